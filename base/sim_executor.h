@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <utility>
+
+#include "base/executor.h"
+
+namespace muster {
+
+// Virtual time for tests and the simulator: one thread, closures ordered by (due time, order of
+// posting), time jumps to the next due closure. The same inputs give the same run.
+//
+// One SimWorld is shared by all strands of a simulation; SimExecutor is a strand's view of it.
+class SimWorld final : public Clock {
+ public:
+  // `wall_start` is the wall time at virtual time 0.
+  explicit SimWorld(WallTime wall_start = {1'700'000'000'000'000'000}) : wall_start_(wall_start) {}
+
+  TimePoint now() const override { return now_; }
+  WallTime wall_now() const override { return wall_start_ + now_.since_start; }
+
+  // Runs the next closure, moving time to its due time. False when nothing is pending.
+  bool step();
+  // Runs everything that is due up to and including now + d, then sets the time to now + d.
+  void advance(Duration d);
+  // Runs what is due now without moving time. Bounded: CHECKs after `limit` closures.
+  void settle(uint64_t limit = 1'000'000);
+  bool idle() const { return pending_.empty(); }
+
+ private:
+  friend class SimExecutor;
+  struct Item {
+    const void* strand;
+    UniqueFunction<void()> run;
+  };
+  using Key = std::pair<TimePoint, uint64_t>;
+
+  WallTime wall_start_;
+  TimePoint now_{};
+  uint64_t next_ = 1;
+  std::map<Key, Item> pending_;
+  std::map<uint64_t, TimePoint> due_;
+  const void* current_ = nullptr;
+};
+
+class SimExecutor final : public Executor {
+ public:
+  explicit SimExecutor(SimWorld& world) : world_(world) {}
+  // Drops the strand's pending closures, as a killed process would.
+  ~SimExecutor() override;
+
+  void post(UniqueFunction<void()> f) override { after(Duration(0), std::move(f)); }
+  TimerId after(Duration delay, UniqueFunction<void()> f) override;
+  void cancel(TimerId timer) override;
+  // True also outside step(): a test body may call components directly.
+  bool is_current() const override {
+    return world_.current_ == nullptr || world_.current_ == this;
+  }
+  const Clock& clock() const override { return world_; }
+
+ private:
+  SimWorld& world_;
+};
+
+}  // namespace muster
