@@ -1,0 +1,262 @@
+#include "manager/dispatcher/dispatcher.h"
+
+#include <google/protobuf/util/message_differencer.h>
+
+#include <utility>
+
+#include "base/check.h"
+#include "manager/dispatcher/session.h"
+
+namespace muster::manager::dispatcher {
+
+Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
+    : deps_(std::move(deps)),
+      options_(std::move(options)),
+      statuses_(deps_.store, options_.manager_id, deps_.log,
+                [this](const std::string& session_id, uint64_t sequence) {
+                  for (auto& [node_id, session] : sessions_) {
+                    if (session->id() == session_id) session->acknowledge(sequence);
+                  }
+                }) {
+  subscription_ =
+      deps_.store.watch([this](const store::CommitEvent& event) { on_commit(event); });
+}
+
+Dispatcher::~Dispatcher() {
+  for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
+}
+
+LivenessPolicy Dispatcher::policy() const {
+  LivenessPolicy policy;
+  if (const auto cluster = deps_.store.snapshot().cluster()) {
+    if (cluster->spec().heartbeat_period_ns() > 0) {
+      policy.period = Duration(cluster->spec().heartbeat_period_ns());
+    }
+    if (cluster->spec().vanished_agent_grace_ns() > 0) {
+      policy.vanished_grace = Duration(cluster->spec().vanished_agent_grace_ns());
+    }
+  }
+  return policy;
+}
+
+void Dispatcher::start_leading() {
+  MUSTER_CHECK(deps_.strand.is_current());
+  leading_ = true;
+  const TimePoint now = deps_.strand.clock().now();
+  deps_.store.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+    if (node->status().state() == v1::NodeStatus::DOWN || sessions_.contains(node->id())) {
+      return true;
+    }
+    watch(node->id(), Liveness::unheard(policy(), now));
+    write_node(node->id(), [](v1::Node& n) {
+      n.mutable_status()->set_state(v1::NodeStatus::UNKNOWN);
+      n.mutable_status()->set_message("Node moved to \"unknown\" state due to leadership change");
+      return true;
+    });
+    return true;
+  });
+}
+
+void Dispatcher::stop_leading() {
+  leading_ = false;
+  statuses_.clear();
+  for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
+  nodes_.clear();
+}
+
+std::shared_ptr<Dispatcher::Session> Dispatcher::connect(
+    const std::string& node_id, const std::string& peer_address,
+    std::shared_ptr<AgentConnection> connection) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  return std::make_shared<SessionImpl>(*this, alive_, node_id, peer_address,
+                                       std::move(connection));
+}
+
+void Dispatcher::shut_down(const std::string& message) {
+  auto sessions = std::exchange(sessions_, {});
+  subscribers_.clear();
+  for (auto& [node_id, session] : sessions) session->end(v1::SessionEnd::SHUTTING_DOWN, message);
+}
+
+uint64_t Dispatcher::applied_version(const std::string& node_id, const v1::FeedId& feed) const {
+  const auto it = sessions_.find(node_id);
+  return it == sessions_.end() ? 0 : it->second->applied_version(feed);
+}
+
+void Dispatcher::register_session(const std::shared_ptr<SessionImpl>& session) {
+  const std::string node_id = session->node_id();
+  if (const auto old = sessions_.extract(node_id)) {
+    unsubscribe(*old.mapped());
+    old.mapped()->end(v1::SessionEnd::REPLACED, "a newer session of this node has started");
+  }
+  sessions_[node_id] = session;
+}
+
+void Dispatcher::drop_session(SessionImpl& session, bool orderly) {
+  const auto it = sessions_.find(session.node_id());
+  if (it == sessions_.end() || it->second.get() != &session) return;  // replaced already
+  const std::shared_ptr<SessionImpl> keep = it->second;
+  unsubscribe(*keep);
+  sessions_.erase(it);
+  const auto node = nodes_.find(session.node_id());
+  if (!orderly && node != nodes_.end()) {
+    node->second.liveness.disconnected(deps_.strand.clock().now());
+  }
+}
+
+void Dispatcher::unsubscribe(const SessionImpl& session) {
+  for (const std::string& network_id : session.networks()) {
+    unsubscribe(network_id, session.node_id());
+  }
+}
+
+void Dispatcher::unsubscribe(const std::string& network_id, const std::string& node_id) {
+  const auto it = subscribers_.find(network_id);
+  if (it == subscribers_.end()) return;
+  it->second.erase(node_id);
+  if (!it->second.empty()) return;
+  subscribers_.erase(it);
+  networks_.forget(network_id);
+}
+
+// ------------------------------------------------------------ commits
+
+void Dispatcher::on_commit(const store::CommitEvent& event) {
+  if (sessions_.empty()) return;
+  Touched touched;
+  bool cluster_changed = false;
+  std::set<std::string> changed_nodes;
+  for (const store::AnyChange& any : *event.changes) {
+    if (const auto* task = std::get_if<store::Change<v1::Task>>(&any)) {
+      on_task_change(*task, event, touched);
+    } else if (std::holds_alternative<store::Change<v1::Cluster>>(any)) {
+      cluster_changed = true;
+    } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
+      changed_nodes.insert(node->after ? node->after->id() : node->before->id());
+    }
+  }
+  for (auto& [node_id, step] : touched.steps) {
+    if (const auto session = find_session(node_id)) {
+      session->send_task_step(std::move(step), event.version);
+    }
+  }
+  for (const auto& [network_id, increment] : networks_.increments(event, subscribers_)) {
+    const auto subscribers = subscribers_[network_id];
+    for (const std::string& node_id : subscribers) {
+      if (const auto session = find_session(node_id)) session->send_all(increment.messages);
+    }
+  }
+  for (const std::string& node_id : touched.memberships) {
+    if (const auto session = find_session(node_id)) session->refresh_networks(event.after);
+  }
+  if (cluster_changed) {
+    for (const auto& [node_id, session] : sessions_) changed_nodes.insert(node_id);
+  }
+  for (const std::string& node_id : changed_nodes) {
+    if (const auto session = find_session(node_id)) session->send_cluster(event.after);
+  }
+}
+
+std::shared_ptr<Dispatcher::SessionImpl> Dispatcher::find_session(const std::string& node_id) {
+  const auto it = sessions_.find(node_id);
+  return it == sessions_.end() ? nullptr : it->second;
+}
+
+void Dispatcher::on_task_change(const store::Change<v1::Task>& change,
+                                const store::CommitEvent& event, Touched& touched) {
+  const v1::Task& shown = change.after ? *change.after : *change.before;
+  const auto session = find_session(shown.node_id());
+  if (!session) return;
+  const bool was_member = change.before && is_member(*change.before);
+  if (was_member != (change.after && is_member(*change.after))) {
+    touched.memberships.insert(shown.node_id());
+  }
+  SentTasks& sent = session->sent_tasks();
+  if (!change.after) {
+    if (sent.tasks.contains(shown.id())) {
+      add_removal(shown.id(), sent, touched.steps[shown.node_id()]);
+    }
+  } else if (is_assigned(shown) && (!change.before || !sent.tasks.contains(shown.id()) ||
+                                    concerns_agent(*change.before, *change.after))) {
+    add_task(event.after, shown, sent, touched.steps[shown.node_id()]);
+  }
+}
+
+// ------------------------------------------------------------ liveness
+
+void Dispatcher::watch(const std::string& node_id, Liveness liveness) {
+  if (!leading_) return;
+  NodeWatch& node = nodes_[node_id];
+  node.liveness = liveness;
+  // The timer is lazy: a heartbeat moves the deadline, the timer finds out when it fires.
+  if (node.timer != 0) return;
+  const Duration wait = node.liveness.deadline() - deps_.strand.clock().now();
+  node.timer = deps_.strand.after(wait, [this, node_id] { judge(node_id); });
+}
+
+void Dispatcher::judge(const std::string& node_id) {
+  const auto it = nodes_.find(node_id);
+  if (it == nodes_.end()) return;
+  it->second.timer = 0;
+  switch (it->second.liveness.judge(deps_.strand.clock().now())) {
+    case Liveness::Verdict::kAlive: return watch(node_id, it->second.liveness);
+    case Liveness::Verdict::kProbe: return probe(node_id);
+    case Liveness::Verdict::kDown: return mark_down(node_id, "the agent did not come back in time");
+  }
+}
+
+void Dispatcher::probe(const std::string& node_id) {
+  const auto node = deps_.store.snapshot().get<v1::Node>(node_id);
+  if (!node) return;
+  const std::weak_ptr<int> alive = alive_;
+  deps_.probe.probe(node->status().address(), [this, alive, node_id](ProbeResult result) {
+    if (alive.expired()) return;
+    const auto it = nodes_.find(node_id);
+    if (it == nodes_.end() || it->second.timer != 0) return;
+    const TimePoint now = deps_.strand.clock().now();
+    if (it->second.liveness.on_probe(policy(), result, now) == Liveness::Verdict::kAlive) {
+      return watch(node_id, it->second.liveness);
+    }
+    mark_down(node_id, std::string(down_message(result)));
+  });
+}
+
+void Dispatcher::mark_down(const std::string& node_id, std::string message) {
+  if (const auto it = nodes_.find(node_id); it != nodes_.end()) {
+    deps_.strand.cancel(it->second.timer);
+    nodes_.erase(it);
+  }
+  if (const auto session = sessions_.extract(node_id)) {
+    unsubscribe(*session.mapped());
+    session.mapped()->end(v1::SessionEnd::UNSPECIFIED, message);
+  }
+  deps_.log->warn("node {} is down: {}", node_id, message);
+  write_node(node_id, [message = std::move(message)](v1::Node& node) {
+    node.mutable_status()->set_state(v1::NodeStatus::DOWN);
+    node.mutable_status()->set_message(message);
+    return true;
+  });
+}
+
+void Dispatcher::write_node(const std::string& node_id, std::function<bool(v1::Node&)> change) {
+  if (!leading_) return;
+  deps_.store.update(
+      [node_id, change = std::move(change)](store::Transaction& tx) -> Status {
+        const auto stored = tx.view().get<v1::Node>(node_id);
+        if (!stored) return ok_status();
+        v1::Node next = *stored;
+        if (!change(next) ||
+            google::protobuf::util::MessageDifferencer::Equals(next, *stored)) {
+          return ok_status();
+        }
+        return tx.update(std::move(next));
+      },
+      [log = deps_.log, node_id](const store::Commit& commit) {
+        if (!commit.status.ok()) {
+          log->warn("the status of node {} was not written: {}", node_id,
+                    commit.status.message());
+        }
+      });
+}
+
+}  // namespace muster::manager::dispatcher

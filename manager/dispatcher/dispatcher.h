@@ -1,0 +1,117 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "manager/dispatcher/connection.h"
+#include "manager/dispatcher/liveness.h"
+#include "manager/dispatcher/network_feed.h"
+#include "manager/dispatcher/status_writer.h"
+#include "manager/dispatcher/task_feed.h"
+#include "manager/store/store.h"
+
+namespace muster::manager::dispatcher {
+
+// Finds out whether a silent node's host lives; a port, since it touches the network.
+class HostProbe {
+ public:
+  virtual ~HostProbe() = default;
+  // Tries to connect to the node's own port. Answers on the dispatcher's strand within 2 s.
+  virtual void probe(const std::string& address, std::function<void(ProbeResult)> done) = 0;
+};
+
+struct DispatcherDeps {
+  Executor& strand;  // the store's
+  store::Store& store;
+  Rng& rng;
+  HostProbe& probe;
+  Log log;
+};
+
+struct DispatcherOptions {
+  std::string manager_id;                  // this node
+  std::vector<std::string> manager_addrs;  // told to agents
+};
+
+// Serves agents' sessions and keeps the nodes' status true. Lives on the store's strand; owned by
+// the daemon. One session a node: a newer one ends the older.
+//
+// Bounds: a session whose send queue passes kQueueBytesMax is closed and starts anew.
+class Dispatcher {
+ public:
+  static constexpr size_t kQueueBytesMax = 32 << 20;
+
+  Dispatcher(DispatcherDeps deps, DispatcherOptions options);
+  ~Dispatcher();
+
+  // With leadership: nodes of which nothing is heard become unknown, then down.
+  void start_leading();
+  void stop_leading();
+
+  // A stream of the node `node_id`, whose certificate the adapter has checked. The handle stands
+  // for the agent's side: messages as they arrive, then closed() once. The connection outlives the
+  // handle.
+  class Session {
+   public:
+    virtual ~Session() = default;
+    virtual void received(const v1::AgentMessage& message) = 0;
+    virtual void closed() = 0;
+  };
+  std::shared_ptr<Session> connect(const std::string& node_id, const std::string& peer_address,
+                                   std::shared_ptr<AgentConnection> connection);
+
+  // Ends every session, telling the agents to come back elsewhere or later.
+  void shut_down(const std::string& message);
+
+  // Applied version of a feed, as the node last acknowledged it; 0 when it has no session.
+  uint64_t applied_version(const std::string& node_id, const v1::FeedId& feed) const;
+  size_t session_count() const { return sessions_.size(); }
+
+ private:
+  class SessionImpl;
+  struct NodeWatch {
+    Liveness liveness;
+    Executor::TimerId timer = 0;
+  };
+
+  void on_commit(const store::CommitEvent& event);
+  // What one commit means to the sessions, by node.
+  struct Touched {
+    std::map<std::string, v1::FeedUpdate> steps;  // of the task feed
+    std::set<std::string> memberships;            // nodes that may have entered or left a network
+  };
+  void on_task_change(const store::Change<v1::Task>& change, const store::CommitEvent& event,
+                      Touched& touched);
+  std::shared_ptr<SessionImpl> find_session(const std::string& node_id);
+  void unsubscribe(const SessionImpl& session);
+  void unsubscribe(const std::string& network_id, const std::string& node_id);
+  void register_session(const std::shared_ptr<SessionImpl>& session);
+  void drop_session(SessionImpl& session, bool orderly);
+  LivenessPolicy policy() const;
+  void watch(const std::string& node_id, Liveness liveness);
+  void judge(const std::string& node_id);
+  void probe(const std::string& node_id);
+  void mark_down(const std::string& node_id, std::string message);
+  void write_node(const std::string& node_id, std::function<bool(v1::Node&)> change);
+
+  DispatcherDeps deps_;
+  DispatcherOptions options_;
+  NetworkFeeds networks_;
+  StatusWriter statuses_;
+  bool leading_ = false;
+  std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello
+  std::map<std::string, NodeWatch> nodes_;
+  Subscribers subscribers_;
+  store::Store::Subscription subscription_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace muster::manager::dispatcher

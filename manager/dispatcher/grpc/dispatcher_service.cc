@@ -1,0 +1,186 @@
+#include "manager/dispatcher/grpc/dispatcher_service.h"
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <deque>
+#include <mutex>
+#include <utility>
+
+#include "base/security/tls/credentials.h"
+#include "muster/v1/dispatcher.grpc.pb.h"
+
+namespace muster::manager::dispatcher {
+namespace {
+
+// The bytes of a shared message as a slice, without copying them.
+grpc::ByteBuffer share(const Bytes& message) {
+  auto* keep = new Bytes(message);
+  const grpc::Slice slice(const_cast<char*>(message->data()), message->size(),
+                          [](void* owner) { delete static_cast<Bytes*>(owner); }, keep);
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+// One stream. Writes are queued under a lock since gRPC's threads finish them; everything else of
+// the session runs on the strand. Lives until gRPC and the strand have both let go of it.
+class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  // What the dispatcher holds: it may outlive the reactor, which gRPC deletes.
+  class Connection final : public AgentConnection {
+   public:
+    explicit Connection(Stream* stream) : stream_(stream) {}
+    void send(Bytes message) override {
+      std::lock_guard lock(mutex_);
+      if (stream_ == nullptr || closing_) return;
+      bytes_ += message->size();
+      queue_.push_back(std::move(message));
+      if (queue_.size() == 1) write_front();
+    }
+    size_t queued_bytes() const override {
+      std::lock_guard lock(mutex_);
+      return bytes_;
+    }
+    void close() override {
+      std::lock_guard lock(mutex_);
+      if (stream_ == nullptr || closing_) return;
+      closing_ = true;
+      if (queue_.empty()) finish(grpc::Status::OK);
+    }
+    void written(bool ok) {
+      std::lock_guard lock(mutex_);
+      if (stream_ == nullptr) return;
+      bytes_ -= queue_.front()->size();
+      queue_.pop_front();
+      if (!ok) {
+        queue_.clear();
+        bytes_ = 0;
+        finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the stream broke"));
+      } else if (!queue_.empty()) {
+        write_front();
+      } else if (closing_) {
+        finish(grpc::Status::OK);
+      }
+    }
+    void refuse(grpc::Status status) {
+      std::lock_guard lock(mutex_);
+      finish(std::move(status));
+    }
+    void detach() {
+      std::lock_guard lock(mutex_);
+      stream_ = nullptr;
+    }
+
+   private:
+    void write_front() {
+      outgoing_ = share(queue_.front());
+      stream_->StartWrite(&outgoing_);
+    }
+    void finish(grpc::Status status) {
+      if (stream_ == nullptr || finished_) return;
+      finished_ = true;
+      stream_->Finish(std::move(status));
+    }
+
+    mutable std::mutex mutex_;
+    Stream* stream_;
+    std::deque<Bytes> queue_;
+    size_t bytes_ = 0;
+    bool closing_ = false;
+    bool finished_ = false;
+    grpc::ByteBuffer outgoing_;
+  };
+
+  Stream(Executor& strand, const std::function<Dispatcher*()>& current, std::string node_id,
+         std::string peer)
+      : strand_(strand), connection_(std::make_shared<Connection>(this)),
+        session_(std::make_shared<SessionSlot>()) {
+    strand_.post([current, connection = connection_, slot = session_, node_id = std::move(node_id),
+                  peer = std::move(peer)] {
+      Dispatcher* dispatcher = current();
+      if (dispatcher == nullptr) {
+        connection->refuse({grpc::StatusCode::UNAVAILABLE, "this node is not a manager"});
+        return;
+      }
+      slot->session = dispatcher->connect(node_id, peer, connection);
+    });
+    StartRead(&incoming_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      connection_->refuse(grpc::Status::OK);
+      return;
+    }
+    grpc::ProtoBufferReader reader(&incoming_);
+    auto message = std::make_shared<v1::AgentMessage>();
+    if (!message->ParseFromZeroCopyStream(&reader)) {
+      connection_->refuse({grpc::StatusCode::INVALID_ARGUMENT, "not an AgentMessage"});
+      return;
+    }
+    strand_.post([slot = session_, message] {
+      if (slot->session) slot->session->received(*message);
+    });
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+
+  void OnWriteDone(bool ok) override { connection_->written(ok); }
+  void OnCancel() override {
+    connection_->refuse(grpc::Status(grpc::StatusCode::CANCELLED, "the agent is gone"));
+  }
+
+  void OnDone() override {
+    connection_->detach();
+    strand_.post([slot = session_] {
+      if (slot->session) slot->session->closed();
+      slot->session.reset();
+    });
+    delete this;
+  }
+
+ private:
+  struct SessionSlot {
+    std::shared_ptr<Dispatcher::Session> session;  // strand only
+  };
+
+  Executor& strand_;
+  std::shared_ptr<Connection> connection_;
+  std::shared_ptr<SessionSlot> session_;
+  grpc::ByteBuffer incoming_;
+};
+
+class Refusal final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  explicit Refusal(grpc::Status status) { Finish(std::move(status)); }
+  void OnDone() override { delete this; }
+};
+
+class Service final
+    : public v1::Dispatcher::WithRawCallbackMethod_Session<v1::Dispatcher::Service> {
+ public:
+  Service(Executor& strand, std::function<Dispatcher*()> current)
+      : strand_(strand), current_(std::move(current)) {}
+
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Session(
+      grpc::CallbackServerContext* context) override {
+    const security::Principal caller = security::principal_of_tls(*context);
+    if (caller.kind != security::Principal::Kind::kNode) {
+      return new Refusal({grpc::StatusCode::PERMISSION_DENIED,
+                          "only a node with a certificate of this swarm has a session"});
+    }
+    return new Stream(strand_, current_, caller.node_id, context->peer());
+  }
+
+ private:
+  Executor& strand_;
+  std::function<Dispatcher*()> current_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> make_dispatcher_service(Executor& strand,
+                                                       std::function<Dispatcher*()> current) {
+  return std::make_unique<Service>(strand, std::move(current));
+}
+
+}  // namespace muster::manager::dispatcher

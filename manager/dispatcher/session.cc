@@ -1,0 +1,218 @@
+#include "manager/dispatcher/session.h"
+
+#include <utility>
+
+namespace muster::manager::dispatcher {
+namespace {
+
+std::string feed_key(const v1::FeedId& feed) {
+  return std::to_string(feed.kind()) + "/" + feed.network_id();
+}
+
+// "10.0.0.5" of "ipv4:10.0.0.5:4711", "::1" of "ipv6:[::1]:4711"; empty for anything else.
+std::string address_of(const std::string& peer) {
+  const size_t scheme = peer.find(':');
+  const size_t port = peer.rfind(':');
+  if (scheme == std::string::npos || port <= scheme) return {};
+  std::string host = peer.substr(scheme + 1, port - scheme - 1);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return host;
+}
+
+}  // namespace
+
+Dispatcher::SessionImpl::SessionImpl(Dispatcher& dispatcher, std::weak_ptr<int> dispatcher_alive,
+                                     std::string node_id, std::string peer_address,
+                                     std::shared_ptr<AgentConnection> connection)
+    : dispatcher_(dispatcher),
+      dispatcher_alive_(std::move(dispatcher_alive)),
+      node_id_(std::move(node_id)),
+      peer_address_(std::move(peer_address)),
+      connection_(std::move(connection)) {}
+
+void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
+  if (!open_ || dispatcher_alive_.expired()) return;
+  if (id_.empty() && !message.has_hello()) {
+    return end(v1::SessionEnd::PROTOCOL, "the first message of a session must be a hello");
+  }
+  switch (message.message_case()) {
+    case v1::AgentMessage::kHello: return hello(message.hello());
+    case v1::AgentMessage::kHeartbeat: return heartbeat(message.heartbeat());
+    case v1::AgentMessage::kStatuses:
+      dispatcher_.statuses_.add(id_, node_id_, message.statuses());
+      return;
+    case v1::AgentMessage::kAck:
+      applied_[feed_key(message.ack().feed())] = message.ack().version();
+      return;
+    case v1::AgentMessage::kGoodbye: return goodbye(message.goodbye());
+    case v1::AgentMessage::kDescription: return announce(message.description());
+    case v1::AgentMessage::MESSAGE_NOT_SET: return;  // of a newer agent; nothing we need
+  }
+}
+
+void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
+  if (!id_.empty()) return end(v1::SessionEnd::PROTOCOL, "a second hello in one session");
+  const store::Snapshot view = dispatcher_.deps_.store.snapshot();
+  if (!view.get<v1::Node>(node_id_)) {
+    return end(v1::SessionEnd::NODE_REMOVED, "this node is not part of the swarm any more");
+  }
+  const auto cluster = view.cluster();
+  if (cluster && hello.feature_level() < cluster->feature_level()) {
+    return end(v1::SessionEnd::FEATURE_LEVEL,
+               fmt::format("this cluster needs feature level {}, the agent knows {}: upgrade it",
+                           cluster->feature_level(), hello.feature_level()));
+  }
+  id_ = dispatcher_.deps_.rng.id();
+  dispatcher_.register_session(shared_from_this());
+  const LivenessPolicy policy = dispatcher_.policy();
+  Liveness liveness;
+  liveness.heard(policy, dispatcher_.deps_.strand.clock().now());
+  dispatcher_.watch(node_id_, liveness);
+  for (const auto& ack : hello.applied()) applied_[feed_key(ack.feed())] = ack.version();
+
+  v1::ManagerMessage welcome;
+  welcome.mutable_welcome()->set_session_id(id_);
+  welcome.mutable_welcome()->set_node_id(node_id_);
+  welcome.mutable_welcome()->set_heartbeat_period_ns(policy.period.count());
+  send(serialise(welcome));
+  send_cluster(view);
+  v1::FeedUpdate tasks = complete_task_feed(view, node_id_, sent_);
+  task_version_ = tasks.version();
+  send_all(cut_into_parts(std::move(tasks)));
+  refresh_networks(view);
+  announce(hello.description());
+}
+
+void Dispatcher::SessionImpl::announce(const v1::NodeDescription& description) {
+  const std::string address = address_of(peer_address_);
+  dispatcher_.write_node(node_id_, [description, address](v1::Node& node) {
+    *node.mutable_description() = description;
+    node.mutable_status()->set_state(v1::NodeStatus::READY);
+    node.mutable_status()->clear_message();
+    if (!address.empty()) node.mutable_status()->set_address(address);
+    return true;
+  });
+}
+
+void Dispatcher::SessionImpl::heartbeat(const v1::AgentHeartbeat& heartbeat) {
+  const LivenessPolicy policy = dispatcher_.policy();
+  const auto it = dispatcher_.nodes_.find(node_id_);
+  if (it != dispatcher_.nodes_.end()) {
+    it->second.liveness.heard(policy, dispatcher_.deps_.strand.clock().now());
+    dispatcher_.watch(node_id_, it->second.liveness);
+  }
+  v1::ManagerMessage reply;
+  reply.mutable_heartbeat()->set_sequence(heartbeat.sequence());
+  reply.mutable_heartbeat()->set_heartbeat_period_ns(policy.period.count());
+  send(serialise(reply));
+}
+
+void Dispatcher::SessionImpl::goodbye(const v1::Goodbye& goodbye) {
+  orderly_ = true;
+  if (goodbye.reason() == v1::Goodbye::LEAVE) {
+    dispatcher_.mark_down(node_id_, "the node has left the swarm");
+    return;
+  }
+  const auto it = dispatcher_.nodes_.find(node_id_);
+  if (it == dispatcher_.nodes_.end()) return;
+  it->second.liveness.restarting(dispatcher_.policy(), dispatcher_.deps_.strand.clock().now());
+  dispatcher_.watch(node_id_, it->second.liveness);
+}
+
+void Dispatcher::SessionImpl::closed() {
+  if (dispatcher_alive_.expired()) return;
+  open_ = false;
+  dispatcher_.drop_session(*this, orderly_);
+}
+
+void Dispatcher::SessionImpl::end(v1::SessionEnd::Reason reason, const std::string& message) {
+  if (!open_) return;
+  v1::ManagerMessage farewell;
+  farewell.mutable_end()->set_reason(reason);
+  farewell.mutable_end()->set_message(message);
+  connection_->send(serialise(farewell));
+  connection_->close();
+  open_ = false;
+  dispatcher_.drop_session(*this, true);
+}
+
+uint64_t Dispatcher::SessionImpl::applied_version(const v1::FeedId& feed) const {
+  const auto it = applied_.find(feed_key(feed));
+  return it == applied_.end() ? 0 : it->second;
+}
+
+void Dispatcher::SessionImpl::acknowledge(uint64_t sequence) {
+  v1::ManagerMessage message;
+  message.mutable_status_ack()->set_sequence(sequence);
+  send(serialise(message));
+}
+
+void Dispatcher::SessionImpl::send(Bytes message) {
+  if (!open_) return;
+  if (connection_->queued_bytes() + message->size() > kQueueBytesMax) {
+    dispatcher_.deps_.log->warn("node {} does not read its session; closed", node_id_);
+    return end(v1::SessionEnd::TOO_SLOW, "the agent does not keep up with its session");
+  }
+  connection_->send(std::move(message));
+}
+
+void Dispatcher::SessionImpl::send_all(const std::vector<Bytes>& messages) {
+  for (const Bytes& message : messages) send(message);
+}
+
+void Dispatcher::SessionImpl::send_task_step(v1::FeedUpdate step, uint64_t version) {
+  step.mutable_feed()->set_kind(v1::FeedId::TASKS);
+  step.set_base_version(task_version_);
+  step.set_version(version);
+  task_version_ = version;
+  send_all(cut_into_parts(std::move(step)));
+}
+
+void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
+  std::set<std::string, std::less<>> taking_part;
+  for (const std::string& task_id : sent_.tasks) {
+    const auto task = view.get<v1::Task>(task_id);
+    if (!task || !is_member(*task)) continue;
+    for (const auto& attachment : task->networks()) taking_part.insert(attachment.network_id());
+  }
+  for (const std::string& id : taking_part) {
+    if (networks_.contains(id)) continue;
+    dispatcher_.subscribers_[id].insert(node_id_);
+    send_all(dispatcher_.networks_.complete(view, id));
+  }
+  for (const std::string& id : networks_) {
+    if (!taking_part.contains(id)) dispatcher_.unsubscribe(id, node_id_);
+  }
+  networks_ = std::move(taking_part);
+}
+
+void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
+  const auto node = view.get<v1::Node>(node_id_);
+  if (!node) {
+    return end(v1::SessionEnd::NODE_REMOVED, "this node is not part of the swarm any more");
+  }
+  v1::ManagerMessage message;
+  v1::FeedUpdate& step = *message.mutable_feed();
+  step.mutable_feed()->set_kind(v1::FeedId::CLUSTER);
+  step.set_complete(true);
+  step.set_last(true);
+  v1::ClusterFeed& feed = *step.mutable_cluster();
+  feed.mutable_self()->set_id(node_id_);
+  *feed.mutable_self()->mutable_spec() = node->spec();
+  for (const auto& addr : dispatcher_.options_.manager_addrs) feed.add_manager_addrs(addr);
+  feed.set_heartbeat_period_ns(dispatcher_.policy().period.count());
+  if (const auto cluster = view.cluster()) {
+    *feed.mutable_default_log_driver() = cluster->spec().default_log_driver();
+  }
+  std::string bytes = feed.SerializeAsString();
+  if (bytes == cluster_bytes_) return;
+  cluster_bytes_ = std::move(bytes);
+  step.set_base_version(cluster_version_);
+  cluster_version_ = view.version();
+  step.set_version(cluster_version_);
+  send(serialise(message));
+}
+
+}  // namespace muster::manager::dispatcher

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "manager/dispatcher/dispatcher.h"
+
+namespace muster::manager::dispatcher {
+
+// One agent's session; internal to the dispatcher.
+class Dispatcher::SessionImpl final : public Dispatcher::Session,
+                                      public std::enable_shared_from_this<SessionImpl> {
+ public:
+  SessionImpl(Dispatcher& dispatcher, std::weak_ptr<int> dispatcher_alive, std::string node_id,
+              std::string peer_address, std::shared_ptr<AgentConnection> connection);
+
+  void received(const v1::AgentMessage& message) override;
+  void closed() override;
+
+  const std::string& id() const { return id_; }
+  const std::string& node_id() const { return node_id_; }
+  SentTasks& sent_tasks() { return sent_; }
+  const std::set<std::string, std::less<>>& networks() const { return networks_; }
+  uint64_t applied_version(const v1::FeedId& feed) const;
+
+  void acknowledge(uint64_t sequence);
+  void send_task_step(v1::FeedUpdate step, uint64_t version);
+  // Sends complete feeds of networks the node newly takes part in, and drops those it left.
+  void refresh_networks(const store::Snapshot& view);
+  void send_all(const std::vector<Bytes>& messages);
+  void send_cluster(const store::Snapshot& view);
+  // Says why, then closes.
+  void end(v1::SessionEnd::Reason reason, const std::string& message);
+
+ private:
+  void hello(const v1::SessionHello& hello);
+  void announce(const v1::NodeDescription& description);
+  void heartbeat(const v1::AgentHeartbeat& heartbeat);
+  void goodbye(const v1::Goodbye& goodbye);
+  void send(Bytes message);
+
+  Dispatcher& dispatcher_;
+  std::weak_ptr<int> dispatcher_alive_;
+  const std::string node_id_;
+  const std::string peer_address_;
+  std::shared_ptr<AgentConnection> connection_;
+  std::string id_;  // empty before hello
+  bool open_ = true;
+  bool orderly_ = false;  // the agent said goodbye
+  SentTasks sent_;
+  uint64_t task_version_ = 0;
+  uint64_t cluster_version_ = 0;
+  std::string cluster_bytes_;  // last sent, to send changes only
+  std::set<std::string, std::less<>> networks_;
+  std::map<std::string, uint64_t> applied_;  // by feed key
+};
+
+}  // namespace muster::manager::dispatcher
