@@ -1,0 +1,163 @@
+#include "agent/session/grpc/grpc_link.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/client_callback.h>
+
+#include <deque>
+#include <mutex>
+#include <utility>
+
+#include "base/security/tls/credentials.h"
+#include "muster/v1/dispatcher.grpc.pb.h"
+
+namespace muster::agent {
+namespace {
+
+// Shared between gRPC, which lets go in OnDone, and the link, which lets go when it is destroyed
+// (abandon); after either nothing is written, after abandon() no event is posted.
+class Stream final : public grpc::ClientBidiReactor<v1::AgentMessage, v1::ManagerMessage> {
+ public:
+  Stream(Executor& strand, std::shared_ptr<LinkEvents> events)
+      : strand_(strand), events_(std::move(events)) {}
+
+  void begin(std::shared_ptr<Stream> self, v1::Dispatcher::Stub& stub) {
+    self_ = std::move(self);
+    stub.async()->Session(&context_, this);
+    // Held until the writing side is closed, so that writes may come from outside of reactions.
+    AddHold();
+    StartRead(&incoming_);
+    StartCall();
+  }
+
+  void send(const v1::AgentMessage& message) {
+    std::lock_guard lock(mutex_);
+    if (closing_) return;
+    queue_.push_back(message);
+    if (queue_.size() == 1) StartWrite(&queue_.front());
+  }
+
+  void close_after_writes() {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(closing_, true)) return;
+    if (queue_.empty()) half_close();
+  }
+
+  // The link is gone: no more events; the call ends as soon as gRPC lets it.
+  void abandon() {
+    {
+      std::lock_guard lock(mutex_);
+      events_.reset();
+      if (!std::exchange(closing_, true) && queue_.empty()) half_close();
+    }
+    context_.TryCancel();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      close_after_writes();
+      return;
+    }
+    std::shared_ptr<LinkEvents> events = listeners();
+    if (events) {
+      auto message = std::make_shared<v1::ManagerMessage>(std::move(incoming_));
+      strand_.post([events = std::weak_ptr<LinkEvents>(events), message] {
+        if (const auto live = events.lock()) live->received(std::move(*message));
+      });
+    }
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(mutex_);
+    queue_.pop_front();
+    if (!ok) {
+      queue_.clear();
+      closing_ = true;
+    }
+    if (!queue_.empty()) {
+      StartWrite(&queue_.front());
+    } else if (closing_) {
+      half_close();
+    }
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    const std::shared_ptr<Stream> self = std::move(self_);
+    if (const std::shared_ptr<LinkEvents> events = listeners()) {
+      const Status why =
+          status.ok() ? Status(StatusCode::kUnavailable, "the manager closed the session")
+                      : Status(static_cast<StatusCode>(status.error_code()),
+                               status.error_message());
+      strand_.post([events = std::weak_ptr<LinkEvents>(events), why] {
+        if (const auto live = events.lock()) live->closed(why);
+      });
+    }
+  }
+
+ private:
+  std::shared_ptr<LinkEvents> listeners() {
+    std::lock_guard lock(mutex_);
+    return events_;
+  }
+  void half_close() {  // with the lock held
+    if (std::exchange(released_, true)) return;
+    StartWritesDone();
+    RemoveHold();
+  }
+
+  Executor& strand_;
+  std::shared_ptr<Stream> self_;
+  grpc::ClientContext context_;
+  std::mutex mutex_;
+  std::shared_ptr<LinkEvents> events_;
+  std::deque<v1::AgentMessage> queue_;
+  bool closing_ = false;
+  bool released_ = false;
+  v1::ManagerMessage incoming_;
+};
+
+class GrpcLink final : public ManagerLink {
+ public:
+  GrpcLink(Executor& strand, v1::Dispatcher::Stub& stub, LinkEvents events)
+      : events_(std::make_shared<LinkEvents>(std::move(events))),
+        stream_(std::make_shared<Stream>(strand, events_)) {
+    stream_->begin(stream_, stub);
+  }
+  ~GrpcLink() override { stream_->abandon(); }
+
+  void send(const v1::AgentMessage& message) override { stream_->send(message); }
+  void close_after_writes() override { stream_->close_after_writes(); }
+
+ private:
+  // The stream holds it too, but posts it weakly: once the link is gone no event runs.
+  std::shared_ptr<LinkEvents> events_;
+  std::shared_ptr<Stream> stream_;
+};
+
+class GrpcLinkFactory final : public LinkFactory {
+ public:
+  GrpcLinkFactory(Executor& strand, const std::string& address,
+                  const security::NodeCredentials& credentials)
+      : strand_(strand),
+        stub_(v1::Dispatcher::NewStub(
+            grpc::CreateCustomChannel(address, security::channel_credentials(credentials),
+                                      security::manager_channel_arguments()))) {}
+
+  std::unique_ptr<ManagerLink> open(LinkEvents events) override {
+    return std::make_unique<GrpcLink>(strand_, *stub_, std::move(events));
+  }
+
+ private:
+  Executor& strand_;
+  std::unique_ptr<v1::Dispatcher::Stub> stub_;
+};
+
+}  // namespace
+
+std::unique_ptr<LinkFactory> make_grpc_link_factory(Executor& strand, std::string address,
+                                                    const security::NodeCredentials& credentials) {
+  return std::make_unique<GrpcLinkFactory>(strand, address, credentials);
+}
+
+}  // namespace muster::agent
