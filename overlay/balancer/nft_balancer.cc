@@ -1,0 +1,36 @@
+#include "overlay/balancer/nft_balancer.h"
+
+namespace muster::overlay {
+
+Status NftBalancer::load() {
+  auto listing = nft_.list(table_);
+  if (!listing && listing.error().code() == StatusCode::kNotFound) {
+    state_ = {};
+    return ok_status();
+  }
+  if (!listing) return listing.error();
+  MUSTER_ASSIGN(state_, parse_nft(*listing));
+  return ok_status();
+}
+
+Result<std::vector<RemovedBackend>> NftBalancer::apply(const std::vector<Frontend>& frontends) {
+  MUSTER_ASSIGN(NftPlan plan, plan_nft(table_, state_, frontends));
+  if (!plan.commands.empty()) {
+    if (Status ran = nft_.run(plan.commands); !ran.ok()) {
+      // Somebody else may have changed our table: look at what is there and try once more.
+      MUSTER_TRY(load());
+      MUSTER_ASSIGN(plan, plan_nft(table_, state_, frontends));
+      if (!plan.commands.empty()) MUSTER_TRY(nft_.run(plan.commands));
+    }
+  }
+  state_ = std::move(plan.next);
+  return std::move(plan.removed);
+}
+
+std::vector<FrontendKey> NftBalancer::in_force() const {
+  std::vector<FrontendKey> keys;
+  for (const auto& [key, frontend] : state_.frontends) keys.push_back(key);
+  return keys;
+}
+
+}  // namespace muster::overlay

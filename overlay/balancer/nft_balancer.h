@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/balancer/balancer.h"
+#include "overlay/balancer/nft_plan.h"
+
+namespace muster::overlay {
+
+// What runs nftables commands; the implementation over libnftables is in overlay/dataplane.
+class NftRunner {
+ public:
+  virtual ~NftRunner() = default;
+  // One transaction: all of it or nothing.
+  virtual Status run(const std::string& commands) = 0;
+  // The JSON listing of table inet `table`; NOT_FOUND when there is none.
+  virtual Result<std::string> list(std::string_view table) = 0;
+};
+
+// Spreads by maps of slots in a table the caller has made (rules in nft_plan.h).
+class NftBalancer final : public Balancer {
+ public:
+  // Does not own `nft`. `table` must have the verdict map `ports`.
+  NftBalancer(NftRunner& nft, std::string table) : nft_(nft), table_(std::move(table)) {}
+
+  Status load() override;
+  Result<std::vector<RemovedBackend>> apply(const std::vector<Frontend>& frontends) override;
+  std::vector<FrontendKey> in_force() const override;
+
+ private:
+  NftRunner& nft_;
+  std::string table_;
+  NftState state_;
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,171 @@
+#include <boost/json.hpp>
+#include <charconv>
+#include <optional>
+#include <set>
+
+#include "overlay/balancer/nft_plan.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+namespace {
+
+namespace json = boost::json;
+
+// "c_tcp_80_3" taken apart.
+struct Name {
+  char kind = 0;  // c, 4, 6
+  FrontendKey key;
+  uint32_t generation = 0;
+};
+
+std::optional<Name> parse_name(std::string_view text) {
+  Name name;
+  if (text.starts_with("c_")) {
+    name.kind = 'c';
+    text.remove_prefix(2);
+  } else if (text.starts_with("m4_") || text.starts_with("m6_")) {
+    name.kind = text[1];
+    text.remove_prefix(3);
+  } else {
+    return std::nullopt;
+  }
+  const size_t first = text.find('_');
+  const size_t second = text.rfind('_');
+  if (first == std::string_view::npos || first == second) return std::nullopt;
+  const std::string_view protocol = text.substr(0, first);
+  if (protocol == "tcp") {
+    name.key.protocol = v1::PortConfig::TCP;
+  } else if (protocol == "udp") {
+    name.key.protocol = v1::PortConfig::UDP;
+  } else if (protocol == "sctp") {
+    name.key.protocol = v1::PortConfig::SCTP;
+  } else {
+    return std::nullopt;
+  }
+  const auto number = [](std::string_view digits, uint32_t& out) {
+    const auto r = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+    return r.ec == std::errc() && r.ptr == digits.data() + digits.size();
+  };
+  if (!number(text.substr(first + 1, second - first - 1), name.key.port)) return std::nullopt;
+  if (!number(text.substr(second + 1), name.generation)) return std::nullopt;
+  return name;
+}
+
+// All that the listing says, by name.
+struct Listing {
+  std::map<std::string, std::vector<std::string>> maps;  // slots; a hole is an empty string
+  std::map<std::string, NftFrontend> chains;
+  std::map<FrontendKey, std::string> dispatch;
+};
+
+const json::value* at(const json::value& v, std::string_view key) {
+  return v.is_object() ? v.as_object().if_contains(key) : nullptr;
+}
+std::string text_at(const json::value& v, std::string_view key) {
+  const json::value* found = at(v, key);
+  return found != nullptr && found->is_string() ? std::string(found->as_string()) : std::string();
+}
+
+void read_slots(const json::value& map, std::vector<std::string>& slots) {
+  const json::value* elements = at(map, "elem");
+  if (elements == nullptr || !elements->is_array()) return;
+  for (const json::value& e : elements->as_array()) {
+    if (!e.is_array() || e.as_array().size() != 2 || !e.as_array()[0].is_int64()) continue;
+    const auto slot = static_cast<size_t>(e.as_array()[0].as_int64());
+    if (slot >= 4096 || !e.as_array()[1].is_string()) continue;
+    if (slots.size() <= slot) slots.resize(slot + 1);
+    slots[slot] = std::string(e.as_array()[1].as_string());
+  }
+}
+
+void read_dispatch(const json::value& map, Listing& listing) {
+  const json::value* elements = at(map, "elem");
+  if (elements == nullptr || !elements->is_array()) return;
+  for (const json::value& e : elements->as_array()) {
+    if (!e.is_array() || e.as_array().size() != 2) continue;
+    const json::value* jump = at(e.as_array()[1], "goto");
+    const std::string target = jump != nullptr ? text_at(*jump, "target") : std::string();
+    if (const auto name = parse_name(target)) listing.dispatch[name->key] = target;
+  }
+}
+
+void read_rule(const json::value& rule, Listing& listing) {
+  const auto chain = listing.chains.find(text_at(rule, "chain"));
+  const json::value* expressions = at(rule, "expr");
+  if (chain == listing.chains.end() || expressions == nullptr || !expressions->is_array()) return;
+  for (const json::value& e : expressions->as_array()) {
+    const json::value* dnat = at(e, "dnat");
+    if (dnat == nullptr) continue;
+    if (const json::value* port = at(*dnat, "port"); port != nullptr && port->is_int64()) {
+      chain->second.target_port = static_cast<uint32_t>(port->as_int64());
+    }
+    const auto ip = Ip::parse(text_at(*dnat, "addr"));
+    if (ip) (ip->v6 ? chain->second.fallback_v6 : chain->second.fallback_v4) = ip->str();
+  }
+}
+
+Listing read(const json::value& root) {
+  Listing listing;
+  const json::value* items = at(root, "nftables");
+  if (items == nullptr || !items->is_array()) return listing;
+  for (const json::value& item : items->as_array()) {
+    if (const json::value* map = at(item, "map")) {
+      const std::string name = text_at(*map, "name");
+      if (name == "ports") read_dispatch(*map, listing);
+      if (parse_name(name)) read_slots(*map, listing.maps[name]);
+    } else if (const json::value* chain = at(item, "chain")) {
+      const std::string name = text_at(*chain, "name");
+      if (const auto parsed = parse_name(name)) {
+        listing.chains[name].generation = parsed->generation;
+      }
+    }
+  }
+  for (const json::value& item : items->as_array()) {
+    if (const json::value* rule = at(item, "rule")) read_rule(*rule, listing);
+  }
+  return listing;
+}
+
+bool whole(const std::vector<std::string>& slots) {
+  for (const std::string& s : slots) {
+    if (s.empty()) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<NftState> parse_nft(std::string_view text) {
+  boost::system::error_code error;
+  const json::value root = json::parse({text.data(), text.size()}, error);
+  if (error) return fail(internal_error("cannot read the list of nftables: {}", error.message()));
+  Listing listing = read(root);
+  NftState state;
+  std::set<std::string> dead_chains;
+  std::set<std::string> dead_maps;
+  for (const auto& [name, slots] : listing.maps) dead_maps.insert(name);
+  for (const auto& [name, chain] : listing.chains) dead_chains.insert(name);
+  for (const auto& [key, chain_name] : listing.dispatch) {
+    const auto chain = listing.chains.find(chain_name);
+    if (chain == listing.chains.end()) continue;
+    NftFrontend frontend = chain->second;
+    dead_chains.erase(chain_name);
+    for (const bool v6 : {false, true}) {
+      const std::string name = (v6 ? "m6_" : "m4_") + chain_name.substr(2);
+      const auto map = listing.maps.find(name);
+      if (map == listing.maps.end()) continue;
+      dead_maps.erase(name);
+      (v6 ? frontend.slots_v6 : frontend.slots_v4) = map->second;
+    }
+    if (!whole(frontend.slots_v4) || !whole(frontend.slots_v6)) {
+      // Somebody edited the map: an impossible target port makes the next plan build a new one.
+      frontend.target_port = 0;
+    }
+    state.frontends.emplace(key, std::move(frontend));
+  }
+  state.dead_chains.assign(dead_chains.begin(), dead_chains.end());
+  state.dead_maps.assign(dead_maps.begin(), dead_maps.end());
+  return state;
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,256 @@
+#include "overlay/balancer/nft_plan.h"
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+
+#include "overlay/balancer/slots.h"
+#include "overlay/ipam/ip.h"
+#include "overlay/ipam/port_pool.h"
+
+namespace muster::overlay {
+namespace {
+
+std::string stem(const FrontendKey& key, uint32_t generation) {
+  return fmt::format("{}_{}_{}", protocol_name(key.protocol), key.port, generation);
+}
+std::string chain_name(const FrontendKey& key, uint32_t generation) {
+  return "c_" + stem(key, generation);
+}
+std::string map_name(const FrontendKey& key, uint32_t generation, bool v6) {
+  return (v6 ? "m6_" : "m4_") + stem(key, generation);
+}
+
+// One frontend's addresses, parsed, sorted, without duplicates, by family.
+struct Backends {
+  std::vector<std::string> v4;
+  std::vector<std::string> v6;
+};
+
+Result<Backends> split(const Frontend& frontend) {
+  std::set<Ip> unique;
+  for (const std::string& text : frontend.backends) {
+    MUSTER_ASSIGN(const Ip ip, Ip::parse(text));
+    unique.insert(ip);
+  }
+  Backends out;
+  for (const Ip& ip : unique) (ip.v6 ? out.v6 : out.v4).push_back(ip.str());
+  return out;
+}
+
+class Planner {
+ public:
+  Planner(std::string_view table, const NftState& now) : table_(table), now_(now) {}
+
+  Result<NftPlan> plan(const std::vector<Frontend>& frontends) {
+    std::map<FrontendKey, const Frontend*> wanted;
+    for (const Frontend& f : frontends) {
+      if (f.key.port == 0 || f.key.port > 65535 || f.target_port == 0 || f.target_port > 65535) {
+        return fail(invalid_argument("port {}:{} is out of range", f.key.port, f.target_port));
+      }
+      if (!f.backends.empty()) wanted[f.key] = &f;
+    }
+    bury_dead();
+    for (const auto& [key, old] : now_.frontends) {
+      if (wanted.count(key) == 0) remove(key, old);
+    }
+    for (const auto& [key, frontend] : wanted) {
+      MUSTER_ASSIGN(const Backends backends, split(*frontend));
+      const auto old = now_.frontends.find(key);
+      if (old == now_.frontends.end()) {
+        create(key, *frontend, backends, fresh_generation(key), nullptr);
+      } else if (reshaped(old->second, *frontend, backends)) {
+        note_removed(key, old->second, frontend->target_port, backends);
+        create(key, *frontend, backends, old->second.generation + 1, &old->second);
+        retire(key, old->second);
+      } else {
+        note_removed(key, old->second, frontend->target_port, backends);
+        exchange(key, old->second, backends);
+      }
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  template <class... Args>
+  void emit(fmt::format_string<Args...> f, Args&&... args) {
+    fmt::format_to(std::back_inserter(plan_.commands), f, std::forward<Args>(args)...);
+    plan_.commands += '\n';
+  }
+
+  void bury_dead() {
+    for (const auto& chain : now_.dead_chains) {
+      emit("flush chain inet {} {}", table_, chain);
+      emit("delete chain inet {} {}", table_, chain);
+    }
+    for (const auto& map : now_.dead_maps) emit("delete map inet {} {}", table_, map);
+  }
+
+  // A name that is deleted in this transaction is not made anew in it.
+  uint32_t fresh_generation(const FrontendKey& key) const {
+    uint32_t generation = 0;
+    const auto dead = [&](const std::vector<std::string>& names, const std::string& name) {
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    while (dead(now_.dead_chains, chain_name(key, generation)) ||
+           dead(now_.dead_maps, map_name(key, generation, false)) ||
+           dead(now_.dead_maps, map_name(key, generation, true))) {
+      ++generation;
+    }
+    return generation;
+  }
+
+  static bool reshaped(const NftFrontend& old, const Frontend& f, const Backends& b) {
+    const auto differs = [](const std::vector<std::string>& slots,
+                            const std::vector<std::string>& backends) {
+      if (slots.empty() || backends.empty()) return slots.empty() != backends.empty();
+      // Maps grow when they must and shrink only when far too large, so that a service that
+      // breathes does not rebuild its map each time.
+      const size_t want = slot_count(backends.size());
+      return want > slots.size() || want * 4 <= slots.size();
+    };
+    return old.target_port != f.target_port || differs(old.slots_v4, b.v4) ||
+           differs(old.slots_v6, b.v6);
+  }
+
+  void note_removed(const FrontendKey& key, const NftFrontend& old, uint32_t target_port,
+                    const Backends& now) {
+    std::set<std::string> gone(old.slots_v4.begin(), old.slots_v4.end());
+    gone.insert(old.slots_v6.begin(), old.slots_v6.end());
+    if (old.target_port == target_port) {
+      for (const auto& b : now.v4) gone.erase(b);
+      for (const auto& b : now.v6) gone.erase(b);
+    }
+    gone.erase("");  // a hole that somebody made in our map
+    for (const auto& address : gone) plan_.removed.push_back({key, old.target_port, address});
+  }
+
+  std::string dispatch_key(const FrontendKey& key) const {
+    return fmt::format("{} . {}", protocol_name(key.protocol), key.port);
+  }
+
+  void retire(const FrontendKey& key, const NftFrontend& old) {
+    plan_.next.dead_chains.push_back(chain_name(key, old.generation));
+    if (!old.slots_v4.empty()) plan_.next.dead_maps.push_back(map_name(key, old.generation, false));
+    if (!old.slots_v6.empty()) plan_.next.dead_maps.push_back(map_name(key, old.generation, true));
+  }
+
+  void remove(const FrontendKey& key, const NftFrontend& old) {
+    emit("delete element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
+         chain_name(key, old.generation));
+    note_removed(key, old, 0, {});
+    retire(key, old);
+  }
+
+  void add_rules(const FrontendKey& key, const NftFrontend& f) {
+    const std::string chain = chain_name(key, f.generation);
+    const auto family = [&](bool v6, const std::vector<std::string>& slots,
+                            const std::string& fallback) {
+      if (slots.empty()) return;
+      const std::string_view nfproto = v6 ? "ipv6" : "ipv4";
+      const std::string_view ip = v6 ? "ip6" : "ip";
+      const std::string_view l4 = protocol_name(key.protocol);
+      emit(
+          "add rule inet {} {} meta nfproto {} meta l4proto {} dnat {} to numgen inc mod {} map "
+          "@{} : {}",
+          table_, chain, nfproto, l4, ip, slots.size(), map_name(key, f.generation, v6),
+          f.target_port);
+      const std::string plain = v6 ? "[" + fallback + "]" : fallback;
+      emit("add rule inet {} {} meta nfproto {} meta l4proto {} dnat {} to {}:{}", table_, chain,
+           nfproto, l4, ip, plain, f.target_port);
+    };
+    family(false, f.slots_v4, f.fallback_v4);
+    family(true, f.slots_v6, f.fallback_v6);
+  }
+
+  void add_map(const FrontendKey& key, uint32_t generation, bool v6,
+               const std::vector<std::string>& slots) {
+    if (slots.empty()) return;
+    const std::string name = map_name(key, generation, v6);
+    emit("add map inet {} {} {{ typeof numgen inc mod {} : {} daddr; }}", table_, name,
+         slots.size(), v6 ? "ip6" : "ip");
+    std::string elements;
+    for (size_t i = 0; i < slots.size(); ++i) {
+      fmt::format_to(std::back_inserter(elements), "{}{} : {}", i ? ", " : "", i, slots[i]);
+    }
+    emit("add element inet {} {} {{ {} }}", table_, name, elements);
+  }
+
+  void create(const FrontendKey& key, const Frontend& frontend, const Backends& b,
+              uint32_t generation, const NftFrontend* old) {
+    NftFrontend f;
+    f.generation = generation;
+    f.target_port = frontend.target_port;
+    if (!b.v4.empty()) {
+      f.slots_v4 = assign_slots({}, b.v4, slot_count(b.v4.size()));
+      f.fallback_v4 = b.v4.front();
+    }
+    if (!b.v6.empty()) {
+      f.slots_v6 = assign_slots({}, b.v6, slot_count(b.v6.size()));
+      f.fallback_v6 = b.v6.front();
+    }
+    add_map(key, generation, false, f.slots_v4);
+    add_map(key, generation, true, f.slots_v6);
+    emit("add chain inet {} {}", table_, chain_name(key, generation));
+    add_rules(key, f);
+    if (old != nullptr) {
+      emit("delete element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
+           chain_name(key, old->generation));
+    }
+    emit("add element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
+         chain_name(key, generation));
+    plan_.next.frontends.emplace(key, std::move(f));
+  }
+
+  // Exchanges the slots that differ.
+  void exchange_map(const std::string& name, const std::vector<std::string>& from,
+                    const std::vector<std::string>& to) {
+    std::string out;
+    std::string in;
+    for (size_t i = 0; i < to.size(); ++i) {
+      if (from[i] == to[i]) continue;
+      fmt::format_to(std::back_inserter(out), "{}{} : {}", out.empty() ? "" : ", ", i, from[i]);
+      fmt::format_to(std::back_inserter(in), "{}{} : {}", in.empty() ? "" : ", ", i, to[i]);
+    }
+    if (in.empty()) return;
+    emit("delete element inet {} {} {{ {} }}", table_, name, out);
+    emit("add element inet {} {} {{ {} }}", table_, name, in);
+  }
+
+  void exchange(const FrontendKey& key, const NftFrontend& old, const Backends& b) {
+    NftFrontend f = old;
+    f.slots_v4 = assign_slots(old.slots_v4, b.v4, old.slots_v4.size());
+    f.slots_v6 = assign_slots(old.slots_v6, b.v6, old.slots_v6.size());
+    exchange_map(map_name(key, f.generation, false), old.slots_v4, f.slots_v4);
+    exchange_map(map_name(key, f.generation, true), old.slots_v6, f.slots_v6);
+    bool rules = false;
+    const auto refresh = [&](std::string& fallback, const std::vector<std::string>& backends) {
+      if (backends.empty() ||
+          std::find(backends.begin(), backends.end(), fallback) != backends.end()) {
+        return;
+      }
+      fallback = backends.front();
+      rules = true;
+    };
+    refresh(f.fallback_v4, b.v4);
+    refresh(f.fallback_v6, b.v6);
+    if (rules) {
+      emit("flush chain inet {} {}", table_, chain_name(key, f.generation));
+      add_rules(key, f);
+    }
+    plan_.next.frontends.emplace(key, std::move(f));
+  }
+
+  std::string_view table_;
+  const NftState& now_;
+  NftPlan plan_;
+};
+
+}  // namespace
+
+Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
+                         const std::vector<Frontend>& frontends) {
+  return Planner(table, now).plan(frontends);
+}
+
+}  // namespace muster::overlay

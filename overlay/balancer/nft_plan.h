@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/balancer/balancer.h"
+
+namespace muster::overlay {
+
+// What one frontend has in the kernel: a chain and, per family with backends, a map of slots. Chain
+// and maps carry a generation in their name: a change of shape (target port, number of slots,
+// family) builds new ones beside the old, and one exchange in the dispatching map switches over.
+struct NftFrontend {
+  uint32_t generation = 0;
+  uint32_t target_port = 0;
+  std::vector<std::string> slots_v4;  // empty = family unused
+  std::vector<std::string> slots_v6;
+  std::string fallback_v4;  // backend of the trailing plain rule
+  std::string fallback_v6;
+
+  friend bool operator==(const NftFrontend&, const NftFrontend&) = default;
+};
+
+// The frontends of one nftables table, as they are or shall be.
+struct NftState {
+  std::map<FrontendKey, NftFrontend> frontends;
+  // Chains and maps of earlier generations that nothing leads to any more.
+  std::vector<std::string> dead_chains;
+  std::vector<std::string> dead_maps;
+
+  friend bool operator==(const NftState&, const NftState&) = default;
+};
+
+// The commands from one state to the next, and what they make of it.
+struct NftPlan {
+  std::string commands;  // one transaction; empty = nothing to do
+  NftState next;
+  std::vector<RemovedBackend> removed;
+};
+
+// Works out the commands for table `inet <table>`, which holds the verdict map `ports` (typeof meta
+// l4proto . th dport : verdict) that the caller's nat chains dispatch through. Pure. Rules:
+//  - a frontend's rules are "dnat to numgen inc mod N map @slots" and, behind it, a plain dnat to
+//    one backend, for the flow that meets a slot under exchange;
+//  - backends change by deleting and adding slots in one transaction; the chain is touched only
+//    when the plain rule's backend left;
+//  - what a plan retires is deleted by the following plan, when no packet is under way in it.
+// INVALID_ARGUMENT for a backend that is no address, or a port out of range.
+Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
+                         const std::vector<Frontend>& frontends);
+
+// Reads the state back from `nft -j list table inet <table>`. Whatever carries our naming but does
+// not fit together counts as dead.
+Result<NftState> parse_nft(std::string_view json);
+
+}  // namespace muster::overlay
