@@ -29,7 +29,9 @@ std::string print_labels(const Metrics::Labels& labels) {
   return out;
 }
 
-std::string braces(const std::string& labels) { return labels.empty() ? "" : "{" + labels + "}"; }
+std::string braces(const std::string& labels) {
+  return labels.empty() ? "" : "{" + labels + "}";
+}
 
 void print_histogram(const std::string& name, const std::string& labels, const Histogram& h,
                      std::string& out) {

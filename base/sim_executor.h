@@ -54,9 +54,7 @@ class SimExecutor final : public Executor {
   TimerId after(Duration delay, UniqueFunction<void()> f) override;
   void cancel(TimerId timer) override;
   // True also outside step(): a test body may call components directly.
-  bool is_current() const override {
-    return world_.current_ == nullptr || world_.current_ == this;
-  }
+  bool is_current() const override { return world_.current_ == nullptr || world_.current_ == this; }
   const Clock& clock() const override { return world_; }
 
  private:

@@ -65,7 +65,9 @@ class [[nodiscard]] Status {
 template <class T>
 using Result = tl::expected<T, Status>;
 
-inline Status ok_status() { return {}; }
+inline Status ok_status() {
+  return {};
+}
 inline tl::unexpected<Status> fail(Status status) {
   return tl::unexpected<Status>(std::move(status));
 }
@@ -120,11 +122,11 @@ Status errno_status(int error, std::string_view what);
 
 // Evaluates `expr` (a Status); returns it from the calling function when it is not OK. The caller
 // may return Status or Result<T>.
-#define MUSTER_TRY(expr)                                         \
-  do {                                                           \
-    ::muster::Status muster_try_status = (expr);                 \
-    if (!muster_try_status.ok()) [[unlikely]]                    \
-      return ::muster::internal::Propagate{muster_try_status};   \
+#define MUSTER_TRY(expr)                                       \
+  do {                                                         \
+    ::muster::Status muster_try_status = (expr);               \
+    if (!muster_try_status.ok()) [[unlikely]]                  \
+      return ::muster::internal::Propagate{muster_try_status}; \
   } while (false)
 
 #define MUSTER_CONCAT_INNER(a, b) a##b
@@ -134,10 +136,10 @@ Status errno_status(int error, std::string_view what);
 // else moves its value into `x`.
 #define MUSTER_ASSIGN(lhs, expr) \
   MUSTER_ASSIGN_INNER(MUSTER_CONCAT(muster_result_, __LINE__), lhs, expr)
-#define MUSTER_ASSIGN_INNER(tmp, lhs, expr)                               \
-  auto tmp = (expr);                                                      \
-  if (!tmp) [[unlikely]]                                                  \
-    return ::muster::internal::Propagate{std::move(tmp).error()};         \
+#define MUSTER_ASSIGN_INNER(tmp, lhs, expr)                       \
+  auto tmp = (expr);                                              \
+  if (!tmp) [[unlikely]]                                          \
+    return ::muster::internal::Propagate{std::move(tmp).error()}; \
   lhs = *std::move(tmp)
 
 namespace muster::internal {

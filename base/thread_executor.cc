@@ -20,13 +20,17 @@ SystemClock::SystemClock() : start_ns_(read_clock_ns(CLOCK_MONOTONIC)) {}
 TimePoint SystemClock::now() const {
   return {Duration(read_clock_ns(CLOCK_MONOTONIC) - start_ns_)};
 }
-WallTime SystemClock::wall_now() const { return {read_clock_ns(CLOCK_REALTIME)}; }
+WallTime SystemClock::wall_now() const {
+  return {read_clock_ns(CLOCK_REALTIME)};
+}
 
 ThreadExecutor::ThreadExecutor(std::string name) : name_(std::move(name)) {
   thread_ = std::thread([this] { run(); });
 }
 
-ThreadExecutor::~ThreadExecutor() { stop(); }
+ThreadExecutor::~ThreadExecutor() {
+  stop();
+}
 
 void ThreadExecutor::post(UniqueFunction<void()> f) {
   {

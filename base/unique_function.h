@@ -21,9 +21,9 @@ class UniqueFunction<R(Args...)> {
   UniqueFunction(std::nullptr_t) {}  // NOLINT: implicit like std::function
 
   template <class F>
-    requires(!std::is_same_v<std::decay_t<F>, UniqueFunction> &&
-             std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
-  UniqueFunction(F&& f) {  // NOLINT: implicit like std::function
+  requires(!std::is_same_v<std::decay_t<F>, UniqueFunction> &&
+           std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+      UniqueFunction(F&& f) {  // NOLINT: implicit like std::function
     using Callable = std::decay_t<F>;
     if constexpr (fits<Callable>) {
       new (&storage_) Callable(std::forward<F>(f));
@@ -60,19 +60,23 @@ class UniqueFunction<R(Args...)> {
   };
 
   template <class C>
-  static constexpr bool fits = sizeof(C) <= kInlineBytes && alignof(C) <= alignof(void*) &&
-                               std::is_nothrow_move_constructible_v<C>;
+  static constexpr bool fits =
+      sizeof(C) <= kInlineBytes &&
+      alignof(C) <= alignof(void*) && std::is_nothrow_move_constructible_v<C>;
   template <class C>
-  static constexpr Ops kInline{
-      [](void* s, Args&&... args) -> R { return (*static_cast<C*>(s))(std::forward<Args>(args)...); },
-      [](void* from, void* to) noexcept {
-        new (to) C(std::move(*static_cast<C*>(from)));
-        static_cast<C*>(from)->~C();
-      },
-      [](void* s) noexcept { static_cast<C*>(s)->~C(); }};
+  static constexpr Ops kInline{[](void* s, Args&&... args) -> R {
+                                 return (*static_cast<C*>(s))(std::forward<Args>(args)...);
+                               },
+                               [](void* from, void* to) noexcept {
+                                 new (to) C(std::move(*static_cast<C*>(from)));
+                                 static_cast<C*>(from)->~C();
+                               },
+                               [](void* s) noexcept { static_cast<C*>(s)->~C(); }};
   template <class C>
   static constexpr Ops kHeap{
-      [](void* s, Args&&... args) -> R { return (**static_cast<C**>(s))(std::forward<Args>(args)...); },
+      [](void* s, Args&&... args) -> R {
+        return (**static_cast<C**>(s))(std::forward<Args>(args)...);
+      },
       [](void* from, void* to) noexcept { *static_cast<C**>(to) = *static_cast<C**>(from); },
       [](void* s) noexcept { delete *static_cast<C**>(s); }};
 

@@ -39,18 +39,18 @@ struct ContainerRequest {
   std::string container_id;  // 64 hex digits, unique on the host
   std::string instance_id;   // of this musterd; part of every global name (cgroup path)
   TaskId task_id;
-  std::string name;          // "<task name>.<task id>"
-  v1::TaskSpec spec;         // templates expanded
+  std::string name;   // "<task name>.<task id>"
+  v1::TaskSpec spec;  // templates expanded
   ImageConfig image;
-  std::string rootfs;        // mounted root file system on the host
-  std::string bundle_dir;    // existing, private to this container
+  std::string rootfs;      // mounted root file system on the host
+  std::string bundle_dir;  // existing, private to this container
   std::vector<PreparedMount> mounts;
-  std::string network_namespace;    // path to join; empty = the host's namespace
+  std::string network_namespace;  // path to join; empty = the host's namespace
   std::string hostname;
-  std::string hosts_file;           // host paths of the files bound over /etc/...; empty = none
+  std::string hosts_file;  // host paths of the files bound over /etc/...; empty = none
   std::string resolv_conf_file;
   std::string hostname_file;
-  std::vector<v1::KeyValue> labels; // com.docker.swarm.* and the spec's
+  std::vector<v1::KeyValue> labels;    // com.docker.swarm.* and the spec's
   std::vector<std::string> extra_env;  // DOCKER_RESOURCE_*=...
   v1::LogDriver log_driver;
 };

@@ -23,8 +23,7 @@ Result<std::optional<v1::FeedUpdate>> FeedAssembler::add(v1::FeedUpdate part) {
   }
   if (!feed.parts) {
     feed.parts = std::move(part);
-  } else if (feed.parts->version() != part.version() ||
-             feed.parts->complete() != part.complete()) {
+  } else if (feed.parts->version() != part.version() || feed.parts->complete() != part.complete()) {
     return fail(failed_precondition("feed {}: parts of different steps are mixed", name));
   } else {
     // Protobuf's merge appends repeated fields; network bytes are pieces of one message.

@@ -19,8 +19,8 @@ class FeedAssembler {
 
  private:
   struct Feed {
-    bool begun = false;     // a complete step has been received
-    uint64_t version = 0;   // reached
+    bool begun = false;    // a complete step has been received
+    uint64_t version = 0;  // reached
     std::optional<v1::FeedUpdate> parts;
   };
   std::map<std::string, Feed> feeds_;

@@ -16,8 +16,7 @@ Status save_credentials(const std::filesystem::path& dir, const NodeCredentials&
   const std::string generation = rng.id();
   const std::filesystem::path fresh = dir / generation;
   MUSTER_TRY(make_directory(fresh, 0700));
-  MUSTER_TRY(
-      write_file_atomic(fresh / "root.crt", credentials.root_pem, 0644, Durability::kFsync));
+  MUSTER_TRY(write_file_atomic(fresh / "root.crt", credentials.root_pem, 0644, Durability::kFsync));
   MUSTER_TRY(write_file_atomic(fresh / "node.crt", credentials.node.certificate_pem, 0644,
                                Durability::kFsync));
   MUSTER_TRY(

@@ -99,8 +99,8 @@ bool set_random_serial(X509* certificate) {
   bytes[0] &= 0x7f;  // RFC 5280 4.1.2.2: positive, at most 20 octets
   bytes[15] |= 1;
   BIGNUM* number = BN_bin2bn(bytes.data(), bytes.size(), nullptr);
-  const bool done =
-      number != nullptr && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != nullptr;
+  const bool done = number != nullptr &&
+                    BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != nullptr;
   BN_free(number);
   return done;
 }

@@ -18,8 +18,7 @@ Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
                     if (session->id() == session_id) session->acknowledge(sequence);
                   }
                 }) {
-  subscription_ =
-      deps_.store.watch([this](const store::CommitEvent& event) { on_commit(event); });
+  subscription_ = deps_.store.watch([this](const store::CommitEvent& event) { on_commit(event); });
 }
 
 Dispatcher::~Dispatcher() {
@@ -68,8 +67,7 @@ std::shared_ptr<Dispatcher::Session> Dispatcher::connect(
     const std::string& node_id, const std::string& peer_address,
     std::shared_ptr<AgentConnection> connection) {
   MUSTER_CHECK(deps_.strand.is_current());
-  return std::make_shared<SessionImpl>(*this, alive_, node_id, peer_address,
-                                       std::move(connection));
+  return std::make_shared<SessionImpl>(*this, alive_, node_id, peer_address, std::move(connection));
 }
 
 void Dispatcher::shut_down(const std::string& message) {
@@ -245,16 +243,14 @@ void Dispatcher::write_node(const std::string& node_id, std::function<bool(v1::N
         const auto stored = tx.view().get<v1::Node>(node_id);
         if (!stored) return ok_status();
         v1::Node next = *stored;
-        if (!change(next) ||
-            google::protobuf::util::MessageDifferencer::Equals(next, *stored)) {
+        if (!change(next) || google::protobuf::util::MessageDifferencer::Equals(next, *stored)) {
           return ok_status();
         }
         return tx.update(std::move(next));
       },
       [log = deps_.log, node_id](const store::Commit& commit) {
         if (!commit.status.ok()) {
-          log->warn("the status of node {} was not written: {}", node_id,
-                    commit.status.message());
+          log->warn("the status of node {} was not written: {}", node_id, commit.status.message());
         }
       });
 }

@@ -8,10 +8,10 @@ namespace muster::manager::dispatcher {
 
 // The settings of liveness; from the cluster object and DESIGN section 6.
 struct LivenessPolicy {
-  Duration period = 1s;             // agents send a heartbeat this often
-  int misses = 5;                   // silent for this many periods: down
-  Duration restart_grace = 60s;     // after an announced restart
-  Duration vanished_grace = 30s;    // the host lives, only the agent is gone
+  Duration period = 1s;           // agents send a heartbeat this often
+  int misses = 5;                 // silent for this many periods: down
+  Duration restart_grace = 60s;   // after an announced restart
+  Duration vanished_grace = 30s;  // the host lives, only the agent is gone
 };
 
 // What a probe of the silent node's host found.

@@ -5,7 +5,9 @@
 namespace muster::manager::dispatcher {
 namespace {
 
-std::string without_prefix(const std::string& cidr) { return cidr.substr(0, cidr.find('/')); }
+std::string without_prefix(const std::string& cidr) {
+  return cidr.substr(0, cidr.find('/'));
+}
 
 void add_endpoint(const v1::Task& task, const v1::NetworkAttachment& attachment,
                   v1::NetworkFeed& feed) {
@@ -20,8 +22,7 @@ void add_endpoint(const v1::Task& task, const v1::NetworkAttachment& attachment,
   *endpoint.mutable_aliases() = attachment.aliases();
 }
 
-void add_service(const v1::Service& service, const std::string& network_id,
-                 v1::NetworkFeed& feed) {
+void add_service(const v1::Service& service, const std::string& network_id, v1::NetworkFeed& feed) {
   v1::NetworkService& out = *feed.add_services();
   out.set_service_id(service.id());
   out.set_name(service.spec().annotations().name());
@@ -93,7 +94,9 @@ const std::vector<Bytes>& NetworkFeeds::complete(const store::Snapshot& view,
   return entry.messages;
 }
 
-void NetworkFeeds::forget(const std::string& network_id) { entries_.erase(network_id); }
+void NetworkFeeds::forget(const std::string& network_id) {
+  entries_.erase(network_id);
+}
 
 std::map<std::string, NetworkFeeds::Increment> NetworkFeeds::increments(
     const store::CommitEvent& event, const Subscribers& networks) {

@@ -35,8 +35,8 @@ class StatusWriter {
   // One write: at most kReportsMax states, about 0.5 MiB, a third of an entry.
   static constexpr size_t kReportsMax = 1000;
   struct Batch {
-    std::map<std::string, Pending> reports;        // by task id
-    std::map<std::string, uint64_t> sequences;     // by session id, durable with this write
+    std::map<std::string, Pending> reports;     // by task id
+    std::map<std::string, uint64_t> sequences;  // by session id, durable with this write
   };
 
   void flush();
@@ -48,8 +48,8 @@ class StatusWriter {
   Log log_;
   Acknowledge acknowledge_;
   bool queued_ = false;
-  std::map<std::string, Pending> pending_;         // by task id
-  std::map<std::string, uint64_t> sequences_;      // by session id
+  std::map<std::string, Pending> pending_;     // by task id
+  std::map<std::string, uint64_t> sequences_;  // by session id
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 

@@ -23,9 +23,9 @@ bool is_assigned(const v1::Task& task) {
 
 bool concerns_agent(const v1::Task& before, const v1::Task& after) {
   return before.desired_state() != after.desired_state() || before.revision() != after.revision() ||
-         before.start_after_ns() != after.start_after_ns() ||
-         before.node_id() != after.node_id() || !is_assigned(before) ||
-         !same(before.networks(), after.networks()) || !same(before.ports(), after.ports());
+         before.start_after_ns() != after.start_after_ns() || before.node_id() != after.node_id() ||
+         !is_assigned(before) || !same(before.networks(), after.networks()) ||
+         !same(before.ports(), after.ports());
 }
 
 void add_task(const store::Snapshot& view, const v1::Task& task, SentTasks& sent,

@@ -12,24 +12,24 @@ namespace muster::overlay {
 
 // One interface a container shall have.
 struct ContainerLink {
-  v1::Network network;                // with its allocated subnet and gateway
-  std::vector<std::string> addresses; // CIDR
-  std::string mac;                    // empty = derived from the IPv4 address (02:42:...)
+  v1::Network network;                 // with its allocated subnet and gateway
+  std::vector<std::string> addresses;  // CIDR
+  std::string mac;                     // empty = derived from the IPv4 address (02:42:...)
 };
 
 struct ContainerNetworkRequest {
   std::string container_id;
-  std::vector<ContainerLink> links;  // eth0, eth1, ... in this order; the first that is not
-                                     // internal holds the default route
-  std::vector<v1::KeyValue> sysctls; // net.* ones, set inside the namespace
+  std::vector<ContainerLink> links;   // eth0, eth1, ... in this order; the first that is not
+                                      // internal holds the default route
+  std::vector<v1::KeyValue> sysctls;  // net.* ones, set inside the namespace
 };
 
 // A published port and the local addresses it is spread over. Ports with the same key replace
 // each other's backends.
 struct PublishedPort {
-  v1::PortConfig port;               // published_port set
-  std::string owner;                 // service id (ingress) or task id (host mode)
-  std::vector<std::string> backends; // container addresses without prefix, sorted
+  v1::PortConfig port;                // published_port set
+  std::string owner;                  // service id (ingress) or task id (host mode)
+  std::vector<std::string> backends;  // container addresses without prefix, sorted
 };
 
 // The kernel's network as the agent needs it. All names carry the instance id, so several nodes on

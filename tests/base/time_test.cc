@@ -7,8 +7,9 @@ namespace {
 
 TEST(Duration, ParsesGoSyntax) {
   const std::pair<const char*, Duration> cases[] = {
-      {"0", 0s},       {"5s", 5s},          {"1h30m", 90min}, {"1.5s", 1500ms}, {"500ms", 500ms},
-      {"-2m", -2min},  {"1h0m0.5s", 1h + 500ms}, {"10us", 10us},   {"7ns", 7ns},     {"+3s", 3s}};
+      {"0", 0s},        {"5s", 5s},     {"1h30m", 90min},         {"1.5s", 1500ms},
+      {"500ms", 500ms}, {"-2m", -2min}, {"1h0m0.5s", 1h + 500ms}, {"10us", 10us},
+      {"7ns", 7ns},     {"+3s", 3s}};
   for (const auto& [text, expected] : cases) {
     const auto parsed = parse_duration(text);
     ASSERT_TRUE(parsed) << text;
@@ -24,8 +25,8 @@ TEST(Duration, RefusesWhatGoRefuses) {
 
 TEST(Duration, PrintsTheShortestExactForm) {
   const std::pair<Duration, const char*> cases[] = {
-      {0s, "0s"}, {90s, "1m30s"}, {1500ms, "1.5s"}, {500ms, "500ms"}, {90min, "1h30m0s"},
-      {7ns, "7ns"}, {1500ns, "1.5\xc2\xb5s"}, {-2min, "-2m0s"}};
+      {0s, "0s"},         {90s, "1m30s"}, {1500ms, "1.5s"},         {500ms, "500ms"},
+      {90min, "1h30m0s"}, {7ns, "7ns"},   {1500ns, "1.5\xc2\xb5s"}, {-2min, "-2m0s"}};
   for (const auto& [duration, expected] : cases) EXPECT_EQ(format_duration(duration), expected);
 }
 

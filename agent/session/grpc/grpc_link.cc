@@ -86,9 +86,9 @@ class Stream final : public grpc::ClientBidiReactor<v1::AgentMessage, v1::Manage
     const std::shared_ptr<Stream> self = std::move(self_);
     if (const std::shared_ptr<LinkEvents> events = listeners()) {
       const Status why =
-          status.ok() ? Status(StatusCode::kUnavailable, "the manager closed the session")
-                      : Status(static_cast<StatusCode>(status.error_code()),
-                               status.error_message());
+          status.ok()
+              ? Status(StatusCode::kUnavailable, "the manager closed the session")
+              : Status(static_cast<StatusCode>(status.error_code()), status.error_message());
       strand_.post([events = std::weak_ptr<LinkEvents>(events), why] {
         if (const auto live = events.lock()) live->closed(why);
       });

@@ -21,7 +21,9 @@ std::shared_ptr<grpc::experimental::CertificateProviderInterface> provider(
 
 }  // namespace
 
-void require_tls13() { setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES256-GCM-SHA384", 1); }
+void require_tls13() {
+  setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES256-GCM-SHA384", 1);
+}
 
 std::shared_ptr<grpc::ServerCredentials> server_credentials(const NodeCredentials& node) {
   grpc::experimental::TlsServerCredentialsOptions options(provider(node));
@@ -41,8 +43,7 @@ std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const NodeCredenti
 
 grpc::ChannelArguments manager_channel_arguments() {
   grpc::ChannelArguments arguments;
-  arguments.SetSslTargetNameOverride(
-      std::string(organizational_unit(CertificateRole::kManager)));
+  arguments.SetSslTargetNameOverride(std::string(organizational_unit(CertificateRole::kManager)));
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // doubles as the connect time-out

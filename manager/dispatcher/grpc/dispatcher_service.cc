@@ -16,8 +16,9 @@ namespace {
 // The bytes of a shared message as a slice, without copying them.
 grpc::ByteBuffer share(const Bytes& message) {
   auto* keep = new Bytes(message);
-  const grpc::Slice slice(const_cast<char*>(message->data()), message->size(),
-                          [](void* owner) { delete static_cast<Bytes*>(owner); }, keep);
+  const grpc::Slice slice(
+      const_cast<char*>(message->data()), message->size(),
+      [](void* owner) { delete static_cast<Bytes*>(owner); }, keep);
   return grpc::ByteBuffer(&slice, 1);
 }
 
@@ -92,7 +93,8 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
 
   Stream(Executor& strand, const std::function<Dispatcher*()>& current, std::string node_id,
          std::string peer)
-      : strand_(strand), connection_(std::make_shared<Connection>(this)),
+      : strand_(strand),
+        connection_(std::make_shared<Connection>(this)),
         session_(std::make_shared<SessionSlot>()) {
     strand_.post([current, connection = connection_, slot = session_, node_id = std::move(node_id),
                   peer = std::move(peer)] {

@@ -48,12 +48,12 @@ TEST_F(X509, CertificateIsTrustedOnlyByItsRootItsKeyAndItsTime) {
       check_certificate(node.certificate_pem, other_root.certificate_pem, node.key_pem, kNow);
   EXPECT_EQ(foreign.code(), StatusCode::kUnauthenticated);
 
-  const auto wrong_key = check_certificate(node.certificate_pem, root_.certificate_pem,
-                                           *generate_key(), kNow);
+  const auto wrong_key =
+      check_certificate(node.certificate_pem, root_.certificate_pem, *generate_key(), kNow);
   EXPECT_EQ(wrong_key.message(), "the certificate does not belong to the key");
 
-  const auto late = check_certificate(node.certificate_pem, root_.certificate_pem, node.key_pem,
-                                      kNow + 24h * 91);
+  const auto late =
+      check_certificate(node.certificate_pem, root_.certificate_pem, node.key_pem, kNow + 24h * 91);
   EXPECT_EQ(late.message(), "bad certificate: certificate has expired");
 }
 
@@ -89,9 +89,8 @@ TEST_F(X509, JoinTokenPinsTheRoot) {
 
 TEST_F(X509, JoinTokenParsingIsStrict) {
   const std::string good = create_join_token(root_.certificate_pem)->str();
-  for (const std::string& bad :
-       {std::string(), good + "0", good.substr(1), "SWMTKN-2-" + good.substr(9),
-        good + "-x", good.substr(0, 20)}) {
+  for (const std::string& bad : {std::string(), good + "0", good.substr(1),
+                                 "SWMTKN-2-" + good.substr(9), good + "-x", good.substr(0, 20)}) {
     EXPECT_FALSE(parse_join_token(bad)) << bad;
   }
 }

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "deploy/daemon/options.h"
+#include "muster/v1/objects.pb.h"
+
+namespace muster::daemon {
+
+// What this host is: name, platform, CPUs, memory, labels and generic resources from the options.
+// INVALID_ARGUMENT for labels or resources that do not parse.
+Result<v1::NodeDescription> describe_host(const Options& options);
+
+// "KIND=4" is discrete, "KIND=name" one of a named set; mixing both for one kind is an error.
+Result<std::vector<v1::GenericResource>> parse_generic_resources(
+    const std::vector<std::string>& texts);
+
+std::string kernel_release();
+std::string os_name();  // PRETTY_NAME of os-release(5)
+
+// The address other nodes reach this one by. `wanted` is an address, an interface, or either with
+// ":port"; empty asks the kernel for the source address of the default route. The answer is
+// host:port (an IPv6 host in brackets).
+Result<std::string> find_advertise_address(const std::string& wanted, uint16_t default_port);
+
+}  // namespace muster::daemon

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "muster/v1/objects.pb.h"
+
+namespace muster::daemon {
+
+// musterd's settings: flags, over the configuration file, over the defaults. Every flag has a key
+// of the same name in the file.
+struct Options {
+  std::filesystem::path data_dir = "/var/lib/muster";
+  std::filesystem::path run_dir = "/run/muster";
+  std::string socket = "/run/muster/muster.sock";
+  std::string log_level = "info";
+  LogFormat log_format = LogFormat::kText;
+  std::string metrics_addr;  // empty = no metrics server
+  std::string runtime = "crun";
+  std::string hostname;                          // empty = the host's
+  std::vector<std::string> labels;               // engine labels, key=value
+  std::vector<std::string> generic_resources;    // KIND=count or KIND=name, repeatable
+  std::vector<std::string> insecure_registries;  // host:port or CIDR reached over plain http
+  std::vector<std::string> registry_mirrors;     // mirrors of docker.io
+  bool default_init = false;
+  bool show_version = false;
+};
+
+// Reads flags and the file they name (default /etc/muster/musterd.yaml, which need not exist).
+// A failure of code OUT_OF_RANGE carries text to print with exit code 0 (--help); INVALID_ARGUMENT
+// is wrong usage.
+Result<Options> parse_options(int argc, const char* const* argv);
+
+}  // namespace muster::daemon

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds muster and runs its tests on a Debian 12 machine, as root: installs what is missing, then
+#   tests/run.sh          what every change must pass
+#   tests/run.sh --full   all presets and both compilers too
+#   tests/run.sh --quick  unit tests and lint alone
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mode=${1:-}
+case $mode in
+  '' | --full | --quick) ;;
+  *) echo "usage: tests/run.sh [--full|--quick]" >&2; exit 2 ;;
+esac
+if ((EUID != 0)); then
+  echo "tests/run.sh needs root: its tests make network namespaces, mounts and containers" >&2
+  exit 1
+fi
+
+step() { printf '\n== %s (%ds)\n' "$1" "$SECONDS"; }
+
+step 'packages'
+deploy/packaging/install.sh run build test
+
+step 'build (release)'
+cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
+rm -f build.log
+cmake --build --preset release
+
+failed=()
+run_tests() {  # label, parallel jobs
+  step "tests: $1"
+  ctest --test-dir build/release --output-on-failure --no-tests=error -L "^$1\$" -j "$2" ||
+    failed+=("$1")
+}
+
+step 'lint'
+python3 tests/lint/lint.py || failed+=(lint)
+run_tests unit 2
+if [[ $mode != --quick ]]; then
+  for label in sim crash integration bench-smoke; do
+    run_tests "$label" 1
+  done
+
+  step 'sanitizers and fuzzers (clang, pure rooms)'
+  tests/fuzz/run.sh || failed+=(fuzz)
+fi
+if [[ $mode == --full ]]; then
+  for preset in debug asan; do
+    step "tests: unit, preset $preset"
+    cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" &&
+      ctest --test-dir "build/$preset" --output-on-failure -L '^(unit|sim)$' -j 2 ||
+      failed+=("$preset")
+  done
+fi
+
+step 'done'
+if ((${#failed[@]})); then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
+echo 'all passed'
