@@ -1,0 +1,32 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "base/status.h"
+
+namespace muster::daemon {
+
+// Which swarm this host is in. Absent outside of one.
+struct Membership {
+  std::string node_id;
+  std::string cluster_id;
+  std::string listen_addr;     // host:port
+  std::string advertise_addr;  // host:port
+};
+
+// What musterd remembers of itself in <data-dir>/node.json, a versioned file.
+struct NodeState {
+  // Names this installation in everything global to the host (cgroups, namespaces, links, rules),
+  // so that several musterd on one host never meet. 8 characters, made at the first start.
+  std::string instance_id;
+  std::optional<Membership> membership;
+};
+
+// A missing file gives a fresh state with a new instance id, which is saved. DATA_LOSS for a file
+// that does not parse, FAILED_PRECONDITION for one of a newer version.
+Result<NodeState> load_node_state(const std::filesystem::path& data_dir);
+Status save_node_state(const std::filesystem::path& data_dir, const NodeState& state);
+
+}  // namespace muster::daemon

@@ -1,0 +1,222 @@
+#include "agent/session/session.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "base/sim_executor.h"
+
+namespace muster::agent {
+namespace {
+
+v1::FeedUpdate tasks_step(uint64_t base, uint64_t version, bool complete, bool last = true) {
+  v1::FeedUpdate step;
+  step.mutable_feed()->set_kind(v1::FeedId::TASKS);
+  step.set_base_version(base);
+  step.set_version(version);
+  step.set_complete(complete);
+  step.set_last(last);
+  return step;
+}
+
+v1::TaskStatusUpdate running(const std::string& task) {
+  v1::TaskStatusUpdate update;
+  update.set_task_id(task);
+  update.mutable_status()->set_state(v1::TASK_RUNNING);
+  return update;
+}
+
+TEST(FeedAssembler, JoinsPartsUntilTheLast) {
+  FeedAssembler assembler;
+  v1::FeedUpdate part = tasks_step(0, 7, true, false);
+  part.add_removed_task_ids("a");
+  part.set_network("xy");
+  EXPECT_FALSE(assembler.add(part)->has_value());
+  part = tasks_step(0, 7, true, true);
+  part.add_removed_task_ids("b");
+  part.set_network("z");
+  const auto whole = assembler.add(part);
+  ASSERT_TRUE(whole && whole->has_value());
+  EXPECT_EQ((*whole)->removed_task_ids_size(), 2);
+  EXPECT_EQ((*whole)->network(), "xyz");
+}
+
+TEST(FeedAssembler, RefusesAnIncrementThatDoesNotFollow) {
+  FeedAssembler assembler;
+  EXPECT_FALSE(assembler.add(tasks_step(0, 5, false)));  // before anything complete
+  ASSERT_TRUE(assembler.add(tasks_step(0, 5, true)));
+  ASSERT_TRUE(assembler.add(tasks_step(5, 6, false)));
+  EXPECT_FALSE(assembler.add(tasks_step(5, 7, false)));
+}
+
+TEST(FeedAssembler, FeedsHaveVersionsOfTheirOwn) {
+  FeedAssembler assembler;
+  ASSERT_TRUE(assembler.add(tasks_step(0, 5, true)));
+  v1::FeedUpdate network = tasks_step(0, 9, true);
+  network.mutable_feed()->set_kind(v1::FeedId::NETWORK);
+  network.mutable_feed()->set_network_id("n1");
+  ASSERT_TRUE(assembler.add(network));
+  EXPECT_TRUE(assembler.add(tasks_step(5, 6, false)));
+}
+
+TEST(ReportQueue, TheLastStateOfATaskWinsAndOneBatchIsUnderWay) {
+  ReportQueue queue;
+  queue.add(running("a"));
+  const auto first = queue.next();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->updates_size(), 1);
+  queue.add(running("a"));
+  queue.add(running("b"));
+  EXPECT_FALSE(queue.next());
+  queue.acknowledged(first->sequence());
+  EXPECT_EQ(queue.next()->updates_size(), 2);
+}
+
+TEST(ReportQueue, WhatWasUnderWayIsSentAgainUnlessNewer) {
+  ReportQueue queue;
+  queue.add(running("a"));
+  queue.add(running("b"));
+  ASSERT_TRUE(queue.next());
+  v1::TaskStatusUpdate newer = running("a");
+  newer.mutable_status()->set_state(v1::TASK_FAILED);
+  queue.add(newer);
+  queue.reset();
+  const auto again = queue.next();
+  ASSERT_EQ(again->updates_size(), 2);
+  EXPECT_EQ(again->updates(0).status().state(), v1::TASK_FAILED);
+}
+
+// A manager that the test plays by hand.
+class FakeLinks final : public LinkFactory {
+ public:
+  struct Link final : ManagerLink {
+    explicit Link(FakeLinks& owner) : owner(owner) {}
+    ~Link() override { owner.live = nullptr; }
+    void send(const v1::AgentMessage& message) override { owner.sent.push_back(message); }
+    void close_after_writes() override { owner.closing = true; }
+    FakeLinks& owner;
+  };
+  std::unique_ptr<ManagerLink> open(LinkEvents e) override {
+    events = std::move(e);
+    ++opened;
+    auto link = std::make_unique<Link>(*this);
+    live = link.get();
+    return link;
+  }
+  void welcome() {
+    v1::ManagerMessage message;
+    message.mutable_welcome()->set_session_id("s1");
+    message.mutable_welcome()->set_heartbeat_period_ns(Duration(1s).count());
+    events.received(message);
+  }
+  int count(v1::AgentMessage::MessageCase kind) const {
+    int n = 0;
+    for (const auto& message : sent) n += message.message_case() == kind ? 1 : 0;
+    return n;
+  }
+
+  LinkEvents events;
+  Link* live = nullptr;
+  int opened = 0;
+  bool closing = false;
+  std::vector<v1::AgentMessage> sent;
+};
+
+class RecordingSink final : public FeedSink {
+ public:
+  void apply(const v1::FeedUpdate& step) override { steps.push_back(step); }
+  void node_removed(const std::string& why) override { removed = why; }
+  std::vector<v1::FeedUpdate> steps;
+  std::string removed;
+};
+
+class SessionTest : public ::testing::Test {
+ protected:
+  SimWorld world_;
+  SimExecutor strand_{world_};
+  FakeLinks links_;
+  RecordingSink sink_;
+  SeededRng rng_{1};
+  Session session_{{strand_, links_, sink_, rng_, null_log()}, {}};
+};
+
+TEST_F(SessionTest, ReportsWaitForTheWelcomeAndForTheAcknowledgement) {
+  session_.start();
+  session_.report(running("a"));
+  EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 0);
+  links_.welcome();
+  EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 1);
+  session_.report(running("b"));
+  EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 1);
+  v1::ManagerMessage ack;
+  ack.mutable_status_ack()->set_sequence(1);
+  links_.events.received(ack);
+  EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 2);
+}
+
+TEST_F(SessionTest, ABrokenLinkIsReopenedAndUnacknowledgedReportsAreRepeated) {
+  session_.start();
+  links_.welcome();
+  session_.report(running("a"));
+  links_.events.closed(unavailable("gone"));
+  EXPECT_FALSE(session_.established());
+  world_.advance(100ms);
+  EXPECT_EQ(links_.opened, 2);
+  links_.welcome();
+  EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 2);
+}
+
+TEST_F(SessionTest, BackoffGrowsToItsCapWhileNobodyAnswers) {
+  session_.start();
+  for (int i = 0; i < 200; ++i) {
+    if (links_.live != nullptr) links_.events.closed(unavailable("refused"));
+    world_.advance(1s);
+  }
+  EXPECT_GT(links_.opened, 200 / 8);
+  EXPECT_LT(links_.opened, 200 / 4 + 12);
+}
+
+TEST_F(SessionTest, ASilentManagerIsGivenUp) {
+  session_.start();
+  links_.welcome();
+  world_.advance(7s);
+  EXPECT_GE(links_.opened, 2);
+}
+
+TEST_F(SessionTest, FeedsAreAppliedAndAcknowledged) {
+  session_.start();
+  links_.welcome();
+  v1::ManagerMessage message;
+  *message.mutable_feed() = tasks_step(0, 4, true);
+  links_.events.received(message);
+  ASSERT_EQ(sink_.steps.size(), 1u);
+  EXPECT_EQ(links_.sent.back().ack().version(), 4u);
+}
+
+TEST_F(SessionTest, ARemovedNodeDoesNotComeBack) {
+  session_.start();
+  links_.welcome();
+  v1::ManagerMessage message;
+  message.mutable_end()->set_reason(v1::SessionEnd::NODE_REMOVED);
+  message.mutable_end()->set_message("removed");
+  links_.events.received(message);
+  links_.events.closed(unavailable("closed"));
+  world_.advance(1min);
+  EXPECT_EQ(sink_.removed, "removed");
+  EXPECT_EQ(links_.opened, 1);
+}
+
+TEST_F(SessionTest, StopSaysGoodbyeAndEndsWithinASecond) {
+  session_.start();
+  links_.welcome();
+  bool done = false;
+  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
+  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 1);
+  EXPECT_TRUE(links_.closing);
+  EXPECT_FALSE(done);
+  world_.advance(1s);
+  EXPECT_TRUE(done);
+}
+
+}  // namespace
+}  // namespace muster::agent

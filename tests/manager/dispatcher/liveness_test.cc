@@ -1,0 +1,63 @@
+#include "manager/dispatcher/liveness.h"
+
+#include <gtest/gtest.h>
+
+namespace muster::manager::dispatcher {
+namespace {
+
+constexpr TimePoint kStart{100s};
+const LivenessPolicy kPolicy{};
+using Verdict = Liveness::Verdict;
+
+Liveness heard_at(TimePoint t) {
+  Liveness liveness;
+  liveness.heard(kPolicy, t);
+  return liveness;
+}
+
+TEST(Liveness, FiveMissedHeartbeatsCallForAProbe) {
+  const Liveness node = heard_at(kStart);
+  EXPECT_EQ(node.judge(kStart + 4999ms), Verdict::kAlive);
+  EXPECT_EQ(node.judge(kStart + 5s), Verdict::kProbe);
+}
+
+TEST(Liveness, AHostThatDoesNotAnswerIsDownAtOnce) {
+  Liveness node = heard_at(kStart);
+  EXPECT_EQ(node.on_probe(kPolicy, ProbeResult::kUnreachable, kStart + 5s), Verdict::kDown);
+}
+
+TEST(Liveness, AListenerThatIsSilentInItsSessionIsDown) {
+  Liveness node = heard_at(kStart);
+  EXPECT_EQ(node.on_probe(kPolicy, ProbeResult::kAccepted, kStart + 5s), Verdict::kDown);
+}
+
+TEST(Liveness, ARefusingHostGetsTheVanishedGraceOnce) {
+  Liveness node = heard_at(kStart);
+  node.disconnected(kStart + 1s);
+  EXPECT_EQ(node.on_probe(kPolicy, ProbeResult::kRefused, kStart + 5s), Verdict::kAlive);
+  EXPECT_EQ(node.deadline(), kStart + 31s);
+  EXPECT_EQ(node.judge(kStart + 31s), Verdict::kDown);
+}
+
+TEST(Liveness, AHeartbeatDuringTheProbeWins) {
+  Liveness node = heard_at(kStart);
+  node.heard(kPolicy, kStart + 6s);
+  EXPECT_EQ(node.on_probe(kPolicy, ProbeResult::kUnreachable, kStart + 7s), Verdict::kAlive);
+}
+
+TEST(Liveness, AnAnnouncedRestartGetsAMinuteAndNoMore) {
+  Liveness node = heard_at(kStart);
+  node.restarting(kPolicy, kStart);
+  node.disconnected(kStart);
+  EXPECT_EQ(node.judge(kStart + 59s), Verdict::kAlive);
+  EXPECT_EQ(node.judge(kStart + 60s), Verdict::kDown);
+}
+
+TEST(Liveness, ANewLeaderWaitsTwice) {
+  const Liveness node = Liveness::unheard(kPolicy, kStart);
+  EXPECT_EQ(node.judge(kStart + 9s), Verdict::kAlive);
+  EXPECT_EQ(node.judge(kStart + 10s), Verdict::kProbe);
+}
+
+}  // namespace
+}  // namespace muster::manager::dispatcher
