@@ -1,0 +1,19 @@
+#pragma once
+
+#include "scheduler/filter.h"
+
+namespace muster::scheduler {
+
+// No task on the node holds a host-mode port that the group publishes.
+class HostPortFilter final : public Filter {
+ public:
+  bool set_group(const TaskShape& shape, ClusterState& state) override;
+  bool check(const Candidate& candidate) const override;
+  std::string explain(size_t nodes) const override;
+  std::vector<std::string> details(const Candidate& candidate) const override;
+
+ private:
+  const TaskShape* shape_ = nullptr;
+};
+
+}  // namespace muster::scheduler

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "scheduler/filter.h"
+
+namespace muster::scheduler {
+
+// The node is READY and its availability is active.
+class ReadyFilter final : public Filter {
+ public:
+  bool set_group(const TaskShape& shape, ClusterState& state) override;
+  bool check(const Candidate& candidate) const override;
+  std::string explain(size_t nodes) const override;
+  std::vector<std::string> details(const Candidate& candidate) const override;
+};
+
+}  // namespace muster::scheduler

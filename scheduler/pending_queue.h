@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "scheduler/cluster_state.h"
+
+namespace muster::scheduler {
+
+// The tasks that wait for a node, in groups that are placed together: tasks of one (service,
+// revision) are equal; those whose node is given already (global services) form groups of their
+// own. Tasks without a service are equal, too, and form one group.
+//
+// A group is `due` when something new may be said about it: it has got a task, or what kept it
+// waiting may have changed (the caller says so, see Placer). Same ownership as ClusterState.
+class PendingQueue {
+ public:
+  struct Group {
+    ShapeIndex shape = kNoIndex;
+    bool preassigned = false;
+    bool due = false;
+    int64_t oldest_ns = INT64_MAX;  // creation of the oldest task it has had
+    size_t live = 0;
+    std::vector<TaskPtr> tasks;  // may hold outdated entries, see live_tasks()
+  };
+
+  // `state` must outlive the queue.
+  explicit PendingQueue(ClusterState& state) : state_(state) {}
+  ~PendingQueue();
+  PendingQueue(const PendingQueue&) = delete;
+  PendingQueue& operator=(const PendingQueue&) = delete;
+
+  // Takes the newest form of a task: it is in the queue afterwards if it is PENDING and still
+  // wanted. A new form of a task that is already waiting does not make its group due.
+  void put(const TaskPtr& task);
+  void remove(std::string_view task_id);
+  bool contains(std::string_view task_id) const { return members_.contains(task_id); }
+  size_t size() const { return members_.size(); }
+
+  void make_all_due();
+  bool any_due() const;
+  // Due groups in the order they are to be served: given nodes first, then the longest waiting.
+  std::vector<Group*> due();
+  // Groups that wait without being due.
+  std::vector<Group*> stuck();
+  // Its tasks in the order of slot and id.
+  const std::vector<TaskPtr>& live_tasks(Group& group);
+  // Removes groups that have become empty; pointers to them end here.
+  void sweep();
+
+ private:
+  struct Member {
+    TaskPtr task;
+    Group* group = nullptr;
+  };
+  ClusterState& state_;
+  // Keys point into the task of the value.
+  std::unordered_map<std::string_view, Member> members_;
+  std::map<std::pair<ShapeIndex, bool>, std::unique_ptr<Group>> groups_;
+};
+
+}  // namespace muster::scheduler
