@@ -1,0 +1,203 @@
+#include "overlay/dataplane/bridges.h"
+
+#include <charconv>
+#include <filesystem>
+#include <map>
+
+#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/sysctl.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+namespace {
+
+constexpr std::string_view kInternalMark = " internal";
+
+// A bridge's alias says whose it is, for people and for scan(): "muster INSTANCE NETWORK[
+// internal]"
+std::string alias_of(const Names& names, const std::string& network_id, bool internal) {
+  return fmt::format("muster {} {}{}", names.instance(), network_id,
+                     internal ? kInternalMark : std::string_view());
+}
+
+return subnet.find(':') != std::string::npos;
+}
+
+// A host that forwards IPv6 no longer accepts router advertisements, and would lose its own default
+// route, unless told to.
+Status forward_ipv6() {
+  const auto now = read_sysctl("net.ipv6.conf.all.forwarding");
+  if (!now || *now == "1") return ok_status();
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc/sys/net/ipv6/conf", error), end;
+       !error && it != end; it.increment(error)) {
+    const std::string key = "net/ipv6/conf/" + it->path().filename().string() + "/accept_ra";
+    const auto accepts = read_sysctl(key);
+    if (accepts && *accepts == "1") MUSTER_TRY(write_sysctl(key, "2"));
+  }
+  return write_sysctl("net.ipv6.conf.all.forwarding", "1");
+}
+
+}  // namespace
+
+Result<uint32_t> network_mtu(const v1::Network& network) {
+  for (const auto& option : network.spec().driver_options()) {
+    if (option.key() != "com.docker.network.driver.mtu") continue;
+    uint32_t mtu = 0;
+    const char* end = option.value().data() + option.value().size();
+    const auto parsed = std::from_chars(option.value().data(), end, mtu);
+    if (parsed.ec != std::errc() || parsed.ptr != end || mtu < 68 || mtu > 65535) {
+      return fail(invalid_argument("MTU \"{}\" is not a number from 68 to 65535", option.value()));
+    }
+    return mtu;
+  }
+  return network.spec().driver() == "bridge" ? 1500u : 1450u;
+}
+
+Status Bridges::scan() {
+  MUSTER_ASSIGN(const auto links, list_links(rtnl_));
+  MUSTER_ASSIGN(const auto addresses, list_addresses(rtnl_));
+  bridges_.clear();
+  std::map<int, std::string> by_index;
+  const std::string ours = fmt::format("muster {} ", names_.instance());
+  for (const Link& link : links) {
+    if (!names_.is_our_bridge(link.name)) continue;
+    Bridge bridge;
+    bridge.index = link.index;
+    bridge.rules.bridge = link.name;
+    std::string_view alias = link.alias;
+    if (alias.starts_with(ours)) alias.remove_prefix(ours.size());
+    bridge.rules.internal = alias.ends_with(kInternalMark);
+    if (bridge.rules.internal) alias.remove_suffix(kInternalMark.size());
+    bridge.network_id = std::string(alias);
+    by_index.emplace(link.index, link.name);
+    bridges_.emplace(link.name, std::move(bridge));
+  }
+  for (const Link& link : links) {
+    const auto bridge = by_index.find(link.master);
+    if (bridge != by_index.end()) bridges_[bridge->second].ports.insert(link.name);
+  }
+  const Prefix link_local{Ip{true, Uint128{0xfe80} << 112}, 10};
+  for (const auto& [index, cidr] : addresses) {
+    const auto bridge = by_index.find(index);
+    if (bridge == by_index.end() || link_local.contains(cidr.ip)) continue;
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(cidr.str()));
+    bridges_[bridge->second].rules.subnets.push_back(subnet.str());
+  }
+  return ok_status();
+}
+
+Status Bridges::create(const v1::Network& network, const std::string& name) {
+  const bool internal = network.spec().internal();
+  MUSTER_ASSIGN(const uint32_t mtu, network_mtu(network));
+  NetworkRules rules{name, internal, {}};
+  std::vector<Cidr> gateways;
+  for (const auto& pool : network.state().pools()) {
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
+    MUSTER_ASSIGN(const Ip gateway, Ip::parse(pool.gateway()));
+    if (subnet.base.v6 && !kernel_has_ipv6()) {
+      return failed_precondition("network {} has IPv6 subnet {}, but IPv6 is off on this node",
+                                 network.spec().annotations().name(), subnet.str());
+    }
+    gateways.push_back({gateway, subnet.length});
+    rules.subnets.push_back(subnet.str());
+  }
+  if (gateways.empty()) {
+    return failed_precondition("network {} has no subnet yet", network.spec().annotations().name());
+  }
+  std::vector<Message> make;
+  make.push_back(new_bridge({name, mac_of(gateways.front().ip), mtu}));
+  make.push_back(set_alias(name, alias_of(names_, network.id(), internal)));
+  if (Status made = rtnl_.run(make); !made.ok()) {
+    if (made.code() == StatusCode::kUnimplemented ||
+        made.message().find("not supported") != std::string::npos) {
+      return failed_precondition("this kernel has no bridges (module bridge): {}", made.message());
+    }
+    return made;
+  }
+  MUSTER_ASSIGN(const auto link, find_link(rtnl_, name));
+  if (!link) return internal_error("bridge {} vanished", name);
+  std::vector<Message> addresses;
+  bool v6 = false;
+  for (const Cidr& gateway : gateways) {
+    addresses.push_back(add_address(link->index, gateway));
+    v6 = v6 || gateway.ip.v6;
+  }
+  if (!v6 && kernel_has_ipv6()) {
+    // No link-local address, no router solicitation on a network that has no IPv6.
+    (void)write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
+  }
+  MUSTER_TRY(rtnl_.run(addresses));
+  // Lets the node's own processes reach published ports at 127.0.0.1; the rules drop such addresses
+  // from anywhere else.
+  MUSTER_TRY(write_sysctl("net/ipv4/conf/" + name + "/route_localnet", "1"));
+  MUSTER_TRY(write_sysctl("net.ipv4.ip_forward", "1"));
+  if (v6) MUSTER_TRY(forward_ipv6());
+  MUSTER_TRY(nft_.run(add_network_rules(names_.table(), rules)));
+  bridges_[name] = Bridge{link->index, network.id(), std::move(rules), {}};
+  log_->debug("bridge {} made for network {}", name, network.spec().annotations().name());
+  return ok_status();
+}
+
+Result<int> Bridges::acquire(const v1::Network& network, const std::string& port) {
+  const std::string name = names_.bridge(network.id());
+  auto it = bridges_.find(name);
+  if (it == bridges_.end()) {
+    if (Status made = create(network, name); !made.ok()) {
+      (void)rtnl_.run(delete_link(name));
+      return fail(made.with_context("network " + network.spec().annotations().name()));
+    }
+    it = bridges_.find(name);
+  }
+  it->second.ports.insert(port);
+  return it->second.index;
+}
+
+Status Bridges::remove(const std::string& name) {
+  const auto it = bridges_.find(name);
+  if (it == bridges_.end()) return ok_status();
+  const NetworkRules rules = it->second.rules;
+  bridges_.erase(it);
+  MUSTER_TRY(rtnl_.run(delete_link(name)));
+  Status ran = nft_.run(remove_network_rules(names_.table(), rules));
+  // Rules that somebody else flushed need not be removed.
+  if (ran.code() == StatusCode::kNotFound) return ok_status();
+  return ran;
+}
+
+Status Bridges::release(const std::string& port) {
+  std::vector<std::string> unused;
+  for (auto& [name, bridge] : bridges_) {
+    if (bridge.ports.erase(port) != 0 && bridge.ports.empty()) unused.push_back(name);
+  }
+  for (const std::string& name : unused) MUSTER_TRY(remove(name));
+  return ok_status();
+}
+
+Status Bridges::sweep(const std::set<std::string>& keep) {
+  MUSTER_ASSIGN(const auto links, list_links(rtnl_));
+  std::vector<Message> deletions;
+  for (const Link& link : links) {
+    if (names_.is_our_veth(link.name) && keep.count(link.name) == 0) {
+      deletions.push_back(delete_link(link.name));
+    }
+  }
+  MUSTER_TRY(rtnl_.run(deletions));
+  MUSTER_TRY(scan());
+  std::vector<std::string> unused;
+  for (const auto& [name, bridge] : bridges_) {
+    if (bridge.ports.empty()) unused.push_back(name);
+  }
+  for (const std::string& name : unused) MUSTER_TRY(remove(name));
+  return ok_status();
+}
+
+Status Bridges::restore_rules() {
+  std::string commands;
+  for (const auto& [name, bridge] : bridges_) {
+    commands += add_network_rules(names_.table(), bridge.rules);
+  }
+  return commands.empty() ? ok_status() : nft_.run(commands);
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "muster/v1/objects.pb.h"
+#include "overlay/dataplane/names.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/ruleset.h"
+
+namespace muster::overlay {
+
+// The bridge of each network that containers of this node are in, with its gateway addresses and
+// its rules. A bridge is there as long as it has ports. The kernel is the truth: scan() learns from
+// it what a former process left. Not thread-safe; lives in the host's network namespace.
+class Bridges {
+ public:
+  struct Bridge {
+    int index = 0;
+    std::string network_id;
+    NetworkRules rules;
+    std::set<std::string> ports;  // names of the host's ends
+  };
+
+  // Does not own `rtnl` and `nft`.
+  Bridges(const Names& names, NetlinkSocket& rtnl, LibNft& nft, Log log)
+      : names_(names), rtnl_(rtnl), nft_(nft), log_(std::move(log)) {}
+
+  // Replaces what is known by what the kernel has.
+  Status scan();
+  // Makes the network's bridge and rules where they are missing and notes that `port` will be in
+  // it, so that it stays. Returns the bridge's index.
+  Result<int> acquire(const v1::Network& network, const std::string& port);
+  // The port is gone; removes bridges that have none left.
+  Status release(const std::string& port);
+  // Removes bridges without ports, and the ports that `keep` does not name.
+  Status sweep(const std::set<std::string>& keep);
+  // Puts the rules of all networks into a fresh table.
+  Status restore_rules();
+
+  const std::map<std::string, Bridge>& all() const { return bridges_; }
+
+ private:
+  Status create(const v1::Network& network, const std::string& name);
+  Status remove(const std::string& name);
+
+  const Names& names_;
+  NetlinkSocket& rtnl_;
+  LibNft& nft_;
+  Log log_;
+  std::map<std::string, Bridge> bridges_;  // by link name
+};
+
+// The MTU of a network's interfaces: driver option com.docker.network.driver.mtu, else 1500, less
+// 50 for VXLAN's headers on an overlay. INVALID_ARGUMENT outside 68..65535.
+Result<uint32_t> network_mtu(const v1::Network& network);
+
+}  // namespace muster::overlay

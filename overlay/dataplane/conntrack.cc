@@ -1,0 +1,123 @@
+#include "overlay/dataplane/conntrack.h"
+
+#include <arpa/inet.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netinet/in.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+
+#include <cerrno>
+#include <string>
+#include <vector>
+
+namespace muster::overlay {
+namespace {
+
+// Bit of the kernel's filter flags that says: compare the tuple's source address (since 5.8; older
+// kernels ignore the filter and list everything, so every answer is checked here too).
+constexpr uint32_t kFilterSourceAddress = 1u << 0;
+
+nfgenmsg family_header(bool v6) {
+  nfgenmsg header{};
+  header.nfgen_family = v6 ? AF_INET6 : AF_INET;
+  header.version = NFNETLINK_V0;
+  return header;
+}
+
+int message_type(int message) {
+  return (NFNL_SUBSYS_CTNETLINK << 8) | message;
+}
+
+std::string bytes_of(const Ip& ip) {
+  std::string out(ip.v6 ? 16 : 4, '\0');
+  Uint128 rest = ip.value;
+  for (auto it = out.rbegin(); it != out.rend(); ++it, rest >>= 8) {
+    *it = static_cast<char>(rest & 0xff);
+  }
+  return out;
+}
+
+const nlattr* inside(const nlattr* nest, int type) {
+  if (nest == nullptr) return nullptr;
+  return nla_find(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest), type);
+}
+
+bool same_bytes(const nlattr* attribute, const std::string& want) {
+  if (attribute == nullptr) return false;
+  return std::string_view(static_cast<const char*>(nla_data(attribute)),
+                          static_cast<size_t>(nla_len(attribute))) == want;
+}
+
+bool is_established_tcp(nlmsghdr* h, uint8_t protocol) {
+  if (protocol != IPPROTO_TCP) return false;
+  const nlattr* info = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_PROTOINFO);
+  const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
+  return state != nullptr && nla_get_u8(state) == TCP_CONNTRACK_ESTABLISHED;
+}
+
+bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) {
+  const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
+  const nlattr* ip = inside(reply, CTA_TUPLE_IP);
+  if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
+    return false;
+  }
+  // Only flows that were led there: what the container itself was asked for directly stays.
+  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
+  if (status == nullptr || !(ntohl(nla_get_u32(status)) & IPS_DST_NAT)) return false;
+  const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
+  const nlattr* number = inside(proto, CTA_PROTO_NUM);
+  if (number == nullptr) return false;
+  if (filter.protocol && nla_get_u8(number) != *filter.protocol) return false;
+  if (filter.backend_port != 0) {
+    const nlattr* port = inside(proto, CTA_PROTO_SRC_PORT);
+    if (port == nullptr || ntohs(nla_get_u16(port)) != filter.backend_port) return false;
+  }
+  return !(filter.keep_established && is_established_tcp(h, nla_get_u8(number)));
+}
+
+}  // namespace
+
+Result<size_t> delete_flows(NetlinkSocket& socket, const FlowFilter& filter) {
+  const bool v6 = filter.backend.v6;
+  const std::string backend = bytes_of(filter.backend);
+  Message list(message_type(IPCTNL_MSG_CT_GET), 0, "list connections");
+  list.header(family_header(v6))
+      .begin(CTA_TUPLE_REPLY | NLA_F_NESTED)
+      .begin(CTA_TUPLE_IP | NLA_F_NESTED)
+      .put(v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, backend.data(), backend.size())
+      .end()
+      .end()
+      .begin(CTA_FILTER | NLA_F_NESTED)
+      .put_u32(CTA_FILTER_ORIG_FLAGS, 0)
+      .put_u32(CTA_FILTER_REPLY_FLAGS, kFilterSourceAddress)
+      .end();
+  std::vector<Message> deletions;
+  MUSTER_TRY(socket.query(list, true, [&](nlmsghdr* h) {
+    if (!matches(h, filter, backend)) return;
+    const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
+    if (original == nullptr) return;
+    Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection");
+    gone.header(family_header(v6))
+        .put(CTA_TUPLE_ORIG | NLA_F_NESTED, nla_data(original),
+             static_cast<size_t>(nla_len(original)))
+        .tolerate(ENOENT);
+    deletions.push_back(std::move(gone));
+  }));
+  // In pieces that fit the socket's buffers.
+  constexpr size_t kAtOnce = 200;
+  const size_t count = deletions.size();
+  while (!deletions.empty()) {
+    std::vector<Message> piece;
+    while (!deletions.empty() && piece.size() < kAtOnce) {
+      piece.push_back(std::move(deletions.back()));
+      deletions.pop_back();
+    }
+    MUSTER_TRY(socket.run(piece));
+  }
+  return count;
+}
+
+}  // namespace muster::overlay

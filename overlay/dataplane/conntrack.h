@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "base/status.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// Which entries of the connection table to delete: flows that were sent to a backend.
+struct FlowFilter {
+  Ip backend;                       // the source of the replies
+  std::optional<uint8_t> protocol;  // IPPROTO_*
+  uint16_t backend_port = 0;        // 0 = any
+  // Leaves TCP connections alone that both sides still use: the backend may be alive and draining.
+  bool keep_established = false;
+};
+
+// Deletes the entries that match and returns how many did. To be called once nothing leads to the
+// backend any more, else a packet in between makes the stale entry anew. `socket` is of
+// NETLINK_NETFILTER.
+Result<size_t> delete_flows(NetlinkSocket& socket, const FlowFilter& filter);
+
+}  // namespace muster::overlay

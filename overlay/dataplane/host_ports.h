@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+
+#include "base/status.h"
+#include "overlay/balancer/balancer.h"
+
+namespace muster::overlay {
+
+// Ports of the host that published ports occupy, each held by a bound socket that never listens: a
+// process of the host that wants the port is told it is in use, and we are told when a process was
+// first. (Traffic never meets the socket, the rules lead it away before.) Sockets go with this
+// object: a restart binds them again. Not thread-safe.
+class HostPorts {
+ public:
+  // Ports picked but never used are forgotten beyond this many, oldest first.
+  static constexpr size_t kPickedMax = 256;
+
+  HostPorts() = default;
+  HostPorts(const HostPorts&) = delete;
+  HostPorts& operator=(const HostPorts&) = delete;
+  ~HostPorts();
+
+  // OK also when held already. ALREADY_EXISTS "port 80/tcp is in use on this node".
+  Status hold(const FrontendKey& key);
+  // Lets go of every port that is not in `wanted`, except those picked and not yet seen in it.
+  void release_all_but(const std::set<FrontendKey>& wanted);
+  // A free port of the kernel's choice, held.
+  Result<uint32_t> pick(v1::PortConfig::Protocol protocol);
+
+ private:
+  struct Held {
+    int fd = -1;
+    uint64_t picked = 0;  // order of picking; 0 = in use by a published port
+  };
+
+  std::map<FrontendKey, Held> held_;
+  uint64_t next_pick_ = 1;
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,47 @@
+#include "overlay/dataplane/names.h"
+
+#include <fmt/core.h>
+
+#include <cstdint>
+
+namespace muster::overlay {
+namespace {
+
+// FNV-1a with a final mix (the finaliser of MurmurHash3), as the last characters alone are used.
+std::string short_hash(std::string_view text, size_t characters) {
+  uint64_t h = 14695981039346656037ull;
+  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  h ^= h >> 33;
+  h *= 0xff51afd7ed558ccdull;
+  h ^= h >> 33;
+  std::string out(characters, '0');
+  for (char& c : out) {
+    c = "0123456789abcdefghijklmnopqrstuvwxyz"[h % 36];
+    h /= 36;
+  }
+  return out;
+}
+
+}  // namespace
+
+Names::Names(std::string_view instance_id) : instance_(instance_id), table_("muster_") {
+  for (const char c : instance_) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    table_ += plain ? c : '_';
+  }
+  // Two instances may differ in the replaced characters only.
+  if (table_.substr(7) != instance_) table_ += "_" + short_hash(instance_, 5);
+  const std::string hash = short_hash(instance_, 5);
+  bridge_prefix_ = "mb" + hash;
+  veth_prefix_ = "mv" + hash;
+}
+
+std::string Names::bridge(std::string_view network_id) const {
+  return bridge_prefix_ + short_hash(network_id, 8);
+}
+
+std::string Names::veth(std::string_view container_id, size_t index) const {
+  return veth_prefix_ + short_hash(fmt::format("{}/{}", container_id, index), 8);
+}
+
+}  // namespace muster::overlay

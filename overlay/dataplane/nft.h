@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "overlay/balancer/nft_balancer.h"
+
+struct nft_ctx;
+
+namespace muster::overlay {
+
+// nftables through libnftables: one long-lived context (making one costs 16 ms), bound to the
+// network namespace of the thread that made it. Not thread-safe.
+class LibNft final : public NftRunner {
+ public:
+  static Result<std::unique_ptr<LibNft>> make();
+  ~LibNft() override;
+
+  Status run(const std::string& commands) override;
+  Result<std::string> list(std::string_view table) override;
+
+ private:
+  explicit LibNft(nft_ctx* context) : context_(context) {}
+  // The first line of what the library said.
+  std::string last_error();
+
+  nft_ctx* context_;
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,78 @@
+#include "overlay/dataplane/published_ports.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <map>
+
+#include "overlay/dataplane/conntrack.h"
+
+namespace muster::overlay {
+namespace {
+
+uint8_t protocol_number(v1::PortConfig::Protocol protocol) {
+  switch (protocol) {
+    case v1::PortConfig::UDP: return IPPROTO_UDP;
+    case v1::PortConfig::SCTP: return IPPROTO_SCTP;
+    default: return IPPROTO_TCP;
+  }
+}
+
+}  // namespace
+
+Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
+                           std::vector<v1::PortConfig>* conflicts) {
+  if (conflicts != nullptr) conflicts->clear();
+  const auto in_force_list = balancer_.in_force();
+  const std::set<FrontendKey> in_force(in_force_list.begin(), in_force_list.end());
+  std::map<FrontendKey, const PublishedPort*> wanted;
+  for (const PublishedPort& p : ports) {
+    if (p.backends.empty()) continue;
+    wanted[{p.port.protocol(), p.port.published_port()}] = &p;
+  }
+  Status outcome;
+  std::vector<Frontend> frontends;
+  std::set<FrontendKey> keys;
+  for (const auto& [key, published] : wanted) {
+    if (Status held = held_.hold(key); !held.ok()) {
+      // A port that was ours before a restart stays ours: its rules never stopped to lead traffic.
+      if (in_force.count(key) == 0) {
+        if (conflicts != nullptr) conflicts->push_back(published->port);
+        if (outcome.ok()) outcome = held;
+        continue;
+      }
+      log_->warn("{}, but its traffic already goes to containers", held.message());
+    }
+    keys.insert(key);
+    frontends.push_back({key, published->port.target_port(), published->backends});
+  }
+  const auto removed = balancer_.apply(frontends);
+  if (!removed) return removed.error();
+  held_.release_all_but(keys);
+  flush(*removed);
+  return outcome;
+}
+
+void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
+  for (const RemovedBackend& r : removed) {
+    const auto ip = Ip::parse(r.address);
+    if (!ip) continue;
+    // Connections that are up may belong to a container that drains; forget_addresses() ends them
+    // with the container.
+    const auto done =
+        delete_flows(conntrack_, {*ip, protocol_number(r.key.protocol),
+                                  static_cast<uint16_t>(r.target_port), /*keep_established=*/true});
+    if (!done) log_->warn("stale connections to {}: {}", r.address, done.error().message());
+  }
+}
+
+Status PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
+  for (const std::string& text : addresses) {
+    MUSTER_ASSIGN(const Ip ip, Ip::parse(text));
+    const auto done = delete_flows(conntrack_, {ip, std::nullopt, 0, false});
+    if (!done) return done.error();
+  }
+  return ok_status();
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "overlay/balancer/balancer.h"
+#include "overlay/dataplane/host_ports.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/node_network.h"
+
+namespace muster::overlay {
+
+// The published ports of this node: sockets that hold them, the balancer that leads their traffic,
+// the connection table that remembers it. Not thread-safe.
+class PublishedPorts {
+ public:
+  // Owns none of its arguments. `conntrack` is a socket of NETLINK_NETFILTER.
+  PublishedPorts(Balancer& balancer, NetlinkSocket& conntrack, Log log)
+      : balancer_(balancer), conntrack_(conntrack), log_(std::move(log)) {}
+
+  // See NodeNetwork::set_published_ports.
+  Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
+  Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
+  // A container is gone: what remembers its addresses is stale.
+  Status forget_addresses(const std::vector<std::string>& addresses);
+
+ private:
+  void flush(const std::vector<RemovedBackend>& removed);
+
+  Balancer& balancer_;
+  NetlinkSocket& conntrack_;
+  Log log_;
+  HostPorts held_;
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,100 @@
+#include "overlay/dataplane/ruleset.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+namespace muster::overlay {
+namespace {
+
+constexpr std::string_view kMarker = "ruleset_1";
+
+// %T is the table's name.
+constexpr std::string_view kBase = R"(
+add table inet %T
+delete table inet %T
+add table inet %T
+add chain inet %T ruleset_1
+add map inet %T ports { typeof meta l4proto . th dport : verdict; }
+add set inet %T bridges { type ifname; }
+add set inet %T internal { type ifname; }
+add set inet %T same_network { typeof iifname . oifname; }
+add set inet %T masquerade4 { type ipv4_addr; flags interval; }
+add set inet %T masquerade6 { type ipv6_addr; flags interval; }
+
+add chain inet %T martians { type filter hook prerouting priority -300; policy accept; }
+add rule inet %T martians iifname != "lo" ip daddr 127.0.0.0/8 drop
+
+add chain inet %T prerouting { type nat hook prerouting priority -100; policy accept; }
+add rule inet %T prerouting fib daddr type local meta l4proto . th dport vmap @ports
+add chain inet %T output { type nat hook output priority -100; policy accept; }
+add rule inet %T output fib daddr type local meta l4proto . th dport vmap @ports
+
+add chain inet %T postrouting { type nat hook postrouting priority 100; policy accept; }
+add rule inet %T postrouting ct status dnat iifname . oifname @same_network masquerade
+add rule inet %T postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
+add rule inet %T postrouting oifname != @bridges ip saddr @masquerade4 masquerade
+add rule inet %T postrouting oifname != @bridges ip6 saddr @masquerade6 masquerade
+
+add chain inet %T forward { type filter hook forward priority 0; policy accept; }
+add rule inet %T forward ct state established,related accept
+add rule inet %T forward iifname . oifname @same_network accept
+add rule inet %T forward iifname @internal drop
+add rule inet %T forward oifname @bridges ct status dnat accept
+add rule inet %T forward oifname @bridges drop
+)";
+
+std::string with_table(std::string_view text, std::string_view table) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 1 < text.size() && text[i + 1] == 'T') {
+      out += table;
+      ++i;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string elements(std::string_view verb, std::string_view table, const NetworkRules& n) {
+  std::string out;
+  const auto emit = [&](std::string_view set, const std::string& element) {
+    fmt::format_to(std::back_inserter(out), "{} element inet {} {} {{ {} }}\n", verb, table, set,
+                   element);
+  };
+  emit("bridges", n.bridge);
+  emit("same_network", n.bridge + " . " + n.bridge);
+  if (n.internal) {
+    emit("internal", n.bridge);
+    return out;
+  }
+  for (const std::string& subnet : n.subnets) {
+    emit(subnet.find(':') == std::string::npos ? "masquerade4" : "masquerade6", subnet);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string_view ruleset_marker() {
+  return kMarker;
+}
+
+std::string base_ruleset(std::string_view table) {
+  return with_table(kBase, table);
+}
+
+std::string delete_ruleset(std::string_view table) {
+  return with_table("add table inet %T\ndelete table inet %T\n", table);
+}
+
+std::string add_network_rules(std::string_view table, const NetworkRules& network) {
+  return elements("add", table, network);
+}
+
+std::string remove_network_rules(std::string_view table, const NetworkRules& network) {
+  return elements("delete", table, network);
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,53 @@
+#include "overlay/dataplane/sysctl.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace muster::overlay {
+namespace {
+
+Result<std::string> path_of(std::string_view key) {
+  std::string path(key);
+  if (path.find('/') == std::string::npos) std::replace(path.begin(), path.end(), '.', '/');
+  if (path.empty() || path.front() == '/' || path.find("..") != std::string::npos ||
+      path.find("//") != std::string::npos) {
+    return fail(invalid_argument("\"{}\" is not the name of a kernel setting", key));
+  }
+  return "/proc/sys/" + path;
+}
+
+}  // namespace
+
+Status write_sysctl(std::string_view key, std::string_view value) {
+  MUSTER_ASSIGN(const std::string path, path_of(key));
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno_status(errno, fmt::format("cannot set {}", key));
+  const ssize_t written = write(fd, value.data(), value.size());
+  const int error = errno;
+  close(fd);
+  if (written < 0) return errno_status(error, fmt::format("cannot set {} to \"{}\"", key, value));
+  return ok_status();
+}
+
+Result<std::string> read_sysctl(std::string_view key) {
+  MUSTER_ASSIGN(const std::string path, path_of(key));
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail(errno_status(errno, fmt::format("cannot read {}", key)));
+  char text[256];
+  const ssize_t n = read(fd, text, sizeof(text));
+  const int error = errno;
+  close(fd);
+  if (n < 0) return fail(errno_status(error, fmt::format("cannot read {}", key)));
+  std::string out(text, static_cast<size_t>(n));
+  while (!out.empty() && out.back() == '\n') out.pop_back();
+  return out;
+}
+
+bool kernel_has_ipv6() {
+  return access("/proc/sys/net/ipv6", F_OK) == 0;
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace muster::overlay {
+
+// Kernel settings under /proc/sys. Those of net.* belong to the network namespace of the calling
+// thread.
+
+// `key` has dots or slashes ("net.ipv4.ip_forward", "net/ipv4/conf/eth0.7/forwarding"); with
+// slashes, dots are part of names. INVALID_ARGUMENT for a key that leads elsewhere.
+Status write_sysctl(std::string_view key, std::string_view value);
+// Without the closing line feed.
+Result<std::string> read_sysctl(std::string_view key);
+
+// Whether the kernel has IPv6 at all.
+bool kernel_has_ipv6();
+
+}  // namespace muster::overlay
