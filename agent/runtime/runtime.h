@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/strong_id.h"
 #include "base/time.h"
 #include "muster/v1/objects.pb.h"
 #include "muster/v1/specs.pb.h"
