@@ -38,7 +38,7 @@ class LocalFiles final : public Files {
 };
 
 struct SourceFile {
-  std::string path;                    // as the user wrote it; used in messages and to resolve paths
+  std::string path;  // as the user wrote it; used in messages and to resolve paths
   std::optional<std::string> content;  // given instead of read, for standard input ("-")
 };
 

@@ -31,10 +31,10 @@ struct Node {
 
   Kind kind = Kind::kNull;
   Tag tag = Tag::kNone;
-  bool flag = false;    // kBool
-  int64_t number = 0;   // kInt
-  double real = 0;      // kFloat
-  std::string text;     // kString; of other scalars: as written
+  bool flag = false;            // kBool
+  int64_t number = 0;           // kInt
+  double real = 0;              // kFloat
+  std::string text;             // kString; of other scalars: as written
   std::vector<Node> items;      // kList
   std::vector<Member> members;  // kMap; keys are unique
   Position at;
