@@ -186,10 +186,13 @@ void Dispatcher::watch(const std::string& node_id, Liveness liveness) {
   if (!leading_) return;
   NodeWatch& node = nodes_[node_id];
   node.liveness = liveness;
-  // The timer is lazy: a heartbeat moves the deadline, the timer finds out when it fires.
-  if (node.timer != 0) return;
-  const Duration wait = node.liveness.deadline() - deps_.strand.clock().now();
-  node.timer = deps_.strand.after(wait, [this, node_id] { judge(node_id); });
+  // The timer is lazy: a heartbeat moves the deadline on, the timer finds out when it fires. Only
+  // an earlier deadline needs another timer.
+  if (node.timer != 0 && node.timer_due <= node.liveness.deadline()) return;
+  deps_.strand.cancel(node.timer);
+  node.timer_due = node.liveness.deadline();
+  node.timer = deps_.strand.after(node.timer_due - deps_.strand.clock().now(),
+                                  [this, node_id] { judge(node_id); });
 }
 
 void Dispatcher::judge(const std::string& node_id) {

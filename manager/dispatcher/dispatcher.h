@@ -80,6 +80,7 @@ class Dispatcher {
   struct NodeWatch {
     Liveness liveness;
     Executor::TimerId timer = 0;
+    TimePoint timer_due;
   };
 
   void on_commit(const store::CommitEvent& event);

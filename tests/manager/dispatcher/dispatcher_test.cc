@@ -1,0 +1,327 @@
+#include "manager/dispatcher/dispatcher.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "base/sim_executor.h"
+
+namespace muster::manager::dispatcher {
+namespace {
+
+// A log of one member that commits in the next turn of the strand.
+class InstantLog final : public store::Proposer {
+ public:
+  explicit InstantLog(Executor& strand) : strand_(strand) {}
+  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    const uint64_t index = ++index_;
+    strand_.post([done = std::move(done), index]() mutable {
+      done({store::ProposalOutcome::kCommitted, index, ok_status()});
+    });
+  }
+  uint64_t leading_term() const override { return 1; }
+
+ private:
+  Executor& strand_;
+  uint64_t index_ = 0;
+};
+
+class FakeConnection final : public AgentConnection {
+ public:
+  void send(std::shared_ptr<const std::string> message) override {
+    v1::ManagerMessage parsed;
+    ASSERT_TRUE(parsed.ParseFromString(*message));
+    messages.push_back(std::move(parsed));
+  }
+  size_t queued_bytes() const override { return queued; }
+  void close() override { closed = true; }
+
+  std::vector<v1::FeedUpdate> feeds(v1::FeedId::Kind kind) const {
+    std::vector<v1::FeedUpdate> out;
+    for (const auto& message : messages) {
+      if (message.has_feed() && message.feed().feed().kind() == kind) out.push_back(message.feed());
+    }
+    return out;
+  }
+  const v1::SessionEnd* end() const {
+    return !messages.empty() && messages.back().has_end() ? &messages.back().end() : nullptr;
+  }
+
+  std::vector<v1::ManagerMessage> messages;
+  size_t queued = 0;
+  bool closed = false;
+};
+
+class FakeProbe final : public HostProbe {
+ public:
+  void probe(const std::string&, std::function<void(ProbeResult)> done) override { done(answer); }
+  ProbeResult answer = ProbeResult::kUnreachable;
+};
+
+class DispatcherTest : public ::testing::Test {
+ protected:
+  DispatcherTest() {
+    store_.lead(1);
+    write([](store::Transaction& tx) -> Status {
+      v1::Cluster cluster;
+      cluster.set_id("c1");
+      cluster.mutable_spec()->mutable_annotations()->set_name("default");
+      cluster.set_feature_level(1);
+      MUSTER_TRY(tx.create(cluster));
+      for (const char* id : {"n1", "n2"}) {
+        v1::Node node;
+        node.set_id(id);
+        MUSTER_TRY(tx.create(node));
+      }
+      v1::Network network;
+      network.set_id("net1");
+      network.mutable_spec()->mutable_annotations()->set_name("front");
+      MUSTER_TRY(tx.create(network));
+      v1::Revision revision;
+      revision.set_id(store::revision_id("s1", 1));
+      revision.set_service_id("s1");
+      revision.set_number(1);
+      return tx.create(revision);
+    });
+    dispatcher_.start_leading();
+    world_.settle();
+  }
+
+  void write(store::Store::Body body) {
+    Status outcome(StatusCode::kUnknown, "never committed");
+    store_.update(std::move(body), [&](const store::Commit& commit) { outcome = commit.status; });
+    world_.settle();
+    ASSERT_TRUE(outcome.ok()) << outcome.to_string();
+  }
+  void write_task(const std::string& id, const std::string& node, v1::TaskState state) {
+    write([=](store::Transaction& tx) {
+      v1::Task task;
+      const auto stored = tx.view().get<v1::Task>(id);
+      if (stored) task = *stored;
+      task.set_id(id);
+      task.set_service_id("s1");
+      task.set_revision(1);
+      task.set_node_id(node);
+      task.set_desired_state(v1::TASK_RUNNING);
+      task.mutable_status()->set_state(state);
+      if (!stored) {
+        task.add_networks()->set_network_id("net1");
+        task.mutable_networks(0)->add_addresses("10.0.1.5/24");
+      }
+      return stored ? tx.update(task) : tx.create(task);
+    });
+  }
+
+  struct Agent {
+    std::shared_ptr<FakeConnection> connection = std::make_shared<FakeConnection>();
+    std::shared_ptr<Dispatcher::Session> session;
+  };
+  Agent connect(const std::string& node) {
+    Agent agent;
+    agent.session = dispatcher_.connect(node, "ipv4:192.0.2.7:4711", agent.connection);
+    v1::AgentMessage message;
+    message.mutable_hello()->set_feature_level(1);
+    message.mutable_hello()->mutable_description()->set_hostname(node + "-host");
+    agent.session->received(message);
+    world_.settle();
+    return agent;
+  }
+  void beat(Agent& agent) {
+    v1::AgentMessage message;
+    message.mutable_heartbeat()->set_sequence(1);
+    agent.session->received(message);
+  }
+  v1::NodeStatus status(const std::string& node) {
+    return store_.snapshot().get<v1::Node>(node)->status();
+  }
+
+  SimWorld world_;
+  SimExecutor strand_{world_};
+  InstantLog log_{strand_};
+  store::Store store_{strand_, &log_, null_log()};
+  SeededRng rng_{1};
+  FakeProbe probe_;
+  Dispatcher dispatcher_{{strand_, store_, rng_, probe_, null_log()}, {"m1", {"192.0.2.1:2377"}}};
+};
+
+TEST_F(DispatcherTest, AHelloMakesTheNodeReadyAndIsAnsweredWithCompleteFeeds) {
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  write_task("t2", "n2", v1::TASK_ASSIGNED);
+  const Agent agent = connect("n1");
+  EXPECT_TRUE(agent.connection->messages.front().has_welcome());
+  const auto tasks = agent.connection->feeds(v1::FeedId::TASKS);
+  ASSERT_EQ(tasks.size(), 1u);
+  EXPECT_TRUE(tasks[0].complete());
+  ASSERT_EQ(tasks[0].tasks_size(), 1);
+  EXPECT_EQ(tasks[0].tasks(0).task().id(), "t1");
+  EXPECT_EQ(tasks[0].tasks(0).networks_size(), 1);
+  EXPECT_EQ(tasks[0].revisions_size(), 1);
+  EXPECT_EQ(agent.connection->feeds(v1::FeedId::NETWORK).size(), 1u);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  EXPECT_EQ(status("n1").address(), "192.0.2.7");
+}
+
+TEST_F(DispatcherTest, ChangesArriveAsIncrementsAndOnlyWhereTheyConcern) {
+  const Agent one = connect("n1");
+  const Agent two = connect("n2");
+  const size_t before = two.connection->feeds(v1::FeedId::TASKS).size();
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  const auto steps = one.connection->feeds(v1::FeedId::TASKS);
+  ASSERT_EQ(steps.size(), 2u);
+  EXPECT_FALSE(steps[1].complete());
+  EXPECT_EQ(steps[1].base_version(), steps[0].version());
+  EXPECT_EQ(two.connection->feeds(v1::FeedId::TASKS).size(), before);
+
+  write_task("t1", "n1", v1::TASK_RUNNING);  // what the agent reported is not sent back
+  EXPECT_EQ(one.connection->feeds(v1::FeedId::TASKS).size(), 2u);
+
+  write([](store::Transaction& tx) { return tx.remove<v1::Task>("t1"); });
+  const auto last = one.connection->feeds(v1::FeedId::TASKS).back();
+  ASSERT_EQ(last.removed_task_ids_size(), 1);
+  EXPECT_EQ(last.removed_task_ids(0), "t1");
+}
+
+TEST_F(DispatcherTest, ARevisionTravelsOncePerSession) {
+  const Agent agent = connect("n1");
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  write_task("t2", "n1", v1::TASK_ASSIGNED);
+  int revisions = 0;
+  for (const auto& step : agent.connection->feeds(v1::FeedId::TASKS)) {
+    revisions += step.revisions_size();
+  }
+  EXPECT_EQ(revisions, 1);
+}
+
+TEST_F(DispatcherTest, NetworkMembersReachEveryParticipantAndNobodyElse) {
+  const Agent one = connect("n1");
+  const Agent two = connect("n2");
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  EXPECT_EQ(one.connection->feeds(v1::FeedId::NETWORK).size(), 1u);
+  EXPECT_TRUE(two.connection->feeds(v1::FeedId::NETWORK).empty());
+  write_task("t2", "n2", v1::TASK_ASSIGNED);
+  const auto seen = one.connection->feeds(v1::FeedId::NETWORK);
+  ASSERT_EQ(seen.size(), 2u);
+  v1::NetworkFeed increment;
+  ASSERT_TRUE(increment.ParseFromString(seen[1].network()));
+  ASSERT_EQ(increment.endpoints_size(), 1);
+  EXPECT_EQ(increment.endpoints(0).task_id(), "t2");
+  EXPECT_EQ(increment.endpoints(0).addresses(0), "10.0.1.5");
+  EXPECT_EQ(seen[1].base_version(), seen[0].version());
+}
+
+TEST_F(DispatcherTest, StatesAreWrittenOnceAcknowledgedAndNeverGoBack) {
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  const Agent agent = connect("n1");
+  const auto report = [&](v1::TaskState state, uint64_t sequence) {
+    v1::AgentMessage message;
+    message.mutable_statuses()->set_sequence(sequence);
+    auto* update = message.mutable_statuses()->add_updates();
+    update->set_task_id("t1");
+    update->mutable_status()->set_state(state);
+    agent.session->received(message);
+    world_.settle();
+    return agent.connection->messages.back().status_ack().sequence();
+  };
+  EXPECT_EQ(report(v1::TASK_RUNNING, 1), 1u);
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("t1")->status().state(), v1::TASK_RUNNING);
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("t1")->status().applied_by(), "m1");
+  EXPECT_EQ(report(v1::TASK_PREPARING, 2), 2u);
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("t1")->status().state(), v1::TASK_RUNNING);
+}
+
+TEST_F(DispatcherTest, ANodeCannotReportForAnother) {
+  write_task("t2", "n2", v1::TASK_ASSIGNED);
+  const Agent agent = connect("n1");
+  v1::AgentMessage message;
+  message.mutable_statuses()->set_sequence(1);
+  message.mutable_statuses()->add_updates()->set_task_id("t2");
+  message.mutable_statuses()->mutable_updates(0)->mutable_status()->set_state(v1::TASK_FAILED);
+  agent.session->received(message);
+  world_.settle();
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("t2")->status().state(), v1::TASK_ASSIGNED);
+}
+
+TEST_F(DispatcherTest, ASilentNodeGoesDownAfterFivePeriods) {
+  Agent agent = connect("n1");
+  world_.advance(4900ms);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  world_.advance(200ms);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
+  EXPECT_NE(agent.connection->end(), nullptr);
+}
+
+TEST_F(DispatcherTest, HeartbeatsKeepANodeUp) {
+  Agent agent = connect("n1");
+  for (int i = 0; i < 20; ++i) {
+    world_.advance(1s);
+    beat(agent);
+  }
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+}
+
+TEST_F(DispatcherTest, AVanishedAgentOnALivingHostGetsThirtySeconds) {
+  Agent agent = connect("n1");
+  probe_.answer = ProbeResult::kRefused;
+  agent.session->closed();
+  world_.advance(29s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  world_.advance(2s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
+}
+
+TEST_F(DispatcherTest, AnAnnouncedRestartGetsAMinute) {
+  Agent agent = connect("n1");
+  v1::AgentMessage message;
+  message.mutable_goodbye()->set_reason(v1::Goodbye::RESTART);
+  agent.session->received(message);
+  agent.session->closed();
+  world_.advance(59s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  const Agent back = connect("n1");
+  world_.advance(3s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+}
+
+TEST_F(DispatcherTest, ANewSessionReplacesTheOld) {
+  const Agent old = connect("n1");
+  const Agent fresh = connect("n1");
+  ASSERT_NE(old.connection->end(), nullptr);
+  EXPECT_EQ(old.connection->end()->reason(), v1::SessionEnd::REPLACED);
+  EXPECT_TRUE(old.connection->closed);
+  old.session->closed();  // the late end of the old stream does not touch the new session
+  EXPECT_EQ(dispatcher_.session_count(), 1u);
+}
+
+TEST_F(DispatcherTest, AnAgentThatDoesNotReadIsCutOff) {
+  const Agent agent = connect("n1");
+  agent.connection->queued = Dispatcher::kQueueBytesMax;
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  ASSERT_NE(agent.connection->end(), nullptr);
+  EXPECT_EQ(agent.connection->end()->reason(), v1::SessionEnd::TOO_SLOW);
+  EXPECT_EQ(dispatcher_.session_count(), 0u);
+}
+
+TEST_F(DispatcherTest, StrangersAndOldAgentsAreSentAwayWithAReason) {
+  const Agent stranger = connect("n9");
+  ASSERT_NE(stranger.connection->end(), nullptr);
+  EXPECT_EQ(stranger.connection->end()->reason(), v1::SessionEnd::NODE_REMOVED);
+
+  Agent old;
+  old.session = dispatcher_.connect("n1", "", old.connection);
+  v1::AgentMessage message;
+  message.mutable_hello();  // feature level 0
+  old.session->received(message);
+  ASSERT_NE(old.connection->end(), nullptr);
+  EXPECT_EQ(old.connection->end()->reason(), v1::SessionEnd::FEATURE_LEVEL);
+
+  Agent rude;
+  rude.session = dispatcher_.connect("n1", "", rude.connection);
+  beat(rude);
+  ASSERT_NE(rude.connection->end(), nullptr);
+  EXPECT_EQ(rude.connection->end()->reason(), v1::SessionEnd::PROTOCOL);
+}
+
+}  // namespace
+}  // namespace muster::manager::dispatcher
