@@ -20,9 +20,6 @@ std::string alias_of(const Names& names, const std::string& network_id, bool int
                      internal ? kInternalMark : std::string_view());
 }
 
-return subnet.find(':') != std::string::npos;
-}
-
 // A host that forwards IPv6 no longer accepts router advertisements, and would lose its own default
 // route, unless told to.
 Status forward_ipv6() {

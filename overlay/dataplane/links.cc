@@ -84,7 +84,8 @@ Message new_bridge(const BridgeSpec& spec) {
 
 Message new_veth(const VethSpec& spec) {
   Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create interface " + spec.host_name);
-  ifinfomsg peer = up_header();
+  // The peer comes up later, inside: it cannot before the pair is joined.
+  ifinfomsg peer{};
   peer.ifi_index = spec.peer_index;
   const std::string mac = mac_bytes(spec.peer_mac);
   m.header(up_header()).put(IFLA_IFNAME, spec.host_name).put_u32(IFLA_MTU, spec.mtu);

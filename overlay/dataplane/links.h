@@ -38,7 +38,7 @@ struct VethSpec {
   int namespace_fd = -1;
 };
 
-// Requests of rtnetlink. All set links up where they make them.
+// Requests of rtnetlink. Links are up when they are made, except for a pair's far end.
 Message new_bridge(const BridgeSpec& spec);
 Message new_veth(const VethSpec& spec);
 Message set_alias(const std::string& name, std::string_view alias);

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "overlay/balancer/nft_balancer.h"
 #include "overlay/dataplane/bridges.h"
@@ -37,6 +38,27 @@ struct LinkPlan {
   const v1::Network* network = nullptr;
   std::vector<Cidr> addresses;
   std::vector<Ip> default_gateways;
+  bool exists = false;
+};
+
+class UniqueFd {
+ public:
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&&) = delete;
+  ~UniqueFd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// A way into a container's namespace that needs no thread there.
+struct Inside {
+  NetlinkSocket socket;
+  UniqueFd ns;
 };
 
 Result<std::vector<LinkPlan>> plan_links(const Names& names,
@@ -135,8 +157,8 @@ class LinuxNetwork final : public NodeNetwork {
 
  private:
   Status ensure_table();
-  Status attach_inside(const ContainerNetworkRequest& request, std::vector<LinkPlan>& plans);
-  Status make_links(std::vector<LinkPlan*> missing, int namespace_fd);
+  Status attach_links(const ContainerNetworkRequest& request, std::vector<LinkPlan>& plans);
+  Status make_links(std::vector<LinkPlan>& plans, int namespace_fd);
   Status detach_locked(const std::string& container_id);
 
   Names names_;
@@ -170,57 +192,52 @@ Status LinuxNetwork::ensure_table() {
   return balancer_.load();
 }
 
-Status LinuxNetwork::make_links(std::vector<LinkPlan*> missing, int namespace_fd) {
+Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) {
   std::lock_guard lock(mutex_);
   // A second time round, in case somebody else removed a bridge we knew.
   for (const bool again : {false, true}) {
     std::vector<Message> batch;
-    for (LinkPlan* plan : missing) {
-      MUSTER_ASSIGN(plan->veth.master, bridges_.acquire(*plan->network, plan->veth.host_name));
-      plan->veth.namespace_fd = namespace_fd;
-      batch.push_back(new_veth(plan->veth));
+    std::vector<Message> clean;
+    for (LinkPlan& plan : plans) {
+      MUSTER_ASSIGN(plan.veth.master, bridges_.acquire(*plan.network, plan.veth.host_name));
+      if (plan.exists) continue;
+      plan.veth.namespace_fd = namespace_fd;
+      batch.push_back(new_veth(plan.veth));
+      clean.push_back(delete_link(plan.veth.host_name));
     }
     const Status made = rtnl_.run(batch);
     if (made.ok() || again) return made;
     // Left by a container of the same name whose namespace is on its way out, or half made.
-    std::vector<Message> clean;
-    for (const LinkPlan* plan : missing) clean.push_back(delete_link(plan->veth.host_name));
     MUSTER_TRY(rtnl_.run(clean));
     MUSTER_TRY(bridges_.scan());
   }
   return ok_status();
 }
 
-// On a thread of its own: enters the namespace and completes it.
-Status LinuxNetwork::attach_inside(const ContainerNetworkRequest& request,
-                                   std::vector<LinkPlan>& plans) {
+// Makes the container's namespace, or finds the one it has. On a thread of its own.
+Status prepare_namespace(NamespaceDir& pins, const ContainerNetworkRequest& request,
+                         std::vector<LinkPlan>& plans, std::optional<Inside>& inside) {
   bool created = false;
-  MUSTER_TRY(pins_.enter(request.container_id, &created));
+  MUSTER_TRY(pins.enter(request.container_id, &created));
   const bool v6 = std::any_of(plans.begin(), plans.end(), [](const LinkPlan& p) {
     return std::any_of(p.addresses.begin(), p.addresses.end(),
                        [](const Cidr& c) { return c.ip.v6; });
   });
   MUSTER_TRY(set_sysctls(request, v6, created));
-  MUSTER_ASSIGN(NetlinkSocket inside, NetlinkSocket::open(NETLINK_ROUTE));
-  std::vector<LinkPlan*> missing;
+  MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+  UniqueFd fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return errno_status(errno, "cannot open a network namespace");
   for (LinkPlan& plan : plans) {
-    if (!created) {
-      MUSTER_ASSIGN(const auto there, find_link(inside, plan.veth.peer_name));
-      if (there) {
-        plan.veth.peer_index = there->index;
-        continue;
-      }
-      plan.veth.peer_index = 0;
-    }
-    missing.push_back(&plan);
+    if (created) continue;
+    MUSTER_ASSIGN(const auto there, find_link(socket, plan.veth.peer_name));
+    plan.exists = there.has_value();
+    plan.veth.peer_index = there ? there->index : 0;
   }
-  if (!missing.empty()) {
-    const int fd = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno_status(errno, "cannot open a network namespace");
-    Status made = make_links(missing, fd);
-    close(fd);
-    MUSTER_TRY(std::move(made));
-  }
+  inside.emplace(Inside{std::move(socket), std::move(fd)});
+  return ok_status();
+}
+
+Status configure_inside(NetlinkSocket& inside, std::vector<LinkPlan>& plans) {
   std::vector<Message> batch;
   batch.push_back(set_up(kLoopbackIndex));
   for (LinkPlan& plan : plans) {
@@ -232,6 +249,7 @@ Status LinuxNetwork::attach_inside(const ContainerNetworkRequest& request,
     for (const Cidr& address : plan.addresses) {
       batch.push_back(add_address(plan.veth.peer_index, address));
     }
+    batch.push_back(set_up(plan.veth.peer_index));
     for (const Ip& gateway : plan.default_gateways) {
       batch.push_back(add_default_route(plan.veth.peer_index, gateway));
     }
@@ -239,10 +257,17 @@ Status LinuxNetwork::attach_inside(const ContainerNetworkRequest& request,
   return inside.run(batch);
 }
 
+Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request,
+                                  std::vector<LinkPlan>& plans) {
+  std::optional<Inside> inside;
+  MUSTER_TRY(on_own_thread([&] { return prepare_namespace(pins_, request, plans, inside); }));
+  MUSTER_TRY(make_links(plans, inside->ns.get()));
+  return configure_inside(inside->socket, plans);
+}
+
 Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request) {
   MUSTER_ASSIGN(std::vector<LinkPlan> plans, plan_links(names_, request));
-  const Status done = on_own_thread([&] { return attach_inside(request, plans); });
-  if (!done.ok()) {
+  if (const Status done = attach_links(request, plans); !done.ok()) {
     (void)detach(request.container_id);
     return fail(done.with_context("cannot make the container's network"));
   }
