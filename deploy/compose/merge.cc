@@ -1,0 +1,229 @@
+#include "deploy/compose/merge.h"
+
+#include <algorithm>
+#include <string>
+
+#include "deploy/compose/schema.h"
+
+namespace muster::deploy::compose {
+namespace {
+
+using Path = std::vector<std::string>;
+
+bool any_match(const Path& path, std::initializer_list<std::string_view> patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&path](std::string_view pattern) { return path_matches(path, pattern); });
+}
+
+std::string text_at(const Node& node, std::string_view key, std::string_view otherwise = "") {
+  const Node* found = node.find(key);
+  return found == nullptr || found->is_null() ? std::string(otherwise) : found->scalar_text();
+}
+
+// The other side's logging replaces this one's when both name a driver and not the same.
+bool other_driver(const Node& base, const Node& over) {
+  const std::string a = text_at(base, "driver");
+  const std::string b = text_at(over, "driver");
+  return !a.empty() && !b.empty() && a != b;
+}
+
+bool replaces(const Path& path) {
+  return any_match(path,
+                   {"services.*.command", "services.*.entrypoint", "services.*.healthcheck.test"});
+}
+
+// -------------------------------------------------------------- v3
+
+class V3Merge {
+ public:
+  void members(Node& base, const Node& over) {
+    for (const Member& member : over.members) {
+      path_.push_back(member.key);
+      Node* mine = base.find(member.key);
+      if (mine == nullptr) {
+        base.members.push_back(member);
+      } else {
+        value(*mine, member.value);
+      }
+      path_.pop_back();
+    }
+  }
+
+ private:
+  void value(Node& base, const Node& over) {
+    if (any_match(path_, {"services.*.deploy.replicas"})) {
+      if (!over.is_null()) base = over;
+      return;
+    }
+    if (pairs()) {
+      // Entries of a mapping count even when they are empty.
+      for (const Member& member : over.members) base.set(member.key, member.value);
+      return;
+    }
+    if (over.is_zero()) return;
+    if (replaces(path_) || any_match(path_, {"services.*.ulimits.*"}) || base.kind != over.kind) {
+      base = over;
+    } else if (any_match(path_, {"services.*.logging"}) && other_driver(base, over)) {
+      base = over;
+    } else if (any_match(path_, {"services.*.networks.*"})) {
+      base.erase("aliases");
+      members(base, over);
+    } else if (base.is_map()) {
+      members(base, over);
+    } else if (base.is_list()) {
+      list(base, over);
+    } else {
+      base = over;
+    }
+  }
+
+  bool pairs() const {
+    return any_match(path_,
+                     {"services.*.environment", "services.*.labels", "services.*.deploy.labels",
+                      "services.*.sysctls", "services.*.logging.options"});
+  }
+
+  void list(Node& base, const Node& over) {
+    if (any_match(path_, {"services.*.ports"})) {
+      for (const Node& port : over.items) {
+        const bool known = std::any_of(base.items.begin(), base.items.end(),
+                                       [&](const Node& mine) { return same_content(mine, port); });
+        if (!known) base.items.push_back(port);
+      }
+      std::stable_sort(base.items.begin(), base.items.end(), [](const Node& a, const Node& b) {
+        return number(a, "published") < number(b, "published");
+      });
+      return;
+    }
+    const bool volumes = any_match(path_, {"services.*.volumes"});
+    if (!volumes && !any_match(path_, {"services.*.secrets", "services.*.configs"})) {
+      base.items.insert(base.items.end(), over.items.begin(), over.items.end());
+      return;
+    }
+    const std::string_view key = volumes ? "target" : "source";
+    for (const Node& item : over.items) {
+      const auto mine = std::find_if(base.items.begin(), base.items.end(), [&](const Node& node) {
+        return text_at(node, key) == text_at(item, key);
+      });
+      if (mine == base.items.end()) {
+        base.items.push_back(item);
+      } else {
+        *mine = item;
+      }
+    }
+    std::stable_sort(base.items.begin(), base.items.end(), [key](const Node& a, const Node& b) {
+      return text_at(a, key) < text_at(b, key);
+    });
+  }
+
+  static int64_t number(const Node& port, std::string_view key) {
+    const Node* found = port.find(key);
+    return found == nullptr ? 0 : found->number;
+  }
+
+  Path path_;
+};
+
+// -------------------------------------------------------------- the Compose Specification
+
+// What makes two items of a list the same thing; the later one wins.
+std::string identity(const Path& path, const Node& item) {
+  if (item.is_scalar()) return item.scalar_text();
+  if (any_match(path, {"services.*.ports"})) {
+    return fmt::format("{}:{}:{}/{}/{}", text_at(item, "host_ip", "0.0.0.0"),
+                       text_at(item, "published"), text_at(item, "target"),
+                       text_at(item, "protocol", "tcp"), text_at(item, "mode", "ingress"));
+  }
+  if (any_match(path, {"services.*.volumes", "services.*.devices"})) {
+    return text_at(item, "target", text_at(item, "source"));
+  }
+  if (any_match(path, {"services.*.secrets", "services.*.configs"})) {
+    return text_at(item, "target", text_at(item, "source"));
+  }
+  if (any_match(path, {"services.*.env_file"})) return text_at(item, "path");
+  return {};
+}
+
+class SpecMerge {
+ public:
+  Status members(Node& base, const Node& over) {
+    for (const Member& member : over.members) {
+      path_.push_back(member.key);
+      Node* mine = base.find(member.key);
+      if (member.value.tag == Node::Tag::kReset) {
+        base.erase(member.key);
+      } else if (mine == nullptr || member.value.tag == Node::Tag::kOverride ||
+                 member.key.starts_with("x-")) {
+        base.set(member.key, member.value);
+      } else {
+        MUSTER_TRY(value(*mine, member.value));
+      }
+      path_.pop_back();
+    }
+    return {};
+  }
+
+ private:
+  Status value(Node& base, const Node& over) {
+    const bool plain = base.is_scalar() && over.is_scalar();
+    if (plain || base.is_null() || replaces(path_)) {
+      base = over;
+      return {};
+    }
+    if (over.is_null()) return {};
+    if (any_match(path_, {"services.*.ulimits.*"}) && (!base.is_map() || !over.is_map())) {
+      base = over;
+      return {};
+    }
+    if (any_match(path_, {"services.*.logging"}) && other_driver(base, over)) {
+      base = over;
+      return {};
+    }
+    if (base.is_map() && over.is_map()) return members(base, over);
+    if (base.is_list() && over.is_list()) {
+      for (const Node& item : over.items) add(base, item);
+      return {};
+    }
+    return error_at(over.at, fmt::format("cannot override {}: a {} by a {}", join_path(path_),
+                                         kind_name(base), kind_name(over)));
+  }
+
+  void add(Node& base, const Node& item) {
+    const std::string key = identity(path_, item);
+    for (Node& mine : base.items) {
+      const bool same = item.is_scalar() || !key.empty() ? identity(path_, mine) == key
+                                                         : same_content(mine, item);
+      if (!same) continue;
+      mine = item;
+      return;
+    }
+    base.items.push_back(item);
+  }
+
+  static std::string_view kind_name(const Node& node) {
+    return node.is_map() ? "mapping" : node.is_list() ? "list" : "plain value";
+  }
+
+  Path path_;
+};
+
+}  // namespace
+
+void merge_v3(Node& base, const Node& over) {
+  V3Merge().members(base, over);
+}
+
+Status merge_spec(Node& base, const Node& over) {
+  return SpecMerge().members(base, over);
+}
+
+void drop_merge_tags(Node& document) {
+  document.tag = Node::Tag::kNone;
+  std::erase_if(document.members,
+                [](const Member& member) { return member.value.tag == Node::Tag::kReset; });
+  std::erase_if(document.items, [](const Node& item) { return item.tag == Node::Tag::kReset; });
+  for (Member& member : document.members) drop_merge_tags(member.value);
+  for (Node& item : document.items) drop_merge_tags(item);
+}
+
+}  // namespace muster::deploy::compose
