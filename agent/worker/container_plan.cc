@@ -1,0 +1,271 @@
+#include "agent/worker/container_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <string_view>
+#include <tuple>
+
+#include "base/template.h"
+
+namespace muster::agent {
+namespace {
+
+boost::json::value template_data(const v1::LocalTask& local, const NodeContext& node) {
+  const v1::Task& task = local.assignment().task();
+  TaskTemplateContext context;
+  context.service_id = task.service_id();
+  context.service_name = local.revision().service_name();
+  for (const v1::KeyValue& label : local.revision().service_labels()) {
+    context.service_labels[label.key()] = label.value();
+  }
+  context.node_id = node.node_id;
+  context.node_hostname = node.hostname;
+  context.node_os = node.os;
+  context.node_architecture = node.architecture;
+  context.task_id = task.id();
+  context.task_name = container_name(task);
+  context.task_slot = task.slot() > 0 ? fmt::format("{}", task.slot()) : node.node_id;
+  return context.to_json();
+}
+
+Status expand(std::string* text, const boost::json::value& data, std::string_view field) {
+  if (text->find("{{") == std::string::npos) return {};
+  auto expanded = expand_template(*text, data);
+  if (!expanded) return expanded.error().with_context(field);
+  *text = *std::move(expanded);
+  return {};
+}
+
+std::string_view without_prefix(std::string_view cidr) { return cidr.substr(0, cidr.find('/')); }
+
+bool is_ipv4(std::string_view address) { return address.find(':') == std::string_view::npos; }
+
+// The address a published port leads to.
+std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
+  std::string fallback;
+  for (const v1::NetworkAttachment& attachment : local.assignment().task().networks()) {
+    const auto& networks = local.assignment().networks();
+    const auto network =
+        std::find_if(networks.begin(), networks.end(), [&](const v1::Network& candidate) {
+          return candidate.id() == attachment.network_id();
+        });
+    if (network == networks.end()) continue;
+    for (const std::string& cidr : attachment.addresses()) {
+      const std::string address(without_prefix(cidr));
+      if (!is_ipv4(address)) continue;
+      if (ingress_mode && network->spec().ingress()) return address;
+      // Host-mode ports go by the network that also leads out.
+      if (!ingress_mode && !network->spec().internal() && !network->spec().ingress()) {
+        return address;
+      }
+      if (fallback.empty() && !network->spec().internal()) fallback = address;
+    }
+  }
+  return fallback;
+}
+
+}  // namespace
+
+std::string container_name(const v1::Task& task) {
+  return fmt::format("{}.{}", task.name(), task.id());
+}
+
+Result<v1::TaskSpec> expand_spec(const v1::LocalTask& task, const NodeContext& node) {
+  const boost::json::value data = template_data(task, node);
+  v1::TaskSpec spec = task.revision().spec();
+  v1::ContainerSpec& container = *spec.mutable_container();
+  MUSTER_TRY(expand(container.mutable_hostname(), data, "hostname"));
+  for (std::string& env : *container.mutable_env()) MUSTER_TRY(expand(&env, data, "env"));
+  for (v1::Mount& mount : *container.mutable_mounts()) {
+    MUSTER_TRY(expand(mount.mutable_source(), data, "mount source"));
+    MUSTER_TRY(expand(mount.mutable_target(), data, "mount target"));
+    for (v1::KeyValue& label : *mount.mutable_volume()->mutable_labels()) {
+      MUSTER_TRY(expand(label.mutable_value(), data, "volume label"));
+    }
+    for (v1::KeyValue& option : *mount.mutable_volume()->mutable_driver_options()) {
+      MUSTER_TRY(expand(option.mutable_value(), data, "volume driver option"));
+    }
+  }
+  if (spec.log_driver().name().empty() && !node.default_log_driver.name().empty()) {
+    *spec.mutable_log_driver() = node.default_log_driver;
+  }
+  return spec;
+}
+
+std::vector<v1::KeyValue> container_labels(const v1::LocalTask& local, const NodeContext& node) {
+  const v1::Task& task = local.assignment().task();
+  std::map<std::string, std::string> labels;
+  for (const v1::KeyValue& label : local.revision().spec().container().labels()) {
+    labels[label.key()] = label.value();
+  }
+  labels["com.docker.swarm.task"] = "";
+  labels["com.docker.swarm.task.id"] = task.id();
+  labels["com.docker.swarm.task.name"] = container_name(task);
+  labels["com.docker.swarm.node.id"] = node.node_id;
+  labels["com.docker.swarm.service.id"] = task.service_id();
+  labels["com.docker.swarm.service.name"] = local.revision().service_name();
+  std::vector<v1::KeyValue> out;
+  for (const auto& [key, value] : labels) {
+    v1::KeyValue& label = out.emplace_back();
+    label.set_key(key);
+    label.set_value(value);
+  }
+  return out;
+}
+
+std::vector<std::string> resource_env(const v1::Task& task) {
+  std::vector<std::string> out;
+  for (const v1::GenericResource& resource : task.assigned_generic()) {
+    std::string name = "DOCKER_RESOURCE_" + resource.kind();
+    for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    const std::string value = resource.names_size() > 0
+                                  ? fmt::format("{}", fmt::join(resource.names(), ","))
+                                  : fmt::format("{}", resource.count());
+    out.push_back(fmt::format("{}={}", name, value));
+  }
+  return out;
+}
+
+NetworkPlan plan_network(const v1::TaskAssignment& assignment, const v1::TaskSpec& spec) {
+  NetworkPlan plan;
+  for (const v1::NetworkAttachmentConfig& wanted : spec.networks()) {
+    if (wanted.target() == "host") plan.host = true;
+  }
+  for (const v1::Network& network : assignment.networks()) {
+    const std::string& driver = network.spec().driver();
+    if (driver == "host") plan.host = true;
+    if (driver == "host" || driver == "none" || driver == "null") continue;
+    for (const v1::NetworkAttachment& attachment : assignment.task().networks()) {
+      if (attachment.network_id() != network.id()) continue;
+      overlay::ContainerLink link;
+      link.network = network;
+      link.addresses.assign(attachment.addresses().begin(), attachment.addresses().end());
+      link.mac = attachment.mac();
+      plan.links.push_back(std::move(link));
+    }
+  }
+  if (plan.host) plan.links.clear();
+  return plan;
+}
+
+std::vector<v1::Mount> planned_mounts(const v1::ContainerSpec& spec, const ImageConfig& image) {
+  std::vector<v1::Mount> out(spec.mounts().begin(), spec.mounts().end());
+  for (const std::string& path : image.volumes) {
+    const bool covered = std::any_of(out.begin(), out.end(), [&](const v1::Mount& mount) {
+      return mount.target() == path || mount.target() + "/" == path || mount.target() == path + "/";
+    });
+    if (covered || path.empty()) continue;
+    v1::Mount& mount = out.emplace_back();
+    mount.set_type(v1::Mount::VOLUME);
+    mount.set_target(path);
+  }
+  return out;
+}
+
+std::string hosts_text(const v1::ContainerSpec& spec, const std::string& hostname,
+                       const NetworkPlan& network) {
+  std::string out =
+      "127.0.0.1\tlocalhost\n"
+      "::1\tlocalhost ip6-localhost ip6-loopback\n"
+      "fe00::0\tip6-localnet\n"
+      "ff00::0\tip6-mcastprefix\n"
+      "ff02::1\tip6-allnodes\n"
+      "ff02::2\tip6-allrouters\n";
+  for (const std::string& line : spec.hosts()) {
+    const size_t space = line.find(' ');
+    out += line.substr(0, space);
+    if (space != std::string::npos) out += "\t" + line.substr(space + 1);
+    out += "\n";
+  }
+  if (network.links.empty()) {
+    if (network.host) out += fmt::format("127.0.1.1\t{}\n", hostname);
+    return out;
+  }
+  for (const overlay::ContainerLink& link : network.links) {
+    for (const std::string& cidr : link.addresses) {
+      out += fmt::format("{}\t{}\n", without_prefix(cidr), hostname);
+    }
+  }
+  return out;
+}
+
+std::string resolv_conf_text(const v1::DnsConfig& dns, const std::string& host_text,
+                             bool host_network) {
+  std::string servers;
+  std::string search;
+  std::string options;
+  std::string_view rest = host_text;
+  while (!rest.empty()) {
+    const size_t end = rest.find('\n');
+    const std::string_view line = rest.substr(0, end);
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    if (line.rfind("nameserver", 0) == 0) {
+      const size_t begin = line.find_first_not_of(" \t", 10);
+      if (begin == std::string_view::npos) continue;
+      const std::string_view address = line.substr(begin);
+      const bool loopback = address.rfind("127.", 0) == 0 || address.rfind("::1", 0) == 0;
+      if (host_network || !loopback) servers += fmt::format("nameserver {}\n", address);
+    } else if (line.rfind("search", 0) == 0 || line.rfind("domain", 0) == 0) {
+      search = fmt::format("{}\n", line);
+    } else if (line.rfind("options", 0) == 0) {
+      options = fmt::format("{}\n", line);
+    }
+  }
+  if (dns.nameservers_size() > 0) {
+    servers.clear();
+    for (const std::string& server : dns.nameservers()) {
+      servers += fmt::format("nameserver {}\n", server);
+    }
+  }
+  if (dns.search_size() > 0) search = fmt::format("search {}\n", fmt::join(dns.search(), " "));
+  if (dns.options_size() > 0) options = fmt::format("options {}\n", fmt::join(dns.options(), " "));
+  return search + servers + options;
+}
+
+std::string port_name(const v1::PortConfig& port) {
+  const char* protocol = "tcp";
+  if (port.protocol() == v1::PortConfig::UDP) protocol = "udp";
+  if (port.protocol() == v1::PortConfig::SCTP) protocol = "sctp";
+  return fmt::format("{}/{}", port.published_port(), protocol);
+}
+
+std::vector<overlay::PublishedPort> published_ports(
+    const std::vector<const v1::LocalTask*>& tasks) {
+  using Key = std::tuple<int, uint32_t, std::string, uint32_t>;
+  std::map<Key, overlay::PublishedPort> ports;
+  for (const v1::LocalTask* local : tasks) {
+    if (local->host_network()) continue;  // the container listens on the host itself
+    const v1::Task& task = local->assignment().task();
+    for (v1::PortConfig port : task.ports()) {
+      const bool ingress = port.mode() == v1::PortConfig::INGRESS;
+      if (!ingress && port.published_port() == 0) {
+        for (const v1::PortConfig& chosen : local->status().host_ports()) {
+          if (chosen.target_port() == port.target_port() && chosen.protocol() == port.protocol()) {
+            port.set_published_port(chosen.published_port());
+          }
+        }
+      }
+      if (port.published_port() == 0) continue;
+      const std::string backend = port_backend(*local, ingress);
+      if (backend.empty()) continue;
+      const std::string& owner = ingress ? task.service_id() : task.id();
+      overlay::PublishedPort& entry =
+          ports[{port.protocol(), port.published_port(), owner, port.target_port()}];
+      entry.port = port;
+      entry.owner = owner;
+      entry.backends.push_back(backend);
+    }
+  }
+  std::vector<overlay::PublishedPort> out;
+  for (auto& [key, port] : ports) {
+    std::sort(port.backends.begin(), port.backends.end());
+    port.backends.erase(std::unique(port.backends.begin(), port.backends.end()),
+                        port.backends.end());
+    out.push_back(std::move(port));
+  }
+  return out;
+}
+
+}  // namespace muster::agent

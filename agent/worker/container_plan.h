@@ -1,0 +1,56 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/runtime/runtime.h"
+#include "base/status.h"
+#include "muster/v1/agent.pb.h"
+#include "overlay/dataplane/node_network.h"
+
+namespace muster::agent {
+
+// The node as templates, labels and files see it.
+struct NodeContext {
+  std::string node_id;
+  std::string hostname;
+  std::string os = "linux";
+  std::string architecture;  // "x86_64"
+  v1::LogDriver default_log_driver;
+};
+
+// How a task's container is connected.
+struct NetworkPlan {
+  bool host = false;  // shares the host's namespace
+  std::vector<overlay::ContainerLink> links;
+};
+
+// The functions here are pure: from what the manager sent to what a container needs.
+
+// The task's spec with its templates expanded. INVALID_ARGUMENT names the field.
+Result<v1::TaskSpec> expand_spec(const v1::LocalTask& task, const NodeContext& node);
+// "<task name>.<task id>".
+std::string container_name(const v1::Task& task);
+// com.docker.swarm.* and the container's own, sorted by key.
+std::vector<v1::KeyValue> container_labels(const v1::LocalTask& task, const NodeContext& node);
+// DOCKER_RESOURCE_<KIND>=... for the generic resources the task was given.
+std::vector<std::string> resource_env(const v1::Task& task);
+NetworkPlan plan_network(const v1::TaskAssignment& assignment, const v1::TaskSpec& spec);
+// Mounts of the spec, and an anonymous volume for each of the image's volumes that none covers.
+std::vector<v1::Mount> planned_mounts(const v1::ContainerSpec& spec, const ImageConfig& image);
+
+// Texts of the files bound over /etc/hosts and /etc/resolv.conf.
+std::string hosts_text(const v1::ContainerSpec& spec, const std::string& hostname,
+                       const NetworkPlan& network);
+// `host_text` is the host's own file. Loopback servers of the host cannot be reached from another
+// namespace and are left out.
+std::string resolv_conf_text(const v1::DnsConfig& dns, const std::string& host_text,
+                             bool host_network);
+
+// Published ports of this node: for every routable task its ports with its address. Sorted.
+std::vector<overlay::PublishedPort> published_ports(const std::vector<const v1::LocalTask*>& tasks);
+// "80/tcp".
+std::string port_name(const v1::PortConfig& port);
+
+}  // namespace muster::agent

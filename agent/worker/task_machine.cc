@@ -1,0 +1,347 @@
+#include "agent/worker/task_machine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/runtime/signals.h"
+
+namespace muster::agent {
+namespace {
+
+// A process that survives SIGKILL is stuck in the kernel; it is tried again that often.
+constexpr Duration kKillRepeat = 10s;
+
+std::string exit_error(const ContainerExit& exit) {
+  std::string text = fmt::format("task: non-zero exit ({})", exit.exit_code);
+  if (exit.oom_killed) {
+    text += ": OOM killed";
+  } else if (exit.exit_code > 128 && exit.exit_code < 128 + 65) {
+    text += fmt::format(": killed by {}", signal_name(exit.exit_code - 128));
+  }
+  return text;
+}
+
+}  // namespace
+
+TaskMachine::TaskMachine(v1::LocalTask task, TaskTimes times)
+    : task_(std::move(task)), times_(times) {}
+
+bool TaskMachine::stop_wanted() const {
+  return removed_ || task_.assignment().task().desired_state() >= v1::TASK_SHUTDOWN;
+}
+
+void TaskMachine::set_state(v1::TaskState state, const std::string& message, WallTime now) {
+  v1::TaskStatus& status = *task_.mutable_status();
+  status.set_state(std::max(status.state(), state));
+  status.set_message(message);
+  status.set_timestamp_ns(now.unix_ns);
+}
+
+void TaskMachine::report(TaskActions& out) {
+  out.push_back(TaskAction::kSave);
+  out.push_back(TaskAction::kReport);
+}
+
+void TaskMachine::clean_up(TaskActions& out) {
+  phase_ = Phase::kCleaning;
+  out.push_back(TaskAction::kCleanUp);
+}
+
+void TaskMachine::end(v1::TaskState state, const std::string& message, const std::string& error,
+                      WallTime now, TaskActions& out) {
+  const bool was_routed = task_.endpoint_state() != v1::ENDPOINT_ABSENT;
+  set_state(state, message, now);
+  task_.mutable_status()->set_error(error);
+  task_.set_endpoint_state(v1::ENDPOINT_ABSENT);
+  task_.set_finished_at_ns(now.unix_ns);
+  report(out);
+  if (was_routed) out.push_back(TaskAction::kPublishPorts);
+  clean_up(out);
+}
+
+TaskActions TaskMachine::begin(WallTime now) {
+  TaskActions out;
+  if (stop_wanted()) {
+    set_state(v1::TASK_SHUTDOWN, "shutdown requested before the task was accepted", now);
+    task_.set_cleaned(true);
+    phase_ = Phase::kDone;
+    report(out);
+    return out;
+  }
+  set_state(v1::TASK_PREPARING, "preparing", now);
+  phase_ = Phase::kPreparing;
+  report(out);
+  out.push_back(TaskAction::kPrepare);
+  return out;
+}
+
+TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
+  using Found = ContainerState::Phase;
+  TaskActions out;
+  if (ended()) {
+    phase_ = Phase::kDone;
+    out.push_back(TaskAction::kReport);
+    if (!task_.cleaned()) clean_up(out);
+    return out;
+  }
+  if (found.phase == Found::kExited) {
+    phase_ = Phase::kUp;
+    task_.mutable_status()->set_state(std::max(task_.status().state(), v1::TASK_RUNNING));
+    return exited(*found.exit, now);
+  }
+  if (found.phase == Found::kRunning) {
+    phase_ = Phase::kUp;
+    const bool first = task_.status().state() < v1::TASK_RUNNING;
+    task_.mutable_status()->mutable_container()->set_pid(found.pid);
+    out.push_back(TaskAction::kWatch);
+    if (first && !times_.has_healthcheck) {
+      set_state(v1::TASK_RUNNING, "started", now);
+      task_.set_endpoint_state(v1::ENDPOINT_READY);
+    }
+    if (times_.has_healthcheck) out.push_back(TaskAction::kWatchHealth);
+    report(out);
+    out.push_back(TaskAction::kPublishPorts);
+    if (stop_wanted()) stop_container(now, out);
+    return out;
+  }
+  if (task_.status().state() >= v1::TASK_RUNNING || task_.stop_asked()) {
+    // It ran, and nothing is left of it: the host was restarted.
+    end(stop_wanted() ? v1::TASK_SHUTDOWN : v1::TASK_FAILED, "container lost",
+        stop_wanted() ? "" : "task: the container is gone, the host was restarted", now, out);
+    return out;
+  }
+  // Not started yet, or only created: what was prepared is found and completed.
+  if (stop_wanted()) {
+    end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+    return out;
+  }
+  task_.set_started(false);
+  phase_ = Phase::kPreparing;
+  out.push_back(TaskAction::kReport);
+  out.push_back(TaskAction::kPrepare);
+  return out;
+}
+
+TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
+  TaskActions out;
+  v1::Task& known = *task_.mutable_assignment()->mutable_task();
+  const v1::TaskState desired = std::max(known.desired_state(), task.desired_state());
+  if (desired == known.desired_state() && task.start_after_ns() == known.start_after_ns()) {
+    return out;
+  }
+  known.set_desired_state(desired);
+  known.set_start_after_ns(task.start_after_ns());
+  out.push_back(TaskAction::kSave);
+  switch (phase_) {
+    case Phase::kPreparing:
+      if (stop_wanted()) out.push_back(TaskAction::kCancelPrepare);
+      break;
+    case Phase::kReady:
+      run_if_wanted(now, out);
+      break;
+    case Phase::kUp:
+      if (stop_wanted()) stop_container(now, out);
+      break;
+    case Phase::kFresh:
+    case Phase::kStarting:  // decided when it has started
+    case Phase::kStopping:
+    case Phase::kCleaning:
+    case Phase::kDone:
+      break;
+  }
+  return out;
+}
+
+TaskActions TaskMachine::removed(WallTime now) {
+  TaskActions out;
+  if (std::exchange(removed_, true)) return out;
+  switch (phase_) {
+    case Phase::kFresh:
+    case Phase::kDone:
+      out.push_back(TaskAction::kForget);
+      break;
+    case Phase::kPreparing:
+      out.push_back(TaskAction::kCancelPrepare);
+      break;
+    case Phase::kReady:
+      end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+      break;
+    case Phase::kUp:
+      stop_container(now, out);
+      break;
+    case Phase::kStarting:
+    case Phase::kStopping:
+    case Phase::kCleaning:
+      break;
+  }
+  return out;
+}
+
+TaskActions TaskMachine::progress(const std::string& message, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kPreparing || stop_wanted()) return out;
+  set_state(v1::TASK_PREPARING, message, now);
+  out.push_back(TaskAction::kReport);  // not worth a write
+  return out;
+}
+
+TaskActions TaskMachine::prepared(WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kPreparing) return out;
+  phase_ = Phase::kReady;
+  set_state(v1::TASK_READY, "prepared", now);
+  report(out);
+  run_if_wanted(now, out);
+  return out;
+}
+
+void TaskMachine::run_if_wanted(WallTime now, TaskActions& out) {
+  if (stop_wanted()) {
+    end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+    return;
+  }
+  const v1::Task& task = task_.assignment().task();
+  if (task.desired_state() <= v1::TASK_READY) return;
+  if (task.start_after_ns() > now.unix_ns) {
+    timer_delay_ = Duration(task.start_after_ns() - now.unix_ns);
+    out.push_back(TaskAction::kArmTimer);
+    return;
+  }
+  phase_ = Phase::kStarting;
+  set_state(v1::TASK_STARTING, "starting", now);
+  task_.set_started(true);
+  report(out);
+  out.push_back(TaskAction::kStart);
+}
+
+TaskActions TaskMachine::prepare_failed(const Status& why, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kPreparing) return out;
+  if (stop_wanted()) {
+    end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+  } else {
+    end(v1::TASK_REJECTED, "preparing", why.message(), now, out);
+  }
+  return out;
+}
+
+TaskActions TaskMachine::started(int64_t pid, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kStarting) return out;
+  phase_ = Phase::kUp;
+  task_.mutable_status()->mutable_container()->set_container_id(task_.container_id());
+  task_.mutable_status()->mutable_container()->set_pid(pid);
+  task_.set_started_at_ns(now.unix_ns);
+  out.push_back(TaskAction::kWatch);
+  if (times_.has_healthcheck) {
+    set_state(v1::TASK_STARTING, "waiting to become healthy", now);
+    report(out);
+    out.push_back(TaskAction::kWatchHealth);
+  } else {
+    set_state(v1::TASK_RUNNING, "started", now);
+    task_.set_endpoint_state(v1::ENDPOINT_READY);
+    report(out);
+    out.push_back(TaskAction::kPublishPorts);
+  }
+  if (stop_wanted()) stop_container(now, out);
+  return out;
+}
+
+TaskActions TaskMachine::start_failed(const Status& why, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kStarting) return out;
+  if (stop_wanted()) {
+    end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+  } else {
+    end(v1::TASK_FAILED, "starting", why.message(), now, out);
+  }
+  return out;
+}
+
+TaskActions TaskMachine::healthy(WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kUp || task_.status().state() >= v1::TASK_RUNNING) return out;
+  set_state(v1::TASK_RUNNING, "started", now);
+  task_.set_endpoint_state(v1::ENDPOINT_READY);
+  report(out);
+  out.push_back(TaskAction::kPublishPorts);
+  return out;
+}
+
+TaskActions TaskMachine::unhealthy(const std::string& why, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kUp) return out;
+  unhealthy_ = why;
+  stop_container(now, out);
+  return out;
+}
+
+void TaskMachine::stop_container(WallTime now, TaskActions& out) {
+  phase_ = Phase::kStopping;
+  task_.set_stop_asked(unhealthy_.empty());
+  const bool was_routed = task_.endpoint_state() == v1::ENDPOINT_READY;
+  if (was_routed) task_.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  set_state(task_.status().state(), "stopping", now);
+  report(out);
+  // Nobody is sent to it any more when it gets its signal.
+  if (was_routed) out.push_back(TaskAction::kPublishPorts);
+  if (times_.stop_grace > Duration(0)) {
+    out.push_back(TaskAction::kSignalStop);
+    timer_delay_ = times_.stop_grace;
+  } else {
+    kill_sent_ = true;
+    out.push_back(TaskAction::kSignalKill);
+    timer_delay_ = kKillRepeat;
+  }
+  out.push_back(TaskAction::kArmTimer);
+}
+
+TaskActions TaskMachine::exited(const ContainerExit& exit, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kUp && phase_ != Phase::kStopping) return out;
+  v1::ContainerStatus& container = *task_.mutable_status()->mutable_container();
+  container.set_container_id(task_.container_id());
+  container.set_pid(0);
+  container.set_exit_code(exit.exit_code);
+  container.set_oom_killed(exit.oom_killed);
+  if (!unhealthy_.empty()) {
+    end(v1::TASK_FAILED, "unhealthy", unhealthy_, now, out);
+  } else if (task_.stop_asked() || stop_wanted()) {
+    end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
+  } else if (exit.exit_code == 0) {
+    end(v1::TASK_COMPLETE, "finished", "", now, out);
+  } else {
+    end(v1::TASK_FAILED, "started", exit_error(exit), now, out);
+  }
+  if (exit.finished_at.unix_ns > 0) task_.set_finished_at_ns(exit.finished_at.unix_ns);
+  return out;
+}
+
+TaskActions TaskMachine::timer(WallTime now) {
+  TaskActions out;
+  if (phase_ == Phase::kReady) {
+    run_if_wanted(now, out);
+  } else if (phase_ == Phase::kStopping) {
+    if (!std::exchange(kill_sent_, true)) {
+      set_state(task_.status().state(), "killing after the grace period", now);
+      out.push_back(TaskAction::kReport);
+    }
+    out.push_back(TaskAction::kSignalKill);
+    timer_delay_ = kKillRepeat;
+    out.push_back(TaskAction::kArmTimer);
+  }
+  return out;
+}
+
+TaskActions TaskMachine::cleaned_up(WallTime) {
+  TaskActions out;
+  if (phase_ != Phase::kCleaning) return out;
+  phase_ = Phase::kDone;
+  task_.set_cleaned(true);
+  out.push_back(removed_ ? TaskAction::kForget : TaskAction::kSave);
+  return out;
+}
+
+}  // namespace muster::agent

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/runtime/runtime.h"
+#include "base/time.h"
+#include "muster/v1/agent.pb.h"
+
+namespace muster::agent {
+
+// What a task machine asks its shell to do. Prepare, start and clean up end in an event; the shell
+// runs one of them at a time per task.
+enum class TaskAction {
+  kSave,           // write the record; before anything after it in the list
+  kReport,         // status() is news
+  kPrepare,        // -> prepared() or prepare_failed()
+  kCancelPrepare,  // make a running preparation fail soon
+  kStart,          // -> started() or start_failed()
+  kWatch,          // -> exited(), once
+  kWatchHealth,    // run the health check -> healthy(), unhealthy()
+  kPublishPorts,   // the set of routable tasks changed
+  kSignalStop,     // the task's stop signal
+  kSignalKill,
+  kArmTimer,       // -> timer() after timer_delay(); replaces a running one
+  kCleanUp,        // remove all but the log -> cleaned_up()
+  kForget,         // delete record and directory; the machine is done
+};
+using TaskActions = std::vector<TaskAction>;
+
+// The settings of a task that the machine needs.
+struct TaskTimes {
+  Duration stop_grace = 10s;
+  bool has_healthcheck = false;
+};
+
+// One task's life on its node (swarm.md 1.4): ASSIGNED, ACCEPTED, PREPARING, READY, STARTING,
+// RUNNING and an end. A pure function of (state, event, time): the shell feeds events and carries
+// out actions. The observed state and the desired state only grow.
+class TaskMachine {
+ public:
+  // A task as the node holds it: fresh (state up to ASSIGNED) or read from disk.
+  TaskMachine(v1::LocalTask task, TaskTimes times);
+
+  // For a fresh task.
+  TaskActions begin(WallTime now);
+  // For one read from disk, with what the host has of its container.
+  TaskActions adopt(const ContainerState& found, WallTime now);
+
+  // A newer assignment of the same task. Nothing but the desired state and the start time may
+  // change; a desired state that would go back is ignored.
+  TaskActions assigned(const v1::Task& task, WallTime now);
+  // No longer assigned: stop it if it runs, clean up, forget.
+  TaskActions removed(WallTime now);
+
+  // What a preparation is doing, for status().message.
+  TaskActions progress(const std::string& message, WallTime now);
+  TaskActions prepared(WallTime now);
+  TaskActions prepare_failed(const Status& why, WallTime now);
+  TaskActions started(int64_t pid, WallTime now);
+  TaskActions start_failed(const Status& why, WallTime now);
+  TaskActions healthy(WallTime now);
+  TaskActions unhealthy(const std::string& why, WallTime now);
+  TaskActions exited(const ContainerExit& exit, WallTime now);
+  TaskActions timer(WallTime now);
+  TaskActions cleaned_up(WallTime now);
+
+  const v1::LocalTask& task() const { return task_; }
+  v1::LocalTask& mutable_task() { return task_; }
+  Duration timer_delay() const { return timer_delay_; }
+  // Whether published ports may lead to it.
+  bool routable() const { return task_.endpoint_state() == v1::ENDPOINT_READY; }
+  bool ended() const { return task_.status().state() >= v1::TASK_COMPLETE; }
+
+ private:
+  enum class Phase {
+    kFresh,
+    kPreparing,
+    kReady,      // waits for the desired state or for the start time
+    kStarting,   // the shell starts the container
+    kUp,         // the container's process runs
+    kStopping,   // it was asked to end
+    kCleaning,   // ended, the shell removes what is left
+    kDone,
+  };
+
+  bool stop_wanted() const;
+  void set_state(v1::TaskState state, const std::string& message, WallTime now);
+  void end(v1::TaskState state, const std::string& message, const std::string& error, WallTime now,
+           TaskActions& out);
+  void run_if_wanted(WallTime now, TaskActions& out);
+  void stop_container(WallTime now, TaskActions& out);
+  void clean_up(TaskActions& out);
+  void report(TaskActions& out);
+
+  v1::LocalTask task_;
+  TaskTimes times_;
+  Phase phase_ = Phase::kFresh;
+  bool removed_ = false;
+  bool kill_sent_ = false;
+  std::string unhealthy_;  // why the stop under way counts as a failure
+  Duration timer_delay_{0};
+};
+
+}  // namespace muster::agent

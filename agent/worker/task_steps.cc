@@ -1,0 +1,317 @@
+#include "agent/worker/task_steps.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <set>
+
+#include "agent/runtime/oci_bundle.h"
+#include "agent/runtime/user_lookup.h"
+#include "base/file.h"
+
+namespace muster::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string progress_text(const PullProgress& progress) {
+  const auto mb = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  switch (progress.step) {
+    case PullProgress::Step::kResolving: return "pulling image: asking the registry";
+    case PullProgress::Step::kDownloading:
+      if (progress.bytes_total == 0) return "pulling image";
+      return fmt::format("pulling image: {:.1f} MB of {:.1f} MB", mb(progress.bytes_done),
+                         mb(progress.bytes_total));
+    case PullProgress::Step::kUnpacking: return "pulling image: unpacking";
+    case PullProgress::Step::kDone: return "pulled image";
+  }
+  return "pulling image";
+}
+
+void keep_first(Status& first, Status next) {
+  if (first.ok()) first = std::move(next);
+}
+
+// The resolvers of the host. systemd's stub listens on loopback only, its real list is elsewhere.
+std::string host_resolv_conf() {
+  auto text = read_file("/etc/resolv.conf", 1 << 20);
+  if (text && text->find("nameserver 127.0.0.53") != std::string::npos) {
+    if (auto real = read_file("/run/systemd/resolve/resolv.conf", 1 << 20)) return *real;
+  }
+  return text ? *text : "";
+}
+
+bool is_mount_point(const std::string& path) {
+  struct stat self {};
+  struct stat up {};
+  return ::stat(path.c_str(), &self) == 0 && ::stat((path + "/..").c_str(), &up) == 0 &&
+         self.st_dev != up.st_dev;
+}
+
+// "uid" or a name of the image; empty is root.
+Result<uint32_t> owner_number(const std::string& text, const std::string& rootfs, bool group) {
+  if (text.empty()) return uint32_t{0};
+  MUSTER_ASSIGN(const std::string passwd, read_in_root(rootfs, "/etc/passwd", 4 << 20));
+  MUSTER_ASSIGN(const std::string groups, read_in_root(rootfs, "/etc/group", 4 << 20));
+  MUSTER_ASSIGN(const ResolvedUser user,
+                resolve_user(group ? "0:" + text : text, {}, passwd, groups));
+  return group ? user.gid : user.uid;
+}
+
+PreparedMount bind_file(const std::string& source, const std::string& target) {
+  PreparedMount mount;
+  mount.source = source;
+  mount.spec.set_type(v1::Mount::BIND);
+  mount.spec.set_target(target);
+  mount.spec.set_read_only(true);
+  return mount;
+}
+
+}  // namespace
+
+TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime,
+                     ImageStore& images, VolumeStore& volumes, overlay::NodeNetwork& network)
+    : instance_id_(std::move(instance_id)),
+      paths_(std::move(paths)),
+      runtime_(runtime),
+      images_(images),
+      volumes_(volumes),
+      network_(network) {}
+
+Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
+  const v1::Task& task = input.task.assignment().task();
+  PreparedTask out;
+  ContainerRequest& request = out.request;
+  request.container_id = input.task.container_id();
+  request.instance_id = instance_id_;
+  request.task_id = TaskId(task.id());
+  request.name = container_name(task);
+  MUSTER_ASSIGN(request.spec, expand_spec(input.task, input.node));
+  request.log_driver = request.spec.log_driver();
+  request.labels = container_labels(input.task, input.node);
+  request.extra_env = resource_env(task);
+  request.bundle_dir = paths_.container(request.container_id);
+  MUSTER_TRY(make_directory(request.bundle_dir, 0700));
+
+  PullRequest pull;
+  pull.reference = request.spec.container().image();
+  pull.registry_auth = request.spec.registry_auth();
+  pull.cancelled = input.cancelled;
+  pull.progress = [&input](const PullProgress& progress) {
+    if (input.progress) input.progress(progress_text(progress));
+  };
+  MUSTER_ASSIGN(const ImageHandle image, images_.ensure(pull));
+  if (input.cancelled && input.cancelled->load()) {
+    return fail(StatusCode::kCancelled, "the task was stopped");
+  }
+  out.image_digest = image.digest;
+  request.image = image.config;
+  MUSTER_ASSIGN(const std::vector<std::string> args,
+                container_args(request.spec.container(), image.config));
+  out.command = fmt::format("{}", fmt::join(args, " "));
+  MUSTER_ASSIGN(request.rootfs, images_.mount_root(image, request.container_id));
+  MUSTER_TRY(prepare_mounts(image, request));
+  const NetworkPlan plan = plan_network(input.task.assignment(), input.task.revision().spec());
+  out.host_network = plan.host;
+  request.hostname = request.spec.container().hostname();
+  if (request.hostname.empty()) {
+    request.hostname = plan.host ? input.node.hostname : request.container_id.substr(0, 12);
+  }
+  MUSTER_TRY(prepare_network(input, plan, request));
+  MUSTER_ASSIGN(out.host_ports, reserve_ports(input.task));
+  MUSTER_TRY(write_files(plan, request));
+  MUSTER_TRY(write_secrets(input, request));
+  return out;
+}
+
+Status TaskSteps::prepare_mounts(const ImageHandle& image, ContainerRequest& request) {
+  for (const v1::Mount& mount : planned_mounts(request.spec.container(), image.config)) {
+    PreparedMount prepared;
+    prepared.spec = mount;
+    switch (mount.type()) {
+      case v1::Mount::VOLUME: {
+        MUSTER_ASSIGN(prepared.source,
+                      volumes_.acquire(mount, request.rootfs, request.container_id));
+        break;
+      }
+      case v1::Mount::BIND: {
+        prepared.source = mount.source();
+        if (mount.source().empty() || mount.source()[0] != '/') {
+          return invalid_argument("bind source \"{}\" is not an absolute path", mount.source());
+        }
+        if (::access(mount.source().c_str(), F_OK) == 0) break;
+        if (!mount.bind().create_source()) {
+          return invalid_argument(
+              "invalid mount config for type \"bind\": bind source path does not exist: {}",
+              mount.source());
+        }
+        MUSTER_TRY(make_directory(mount.source(), 0755));
+        break;
+      }
+      case v1::Mount::TMPFS: break;
+      default: return Status(StatusCode::kUnimplemented,
+                             fmt::format("mounts of type {} are not supported",
+                                         v1::Mount::Type_Name(mount.type())));
+    }
+    request.mounts.push_back(std::move(prepared));
+  }
+  return {};
+}
+
+Status TaskSteps::prepare_network(const PrepareInput&, const NetworkPlan& plan,
+                                  ContainerRequest& request) {
+  if (plan.host) return {};
+  overlay::ContainerNetworkRequest attach;
+  attach.container_id = request.container_id;
+  attach.links = plan.links;
+  // As Docker does: a process without privileges may listen on low ports of its own namespace.
+  v1::KeyValue& low_ports = attach.sysctls.emplace_back();
+  low_ports.set_key("net.ipv4.ip_unprivileged_port_start");
+  low_ports.set_value("0");
+  for (const v1::KeyValue& entry : request.spec.container().sysctls()) {
+    if (entry.key().rfind("net.", 0) == 0) attach.sysctls.push_back(entry);
+  }
+  MUSTER_ASSIGN(request.network_namespace, network_.attach(attach));
+  return {};
+}
+
+Result<std::vector<v1::PortConfig>> TaskSteps::reserve_ports(const v1::LocalTask& task) {
+  std::vector<v1::PortConfig> out;
+  for (v1::PortConfig port : task.assignment().task().ports()) {
+    if (port.mode() != v1::PortConfig::HOST) continue;
+    if (port.published_port() == 0) {
+      // Chosen before by an earlier attempt at the same task?
+      for (const v1::PortConfig& known : task.status().host_ports()) {
+        if (known.target_port() == port.target_port() && known.protocol() == port.protocol()) {
+          port.set_published_port(known.published_port());
+        }
+      }
+    }
+    if (port.published_port() == 0) {
+      MUSTER_ASSIGN(const uint32_t number, network_.reserve_host_port(port.protocol()));
+      port.set_published_port(number);
+    }
+    out.push_back(std::move(port));
+  }
+  return out;
+}
+
+Status TaskSteps::write_files(const NetworkPlan& plan, ContainerRequest& request) {
+  const v1::ContainerSpec& spec = request.spec.container();
+  request.hosts_file = request.bundle_dir + "/hosts";
+  request.hostname_file = request.bundle_dir + "/hostname";
+  request.resolv_conf_file = request.bundle_dir + "/resolv.conf";
+  std::string hosts = hosts_text(spec, request.hostname, plan);
+  if (plan.host && spec.hosts_size() == 0) {
+    if (auto own = read_file("/etc/hosts", 1 << 20)) hosts = *own;
+  }
+  MUSTER_TRY(write_file_atomic(request.hosts_file, hosts, 0644, Durability::kNone));
+  MUSTER_TRY(write_file_atomic(request.hostname_file, request.hostname + "\n", 0644,
+                               Durability::kNone));
+  return write_file_atomic(request.resolv_conf_file,
+                           resolv_conf_text(spec.dns(), host_resolv_conf(), plan.host), 0644,
+                           Durability::kNone);
+}
+
+Status TaskSteps::write_secrets(const PrepareInput& input, ContainerRequest& request) {
+  const v1::ContainerSpec& spec = request.spec.container();
+  if (spec.secrets_size() == 0 && spec.configs_size() == 0) return {};
+  const std::string directory = paths_.secrets(request.container_id);
+  MUSTER_TRY(make_directory(directory, 0700));
+  // Never on a disk, wherever the run directory may be.
+  if (!is_mount_point(directory) &&
+      ::mount("tmpfs", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+              "mode=0700,size=64m") != 0) {
+    return errno_status(errno, "mounting a tmpfs for secrets");
+  }
+  size_t serial = 0;
+  const auto write_one = [&](const std::string& id, const std::string& name,
+                             const v1::FileTarget& file, const char* base) -> Status {
+    const auto found = input.secrets.find(id);
+    if (found == input.secrets.end()) return not_found("\"{}\" is not on this node", name);
+    const std::string path = fmt::format("{}/{}", directory, serial++);
+    const unsigned mode = file.mode() != 0 ? file.mode() & 07777 : 0444;
+    MUSTER_TRY(write_file_atomic(path, found->second.data(), mode, Durability::kNone));
+    MUSTER_ASSIGN(const uint32_t uid, owner_number(file.uid(), request.rootfs, false));
+    MUSTER_ASSIGN(const uint32_t gid, owner_number(file.gid(), request.rootfs, true));
+    if (::chown(path.c_str(), uid, gid) != 0 || ::chmod(path.c_str(), mode) != 0) {
+      return errno_status(errno, path);
+    }
+    const std::string target = file.name().empty() ? name : file.name();
+    request.mounts.push_back(bind_file(path, target[0] == '/' ? target : base + target));
+    return {};
+  };
+  for (const v1::SecretReference& secret : spec.secrets()) {
+    MUSTER_TRY(write_one(secret.secret_id(), secret.secret_name(), secret.file(), "/run/secrets/")
+                   .with_context("secret"));
+  }
+  for (const v1::ConfigReference& config : spec.configs()) {
+    MUSTER_TRY(write_one(config.config_id(), config.config_name(), config.file(), "/")
+                   .with_context("config"));
+  }
+  return {};
+}
+
+Status TaskSteps::clean_up(const std::string& container_id) {
+  const std::string directory = paths_.container(container_id);
+  Status first = runtime_.remove(container_id, directory);
+  keep_first(first, network_.detach(container_id));
+  const std::string secrets = paths_.secrets(container_id);
+  if (is_mount_point(secrets) && ::umount2(secrets.c_str(), MNT_DETACH) != 0) {
+    keep_first(first, errno_status(errno, "unmounting " + secrets));
+  }
+  ::rmdir(secrets.c_str());
+  keep_first(first, images_.unmount_root(container_id));
+  keep_first(first, volumes_.release(container_id));
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    if (entry.path().filename().string().rfind("container.log", 0) == 0) continue;
+    std::error_code ignored;
+    fs::remove_all(entry.path(), ignored);
+  }
+  return first;
+}
+
+Status TaskSteps::forget(const std::string& container_id) {
+  std::error_code error;
+  fs::remove_all(paths_.container(container_id), error);
+  if (error) return internal_error("{}: {}", paths_.container(container_id), error.message());
+  return {};
+}
+
+Status TaskSteps::collect_garbage(const std::vector<std::string>& live,
+                                  const std::vector<std::string>& known) {
+  const std::set<std::string> keep(live.begin(), live.end());
+  const std::set<std::string> recorded(known.begin(), known.end());
+  std::set<std::string> found;
+  Status first;
+  const auto collect = [&](Result<std::vector<std::string>> ids) {
+    if (!ids) return keep_first(first, ids.error());
+    found.insert(ids->begin(), ids->end());
+  };
+  collect(runtime_.list());
+  collect(images_.mounted_roots());
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(paths_.run_dir + "/secrets", error)) {
+    found.insert(entry.path().filename().string());
+  }
+  for (const auto& entry : fs::directory_iterator(paths_.containers(), error)) {
+    const std::string id = entry.path().filename().string();
+    if (recorded.count(id) == 0) found.insert(id);
+  }
+  for (const std::string& id : found) {
+    if (keep.count(id) != 0) continue;
+    keep_first(first, clean_up(id));
+    if (recorded.count(id) == 0) keep_first(first, forget(id));
+  }
+  keep_first(first, network_.collect_garbage(live));
+  return first;
+}
+
+}  // namespace muster::agent

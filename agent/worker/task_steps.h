@@ -1,0 +1,83 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/images/image_store.h"
+#include "agent/runtime/runtime.h"
+#include "agent/volumes/volume_store.h"
+#include "agent/worker/container_plan.h"
+#include "base/log.h"
+#include "overlay/dataplane/node_network.h"
+
+namespace muster::agent {
+
+// Where a node keeps its containers' files.
+struct TaskPaths {
+  std::string data_dir;  // <data-dir>/agent
+  std::string run_dir;   // volatile, of this instance
+
+  std::string tasks() const { return data_dir + "/tasks"; }
+  std::string containers() const { return data_dir + "/containers"; }
+  // The bundle, the log and the files bound over /etc.
+  std::string container(const std::string& id) const { return containers() + "/" + id; }
+  // A tmpfs with the secrets and configs of one container.
+  std::string secrets(const std::string& id) const { return run_dir + "/secrets/" + id; }
+};
+
+struct PrepareInput {
+  v1::LocalTask task;
+  NodeContext node;
+  // Payloads of the secrets and configs the task names, by id.
+  std::map<std::string, v1::SecretAssignment> secrets;
+  std::function<void(const std::string& message)> progress;
+  std::shared_ptr<const std::atomic<bool>> cancelled;
+};
+
+struct PreparedTask {
+  ContainerRequest request;
+  std::vector<v1::PortConfig> host_ports;  // of host mode, with the node's choice
+  std::string image_digest;
+  std::string command;                     // for lists
+  bool host_network = false;
+};
+
+// The blocking steps of a task's life. Every step can be repeated after a crash in its middle.
+// Thread-safe as long as no two steps of one container run at once.
+class TaskSteps {
+ public:
+  TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
+            VolumeStore& volumes, overlay::NodeNetwork& network);
+
+  // Image, root file system, volumes, network, files. On failure the caller cleans up.
+  Result<PreparedTask> prepare(const PrepareInput& input);
+  // Removes everything but the log. Goes on after an error and returns the first.
+  Status clean_up(const std::string& container_id);
+  // Removes the container's directory with the log.
+  Status forget(const std::string& container_id);
+  // Removes whatever of this instance belongs to none of the given containers; `known` have a
+  // record (their log stays), `live` are not cleaned up yet.
+  Status collect_garbage(const std::vector<std::string>& live,
+                         const std::vector<std::string>& known);
+
+ private:
+  Status prepare_mounts(const ImageHandle& image, ContainerRequest& request);
+  Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
+                         ContainerRequest& request);
+  Status write_files(const NetworkPlan& plan, ContainerRequest& request);
+  Status write_secrets(const PrepareInput& input, ContainerRequest& request);
+  Result<std::vector<v1::PortConfig>> reserve_ports(const v1::LocalTask& task);
+
+  std::string instance_id_;
+  TaskPaths paths_;
+  Runtime& runtime_;
+  ImageStore& images_;
+  VolumeStore& volumes_;
+  overlay::NodeNetwork& network_;
+};
+
+}  // namespace muster::agent
