@@ -1,0 +1,267 @@
+#include "manager/allocator/allocator.h"
+
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "base/check.h"
+#include "manager/allocator/holdings.h"
+#include "manager/allocator/pass.h"
+#include "overlay/ipam/ipam.h"
+
+namespace muster::manager::allocator {
+namespace {
+
+overlay::SubnetPoolOptions pool_options(const store::Snapshot& view, const Log& log) {
+  auto options = overlay::SubnetPoolOptions::defaults();
+  const auto cluster = view.cluster();
+  if (cluster == nullptr) return options;
+  if (cluster->subnet_mask_bits() != 0) {
+    options.mask_bits_v4 = static_cast<int>(cluster->subnet_mask_bits());
+  }
+  if (cluster->default_address_pools_size() == 0) return options;
+  bool v6 = false;
+  std::vector<overlay::Prefix> pools;
+  for (const auto& text : cluster->default_address_pools()) {
+    const auto pool = overlay::Prefix::parse(text);
+    if (!pool) {
+      log->error("default address pool: {}", pool.error().message());
+      continue;
+    }
+    v6 = v6 || pool->base.v6;
+    pools.push_back(*pool);
+  }
+  // Pools of one family leave the default of the other in force.
+  for (const auto& pool : options.pools) {
+    if (pool.base.v6 && !v6) pools.push_back(pool);
+  }
+  options.pools = std::move(pools);
+  return options;
+}
+
+}  // namespace
+
+Status bootstrap_networks(store::Transaction& tx, Rng& rng) {
+  struct Predefined {
+    std::string_view name;
+    std::string_view driver;
+  };
+  for (const Predefined& p : {Predefined{"host", "host"}, Predefined{"none", "none"},
+                              Predefined{"bridge", "bridge"}, Predefined{"ingress", "overlay"}}) {
+    if (tx.view().find<v1::Network>(p.name) != nullptr) continue;
+    v1::Network network;
+    network.set_id(rng.id());
+    network.set_predefined(true);
+    auto& spec = *network.mutable_spec();
+    spec.mutable_annotations()->set_name(std::string(p.name));
+    auto* label = spec.mutable_annotations()->add_labels();
+    label->set_key("com.docker.swarm.predefined");
+    label->set_value("true");
+    spec.set_driver(std::string(p.driver));
+    spec.set_ingress(p.name == "ingress");
+    MUSTER_TRY(tx.create(std::move(network)));
+  }
+  return ok_status();
+}
+
+struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
+  Impl(Executor& executor, store::Store& s, Log l)
+      : strand(executor), store(s), log(std::move(l)) {}
+
+  void start();
+  void rebuild(const store::Snapshot& view);
+  void on_commit(const store::CommitEvent& event);
+  void on_change(const store::Snapshot& after, const store::Change<v1::Network>& change);
+  void on_change(const store::Snapshot& after, const store::Change<v1::Service>& change);
+  void on_change(const store::Snapshot& after, const store::Change<v1::Task>& change);
+  template <class T>
+  void on_change(const store::Snapshot&, const store::Change<T>&) {}
+  void look_again() {
+    dirty = true;
+    work.blocked_tasks.clear();
+  }
+  void propose();
+  void proposed(const store::Commit& commit);
+
+  Executor& strand;
+  store::Store& store;
+  Log log;
+  bool running = false;
+  bool in_flight = false;
+  bool dirty = false;
+  // Something was given back since the last pass: failures are worth another try.
+  bool freed = false;
+  std::optional<overlay::Ipam> ipam;
+  Work work;
+  std::optional<Pass> pass;
+  store::Store::Subscription subscription;
+};
+
+void Allocator::Impl::start() {
+  running = true;
+  const store::Snapshot view = store.snapshot();
+  rebuild(view);
+  const auto keep_watching = [weak = weak_from_this()](const store::CommitEvent& event) {
+    if (const auto self = weak.lock()) self->on_commit(event);
+  };
+  auto watching = store.watch(view.version(), keep_watching);
+  if (watching) {
+    subscription = *std::move(watching);
+  } else {
+    subscription = store.watch(keep_watching);
+  }
+  dirty = true;
+  propose();
+}
+
+void Allocator::Impl::rebuild(const store::Snapshot& view) {
+  ipam.emplace(pool_options(view, log));
+  work = {};
+  const auto complain = [&](const Status& s, std::string_view what, const std::string& id) {
+    // Two holders of one thing in the stored state. The first keeps it; the other keeps what is
+    // written until it ends.
+    if (!s.ok()) log->error("{} {}: {}", what, id, s.message());
+  };
+  view.each<v1::Network>([&](const store::Ptr<v1::Network>& n) {
+    if (n->state().pools_size() != 0) {
+      complain(ipam->restore_network(*n), "network", n->id());
+    } else {
+      work.networks.insert(n->id());
+    }
+    return true;
+  });
+  view.each<v1::Service>([&](const store::Ptr<v1::Service>& s) {
+    const Holdings held = holdings_of(*s);
+    for (const auto& a : held.addresses) {
+      complain(ipam->restore_address(a.network_id, a.cidr), "service", s->id());
+    }
+    for (v1::PortConfig port : held.ports) {
+      complain(ipam->ports().take(port, s->id()), "service", s->id());
+    }
+    if (!is_allocated(view, *s)) work.services.insert(s->id());
+    return true;
+  });
+  view.each<v1::Task>([&](const store::Ptr<v1::Task>& t) {
+    for (const auto& a : holdings_of(*t).addresses) {
+      complain(ipam->restore_address(a.network_id, a.cidr), "task", t->id());
+    }
+    return true;
+  });
+}
+
+void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Network>& change) {
+  if (change.after == nullptr) {
+    ipam->put_back_network(change.before->id());
+    work.networks.erase(change.before->id());
+    freed = true;
+    return;
+  }
+  const std::string& id = change.after->id();
+  if (change.before == nullptr) {
+    work.networks.insert(id);
+    look_again();
+  } else if (change.after->state().pools_size() != 0 && work.networks.erase(id) != 0) {
+    look_again();  // services and tasks may wait for it
+  }
+}
+
+void Allocator::Impl::on_change(const store::Snapshot& after,
+                                const store::Change<v1::Service>& change) {
+  const std::string& id = change.after ? change.after->id() : change.before->id();
+  const Holdings held = change.before ? holdings_of(*change.before) : Holdings();
+  const Holdings holds = change.after ? holdings_of(*change.after) : Holdings();
+  freed = give_back(*ipam, id, held, holds) || freed;
+  if (change.after == nullptr || is_allocated(after, *change.after)) {
+    // Tasks that waited for their service can go on.
+    if (work.services.erase(id) != 0) look_again();
+    return;
+  }
+  const bool asks_anew = change.before == nullptr ||
+                         change.after->allocation_error() == change.before->allocation_error();
+  work.services.insert(id);
+  if (asks_anew) look_again();
+}
+
+void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Task>& change) {
+  const std::string& id = change.after ? change.after->id() : change.before->id();
+  const Holdings held = change.before ? holdings_of(*change.before) : Holdings();
+  const Holdings holds = change.after ? holdings_of(*change.after) : Holdings();
+  freed = give_back(*ipam, id, held, holds) || freed;
+  const bool is_new = change.after != nullptr && change.after->status().state() == v1::TASK_NEW;
+  if (!is_new) {
+    work.blocked_tasks.erase(id);
+  } else if (change.before == nullptr) {
+    dirty = true;
+  }
+}
+
+void Allocator::Impl::on_commit(const store::CommitEvent& event) {
+  if (!running) return;
+  for (const auto& any : *event.changes) {
+    std::visit([&](const auto& change) { on_change(event.after, change); }, any);
+  }
+  const bool waiting =
+      !work.networks.empty() || !work.services.empty() || !work.blocked_tasks.empty();
+  if (freed && waiting) look_again();
+  freed = false;
+  propose();
+}
+
+void Allocator::Impl::propose() {
+  if (!running || in_flight || !dirty) return;
+  dirty = false;
+  in_flight = true;
+  pass.emplace(*ipam, work, kTasksMax);
+  store.update(
+      [self = shared_from_this()](store::Transaction& tx) -> Status {
+        if (!self->running || !self->pass) return ok_status();
+        return self->pass->run(tx);
+      },
+      [weak = weak_from_this()](const store::Commit& commit) {
+        if (const auto self = weak.lock()) self->proposed(commit);
+      });
+}
+
+void Allocator::Impl::proposed(const store::Commit& commit) {
+  in_flight = false;
+  if (!running || !pass) return;
+  if (commit.status.ok()) {
+    dirty = dirty || pass->more();
+    pass.reset();
+  } else {
+    pass->undo();
+    pass.reset();
+    // Leadership is gone, and stop() follows; or the queue is full, or a conflict: the next commit
+    // of anybody makes us look again.
+    log->warn("allocation was not stored: {}", commit.status.message());
+    dirty = commit.status.code() != StatusCode::kUnavailable &&
+            commit.status.code() != StatusCode::kUnknown;
+    if (dirty) return;
+  }
+  propose();
+}
+
+Allocator::Allocator(Executor& strand, store::Store& store, const Clock& clock, Log log)
+    : impl_(std::make_shared<Impl>(strand, store, std::move(log))) {
+  (void)clock;  // times are those of the entries
+}
+
+Allocator::~Allocator() {
+  stop();
+}
+
+void Allocator::start() {
+  MUSTER_CHECK(impl_->strand.is_current());
+  if (!impl_->running) impl_->start();
+}
+
+void Allocator::stop() {
+  if (!impl_->running) return;
+  // A transaction in flight keeps the old state alive and finds it stopped.
+  auto fresh = std::make_shared<Impl>(impl_->strand, impl_->store, impl_->log);
+  impl_->running = false;
+  impl_->subscription = {};
+  impl_ = std::move(fresh);
+}
+
+}  // namespace muster::manager::allocator

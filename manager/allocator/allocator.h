@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "manager/store/store.h"
+
+namespace muster::manager::allocator {
+
+// Creates the predefined networks "host", "none", "bridge" and "ingress" where they are missing.
+// The leader calls it in its first transaction, once the cluster object exists. "bridge" is what
+// tasks without networks are in, "ingress" what tasks with ingress ports and no other way in are
+// in.
+Status bootstrap_networks(store::Transaction& tx, Rng& rng);
+
+// The leader's loop that hands out what networks need: subnets and VNIs to networks, published
+// ports and virtual addresses to services, addresses to tasks, which then go from NEW to PENDING.
+//
+// Level-triggered: start() rebuilds everything from the snapshot, commits only say "look again".
+// One transaction is in flight at a time and takes all there is to do, up to kTasksMax tasks; what
+// arrives meanwhile goes into the next one. What cannot be had is written in words to
+// allocation_error of the network or service and to the task's status.error, and is tried again as
+// soon as something changes that might help. Addresses come back when a task has ended (observed
+// state COMPLETE or beyond) or is removed.
+//
+// Lives on the store's strand, where it is constructed, started, stopped and destroyed.
+class Allocator {
+ public:
+  // Tasks in one transaction; keeps an entry well below the store's limit.
+  static constexpr size_t kTasksMax = 1000;
+
+  // Does not own its arguments.
+  Allocator(Executor& strand, store::Store& store, const Clock& clock, Log log);
+  ~Allocator();
+
+  // To be called while the store leads.
+  void start();
+  // Forgets everything. Idempotent. A transaction in flight may still commit.
+  void stop();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace muster::manager::allocator

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "muster/v1/objects.pb.h"
+#include "overlay/ipam/ipam.h"
+
+namespace muster::manager::allocator {
+
+// What an object has of the address space. Worked out from the stored object alone, so that what a
+// commit gives back is the difference between before and after.
+struct Holdings {
+  struct Address {
+    std::string network_id;
+    std::string cidr;
+    friend bool operator==(const Address&, const Address&) = default;
+  };
+  std::vector<Address> addresses;
+  std::vector<v1::PortConfig> ports;
+};
+
+// A task that has not ended, with its addresses.
+Holdings holdings_of(const v1::Task& task);
+Holdings holdings_of(const v1::Service& service);
+
+// Gives back what is in `before` and not in `after`. True when there was anything.
+bool give_back(overlay::Ipam& ipam, const std::string& owner, const Holdings& before,
+               const Holdings& after);
+
+// Whether two entries mean the same port: everything but the published number of a port that
+// leaves it to us.
+bool same_port(const v1::PortConfig& wanted, const v1::PortConfig& allocated);
+bool has_ingress_ports(const google::protobuf::RepeatedPtrField<v1::PortConfig>& ports);
+
+}  // namespace muster::manager::allocator

@@ -1,0 +1,313 @@
+#include "manager/allocator/pass.h"
+
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
+
+#include "manager/allocator/holdings.h"
+
+namespace muster::manager::allocator {
+namespace {
+
+using overlay::Ipam;
+using store::Ptr;
+using store::Snapshot;
+
+// Size of the automatic subnets of predefined networks, which all services share.
+constexpr int kPredefinedMaskBits = 16;
+
+bool equal(const google::protobuf::Message& a, const google::protobuf::Message& b) {
+  return google::protobuf::util::MessageDifferencer::Equals(a, b);
+}
+
+Ptr<v1::Network> predefined(const Snapshot& view, std::string_view name) {
+  auto network = view.find<v1::Network>(name);
+  return network != nullptr && network->predefined() ? network : nullptr;
+}
+
+// The networks a task of this spec is in, by id; "host" and "none" among them.
+Result<std::vector<v1::NetworkAttachmentConfig>> wanted_networks(const Snapshot& view,
+                                                                 const v1::TaskSpec& spec,
+                                                                 bool ingress_ports) {
+  std::vector<v1::NetworkAttachmentConfig> wanted(spec.networks().begin(), spec.networks().end());
+  bool reachable = false;
+  bool allocating = wanted.empty();
+  for (const auto& w : wanted) {
+    const auto network = view.get<v1::Network>(w.target());
+    if (network == nullptr) return fail(not_found("network {} not found", w.target()));
+    if (!Ipam::allocates(network->spec())) continue;
+    allocating = true;
+    reachable = reachable || !network->spec().internal();
+  }
+  if (!allocating) return wanted;
+  Ptr<v1::Network> extra;
+  if (ingress_ports && !reachable) {
+    extra = predefined(view, "ingress");
+  } else if (wanted.empty()) {
+    extra = predefined(view, "bridge");
+  }
+  if (extra != nullptr) wanted.emplace_back().set_target(extra->id());
+  return wanted;
+}
+
+// Networks in which the service has a virtual IP, in the order of its spec.
+std::vector<std::string> vip_networks(const Snapshot& view, const v1::Service& service) {
+  std::vector<std::string> ids;
+  if (service.spec().endpoint().mode() != v1::EndpointSpec::VIP) return ids;
+  for (const auto& wanted : service.spec().task().networks()) {
+    const auto network = view.get<v1::Network>(wanted.target());
+    if (network == nullptr || !Ipam::allocates(network->spec())) continue;
+    if (std::find(ids.begin(), ids.end(), network->id()) == ids.end()) ids.push_back(network->id());
+  }
+  return ids;
+}
+
+}  // namespace
+
+bool is_allocated(const Snapshot& view, const v1::Service& service) {
+  const auto& wanted = service.spec().endpoint();
+  const auto& have = service.endpoint();
+  if (!service.allocation_error().empty() || !equal(wanted, have.spec())) return false;
+  if (wanted.ports_size() != have.ports_size()) return false;
+  const auto vips = vip_networks(view, service);
+  if (vips.size() != static_cast<size_t>(have.virtual_ips_size())) return false;
+  for (size_t i = 0; i < vips.size(); ++i) {
+    if (have.virtual_ips(static_cast<int>(i)).network_id() != vips[i]) return false;
+  }
+  return true;
+}
+
+void Pass::undo() {
+  for (auto it = undo_.rbegin(); it != undo_.rend(); ++it) (*it)();
+  undo_.clear();
+}
+
+Status Pass::run(store::Transaction& tx) {
+  undo();
+  more_ = false;
+  MUSTER_TRY(networks(tx));
+  MUSTER_TRY(services(tx));
+  return tasks(tx);
+}
+
+Status Pass::networks(store::Transaction& tx) {
+  for (const std::string& id : work_.networks) {
+    const auto network = tx.view().get<v1::Network>(id);
+    if (network == nullptr || network->pending_delete() || ipam_.has_network(id)) continue;
+    if (network->spec().driver() == "host" || network->spec().driver() == "none" ||
+        network->spec().driver() == "null") {
+      continue;
+    }
+    v1::Network changed = *network;
+    auto state = ipam_.take_network(*network, network->predefined() ? kPredefinedMaskBits : 0);
+    if (state) {
+      undo_.emplace_back([this, id] { ipam_.put_back_network(id); });
+      *changed.mutable_state() = *std::move(state);
+      changed.clear_allocation_error();
+    } else if (network->allocation_error() == state.error().message()) {
+      continue;
+    } else {
+      changed.set_allocation_error(state.error().message());
+    }
+    MUSTER_TRY(tx.update(std::move(changed)));
+  }
+  return ok_status();
+}
+
+Status Pass::services(store::Transaction& tx) {
+  for (const std::string& id : work_.services) {
+    const auto found = tx.view().get<v1::Service>(id);
+    if (found == nullptr || found->pending_delete() || is_allocated(tx.view(), *found)) continue;
+    MUSTER_TRY(service(tx, *found));
+  }
+  return ok_status();
+}
+
+Status Pass::fill_ports(const Snapshot& view, const v1::Service& service, v1::Endpoint& endpoint) {
+  // Ports with a number first, so that an automatic one does not take it away.
+  std::vector<v1::PortConfig> ports(service.spec().endpoint().ports().begin(),
+                                    service.spec().endpoint().ports().end());
+  for (auto& port : ports) {
+    const auto& former = service.endpoint().ports();
+    const auto had = std::find_if(former.begin(), former.end(),
+                                  [&](const auto& p) { return same_port(port, p); });
+    // A port that leaves the number to us keeps the one it has.
+    if (had != former.end() && port.mode() == v1::PortConfig::INGRESS) {
+      port.set_published_port(had->published_port());
+    }
+  }
+  for (const bool numbered : {true, false}) {
+    for (auto& port : ports) {
+      if ((port.published_port() != 0) != numbered) continue;
+      if (ipam_.ports().holds(port, service.id())) continue;
+      Status taken = ipam_.ports().take(port, service.id());
+      if (!taken.ok()) {
+        // The pool knows holders by id; people know them by name.
+        std::string message = taken.message();
+        const size_t at = message.find("service ");
+        const std::string holder = at == std::string::npos ? "" : message.substr(at + 8, 25);
+        if (const auto other = view.get<v1::Service>(holder.substr(0, holder.find(' ')))) {
+          message.replace(at + 8, other->id().size(), other->spec().annotations().name());
+        }
+        return Status(taken.code(), message);
+      }
+      if (port.published_port() == 0) continue;
+      undo_.emplace_back([this, port, id = service.id()] { ipam_.ports().put_back(port, id); });
+    }
+  }
+  for (const auto& port : ports) *endpoint.add_ports() = port;
+  return ok_status();
+}
+
+Status Pass::fill_virtual_ips(const Snapshot& view, const v1::Service& service,
+                              v1::Endpoint& endpoint) {
+  for (const std::string& network_id : vip_networks(view, service)) {
+    auto* vip = endpoint.add_virtual_ips();
+    vip->set_network_id(network_id);
+    for (const auto& had : service.endpoint().virtual_ips()) {
+      if (had.network_id() == network_id) vip->set_address(had.address());
+    }
+    if (!vip->address().empty()) continue;
+    auto address = ipam_.take_virtual_ip(network_id);
+    if (!address) {
+      const auto network = view.get<v1::Network>(network_id);
+      return address.error().with_context("network " + network->spec().annotations().name());
+    }
+    undo_.emplace_back(
+        [this, network_id, cidr = *address] { ipam_.put_back_address(network_id, cidr); });
+    vip->set_address(*std::move(address));
+  }
+  return ok_status();
+}
+
+Status Pass::service(store::Transaction& tx, const v1::Service& service) {
+  v1::Endpoint endpoint;
+  *endpoint.mutable_spec() = service.spec().endpoint();
+  const size_t mark = undo_.size();
+  Status filled = fill_ports(tx.view(), service, endpoint);
+  if (filled.ok()) filled = fill_virtual_ips(tx.view(), service, endpoint);
+  v1::Service changed = service;
+  if (filled.ok()) {
+    *changed.mutable_endpoint() = std::move(endpoint);
+    changed.clear_allocation_error();
+  } else {
+    // All or nothing for one service.
+    while (undo_.size() > mark) {
+      undo_.back()();
+      undo_.pop_back();
+    }
+    if (service.allocation_error() == filled.message()) return ok_status();
+    changed.set_allocation_error(filled.message());
+  }
+  return tx.update(std::move(changed));
+}
+
+Result<v1::NetworkAttachment> Pass::attach(const Snapshot& view,
+                                           const v1::NetworkAttachmentConfig& wanted) {
+  v1::NetworkAttachment out;
+  out.set_network_id(wanted.target());
+  *out.mutable_aliases() = wanted.aliases();
+  const auto network = view.get<v1::Network>(wanted.target());
+  if (network == nullptr) return fail(not_found("network {} not found", wanted.target()));
+  if (!Ipam::allocates(network->spec())) return out;
+  const std::string context = "network " + network->spec().annotations().name();
+  if (!ipam_.has_network(network->id())) {
+    const std::string why = network->allocation_error().empty() ? "it has no addresses yet"
+                                                                : network->allocation_error();
+    return fail(failed_precondition("{}: {}", context, why));
+  }
+  auto addresses =
+      ipam_.take_addresses(network->id(), {wanted.addresses().begin(), wanted.addresses().end()});
+  if (!addresses) return fail(addresses.error().with_context(context));
+  for (const std::string& cidr : *addresses) {
+    undo_.emplace_back([this, id = network->id(), cidr] { ipam_.put_back_address(id, cidr); });
+    out.add_addresses(cidr);
+  }
+  MUSTER_ASSIGN(const overlay::Cidr first, overlay::Cidr::parse(addresses->front()));
+  out.set_mac(overlay::mac_of(first.ip));
+  return out;
+}
+
+Result<std::vector<v1::NetworkAttachment>> Pass::attachments(const Snapshot& view,
+                                                             const v1::TaskSpec& spec,
+                                                             bool ingress_ports) {
+  std::vector<v1::NetworkAttachment> out;
+  const size_t mark = undo_.size();
+  MUSTER_ASSIGN(const auto wanted, wanted_networks(view, spec, ingress_ports));
+  for (const auto& w : wanted) {
+    auto attachment = attach(view, w);
+    if (!attachment) {
+      while (undo_.size() > mark) {
+        undo_.back()();
+        undo_.pop_back();
+      }
+      return fail(attachment.error());
+    }
+    out.push_back(*std::move(attachment));
+  }
+  return out;
+}
+
+Status Pass::tasks(store::Transaction& tx) {
+  std::vector<Ptr<v1::Task>> fresh;
+  tx.view().tasks_in_state(v1::TASK_NEW, [&](const Ptr<v1::Task>& task) {
+    if (task->desired_state() > v1::TASK_RUNNING || work_.blocked_tasks.count(task->id()) != 0) {
+      return true;
+    }
+    if (fresh.size() == tasks_max_) {
+      more_ = true;
+      return false;
+    }
+    fresh.push_back(task);
+    return true;
+  });
+  for (const auto& t : fresh) MUSTER_TRY(task(tx, *t));
+  return ok_status();
+}
+
+Status Pass::task(store::Transaction& tx, const v1::Task& task) {
+  const Snapshot view = tx.view();
+  const auto service = view.get<v1::Service>(task.service_id());
+  const auto revision =
+      view.get<v1::Revision>(store::revision_id(task.service_id(), task.revision()));
+  if (service == nullptr || revision == nullptr) return ok_status();  // on its way out
+  Status why;
+  if (!is_allocated(view, *service)) {
+    why = failed_precondition("{}", service->allocation_error().empty()
+                                        ? "the service has no ports and addresses yet"
+                                        : service->allocation_error());
+  }
+  v1::Task changed = task;
+  if (why.ok()) {
+    auto networks = attachments(view, revision->spec(), has_ingress_ports(revision->ports()));
+    if (networks) {
+      changed.clear_networks();
+      for (auto& n : *networks) *changed.add_networks() = std::move(n);
+    } else {
+      why = networks.error();
+    }
+  }
+  auto& status = *changed.mutable_status();
+  if (!why.ok()) {
+    work_.blocked_tasks.insert(task.id());
+    if (status.error() == why.message()) return ok_status();
+    status.set_error(why.message());
+    return tx.update(std::move(changed));
+  }
+  changed.clear_ports();
+  for (const auto& port : revision->ports()) {
+    v1::PortConfig& out = *changed.add_ports();
+    out = port;
+    const auto& given = service->endpoint().ports();
+    const auto match =
+        std::find_if(given.begin(), given.end(), [&](const auto& p) { return same_port(port, p); });
+    if (match != given.end()) out.set_published_port(match->published_port());
+  }
+  status.set_state(v1::TASK_PENDING);
+  status.set_message("pending task scheduling");
+  status.clear_error();
+  status.set_timestamp_ns(tx.now().unix_ns);
+  return tx.update(std::move(changed));
+}
+
+}  // namespace muster::manager::allocator

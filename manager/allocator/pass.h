@@ -1,0 +1,63 @@
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "base/status.h"
+#include "manager/store/store.h"
+#include "overlay/ipam/ipam.h"
+
+namespace muster::manager::allocator {
+
+// What a pass has to look at, besides tasks in NEW, which it finds by itself.
+struct Work {
+  std::set<std::string> networks;  // ids
+  std::set<std::string> services;
+  // Tasks that could not be served, not to be tried again before something changes.
+  std::unordered_set<std::string> blocked_tasks;
+};
+
+// One transaction of the allocator: takes from the address space, writes objects. Whoever runs it
+// calls undo() when the transaction did not commit, or is run once more.
+class Pass {
+ public:
+  Pass(overlay::Ipam& ipam, Work& work, size_t tasks_max)
+      : ipam_(ipam), work_(work), tasks_max_(tasks_max) {}
+
+  Status run(store::Transaction& tx);
+  // Gives back everything taken.
+  void undo();
+  // Whether there is more to do than one transaction may hold.
+  bool more() const { return more_; }
+
+ private:
+  Status networks(store::Transaction& tx);
+  Status services(store::Transaction& tx);
+  Status service(store::Transaction& tx, const v1::Service& service);
+  Status tasks(store::Transaction& tx);
+  Status task(store::Transaction& tx, const v1::Task& task);
+
+  Status fill_ports(const store::Snapshot& view, const v1::Service& service,
+                    v1::Endpoint& endpoint);
+  Status fill_virtual_ips(const store::Snapshot& view, const v1::Service& service,
+                          v1::Endpoint& endpoint);
+  Result<std::vector<v1::NetworkAttachment>> attachments(const store::Snapshot& view,
+                                                         const v1::TaskSpec& spec,
+                                                         bool ingress_ports);
+  Result<v1::NetworkAttachment> attach(const store::Snapshot& view,
+                                       const v1::NetworkAttachmentConfig& wanted);
+
+  overlay::Ipam& ipam_;
+  Work& work_;
+  size_t tasks_max_;
+  bool more_ = false;
+  std::vector<std::function<void()>> undo_;
+};
+
+// Whether the service has all it asks for. What the allocator looks at when a service changes.
+bool is_allocated(const store::Snapshot& view, const v1::Service& service);
+
+}  // namespace muster::manager::allocator
