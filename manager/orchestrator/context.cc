@@ -1,0 +1,154 @@
+#include "manager/orchestrator/context.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
+
+namespace muster::manager::orchestrator {
+namespace {
+
+constexpr int64_t kDefaultHistory = 5;
+constexpr Duration kStopWaitMin = 60s;
+constexpr Duration kDefaultGrace = 10s;
+
+bool equal(const google::protobuf::Message& a, const google::protobuf::Message& b) {
+  return google::protobuf::util::MessageDifferencer::Equals(a, b);
+}
+
+using Ports = google::protobuf::RepeatedPtrField<v1::PortConfig>;
+bool equal_ports(const Ports& a, const Ports& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return equal(x, y); });
+}
+
+}  // namespace
+
+ServiceContext ServiceContext::load(const store::Snapshot& state, std::string_view service_id,
+                                    WallTime now) {
+  ServiceContext context;
+  context.state = state;
+  context.now = now;
+  auto service = state.get<v1::Service>(service_id);
+  if (service == nullptr) return context;
+  context.revision = state.get<v1::Revision>(store::revision_id(service_id, service->revision()));
+  if (context.revision == nullptr) return context;
+  context.service = std::move(service);
+  context.restart = RestartRules::of(context.revision->spec().restart());
+  const auto cluster = state.cluster();
+  const int64_t limit = cluster == nullptr ? kDefaultHistory : cluster->spec().task_history_limit();
+  context.history = history_limit(context.restart, limit);
+  // The control API lets only good constraints in; what does not parse matches nothing there.
+  if (auto parsed =
+          scheduler::parse_constraints(context.revision->spec().placement().constraints())) {
+    context.constraints = *std::move(parsed);
+  }
+  return context;
+}
+
+bool ServiceContext::same_content(uint64_t revision_number, bool* placement_differs) const {
+  const auto known = differences_.find(revision_number);
+  if (known != differences_.end()) {
+    *placement_differs = known->second.placement;
+    return known->second.same;
+  }
+  Difference difference;
+  const auto old = state.get<v1::Revision>(store::revision_id(service->id(), revision_number));
+  if (old != nullptr && equal_ports(old->ports(), revision->ports())) {
+    v1::TaskSpec was = old->spec();
+    v1::TaskSpec is = revision->spec();
+    // Credentials are for pulling; a container that runs does not need the new ones.
+    was.clear_registry_auth();
+    is.clear_registry_auth();
+    difference.placement = !equal(was.placement(), is.placement());
+    was.clear_placement();
+    is.clear_placement();
+    difference.same = equal(was, is);
+  }
+  differences_[revision_number] = difference;
+  *placement_differs = difference.placement;
+  return difference.same;
+}
+
+bool ServiceContext::up_to_date(const v1::Task& task) const {
+  if (task.revision() == service->revision()) return true;
+  bool placement_differs = false;
+  if (!same_content(task.revision(), &placement_differs)) return false;
+  if (!placement_differs) return true;
+  const auto node = state.get<v1::Node>(task.node_id());
+  return node != nullptr && satisfies_constraints(*node);
+}
+
+bool ServiceContext::satisfies_constraints(const v1::Node& node) const {
+  return constraints.empty() || scheduler::matches_all(constraints, scheduler::facts_of(node));
+}
+
+bool ServiceContext::node_takes(const v1::Node& node) const {
+  return node.status().state() == v1::NodeStatus::READY &&
+         node.spec().availability() == v1::NodeSpec::ACTIVE && satisfies_constraints(node);
+}
+
+ServiceContext::Place ServiceContext::place(const v1::Task& task) const {
+  if (task.node_id().empty()) return Place::kNone;
+  const auto node = state.get<v1::Node>(task.node_id());
+  if (node == nullptr || node->status().state() == v1::NodeStatus::DOWN) return Place::kLost;
+  if (node->spec().availability() == v1::NodeSpec::DRAIN) return Place::kDrained;
+  // An outdated task of a replicated service is the update's business, at the update's pace; the
+  // node of a global one may not be in its set any more, where no update would ever come.
+  const bool judged = task.revision() == service->revision() || service->spec().has_global();
+  if (judged && !satisfies_constraints(*node)) {
+    return Place::kUnsuitable;
+  }
+  return Place::kFine;
+}
+
+bool ServiceContext::stopped(const v1::Task& task) const {
+  return task.status().state() > v1::TASK_RUNNING || task.status().state() < v1::TASK_ASSIGNED ||
+         place(task) == Place::kLost;
+}
+
+Duration ServiceContext::stop_wait() const {
+  const v1::ContainerSpec& container = revision->spec().container();
+  const Duration grace = container.has_stop_grace_period_ns()
+                             ? Duration(container.stop_grace_period_ns())
+                             : kDefaultGrace;
+  return std::max(kStopWaitMin, grace + 10s);
+}
+
+bool ServiceContext::start_first() const {
+  return service->spec().update().order() == v1::UpdateConfig::START_FIRST;
+}
+
+v1::Task ServiceContext::new_task(uint64_t slot, const std::string& node_id,
+                                  v1::TaskState desired) const {
+  v1::Task task;
+  task.set_service_id(service->id());
+  const std::string& name = service->spec().annotations().name();
+  task.set_name(node_id.empty() ? fmt::format("{}.{}", name, slot)
+                                : fmt::format("{}.{}", name, node_id));
+  task.set_slot(slot);
+  task.set_node_id(node_id);
+  task.set_revision(service->revision());
+  task.set_desired_state(desired);
+  task.mutable_status()->set_state(v1::TASK_NEW);
+  task.mutable_status()->set_timestamp_ns(now.unix_ns);
+  task.mutable_status()->set_message("created");
+  // As allocated, where the allocator has already been; it completes the task otherwise.
+  const bool allocated = equal_ports(service->endpoint().spec().ports(), revision->ports());
+  *task.mutable_ports() = allocated ? service->endpoint().ports() : revision->ports();
+  return task;
+}
+
+v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now) {
+  v1::Task changed = task;
+  changed.set_desired_state(std::max(task.desired_state(), desired));
+  if (desired >= v1::TASK_SHUTDOWN && task.status().state() < v1::TASK_ASSIGNED) {
+    changed.mutable_status()->set_state(v1::TASK_SHUTDOWN);
+    changed.mutable_status()->set_timestamp_ns(now.unix_ns);
+    changed.mutable_status()->set_message("shut down before it was started");
+    changed.mutable_status()->clear_error();
+  }
+  return changed;
+}
+
+}  // namespace muster::manager::orchestrator

@@ -1,0 +1,317 @@
+#include "manager/orchestrator/orchestrator.h"
+
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
+#include <variant>
+#include <vector>
+
+#include "base/check.h"
+#include "manager/orchestrator/context.h"
+#include "manager/orchestrator/service_plan.h"
+
+namespace muster::manager::orchestrator {
+namespace {
+
+size_t size_of(const Plan& plan) {
+  return plan.create.size() + plan.update.size() + plan.remove.size();
+}
+
+bool is_updating(const store::Snapshot& state, const std::string& service_id) {
+  const auto service = state.get<v1::Service>(service_id);
+  return service != nullptr && service->update_status().state() == v1::UpdateStatus::UPDATING;
+}
+
+// Whether what the policies ask of a node changed; its address or manager status does not matter.
+bool matters(const v1::Node& a, const v1::Node& b) {
+  using google::protobuf::util::MessageDifferencer;
+  return a.status().state() != b.status().state() || a.status().address() != b.status().address() ||
+         a.role() != b.role() || !MessageDifferencer::Equals(a.spec(), b.spec()) ||
+         !MessageDifferencer::Equals(a.description(), b.description());
+}
+
+}  // namespace
+
+Orchestrator::Orchestrator(Executor& strand, store::Store& store, Rng& rng, Log log,
+                           Options options)
+    : strand_(strand),
+      store_(store),
+      rng_(rng),
+      log_(std::move(log)),
+      options_(options),
+      changes_max_(options.changes_max) {}
+
+Orchestrator::~Orchestrator() {
+  stop();
+}
+
+void Orchestrator::start(const store::Snapshot& snapshot) {
+  MUSTER_CHECK(!running_, "started twice");
+  running_ = true;
+  alive_ = std::make_shared<Orchestrator*>(this);
+  auto subscription = store_.watch(snapshot.version(),
+                                   [this](const store::CommitEvent& event) { on_commit(event); });
+  // A snapshot too old to follow from: begin with the present one.
+  subscription_ = subscription ? *std::move(subscription)
+                               : store_.watch([this](const auto& event) { on_commit(event); });
+  mark_all(subscription ? snapshot : store_.snapshot());
+  pump();
+}
+
+void Orchestrator::stop() {
+  if (!running_) return;
+  running_ = false;
+  subscription_ = {};
+  alive_.reset();
+  strand_.cancel(timer_);
+  strand_.cancel(retry_);
+  armed_for_.reset();
+  dirt_.clear();
+  in_work_.clear();
+  found_wakes_.clear();
+  wakes_.clear();
+  wake_order_.clear();
+  writing_ = false;
+}
+
+// ---------------------------------------------------------------- what a commit touches
+
+void Orchestrator::mark_all(const store::Snapshot& state) {
+  state.each<v1::Service>([&](const auto& service) {
+    mark(service->id());
+    return true;
+  });
+  // What removed services have left behind.
+  state.each<v1::Task>([&](const auto& task) {
+    mark(task->service_id());
+    return true;
+  });
+  state.each<v1::Revision>([&](const auto& revision) {
+    mark(revision->service_id());
+    return true;
+  });
+}
+
+void Orchestrator::mark_slot(const v1::Task& task) {
+  // Replicated slots count from 1, so 0 with a node is a node of a global service.
+  const std::string node = task.slot() == 0 ? task.node_id() : std::string();
+  dirt_[task.service_id()].slots.emplace(task.slot(), node);
+}
+
+void Orchestrator::on_task(const store::Change<v1::Task>& change, const store::Snapshot& state) {
+  if (change.before == nullptr) return;  // only an evaluation creates tasks
+  const v1::Task& before = *change.before;
+  if (change.after == nullptr) {
+    // The last task of a service or of a revision may have gone.
+    const bool expected = before.desired_state() > v1::TASK_RUNNING;
+    const auto service = state.get<v1::Service>(before.service_id());
+    if (!expected || service == nullptr || service->revision() != before.revision()) {
+      mark(before.service_id());
+    }
+    return;
+  }
+  const v1::Task& after = *change.after;
+  const v1::TaskState was = before.status().state();
+  const v1::TaskState is = after.status().state();
+  const bool ended = is != was && is > v1::TASK_RUNNING;
+  const bool runs = is != was && is == v1::TASK_RUNNING;
+  if (ended || before.desired_state() != after.desired_state()) {
+    mark_slot(after);
+  } else if (runs) {
+    // With start-first the predecessor's time has come.
+    mark_slot(after);
+  }
+  if ((ended || runs) && is_updating(state, after.service_id())) mark(after.service_id());
+  if (ended && state.get<v1::Service>(after.service_id()) == nullptr) mark(after.service_id());
+}
+
+void Orchestrator::on_node(const store::Change<v1::Node>& change, const store::Snapshot& state) {
+  if (change.before != nullptr && change.after != nullptr &&
+      !matters(*change.before, *change.after)) {
+    return;
+  }
+  const std::string& id = change.after != nullptr ? change.after->id() : change.before->id();
+  state.tasks_of_node(id, [&](const TaskPtr& task) {
+    mark_slot(*task);
+    if (state.get<v1::Service>(task->service_id()) == nullptr) mark(task->service_id());
+    return true;
+  });
+  state.each<v1::Service>([&](const auto& service) {
+    if (service->spec().has_global()) mark(service->id());
+    return true;
+  });
+}
+
+void Orchestrator::on_commit(const store::CommitEvent& event) {
+  for (const store::AnyChange& any : *event.changes) {
+    if (const auto* task = std::get_if<store::Change<v1::Task>>(&any)) {
+      on_task(*task, event.after);
+    } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
+      on_node(*node, event.after);
+    } else if (const auto* service = std::get_if<store::Change<v1::Service>>(&any)) {
+      mark(service->after != nullptr ? service->after->id() : service->before->id());
+    } else if (const auto* cluster = std::get_if<store::Change<v1::Cluster>>(&any)) {
+      if (cluster->before == nullptr || cluster->after == nullptr ||
+          cluster->before->spec().task_history_limit() !=
+              cluster->after->spec().task_history_limit()) {
+        mark_all(event.after);
+      }
+    }
+  }
+  pump();
+}
+
+// ---------------------------------------------------------------- evaluation
+
+void Orchestrator::pump() {
+  if (!running_ || writing_ || dirt_.empty()) return;
+  writing_ = true;
+  const std::weak_ptr<Orchestrator*> weak = alive_;
+  store_.update(
+      [weak](store::Transaction& tx) -> Status {
+        const auto self = weak.lock();
+        return self == nullptr ? ok_status() : (*self)->evaluate(tx);
+      },
+      [weak](const store::Commit& commit) {
+        if (const auto self = weak.lock()) (*self)->on_written(commit);
+      });
+}
+
+Status Orchestrator::evaluate(store::Transaction& tx) {
+  merge(std::move(in_work_));  // of a first run that did not fit the entry
+  in_work_.clear();
+  found_wakes_.clear();
+  size_t changes = 0;
+  // A service that is not done within the limit is looked at again after this write.
+  while (!dirt_.empty() && changes < changes_max_) {
+    auto node = dirt_.extract(dirt_.begin());
+    const std::string service_id = node.key();
+    const Dirt dirt = std::move(node.mapped());
+    Plan plan;
+    evaluate_service(tx.view(), service_id, dirt, tx.now(), changes_max_ - changes, plan);
+    changes += size_of(plan);
+    Dirt& work = in_work_[service_id];
+    work.whole |= dirt.whole;
+    work.slots.insert(dirt.slots.begin(), dirt.slots.end());
+    MUSTER_TRY(write(tx, plan));
+    if (changes >= changes_max_) mark(service_id);
+  }
+  return ok_status();
+}
+
+void Orchestrator::evaluate_service(const store::Snapshot& state, const std::string& service_id,
+                                    const Dirt& dirt, WallTime now, size_t room, Plan& plan) {
+  const auto service = state.get<v1::Service>(service_id);
+  if (dirt.whole || service == nullptr) {
+    plan_service(state, service_id, now, room, plan);
+    if (plan.wake) note_wake({service_id, std::nullopt}, *plan.wake);
+    return;
+  }
+  const ServiceContext context = ServiceContext::load(state, service_id, now);
+  if (context.service == nullptr) return;
+  for (const SlotKey& slot : dirt.slots) {
+    if (size_of(plan) >= room) break;
+    plan.wake.reset();
+    plan_one_slot(context, slot.first, slot.second, plan);
+    if (plan.wake) note_wake({service_id, slot}, *plan.wake);
+  }
+}
+
+Status Orchestrator::write(store::Transaction& tx, Plan& plan) {
+  for (v1::Task& task : plan.update) MUSTER_TRY(tx.update(std::move(task)));
+  for (const std::string& id : plan.remove) MUSTER_TRY(tx.remove<v1::Task>(id));
+  for (v1::Task& task : plan.create) {
+    task.set_id(rng_.id());
+    MUSTER_TRY(tx.create(std::move(task)));
+  }
+  if (plan.service) MUSTER_TRY(tx.update(*std::move(plan.service)));
+  for (const std::string& id : plan.remove_revisions) {
+    MUSTER_TRY(tx.remove<v1::Revision>(id));
+  }
+  return ok_status();
+}
+
+void Orchestrator::on_written(const store::Commit& commit) {
+  writing_ = false;
+  if (commit.status.ok()) {
+    in_work_.clear();
+    changes_max_ = options_.changes_max;
+    for (const auto& [wake, at] : found_wakes_) {
+      const auto [known, fresh] = wakes_.try_emplace(wake, at);
+      if (!fresh) {
+        if (known->second <= at) continue;
+        wake_order_.erase({known->second, wake});
+        known->second = at;
+      }
+      wake_order_.emplace(at, wake);
+    }
+    found_wakes_.clear();
+    arm();
+    pump();
+    return;
+  }
+  merge(std::move(in_work_));
+  in_work_.clear();
+  found_wakes_.clear();
+  if (commit.status.reason() == "not-leader") return;  // stop() is on its way
+  if (commit.status.code() == StatusCode::kResourceExhausted) {
+    changes_max_ = std::max<size_t>(16, changes_max_ / 2);
+  }
+  log_->warn("services were not reconciled, trying again: {}", commit.status.message());
+  strand_.cancel(retry_);
+  const std::weak_ptr<Orchestrator*> weak = alive_;
+  writing_ = true;  // nothing before the delay is over
+  retry_ = strand_.after(options_.retry_delay, [weak] {
+    if (const auto self = weak.lock()) {
+      (*self)->writing_ = false;
+      (*self)->pump();
+    }
+  });
+}
+
+void Orchestrator::merge(DirtMap from) {
+  for (auto& [service_id, dirt] : from) {
+    Dirt& into = dirt_[service_id];
+    into.whole |= dirt.whole;
+    into.slots.merge(dirt.slots);
+  }
+}
+
+// ---------------------------------------------------------------- time
+
+void Orchestrator::note_wake(Wake wake, WallTime at) {
+  const auto [known, fresh] = found_wakes_.try_emplace(std::move(wake), at);
+  if (!fresh) known->second = std::min(known->second, at);
+}
+
+void Orchestrator::arm() {
+  if (wake_order_.empty()) return;
+  const WallTime first = wake_order_.begin()->first;
+  if (armed_for_ && *armed_for_ <= first) return;
+  strand_.cancel(timer_);
+  armed_for_ = first;
+  const Duration delay = std::max(Duration(0), first - strand_.clock().wall_now());
+  const std::weak_ptr<Orchestrator*> weak = alive_;
+  timer_ = strand_.after(delay, [weak] {
+    if (const auto self = weak.lock()) (*self)->on_timer();
+  });
+}
+
+void Orchestrator::on_timer() {
+  armed_for_.reset();
+  const WallTime now = strand_.clock().wall_now();
+  while (!wake_order_.empty() && wake_order_.begin()->first <= now) {
+    const Wake wake = wake_order_.begin()->second;
+    wake_order_.erase(wake_order_.begin());
+    wakes_.erase(wake);
+    if (wake.slot) {
+      dirt_[wake.service_id].slots.insert(*wake.slot);
+    } else {
+      mark(wake.service_id);
+    }
+  }
+  arm();
+  pump();
+}
+
+}  // namespace muster::manager::orchestrator

@@ -1,0 +1,319 @@
+#include "manager/orchestrator/service_plan.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "manager/orchestrator/slot_plan.h"
+
+namespace muster::manager::orchestrator {
+namespace {
+
+// One slot of either kind of service: `number` for replicated, `node_id` for global ones.
+struct Slot {
+  uint64_t number = 0;
+  std::string node_id;
+  std::vector<TaskPtr> tasks;
+  SlotState state;
+  bool takes = true;  // may get a new task
+};
+
+size_t size_of(const Plan& plan) {
+  return plan.create.size() + plan.update.size() + plan.remove.size();
+}
+
+class ServicePlanner {
+ public:
+  ServicePlanner(const ServiceContext& context, size_t changes_max, Plan& plan)
+      : context_(context), limit_(size_of(plan) + changes_max), plan_(plan) {}
+
+  // True when everything was planned.
+  bool run() {
+    if (context_.service->spec().has_global()) {
+      collect_global();
+    } else {
+      collect_replicated();
+      scale_down();
+    }
+    update();
+    for (const Slot& slot : slots_) {
+      if (full()) return false;
+      plan_slot(context_, slot.tasks, slot.takes, plan_);
+    }
+    const bool created =
+        context_.service->spec().has_global() ? create_global() : create_replicated();
+    report_update();
+    return created;
+  }
+
+ private:
+  bool full() const { return size_of(plan_) >= limit_; }
+  uint64_t wanted() const { return context_.service->spec().replicated().replicas(); }
+
+  void collect_global();
+  void collect_replicated();
+  void scale_down();
+  void update();
+  bool create_global();
+  bool create_replicated();
+  void report_update();
+  size_t slots_under_way(Duration delay);
+
+  const ServiceContext& context_;
+  size_t limit_;
+  Plan& plan_;
+  std::vector<Slot> slots_;
+  std::vector<uint64_t> vacant_;
+  size_t outdated_ = 0;   // slots still to be updated, those begun now included
+  size_t under_way_ = 0;  // updated slots whose new task does not run yet
+};
+
+void ServicePlanner::collect_replicated() {
+  std::map<uint64_t, Slot> slots;
+  context_.state.tasks_of_service(context_.service->id(), [&](const TaskPtr& task) {
+    slots[task->slot()].tasks.push_back(task);
+    return true;
+  });
+  std::vector<Slot> dead;
+  for (auto& [number, slot] : slots) {
+    slot.number = number;
+    slot.state = look_at_slot(context_, slot.tasks);
+    (slot.state.filled ? slots_ : dead).push_back(std::move(slot));
+  }
+  // The lowest free numbers, dead slots among them: their history goes on.
+  std::set<uint64_t> taken;
+  for (const Slot& slot : slots_) taken.insert(slot.number);
+  for (uint64_t number = 1; taken.size() + vacant_.size() < wanted(); ++number) {
+    if (!taken.contains(number)) vacant_.push_back(number);
+    if (vacant_.size() >= limit_) break;  // the rest in a later plan
+  }
+  const std::set<uint64_t> reused(vacant_.begin(), vacant_.end());
+  for (Slot& slot : dead) {
+    if (full()) return;
+    if (reused.contains(slot.number)) {
+      plan_slot(context_, slot.tasks, false, plan_);
+    } else {
+      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+    }
+  }
+}
+
+void ServicePlanner::scale_down() {
+  if (slots_.size() <= wanted()) return;
+  // slots_ is in the order of numbers: a stable sort keeps low numbers in front.
+  std::stable_sort(slots_.begin(), slots_.end(),
+                   [](const Slot& a, const Slot& b) { return a.state.running > b.state.running; });
+  std::map<std::string, size_t> copies;
+  std::vector<std::pair<size_t, size_t>> order;  // (which copy on its node, index)
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    order.emplace_back(copies[slots_[i].state.node_id]++, i);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
+    const bool runs_a = slots_[a.second].state.running;
+    const bool runs_b = slots_[b.second].state.running;
+    return runs_a != runs_b ? runs_a : a.first < b.first;
+  });
+  std::vector<Slot> kept;
+  for (size_t i = 0; i < order.size(); ++i) {
+    Slot& slot = slots_[order[i].second];
+    if (i < wanted()) {
+      kept.push_back(std::move(slot));
+    } else if (!full()) {
+      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+    }
+  }
+  slots_ = std::move(kept);
+  std::sort(slots_.begin(), slots_.end(),
+            [](const Slot& a, const Slot& b) { return a.number < b.number; });
+}
+
+void ServicePlanner::collect_global() {
+  std::map<std::string, Slot> slots;
+  context_.state.tasks_of_service(context_.service->id(), [&](const TaskPtr& task) {
+    slots[task->node_id()].tasks.push_back(task);
+    return true;
+  });
+  context_.state.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+    Slot& slot = slots[node->id()];
+    slot.takes = context_.node_takes(*node);
+    slot.node_id = node->id();
+    return true;
+  });
+  for (auto& [node_id, slot] : slots) {
+    if (slot.node_id.empty()) {  // the node is gone for good
+      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+      continue;
+    }
+    slot.state = look_at_slot(context_, slot.tasks);
+    if (!slot.tasks.empty() || slot.takes) slots_.push_back(std::move(slot));
+  }
+}
+
+// Updated slots that do not count as done yet.
+size_t ServicePlanner::slots_under_way(Duration delay) {
+  const bool go_on =
+      context_.service->spec().update().failure_action() == v1::UpdateConfig::CONTINUE;
+  size_t busy = 0;
+  for (const Slot& slot : slots_) {
+    if (!slot.state.filled || slot.state.outdated || !slot.takes) continue;
+    if (!slot.state.running) {
+      if (slot.state.failing && go_on) continue;
+      ++busy;
+      ++under_way_;
+      continue;
+    }
+    const WallTime done = WallTime{slot.state.running_since_ns} + delay;
+    if (done > context_.now) {
+      ++busy;
+      plan_.wake_at(done);
+    }
+  }
+  return busy;
+}
+
+void ServicePlanner::update() {
+  std::vector<size_t> outdated;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].state.filled && slots_[i].state.outdated && slots_[i].takes) {
+      outdated.push_back(i);
+    }
+  }
+  outdated_ = outdated.size();
+  const v1::UpdateConfig& config = context_.service->spec().update();
+  if (outdated.empty()) {
+    slots_under_way(Duration(0));
+    return;
+  }
+  if (context_.service->update_status().state() == v1::UpdateStatus::PAUSED) return;
+  // Nothing is lost by replacing first what does not run.
+  std::stable_sort(outdated.begin(), outdated.end(), [&](size_t a, size_t b) {
+    return slots_[a].state.running < slots_[b].state.running;
+  });
+  const Duration delay(config.delay_ns());
+  size_t room = outdated.size();
+  const bool configured = context_.service->spec().has_update();
+  const uint64_t parallelism = configured ? config.parallelism() : 1;
+  const size_t busy = slots_under_way(delay);
+  if (parallelism > 0) room = busy >= parallelism ? 0 : parallelism - busy;
+  std::set<size_t> begun;
+  for (const size_t i : outdated) {
+    if (begun.size() >= room || full()) break;
+    plan_slot_update(context_, slots_[i].tasks, plan_);
+    begun.insert(i);
+  }
+  std::vector<Slot> rest;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (!begun.contains(i)) rest.push_back(std::move(slots_[i]));
+  }
+  slots_ = std::move(rest);
+}
+
+bool ServicePlanner::create_replicated() {
+  for (const uint64_t number : vacant_) {
+    if (full()) return false;
+    plan_.create.push_back(context_.new_task(number, {}, v1::TASK_RUNNING));
+  }
+  return !full();
+}
+
+bool ServicePlanner::create_global() {
+  for (const Slot& slot : slots_) {
+    if (full()) return false;
+    if (!slot.takes || slot.state.filled) continue;
+    plan_.create.push_back(context_.new_task(0, slot.node_id, v1::TASK_RUNNING));
+  }
+  return !full();
+}
+
+// The update's course, for those who watch it.
+void ServicePlanner::report_update() {
+  const v1::UpdateStatus& status = context_.service->update_status();
+  const bool updating = status.state() == v1::UpdateStatus::UPDATING;
+  if (outdated_ > 0 && (status.state() == v1::UpdateStatus::UNSPECIFIED ||
+                        status.state() == v1::UpdateStatus::COMPLETED)) {
+    plan_.service = *context_.service;
+    v1::UpdateStatus& changed = *plan_.service->mutable_update_status();
+    changed.Clear();
+    changed.set_state(v1::UpdateStatus::UPDATING);
+    changed.set_started_at_ns(context_.now.unix_ns);
+    changed.set_message("update in progress");
+  } else if (updating && outdated_ == 0 && under_way_ == 0) {
+    plan_.service = *context_.service;
+    v1::UpdateStatus& changed = *plan_.service->mutable_update_status();
+    changed.set_state(v1::UpdateStatus::COMPLETED);
+    changed.set_completed_at_ns(context_.now.unix_ns);
+    changed.set_message("update completed");
+  }
+}
+
+// Revisions that no task and no service refers to.
+void plan_revisions(const store::Snapshot& state, std::string_view service_id, Plan& plan) {
+  std::vector<store::Ptr<v1::Revision>> revisions;
+  state.revisions_of_service(service_id, [&](const store::Ptr<v1::Revision>& revision) {
+    revisions.push_back(revision);
+    return true;
+  });
+  const auto service = state.get<v1::Service>(service_id);
+  const size_t own = service == nullptr ? 0 : 1;
+  if (revisions.size() <= own) return;
+  std::set<uint64_t> used;
+  if (service != nullptr) used.insert(service->revision());
+  state.tasks_of_service(service_id, [&](const TaskPtr& task) {
+    used.insert(task->revision());
+    return true;
+  });
+  for (const auto& revision : revisions) {
+    if (!used.contains(revision->number())) plan.remove_revisions.push_back(revision->id());
+  }
+}
+
+}  // namespace
+
+ServicePlanResult plan_service(const store::Snapshot& state, std::string_view service_id,
+                               WallTime now, size_t changes_max, Plan& plan) {
+  ServicePlanResult result;
+  if (state.get<v1::Service>(service_id) == nullptr) {
+    std::vector<TaskPtr> tasks;
+    state.tasks_of_service(service_id, [&](const TaskPtr& task) {
+      // A few more than fit: those that already wait for their end give nothing to do.
+      if (size_of(plan) + tasks.size() >= changes_max) {
+        plan_removal(tasks, state, now, plan);
+        tasks.clear();
+        result.complete = size_of(plan) < changes_max;
+      }
+      if (result.complete) tasks.push_back(task);
+      return result.complete;
+    });
+    plan_removal(tasks, state, now, plan);
+    plan_revisions(state, service_id, plan);
+    return result;
+  }
+  const ServiceContext context = ServiceContext::load(state, service_id, now);
+  if (context.service == nullptr) return result;  // its revision is missing: nothing to go by
+  result.complete = ServicePlanner(context, changes_max, plan).run();
+  plan_revisions(state, service_id, plan);
+  return result;
+}
+
+void plan_one_slot(const ServiceContext& context, uint64_t slot, const std::string& node_id,
+                   Plan& plan) {
+  std::vector<TaskPtr> tasks;
+  bool takes = true;
+  if (context.service->spec().has_global()) {
+    const auto node = context.state.get<v1::Node>(node_id);
+    takes = node != nullptr && context.node_takes(*node);
+    context.state.tasks_of_node(node_id, [&](const TaskPtr& task) {
+      if (task->service_id() == context.service->id()) tasks.push_back(task);
+      return true;
+    });
+  } else {
+    context.state.tasks_of_slot(context.service->id(), slot, [&](const TaskPtr& task) {
+      tasks.push_back(task);
+      return true;
+    });
+  }
+  plan_slot(context, tasks, takes, plan);
+}
+
+}  // namespace muster::manager::orchestrator

@@ -1,0 +1,240 @@
+#include "manager/orchestrator/slot_plan.h"
+
+#include <algorithm>
+#include <set>
+
+namespace muster::manager::orchestrator {
+namespace {
+
+bool meant_to_run(const v1::Task& task) {
+  return task.desired_state() <= v1::TASK_RUNNING;
+}
+
+// Newest first; of equal age the greater id, so that every leader sees the same order.
+bool newer(const TaskPtr& a, const TaskPtr& b) {
+  if (a->meta().created_at_ns() != b->meta().created_at_ns()) {
+    return a->meta().created_at_ns() > b->meta().created_at_ns();
+  }
+  return a->id() > b->id();
+}
+
+std::vector<const v1::Task*> raw(const std::vector<TaskPtr>& tasks) {
+  std::vector<const v1::Task*> out;
+  out.reserve(tasks.size());
+  for (const TaskPtr& task : tasks) out.push_back(task.get());
+  return out;
+}
+
+// A task whose container is certainly gone, so that the object may be forgotten.
+bool forgettable(const v1::Task& task, const store::Snapshot& state) {
+  const v1::TaskState observed = task.status().state();
+  if (observed < v1::TASK_ASSIGNED || observed >= v1::TASK_COMPLETE) return true;
+  return !task.node_id().empty() && state.get<v1::Node>(task.node_id()) == nullptr;
+}
+
+// One evaluation of a slot; tasks it has decided about are out of the way of later steps.
+class SlotPlanner {
+ public:
+  SlotPlanner(const ServiceContext& context, const std::vector<TaskPtr>& tasks, Plan& plan)
+      : context_(context), tasks_(tasks), plan_(plan) {
+    std::sort(tasks_.begin(), tasks_.end(), newer);
+  }
+
+  void replace_ended(bool replace);
+  void drop_surplus();
+  void let_run();
+  void forget();
+  void update();
+
+ private:
+  void shut_down(const TaskPtr& task) {
+    plan_.update.push_back(with_desired(*task, v1::TASK_SHUTDOWN, context_.now));
+    touched_.insert(task->id());
+  }
+  bool live(const TaskPtr& task) const {
+    return meant_to_run(*task) && !touched_.contains(task->id());
+  }
+  void add_successor(const v1::Task& old, Duration delay);
+
+  const ServiceContext& context_;
+  std::vector<TaskPtr> tasks_;
+  Plan& plan_;
+  std::set<std::string> touched_;
+  bool added_ = false;
+};
+
+void SlotPlanner::add_successor(const v1::Task& old, Duration delay) {
+  const bool global = context_.service->spec().has_global();
+  const bool at_once = delay.count() <= 0 && context_.stopped(old);
+  v1::Task task = context_.new_task(old.slot(), global ? old.node_id() : std::string(),
+                                    at_once ? v1::TASK_RUNNING : v1::TASK_READY);
+  if (delay.count() > 0) {
+    const WallTime start = context_.now + delay;
+    task.set_start_after_ns(start.unix_ns);
+    plan_.wake_at(start);
+  }
+  if (!at_once) plan_.wake_at(context_.now + context_.stop_wait());
+  plan_.create.push_back(std::move(task));
+  added_ = true;
+}
+
+void SlotPlanner::replace_ended(bool replace) {
+  const bool global = context_.service->spec().has_global();
+  const auto history = raw(tasks_);
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task)) continue;
+    const bool ended = task->status().state() > v1::TASK_RUNNING;
+    const ServiceContext::Place place = context_.place(*task);
+    const bool moved = place == ServiceContext::Place::kLost ||
+                       place == ServiceContext::Place::kDrained ||
+                       place == ServiceContext::Place::kUnsuitable;
+    if (!ended && !moved) continue;
+    shut_down(task);
+    // The node is the slot of a global service: where it takes no task there is nothing to do.
+    if (!replace || (global && moved)) continue;
+    if (!wants_restart(context_.restart, *task, history)) continue;
+    const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(),
+                                             [&](const TaskPtr& t) { return live(t); });
+    if (other) continue;
+    add_successor(*task, moved ? Duration(0) : context_.restart.delay);
+  }
+}
+
+void SlotPlanner::drop_surplus() {
+  std::vector<TaskPtr> meant;
+  for (const TaskPtr& task : tasks_) {
+    if (live(task)) meant.push_back(task);
+  }
+  if (meant.size() < 2) return;
+  // The one to keep: up to date, then running, then the newest.
+  const auto rank = [&](const TaskPtr& task) {
+    return std::pair(!context_.up_to_date(*task), task->status().state() != v1::TASK_RUNNING);
+  };
+  std::stable_sort(meant.begin(), meant.end(),
+                   [&](const TaskPtr& a, const TaskPtr& b) { return rank(a) < rank(b); });
+  const bool keeper_current = context_.up_to_date(*meant[0]);
+  const bool keeper_runs = meant[0]->status().state() == v1::TASK_RUNNING;
+  for (size_t i = 1; i < meant.size(); ++i) {
+    // Start-first: what runs stays until its successor does.
+    const bool wait =
+        context_.start_first() && keeper_current && !keeper_runs && !context_.up_to_date(*meant[i]);
+    if (!wait) shut_down(meant[i]);
+  }
+}
+
+void SlotPlanner::let_run() {
+  const WallTime now = context_.now;
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task) || task->desired_state() >= v1::TASK_RUNNING) continue;
+    const WallTime after{task->start_after_ns()};
+    if (after > now) {
+      plan_.wake_at(after);
+      continue;
+    }
+    const bool blocked = std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& other) {
+      const bool told = !meant_to_run(*other) || touched_.contains(other->id());
+      return told && !context_.stopped(*other);
+    });
+    const WallTime patience = WallTime{task->meta().created_at_ns()} + context_.stop_wait();
+    if (blocked && now < patience) {
+      plan_.wake_at(patience);
+      continue;
+    }
+    plan_.update.push_back(with_desired(*task, v1::TASK_RUNNING, now));
+  }
+}
+
+void SlotPlanner::forget() {
+  int64_t kept = 0;
+  for (const TaskPtr& task : tasks_) {
+    if (meant_to_run(*task) || !forgettable(*task, context_.state)) continue;
+    const bool removed = task->desired_state() >= v1::TASK_REMOVE;
+    if (!removed && (context_.history < 0 || kept < context_.history)) {
+      ++kept;
+    } else {
+      plan_.remove.push_back(task->id());
+    }
+  }
+}
+
+void SlotPlanner::update() {
+  const bool global = context_.service->spec().has_global();
+  const TaskPtr* old = nullptr;
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task)) continue;
+    if (old == nullptr) old = &task;
+    if (!context_.start_first()) shut_down(task);
+  }
+  const TaskPtr& last = old != nullptr ? *old : tasks_.front();
+  if (!context_.start_first() || old == nullptr) {
+    add_successor(*last, Duration(0));
+    return;
+  }
+  plan_.create.push_back(
+      context_.new_task(last->slot(), global ? last->node_id() : std::string(), v1::TASK_RUNNING));
+}
+
+}  // namespace
+
+SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
+  SlotState slot;
+  TaskPtr newest;
+  TaskPtr best;
+  bool best_current = false;
+  for (const TaskPtr& task : tasks) {
+    if (task->desired_state() >= v1::TASK_REMOVE) continue;
+    if (newest == nullptr || newer(task, newest)) newest = task;
+    const bool current = context.up_to_date(*task);
+    if (current && ended_by_itself(task->status().state())) slot.failing = true;
+    if (!meant_to_run(*task)) continue;
+    const bool runs = task->status().state() == v1::TASK_RUNNING;
+    const bool better =
+        best == nullptr || std::pair(current, runs) >
+                               std::pair(best_current, best->status().state() == v1::TASK_RUNNING);
+    if (better) {
+      best = task;
+      best_current = current;
+    }
+  }
+  if (best != nullptr) {
+    slot.filled = true;
+    slot.outdated = !best_current;
+    slot.running = best->status().state() == v1::TASK_RUNNING;
+    slot.running_since_ns = best->status().timestamp_ns();
+    slot.node_id = best->node_id();
+    slot.occupant = best;
+  } else if (newest != nullptr && context.up_to_date(*newest)) {
+    // Given up: the policy wants no further attempt until the service changes.
+    slot.filled = !wants_restart(context.restart, *newest, raw(tasks));
+  }
+  return slot;
+}
+
+void plan_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks, bool replace,
+               Plan& plan) {
+  SlotPlanner planner(context, tasks, plan);
+  planner.replace_ended(replace);
+  planner.drop_surplus();
+  planner.let_run();
+  planner.forget();
+}
+
+void plan_slot_update(const ServiceContext& context, const std::vector<TaskPtr>& tasks,
+                      Plan& plan) {
+  SlotPlanner planner(context, tasks, plan);
+  planner.update();
+  planner.forget();
+}
+
+void plan_removal(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
+                  Plan& plan) {
+  for (const TaskPtr& task : tasks) {
+    if (forgettable(*task, state)) {
+      plan.remove.push_back(task->id());
+    } else if (task->desired_state() < v1::TASK_REMOVE) {
+      plan.update.push_back(with_desired(*task, v1::TASK_REMOVE, now));
+    }
+  }
+}
+
+}  // namespace muster::manager::orchestrator

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <vector>
+
+#include "manager/orchestrator/context.h"
+#include "manager/orchestrator/plan.h"
+
+namespace muster::manager::orchestrator {
+
+// How a slot stands, as far as the service as a whole is concerned. A slot is a number of a
+// replicated service or a node of a global one.
+struct SlotState {
+  bool filled = false;    // has a task that is meant to run, or will not be tried again
+  bool outdated = false;  // what is meant to run is not of the service's revision
+  bool running = false;   // an up-to-date task runs
+  bool failing = false;   // up-to-date attempts have ended by themselves here before
+  int64_t running_since_ns = 0;
+  std::string node_id;  // of the task that fills it
+  TaskPtr occupant;     // the task that fills it; null when the slot is vacant or given up
+};
+SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks);
+
+// Keeps one slot as the policies want it. Pure; the same slot gives the same plan. In order:
+//  - a task that has ended, or whose node is lost, drained or unsuitable, is told to shut down,
+//    and gets a successor if the restart policy wants one (`replace` false: never, the slot of a
+//    global service whose node takes no task);
+//  - of several tasks meant to run one stays: the up-to-date one once it runs, or at once when the
+//    order is stop-first;
+//  - a READY task is let run when its delay has passed and its predecessors have stopped, or when
+//    they have had stop_wait() to do so;
+//  - tasks to be removed are deleted once stopped, and ended ones beyond the history limit.
+void plan_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks, bool replace,
+               Plan& plan);
+
+// Replaces what is meant to run in the slot by a task of the service's revision.
+void plan_slot_update(const ServiceContext& context, const std::vector<TaskPtr>& tasks, Plan& plan);
+
+// Empties a slot: every task is to be removed, and is deleted once stopped. `state` null: the
+// service is gone, tasks are judged by their own state alone.
+void plan_removal(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
+                  Plan& plan);
+
+}  // namespace muster::manager::orchestrator
