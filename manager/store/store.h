@@ -38,9 +38,10 @@ class Transaction {
   // Wall time of the entry being built; use it for every timestamp stored.
   WallTime now() const;
 
+  struct Impl;  // internal to the store
+
  private:
   friend class Store;
-  struct Impl;
   explicit Transaction(Impl& impl) : impl_(impl) {}
   Impl& impl_;
 };
@@ -109,9 +110,12 @@ class Store {
   bool leading() const;
 
   // Queues a transaction. `body` runs on the strand, later or from inside this call (when nothing
-  // is in flight); it may run again only if its first run's changes did not fit the entry. `done`
-  // runs exactly once, after readers can see the result. The queue is bounded by
-  // kQueuedTransactionsMax; beyond, the commit is RESOURCE_EXHAUSTED.
+  // is in flight and no commit is being delivered); it may run again only if its first run's
+  // changes did not fit the entry. Views and objects it was shown are good only inside it:
+  // meta.version of what this entry wrote is provisional until the commit gives it the index.
+  // `done` runs exactly once (unless the store is destroyed first), never from inside this call,
+  // after readers can see the result. The queue is bounded by kQueuedTransactionsMax; beyond, the
+  // commit is RESOURCE_EXHAUSTED, as it is for changes above kEntryBytesMax in one transaction.
   static constexpr size_t kQueuedTransactionsMax = 100'000;
   using Body = UniqueFunction<Status(Transaction&)>;
   using Done = UniqueFunction<void(const Commit&)>;
@@ -119,8 +123,14 @@ class Store {
   void update(UpdateOptions options, UniqueFunction<Result<std::string>(Transaction&)> body,
               Done done);
 
+  // Transactions run for one entry at most, so that a long queue does not hold the strand.
+  static constexpr size_t kEntryTransactionsMax = 5'000;
+  // How long a client's request id is remembered; collected with a later entry.
+  static constexpr Duration kRequestsKept = 1h;
+
   // Applies an entry that came through the log without having been proposed here: replay at start,
-  // a follower's entries. FAILED_PRECONDITION with reason "feature-level" when the entry needs a
+  // a follower's entries, and a proposal of ours that ended UNKNOWN and was committed after all.
+  // Not while a proposal is in flight. FAILED_PRECONDITION with reason "feature-level" when the entry needs a
   // newer member; DATA_LOSS when it does not parse.
   Status apply(uint64_t index, std::string_view entry);
 
@@ -133,7 +143,7 @@ class Store {
   Status load_end();
 
   // Calls `watcher` on the strand after every commit whose version is above `after_version`
-  // (kept history first, then live ones). OUT_OF_RANGE when history does not reach that far back.
+  // (kept history first, never from inside this call, then live ones). OUT_OF_RANGE when history does not reach that far back.
   // A watcher must be quick; slow readers copy the event and go elsewhere. The handle unsubscribes
   // when destroyed.
   class Subscription {
@@ -143,9 +153,10 @@ class Store {
     Subscription& operator=(Subscription&&) noexcept;
     ~Subscription();
 
+    struct Link;  // internal to the store
+
    private:
     friend class Store;
-    struct Link;
     std::shared_ptr<Link> link_;
   };
   Result<Subscription> watch(uint64_t after_version,
