@@ -53,6 +53,11 @@ void PendingQueue::remove(std::string_view task_id) {
   if (--group.live == 0) group.tasks.clear();
 }
 
+void PendingQueue::make_due(std::string_view task_id) {
+  auto at = members_.find(task_id);
+  if (at != members_.end()) at->second.group->due = true;
+}
+
 void PendingQueue::make_all_due() {
   for (auto& [key, group] : groups_) group->due = group->live > 0;
 }

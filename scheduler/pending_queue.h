@@ -42,6 +42,8 @@ class PendingQueue {
   bool contains(std::string_view task_id) const { return members_.contains(task_id); }
   size_t size() const { return members_.size(); }
 
+  // No effect when the task does not wait.
+  void make_due(std::string_view task_id);
   void make_all_due();
   bool any_due() const;
   // Due groups in the order they are to be served: given nodes first, then the longest waiting.
