@@ -1,31 +1,30 @@
 #pragma once
 
-#include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/security/principal.h"
 #include "base/status.h"
 
 namespace muster::manager::control {
 
-// Who may call a method.
+// Who may call a method. The local socket's file mode decides who reaches it, so any local user
+// who does is trusted as an operator, as with Docker's.
 enum class Access {
-  kAnyone,     // even without a certificate
-  kLocalUser,  // the local socket
-  kManager,    // the local socket, or a node with a manager's certificate
-  kNode,       // any node with a certificate of this cluster
+  kOperator,  // a local user
+  kManager,   // a local user, or another manager on behalf of one
+  kNode,      // a node with a certificate of this cluster
 };
 
 struct AccessRule {
-  std::string_view method;  // "muster.v1.Control.CreateService"
+  std::string_view method;  // "Control/CreateService"
   Access access;
 };
 
-// The one table; a test proves that it names every method of every service.
-std::span<const AccessRule> access_table();
+// The one table. Every method of every service is in it; one that is not is refused.
+const std::vector<AccessRule>& access_table();
 
-// PERMISSION_DENIED, saying who may, unless the caller may call the method. A method that is not in
-// the table is open to nobody.
-Status check_access(std::string_view method, const security::Principal& caller);
+// OK, or PERMISSION_DENIED / UNAUTHENTICATED for the caller.
+Status check_access(std::string_view method, const security::Principal& principal);
 
 }  // namespace muster::manager::control

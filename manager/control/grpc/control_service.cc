@@ -23,6 +23,8 @@ grpc::Status to_wire(grpc::CallbackServerContext& context, const Status& status)
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), status.message());
 }
 
+using Context = grpc::CallbackServerContext;
+
 class Service final : public v1::Control::CallbackService {
  public:
   explicit Service(ControlServiceDeps deps) : deps_(std::move(deps)) {}
@@ -116,8 +118,6 @@ class Service final : public v1::Control::CallbackService {
   }
 
  private:
-  using Context = grpc::CallbackServerContext;
-
   Status check(Context& context, std::string_view method) const {
     return check_access("muster.v1.Control." + std::string(method), deps_.principal_of(context));
   }

@@ -1,0 +1,91 @@
+#include "manager/control/references.h"
+
+#include <fmt/ranges.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+namespace muster::manager::control {
+
+Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
+  std::set<std::string> networks;
+  for (auto& attachment : *spec.mutable_task()->mutable_networks()) {
+    MUSTER_ASSIGN(const auto network, state.resolve<v1::Network>(attachment.target()));
+    if (network->spec().ingress()) {
+      return invalid_argument("Service cannot be explicitly attached to the ingress network \"{}\"",
+                              network->spec().annotations().name());
+    }
+    if (!networks.insert(network->id()).second) {
+      return invalid_argument("network {} is given twice", network->spec().annotations().name());
+    }
+    attachment.set_target(network->id());
+  }
+  v1::ContainerSpec& container = *spec.mutable_task()->mutable_container();
+  for (auto& reference : *container.mutable_secrets()) {
+    const std::string& key =
+        reference.secret_id().empty() ? reference.secret_name() : reference.secret_id();
+    MUSTER_ASSIGN(const auto secret, state.resolve<v1::Secret>(key));
+    reference.set_secret_id(secret->id());
+    reference.set_secret_name(secret->spec().annotations().name());
+  }
+  for (auto& reference : *container.mutable_configs()) {
+    const std::string& key =
+        reference.config_id().empty() ? reference.config_name() : reference.config_id();
+    MUSTER_ASSIGN(const auto config, state.resolve<v1::Config>(key));
+    reference.set_config_id(config->id());
+    reference.set_config_name(config->spec().annotations().name());
+  }
+  return ok_status();
+}
+
+Status check_port_conflicts(const store::Snapshot& state, std::string_view service_id,
+                            const v1::ServiceSpec& spec) {
+  const auto& wanted = spec.endpoint().ports();
+  if (wanted.empty()) return ok_status();
+  Status conflict;
+  state.each<v1::Service>([&](const auto& other) {
+    if (other->id() == service_id) return true;
+    const auto check = [&](const v1::PortConfig& theirs) {
+      for (const v1::PortConfig& mine : wanted) {
+        if (mine.published_port() == 0 || mine.published_port() != theirs.published_port() ||
+            mine.protocol() != theirs.protocol()) {
+          continue;
+        }
+        if (mine.mode() == v1::PortConfig::HOST && theirs.mode() == v1::PortConfig::HOST) continue;
+        conflict = invalid_argument(
+            "port '{}' is already in use by service '{}' ({}) as {} port", mine.published_port(),
+            other->spec().annotations().name(), other->id(),
+            theirs.mode() == v1::PortConfig::HOST ? "a host-published" : "an ingress");
+      }
+    };
+    for (const auto& port : other->spec().endpoint().ports()) check(port);
+    // Allocated numbers, too.
+    for (const auto& port : other->endpoint().ports()) check(port);
+    return conflict.ok();
+  });
+  return conflict;
+}
+
+Status check_network_unused(const store::Snapshot& state, const v1::Network& network) {
+  std::vector<std::string> users;
+  state.services_of_network(network.id(), [&](const auto& service) {
+    users.push_back(service->spec().annotations().name());
+    return true;
+  });
+  if (!users.empty()) {
+    return failed_precondition("network {} is in use by service{} {}",
+                               network.spec().annotations().name(), users.size() > 1 ? "s" : "",
+                               fmt::join(users, ", "));
+  }
+  std::string task_id;
+  state.tasks_of_network(network.id(), [&](const auto& task) {
+    if (task->desired_state() <= v1::TASK_RUNNING) task_id = task->id();
+    return task_id.empty();
+  });
+  if (task_id.empty()) return ok_status();
+  return failed_precondition("network {} is in use by task {}", network.spec().annotations().name(),
+                             task_id);
+}
+
+}  // namespace muster::manager::control

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "base/status.h"
+#include "manager/store/snapshot.h"
+#include "muster/v1/specs.pb.h"
+
+namespace muster::manager::control {
+
+// Replaces names of networks, secrets and configs in a service's spec by ids. NOT_FOUND for an
+// unknown one, INVALID_ARGUMENT for one that cannot be used (the ingress network).
+Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec);
+
+// Ports the spec publishes that another service has. Ingress ports are unique in the cluster and
+// exclude host-mode ones of the same number; host-mode ports may be shared by services.
+// `service_id` is the service itself, empty for a new one. INVALID_ARGUMENT.
+Status check_port_conflicts(const store::Snapshot& state, std::string_view service_id,
+                            const v1::ServiceSpec& spec);
+
+// FAILED_PRECONDITION naming the services that use the network, or saying that tasks still do.
+Status check_network_unused(const store::Snapshot& state, const v1::Network& network);
+
+}  // namespace muster::manager::control

@@ -1,0 +1,386 @@
+#include "manager/control/validation.h"
+
+#include <algorithm>
+#include <cctype>
+#include <regex>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "base/template.h"
+#include "scheduler/constraint.h"
+
+namespace muster::manager::control {
+namespace {
+
+constexpr int64_t kMemoryMin = 4 << 20;
+constexpr int64_t kNanoCpusMin = 1'000'000;
+constexpr int64_t kHealthMin = 1'000'000;
+constexpr size_t kSpecBytesMax = 500'000;
+
+bool alnum(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0;
+}
+
+Status bad(std::string text) {
+  return Status(StatusCode::kInvalidArgument, std::move(text));
+}
+
+Status validate_amounts(const v1::Resources& r) {
+  if (r.nano_cpus() != 0 && r.nano_cpus() < kNanoCpusMin) {
+    return invalid_argument("invalid cpu value {}: Must be at least {}", r.nano_cpus() / 1e9,
+                            kNanoCpusMin / 1e9);
+  }
+  if (r.memory_bytes() != 0 && r.memory_bytes() < kMemoryMin) {
+    return invalid_argument("invalid memory value {}: Must be at least 4MiB", r.memory_bytes());
+  }
+  if (r.pids() < 0)
+    return invalid_argument("invalid pids limit {}: Must not be negative", r.pids());
+  std::set<std::string> kinds;
+  for (const auto& generic : r.generic()) {
+    if (generic.kind().empty()) return bad("a generic resource needs a kind");
+    if (generic.names_size() > 0) {
+      return invalid_argument("generic resource {}: only an amount can be reserved, not names",
+                              generic.kind());
+    }
+    if (generic.count() <= 0) {
+      return invalid_argument("invalid generic resource {}={}: Must be at least 1", generic.kind(),
+                              generic.count());
+    }
+    if (!kinds.insert(generic.kind()).second) {
+      return invalid_argument("generic resource {} is given twice", generic.kind());
+    }
+  }
+  return ok_status();
+}
+
+Status validate_resources(const v1::ResourceRequirements& r) {
+  MUSTER_TRY(validate_amounts(r.limits()));
+  MUSTER_TRY(validate_amounts(r.reservations()));
+  if (r.has_memory_swap_bytes() && r.memory_swap_bytes() != 0 && r.limits().memory_bytes() == 0) {
+    return bad("a memory swap limit needs a memory limit");
+  }
+  if (r.has_memory_swap_bytes() && r.memory_swap_bytes() < -1) {
+    return invalid_argument("invalid memory swap {}: Must be -1 (unlimited) or more",
+                            r.memory_swap_bytes());
+  }
+  if (r.has_memory_swappiness() && (r.memory_swappiness() < -1 || r.memory_swappiness() > 100)) {
+    return invalid_argument("invalid memory swappiness {}: Must be -1, or from 0 to 100",
+                            r.memory_swappiness());
+  }
+  return ok_status();
+}
+
+Status validate_restart(const v1::RestartPolicy& policy) {
+  if (policy.delay_ns() < 0) return bad("TaskSpec: restart-delay cannot be negative");
+  if (policy.window_ns() < 0) return bad("TaskSpec: restart-window cannot be negative");
+  return ok_status();
+}
+
+Status validate_update(const v1::UpdateConfig& config, std::string_view what) {
+  if (config.delay_ns() < 0) return invalid_argument("TaskSpec: {}-delay cannot be negative", what);
+  if (config.monitor_ns() < 0) {
+    return invalid_argument("TaskSpec: {}-monitor cannot be negative", what);
+  }
+  if (config.max_failure_ratio_ppm() > 1'000'000) {
+    return invalid_argument("TaskSpec: {}-maxfailureratio cannot be less than 0 or bigger than 1",
+                            what);
+  }
+  if (config.progress_deadline_ns() < 0) {
+    return invalid_argument("TaskSpec: {}-progress-deadline cannot be negative", what);
+  }
+  return ok_status();
+}
+
+Status validate_placement(const v1::Placement& placement) {
+  auto constraints = scheduler::parse_constraints(placement.constraints());
+  if (!constraints) return std::move(constraints).error();
+  return ok_status();
+}
+
+Status validate_mount(const v1::Mount& mount, std::set<std::string>& targets) {
+  if (mount.target().empty()) return bad("ContainerSpec: mount needs a target");
+  const bool fixed = mount.target().find("{{") == std::string::npos;
+  if (fixed && mount.target().front() != '/') {
+    return invalid_argument("invalid mount target '{}': mount path must be absolute",
+                            mount.target());
+  }
+  if (!targets.insert(mount.target()).second) {
+    return invalid_argument("ContainerSpec: duplicate mount point: {}", mount.target());
+  }
+  const std::string& source = mount.source();
+  switch (mount.type()) {
+    case v1::Mount::BIND:
+      if (source.empty()) return bad("invalid bind mount: the source must not be empty");
+      if (source.front() != '/' && source.find("{{") == std::string::npos) {
+        return invalid_argument("invalid bind mount source, must be an absolute path: {}", source);
+      }
+      break;
+    case v1::Mount::TMPFS:
+      if (!source.empty()) return bad("invalid tmpfs mount: the source must be empty");
+      if (mount.tmpfs().size_bytes() < 0) return bad("invalid tmpfs mount: negative size");
+      break;
+    case v1::Mount::VOLUME:
+      if (!source.empty() && source.find("{{") == std::string::npos) {
+        const bool good = alnum(source.front()) && source.size() >= 2 &&
+                          std::all_of(source.begin(), source.end(), [](char c) {
+                            return alnum(c) || c == '_' || c == '.' || c == '-';
+                          });
+        if (!good) return invalid_argument("invalid volume mount source: \"{}\"", source);
+      }
+      break;
+    case v1::Mount::IMAGE: return validate_image_reference(source);
+    default: return bad("unknown mount type");
+  }
+  return ok_status();
+}
+
+Status validate_health(const v1::HealthCheck& check) {
+  const std::pair<const char*, int64_t> durations[] = {
+      {"Interval", check.interval_ns()},
+      {"Timeout", check.timeout_ns()},
+      {"StartPeriod", check.start_period_ns()},
+      {"StartInterval", check.start_interval_ns()}};
+  for (const auto& [name, value] : durations) {
+    if (value != 0 && value < kHealthMin) {
+      return invalid_argument("ContainerSpec: {} in HealthConfig cannot be less than 1ms", name);
+    }
+  }
+  if (check.retries() < 0) return bad("ContainerSpec: Retries in HealthConfig cannot be negative");
+  return ok_status();
+}
+
+template <class References>
+Status validate_files(const References& references, std::string_view kind) {
+  std::set<std::string> targets;
+  for (const auto& reference : references) {
+    const std::string& target = reference.file().name();
+    if (target.empty()) return invalid_argument("malformed {} reference, no target given", kind);
+    if (!targets.insert(target).second) {
+      return invalid_argument("{} references have a conflicting target: '{}'", kind, target);
+    }
+  }
+  return ok_status();
+}
+
+// Tries every field that may hold a template with stand-ins for the task's values.
+Status validate_templates(const v1::ContainerSpec& container) {
+  const boost::json::value data = TaskTemplateContext::dummy().to_json();
+  const auto check = [&](std::string_view text, std::string_view what) -> Status {
+    auto expanded = expand_template(text, data);
+    if (expanded) return ok_status();
+    return expanded.error().with_context(fmt::format("expanding {} failed", what));
+  };
+  MUSTER_TRY(check(container.hostname(), "hostname"));
+  for (const std::string& env : container.env()) MUSTER_TRY(check(env, "env"));
+  for (const v1::Mount& mount : container.mounts()) {
+    MUSTER_TRY(check(mount.source(), "mount source"));
+    MUSTER_TRY(check(mount.target(), "mount target"));
+    for (const auto& label : mount.volume().labels()) {
+      MUSTER_TRY(check(label.value(), "volume label"));
+    }
+    for (const auto& option : mount.volume().driver_options()) {
+      MUSTER_TRY(check(option.value(), "volume option"));
+    }
+  }
+  return ok_status();
+}
+
+Status validate_container(const v1::ContainerSpec& container) {
+  if (container.image().empty()) return bad("ContainerSpec: image reference must be provided");
+  MUSTER_TRY(validate_image_reference(container.image()));
+  MUSTER_TRY(validate_labels(container.labels()));
+  std::set<std::string> targets;
+  for (const v1::Mount& mount : container.mounts()) MUSTER_TRY(validate_mount(mount, targets));
+  MUSTER_TRY(validate_health(container.healthcheck()));
+  MUSTER_TRY(validate_files(container.secrets(), "secret"));
+  MUSTER_TRY(validate_files(container.configs(), "config"));
+  if (container.stop_grace_period_ns() < 0) {
+    return bad("ContainerSpec: stop grace period cannot be negative");
+  }
+  for (const std::string& env : container.env()) {
+    if (env.empty() || env.front() == '=') {
+      return invalid_argument("invalid environment variable: \"{}\"", env);
+    }
+  }
+  for (const v1::Ulimit& limit : container.ulimits()) {
+    if (limit.hard() != -1 && (limit.soft() == -1 || limit.soft() > limit.hard())) {
+      return invalid_argument("ulimit soft limit must be less than or equal to hard limit: {}",
+                              limit.name());
+    }
+  }
+  return validate_templates(container);
+}
+
+Status validate_endpoint(const v1::EndpointSpec& endpoint) {
+  std::set<std::tuple<uint32_t, int, int>> published;
+  std::set<std::tuple<uint32_t, int, int, uint32_t>> exact;
+  for (const v1::PortConfig& port : endpoint.ports()) {
+    if (port.target_port() == 0 || port.target_port() > 65535) {
+      return invalid_argument("EndpointSpec: target port {} is not from 1 to 65535",
+                              port.target_port());
+    }
+    if (port.published_port() > 65535) {
+      return invalid_argument("EndpointSpec: published port {} is not from 1 to 65535",
+                              port.published_port());
+    }
+    if (endpoint.mode() == v1::EndpointSpec::DNSRR && port.mode() == v1::PortConfig::INGRESS) {
+      return bad("EndpointSpec: port published with ingress mode can't be used with dnsrr mode");
+    }
+    const std::tuple key(port.published_port(), int{port.protocol()}, int{port.mode()});
+    if (!exact.emplace(port.published_port(), port.protocol(), port.mode(), port.target_port())
+             .second) {
+      return bad("EndpointSpec: duplicate published ports provided");
+    }
+    if (port.published_port() != 0 && !published.insert(key).second) {
+      return bad("EndpointSpec: duplicate published ports provided");
+    }
+  }
+  return ok_status();
+}
+
+Status validate_mode(const v1::ServiceSpec& spec) {
+  switch (spec.mode_case()) {
+    case v1::ServiceSpec::kReplicated:
+      // A number that only a negative one cast to unsigned gives.
+      if (spec.replicated().replicas() > uint64_t{INT32_MAX}) {
+        return bad("Number of replicas must be non-negative");
+      }
+      return ok_status();
+    case v1::ServiceSpec::kGlobal:
+      if (spec.task().placement().max_replicas() > 0) {
+        return bad("replicas-max-per-node can only be used with replicated or replicated-job mode");
+      }
+      return ok_status();
+    case v1::ServiceSpec::kReplicatedJob:
+    case v1::ServiceSpec::kGlobalJob:
+      return Status(StatusCode::kUnimplemented, "job services are not supported", "unimplemented");
+    case v1::ServiceSpec::MODE_NOT_SET: break;
+  }
+  return bad("exactly one service mode must be given");
+}
+
+}  // namespace
+
+Status validate_name(std::string_view name) {
+  if (name.empty()) return bad("meta: name must be provided");
+  if (name.size() > 63) return bad("name must be 63 characters or fewer");
+  // Separators only between letters or digits.
+  bool good = alnum(name.front()) && alnum(name.back());
+  for (size_t i = 0; i < name.size() && good; ++i) {
+    const char c = name[i];
+    good = alnum(c) || c == '-' || c == '_' || c == '.';
+  }
+  if (!good) return bad("name must be valid as a DNS name component");
+  return ok_status();
+}
+
+Status validate_payload_name(std::string_view name) {
+  const bool good = !name.empty() && name.size() <= 64 && alnum(name.front()) &&
+                    alnum(name.back()) && std::all_of(name.begin(), name.end(), [](char c) {
+                      return alnum(c) || c == '-' || c == '_' || c == '.';
+                    });
+  if (good) return ok_status();
+  return bad(
+      "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character "
+      "must be [a-zA-Z0-9]");
+}
+
+Status validate_image_reference(std::string_view reference) {
+  const auto fail_with = [&] {
+    return invalid_argument("ContainerSpec: \"{}\" is not a valid repository/tag", reference);
+  };
+  if (reference.empty() || reference.size() > 1024) return fail_with();
+  static const std::regex kReference(
+      "(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*"
+      "[a-zA-Z0-9])?)*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?/)?"
+      "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+      "(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+      "(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?");
+  if (!std::regex_match(reference.begin(), reference.end(), kReference)) return fail_with();
+  return ok_status();
+}
+
+Status validate_labels(const google::protobuf::RepeatedPtrField<v1::KeyValue>& labels) {
+  for (int i = 0; i < labels.size(); ++i) {
+    if (labels[i].key().empty()) return bad("a label needs a key");
+    if (i > 0 && labels[i - 1].key() == labels[i].key()) {
+      return invalid_argument("label {} is given twice", labels[i].key());
+    }
+  }
+  return ok_status();
+}
+
+Status validate_service_spec(const v1::ServiceSpec& spec) {
+  if (spec.ByteSizeLong() > kSpecBytesMax) {
+    return invalid_argument("the service's spec is larger than {} bytes", kSpecBytesMax);
+  }
+  MUSTER_TRY(validate_name(spec.annotations().name()));
+  MUSTER_TRY(validate_labels(spec.annotations().labels()));
+  MUSTER_TRY(validate_mode(spec));
+  MUSTER_TRY(validate_resources(spec.task().resources()));
+  MUSTER_TRY(validate_restart(spec.task().restart()));
+  MUSTER_TRY(validate_placement(spec.task().placement()));
+  if (!spec.task().has_container()) return bad("TaskSpec: missing runtime");
+  MUSTER_TRY(validate_container(spec.task().container()));
+  MUSTER_TRY(validate_update(spec.update(), "update"));
+  MUSTER_TRY(validate_update(spec.rollback(), "rollback"));
+  if (spec.rollback().failure_action() == v1::UpdateConfig::ROLLBACK) {
+    return bad("a rollback's failure action can only be pause or continue");
+  }
+  return validate_endpoint(spec.endpoint());
+}
+
+Status validate_network_spec(const v1::NetworkSpec& spec) {
+  MUSTER_TRY(validate_name(spec.annotations().name()));
+  MUSTER_TRY(validate_labels(spec.annotations().labels()));
+  static const std::set<std::string> kDrivers = {"", "overlay", "bridge", "host", "none"};
+  if (!kDrivers.contains(spec.driver())) {
+    return invalid_argument("network driver \"{}\" is not known", spec.driver());
+  }
+  if (spec.ingress() && !spec.driver().empty() && spec.driver() != "overlay") {
+    return bad("only overlay driver is currently supported for ingress network");
+  }
+  if (spec.ingress() && spec.attachable()) return bad("ingress network cannot be attachable");
+  if (!spec.ipam_driver().empty() && spec.ipam_driver() != "default") {
+    return invalid_argument("IPAM driver \"{}\" is not known", spec.ipam_driver());
+  }
+  for (const v1::IpamPool& pool : spec.pools()) {
+    if (pool.subnet().empty() && (!pool.gateway().empty() || !pool.ip_range().empty())) {
+      return bad("ipam configuration: a gateway or range needs a subnet");
+    }
+  }
+  return ok_status();
+}
+
+Status validate_node_spec(const v1::NodeSpec& spec) {
+  return validate_labels(spec.annotations().labels());
+}
+
+Status validate_cluster_spec(const v1::ClusterSpec& spec) {
+  const std::string& name = spec.annotations().name();
+  if (!name.empty() && name != "default") return bad("the cluster cannot be renamed");
+  if (spec.heartbeat_period_ns() < 0) return bad("heartbeat time period cannot be negative");
+  if (spec.node_cert_expiry_ns() != 0 && spec.node_cert_expiry_ns() < Duration(1h).count()) {
+    return bad("minimum certificate expiry time is: 1h0m0s");
+  }
+  if (spec.vanished_agent_grace_ns() < 0) return bad("the vanished agent grace cannot be negative");
+  return ok_status();
+}
+
+void normalise(v1::ServiceSpec& spec) {
+  const auto sort = [](google::protobuf::RepeatedPtrField<v1::KeyValue>* pairs) {
+    std::stable_sort(pairs->begin(), pairs->end(),
+                     [](const auto& a, const auto& b) { return a.key() < b.key(); });
+  };
+  sort(spec.mutable_annotations()->mutable_labels());
+  v1::ContainerSpec* container =
+      spec.mutable_task()->has_container() ? spec.mutable_task()->mutable_container() : nullptr;
+  if (container != nullptr) {
+    sort(container->mutable_labels());
+    sort(container->mutable_sysctls());
+  }
+  if (spec.mode_case() == v1::ServiceSpec::MODE_NOT_SET) spec.mutable_replicated()->set_replicas(1);
+}
+
+}  // namespace muster::manager::control
