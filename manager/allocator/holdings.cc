@@ -46,10 +46,25 @@ bool give_back(overlay::Ipam& ipam, const std::string& owner, const Holdings& be
   return any;
 }
 
-bool same_port(const v1::PortConfig& wanted, const v1::PortConfig& allocated) {
-  return wanted.protocol() == allocated.protocol() && wanted.mode() == allocated.mode() &&
-         wanted.target_port() == allocated.target_port() && wanted.name() == allocated.name() &&
-         (wanted.published_port() == 0 || wanted.published_port() == allocated.published_port());
+std::vector<v1::PortConfig> given_ports(
+    const v1::Endpoint& endpoint,
+    const google::protobuf::RepeatedPtrField<v1::PortConfig>& wanted) {
+  const int given = std::min(endpoint.spec().ports_size(), endpoint.ports_size());
+  std::vector<bool> used(static_cast<size_t>(given), false);
+  std::vector<v1::PortConfig> out(wanted.begin(), wanted.end());
+  for (v1::PortConfig& port : out) {
+    for (int i = 0; i < given; ++i) {
+      const v1::PortConfig& asked = endpoint.spec().ports(i);
+      const bool equal = asked.protocol() == port.protocol() && asked.mode() == port.mode() &&
+                         asked.target_port() == port.target_port() && asked.name() == port.name() &&
+                         asked.published_port() == port.published_port();
+      if (!equal || used[static_cast<size_t>(i)]) continue;
+      used[static_cast<size_t>(i)] = true;
+      port.set_published_port(endpoint.ports(i).published_port());
+      break;
+    }
+  }
+  return out;
 }
 
 bool has_ingress_ports(const google::protobuf::RepeatedPtrField<v1::PortConfig>& ports) {

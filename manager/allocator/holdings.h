@@ -30,9 +30,11 @@ Holdings holdings_of(const v1::Service& service);
 bool give_back(overlay::Ipam& ipam, const std::string& owner, const Holdings& before,
                const Holdings& after);
 
-// Whether two entries mean the same port: everything but the published number of a port that
-// leaves it to us.
-bool same_port(const v1::PortConfig& wanted, const v1::PortConfig& allocated);
+// The ports of an endpoint lie in the order of the spec they were given for. This finds, for each
+// of `wanted`, what the endpoint was given for an equal entry; an entry that left the number to us
+// and finds nothing stays without.
+std::vector<v1::PortConfig> given_ports(
+    const v1::Endpoint& endpoint, const google::protobuf::RepeatedPtrField<v1::PortConfig>& wanted);
 bool has_ingress_ports(const google::protobuf::RepeatedPtrField<v1::PortConfig>& ports);
 
 }  // namespace muster::manager::allocator

@@ -80,6 +80,8 @@ bool is_allocated(const Snapshot& view, const v1::Service& service) {
 void Pass::undo() {
   for (auto it = undo_.rbegin(); it != undo_.rend(); ++it) (*it)();
   undo_.clear();
+  for (const std::string& id : newly_blocked_) work_.blocked_tasks.erase(id);
+  newly_blocked_.clear();
 }
 
 Status Pass::run(store::Transaction& tx) {
@@ -124,18 +126,10 @@ Status Pass::services(store::Transaction& tx) {
 }
 
 Status Pass::fill_ports(const Snapshot& view, const v1::Service& service, v1::Endpoint& endpoint) {
+  // A port that leaves the number to us keeps the one it has.
+  std::vector<v1::PortConfig> ports =
+      given_ports(service.endpoint(), service.spec().endpoint().ports());
   // Ports with a number first, so that an automatic one does not take it away.
-  std::vector<v1::PortConfig> ports(service.spec().endpoint().ports().begin(),
-                                    service.spec().endpoint().ports().end());
-  for (auto& port : ports) {
-    const auto& former = service.endpoint().ports();
-    const auto had = std::find_if(former.begin(), former.end(),
-                                  [&](const auto& p) { return same_port(port, p); });
-    // A port that leaves the number to us keeps the one it has.
-    if (had != former.end() && port.mode() == v1::PortConfig::INGRESS) {
-      port.set_published_port(had->published_port());
-    }
-  }
   for (const bool numbered : {true, false}) {
     for (auto& port : ports) {
       if ((port.published_port() != 0) != numbered) continue;
@@ -289,19 +283,14 @@ Status Pass::task(store::Transaction& tx, const v1::Task& task) {
   }
   auto& status = *changed.mutable_status();
   if (!why.ok()) {
-    work_.blocked_tasks.insert(task.id());
+    if (work_.blocked_tasks.insert(task.id()).second) newly_blocked_.push_back(task.id());
     if (status.error() == why.message()) return ok_status();
     status.set_error(why.message());
     return tx.update(std::move(changed));
   }
   changed.clear_ports();
-  for (const auto& port : revision->ports()) {
-    v1::PortConfig& out = *changed.add_ports();
-    out = port;
-    const auto& given = service->endpoint().ports();
-    const auto match =
-        std::find_if(given.begin(), given.end(), [&](const auto& p) { return same_port(port, p); });
-    if (match != given.end()) out.set_published_port(match->published_port());
+  for (auto& port : given_ports(service->endpoint(), revision->ports())) {
+    *changed.add_ports() = std::move(port);
   }
   status.set_state(v1::TASK_PENDING);
   status.set_message("pending task scheduling");

@@ -55,6 +55,7 @@ class Pass {
   size_t tasks_max_;
   bool more_ = false;
   std::vector<std::function<void()>> undo_;
+  std::vector<std::string> newly_blocked_;
 };
 
 // Whether the service has all it asks for. What the allocator looks at when a service changes.

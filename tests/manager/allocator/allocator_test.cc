@@ -1,0 +1,386 @@
+#include "manager/allocator/allocator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <set>
+
+#include "base/sim_executor.h"
+
+namespace muster::manager::allocator {
+namespace {
+
+using store::Snapshot;
+using ::testing::HasSubstr;
+
+// Commits everything at once; counts entries.
+class MemoryProposer final : public store::Proposer {
+ public:
+  explicit MemoryProposer(Executor& strand) : strand_(strand) {}
+  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    const uint64_t index = ++index_;
+    strand_.post([index, done = std::move(done)]() mutable {
+      done({store::ProposalOutcome::kCommitted, index, {}});
+    });
+  }
+  uint64_t leading_term() const override { return 1; }
+  uint64_t entries() const { return index_; }
+
+ private:
+  Executor& strand_;
+  uint64_t index_ = 0;
+};
+
+class AllocatorTest : public ::testing::Test {
+ protected:
+  AllocatorTest() : strand_(world_), proposer_(strand_), store_(strand_, &proposer_, null_log()) {
+    store_.lead(1);
+    restart();
+  }
+
+  void restart() {
+    allocator_ = std::make_unique<Allocator>(strand_, store_, world_, null_log());
+    allocator_->start();
+    world_.settle();
+  }
+
+  void write(UniqueFunction<Status(store::Transaction&)> body) {
+    Status status = internal_error("never done");
+    store_.update(std::move(body), [&](const store::Commit& c) { status = c.status; });
+    world_.settle();
+    ASSERT_TRUE(status.ok()) << status.message();
+  }
+  template <class T>
+  void create(T object) {
+    write([object = std::move(object)](store::Transaction& tx) { return tx.create(object); });
+  }
+  template <class T>
+  void change(const std::string& id, UniqueFunction<void(T&)> edit) {
+    write([&](store::Transaction& tx) {
+      T object = *tx.view().get<T>(id);
+      edit(object);
+      return tx.update(std::move(object));
+    });
+  }
+  template <class T>
+  void remove(const std::string& id) {
+    write([&](store::Transaction& tx) { return tx.remove<T>(id); });
+  }
+
+  static v1::Network network(const std::string& name, const std::string& subnet = "",
+                             const std::string& driver = "overlay") {
+    v1::Network n;
+    n.set_id("id-" + name);
+    n.mutable_spec()->mutable_annotations()->set_name(name);
+    n.mutable_spec()->set_driver(driver);
+    if (!subnet.empty()) n.mutable_spec()->add_pools()->set_subnet(subnet);
+    return n;
+  }
+  static v1::Service service(const std::string& name, const std::vector<std::string>& networks,
+                             const std::vector<uint32_t>& ports = {}) {
+    v1::Service s;
+    s.set_id("id-" + name);
+    s.mutable_spec()->mutable_annotations()->set_name(name);
+    for (const auto& n : networks) s.mutable_spec()->mutable_task()->add_networks()->set_target(n);
+    for (const uint32_t p : ports) {
+      auto* port = s.mutable_spec()->mutable_endpoint()->add_ports();
+      port->set_published_port(p);
+      port->set_target_port(8080);
+    }
+    s.set_revision(1);
+    return s;
+  }
+  static v1::Revision revision(const v1::Service& s, uint64_t number = 1) {
+    v1::Revision r;
+    r.set_id(store::revision_id(s.id(), number));
+    r.set_service_id(s.id());
+    r.set_number(number);
+    *r.mutable_spec() = s.spec().task();
+    *r.mutable_ports() = s.spec().endpoint().ports();
+    return r;
+  }
+  static v1::Task task(const v1::Service& s, const std::string& id) {
+    v1::Task t;
+    t.set_id(id);
+    t.set_service_id(s.id());
+    t.set_revision(1);
+    t.set_desired_state(v1::TASK_RUNNING);
+    return t;
+  }
+  void create_service(const v1::Service& s, int tasks) {
+    write([&](store::Transaction& tx) -> Status {
+      MUSTER_TRY(tx.create(s));
+      MUSTER_TRY(tx.create(revision(s)));
+      for (int i = 0; i < tasks; ++i) {
+        MUSTER_TRY(tx.create(task(s, fmt::format("{}.{}", s.id(), i))));
+      }
+      return ok_status();
+    });
+  }
+  void end_task(const std::string& id) {
+    change<v1::Task>(id, [](v1::Task& t) { t.mutable_status()->set_state(v1::TASK_FAILED); });
+  }
+
+  template <class T>
+  store::Ptr<T> get(const std::string& id) {
+    return store_.snapshot().get<T>(id);
+  }
+  std::string address(const std::string& task_id, int network = 0) {
+    const auto t = get<v1::Task>(task_id);
+    if (t->status().state() != v1::TASK_PENDING) return "error: " + t->status().error();
+    return t->networks_size() > network ? t->networks(network).addresses(0) : "none";
+  }
+
+  SimWorld world_;
+  SimExecutor strand_{world_};
+  MemoryProposer proposer_;
+  store::Store store_;
+  SeededRng rng_{1};
+  std::unique_ptr<Allocator> allocator_;
+};
+
+TEST_F(AllocatorTest, BootstrapMakesThePredefinedNetworksOnce) {
+  for (int i = 0; i < 2; ++i) {
+    write([&](store::Transaction& tx) { return bootstrap_networks(tx, rng_); });
+  }
+  const Snapshot view = store_.snapshot();
+  EXPECT_EQ(view.count<v1::Network>(), 4u);
+  EXPECT_EQ(view.find<v1::Network>("host")->state().pools_size(), 0);
+  EXPECT_EQ(view.find<v1::Network>("none")->allocation_error(), "");
+  std::set<std::string> subnets;
+  for (const char* name : {"bridge", "ingress"}) {
+    subnets.insert(view.find<v1::Network>(name)->state().pools(0).subnet());
+  }
+  EXPECT_EQ(subnets, (std::set<std::string>{"10.0.0.0/16", "10.1.0.0/16"}));
+}
+
+TEST_F(AllocatorTest, EverythingFromOneCommitIsReadyInTheNext) {
+  const auto s = service("web", {"id-net"}, {80, 0});
+  write([&](store::Transaction& tx) -> Status {
+    MUSTER_TRY(tx.create(network("net")));
+    MUSTER_TRY(tx.create(s));
+    MUSTER_TRY(tx.create(revision(s)));
+    MUSTER_TRY(tx.create(task(s, "t1")));
+    return tx.create(task(s, "t2"));
+  });
+  EXPECT_EQ(proposer_.entries(), 2u);
+  const auto net = get<v1::Network>("id-net");
+  EXPECT_EQ(net->state().pools(0).subnet(), "10.0.0.0/24");
+  EXPECT_EQ(net->state().pools(0).gateway(), "10.0.0.1");
+  EXPECT_EQ(net->state().vni(), 4096u);
+  const auto web = get<v1::Service>("id-web");
+  ASSERT_EQ(web->endpoint().ports_size(), 2);
+  EXPECT_EQ(web->endpoint().ports(0).published_port(), 80u);
+  EXPECT_EQ(web->endpoint().ports(1).published_port(), 30000u);
+  ASSERT_EQ(web->endpoint().virtual_ips_size(), 1);
+  EXPECT_EQ(web->endpoint().virtual_ips(0).address(), "10.0.0.2/24");
+  const auto t = get<v1::Task>("t1");
+  EXPECT_EQ(t->status().state(), v1::TASK_PENDING);
+  EXPECT_EQ(t->status().message(), "pending task scheduling");
+  EXPECT_EQ(t->networks(0).addresses(0), "10.0.0.3/24");
+  EXPECT_EQ(t->networks(0).mac(), "02:42:0a:00:00:03");
+  EXPECT_EQ(t->ports(1).published_port(), 30000u);
+  EXPECT_EQ(address("t2"), "10.0.0.4/24");
+}
+
+TEST_F(AllocatorTest, WhichNetworksATaskIsIn) {
+  write([&](store::Transaction& tx) { return bootstrap_networks(tx, rng_); });
+  const auto id = [&](const char* name) { return store_.snapshot().find<v1::Network>(name)->id(); };
+  auto internal = network("inner");
+  internal.mutable_spec()->set_internal(true);
+  create(internal);
+  create(network("outer"));
+  struct Case {
+    const char* name;
+    std::vector<std::string> networks;
+    std::vector<uint32_t> ports;
+    std::vector<std::string> want;
+  };
+  const Case cases[] = {
+      {"plain", {}, {}, {"bridge"}},
+      {"port", {}, {80}, {"ingress"}},
+      {"host", {id("host")}, {81}, {"host"}},
+      {"none", {id("none")}, {}, {"none"}},
+      {"outer", {"id-outer"}, {82}, {"outer"}},
+      {"inner", {"id-inner"}, {}, {"inner"}},
+      {"inner-port", {"id-inner"}, {83}, {"inner", "ingress"}},
+  };
+  for (const Case& c : cases) {
+    create_service(service(c.name, c.networks, c.ports), 1);
+    const auto t = get<v1::Task>(fmt::format("id-{}.0", c.name));
+    EXPECT_EQ(t->status().state(), v1::TASK_PENDING) << c.name << t->status().error();
+    std::vector<std::string> got;
+    for (const auto& a : t->networks()) {
+      got.push_back(get<v1::Network>(a.network_id())->spec().annotations().name());
+    }
+    EXPECT_EQ(got, c.want) << c.name;
+  }
+}
+
+TEST_F(AllocatorTest, DnsRoundRobinAndHostPortsTakeNoVirtualIp) {
+  create(network("net"));
+  auto s = service("web", {"id-net"}, {});
+  s.mutable_spec()->mutable_endpoint()->set_mode(v1::EndpointSpec::DNSRR);
+  auto* port = s.mutable_spec()->mutable_endpoint()->add_ports();
+  port->set_mode(v1::PortConfig::HOST);
+  port->set_target_port(80);
+  create_service(s, 1);
+  const auto web = get<v1::Service>("id-web");
+  EXPECT_EQ(web->endpoint().virtual_ips_size(), 0);
+  EXPECT_EQ(web->endpoint().ports(0).published_port(), 0u);
+  EXPECT_EQ(address("id-web.0"), "10.0.0.2/24");
+}
+
+TEST_F(AllocatorTest, AFullSubnetIsSaidInWordsAndHealsWhenATaskEnds) {
+  create(network("tiny", "10.9.0.0/29"));
+  create_service(service("web", {"id-tiny"}), 5);  // gateway, VIP, four tasks
+  EXPECT_EQ(address("id-web.3"), "10.9.0.6/29");
+  EXPECT_EQ(address("id-web.4"),
+            "error: network tiny: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+  const uint64_t entries = proposer_.entries();
+  world_.settle();
+  EXPECT_EQ(proposer_.entries(), entries);  // no busy loop
+  end_task("id-web.1");
+  EXPECT_EQ(address("id-web.4"), "10.9.0.4/29");
+  EXPECT_EQ(get<v1::Task>("id-web.4")->status().error(), "");
+  // The record of the ended task goes: its address has a new holder and stays taken.
+  remove<v1::Task>("id-web.1");
+  create(task(service("web", {}), "late"));
+  EXPECT_THAT(address("late"), HasSubstr("no free address"));
+  remove<v1::Task>("id-web.0");
+  EXPECT_EQ(address("late"), "10.9.0.3/29");
+}
+
+TEST_F(AllocatorTest, APortClashIsSaidInWordsAndHealsWhenTheOtherGoes) {
+  create(network("net"));
+  create_service(service("one", {"id-net"}, {80}), 0);
+  create_service(service("two", {"id-net"}, {80}), 1);
+  EXPECT_EQ(get<v1::Service>("id-two")->allocation_error(),
+            "port 80/tcp is already in use by service one as an ingress port");
+  EXPECT_EQ(get<v1::Task>("id-two.0")->status().error(),
+            "port 80/tcp is already in use by service one as an ingress port");
+  remove<v1::Service>("id-one");
+  EXPECT_EQ(get<v1::Service>("id-two")->allocation_error(), "");
+  EXPECT_EQ(get<v1::Task>("id-two.0")->status().state(), v1::TASK_PENDING);
+}
+
+TEST_F(AllocatorTest, OverlappingSubnetHealsWhenTheOtherGoes) {
+  create(network("a", "10.9.0.0/24"));
+  create(network("b", "10.9.0.0/25"));
+  create_service(service("web", {"id-b"}), 1);
+  EXPECT_THAT(get<v1::Network>("id-b")->allocation_error(), HasSubstr("overlaps 10.9.0.0/24"));
+  EXPECT_THAT(address("id-web.0"), HasSubstr("error: "));
+  remove<v1::Network>("id-a");
+  EXPECT_EQ(get<v1::Network>("id-b")->allocation_error(), "");
+  EXPECT_EQ(address("id-web.0"), "10.9.0.3/25");
+}
+
+TEST_F(AllocatorTest, AnUpdateKeepsWhatStaysAndGivesBackTheRest) {
+  create(network("a"));
+  create(network("b"));
+  create_service(service("web", {"id-a"}, {80, 0}), 0);
+  const auto before = get<v1::Service>("id-web")->endpoint();
+  change<v1::Service>("id-web", [](v1::Service& s) {
+    auto* ports = s.mutable_spec()->mutable_endpoint();
+    ports->mutable_ports(0)->set_published_port(81);
+    s.mutable_spec()->mutable_task()->mutable_networks(0)->set_target("id-b");
+  });
+  const auto after = get<v1::Service>("id-web")->endpoint();
+  EXPECT_EQ(after.ports(0).published_port(), 81u);
+  EXPECT_EQ(after.ports(1).published_port(), before.ports(1).published_port());
+  EXPECT_EQ(after.virtual_ips(0).network_id(), "id-b");
+  create_service(service("other", {"id-a"}, {80}), 0);
+  EXPECT_EQ(get<v1::Service>("id-other")->allocation_error(), "");
+}
+
+TEST_F(AllocatorTest, ANewLeaderGoesOnFromTheState) {
+  create(network("net"));
+  create_service(service("web", {"id-net"}, {80, 0}), 3);
+  end_task("id-web.0");
+  allocator_.reset();
+  create(task(service("web", {}), "waiting"));
+  EXPECT_EQ(get<v1::Task>("waiting")->status().state(), v1::TASK_NEW);
+  restart();
+  EXPECT_EQ(address("waiting"), "10.0.0.6/24");
+  create_service(service("two", {"id-net"}, {80}), 0);
+  EXPECT_THAT(get<v1::Service>("id-two")->allocation_error(), HasSubstr("service web"));
+  create(network("next"));
+  EXPECT_EQ(get<v1::Network>("id-next")->state().pools(0).subnet(), "10.0.1.0/24");
+  EXPECT_EQ(get<v1::Network>("id-next")->state().vni(), 4097u);
+}
+
+TEST_F(AllocatorTest, TasksToBeStoppedAreLeftAlone) {
+  create(network("net"));
+  create_service(service("web", {"id-net"}), 0);
+  auto t = task(service("web", {}), "t");
+  t.set_desired_state(v1::TASK_SHUTDOWN);
+  create(t);
+  EXPECT_EQ(get<v1::Task>("t")->status().state(), v1::TASK_NEW);
+}
+
+TEST_F(AllocatorTest, ClusterPools) {
+  v1::Cluster cluster;
+  cluster.set_id("c");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.add_default_address_pools("172.20.0.0/16");
+  cluster.set_subnet_mask_bits(26);
+  create(cluster);
+  restart();
+  create(network("net"));
+  EXPECT_EQ(get<v1::Network>("id-net")->state().pools(0).subnet(), "172.20.0.0/26");
+}
+
+TEST_F(AllocatorTest, UnknownDriver) {
+  create(network("odd", "", "macvlan"));
+  EXPECT_EQ(get<v1::Network>("id-odd")->allocation_error(),
+            "network driver \"macvlan\" is not supported");
+}
+
+TEST_F(AllocatorTest, ManyTasksTakeSeveralEntriesAndEachAnAddress) {
+  create(network("big", "10.64.0.0/16"));
+  create_service(service("web", {"id-big"}), 2500);
+  std::set<std::string> seen;
+  for (int i = 0; i < 2500; ++i) seen.insert(address(fmt::format("id-web.{}", i)));
+  EXPECT_EQ(seen.size(), 2500u);
+}
+
+TEST_F(AllocatorTest, Figures) {
+  using Clock = std::chrono::steady_clock;
+  const auto us = [](Clock::duration d) {
+    return static_cast<int>(std::chrono::duration_cast<std::chrono::microseconds>(d).count());
+  };
+  create(network("big", "10.64.0.0/14"));
+  create_service(service("web", {"id-big"}), 20);
+  allocator_.reset();
+  write([&](store::Transaction& tx) -> Status {
+    for (int i = 0; i < 60; ++i) {
+      MUSTER_TRY(tx.create(task(service("web", {}), fmt::format("x{}", i))));
+    }
+    return ok_status();
+  });
+  const auto start = Clock::now();
+  restart();
+  const auto sixty = Clock::now();
+  for (int batch = 0; batch < 100; ++batch) {
+    write([&](store::Transaction& tx) -> Status {
+      for (int i = 0; i < 1000; ++i) {
+        MUSTER_TRY(tx.create(task(service("web", {}), fmt::format("y{}-{}", batch, i))));
+      }
+      return ok_status();
+    });
+  }
+  const auto all = Clock::now();
+  restart();
+  const auto rebuilt = Clock::now();
+  std::printf("60 tasks with start %d us, 100,000 tasks %d ms with their creation, rebuild %d ms\n",
+              us(sixty - start), us(all - sixty) / 1000, us(rebuilt - all) / 1000);
+  RecordProperty("allocate_60_us", us(sixty - start));
+  RecordProperty("rebuild_100k_ms", us(rebuilt - all) / 1000);
+  EXPECT_EQ(get<v1::Task>("y99-999")->status().state(), v1::TASK_PENDING);
+  EXPECT_LT(us(rebuilt - all), 5'000'000);
+}
+
+}  // namespace
+}  // namespace muster::manager::allocator
