@@ -107,9 +107,9 @@ TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
     return out;
   }
   if (task_.status().state() >= v1::TASK_RUNNING || task_.stop_asked()) {
-    // It ran, and nothing is left of it: the host was restarted.
+    // It ran, and nothing is left of it: most likely the host was restarted.
     end(stop_wanted() ? v1::TASK_SHUTDOWN : v1::TASK_FAILED, "container lost",
-        stop_wanted() ? "" : "task: the container is gone, the host was restarted", now, out);
+        stop_wanted() ? "" : "task: the container is gone (was the host restarted?)", now, out);
     return out;
   }
   // Not started yet, or only created: what was prepared is found and completed.
@@ -316,6 +316,14 @@ TaskActions TaskMachine::exited(const ContainerExit& exit, WallTime now) {
     end(v1::TASK_FAILED, "started", exit_error(exit), now, out);
   }
   if (exit.finished_at.unix_ns > 0) task_.set_finished_at_ns(exit.finished_at.unix_ns);
+  return out;
+}
+
+TaskActions TaskMachine::note(const std::string& message, WallTime now) {
+  TaskActions out;
+  if (phase_ != Phase::kUp || task_.status().message() == message) return out;
+  set_state(task_.status().state(), message, now);
+  report(out);
   return out;
 }
 

@@ -65,11 +65,15 @@ class TaskMachine {
   TaskActions healthy(WallTime now);
   TaskActions unhealthy(const std::string& why, WallTime now);
   TaskActions exited(const ContainerExit& exit, WallTime now);
+  // Something the user should see of a running task.
+  TaskActions note(const std::string& message, WallTime now);
   TaskActions timer(WallTime now);
   TaskActions cleaned_up(WallTime now);
 
   const v1::LocalTask& task() const { return task_; }
   v1::LocalTask& mutable_task() { return task_; }
+  // Known once the image is; before prepared().
+  void set_has_healthcheck(bool value) { times_.has_healthcheck = value; }
   Duration timer_delay() const { return timer_delay_; }
   // Whether published ports may lead to it.
   bool routable() const { return task_.endpoint_state() == v1::ENDPOINT_READY; }

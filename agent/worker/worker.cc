@@ -1,0 +1,612 @@
+#include "agent/worker/worker.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "agent/logs/log_rotation.h"
+#include "agent/runtime/signals.h"
+#include "base/check.h"
+#include "base/file.h"
+
+namespace muster::agent {
+namespace {
+
+constexpr Duration kProgressPeriod = 500ms;
+constexpr Duration kPortsRetry = 10s;
+constexpr Duration kLogCheckPeriod = 5s;
+
+std::string new_container_id(Rng& rng) {
+  std::string id;
+  for (int i = 0; i < 4; ++i) id += fmt::format("{:016x}", rng.next());
+  return id;
+}
+
+bool same_ports(const std::vector<overlay::PublishedPort>& a,
+                const std::vector<overlay::PublishedPort>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const overlay::PublishedPort& x, const overlay::PublishedPort& y) {
+                      return x.owner == y.owner && x.backends == y.backends &&
+                             x.port.SerializeAsString() == y.port.SerializeAsString();
+                    });
+}
+
+TaskTimes times_of(const v1::LocalTask& task) {
+  const v1::ContainerSpec& spec = task.revision().spec().container();
+  TaskTimes times;
+  if (spec.has_stop_grace_period_ns()) times.stop_grace = Duration(spec.stop_grace_period_ns());
+  times.has_healthcheck = plan_health(spec.healthcheck(), task.image_healthcheck()).has_value();
+  return times;
+}
+
+}  // namespace
+
+struct Worker::Entry {
+  Entry(v1::LocalTask task, TaskTimes times) : machine(std::move(task), times) {}
+
+  const std::string& task_id() const { return machine.task().assignment().task().id(); }
+
+  TaskMachine machine;
+  std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
+  std::optional<PreparedTask> prepared;
+  bool waits_for_payloads = false;
+  Executor::TimerId timer = 0;
+  std::optional<HealthMonitor> health;
+  Executor::TimerId health_timer = 0;
+};
+
+Worker::Worker(WorkerDeps deps, WorkerOptions options)
+    : deps_(std::move(deps)),
+      options_(std::move(options)),
+      paths_{options_.data_dir, options_.run_dir},
+      steps_(options_.instance_id, paths_, deps_.runtime, deps_.images, deps_.volumes,
+             deps_.network),
+      files_(paths_.tasks()),
+      self_(std::make_shared<Worker*>(this)) {}
+
+Worker::~Worker() {
+  *self_ = nullptr;
+  deps_.strand.cancel(ports_timer_);
+  deps_.strand.cancel(log_timer_);
+  for (auto& [id, entry] : entries_) {
+    entry->cancelled->store(true);
+    deps_.strand.cancel(entry->timer);
+    deps_.strand.cancel(entry->health_timer);
+  }
+}
+
+void Worker::post(UniqueFunction<void()> f) {
+  deps_.strand.post([self = self_, f = std::move(f)]() mutable {
+    if (*self != nullptr) f();
+  });
+}
+
+Worker::Entry* Worker::find(const Id& task_id) {
+  const auto found = entries_.find(task_id);
+  return found == entries_.end() ? nullptr : found->second.get();
+}
+
+Worker::Entry& Worker::add(v1::LocalTask task) {
+  const TaskTimes times = times_of(task);
+  const Id id = task.assignment().task().id();
+  auto& slot = entries_[id];
+  slot = std::make_unique<Entry>(std::move(task), times);
+  return *slot;
+}
+
+Status Worker::start() {
+  MUSTER_CHECK(deps_.strand.is_current());
+  MUSTER_TRY(make_directory(paths_.containers(), 0700));
+  std::vector<std::string> damaged;
+  MUSTER_ASSIGN(auto records, files_.load(&damaged));
+  for (const std::string& id : damaged) {
+    deps_.log->error("the record of task {} cannot be read; its container will be removed", id);
+  }
+  for (auto& [id, task] : records) {
+    Entry& entry = add(std::move(task));
+    const std::string& container = entry.machine.task().container_id();
+    ContainerState found;
+    if (!entry.machine.ended()) {
+      auto state = deps_.runtime.inspect(container, paths_.container(container));
+      if (!state) return state.error().with_context("container " + container);
+      found = *std::move(state);
+    }
+    run(entry, entry.machine.adopt(found, now()));
+  }
+  ports_changed();
+  collect_garbage();
+  check_logs();
+  return {};
+}
+
+void Worker::check_logs() {
+  std::vector<LogLimit> limits;
+  for (const auto& [id, entry] : entries_) {
+    const v1::LocalTask& task = entry->machine.task();
+    if (entry->machine.ended() || !task.started()) continue;
+    const v1::LogDriver& own = task.revision().spec().log_driver();
+    const auto limit = log_limit(own.name().empty() ? options_.node.default_log_driver : own);
+    if (limit.bytes_max > 0) {
+      limits.push_back({paths_.container(task.container_id()), limit.bytes_max, limit.files_max});
+    }
+  }
+  if (!limits.empty()) {
+    deps_.step_pool.post([limits = std::move(limits), log = deps_.log] {
+      for (const LogLimit& limit : limits) {
+        const Status status = rotate_log(limit);
+        if (!status.ok()) log->warn("rotating a container's log: {}", status.message());
+      }
+    });
+  }
+  log_timer_ = deps_.strand.after(kLogCheckPeriod, [this] { check_logs(); });
+}
+
+void Worker::collect_garbage() {
+  std::vector<std::string> live;
+  std::vector<std::string> known;
+  for (const auto& [id, entry] : entries_) {
+    const v1::LocalTask& task = entry->machine.task();
+    known.push_back(task.container_id());
+    if (!task.cleaned()) live.push_back(task.container_id());
+  }
+  // Done before the first feed is applied: no container may appear meanwhile.
+  const Status status = steps_.collect_garbage(live, known);
+  if (!status.ok()) deps_.log->warn("removing left-overs: {}", status.message());
+}
+
+// ---------------------------------------------------------------- feeds
+
+void Worker::apply(const v1::FeedUpdate& step) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  switch (step.feed().kind()) {
+    case v1::FeedId::TASKS: apply_tasks(step); break;
+    case v1::FeedId::SECRETS: apply_secrets(step); break;
+    case v1::FeedId::CLUSTER:
+      options_.node.default_log_driver = step.cluster().default_log_driver();
+      break;
+    default: break;
+  }
+}
+
+void Worker::apply_tasks(const v1::FeedUpdate& step) {
+  for (const v1::Revision& revision : step.revisions()) revisions_[revision.id()] = revision;
+  std::set<std::string> named;
+  for (const v1::TaskAssignment& assignment : step.tasks()) {
+    named.insert(assignment.task().id());
+    assign(assignment);
+  }
+  std::vector<Id> gone(step.removed_task_ids().begin(), step.removed_task_ids().end());
+  if (step.complete()) {
+    for (const auto& [id, entry] : entries_) {
+      if (named.count(id) == 0) gone.push_back(id);
+    }
+  }
+  for (const Id& id : gone) remove(id);
+  // Revisions nobody uses any more are sent again when they are needed.
+  std::set<std::string> used;
+  for (const auto& [id, entry] : entries_) used.insert(entry->machine.task().revision().id());
+  if (step.complete()) {
+    std::erase_if(revisions_, [&](const auto& item) { return used.count(item.first) == 0; });
+  }
+}
+
+void Worker::assign(const v1::TaskAssignment& assignment) {
+  const v1::Task& task = assignment.task();
+  if (Entry* entry = find(task.id())) {
+    run(*entry, entry->machine.assigned(task, now()));
+    return;
+  }
+  v1::LocalTask local;
+  *local.mutable_assignment() = assignment;
+  local.set_container_id(new_container_id(deps_.rng));
+  local.mutable_status()->set_state(v1::TASK_ASSIGNED);
+  local.mutable_status()->mutable_container()->set_container_id(local.container_id());
+  const auto revision = revisions_.find(fmt::format("{}.{}", task.service_id(), task.revision()));
+  const bool known = revision != revisions_.end();
+  if (known) *local.mutable_revision() = revision->second;
+  // Finished tasks come with a complete feed too; of those there is nothing here to run.
+  const bool over = task.status().state() >= v1::TASK_COMPLETE;
+  // It ran here and its record is lost: so is the container, left-overs were removed at the start.
+  const bool lost = !over && task.status().state() >= v1::TASK_RUNNING;
+  if (over || lost) {
+    *local.mutable_status() = task.status();
+    local.set_cleaned(over);
+  }
+  Entry& entry = add(std::move(local));
+  if (over || lost) {
+    run(entry, entry.machine.adopt({}, now()));
+    return;
+  }
+  run(entry, entry.machine.begin(now()));
+  if (!known && !entry.machine.ended()) {
+    prepare_finished(task.id(), fail(internal_error("the manager did not send revision {} of "
+                                                    "service {}",
+                                                    task.revision(), task.service_id())));
+  }
+}
+
+void Worker::remove(const Id& task_id) {
+  if (Entry* entry = find(task_id)) run(*entry, entry->machine.removed(now()));
+}
+
+void Worker::apply_secrets(const v1::FeedUpdate& step) {
+  if (step.complete()) secrets_.clear();
+  for (const v1::SecretAssignment& secret : step.secrets()) secrets_[secret.id()] = secret;
+  for (const std::string& id : step.removed_secret_ids()) secrets_.erase(id);
+  for (auto& [id, entry] : entries_) {
+    if (entry->waits_for_payloads) prepare(*entry);
+  }
+}
+
+void Worker::leave(UniqueFunction<void()> done) {
+  left_ = std::move(done);
+  std::vector<Id> ids;
+  for (const auto& [id, entry] : entries_) ids.push_back(id);
+  for (const Id& id : ids) remove(id);
+  if (entries_.empty() && left_) std::exchange(left_, nullptr)();
+}
+
+std::vector<v1::LocalTask> Worker::tasks() const {
+  std::vector<v1::LocalTask> out;
+  for (const auto& [id, entry] : entries_) out.push_back(entry->machine.task());
+  return out;
+}
+
+// ---------------------------------------------------------------- actions
+
+void Worker::run(Entry& entry, const TaskActions& actions) {
+  // kForget destroys the entry; the machine never asks for anything after it.
+  for (const TaskAction action : actions) run_one(entry, action);
+}
+
+void Worker::run_one(Entry& entry, TaskAction action) {
+  switch (action) {
+    case TaskAction::kSave: save(entry); break;
+    case TaskAction::kReport: report(entry); break;
+    case TaskAction::kPrepare: prepare(entry); break;
+    case TaskAction::kCancelPrepare:
+      entry.cancelled->store(true);
+      if (std::exchange(entry.waits_for_payloads, false)) {
+        prepare_finished(entry.task_id(), fail(StatusCode::kCancelled, "the task was stopped"));
+      }
+      break;
+    case TaskAction::kStart: start_container(entry); break;
+    case TaskAction::kWatch: watch(entry); break;
+    case TaskAction::kWatchHealth: watch_health(entry); break;
+    case TaskAction::kPublishPorts: ports_changed(); break;
+    case TaskAction::kSignalStop: {
+      std::string name = entry.machine.task().revision().spec().container().stop_signal();
+      if (name.empty()) name = entry.machine.task().stop_signal();
+      const auto number = parse_signal(name);
+      signal(entry, number ? *number : SIGTERM);
+      break;
+    }
+    case TaskAction::kSignalKill: signal(entry, SIGKILL); break;
+    case TaskAction::kArmTimer: arm(entry); break;
+    case TaskAction::kCleanUp: clean_up(entry); break;
+    case TaskAction::kForget: forget(entry); break;
+  }
+}
+
+void Worker::save(Entry& entry) {
+  const Status status = files_.save(entry.machine.task());
+  // A full disk must not stop containers: what is lost is adoption after a crash.
+  if (!status.ok()) {
+    deps_.log->error("cannot save task {}: {}", entry.task_id(), status.message());
+  }
+}
+
+void Worker::report(const Entry& entry) {
+  v1::TaskStatusUpdate update;
+  update.set_task_id(entry.task_id());
+  *update.mutable_status() = entry.machine.task().status();
+  update.set_endpoint_state(entry.machine.task().endpoint_state());
+  deps_.report(std::move(update));
+}
+
+std::string Worker::missing_payloads(const v1::LocalTask& task) const {
+  const v1::ContainerSpec& spec = task.revision().spec().container();
+  for (const v1::SecretReference& secret : spec.secrets()) {
+    if (secrets_.count(secret.secret_id()) == 0) return "secret " + secret.secret_name();
+  }
+  for (const v1::ConfigReference& config : spec.configs()) {
+    if (secrets_.count(config.config_id()) == 0) return "config " + config.config_name();
+  }
+  return "";
+}
+
+void Worker::prepare(Entry& entry) {
+  const v1::LocalTask& task = entry.machine.task();
+  if (task.revision().id().empty()) return;  // the caller reports it
+  const std::string missing = missing_payloads(task);
+  if (!missing.empty()) {
+    entry.waits_for_payloads = true;
+    run(entry, entry.machine.progress("waiting for " + missing, now()));
+    return;
+  }
+  entry.waits_for_payloads = false;
+  PrepareInput input;
+  input.task = task;
+  input.node = options_.node;
+  input.cancelled = entry.cancelled;
+  const v1::ContainerSpec& spec = task.revision().spec().container();
+  for (const auto& secret : spec.secrets()) {
+    input.secrets[secret.secret_id()] = secrets_[secret.secret_id()];
+  }
+  for (const auto& config : spec.configs()) {
+    input.secrets[config.config_id()] = secrets_[config.config_id()];
+  }
+  const Id id = entry.task_id();
+  // Progress comes as often as the pull likes and is passed on twice a second.
+  auto last = std::make_shared<std::pair<TimePoint, bool>>(TimePoint{}, false);
+  input.progress = [this, self = self_, strand = &deps_.strand, id,
+                    last](const std::string& message) {
+    const TimePoint at = strand->clock().now();
+    if (last->second && at - last->first < kProgressPeriod) return;
+    *last = {at, true};
+    strand->post([this, self, id, message] {
+      if (*self == nullptr) return;
+      if (Entry* found = find(id)) run(*found, found->machine.progress(message, now()));
+    });
+  };
+  deps_.prepare_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_, id,
+                           input = std::move(input)]() mutable {
+    auto result = steps.prepare(input);
+    strand->post([this, self, id, result = std::move(result)]() mutable {
+      if (*self != nullptr) prepare_finished(id, std::move(result));
+    });
+  });
+}
+
+void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) {
+  Entry* entry = find(task_id);
+  if (entry == nullptr) return;
+  if (!prepared) {
+    run(*entry, entry->machine.prepare_failed(prepared.error(), now()));
+    return;
+  }
+  v1::LocalTask& task = entry->machine.mutable_task();
+  task.set_image_digest(prepared->image_digest);
+  task.set_command(prepared->command);
+  task.set_host_network(prepared->host_network);
+  task.set_stop_signal(prepared->request.image.stop_signal);
+  task.mutable_status()->clear_host_ports();
+  for (v1::PortConfig& port : prepared->host_ports) {
+    *task.mutable_status()->add_host_ports() = std::move(port);
+  }
+  // An image may bring a health check of its own; only now is it known.
+  *task.mutable_image_healthcheck() = prepared->request.image.healthcheck;
+  entry->machine.set_has_healthcheck(
+      plan_health(task.revision().spec().container().healthcheck(), task.image_healthcheck())
+          .has_value());
+  entry->prepared = *std::move(prepared);
+  run(*entry, entry->machine.prepared(now()));
+}
+
+void Worker::start_container(Entry& entry) {
+  MUSTER_CHECK(entry.prepared.has_value(), "start of a task that was not prepared");
+  deps_.step_pool.post([this, self = self_, strand = &deps_.strand, runtime = &deps_.runtime,
+                        id = entry.task_id(),
+                        request = std::move(entry.prepared->request)]() mutable {
+    // A half-made container of an earlier process is in the way.
+    auto found = runtime->inspect(request.container_id, request.bundle_dir);
+    Status cleared;
+    if (found && found->phase != ContainerState::Phase::kAbsent) {
+      cleared = runtime->remove(request.container_id, request.bundle_dir);
+    }
+    auto state = cleared.ok() ? runtime->start(request)
+                              : Result<ContainerState>(fail(std::move(cleared)));
+    strand->post([this, self, id, state = std::move(state)] {
+      if (*self == nullptr) return;
+      Entry* entry = find(id);
+      if (entry == nullptr) return;
+      run(*entry, state ? entry->machine.started(state->pid, now())
+                        : entry->machine.start_failed(state.error(), now()));
+    });
+  });
+  entry.prepared.reset();
+}
+
+void Worker::watch(Entry& entry) {
+  const std::string& container = entry.machine.task().container_id();
+  const Id id = entry.task_id();
+  const Status status = deps_.runtime.watch_exit(
+      container, paths_.container(container),
+      [this, self = self_, strand = &deps_.strand, id](ContainerExit exit) {
+        strand->post([this, self, id, exit] {
+          if (*self == nullptr) return;
+          if (Entry* found = find(id)) {
+            deps_.strand.cancel(std::exchange(found->timer, 0));
+            deps_.strand.cancel(std::exchange(found->health_timer, 0));
+            run(*found, found->machine.exited(exit, now()));
+          }
+        });
+      });
+  if (!status.ok()) {
+    deps_.log->error("cannot watch container {}: {}", container, status.message());
+  }
+}
+
+void Worker::signal(Entry& entry, int number) {
+  // Its backends leave the kernel's tables first.
+  after_ports([this, id = entry.task_id(), number] {
+    Entry* entry = find(id);
+    if (entry == nullptr) return;
+    deps_.step_pool.post([runtime = &deps_.runtime, log = deps_.log, number,
+                          container = entry->machine.task().container_id()] {
+      const Status status = runtime->kill(container, number);
+      if (!status.ok()) log->warn("container {}: {}", container, status.message());
+    });
+  });
+}
+
+void Worker::arm(Entry& entry) {
+  deps_.strand.cancel(entry.timer);
+  entry.timer = deps_.strand.after(entry.machine.timer_delay(), [this, id = entry.task_id()] {
+    Entry* found = find(id);
+    if (found == nullptr) return;
+    found->timer = 0;
+    run(*found, found->machine.timer(now()));
+  });
+}
+
+void Worker::clean_up(Entry& entry) {
+  deps_.strand.cancel(std::exchange(entry.timer, 0));
+  deps_.strand.cancel(std::exchange(entry.health_timer, 0));
+  entry.prepared.reset();
+  after_ports([this, id = entry.task_id()] {
+    Entry* entry = find(id);
+    if (entry == nullptr) return;
+    deps_.step_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_,
+                          log = deps_.log, id,
+                          container = entry->machine.task().container_id()]() mutable {
+      const Status status = steps.clean_up(container);
+      // What could not be removed is tried again when musterd starts next.
+      if (!status.ok()) log->warn("cleaning up container {}: {}", container, status.message());
+      strand->post([this, self, id] {
+        if (*self == nullptr) return;
+        if (Entry* found = find(id)) run(*found, found->machine.cleaned_up(now()));
+      });
+    });
+  });
+}
+
+void Worker::forget(Entry& entry) {
+  const Id id = entry.task_id();
+  Status status = files_.remove(id);
+  if (status.ok()) status = steps_.forget(entry.machine.task().container_id());
+  if (!status.ok()) deps_.log->warn("forgetting task {}: {}", id, status.message());
+  entries_.erase(id);
+  if (entries_.empty() && left_) std::exchange(left_, nullptr)();
+}
+
+// ---------------------------------------------------------------- health
+
+void Worker::watch_health(Entry& entry) {
+  const v1::LocalTask& task = entry.machine.task();
+  auto plan =
+      plan_health(task.revision().spec().container().healthcheck(), task.image_healthcheck());
+  if (!plan) return;
+  const TimePoint at = deps_.strand.clock().now();
+  entry.health.emplace(*std::move(plan), at);
+  entry.health_timer = deps_.strand.after(entry.health->next_delay(at),
+                                          [this, id = entry.task_id()] { probe_health(id); });
+}
+
+void Worker::probe_health(const Id& task_id) {
+  Entry* entry = find(task_id);
+  if (entry == nullptr || !entry->health || entry->machine.ended()) return;
+  entry->health_timer = 0;
+  const std::string container = entry->machine.task().container_id();
+  deps_.health_pool.post([this, self = self_, strand = &deps_.strand, probe = &deps_.health, task_id,
+                        container, directory = paths_.container(container),
+                        plan = entry->health->plan()] {
+    auto result = probe->run(container, directory, plan.command, plan.timeout);
+    strand->post([this, self, task_id, result = std::move(result)]() mutable {
+      if (*self != nullptr) health_finished(task_id, std::move(result));
+    });
+  });
+}
+
+void Worker::health_finished(const Id& task_id, Result<HealthResult> result) {
+  Entry* entry = find(task_id);
+  if (entry == nullptr || !entry->health || entry->machine.ended()) return;
+  const TimePoint at = deps_.strand.clock().now();
+  const bool success = result && result->exit_code == 0;
+  switch (entry->health->probed(success, at)) {
+    case HealthMonitor::Verdict::kUnchanged: break;
+    case HealthMonitor::Verdict::kHealthy: run(*entry, entry->machine.healthy(now())); break;
+    case HealthMonitor::Verdict::kUnhealthy: {
+      const std::string why =
+          result ? fmt::format("health check failed with exit code {}: {}", result->exit_code,
+                               result->output)
+                 : "health check failed: " + result.error().message();
+      run(*entry, entry->machine.unhealthy("unhealthy container: " + why, now()));
+      return;
+    }
+  }
+  entry->health_timer = deps_.strand.after(entry->health->next_delay(at),
+                                           [this, task_id] { probe_health(task_id); });
+}
+
+// ---------------------------------------------------------------- published ports
+
+void Worker::ports_changed() {
+  std::vector<const v1::LocalTask*> routable;
+  for (const auto& [id, entry] : entries_) {
+    if (entry->machine.routable()) routable.push_back(&entry->machine.task());
+  }
+  ports_wanted_ = published_ports(routable);
+  if (ports_busy_) return;
+  if (ports_known_ && same_ports(ports_wanted_, ports_set_)) return;
+  ports_busy_ = true;
+  ports_set_ = ports_wanted_;
+  deps_.step_pool.post([this, self = self_, strand = &deps_.strand, network = &deps_.network,
+                        ports = ports_set_] {
+    std::vector<v1::PortConfig> conflicts;
+    const Status status = network->set_published_ports(ports, &conflicts);
+    strand->post([this, self, status, conflicts = std::move(conflicts)] {
+      if (*self != nullptr) ports_applied(status, conflicts);
+    });
+  });
+}
+
+void Worker::ports_applied(const Status& status, const std::vector<v1::PortConfig>& conflicts) {
+  ports_busy_ = false;
+  ports_known_ = true;
+  if (!status.ok()) deps_.log->warn("published ports: {}", status.message());
+  for (const v1::PortConfig& port : conflicts) port_refused(port);
+  if (ports_busy_) return;  // a refusal has changed what is wanted
+  if (!same_ports(ports_wanted_, ports_set_)) {
+    ports_changed();
+    return;
+  }
+  if (!status.ok()) {
+    // In force as far as possible. Whoever holds the port may give it up.
+    deps_.strand.cancel(ports_timer_);
+    ports_timer_ = deps_.strand.after(kPortsRetry, [this] {
+      ports_known_ = false;
+      ports_changed();
+    });
+  }
+  auto waiting = std::exchange(after_ports_, {});
+  for (auto& next : waiting) next();
+}
+
+void Worker::port_refused(const v1::PortConfig& port) {
+  // A task that cannot have its host's port has failed; one behind the mesh is reachable through
+  // the other nodes and only says so.
+  const std::string why = fmt::format("port {} is in use on this node", port_name(port));
+  std::vector<Id> failed;
+  for (const overlay::PublishedPort& set : ports_set_) {
+    if (set.port.published_port() != port.published_port() ||
+        set.port.protocol() != port.protocol()) {
+      continue;
+    }
+    const bool host = set.port.mode() == v1::PortConfig::HOST;
+    for (const auto& [id, entry] : entries_) {
+      const v1::Task& task = entry->machine.task().assignment().task();
+      if (!entry->machine.routable()) continue;
+      if (host && task.id() == set.owner) failed.push_back(id);
+      if (!host && task.service_id() == set.owner) {
+        run(*entry, entry->machine.note("started; " + why, now()));
+      }
+    }
+  }
+  for (const Id& id : failed) {
+    if (Entry* entry = find(id)) run(*entry, entry->machine.unhealthy(why, now()));
+  }
+}
+
+void Worker::after_ports(UniqueFunction<void()> next) {
+  if (!ports_busy_) {
+    next();
+    return;
+  }
+  after_ports_.push_back(std::move(next));
+}
+
+}  // namespace muster::agent

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/worker/blocking_pool.h"
+#include "agent/worker/health_monitor.h"
+#include "agent/worker/task_file.h"
+#include "agent/worker/task_machine.h"
+#include "agent/worker/task_steps.h"
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "muster/v1/dispatcher.pb.h"
+
+namespace muster::agent {
+
+struct WorkerOptions {
+  std::string instance_id;   // of this musterd; part of every global name
+  std::string data_dir;      // <data-dir>/agent: tasks/ and containers/ below
+  std::string run_dir;       // volatile directory of this instance
+  NodeContext node;
+};
+
+// What the worker stands on; all outlive it.
+struct WorkerDeps {
+  Executor& strand;             // the agent's
+  BlockingPool& prepare_pool;   // image pulls: slow ones must not hold up starts and stops
+  BlockingPool& step_pool;      // starts, stops, clean-ups; its width bounds them
+  BlockingPool& health_pool;    // a hanging health check holds up only other health checks
+  Runtime& runtime;
+  ImageStore& images;
+  VolumeStore& volumes;
+  overlay::NodeNetwork& network;
+  HealthProbe& health;
+  Rng& rng;                     // container ids
+  std::function<void(v1::TaskStatusUpdate)> report;  // on the strand; the last per task counts
+  Log log;
+};
+
+// A node's tasks: makes the host run what the node was told, and reports what it sees. Each task
+// is a TaskMachine; the worker carries out its actions on the pools and keeps a record of each on
+// disk, so that a successor of a killed process finds every container again.
+//
+// Lives on the agent's strand; all methods are called there. Destruction leaves containers running.
+class Worker {
+ public:
+  Worker(WorkerDeps deps, WorkerOptions options);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Reads the records, adopts what runs and reports it, removes what is left over of unknown
+  // containers. Before the first apply().
+  Status start();
+
+  // A step of the TASKS, SECRETS or CLUSTER feed; others are ignored. A complete TASKS step ends
+  // every task it does not name.
+  void apply(const v1::FeedUpdate& step);
+
+  // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left.
+  void leave(UniqueFunction<void()> done);
+
+  // What runs and ran here, for the local API. Sorted by task id.
+  std::vector<v1::LocalTask> tasks() const;
+  const TaskPaths& paths() const { return paths_; }
+
+ private:
+  struct Entry;
+  using Id = std::string;
+
+  void apply_tasks(const v1::FeedUpdate& step);
+  void apply_secrets(const v1::FeedUpdate& step);
+  void assign(const v1::TaskAssignment& assignment);
+  void remove(const Id& task_id);
+  Entry& add(v1::LocalTask task);
+
+  void run(Entry& entry, const TaskActions& actions);
+  void run_one(Entry& entry, TaskAction action);
+  void save(Entry& entry);
+  void report(const Entry& entry);
+  void prepare(Entry& entry);
+  void prepare_finished(const Id& task_id, Result<PreparedTask> prepared);
+  void start_container(Entry& entry);
+  void watch(Entry& entry);
+  void watch_health(Entry& entry);
+  void probe_health(const Id& task_id);
+  void health_finished(const Id& task_id, Result<HealthResult> result);
+  void signal(Entry& entry, int number);
+  void arm(Entry& entry);
+  void clean_up(Entry& entry);
+  void forget(Entry& entry);
+  void collect_garbage();
+
+  // Missing payloads of the task's secrets and configs, in words; empty when all are here.
+  std::string missing_payloads(const v1::LocalTask& task) const;
+
+  void ports_changed();
+  void ports_applied(const Status& status, const std::vector<v1::PortConfig>& conflicts);
+  void port_refused(const v1::PortConfig& port);
+  void check_logs();
+  // Runs `next` once the kernel's published ports are what the tasks now say.
+  void after_ports(UniqueFunction<void()> next);
+
+  Entry* find(const Id& task_id);
+  // Runs `f` on the strand if the worker still exists.
+  void post(UniqueFunction<void()> f);
+  WallTime now() const { return deps_.strand.clock().wall_now(); }
+
+  WorkerDeps deps_;
+  WorkerOptions options_;
+  TaskPaths paths_;
+  TaskSteps steps_;
+  TaskFiles files_;
+  std::map<Id, std::unique_ptr<Entry>> entries_;
+  std::map<std::string, v1::Revision> revisions_;       // of the session, by id
+  std::map<std::string, v1::SecretAssignment> secrets_;  // by id
+  std::vector<overlay::PublishedPort> ports_wanted_;
+  std::vector<overlay::PublishedPort> ports_set_;
+  bool ports_known_ = false;   // whether the kernel was told ports_set_ by this process
+  bool ports_busy_ = false;
+  std::vector<UniqueFunction<void()>> after_ports_;
+  Executor::TimerId ports_timer_ = 0;
+  Executor::TimerId log_timer_ = 0;
+  UniqueFunction<void()> left_;
+  std::shared_ptr<Worker*> self_;  // emptied by the destructor; closures hold it
+};
+
+}  // namespace muster::agent
