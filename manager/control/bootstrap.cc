@@ -4,6 +4,7 @@
 
 #include "base/security/join_token.h"
 #include "base/time.h"
+#include "manager/control/validation.h"
 #include "manager/store/store.h"
 
 namespace muster::manager::control {
@@ -11,7 +12,6 @@ namespace {
 
 constexpr Duration kHeartbeatPeriod = 1s;
 constexpr Duration kCertificateExpiry = 24h * 90;
-constexpr Duration kCertificateExpiryMin = 1h;
 constexpr Duration kVanishedGrace = 30s;
 constexpr int64_t kTaskHistoryLimit = 5;
 constexpr uint32_t kSubnetMaskBits = 24;
@@ -21,19 +21,6 @@ constexpr uint32_t kDataPathPortMin = 1024;
 constexpr uint32_t kDataPathPortMax = 49151;
 
 }  // namespace
-
-Status validate_cluster_spec(const v1::ClusterSpec& spec) {
-  if (spec.annotations().name() != "default") {
-    return invalid_argument("invalid argument: the cluster's name is \"default\" and stays so");
-  }
-  if (spec.heartbeat_period_ns() < 0) {
-    return invalid_argument("heartbeat time period cannot be a negative duration");
-  }
-  if (Duration(spec.node_cert_expiry_ns()) < kCertificateExpiryMin) {
-    return invalid_argument("minimum certificate expiry time is: 1h0m0s");
-  }
-  return ok_status();
-}
 
 Result<v1::Cluster> make_cluster(const ClusterSeed& seed) {
   v1::Cluster cluster;

@@ -26,7 +26,4 @@ v1::Node make_manager_node(const std::string& node_id, const std::string& advert
                            v1::NodeSpec::Availability availability,
                            const v1::NodeDescription& description);
 
-// Heartbeat not negative, certificates valid for at least an hour, the name "default".
-Status validate_cluster_spec(const v1::ClusterSpec& spec);
-
 }  // namespace muster::manager::control
