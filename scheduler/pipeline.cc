@@ -87,6 +87,7 @@ std::string Pipeline::Explanation::text() const {
   std::string text = "no suitable node (" + joined(reasons) + ")";
 
   auto details = details_;
+  std::sort(details.begin(), details.end());  // whatever order the nodes came in
   by_number(details);
   if (details.size() > kDetailsShown) details.resize(kDetailsShown);
   for (auto& [detail, number] : details) detail += " on " + count_nodes(number);
