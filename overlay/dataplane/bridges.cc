@@ -124,6 +124,11 @@ Status Bridges::create(const v1::Network& network, const std::string& name) {
     // No link-local address, no router solicitation on a network that has no IPv6.
     (void)write_sysctl("net/ipv6/conf/" + name + "/disable_ipv6", "1");
   }
+  if (v6) {
+    // No probing for duplicates, during which no neighbour would be asked for.
+    MUSTER_TRY(write_sysctl("net/ipv6/conf/" + name + "/accept_dad", "0"));
+    MUSTER_TRY(write_sysctl("net/ipv6/conf/" + name + "/dad_transmits", "0"));
+  }
   MUSTER_TRY(rtnl_.run(addresses));
   // Lets the node's own processes reach published ports at 127.0.0.1; the rules drop such addresses
   // from anywhere else.

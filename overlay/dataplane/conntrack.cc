@@ -9,6 +9,7 @@
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <vector>
@@ -78,34 +79,53 @@ bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) 
   return !(filter.keep_established && is_established_tcp(h, nla_get_u8(number)));
 }
 
-}  // namespace
-
-Result<size_t> delete_flows(NetlinkSocket& socket, const FlowFilter& filter) {
-  const bool v6 = filter.backend.v6;
-  const std::string backend = bytes_of(filter.backend);
+Message list_request(bool v6, const std::string* only_backend) {
   Message list(message_type(IPCTNL_MSG_CT_GET), 0, "list connections");
-  list.header(family_header(v6))
-      .begin(CTA_TUPLE_REPLY | NLA_F_NESTED)
+  list.header(family_header(v6));
+  if (only_backend == nullptr) return list;
+  list.begin(CTA_TUPLE_REPLY | NLA_F_NESTED)
       .begin(CTA_TUPLE_IP | NLA_F_NESTED)
-      .put(v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, backend.data(), backend.size())
+      .put(v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, only_backend->data(), only_backend->size())
       .end()
       .end()
       .begin(CTA_FILTER | NLA_F_NESTED)
       .put_u32(CTA_FILTER_ORIG_FLAGS, 0)
       .put_u32(CTA_FILTER_REPLY_FLAGS, kFilterSourceAddress)
       .end();
-  std::vector<Message> deletions;
-  MUSTER_TRY(socket.query(list, true, [&](nlmsghdr* h) {
-    if (!matches(h, filter, backend)) return;
+  return list;
+}
+
+Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bool v6,
+               std::vector<Message>& deletions) {
+  std::vector<std::pair<const FlowFilter*, std::string>> wanted;
+  bool several = false;
+  for (const FlowFilter& filter : filters) {
+    if (filter.backend.v6 != v6) continue;
+    wanted.emplace_back(&filter, bytes_of(filter.backend));
+    several = several || wanted.back().second != wanted.front().second;
+  }
+  if (wanted.empty()) return ok_status();
+  const Message list = list_request(v6, several ? nullptr : &wanted.front().second);
+  return socket.query(list, true, [&](nlmsghdr* h) {
+    const bool match = std::any_of(wanted.begin(), wanted.end(),
+                                   [&](const auto& w) { return matches(h, *w.first, w.second); });
     const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
-    if (original == nullptr) return;
+    if (!match || original == nullptr) return;
     Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection");
     gone.header(family_header(v6))
         .put(CTA_TUPLE_ORIG | NLA_F_NESTED, nla_data(original),
              static_cast<size_t>(nla_len(original)))
         .tolerate(ENOENT);
     deletions.push_back(std::move(gone));
-  }));
+  });
+}
+
+}  // namespace
+
+Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters) {
+  std::vector<Message> deletions;
+  MUSTER_TRY(collect(socket, filters, false, deletions));
+  MUSTER_TRY(collect(socket, filters, true, deletions));
   // In pieces that fit the socket's buffers.
   constexpr size_t kAtOnce = 200;
   const size_t count = deletions.size();

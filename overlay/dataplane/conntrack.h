@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/status.h"
 #include "overlay/dataplane/netlink.h"
@@ -19,9 +20,12 @@ struct FlowFilter {
   bool keep_established = false;
 };
 
-// Deletes the entries that match and returns how many did. To be called once nothing leads to the
-// backend any more, else a packet in between makes the stale entry anew. `socket` is of
-// NETLINK_NETFILTER.
-Result<size_t> delete_flows(NetlinkSocket& socket, const FlowFilter& filter);
+// Deletes the entries that match any of the filters and returns how many did. To be called once
+// nothing leads to the backend any more, else a packet in between makes the stale entry anew.
+// `socket` is of NETLINK_NETFILTER.
+//
+// Slow: the kernel walks its whole table for it (10-20 ms with 256 k buckets), whatever the number
+// of filters, so they are best gathered.
+Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters);
 
 }  // namespace muster::overlay

@@ -14,53 +14,32 @@
 namespace muster::overlay {
 namespace {
 
-// Binds [::]:port for both families, or 0.0.0.0:port where the host has no IPv6. -errno on failure.
-int bind_port(v1::PortConfig::Protocol protocol, uint32_t port) {
-  const int type = protocol == v1::PortConfig::UDP ? SOCK_DGRAM : SOCK_STREAM;
+// A socket that holds the port in one family, bound to every address. -errno on failure. Stream
+// sockets listen, since a merely bound one does not keep others out who set SO_REUSEADDR; they set
+// it themselves, so that connections of a former listener that linger are no obstacle.
+int bind_port(v1::PortConfig::Protocol protocol, uint32_t port, bool v6) {
+  const bool stream = protocol != v1::PortConfig::UDP;
   const int number = protocol == v1::PortConfig::SCTP ? IPPROTO_SCTP : 0;
   const int on = 1;
-  const int off = 0;
-  int fd = socket(AF_INET6, type | SOCK_CLOEXEC, number);
-  const bool v6 = fd >= 0;
-  if (!v6) fd = socket(AF_INET, type | SOCK_CLOEXEC, number);
+  const int fd =
+      socket(v6 ? AF_INET6 : AF_INET, (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, number);
   if (fd < 0) return -errno;
-  // Connections of a former listener that linger in TIME_WAIT are no obstacle; taken back below so
-  // that nobody else can listen here.
-  if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  int outcome = 0;
+  sockaddr_storage storage{};
+  socklen_t length = sizeof(sockaddr_in);
+  storage.ss_family = v6 ? AF_INET6 : AF_INET;
   if (v6) {
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    sockaddr_in6 address{};
-    address.sin6_family = AF_INET6;
-    address.sin6_port = htons(static_cast<uint16_t>(port));
-    outcome = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    reinterpret_cast<sockaddr_in6&>(storage).sin6_port = htons(static_cast<uint16_t>(port));
+    length = sizeof(sockaddr_in6);
   } else {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    outcome = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    reinterpret_cast<sockaddr_in&>(storage).sin_port = htons(static_cast<uint16_t>(port));
   }
+  if (stream) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  const bool bound = bind(fd, reinterpret_cast<const sockaddr*>(&storage), length) == 0;
+  if (bound && (!stream || listen(fd, 1) == 0)) return fd;
   const int error = errno;
-  if (outcome != 0 && v6 && error == EADDRNOTAVAIL) {
-    // IPv6 is compiled in but switched off.
-    close(fd);
-    fd = socket(AF_INET, type | SOCK_CLOEXEC, number);
-    if (fd < 0) return -errno;
-    if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-      const int second = errno;
-      close(fd);
-      return -second;
-    }
-  } else if (outcome != 0) {
-    close(fd);
-    return -error;
-  }
-  if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof(off));
-  return fd;
+  close(fd);
+  return -error;
 }
 
 // Whether a TCP socket listens on the port. An outgoing connection that has it as its own source
@@ -90,13 +69,13 @@ HostPorts::~HostPorts() {
   }
 }
 
-Status HostPorts::hold(const FrontendKey& key) {
+Status HostPorts::hold(const FrontendKey& key, bool v6) {
   const auto it = held_.find(key);
   if (it != held_.end()) {
     it->second.picked = 0;
     return ok_status();
   }
-  const int fd = bind_port(key.protocol, key.port);
+  const int fd = bind_port(key.protocol, key.port, v6);
   const std::string name = fmt::format("{}/{}", key.port, protocol_name(key.protocol));
   if (fd == -EADDRINUSE && (key.protocol != v1::PortConfig::TCP || somebody_listens(key.port))) {
     return already_exists("port {} is in use on this node", name);
@@ -121,7 +100,7 @@ void HostPorts::release_all_but(const std::set<FrontendKey>& wanted) {
 }
 
 Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
-  const int fd = bind_port(protocol, 0);
+  const int fd = bind_port(protocol, 0, false);
   if (fd < 0) {
     return fail(errno_status(
         -fd, fmt::format("cannot reserve a {} port of this node", protocol_name(protocol))));
@@ -129,10 +108,7 @@ Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
   sockaddr_storage address{};
   socklen_t length = sizeof(address);
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  const uint16_t raw = address.ss_family == AF_INET6
-                           ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                           : reinterpret_cast<const sockaddr_in&>(address).sin_port;
-  const uint32_t port = ntohs(raw);
+  const uint32_t port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
   held_[{protocol, port}] = Held{fd, next_pick_++};
   size_t picked = 0;
   auto oldest = held_.end();

@@ -9,10 +9,11 @@
 
 namespace muster::overlay {
 
-// Ports of the host that published ports occupy, each held by a bound socket that never listens: a
-// process of the host that wants the port is told it is in use, and we are told when a process was
-// first. (Traffic never meets the socket, the rules lead it away before.) Sockets go with this
-// object: a restart binds them again. Not thread-safe.
+// Ports of the host that published ports occupy, each held by a socket: a process of the host that
+// wants the port is told it is in use, and we are told when a process was first. Nothing ever
+// accepts there; the rules lead traffic away before, and a port is held only in a family that has
+// backends, so that a connection in the other one is refused, not left hanging. Sockets go with
+// this object: a restart binds them again. Not thread-safe.
 class HostPorts {
  public:
   // Ports picked but never used are forgotten beyond this many, oldest first.
@@ -24,7 +25,8 @@ class HostPorts {
   ~HostPorts();
 
   // OK also when held already. ALREADY_EXISTS "port 80/tcp is in use on this node".
-  Status hold(const FrontendKey& key);
+  // `v6`: in IPv6 instead of IPv4.
+  Status hold(const FrontendKey& key, bool v6);
   // Lets go of every port that is not in `wanted`, except those picked and not yet seen in it.
   void release_all_but(const std::set<FrontendKey>& wanted);
   // A free port of the kernel's choice, held.

@@ -13,6 +13,7 @@
 
 #include "overlay/balancer/nft_balancer.h"
 #include "overlay/dataplane/bridges.h"
+#include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/names.h"
 #include "overlay/dataplane/namespaces.h"
@@ -31,6 +32,8 @@ constexpr size_t kLinksMax = 32;
 // Index of the loopback in every fresh namespace, and of our first interface there.
 constexpr int kLoopbackIndex = 1;
 constexpr int kFirstIndex = 2;
+// When what a container left is looked after again.
+constexpr Duration kLingerTime = 2s;
 
 // One interface, worked out before anything is touched.
 struct LinkPlan {
@@ -112,6 +115,12 @@ Status set_sysctls(const ContainerNetworkRequest& request, bool v6, bool created
     MUSTER_TRY(write_sysctl("net.ipv4.ping_group_range", "0 2147483647"));
     // Interfaces without an IPv6 address get none of their own: saves detection of duplicates and
     // keeps applications from trying IPv6 first.
+    if (v6) {
+      // The allocator sees to it that addresses are unique; probing would cost a second or two in
+      // which nothing is sent.
+      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.accept_dad", "0"));
+      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.dad_transmits", "0"));
+    }
     if (!v6 && kernel_has_ipv6()) (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "1");
   }
   for (const auto& sysctl : request.sysctls) {
@@ -130,12 +139,14 @@ class LinuxNetwork final : public NodeNetwork {
       : names_(options.instance_id),
         pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
         rtnl_(std::move(rtnl)),
-        conntrack_(std::move(conntrack)),
         nft_(std::move(nft)),
         log_(log),
+        sweeper_(std::move(conntrack), log),
         balancer_(*nft_, names_.table()),
         bridges_(names_, rtnl_, *nft_, log),
-        ports_(balancer_, conntrack_, log) {}
+        ports_(balancer_, sweeper_, log) {}
+  // What waits on the sweeper's thread uses the rest.
+  ~LinuxNetwork() override { sweeper_.stop(); }
 
   Status open() {
     std::lock_guard lock(mutex_);
@@ -160,17 +171,19 @@ class LinuxNetwork final : public NodeNetwork {
   Status attach_links(const ContainerNetworkRequest& request, std::vector<LinkPlan>& plans);
   Status make_links(std::vector<LinkPlan>& plans, int namespace_fd);
   Status detach_locked(const std::string& container_id);
+  void delete_lingering(const std::vector<std::string>& veths);
 
   Names names_;
   NamespaceDir pins_;
   std::mutex mutex_;  // guards all that follows; never held while a namespace is made
   NetlinkSocket rtnl_;
-  NetlinkSocket conntrack_;
   std::unique_ptr<LibNft> nft_;
   Log log_;
+  FlowSweeper sweeper_;
   NftBalancer balancer_;
   Bridges bridges_;
   PublishedPorts ports_;
+  std::set<std::string> attached_;  // names of veths made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
 };
 
@@ -200,6 +213,7 @@ Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) 
     std::vector<Message> clean;
     for (LinkPlan& plan : plans) {
       MUSTER_ASSIGN(plan.veth.master, bridges_.acquire(*plan.network, plan.veth.host_name));
+      attached_.insert(plan.veth.host_name);
       if (plan.exists) continue;
       plan.veth.namespace_fd = namespace_fd;
       batch.push_back(new_veth(plan.veth));
@@ -290,12 +304,29 @@ Status LinuxNetwork::detach_locked(const std::string& container_id) {
                     [&](const auto& entry) { return entry.second.ports.count(veth) != 0; });
     if (known) veths.push_back(veth);
   }
-  std::vector<Message> batch;
-  for (const std::string& veth : veths) batch.push_back(delete_link(veth));
-  MUSTER_TRY(rtnl_.run(batch));
-  for (const std::string& veth : veths) MUSTER_TRY(bridges_.release(veth));
+  for (const std::string& veth : veths) {
+    attached_.erase(veth);
+    MUSTER_TRY(bridges_.release(veth));
+  }
+  // The interfaces go with their namespace, which the kernel clears away in the background and in
+  // batches; deleting each here would cost 20 ms. Later is looked whether a process still held it.
+  if (!veths.empty()) {
+    sweeper_.strand().after(kLingerTime, [this, veths] { delete_lingering(veths); });
+  }
   const auto addresses = addresses_.extract(container_id);
-  return addresses.empty() ? ok_status() : ports_.forget_addresses(addresses.mapped());
+  if (!addresses.empty()) ports_.forget_addresses(addresses.mapped());
+  return ok_status();
+}
+
+void LinuxNetwork::delete_lingering(const std::vector<std::string>& veths) {
+  std::lock_guard lock(mutex_);
+  for (const std::string& veth : veths) {
+    // Not if a container of the same name has come meanwhile.
+    if (attached_.count(veth) != 0) continue;
+    Status gone = rtnl_.run(delete_link(veth));
+    if (gone.ok()) gone = bridges_.release(veth);
+    if (!gone.ok()) log_->warn("interface {}: {}", veth, gone.message());
+  }
 }
 
 Status LinuxNetwork::detach(const std::string& container_id) {
@@ -346,7 +377,7 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
   }
   if (geteuid() != 0) return fail(permission_denied("container networks need root"));
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
-  MUSTER_ASSIGN(NetlinkSocket conntrack, NetlinkSocket::open(NETLINK_NETFILTER));
+  MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
   MUSTER_ASSIGN(auto nft, LibNft::make());
   auto network = std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(conntrack),
                                                 std::move(nft), std::move(log));

@@ -67,8 +67,7 @@ class NetlinkSocket {
   Status run(const std::vector<Message>& messages);
   Status run(const Message& message);
   // Sends one request and hands every answer to `visit`; adds NLM_F_DUMP if `dump`.
-  Status query(const Message& message, bool dump,
-               const std::function<void(nlmsghdr*)>& visit);
+  Status query(const Message& message, bool dump, const std::function<void(nlmsghdr*)>& visit);
 
  private:
   explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}

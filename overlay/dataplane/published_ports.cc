@@ -6,6 +6,7 @@
 #include <map>
 
 #include "overlay/dataplane/conntrack.h"
+#include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 namespace {
@@ -34,7 +35,9 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   std::vector<Frontend> frontends;
   std::set<FrontendKey> keys;
   for (const auto& [key, published] : wanted) {
-    if (Status held = held_.hold(key); !held.ok()) {
+    const bool v6 = std::all_of(published->backends.begin(), published->backends.end(),
+                                [](const auto& b) { return b.find(':') != std::string::npos; });
+    if (Status held = held_.hold(key, v6); !held.ok()) {
       // A port that was ours before a restart stays ours: its rules never stopped to lead traffic.
       if (in_force.count(key) == 0) {
         if (conflicts != nullptr) conflicts->push_back(published->port);
@@ -54,25 +57,24 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
 }
 
 void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
+  std::vector<FlowFilter> flows;
   for (const RemovedBackend& r : removed) {
     const auto ip = Ip::parse(r.address);
     if (!ip) continue;
     // Connections that are up may belong to a container that drains; forget_addresses() ends them
     // with the container.
-    const auto done =
-        delete_flows(conntrack_, {*ip, protocol_number(r.key.protocol),
-                                  static_cast<uint16_t>(r.target_port), /*keep_established=*/true});
-    if (!done) log_->warn("stale connections to {}: {}", r.address, done.error().message());
+    flows.push_back({*ip, protocol_number(r.key.protocol), static_cast<uint16_t>(r.target_port),
+                     /*keep_established=*/true});
   }
+  sweeper_.forget(std::move(flows));
 }
 
-Status PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
+void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
+  std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
-    MUSTER_ASSIGN(const Ip ip, Ip::parse(text));
-    const auto done = delete_flows(conntrack_, {ip, std::nullopt, 0, false});
-    if (!done) return done.error();
+    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, false});
   }
-  return ok_status();
+  sweeper_.forget(std::move(flows));
 }
 
 }  // namespace muster::overlay

@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "overlay/balancer/balancer.h"
+#include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/host_ports.h"
-#include "overlay/dataplane/netlink.h"
 #include "overlay/dataplane/node_network.h"
 
 namespace muster::overlay {
@@ -17,21 +17,21 @@ namespace muster::overlay {
 // the connection table that remembers it. Not thread-safe.
 class PublishedPorts {
  public:
-  // Owns none of its arguments. `conntrack` is a socket of NETLINK_NETFILTER.
-  PublishedPorts(Balancer& balancer, NetlinkSocket& conntrack, Log log)
-      : balancer_(balancer), conntrack_(conntrack), log_(std::move(log)) {}
+  // Owns none of its arguments. Connections are cleared in the background.
+  PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log)
+      : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)) {}
 
   // See NodeNetwork::set_published_ports.
   Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
   Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
   // A container is gone: what remembers its addresses is stale.
-  Status forget_addresses(const std::vector<std::string>& addresses);
+  void forget_addresses(const std::vector<std::string>& addresses);
 
  private:
   void flush(const std::vector<RemovedBackend>& removed);
 
   Balancer& balancer_;
-  NetlinkSocket& conntrack_;
+  FlowSweeper& sweeper_;
   Log log_;
   HostPorts held_;
 };

@@ -59,6 +59,9 @@ Sandbox::Sandbox() {
     error_ = "cannot make network namespaces";
     return;
   }
+  for (const std::string& ns : {std::string(), outside_}) {
+    run(ns, "sysctl -qw net.ipv6.conf.default.accept_dad=0");
+  }
   run("", "ip link set lo up && ip link add up0 type veth peer name eth0 netns " + outside_);
   run("", "ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up");
   run(outside_, "ip link set lo up; ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up");
