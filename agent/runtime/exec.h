@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "agent/runtime/conmon_runtime.h"
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace muster::agent {
+
+struct ExecRequest {
+  std::string container_id;
+  std::string bundle_dir;
+  std::string rootfs;                // for user names; empty = numbers only
+  std::vector<std::string> command;
+  bool tty = false;
+  bool open_stdin = false;
+  std::vector<std::string> env;      // added to the container's
+  std::string dir;                   // empty = the container's
+  std::string user;                  // user[:group]; empty = the container's
+  bool privileged = false;
+  uint32_t rows = 0;                 // of the terminal; 0 = unknown
+  uint32_t columns = 0;
+};
+
+// Called on the session's thread, `done` last and once: the exit code, or why there is none.
+struct ExecEvents {
+  std::function<void(std::string_view)> out;
+  std::function<void(std::string_view)> err;   // never with a terminal
+  std::function<void(Result<int>)> done;
+};
+
+// A process in a running container, with a thread of its own to carry its input and output.
+// Destruction kills the process with its session and waits for `done` to have returned; it must
+// not happen inside an event. Methods are thread-safe.
+class ExecSession {
+ public:
+  // Input that the process does not read is kept up to this; beyond, write_input() fails.
+  static constexpr size_t kInputBytesMax = 4 << 20;
+
+  // NOT_FOUND when the container does not run; errors of the command itself come through
+  // `events.done`: NOT_FOUND "command not found: \"x\"", PERMISSION_DENIED.
+  static Result<std::unique_ptr<ExecSession>> start(const ConmonRuntime& runtime,
+                                                    const ExecRequest& request, ExecEvents events);
+  ~ExecSession();
+
+  Status write_input(std::string_view data);
+  void close_input();
+  void resize(uint32_t rows, uint32_t columns);
+  // SIGKILL to the process and its process group.
+  void kill();
+
+ private:
+  ExecSession() = default;
+  Status open(const ConmonRuntime& runtime, const ExecRequest& request);
+  Status receive_terminal(int listener);
+  void run();
+  bool pump();
+  void read_ready(UniqueFd& fd, const std::function<void(std::string_view)>& sink, bool capture);
+  void write_ready();
+  void wake();
+
+  ExecEvents events_;
+  std::string program_;
+  std::string directory_;      // with the process document, pid file and socket
+  bool tty_ = false;
+  pid_t child_ = 0;            // the OCI runtime's process, whose exit code is the command's
+  UniqueFd child_fd_;
+  UniqueFd terminal_;          // instead of the three below
+  UniqueFd stdin_;
+  UniqueFd stdout_;
+  UniqueFd stderr_;
+  UniqueFd wake_;
+  std::string error_text_;     // the first KiB of stderr, to explain a failed start
+  std::mutex mutex_;
+  std::string input_;
+  bool input_closed_ = false;
+  bool killed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace muster::agent
