@@ -119,6 +119,19 @@ Message set_up(int index) {
   return m;
 }
 
+Message set_hairpin(const std::string& port) {
+  Message m(RTM_NEWLINK, 0, "set hairpin mode of " + port);
+  m.header(ifinfomsg{})
+      .put(IFLA_IFNAME, port)
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_SLAVE_KIND, "bridge")
+      .begin(IFLA_INFO_SLAVE_DATA)
+      .put_u8(IFLA_BRPORT_MODE, 1)
+      .end()
+      .end();
+  return m;
+}
+
 Message delete_link(const std::string& name) {
   Message m(RTM_DELLINK, 0, "delete interface " + name);
   m.header(ifinfomsg{}).put(IFLA_IFNAME, name).tolerate(ENODEV);

@@ -43,6 +43,8 @@ Message new_bridge(const BridgeSpec& spec);
 Message new_veth(const VethSpec& spec);
 Message set_alias(const std::string& name, std::string_view alias);
 Message set_up(int index);
+// Lets a bridge send a frame back through the port it came from.
+Message set_hairpin(const std::string& port);
 Message delete_link(const std::string& name);  // a missing one is fine
 // An address without duplicate detection; an existing one is fine.
 Message add_address(int index, const Cidr& address);

@@ -207,6 +207,11 @@ Status LinuxNetwork::ensure_table() {
 
 Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) {
   std::lock_guard lock(mutex_);
+  // With br_netfilter on, a frame whose destination becomes another port of its bridge is bridged
+  // there, not routed; to a container that calls itself through a published port it has to go back
+  // where it came from.
+  const auto bridged = read_sysctl("net.bridge.bridge-nf-call-iptables");
+  const bool hairpin = bridged && *bridged == "1";
   // A second time round, in case somebody else removed a bridge we knew.
   for (const bool again : {false, true}) {
     std::vector<Message> batch;
@@ -217,6 +222,7 @@ Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) 
       if (plan.exists) continue;
       plan.veth.namespace_fd = namespace_fd;
       batch.push_back(new_veth(plan.veth));
+      if (hairpin) batch.push_back(set_hairpin(plan.veth.host_name));
       clean.push_back(delete_link(plan.veth.host_name));
     }
     const Status made = rtnl_.run(batch);
@@ -295,7 +301,6 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request)
 }
 
 Status LinuxNetwork::detach_locked(const std::string& container_id) {
-  MUSTER_TRY(pins_.remove(container_id));
   std::vector<std::string> veths;
   for (size_t i = 0; i < kLinksMax; ++i) {
     const std::string veth = names_.veth(container_id, i);
@@ -330,6 +335,8 @@ void LinuxNetwork::delete_lingering(const std::vector<std::string>& veths) {
 }
 
 Status LinuxNetwork::detach(const std::string& container_id) {
+  // Takes some milliseconds in which nobody else needs to wait.
+  MUSTER_TRY(pins_.remove(container_id));
   std::lock_guard lock(mutex_);
   return detach_locked(container_id).with_context("network of " + container_id);
 }

@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::string_view kMarker = "ruleset_1";
 
-// %T is the table's name.
+// %T is the table's name. Hairpin goes by addresses, not by interfaces: a frame that br_netfilter
+// bridges has no incoming interface any more where its source would be rewritten.
 constexpr std::string_view kBase = R"(
 add table inet %T
 delete table inet %T
@@ -19,6 +20,8 @@ add map inet %T ports { typeof meta l4proto . th dport : verdict; }
 add set inet %T bridges { type ifname; }
 add set inet %T internal { type ifname; }
 add set inet %T same_network { typeof iifname . oifname; }
+add set inet %T hairpin4 { typeof ip saddr . ip daddr; flags interval; }
+add set inet %T hairpin6 { typeof ip6 saddr . ip6 daddr; flags interval; }
 add set inet %T masquerade4 { type ipv4_addr; flags interval; }
 add set inet %T masquerade6 { type ipv6_addr; flags interval; }
 
@@ -31,7 +34,8 @@ add chain inet %T output { type nat hook output priority -100; policy accept; }
 add rule inet %T output fib daddr type local meta l4proto . th dport vmap @ports
 
 add chain inet %T postrouting { type nat hook postrouting priority 100; policy accept; }
-add rule inet %T postrouting ct status dnat iifname . oifname @same_network masquerade
+add rule inet %T postrouting ct status dnat ip saddr . ip daddr @hairpin4 masquerade
+add rule inet %T postrouting ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade
 add rule inet %T postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
 add rule inet %T postrouting oifname != @bridges ip saddr @masquerade4 masquerade
 add rule inet %T postrouting oifname != @bridges ip6 saddr @masquerade6 masquerade
@@ -65,12 +69,18 @@ std::string elements(std::string_view verb, std::string_view table, const Networ
   };
   emit("bridges", n.bridge);
   emit("same_network", n.bridge + " . " + n.bridge);
+  const auto v6 = [](const std::string& subnet) { return subnet.find(':') != std::string::npos; };
+  for (const std::string& from : n.subnets) {
+    for (const std::string& to : n.subnets) {
+      if (v6(from) == v6(to)) emit(v6(from) ? "hairpin6" : "hairpin4", from + " . " + to);
+    }
+  }
   if (n.internal) {
     emit("internal", n.bridge);
     return out;
   }
   for (const std::string& subnet : n.subnets) {
-    emit(subnet.find(':') == std::string::npos ? "masquerade4" : "masquerade6", subnet);
+    emit(v6(subnet) ? "masquerade6" : "masquerade4", subnet);
   }
   return out;
 }
