@@ -1,12 +1,13 @@
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "base/security/principal.h"
 #include "base/status.h"
 #include "base/unique_function.h"
 #include "manager/store/store.h"
@@ -14,69 +15,88 @@
 
 namespace muster::manager::control {
 
-// The answer to a call; runs exactly once, on the store's strand.
-template <class Response>
-using Reply = UniqueFunction<void(Result<Response>)>;
+using security::Principal;
+template <class T>
+using Callback = UniqueFunction<void(Result<T>)>;
 
-struct ControlDeps {
-  Executor& strand;  // the store's
-  store::Store& store;
-  Rng& rng;
-  std::string node_id;  // the answering node, "self" in references
-  Log log;
-};
-
-// What the control API does, without the wire: validation, references, transactions. Callers are
-// authorised before (access.h).
-//
-// Writes are called on the store's strand. Reads answer from a snapshot, from any thread, at once.
-class ControlApi {
- public:
-  explicit ControlApi(ControlDeps deps);
-  ~ControlApi();
-
-  void update_cluster(const v1::UpdateClusterRequest& request,
-                      Reply<v1::UpdateClusterResponse> reply);
-  void create_service(const v1::CreateServiceRequest& request,
-                      Reply<v1::CreateServiceResponse> reply);
-  void update_service(const v1::UpdateServiceRequest& request,
-                      Reply<v1::UpdateServiceResponse> reply);
-  void remove_service(const v1::RemoveServiceRequest& request,
-                      Reply<v1::RemoveServiceResponse> reply);
-  void update_node(const v1::UpdateNodeRequest& request, Reply<v1::UpdateNodeResponse> reply);
-  void create_network(const v1::CreateNetworkRequest& request,
-                      Reply<v1::CreateNetworkResponse> reply);
-  void remove_network(const v1::RemoveNetworkRequest& request,
-                      Reply<v1::RemoveNetworkResponse> reply);
-
-  Result<v1::GetClusterResponse> get_cluster(const v1::GetClusterRequest& request) const;
-  Result<v1::GetServiceResponse> get_service(const v1::GetServiceRequest& request) const;
-  Result<v1::ListServicesResponse> list_services(const v1::ListServicesRequest& request) const;
-  Result<v1::GetTaskResponse> get_task(const v1::GetTaskRequest& request) const;
-  Result<v1::ListTasksResponse> list_tasks(const v1::ListTasksRequest& request) const;
-  Result<v1::GetNodeResponse> get_node(const v1::GetNodeRequest& request) const;
-  Result<v1::ListNodesResponse> list_nodes(const v1::ListNodesRequest& request) const;
-  Result<v1::GetNetworkResponse> get_network(const v1::GetNetworkRequest& request) const;
-  Result<v1::ListNetworksResponse> list_networks(const v1::ListNetworksRequest& request) const;
-
-  // Follows the store's commits on the strand: `event` for each that has something the request
-  // selects, until the subscription is destroyed. OUT_OF_RANGE when resume_from is no longer kept.
-  Result<store::Store::Subscription> watch(const v1::WatchRequest& request,
-                                           std::function<void(v1::WatchResponse)> event);
-
- private:
-  ControlDeps deps_;
-};
-
-// What the daemon answers itself, in a swarm or outside of one. Any thread; replies on any thread.
+// What only the daemon can answer: the node's own part in a swarm. Called on the strand; callbacks
+// are made there.
 class NodeControl {
  public:
   virtual ~NodeControl() = default;
   virtual void init_swarm(const v1::InitSwarmRequest& request,
-                          Reply<v1::InitSwarmResponse> reply) = 0;
+                          Callback<v1::InitSwarmResponse> done) = 0;
   virtual void leave_swarm(const v1::LeaveSwarmRequest& request,
-                           Reply<v1::LeaveSwarmResponse> reply) = 0;
-  virtual void get_info(const v1::GetInfoRequest& request, Reply<v1::GetInfoResponse> reply) = 0;
+                           Callback<v1::LeaveSwarmResponse> done) = 0;
+  virtual void get_info(Callback<v1::GetInfoResponse> done) = 0;
+  // The answering node's id; empty outside a swarm. Called from any thread.
+  virtual std::string node_id() const = 0;
+  // A new join token of this cluster; for rotation.
+  virtual Result<std::string> new_join_token(const v1::Cluster& cluster) = 0;
+};
+
+// The control API without a transport: validation, references, versions, lists.
+//
+// Every method checks the caller against the access table. Writes are called on the strand and call
+// back there, exactly once. Reads answer from a snapshot, on any thread. Outside a swarm all but
+// init, leave and info are UNAVAILABLE with reason "not-a-manager".
+//
+// `strand`, `rng` and `node` outlive it.
+class ControlApi {
+ public:
+  ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log);
+
+  // Gives and takes the store, on the strand. The store outlives its activity here.
+  void activate(store::Store& store);
+  void deactivate();
+
+  Executor& strand() { return strand_; }
+
+  void init_swarm(const Principal&, const v1::InitSwarmRequest&, Callback<v1::InitSwarmResponse>);
+  void leave_swarm(const Principal&, const v1::LeaveSwarmRequest&,
+                   Callback<v1::LeaveSwarmResponse>);
+  void get_info(const Principal&, const v1::GetInfoRequest&, Callback<v1::GetInfoResponse>);
+  void update_cluster(const Principal&, const v1::UpdateClusterRequest&,
+                      Callback<v1::UpdateClusterResponse>);
+  void create_service(const Principal&, const v1::CreateServiceRequest&,
+                      Callback<v1::CreateServiceResponse>);
+  void update_service(const Principal&, const v1::UpdateServiceRequest&,
+                      Callback<v1::UpdateServiceResponse>);
+  void remove_service(const Principal&, const v1::RemoveServiceRequest&,
+                      Callback<v1::RemoveServiceResponse>);
+  void update_node(const Principal&, const v1::UpdateNodeRequest&,
+                   Callback<v1::UpdateNodeResponse>);
+  void create_network(const Principal&, const v1::CreateNetworkRequest&,
+                      Callback<v1::CreateNetworkResponse>);
+  void remove_network(const Principal&, const v1::RemoveNetworkRequest&,
+                      Callback<v1::RemoveNetworkResponse>);
+
+  Result<v1::GetClusterResponse> get_cluster(const Principal&, const v1::GetClusterRequest&) const;
+  Result<v1::GetServiceResponse> get_service(const Principal&, const v1::GetServiceRequest&) const;
+  Result<v1::ListServicesResponse> list_services(const Principal&,
+                                                 const v1::ListServicesRequest&) const;
+  Result<v1::GetTaskResponse> get_task(const Principal&, const v1::GetTaskRequest&) const;
+  Result<v1::ListTasksResponse> list_tasks(const Principal&, const v1::ListTasksRequest&) const;
+  Result<v1::GetNodeResponse> get_node(const Principal&, const v1::GetNodeRequest&) const;
+  Result<v1::ListNodesResponse> list_nodes(const Principal&, const v1::ListNodesRequest&) const;
+  Result<v1::GetNetworkResponse> get_network(const Principal&, const v1::GetNetworkRequest&) const;
+  Result<v1::ListNetworksResponse> list_networks(const Principal&,
+                                                 const v1::ListNetworksRequest&) const;
+
+  // Reports commits to `sink` on the strand until the subscription is dropped. On the strand.
+  using WatchSink = UniqueFunction<void(const v1::WatchResponse&)>;
+  Result<store::Store::Subscription> watch(const Principal&, const v1::WatchRequest&, WatchSink);
+
+ private:
+  Result<store::Snapshot> reading(std::string_view method, const Principal& principal) const;
+  Result<store::Store*> writing(std::string_view method, const Principal& principal) const;
+
+  Executor& strand_;
+  Rng& rng_;
+  NodeControl& node_;
+  Log log_;
+  mutable std::mutex mutex_;  // guards the pointer, for reads from other threads
+  store::Store* store_ = nullptr;
 };
 
 }  // namespace muster::manager::control

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "base/template.h"
+#include "base/time.h"
 #include "scheduler/constraint.h"
 
 namespace muster::manager::control {

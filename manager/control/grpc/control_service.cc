@@ -2,195 +2,247 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <deque>
+#include <mutex>
 #include <string>
 #include <utility>
 
-#include "manager/control/access.h"
-#include "manager/control/grpc/watch_stream.h"
+#include "manager/control/control_api.h"
 #include "muster/v1/control.grpc.pb.h"
 
 namespace muster::manager::control {
 namespace {
 
-const Status kNotAManager(
-    StatusCode::kUnavailable,
-    "This node is not a swarm manager. Use \"muster swarm init\" to create a swarm and try again.",
-    "not-a-manager");
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
 
-grpc::Status to_wire(grpc::CallbackServerContext& context, const Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  if (!status.reason().empty()) context.AddTrailingMetadata("muster-reason", status.reason());
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), status.message());
+grpc::Status to_grpc(const Status& status) {
+  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
 }
 
-using Context = grpc::CallbackServerContext;
+void add_reason(CallbackServerContext& context, const Status& status) {
+  if (!status.reason().empty()) context.AddTrailingMetadata("muster-reason", status.reason());
+}
 
-class Service final : public v1::Control::CallbackService {
+// A unary call under way. gRPC keeps context, request and response until Finish, which is called
+// once, on the strand.
+template <class Response>
+struct Call {
+  CallbackServerContext* context;
+  Response* response;
+  ServerUnaryReactor* reactor;
+  Executor* strand;
+  Executor::TimerId timer = 0;
+  bool finished = false;
+
+  void finish(Result<Response> result) {
+    if (finished) return;
+    finished = true;
+    strand->cancel(timer);
+    if (!result) {
+      add_reason(*context, result.error());
+      reactor->Finish(to_grpc(result.error()));
+      return;
+    }
+    *response = *std::move(result);
+    reactor->Finish(grpc::Status::OK);
+  }
+};
+
+// One watcher. Written to from the strand, finished by gRPC's threads: the lock covers both.
+class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
  public:
-  explicit Service(ControlServiceDeps deps) : deps_(std::move(deps)) {}
+  // What the strand holds; the reactor is gRPC's to end.
+  struct Link {
+    std::mutex mutex;
+    Watcher* watcher = nullptr;
+    store::Store::Subscription subscription;  // the strand's alone
+  };
 
-  grpc::ServerUnaryReactor* InitSwarm(Context* c, const v1::InitSwarmRequest* in,
-                                      v1::InitSwarmResponse* out) override {
-    return node(c, "InitSwarm", *in, out, &NodeControl::init_swarm);
-  }
-  grpc::ServerUnaryReactor* LeaveSwarm(Context* c, const v1::LeaveSwarmRequest* in,
-                                       v1::LeaveSwarmResponse* out) override {
-    return node(c, "LeaveSwarm", *in, out, &NodeControl::leave_swarm);
-  }
-  grpc::ServerUnaryReactor* GetInfo(Context* c, const v1::GetInfoRequest* in,
-                                    v1::GetInfoResponse* out) override {
-    return node(c, "GetInfo", *in, out, &NodeControl::get_info);
-  }
-
-  grpc::ServerUnaryReactor* UpdateCluster(Context* c, const v1::UpdateClusterRequest* in,
-                                          v1::UpdateClusterResponse* out) override {
-    return write(c, "UpdateCluster", *in, out, &ControlApi::update_cluster);
-  }
-  grpc::ServerUnaryReactor* CreateService(Context* c, const v1::CreateServiceRequest* in,
-                                          v1::CreateServiceResponse* out) override {
-    return write(c, "CreateService", *in, out, &ControlApi::create_service);
-  }
-  grpc::ServerUnaryReactor* UpdateService(Context* c, const v1::UpdateServiceRequest* in,
-                                          v1::UpdateServiceResponse* out) override {
-    return write(c, "UpdateService", *in, out, &ControlApi::update_service);
-  }
-  grpc::ServerUnaryReactor* RemoveService(Context* c, const v1::RemoveServiceRequest* in,
-                                          v1::RemoveServiceResponse* out) override {
-    return write(c, "RemoveService", *in, out, &ControlApi::remove_service);
-  }
-  grpc::ServerUnaryReactor* UpdateNode(Context* c, const v1::UpdateNodeRequest* in,
-                                       v1::UpdateNodeResponse* out) override {
-    return write(c, "UpdateNode", *in, out, &ControlApi::update_node);
-  }
-  grpc::ServerUnaryReactor* CreateNetwork(Context* c, const v1::CreateNetworkRequest* in,
-                                          v1::CreateNetworkResponse* out) override {
-    return write(c, "CreateNetwork", *in, out, &ControlApi::create_network);
-  }
-  grpc::ServerUnaryReactor* RemoveNetwork(Context* c, const v1::RemoveNetworkRequest* in,
-                                          v1::RemoveNetworkResponse* out) override {
-    return write(c, "RemoveNetwork", *in, out, &ControlApi::remove_network);
+  Watcher(ControlApi& api, CallbackServerContext* context, security::Principal principal,
+          const v1::WatchRequest* request, size_t bytes_max)
+      : strand_(api.strand()), context_(context), bytes_max_(bytes_max) {
+    link_ = std::make_shared<Link>();
+    link_->watcher = this;
+    strand_.post([&api, link = link_, principal = std::move(principal), request = *request] {
+      auto subscription =
+          api.watch(principal, request, [weak = std::weak_ptr(link)](const auto& response) {
+            const auto alive = weak.lock();
+            if (alive == nullptr) return;
+            std::lock_guard lock(alive->mutex);
+            if (alive->watcher != nullptr) alive->watcher->send(response);
+          });
+      std::lock_guard lock(link->mutex);
+      if (link->watcher == nullptr) return;
+      if (subscription) {
+        link->subscription = *std::move(subscription);
+        link->watcher->StartSendInitialMetadata();
+      } else {
+        link->watcher->end(subscription.error());
+      }
+    });
   }
 
-  grpc::ServerUnaryReactor* GetCluster(Context* c, const v1::GetClusterRequest* in,
-                                       v1::GetClusterResponse* out) override {
-    return read(c, "GetCluster", *in, out, &ControlApi::get_cluster);
-  }
-  grpc::ServerUnaryReactor* GetService(Context* c, const v1::GetServiceRequest* in,
-                                       v1::GetServiceResponse* out) override {
-    return read(c, "GetService", *in, out, &ControlApi::get_service);
-  }
-  grpc::ServerUnaryReactor* ListServices(Context* c, const v1::ListServicesRequest* in,
-                                         v1::ListServicesResponse* out) override {
-    return read(c, "ListServices", *in, out, &ControlApi::list_services);
-  }
-  grpc::ServerUnaryReactor* GetTask(Context* c, const v1::GetTaskRequest* in,
-                                    v1::GetTaskResponse* out) override {
-    return read(c, "GetTask", *in, out, &ControlApi::get_task);
-  }
-  grpc::ServerUnaryReactor* ListTasks(Context* c, const v1::ListTasksRequest* in,
-                                      v1::ListTasksResponse* out) override {
-    return read(c, "ListTasks", *in, out, &ControlApi::list_tasks);
-  }
-  grpc::ServerUnaryReactor* GetNode(Context* c, const v1::GetNodeRequest* in,
-                                    v1::GetNodeResponse* out) override {
-    return read(c, "GetNode", *in, out, &ControlApi::get_node);
-  }
-  grpc::ServerUnaryReactor* ListNodes(Context* c, const v1::ListNodesRequest* in,
-                                      v1::ListNodesResponse* out) override {
-    return read(c, "ListNodes", *in, out, &ControlApi::list_nodes);
-  }
-  grpc::ServerUnaryReactor* GetNetwork(Context* c, const v1::GetNetworkRequest* in,
-                                       v1::GetNetworkResponse* out) override {
-    return read(c, "GetNetwork", *in, out, &ControlApi::get_network);
-  }
-  grpc::ServerUnaryReactor* ListNetworks(Context* c, const v1::ListNetworksRequest* in,
-                                         v1::ListNetworksResponse* out) override {
-    return read(c, "ListNetworks", *in, out, &ControlApi::list_networks);
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(link_->mutex);
+    bytes_ -= queue_.front().ByteSizeLong();
+    queue_.pop_front();
+    if (ended_) {
+      finish();
+    } else if (!ok) {
+      end(Status(StatusCode::kCancelled, "the stream broke"));
+    } else if (!queue_.empty()) {
+      StartWrite(&queue_.front());
+    }
   }
 
-  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(Context* c,
-                                                     const v1::WatchRequest* in) override {
-    const Status allowed = check(*c, "Watch");
-    if (!allowed.ok()) return refuse_watch(to_wire(*c, allowed));
-    const auto api = deps_.current();
-    if (api == nullptr) return refuse_watch(to_wire(*c, kNotAManager));
-    return stream_watch(deps_.strand, api, *in);
+  void OnCancel() override {
+    std::lock_guard lock(link_->mutex);
+    end(Status(StatusCode::kCancelled, "the watcher went away"));
+  }
+
+  void OnDone() override {
+    {
+      std::lock_guard lock(link_->mutex);
+      link_->watcher = nullptr;
+    }
+    strand_.post([link = std::move(link_)] { link->subscription = {}; });
+    delete this;
   }
 
  private:
-  Status check(Context& context, std::string_view method) const {
-    return check_access("muster.v1.Control." + std::string(method), deps_.principal_of(context));
-  }
-
-  // A reply that fills the response and finishes the call, wherever it runs.
-  template <class Response>
-  static Reply<Response> answer(Context* context, grpc::ServerUnaryReactor* reactor,
-                                Response* out) {
-    return [context, reactor, out](Result<Response> result) {
-      if (!result) {
-        reactor->Finish(to_wire(*context, result.error()));
-        return;
-      }
-      *out = *std::move(result);
-      reactor->Finish(grpc::Status::OK);
-    };
-  }
-
-  template <class Request, class Response>
-  grpc::ServerUnaryReactor* node(Context* context, std::string_view method, const Request& request,
-                                 Response* out,
-                                 void (NodeControl::*call)(const Request&, Reply<Response>)) {
-    auto* reactor = context->DefaultReactor();
-    if (const Status allowed = check(*context, method); !allowed.ok()) {
-      reactor->Finish(to_wire(*context, allowed));
-    } else {
-      (deps_.node.*call)(request, answer(context, reactor, out));
+  // Both under the lock.
+  void send(const v1::WatchResponse& response) {
+    if (ended_) return;
+    const size_t bytes = response.ByteSizeLong();
+    if (bytes_ + bytes > bytes_max_) {
+      end(Status(StatusCode::kResourceExhausted,
+                 "the watcher is too slow: list again, then watch from there", "slow-watcher"));
+      return;
     }
-    return reactor;
+    bytes_ += bytes;
+    queue_.push_back(response);
+    if (queue_.size() == 1) StartWrite(&queue_.front());
+  }
+  void end(Status status) {
+    if (ended_) return;
+    ended_ = true;
+    status_ = std::move(status);
+    if (queue_.empty()) finish();  // else when the write under way is done
+  }
+  void finish() {
+    if (finished_) return;
+    finished_ = true;
+    add_reason(*context_, status_);
+    Finish(to_grpc(status_));
   }
 
+  Executor& strand_;
+  CallbackServerContext* context_;
+  size_t bytes_max_;
+  std::shared_ptr<Link> link_;
+  std::deque<v1::WatchResponse> queue_;
+  size_t bytes_ = 0;
+  bool ended_ = false;
+  bool finished_ = false;
+  Status status_;
+};
+
+class ControlService final : public v1::Control::CallbackService {
+ public:
+  ControlService(ControlApi& api, PrincipalOf principal_of, ControlServiceOptions options)
+      : api_(api), principal_of_(std::move(principal_of)), options_(options) {}
+
+// One line a method: both kinds differ only in how the API answers.
+#define MUSTER_WRITE(Name, method)                                                           \
+  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
+                           v1::Name##Response* response) override {                          \
+    return write(context, request, response, &ControlApi::method);                           \
+  }
+#define MUSTER_READ(Name, method)                                                            \
+  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
+                           v1::Name##Response* response) override {                          \
+    return read(context, request, response, &ControlApi::method);                            \
+  }
+  MUSTER_WRITE(InitSwarm, init_swarm)
+  MUSTER_WRITE(LeaveSwarm, leave_swarm)
+  MUSTER_WRITE(GetInfo, get_info)
+  MUSTER_WRITE(UpdateCluster, update_cluster)
+  MUSTER_WRITE(CreateService, create_service)
+  MUSTER_WRITE(UpdateService, update_service)
+  MUSTER_WRITE(RemoveService, remove_service)
+  MUSTER_WRITE(UpdateNode, update_node)
+  MUSTER_WRITE(CreateNetwork, create_network)
+  MUSTER_WRITE(RemoveNetwork, remove_network)
+  MUSTER_READ(GetCluster, get_cluster)
+  MUSTER_READ(GetService, get_service)
+  MUSTER_READ(ListServices, list_services)
+  MUSTER_READ(GetTask, get_task)
+  MUSTER_READ(ListTasks, list_tasks)
+  MUSTER_READ(GetNode, get_node)
+  MUSTER_READ(ListNodes, list_nodes)
+  MUSTER_READ(GetNetwork, get_network)
+  MUSTER_READ(ListNetworks, list_networks)
+#undef MUSTER_WRITE
+#undef MUSTER_READ
+
+  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(CallbackServerContext* context,
+                                                     const v1::WatchRequest* request) override {
+    return new Watcher(api_, context, principal_of_(*context), request, options_.watch_bytes_max);
+  }
+
+ private:
   template <class Request, class Response>
-  grpc::ServerUnaryReactor* write(Context* context, std::string_view method, const Request& request,
-                                  Response* out,
-                                  void (ControlApi::*call)(const Request&, Reply<Response>)) {
-    auto* reactor = context->DefaultReactor();
-    const auto api = deps_.current();
-    Status refused = check(*context, method);
-    if (refused.ok() && api == nullptr) refused = kNotAManager;
-    if (!refused.ok()) {
-      reactor->Finish(to_wire(*context, refused));
-      return reactor;
-    }
-    // The request lives until the call is finished.
-    deps_.strand.post([api, call, &request, reply = answer(context, reactor, out)]() mutable {
-      ((*api).*call)(request, std::move(reply));
+  ServerUnaryReactor* write(CallbackServerContext* context, const Request* request,
+                            Response* response,
+                            void (ControlApi::*method)(const Principal&, const Request&,
+                                                       Callback<Response>)) {
+    Executor& strand = api_.strand();
+    auto call = std::make_shared<Call<Response>>();
+    call->context = context;
+    call->response = response;
+    call->reactor = context->DefaultReactor();
+    call->strand = &strand;
+    strand.post([this, call, request, method, principal = principal_of_(*context)] {
+      call->timer = call->strand->after(options_.request_limit, [call] {
+        call->finish(fail(StatusCode::kDeadlineExceeded,
+                          "the cluster did not answer in time; the change may still happen",
+                          "request-limit"));
+      });
+      (api_.*method)(principal, *request,
+                     [call](Result<Response> result) { call->finish(std::move(result)); });
     });
-    return reactor;
+    return call->reactor;
   }
 
+  // Answered on gRPC's thread, from a snapshot.
   template <class Request, class Response>
-  grpc::ServerUnaryReactor* read(Context* context, std::string_view method, const Request& request,
-                                 Response* out,
-                                 Result<Response> (ControlApi::*call)(const Request&) const) {
-    auto* reactor = context->DefaultReactor();
-    const auto api = deps_.current();
-    Status refused = check(*context, method);
-    if (refused.ok() && api == nullptr) refused = kNotAManager;
-    if (!refused.ok()) {
-      reactor->Finish(to_wire(*context, refused));
+  ServerUnaryReactor* read(CallbackServerContext* context, const Request* request,
+                           Response* response,
+                           Result<Response> (ControlApi::*method)(const Principal&, const Request&)
+                               const) {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    Result<Response> result = (api_.*method)(principal_of_(*context), *request);
+    if (result) {
+      *response = *std::move(result);
+      reactor->Finish(grpc::Status::OK);
     } else {
-      answer(context, reactor, out)(((*api).*call)(request));
+      add_reason(*context, result.error());
+      reactor->Finish(to_grpc(result.error()));
     }
     return reactor;
   }
 
-  ControlServiceDeps deps_;
+  ControlApi& api_;
+  PrincipalOf principal_of_;
+  ControlServiceOptions options_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> make_control_service(ControlServiceDeps deps) {
-  return std::make_unique<Service>(std::move(deps));
+std::unique_ptr<grpc::Service> make_control_service(ControlApi& api, PrincipalOf principal_of,
+                                                    ControlServiceOptions options) {
+  return std::make_unique<ControlService>(api, std::move(principal_of), options);
 }
 
 }  // namespace muster::manager::control

@@ -1,28 +1,36 @@
 #pragma once
 
 #include <grpcpp/impl/codegen/service_type.h>
-#include <grpcpp/server_context.h>
 
 #include <functional>
 #include <memory>
 
 #include "base/executor.h"
 #include "base/security/principal.h"
-#include "manager/control/control_api.h"
+
+namespace grpc {
+class ServerContextBase;
+}
 
 namespace muster::manager::control {
 
-struct ControlServiceDeps {
-  Executor& strand;  // the store's
-  // The API in force; null while this node is no manager. Any thread.
-  std::function<std::shared_ptr<ControlApi>()> current;
-  NodeControl& node;
-  // Who calls; established by the transport the service is registered with.
-  std::function<security::Principal(const grpc::ServerContextBase&)> principal_of;
+class ControlApi;
+
+// Who is at the other end of a call; given by the daemon, which knows its listeners.
+using PrincipalOf = std::function<security::Principal(const grpc::ServerContextBase&)>;
+
+struct ControlServiceOptions {
+  // Answers DEADLINE_EXCEEDED then, whatever the client's own deadline; the change may still
+  // happen.
+  Duration request_limit = 60s;
+  // A watcher further behind than this many bytes is ended RESOURCE_EXHAUSTED.
+  size_t watch_bytes_max = 64 << 20;
 };
 
-// The gRPC side of the control API: authorises by the access table, runs reads on gRPC's threads,
-// posts writes to the strand, streams watches with a bounded queue.
-std::unique_ptr<grpc::Service> make_control_service(ControlServiceDeps deps);
+// The control API over gRPC's callback interface. Calls are posted to the API's strand; a Status
+// becomes the grpc::Status of the same code, its reason the trailing metadata "muster-reason". The
+// API outlives the server the service is registered with.
+std::unique_ptr<grpc::Service> make_control_service(ControlApi& api, PrincipalOf principal_of,
+                                                    ControlServiceOptions options = {});
 
 }  // namespace muster::manager::control

@@ -1,0 +1,43 @@
+#include "manager/control/cluster_objects.h"
+
+#include "manager/control/validation.h"
+
+namespace muster::manager::control {
+
+v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
+  spec.mutable_annotations()->set_name("default");
+  if (spec.task_history_limit() == 0) spec.set_task_history_limit(5);
+  if (spec.heartbeat_period_ns() == 0) spec.set_heartbeat_period_ns(Duration(1s).count());
+  if (spec.node_cert_expiry_ns() == 0) spec.set_node_cert_expiry_ns(Duration(2160h).count());
+  if (spec.vanished_agent_grace_ns() == 0) spec.set_vanished_agent_grace_ns(Duration(30s).count());
+  return spec;
+}
+
+Status create_cluster(store::Transaction& tx, NewCluster wanted) {
+  if (tx.view().cluster() != nullptr) return already_exists("the cluster exists already");
+  v1::Cluster cluster;
+  cluster.set_id(wanted.id);
+  *cluster.mutable_spec() = with_defaults(std::move(wanted.spec));
+  MUSTER_TRY(validate_cluster_spec(cluster.spec()));
+  *cluster.mutable_root_ca() = std::move(wanted.root_ca);
+  cluster.set_feature_level(store::Store::kFeatureLevel);
+  if (wanted.default_address_pools.empty()) wanted.default_address_pools = {"10.0.0.0/8"};
+  for (auto& pool : wanted.default_address_pools) {
+    cluster.add_default_address_pools(std::move(pool));
+  }
+  cluster.set_subnet_mask_bits(wanted.subnet_mask_bits == 0 ? 24 : wanted.subnet_mask_bits);
+  cluster.set_data_path_port(wanted.data_path_port == 0 ? 4789 : wanted.data_path_port);
+  return tx.create(std::move(cluster));
+}
+
+Status upsert_node(store::Transaction& tx, const v1::Node& node) {
+  const auto known = tx.view().get<v1::Node>(node.id());
+  if (known == nullptr) return tx.create(node);
+  v1::Node changed = *known;
+  changed.set_role(node.role());
+  if (node.has_description()) *changed.mutable_description() = node.description();
+  if (node.has_manager_status()) *changed.mutable_manager_status() = node.manager_status();
+  return tx.update(std::move(changed));
+}
+
+}  // namespace muster::manager::control

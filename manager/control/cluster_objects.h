@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "manager/store/store.h"
+
+namespace muster::manager::control {
+
+// What `swarm init` decides about the new cluster.
+struct NewCluster {
+  std::string id;
+  v1::ClusterSpec spec;  // unset fields get the defaults
+  v1::RootCa root_ca;
+  std::vector<std::string> default_address_pools;  // empty: 10.0.0.0/8
+  uint32_t subnet_mask_bits = 0;                   // 0: 24
+  uint32_t data_path_port = 0;                     // 0: 4789
+};
+
+// Creates the cluster object. ALREADY_EXISTS when there is one.
+Status create_cluster(store::Transaction& tx, NewCluster cluster);
+
+// Creates the node's object or brings role, description and manager address up to date; its spec is
+// set only at creation.
+Status upsert_node(store::Transaction& tx, const v1::Node& node);
+
+// The spec with Swarm's defaults where it says nothing.
+v1::ClusterSpec with_defaults(v1::ClusterSpec spec);
+
+}  // namespace muster::manager::control

@@ -1,0 +1,301 @@
+#include "manager/control/control_api.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "manager/control/access.h"
+#include "manager/control/cluster_objects.h"
+#include "manager/control/redact.h"
+#include "manager/control/references.h"
+#include "manager/control/service_changes.h"
+#include "manager/control/validation.h"
+
+namespace muster::manager::control {
+namespace {
+
+Status not_a_manager() {
+  return Status(StatusCode::kUnavailable,
+                "This node is not a swarm manager. Use \"muster swarm init\" to create one and try "
+                "again.",
+                "not-a-manager");
+}
+
+// Every mutation ends the same way: the response is read from the committed state.
+template <class Response, class Body, class Read>
+void commit(store::Store& store, std::string request_id, Body body, Read read,
+            Callback<Response> done) {
+  store.update({std::move(request_id)}, std::move(body),
+               [&store, read = std::move(read),
+                done = std::move(done)](const store::Commit& result) mutable {
+                 if (!result.status.ok()) {
+                   done(fail(result.status));
+                 } else {
+                   done(read(store.snapshot(), result.object_id));
+                 }
+               });
+}
+
+template <class Response, class Object>
+Result<Response> respond(const store::Ptr<Object>& object, Object* (Response::*field)()) {
+  if (object == nullptr) {
+    return fail(not_found("{} was removed again", store::TableTraits<Object>::kKind));
+  }
+  Response response;
+  *(response.*field)() = *object;
+  return response;
+}
+
+}  // namespace
+
+ControlApi::ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log)
+    : strand_(strand), rng_(rng), node_(node), log_(std::move(log)) {}
+
+void ControlApi::activate(store::Store& store) {
+  std::lock_guard lock(mutex_);
+  store_ = &store;
+}
+
+void ControlApi::deactivate() {
+  std::lock_guard lock(mutex_);
+  store_ = nullptr;
+}
+
+Result<store::Snapshot> ControlApi::reading(std::string_view method,
+                                            const Principal& principal) const {
+  MUSTER_TRY(check_access(method, principal));
+  std::lock_guard lock(mutex_);
+  if (store_ == nullptr) return fail(not_a_manager());
+  return store_->snapshot();
+}
+
+Result<store::Store*> ControlApi::writing(std::string_view method,
+                                          const Principal& principal) const {
+  MUSTER_CHECK(strand_.is_current(), "a write off the strand");
+  MUSTER_TRY(check_access(method, principal));
+  if (store_ == nullptr) return fail(not_a_manager());
+  return store_;
+}
+
+// Ends the request when the caller may not make it or nobody can answer.
+#define MUSTER_WRITING(store, method)                 \
+  auto store##_result = writing((method), principal); \
+  if (!store##_result) {                              \
+    done(fail(std::move(store##_result).error()));    \
+    return;                                           \
+  }                                                   \
+  store::Store& store = **store##_result
+#define MUSTER_OR_DONE(expr)                  \
+  if (Status status = (expr); !status.ok()) { \
+    done(fail(std::move(status)));            \
+    return;                                   \
+  }                                           \
+  static_assert(true)
+
+// ---------------------------------------------------------------- the node's own
+
+void ControlApi::init_swarm(const Principal& principal, const v1::InitSwarmRequest& request,
+                            Callback<v1::InitSwarmResponse> done) {
+  MUSTER_OR_DONE(check_access("Control/InitSwarm", principal));
+  MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
+  node_.init_swarm(request, std::move(done));
+}
+
+void ControlApi::leave_swarm(const Principal& principal, const v1::LeaveSwarmRequest& request,
+                             Callback<v1::LeaveSwarmResponse> done) {
+  MUSTER_OR_DONE(check_access("Control/LeaveSwarm", principal));
+  node_.leave_swarm(request, std::move(done));
+}
+
+void ControlApi::get_info(const Principal& principal, const v1::GetInfoRequest&,
+                          Callback<v1::GetInfoResponse> done) {
+  MUSTER_OR_DONE(check_access("Control/GetInfo", principal));
+  node_.get_info(std::move(done));
+}
+
+void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,
+                                Callback<v1::UpdateClusterResponse> done) {
+  MUSTER_WRITING(store, "Control/UpdateCluster");
+  MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
+  commit<v1::UpdateClusterResponse>(
+      store, {},
+      [this, request](store::Transaction& tx) -> Result<std::string> {
+        const auto known = tx.view().cluster();
+        if (known == nullptr) return fail(not_found("there is no cluster"));
+        v1::Cluster cluster = *known;
+        cluster.mutable_meta()->set_version(request.version());
+        *cluster.mutable_spec() = request.spec();
+        cluster.mutable_spec()->mutable_annotations()->set_name("default");
+        v1::JoinTokens& tokens = *cluster.mutable_root_ca()->mutable_join_tokens();
+        if (request.rotate_worker_token()) {
+          MUSTER_ASSIGN(*tokens.mutable_worker(), node_.new_join_token(cluster));
+        }
+        if (request.rotate_manager_token()) {
+          MUSTER_ASSIGN(*tokens.mutable_manager(), node_.new_join_token(cluster));
+        }
+        MUSTER_TRY(tx.update(std::move(cluster)));
+        return known->id();
+      },
+      [](const store::Snapshot& state, const std::string&) {
+        auto response = respond(state.cluster(), &v1::UpdateClusterResponse::mutable_cluster);
+        if (response) redact(*response->mutable_cluster());
+        return response;
+      },
+      std::move(done));
+}
+
+// ---------------------------------------------------------------- services
+
+void ControlApi::create_service(const Principal& principal, const v1::CreateServiceRequest& request,
+                                Callback<v1::CreateServiceResponse> done) {
+  MUSTER_WRITING(store, "Control/CreateService");
+  v1::ServiceSpec spec = request.spec();
+  normalise(spec);
+  MUSTER_OR_DONE(validate_service_spec(spec));
+  commit<v1::CreateServiceResponse>(
+      store, request.request_id(),
+      [id = rng_.id(), spec = std::move(spec)](store::Transaction& tx) -> Result<std::string> {
+        MUSTER_TRY(create_service_in(tx, id, spec));
+        return id;
+      },
+      [](const store::Snapshot& state, const std::string& id) {
+        auto response =
+            respond(state.get<v1::Service>(id), &v1::CreateServiceResponse::mutable_service);
+        if (response) redact(*response->mutable_service());
+        return response;
+      },
+      std::move(done));
+}
+
+void ControlApi::update_service(const Principal& principal, const v1::UpdateServiceRequest& request,
+                                Callback<v1::UpdateServiceResponse> done) {
+  MUSTER_WRITING(store, "Control/UpdateService");
+  commit<v1::UpdateServiceResponse>(
+      store, request.request_id(),
+      [request](store::Transaction& tx) -> Result<std::string> {
+        MUSTER_TRY(update_service_in(tx, request));
+        return request.service_id();
+      },
+      [](const store::Snapshot& state, const std::string& id) {
+        auto response =
+            respond(state.get<v1::Service>(id), &v1::UpdateServiceResponse::mutable_service);
+        if (response) redact(*response->mutable_service());
+        return response;
+      },
+      std::move(done));
+}
+
+void ControlApi::remove_service(const Principal& principal, const v1::RemoveServiceRequest& request,
+                                Callback<v1::RemoveServiceResponse> done) {
+  MUSTER_WRITING(store, "Control/RemoveService");
+  // The service goes at once; the orchestrator sees to its tasks.
+  commit<v1::RemoveServiceResponse>(
+      store, {},
+      [request](store::Transaction& tx) -> Result<std::string> {
+        MUSTER_ASSIGN(const auto service, tx.view().resolve<v1::Service>(request.service()));
+        MUSTER_TRY(tx.remove<v1::Service>(service->id()));
+        return service->id();
+      },
+      [](const store::Snapshot&, const std::string& id) -> Result<v1::RemoveServiceResponse> {
+        v1::RemoveServiceResponse response;
+        response.set_service_id(id);
+        return response;
+      },
+      std::move(done));
+}
+
+// ---------------------------------------------------------------- nodes, networks
+
+void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeRequest& request,
+                             Callback<v1::UpdateNodeResponse> done) {
+  MUSTER_WRITING(store, "Control/UpdateNode");
+  MUSTER_OR_DONE(validate_node_spec(request.spec()));
+  commit<v1::UpdateNodeResponse>(
+      store, {},
+      [request](store::Transaction& tx) -> Result<std::string> {
+        const auto known = tx.view().get<v1::Node>(request.node_id());
+        if (known == nullptr) return fail(not_found("node {} not found", request.node_id()));
+        const v1::NodeSpec::Role role = request.spec().desired_role();
+        if (known->spec().desired_role() == v1::NodeSpec::MANAGER &&
+            role != v1::NodeSpec::MANAGER) {
+          size_t managers = 0;
+          tx.view().each<v1::Node>([&](const auto& node) {
+            managers += node->spec().desired_role() == v1::NodeSpec::MANAGER ? 1 : 0;
+            return true;
+          });
+          if (managers <= 1) {
+            return fail(failed_precondition("attempting to demote the last manager of the swarm"));
+          }
+        }
+        v1::Node node = *known;
+        node.mutable_meta()->set_version(request.version());
+        *node.mutable_spec() = request.spec();
+        MUSTER_TRY(tx.update(std::move(node)));
+        return request.node_id();
+      },
+      [](const store::Snapshot& state, const std::string& id) {
+        return respond(state.get<v1::Node>(id), &v1::UpdateNodeResponse::mutable_node);
+      },
+      std::move(done));
+}
+
+void ControlApi::create_network(const Principal& principal, const v1::CreateNetworkRequest& request,
+                                Callback<v1::CreateNetworkResponse> done) {
+  MUSTER_WRITING(store, "Control/CreateNetwork");
+  v1::NetworkSpec spec = request.spec();
+  if (spec.driver().empty()) spec.set_driver("overlay");
+  MUSTER_OR_DONE(validate_network_spec(spec));
+  commit<v1::CreateNetworkResponse>(
+      store, request.request_id(),
+      [id = rng_.id(), spec = std::move(spec)](store::Transaction& tx) -> Result<std::string> {
+        const std::string& name = spec.annotations().name();
+        if (tx.view().find<v1::Network>(name) != nullptr) {
+          return fail(
+              already_exists("network with name {} already exists: name conflicts with an "
+                             "existing object",
+                             name));
+        }
+        bool second_ingress = false;
+        tx.view().each<v1::Network>([&](const auto& network) {
+          second_ingress = spec.ingress() && network->spec().ingress();
+          return !second_ingress;
+        });
+        if (second_ingress) return fail(already_exists("ingress network is already present"));
+        v1::Network network;
+        network.set_id(id);
+        *network.mutable_spec() = spec;
+        MUSTER_TRY(tx.create(std::move(network)));
+        return id;
+      },
+      [](const store::Snapshot& state, const std::string& id) {
+        return respond(state.get<v1::Network>(id), &v1::CreateNetworkResponse::mutable_network);
+      },
+      std::move(done));
+}
+
+void ControlApi::remove_network(const Principal& principal, const v1::RemoveNetworkRequest& request,
+                                Callback<v1::RemoveNetworkResponse> done) {
+  MUSTER_WRITING(store, "Control/RemoveNetwork");
+  commit<v1::RemoveNetworkResponse>(
+      store, {},
+      [request](store::Transaction& tx) -> Result<std::string> {
+        MUSTER_ASSIGN(const auto network, tx.view().resolve<v1::Network>(request.network()));
+        if (network->predefined()) {
+          return fail(failed_precondition("{} is a pre-defined network and cannot be removed",
+                                          network->spec().annotations().name()));
+        }
+        MUSTER_TRY(check_network_unused(tx.view(), *network));
+        MUSTER_TRY(tx.remove<v1::Network>(network->id()));
+        return network->id();
+      },
+      [](const store::Snapshot&, const std::string& id) -> Result<v1::RemoveNetworkResponse> {
+        v1::RemoveNetworkResponse response;
+        response.set_network_id(id);
+        return response;
+      },
+      std::move(done));
+}
+
+#undef MUSTER_WRITING
+#undef MUSTER_OR_DONE
+
+}  // namespace muster::manager::control

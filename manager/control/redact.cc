@@ -1,0 +1,24 @@
+#include "manager/control/redact.h"
+
+namespace muster::manager::control {
+
+void redact(v1::Service& service) {
+  service.mutable_spec()->mutable_task()->clear_registry_auth();
+  if (service.has_previous_spec()) {
+    service.mutable_previous_spec()->mutable_task()->clear_registry_auth();
+  }
+}
+
+void redact(v1::Revision& revision) {
+  revision.mutable_spec()->clear_registry_auth();
+}
+
+void redact(v1::Cluster& cluster) {
+  cluster.mutable_root_ca()->clear_key_pem();
+}
+
+void redact(v1::Secret& secret) {
+  secret.mutable_spec()->clear_data();
+}
+
+}  // namespace muster::manager::control
