@@ -26,14 +26,14 @@ TEST(EvalIpam, Table) {
        R"({"error":"port 80/tcp is already in use by service a as an ingress port"},)"
        R"({"released":true},{"port":30000}]})"},
       {R"({"operations":[{"op":"network","network":"a","pools":[{"subnet":"x"}]}]})",
-       R"({"results":[{"error":"\"x\" is not in CIDR form (10.0.0.0/24)"}]})"},
+       R"x({"results":[{"error":"\"x\" is not in CIDR form (10.0.0.0/24)"}]})x"},
       {R"({})", R"(error: "operations" is missing or not a list)"},
       {R"([])", R"(error: the case is not an object)"},
       {R"({"operations":[{"op":"dance"}]})", R"(error: unknown operation "dance")"},
       {R"({"operations":[3]})", R"(error: an operation is not an object)"},
       {R"({"operations":[{"op":"port","port":"80"}]})", R"(error: "port" is not a number)"},
   };
-for (const auto& [input, want] : cases) EXPECT_EQ(run(input), want) << input;
+  for (const auto& [input, want] : cases) EXPECT_EQ(run(input), want) << input;
 }
 
 }  // namespace
