@@ -243,6 +243,11 @@ void ExecSession::kill() {
   wake();
 }
 
+bool ExecSession::was_killed() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return killed_;
+}
+
 void ExecSession::read_ready(UniqueFd& fd, const std::function<void(std::string_view)>& sink,
                              bool capture) {
   char buffer[32768];
@@ -318,7 +323,7 @@ bool ExecSession::pump() {
     write_ready();
   }
   if ((fds[2].revents & POLLOUT) != 0 || fds[5].revents != 0) write_ready();
-  if ((fds[2].revents & ~POLLOUT) != 0) read_ready(terminal_, events_.out, false);
+  if ((fds[2].revents & ~POLLOUT) != 0) read_ready(terminal_, events_.out, true);
   if (fds[3].revents != 0) read_ready(stdout_, events_.out, false);
   if (fds[4].revents != 0) read_ready(stderr_, events_.err, true);
   const bool quiet = fds[2].revents == 0 && fds[3].revents == 0 && fds[4].revents == 0;
@@ -332,10 +337,13 @@ void ExecSession::run() {
   }
   Result<int> code = wait_exit(child_);
   // The runtime's own complaint, which was no output of the command.
-  if (code && *code != 0 && !error_text_.empty()) {
-    const Status why = explain_runtime_error(error_text_, program_);
-    const bool started = ::access((directory_ + "/pid").c_str(), F_OK) == 0;
-    if (!started && why.code() != StatusCode::kInternal) code = fail(why);
+  const bool started = ::access((directory_ + "/pid").c_str(), F_OK) == 0;
+  if (code && *code != 0 && !started && !was_killed()) {
+    // With a terminal crun loses its last words; then the place where it failed tells enough.
+    const Status why = tty_ && error_text_.empty()
+                           ? not_found("command not found or not executable: \"{}\"", program_)
+                           : explain_runtime_error(error_text_, program_);
+    code = fail(why);
   }
   if (events_.done) events_.done(std::move(code));
 }

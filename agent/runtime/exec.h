@@ -66,6 +66,7 @@ class ExecSession {
   void read_ready(UniqueFd& fd, const std::function<void(std::string_view)>& sink, bool capture);
   void write_ready();
   void wake();
+  bool was_killed();
 
   ExecEvents events_;
   std::string program_;
@@ -78,7 +79,7 @@ class ExecSession {
   UniqueFd stdout_;
   UniqueFd stderr_;
   UniqueFd wake_;
-  std::string error_text_;     // the first KiB of stderr, to explain a failed start
+  std::string error_text_;     // the first KiB of stderr or the terminal, for a failed start
   std::mutex mutex_;
   std::string input_;
   bool input_closed_ = false;
