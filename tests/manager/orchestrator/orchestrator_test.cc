@@ -1,0 +1,280 @@
+#include "manager/orchestrator/orchestrator.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "base/sim_executor.h"
+
+namespace muster::manager::orchestrator {
+namespace {
+
+using TaskPtrs = std::vector<TaskPtr>;
+
+// Commits at once, in memory.
+class InstantProposer final : public store::Proposer {
+ public:
+  explicit InstantProposer(Executor& strand) : strand_(strand) {}
+  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    strand_.post([done = std::move(done), index = ++index_]() mutable {
+      done({store::ProposalOutcome::kCommitted, index, {}});
+    });
+  }
+  uint64_t leading_term() const override { return 1; }
+
+ private:
+  Executor& strand_;
+  uint64_t index_ = 0;
+};
+
+// A store and the orchestrator on it; the test plays allocator, scheduler and agents.
+class OrchestratorTest : public testing::Test {
+ protected:
+  OrchestratorTest() {
+    store_.lead(1);
+    for (const char* id : {"n1", "n2", "n3"}) {
+      v1::Node node;
+      node.set_id(id);
+      node.mutable_status()->set_state(v1::NodeStatus::READY);
+      put(node);
+    }
+    orchestrator_.start(store_.snapshot());
+  }
+
+  template <class T>
+  void put(T object) {
+    write([object](store::Transaction& tx) -> Status {
+      const auto known = tx.view().template get<T>(object.id());
+      if (known == nullptr) return tx.create(object);
+      T next = object;
+      next.mutable_meta()->set_version(known->meta().version());
+      return tx.update(std::move(next));
+    });
+  }
+  void write(std::function<Status(store::Transaction&)> body) {
+    Status outcome;
+    store_.update(std::move(body), [&](const store::Commit& c) { outcome = c.status; });
+    world_.settle();
+    ASSERT_TRUE(outcome.ok()) << outcome.to_string();
+  }
+
+  void put_service(uint64_t replicas, uint64_t number, bool global = false) {
+    v1::Revision revision;
+    revision.set_id(store::revision_id("s", number));
+    revision.set_service_id("s");
+    revision.set_number(number);
+    revision.mutable_spec()->mutable_container()->set_image(fmt::format("image:{}", number));
+    *revision.mutable_spec()->mutable_restart() = restart_;
+    if (store_.snapshot().get<v1::Revision>(revision.id()) == nullptr) put(revision);
+    v1::Service service;
+    service.set_id("s");
+    service.mutable_spec()->mutable_annotations()->set_name("web");
+    *service.mutable_spec()->mutable_update() = update_;
+    if (global) {
+      service.mutable_spec()->mutable_global();
+    } else {
+      service.mutable_spec()->mutable_replicated()->set_replicas(replicas);
+    }
+    service.set_revision(number);
+    put(service);
+  }
+
+  TaskPtrs tasks() const {
+    TaskPtrs out;
+    store_.snapshot().each<v1::Task>([&](const TaskPtr& task) {
+      out.push_back(task);
+      return true;
+    });
+    return out;
+  }
+  TaskPtrs active() const {
+    TaskPtrs out;
+    for (const TaskPtr& task : tasks()) {
+      if (task->desired_state() <= v1::TASK_RUNNING) out.push_back(task);
+    }
+    return out;
+  }
+  void set_state(const v1::Task& task, v1::TaskState state) {
+    v1::Task changed = task;
+    changed.mutable_status()->set_state(state);
+    changed.mutable_status()->set_timestamp_ns(world_.wall_now().unix_ns);
+    if (changed.node_id().empty()) changed.set_node_id(fmt::format("n{}", task.slot() % 3 + 1));
+    put(changed);
+  }
+  // Agents at work: what may run runs, what is to stop stops, until nothing changes.
+  void run_agents() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      world_.advance(1ms);
+      for (const TaskPtr& task : tasks()) {
+        const v1::TaskState state = task->status().state();
+        if (state > v1::TASK_RUNNING) continue;
+        if (task->desired_state() >= v1::TASK_SHUTDOWN) {
+          set_state(*task, v1::TASK_SHUTDOWN);
+          changed = true;
+        } else if (task->desired_state() == v1::TASK_RUNNING && state < v1::TASK_RUNNING) {
+          set_state(*task, v1::TASK_RUNNING);
+          changed = true;
+        }
+      }
+    }
+  }
+  std::set<std::string> names(const TaskPtrs& of) const {
+    std::set<std::string> out;
+    for (const TaskPtr& task : of) out.insert(task->name());
+    return out;
+  }
+
+  SimWorld world_;
+  SimExecutor strand_{world_};
+  InstantProposer proposer_{strand_};
+  store::Store store_{strand_, &proposer_, null_log()};
+  SeededRng rng_{1};
+  Orchestrator orchestrator_{strand_, store_, rng_, null_log()};
+  v1::RestartPolicy restart_;
+  v1::UpdateConfig update_;
+};
+
+using Names = std::set<std::string>;
+
+TEST_F(OrchestratorTest, FillsSlotsFromOneAndReusesTheLowestFree) {
+  put_service(3, 1);
+  EXPECT_EQ(names(active()), (Names{"web.1", "web.2", "web.3"}));
+  run_agents();
+  put_service(1, 1);
+  run_agents();
+  EXPECT_EQ(names(tasks()), (Names{"web.1"}));  // removed tasks leave no history
+  put_service(2, 1);
+  EXPECT_EQ(names(active()), (Names{"web.1", "web.2"}));
+}
+
+TEST_F(OrchestratorTest, RestartsAfterTheDelayAndNotBefore) {
+  put_service(1, 1);
+  run_agents();
+  set_state(*active()[0], v1::TASK_FAILED);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_READY);
+  world_.advance(4900ms);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_READY);
+  world_.advance(200ms);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_RUNNING);
+}
+
+TEST_F(OrchestratorTest, GivesUpAfterMaxAttemptsUntilTheServiceChanges) {
+  restart_.set_max_attempts(2);
+  put_service(1, 1);
+  for (int i = 0; i < 3; ++i) {
+    run_agents();
+    ASSERT_EQ(active().size(), 1u) << i;
+    set_state(*active()[0], v1::TASK_FAILED);
+    world_.advance(6s);
+  }
+  EXPECT_EQ(active().size(), 0u);
+  put_service(1, 2);
+  run_agents();
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->revision(), 2u);
+}
+
+TEST_F(OrchestratorTest, KeepsFiveEndedTasksOfASlot) {
+  put_service(1, 1);
+  for (int i = 0; i < 9; ++i) {
+    run_agents();
+    set_state(*active()[0], v1::TASK_FAILED);
+    world_.advance(6s);
+  }
+  EXPECT_EQ(tasks().size(), 6u);
+}
+
+TEST_F(OrchestratorTest, DrainMovesAtOnceOnceTheOldTaskHasStopped) {
+  put_service(1, 1);
+  run_agents();
+  v1::Node node = *store_.snapshot().get<v1::Node>(active()[0]->node_id());
+  node.mutable_spec()->set_availability(v1::NodeSpec::DRAIN);
+  put(node);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_READY);
+  for (const TaskPtr& task : tasks()) {
+    if (task->desired_state() == v1::TASK_SHUTDOWN) set_state(*task, v1::TASK_SHUTDOWN);
+  }
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_RUNNING);
+}
+
+TEST_F(OrchestratorTest, NodeDownIsReplacedWithoutWaiting) {
+  put_service(1, 1);
+  run_agents();
+  v1::Node node = *store_.snapshot().get<v1::Node>(active()[0]->node_id());
+  node.mutable_status()->set_state(v1::NodeStatus::DOWN);
+  put(node);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_RUNNING);
+  EXPECT_TRUE(active()[0]->node_id().empty());
+}
+
+TEST_F(OrchestratorTest, PausedNodeKeepsItsTasks) {
+  put_service(1, 1);
+  run_agents();
+  const std::string id = active()[0]->id();
+  v1::Node node = *store_.snapshot().get<v1::Node>(active()[0]->node_id());
+  node.mutable_spec()->set_availability(v1::NodeSpec::PAUSE);
+  put(node);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->id(), id);
+}
+
+TEST_F(OrchestratorTest, GlobalServiceFollowsTheNodes) {
+  put_service(0, 1, true);
+  run_agents();
+  EXPECT_EQ(names(active()), (Names{"web.n1", "web.n2", "web.n3"}));
+  v1::Node node = *store_.snapshot().get<v1::Node>("n2");
+  node.mutable_spec()->set_availability(v1::NodeSpec::DRAIN);
+  put(node);
+  run_agents();
+  EXPECT_EQ(names(active()), (Names{"web.n1", "web.n3"}));
+  node = *store_.snapshot().get<v1::Node>("n2");
+  node.mutable_spec()->set_availability(v1::NodeSpec::ACTIVE);
+  put(node);
+  EXPECT_EQ(names(active()), (Names{"web.n1", "web.n2", "web.n3"}));
+}
+
+TEST_F(OrchestratorTest, UpdateReplacesOneSlotAtATimeStopFirst) {
+  update_.set_parallelism(1);
+  put_service(3, 1);
+  run_agents();
+  put_service(3, 2);
+  size_t fresh = 0;
+  for (const TaskPtr& task : active()) fresh += task->revision() == 2 ? 1 : 0;
+  EXPECT_EQ(fresh, 1u);
+  EXPECT_EQ(active().size(), 3u);
+  run_agents();
+  for (const TaskPtr& task : active()) EXPECT_EQ(task->revision(), 2u);
+  EXPECT_EQ(active().size(), 3u);
+  EXPECT_EQ(store_.snapshot().get<v1::Service>("s")->update_status().state(),
+            v1::UpdateStatus::COMPLETED);
+}
+
+TEST_F(OrchestratorTest, StartFirstKeepsTheOldTaskUntilTheNewOneRuns) {
+  update_.set_order(v1::UpdateConfig::START_FIRST);
+  update_.set_parallelism(1);
+  put_service(1, 1);
+  run_agents();
+  put_service(1, 2);
+  EXPECT_EQ(active().size(), 2u);
+  run_agents();
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->revision(), 2u);
+}
+
+TEST_F(OrchestratorTest, RemovedServiceLeavesNothing) {
+  put_service(3, 1);
+  run_agents();
+  write([](store::Transaction& tx) { return tx.remove<v1::Service>("s"); });
+  for (const TaskPtr& task : tasks()) EXPECT_EQ(task->desired_state(), v1::TASK_REMOVE);
+  run_agents();
+  EXPECT_EQ(tasks().size(), 0u);
+  EXPECT_EQ(store_.snapshot().count<v1::Revision>(), 0u);
+}
+
+}  // namespace
+}  // namespace muster::manager::orchestrator
