@@ -145,6 +145,10 @@ class Finder {
         report(at, "use an alias in `networks` instead");
       }
     }
+    if (spec_ && path_matches(path_, "services.*.extra_hosts.[]") &&
+        node.text.ends_with(":host-gateway")) {
+      report(at, "host-gateway has no address on a cluster");
+    }
     return false;
   }
 

@@ -62,7 +62,9 @@ std::string scalar(const Node& node) {
       if (node.scalar_text() == "NaN") return ".nan";
       if (node.scalar_text() == "+Inf") return ".inf";
       if (node.scalar_text() == "-Inf") return "-.inf";
-      return node.scalar_text();
+      // A float that looks like a whole number keeps its kind.
+      return node.scalar_text().find_first_of(".e") == std::string::npos ? node.scalar_text() + ".0"
+                                                                         : node.scalar_text();
     case Node::Kind::kString: return plain_or_quoted(node.text);
     default: return node.scalar_text();
   }
