@@ -1,0 +1,266 @@
+#include "deploy/cli/client.h"
+
+#include <grpcpp/grpcpp.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "base/unique_fd.h"
+#include "muster/v1/control.grpc.pb.h"
+#include "muster/v1/local.grpc.pb.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+constexpr auto kCallDeadline = std::chrono::seconds(60);
+constexpr size_t kUnreadMessagesMax = 1024;
+constexpr int kMessageBytesMax = 64 << 20;  // lists of many tasks
+
+std::string socket_path(const std::string& address) {
+  constexpr std::string_view kScheme = "unix://";
+  if (address.starts_with(kScheme)) return address.substr(kScheme.size());
+  return address;
+}
+
+Status unreachable(const std::string& path) {
+  if (access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES) {
+    return permission_denied(
+        "permission denied on unix://{}: run as root or join the group that owns the socket", path);
+  }
+  return unavailable("Cannot connect to musterd at unix://{}. Is musterd running?", path);
+}
+
+Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
+                 const std::string& path) {
+  if (status.ok()) return ok_status();
+  const auto& trailers = context.GetServerTrailingMetadata();
+  std::string reason;
+  if (const auto it = trailers.find("muster-reason"); it != trailers.end())
+    reason.assign(it->second.data(), it->second.size());
+  // gRPC's own words for a missing socket say nothing a user can act on.
+  const std::string message = status.error_message();
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && reason.empty()) {
+    for (const char* sign : {"failed to connect", "No such file", "Connection refused",
+                             "Permission denied", "connections to all backends failing"})
+      if (message.find(sign) != std::string::npos) return unreachable(path);
+    if (message == "Socket closed" || message == "Connection reset by peer")
+      return unavailable("musterd closed the connection");
+  }
+  return Status(static_cast<StatusCode>(status.error_code()),
+                message.empty() ? std::string(to_string(static_cast<StatusCode>(
+                                      status.error_code())))
+                                : message,
+                reason);
+}
+
+// The queue between a reading thread and the command.
+template <class T>
+class Inbox {
+ public:
+  Inbox() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+  int fd() const { return event_.get(); }
+  void push(T message) {
+    std::unique_lock lock(mutex_);
+    space_.wait(lock, [&] { return messages_.size() < kUnreadMessagesMax || closed_; });
+    messages_.push_back(std::move(message));
+    signal();
+  }
+  void finish(Status status) {
+    const std::lock_guard lock(mutex_);
+    status_ = std::move(status);
+    finished_ = true;
+    signal();
+  }
+  void close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    space_.notify_all();
+  }
+  bool pop(T* message) {
+    const std::lock_guard lock(mutex_);
+    if (messages_.empty()) {
+      uint64_t count = 0;
+      // Kept readable once the stream has ended, so that no poll misses it.
+      if (!finished_ && ::read(event_.get(), &count, sizeof count) < 0) return false;
+      return false;
+    }
+    *message = std::move(messages_.front());
+    messages_.pop_front();
+    space_.notify_one();
+    return true;
+  }
+  bool ended() {
+    const std::lock_guard lock(mutex_);
+    return finished_ && messages_.empty();
+  }
+  Status status() {
+    const std::lock_guard lock(mutex_);
+    return status_;
+  }
+
+ private:
+  void signal() {
+    const uint64_t one = 1;
+    // Fails only when the counter is full, and then it is readable anyway.
+    if (::write(event_.get(), &one, sizeof one) < 0) return;
+  }
+
+  UniqueFd event_;
+  std::mutex mutex_;
+  std::condition_variable space_;
+  std::deque<T> messages_;
+  bool finished_ = false;
+  bool closed_ = false;
+  Status status_;
+};
+
+template <class T, class Start>
+class ReadStream final : public Stream<T> {
+ public:
+  ReadStream(std::string path, Start start)
+      : thread_([this, path = std::move(path), start = std::move(start)] {
+          auto reader = start(&context_);
+          T message;
+          while (reader->Read(&message)) inbox_.push(std::move(message));
+          const grpc::Status status = reader->Finish();
+          inbox_.finish(to_status(status, context_, path));
+        }) {}
+  ~ReadStream() override {
+    context_.TryCancel();
+    inbox_.close();
+    thread_.join();
+  }
+  int fd() const override { return inbox_.fd(); }
+  bool pop(T* message) override { return inbox_.pop(message); }
+  bool ended() override { return inbox_.ended(); }
+  Status status() override { return inbox_.status(); }
+
+ private:
+  grpc::ClientContext context_;
+  Inbox<T> inbox_;
+  std::thread thread_;
+};
+
+template <class T, class Start>
+std::unique_ptr<Stream<T>> read_stream(const std::string& path, Start start) {
+  return std::make_unique<ReadStream<T, Start>>(path, std::move(start));
+}
+
+class GrpcExec final : public ExecStream {
+ public:
+  GrpcExec(v1::Local::Stub& stub, std::string path) : path_(std::move(path)) {
+    call_ = stub.Exec(&context_);
+    thread_ = std::thread([this] {
+      v1::ExecOutput message;
+      while (call_->Read(&message)) inbox_.push(std::move(message));
+      const grpc::Status status = call_->Finish();
+      inbox_.finish(to_status(status, context_, path_));
+    });
+  }
+  ~GrpcExec() override {
+    context_.TryCancel();
+    inbox_.close();
+    thread_.join();
+  }
+  int fd() const override { return inbox_.fd(); }
+  bool pop(v1::ExecOutput* message) override { return inbox_.pop(message); }
+  bool ended() override { return inbox_.ended(); }
+  Status status() override { return inbox_.status(); }
+  bool write(const v1::ExecInput& message) override { return call_->Write(message); }
+
+ private:
+  std::string path_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::ExecInput, v1::ExecOutput>> call_;
+  Inbox<v1::ExecOutput> inbox_;
+  std::thread thread_;
+};
+
+class GrpcClient final : public Client {
+ public:
+  explicit GrpcClient(std::string path) : path_(std::move(path)) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    const auto channel = grpc::CreateCustomChannel(
+        "unix://" + path_, grpc::InsecureChannelCredentials(), arguments);
+    control_ = v1::Control::NewStub(channel);
+    local_ = v1::Local::NewStub(channel);
+  }
+
+#define MUSTER_CLI_DEFINE(stub, Name)                                              \
+  Result<v1::Name##Response> call(const v1::Name##Request& request) override {     \
+    grpc::ClientContext context;                                                   \
+    context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);        \
+    v1::Name##Response response;                                                   \
+    const grpc::Status status = stub->Name(&context, request, &response);          \
+    MUSTER_TRY(to_status(status, context, path_));                                 \
+    return response;                                                               \
+  }
+#define MUSTER_CLI_CONTROL(Name) MUSTER_CLI_DEFINE(control_, Name)
+#define MUSTER_CLI_LOCAL(Name) MUSTER_CLI_DEFINE(local_, Name)
+  MUSTER_CLI_CONTROL_CALLS(MUSTER_CLI_CONTROL)
+  MUSTER_CLI_LOCAL_CALLS(MUSTER_CLI_LOCAL)
+
+  std::unique_ptr<Stream<v1::WatchResponse>> watch(const v1::WatchRequest& request) override {
+    return read_stream<v1::WatchResponse>(
+        path_, [this, request](auto* context) { return control_->Watch(context, request); });
+  }
+  std::unique_ptr<Stream<v1::LogsResponse>> logs(const v1::LogsRequest& request) override {
+    return read_stream<v1::LogsResponse>(
+        path_, [this, request](auto* context) { return local_->Logs(context, request); });
+  }
+  std::unique_ptr<Stream<v1::StatsResponse>> stats(const v1::StatsRequest& request) override {
+    return read_stream<v1::StatsResponse>(
+        path_, [this, request](auto* context) { return local_->Stats(context, request); });
+  }
+  std::unique_ptr<Stream<v1::PullProgress>> pull(const v1::PullImageRequest& request) override {
+    return read_stream<v1::PullProgress>(
+        path_, [this, request](auto* context) { return local_->PullImage(context, request); });
+  }
+  std::unique_ptr<ExecStream> exec() override { return std::make_unique<GrpcExec>(*local_, path_); }
+
+  Result<v1::LoadImageResponse> load(
+      const std::function<Result<std::string>()>& read) override {
+    grpc::ClientContext context;
+    v1::LoadImageResponse response;
+    auto writer = local_->LoadImage(&context, &response);
+    for (;;) {
+      Result<std::string> piece = read();
+      if (!piece) {
+        context.TryCancel();
+        (void)writer->Finish();
+        return fail(piece.error());
+      }
+      v1::LoadImageRequest request;
+      request.set_data(*piece);
+      if (piece->empty() || !writer->Write(request)) break;
+    }
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    MUSTER_TRY(to_status(status, context, path_));
+    return response;
+  }
+
+ private:
+  std::string path_;
+  std::unique_ptr<v1::Control::Stub> control_;
+  std::unique_ptr<v1::Local::Stub> local_;
+};
+
+}  // namespace
+
+std::unique_ptr<Client> connect(const std::string& address) {
+  return std::make_unique<GrpcClient>(socket_path(address));
+}
+
+}  // namespace muster::deploy::cli

@@ -1,0 +1,118 @@
+#include "deploy/cli/commands.h"
+
+namespace muster::deploy::cli {
+
+const std::vector<Command>& commands() {
+  using C = Completes;
+  static const std::vector<Command> kCommands = {
+      {"swarm init", "", "Start a swarm with this node as its manager",
+       "swarm init\nswarm init --advertise-addr eth0 --default-addr-pool 10.20.0.0/16",
+       C::kNothing, swarm_init},
+      {"swarm join-token", "worker|manager", "Show how to join the swarm, or rotate the token",
+       "swarm join-token worker\nswarm join-token --rotate manager", C::kNothing,
+       swarm_join_token},
+      {"swarm update", "", "Change the swarm's settings", "swarm update --task-history-limit 2",
+       C::kNothing, swarm_update},
+      {"swarm leave", "", "Leave the swarm", "swarm leave --force", C::kNothing, swarm_leave},
+
+      {"service create", "IMAGE [COMMAND] [ARG...]", "Create a service",
+       "service create --name web --replicas 3 -p 8080:80 nginx\n"
+       "service create --mode global --network host busybox sleep 1d",
+       C::kImage, service_create},
+      {"service ls", "", "List services", "service ls\nservice ls -f label=tier=front -q",
+       C::kNothing, service_ls},
+      {"service ps", "SERVICE...", "List the tasks of services",
+       "service ps web\nservice ps --filter desired-state=running --no-trunc web", C::kService,
+       service_ps},
+      {"service inspect", "SERVICE...", "Show services as JSON",
+       "service inspect web\nservice inspect --pretty web\n"
+       "service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image}}' web",
+       C::kService, service_inspect},
+      {"service update", "SERVICE", "Change a service",
+       "service update --image nginx:1.25 web\nservice update --env-add DEBUG=1 --force web",
+       C::kService, service_update},
+      {"service scale", "SERVICE=REPLICAS...", "Set the number of replicas",
+       "service scale web=5\nservice scale web=5 worker=10", C::kService, service_scale},
+      {"service rollback", "SERVICE", "Go back to a service's previous configuration",
+       "service rollback web", C::kService, service_rollback},
+      {"service logs", "SERVICE|TASK", "Show the logs of a service or task",
+       "service logs -f web\nservice logs --tail 20 -t web", C::kService, logs},
+      {"service rm", "SERVICE...", "Remove services", "service rm web worker", C::kService,
+       service_rm},
+
+      {"stack deploy", "STACK", "Create or update a stack from Compose files",
+       "stack deploy -c compose.yml shop\n"
+       "stack deploy -c compose.yml -c production.yml --prune shop\n"
+       "cat compose.yml | muster stack deploy -c - shop",
+       C::kStack, stack_deploy},
+      {"stack ls", "", "List stacks", "stack ls", C::kNothing, stack_ls},
+      {"stack ps", "STACK", "List the tasks of a stack", "stack ps shop", C::kStack, stack_ps},
+      {"stack services", "STACK", "List the services of a stack", "stack services shop", C::kStack,
+       stack_services},
+      {"stack rm", "STACK...", "Remove stacks", "stack rm shop", C::kStack, stack_rm},
+      {"stack config", "", "Print the merged Compose document", "stack config -c compose.yml",
+       C::kFiles, stack_config},
+
+      {"node ls", "", "List nodes", "node ls\nnode ls -f role=manager", C::kNothing, node_ls},
+      {"node inspect", "self|NODE...", "Show nodes as JSON", "node inspect self --pretty",
+       C::kNode, node_inspect},
+      {"node ps", "[NODE...]", "List the tasks on nodes (default: this one)", "node ps", C::kNode,
+       node_ps},
+      {"node update", "NODE", "Change a node's role, availability or labels",
+       "node update --availability drain worker1\nnode update --label-add zone=a worker1",
+       C::kNode, node_update},
+
+      {"task ls", "", "List the tasks of the whole swarm", "task ls", C::kNothing, task_ls},
+      {"task inspect", "TASK...", "Show tasks as JSON", "task inspect 3f2k", C::kTask,
+       task_inspect},
+
+      {"network ls", "", "List networks", "network ls", C::kNothing, network_ls},
+      {"network create", "NETWORK", "Create a network",
+       "network create back\nnetwork create --subnet 10.9.0.0/24 --internal db", C::kNothing,
+       network_create},
+      {"network inspect", "NETWORK...", "Show networks as JSON", "network inspect back",
+       C::kNetwork, network_inspect},
+      {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
+
+      {"image ls", "", "List this node's images", "image ls", C::kNothing, image_ls},
+      {"image pull", "IMAGE", "Fetch an image from a registry",
+       "image pull registry.example.com/team/app:1.4", C::kImage, image_pull},
+      {"image load", "", "Take images from an archive", "image load -i app.tar\nimage load < app.tar",
+       C::kFiles, image_load},
+      {"image rm", "IMAGE...", "Remove images from this node", "image rm app:1.4", C::kImage,
+       image_rm},
+      {"image prune", "", "Remove unused images", "image prune -a -f", C::kNothing, image_prune},
+
+      {"volume ls", "", "List this node's volumes", "volume ls", C::kNothing, volume_ls},
+      {"volume create", "[VOLUME]", "Create a volume", "volume create data", C::kNothing,
+       volume_create},
+      {"volume inspect", "VOLUME...", "Show volumes as JSON", "volume inspect data", C::kVolume,
+       volume_inspect},
+      {"volume rm", "VOLUME...", "Remove volumes", "volume rm data", C::kVolume, volume_rm},
+      {"volume prune", "", "Remove unused volumes", "volume prune -f", C::kNothing, volume_prune},
+
+      {"ps", "", "List this node's containers", "ps\nps -a --format '{{.Names}} {{.Status}}'",
+       C::kNothing, container_ps},
+      {"exec", "CONTAINER COMMAND [ARG...]", "Run a command in a container of this node",
+       "exec -it web.1 sh\nexec web.1 cat /etc/hosts", C::kContainer, container_exec},
+      {"logs", "SERVICE|TASK", "Show the logs of a service or task", "logs -f --tail 10 web",
+       C::kService, logs},
+      {"stats", "[CONTAINER...]", "Show the resources this node's containers use",
+       "stats\nstats --no-stream web.1", C::kContainer, container_stats},
+      {"events", "", "Show what changes in the swarm",
+       "events --filter type=service\nevents --since 10m --until 0s --format json", C::kNothing,
+       events},
+      {"info", "", "Show this node and its swarm", "info\ninfo -f '{{.Swarm.LocalNodeState}}'",
+       C::kNothing, info},
+      {"version", "", "Show the versions of muster and musterd", "version", C::kNothing, version},
+      {"debug eval", "SUITE", "Run a pure part of muster on a JSON case",
+       "debug eval constraint < case.json", C::kNothing, debug_eval},
+      {"completion", "bash|zsh", "Print the shell's completion script",
+       "completion bash > /etc/bash_completion.d/muster", C::kNothing, completion},
+      {"__complete", "[WORD...]", "Print completions of the last word", "", C::kNothing, complete,
+       true},
+  };
+  return kCommands;
+}
+
+}  // namespace muster::deploy::cli

@@ -1,0 +1,185 @@
+#include <algorithm>
+
+#include "deploy/cli/commands.h"
+#include "deploy/cli/docker_json.h"
+#include "deploy/cli/listing.h"
+#include "deploy/cli/names.h"
+#include "deploy/cli/quantities.h"
+#include "deploy/cli/spec_flags.h"
+#include "deploy/cli/task_table.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+Result<v1::Node> get_node(Run& run, const std::string& name) {
+  v1::GetNodeRequest request;
+  request.set_node(name);
+  MUSTER_ASSIGN(auto response, run.client().call(request));
+  return std::move(*response.mutable_node());
+}
+
+std::string manager_text(const v1::Node& node) {
+  if (!node.has_manager_status()) return "";
+  if (node.manager_status().leader()) return "Leader";
+  return node.manager_status().reachable() ? "Reachable" : "Unreachable";
+}
+
+std::string node_pretty(const v1::Node& node) {
+  const auto& about = node.description();
+  std::string out = fmt::format("ID:\t\t\t{}\n", node.id());
+  for (const auto& label : node.spec().annotations().labels())
+    out += fmt::format(" - {}={}\n", label.key(), label.value());
+  out += fmt::format("Hostname:\t\t{}\nStatus:\n State:\t\t\t{}\n", about.hostname(),
+                     capitalized(node_state_name(node.status().state())));
+  if (!node.status().message().empty())
+    out += fmt::format(" Message:\t\t{}\n", node.status().message());
+  out += fmt::format(" Availability:\t\t{}\n Address:\t\t{}\n",
+                     capitalized(availability_name(node.spec().availability())),
+                     node.status().address());
+  if (node.has_manager_status())
+    out += fmt::format("Manager Status:\n Address:\t\t{}\n Raft Status:\t\t{}\n Leader:\t\t{}\n",
+                       node.manager_status().address(),
+                       manager_text(node) == "Unreachable" ? "Unreachable" : "Reachable",
+                       node.manager_status().leader() ? "Yes" : "No");
+  out += fmt::format("Platform:\n Operating System:\t{}\n Architecture:\t\t{}\n",
+                     about.platform().os(), about.platform().architecture());
+  out += fmt::format("Resources:\n CPUs:\t\t\t{}\n Memory:\t\t{}\n",
+                     about.resources().nano_cpus() / 1'000'000'000,
+                     binary_size(static_cast<uint64_t>(about.resources().memory_bytes())));
+  for (const auto& resource : about.resources().generic())
+    out += fmt::format(" {}:\t\t\t{}\n", resource.kind(),
+                       resource.names().empty()
+                           ? std::to_string(resource.count())
+                           : join({resource.names().begin(), resource.names().end()}, ","));
+  out += fmt::format("Engine Version:\t\t{}\n", about.engine().version());
+  for (const auto& limitation : about.limitations())
+    out += fmt::format("Limitation:\t\t{}\n", limitation);
+  return out;
+}
+
+}  // namespace
+
+Result<int> node_ls(Run& run) {
+  ListOptions options;
+  options.declare(run.flags, false);
+  MUSTER_TRY(run.parse(0, 0));
+  MUSTER_TRY(options.filters.check({"id", "name", "label", "node.label", "role", "membership"}));
+  MUSTER_ASSIGN(const auto response, run.client().call(v1::ListNodesRequest()));
+  std::vector<v1::Node> nodes(response.nodes().begin(), response.nodes().end());
+  std::sort(nodes.begin(), nodes.end(), [](const v1::Node& a, const v1::Node& b) {
+    return natural_less(a.description().hostname(), b.description().hostname());
+  });
+  Listing listing({{"ID", "ID"},
+                   {"Self", "SELF", false},
+                   {"Hostname", "HOSTNAME"},
+                   {"Status", "STATUS"},
+                   {"Availability", "AVAILABILITY"},
+                   {"ManagerStatus", "MANAGER STATUS"},
+                   {"TLSStatus", "TLS STATUS", false},
+                   {"EngineVersion", "ENGINE VERSION"}});
+  const bool table = options.format.empty() || options.format == "table";
+  for (const auto& node : nodes) {
+    const auto& filters = options.filters;
+    if (!filters.prefixes("id", node.id()) ||
+        !filters.prefixes("name", node.description().hostname()) ||
+        !filters.labels("label", node.description().engine().labels()) ||
+        !filters.labels("node.label", node.spec().annotations().labels()) ||
+        !filters.equals("role", role_name(node.role())) ||
+        !filters.equals("membership", "accepted"))
+      continue;
+    const bool self = node.id() == response.self_id();
+    // The default table shows the own node with a star beside the id, as Docker's does.
+    const std::string id = table && !options.quiet ? node.id() + (self ? " *" : "  ") : node.id();
+    listing.add({id, self ? "true" : "false", node.description().hostname(),
+                 capitalized(node_state_name(node.status().state())),
+                 capitalized(availability_name(node.spec().availability())), manager_text(node),
+                 "Ready", node.description().engine().version()});
+  }
+  MUSTER_TRY(options.print(run, listing));
+  return 0;
+}
+
+Result<int> node_inspect(Run& run) {
+  std::string format;
+  bool pretty = false;
+  run.flags.value("format,f", &format, "TEMPLATE", "print through a template");
+  run.flags.toggle("pretty", &pretty, "print for people");
+  MUSTER_TRY(run.parse(1, -1));
+  boost::json::array objects;
+  const int code = for_each_name(run, run.args, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    if (pretty)
+      run.out(node_pretty(node));
+    else
+      objects.push_back(node_json(node));
+    return ok_status();
+  });
+  if (pretty) return code;
+  MUSTER_ASSIGN(const std::string text, render_inspect(objects, format));
+  run.out(text);
+  return code;
+}
+
+Result<int> node_ps(Run& run) {
+  ListOptions options;
+  TaskTable table;
+  options.declare(run.flags, true);
+  run.flags.toggle("no-resolve", &table.no_resolve, "show ids instead of names");
+  MUSTER_TRY(run.parse(0, -1));
+  std::vector<std::string> names = run.args;
+  if (names.empty()) names.push_back("self");
+  v1::ListFilter filter;
+  const int code = for_each_name(run, names, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    filter.add_node_ids(node.id());
+    return ok_status();
+  });
+  if (filter.node_ids().empty()) return code;
+  MUSTER_TRY(table.fetch(run, filter));
+  MUSTER_TRY(table.fetch_nodes(run));
+  MUSTER_TRY(table.apply(options.filters));
+  MUSTER_TRY(options.print(run, table.listing(options, run.world.now_ns())));
+  return code;
+}
+
+Result<int> node_update(Run& run) {
+  std::string role, availability;
+  std::vector<std::string> label_add, label_rm;
+  run.flags.value("role", &role, "worker|manager", "role of the node");
+  run.flags.value("availability", &availability, "active|pause|drain", "availability of the node");
+  run.flags.list("label-add", &label_add, "K[=V]", "add or change a label");
+  run.flags.list("label-rm", &label_rm, "K", "remove a label");
+  MUSTER_TRY(run.parse(1, 1));
+  MUSTER_ASSIGN(const v1::Node node, get_node(run, run.args[0]));
+  v1::UpdateNodeRequest request;
+  request.set_node_id(node.id());
+  request.set_version(node.meta().version());
+  *request.mutable_spec() = node.spec();
+  auto* spec = request.mutable_spec();
+  if (role == "worker" || role == "manager")
+    spec->set_desired_role(role == "manager" ? v1::NodeSpec::MANAGER : v1::NodeSpec::WORKER);
+  else if (!role.empty())
+    return fail(usage_error(fmt::format("invalid role \"{}\": worker or manager", role)));
+  if (availability == "active") spec->set_availability(v1::NodeSpec::ACTIVE);
+  else if (availability == "pause") spec->set_availability(v1::NodeSpec::PAUSE);
+  else if (availability == "drain") spec->set_availability(v1::NodeSpec::DRAIN);
+  else if (!availability.empty())
+    return fail(usage_error(fmt::format("invalid availability \"{}\": active, pause or drain",
+                                        availability)));
+  auto* labels = spec->mutable_annotations()->mutable_labels();
+  for (const std::string& key : label_rm) {
+    const int before = labels->size();
+    remove_pair(labels, key);
+    if (labels->size() == before)
+      return fail(not_found("key {} doesn't exist in node's labels", key));
+  }
+  for (const std::string& text : label_add) set_pair(labels, parse_key_value(text));
+  MUSTER_TRY([&]() -> Status {
+    const auto updated = run.client().call(request);
+    return updated ? ok_status() : updated.error();
+  }());
+  run.line(run.args[0]);
+  return 0;
+}
+
+}  // namespace muster::deploy::cli

@@ -1,0 +1,122 @@
+#include <unistd.h>
+
+#include <boost/json/parse.hpp>
+
+#include "base/template.h"
+#include "deploy/cli/commands.h"
+#include "deploy/cli/docker_json.h"
+#include "deploy/cli/listing.h"
+#include "deploy/eval/eval.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+std::string info_text(const v1::GetInfoResponse& info) {
+  const auto& about = info.description();
+  std::string out = fmt::format("Client:\n Version: {}\n\nServer:\n", MUSTER_VERSION);
+  out += fmt::format(" Version: {}\n Containers running: {}\n Images: {}\n Runtime: {}\n",
+                     info.version(), info.containers_running(), info.images(), info.runtime());
+  out += fmt::format(" Cgroup version: {}\n Load balancer: {}\n", info.cgroup_version(),
+                     info.balancer());
+  out += fmt::format(" Swarm: {}\n", info.local_state());
+  if (!info.error().empty()) out += fmt::format("  Error: {}\n", info.error());
+  if (!info.node_id().empty()) {
+    out += fmt::format("  NodeID: {}\n  Is Manager: {}\n", info.node_id(),
+                       info.control_available());
+    if (info.control_available())
+      out += fmt::format("  ClusterID: {}\n  Managers: {}\n  Nodes: {}\n", info.cluster_id(),
+                         info.managers(), info.nodes());
+    out += fmt::format("  Node Address: {}\n", info.node_addr());
+  }
+  out += fmt::format(
+      " Kernel Version: {}\n Operating System: {}\n OSType: {}\n Architecture: {}\n CPUs: {}\n"
+      " Total Memory: {}\n Name: {}\n Root Dir: {}\n",
+      info.kernel(), info.os(), about.platform().os(), about.platform().architecture(),
+      about.resources().nano_cpus() / 1'000'000'000,
+      binary_size(static_cast<uint64_t>(about.resources().memory_bytes())), about.hostname(),
+      info.data_dir());
+  if (!about.engine().labels().empty()) out += " Labels:\n";
+  for (const auto& label : about.engine().labels())
+    out += fmt::format("  {}={}\n", label.key(), label.value());
+  for (const auto& limitation : about.limitations())
+    out += fmt::format("WARNING: {}\n", limitation);
+  return out;
+}
+
+Result<std::string> read_all(int fd) {
+  std::string text;
+  char buffer[65536];
+  for (;;) {
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n < 0) return fail(errno_status(errno, "standard input"));
+    if (n == 0) return text;
+    text.append(buffer, static_cast<size_t>(n));
+    if (text.size() > (256U << 20)) return fail(resource_exhausted("the case is over 256 MiB"));
+  }
+}
+
+}  // namespace
+
+Result<int> info(Run& run) {
+  std::string format;
+  run.flags.value("format,f", &format, "TEMPLATE", "json or a template");
+  MUSTER_TRY(run.parse(0, 0));
+  MUSTER_ASSIGN(const auto response, run.client().call(v1::GetInfoRequest()));
+  if (format.empty()) {
+    run.out(info_text(response));
+    return 0;
+  }
+  boost::json::array one;
+  one.push_back(info_json(response));
+  MUSTER_ASSIGN(const std::string text, render_inspect(one, format));
+  run.out(text);
+  return 0;
+}
+
+Result<int> version(Run& run) {
+  std::string format;
+  run.flags.value("format,f", &format, "TEMPLATE", "json or a template");
+  MUSTER_TRY(run.parse(0, 0));
+  const auto server = run.client().call(v1::GetInfoRequest());
+  if (format.empty()) {
+    run.out(fmt::format("Client:\n Version: {}\n", MUSTER_VERSION));
+    if (!server) return fail(server.error());
+    run.out(fmt::format("\nServer:\n Version: {}\n Runtime: {}\n Kernel:  {}\n", server->version(),
+                        server->runtime(), server->kernel()));
+    return 0;
+  }
+  boost::json::object client;
+  client["Version"] = MUSTER_VERSION;
+  boost::json::object both;
+  both["Client"] = std::move(client);
+  if (server) {
+    boost::json::object about;
+    about["Version"] = server->version();
+    about["Runtime"] = server->runtime();
+    about["KernelVersion"] = server->kernel();
+    both["Server"] = std::move(about);
+  } else {
+    both["Server"] = nullptr;
+  }
+  boost::json::array one;
+  one.push_back(std::move(both));
+  MUSTER_ASSIGN(const std::string text, render_inspect(one, format));
+  run.out(text);
+  return 0;
+}
+
+Result<int> debug_eval(Run& run) {
+  MUSTER_TRY(run.parse(1, 1));
+  const std::string& suite = run.args[0];
+  MUSTER_TRY(eval::check_suite(suite));
+  MUSTER_ASSIGN(const std::string text, read_all(run.world.in_fd));
+  boost::json::error_code error;
+  const boost::json::value request = boost::json::parse(text, error);
+  if (error)
+    return fail(invalid_argument("standard input is not JSON: {}", error.message()));
+  MUSTER_ASSIGN(const boost::json::value result, eval::evaluate(suite, request));
+  run.out(pretty_json(result));
+  return 0;
+}
+
+}  // namespace muster::deploy::cli
