@@ -91,8 +91,9 @@ Status LogReader::run(const std::function<bool(LogLine)>& each,
   const std::string path = query_.bundle_dir + "/container.log";
   if (query_.follow) {
     inotify_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!inotify_ || ::inotify_add_watch(inotify_.get(), query_.bundle_dir.c_str(),
-                                         IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF) < 0) {
+    if (!inotify_ ||
+        ::inotify_add_watch(inotify_.get(), query_.bundle_dir.c_str(),
+                            IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF) < 0) {
       return errno_status(errno, "following " + path);
     }
   }

@@ -62,7 +62,7 @@ class LogReader {
   UniqueFd inotify_;
   UniqueFd cancel_;
   UniqueFd current_;
-  std::string rest_;             // of current_, after its last newline
+  std::string rest_;  // of current_, after its last newline
   bool collecting_tail_ = false;
   std::deque<LogLine> tail_;
 };

@@ -33,7 +33,8 @@ LogLimit log_limit(const v1::LogDriver& driver) {
   for (const v1::KeyValue& option : driver.options()) {
     if (option.key() == "max-size") limit.bytes_max = parse_size(option.value());
     if (option.key() == "max-file") {
-      limit.files_max = static_cast<unsigned>(std::clamp<uint64_t>(parse_size(option.value()), 1, 100));
+      limit.files_max =
+          static_cast<unsigned>(std::clamp<uint64_t>(parse_size(option.value()), 1, 100));
     }
   }
   return limit;

@@ -9,22 +9,53 @@ namespace muster::agent {
 namespace {
 
 // By number, as in linux/capability.h.
-constexpr std::array<std::string_view, 41> kNames = {
-    "CHOWN",          "DAC_OVERRIDE",  "DAC_READ_SEARCH",  "FOWNER",
-    "FSETID",         "KILL",          "SETGID",           "SETUID",
-    "SETPCAP",        "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
-    "NET_ADMIN",      "NET_RAW",       "IPC_LOCK",         "IPC_OWNER",
-    "SYS_MODULE",     "SYS_RAWIO",     "SYS_CHROOT",       "SYS_PTRACE",
-    "SYS_PACCT",      "SYS_ADMIN",     "SYS_BOOT",         "SYS_NICE",
-    "SYS_RESOURCE",   "SYS_TIME",      "SYS_TTY_CONFIG",   "MKNOD",
-    "LEASE",          "AUDIT_WRITE",   "AUDIT_CONTROL",    "SETFCAP",
-    "MAC_OVERRIDE",   "MAC_ADMIN",     "SYSLOG",           "WAKE_ALARM",
-    "BLOCK_SUSPEND",  "AUDIT_READ",    "PERFMON",          "BPF",
-    "CHECKPOINT_RESTORE"};
+constexpr std::array<std::string_view, 41> kNames = {"CHOWN",
+                                                     "DAC_OVERRIDE",
+                                                     "DAC_READ_SEARCH",
+                                                     "FOWNER",
+                                                     "FSETID",
+                                                     "KILL",
+                                                     "SETGID",
+                                                     "SETUID",
+                                                     "SETPCAP",
+                                                     "LINUX_IMMUTABLE",
+                                                     "NET_BIND_SERVICE",
+                                                     "NET_BROADCAST",
+                                                     "NET_ADMIN",
+                                                     "NET_RAW",
+                                                     "IPC_LOCK",
+                                                     "IPC_OWNER",
+                                                     "SYS_MODULE",
+                                                     "SYS_RAWIO",
+                                                     "SYS_CHROOT",
+                                                     "SYS_PTRACE",
+                                                     "SYS_PACCT",
+                                                     "SYS_ADMIN",
+                                                     "SYS_BOOT",
+                                                     "SYS_NICE",
+                                                     "SYS_RESOURCE",
+                                                     "SYS_TIME",
+                                                     "SYS_TTY_CONFIG",
+                                                     "MKNOD",
+                                                     "LEASE",
+                                                     "AUDIT_WRITE",
+                                                     "AUDIT_CONTROL",
+                                                     "SETFCAP",
+                                                     "MAC_OVERRIDE",
+                                                     "MAC_ADMIN",
+                                                     "SYSLOG",
+                                                     "WAKE_ALARM",
+                                                     "BLOCK_SUSPEND",
+                                                     "AUDIT_READ",
+                                                     "PERFMON",
+                                                     "BPF",
+                                                     "CHECKPOINT_RESTORE"};
 
 constexpr std::array<std::string_view, 14> kDefault = {
-    "CHOWN",   "DAC_OVERRIDE", "FSETID",           "FOWNER",     "MKNOD", "NET_RAW",    "SETGID",
-    "SETUID",  "SETFCAP",      "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL",  "AUDIT_WRITE"};
+    "CHOWN",   "DAC_OVERRIDE", "FSETID",           "FOWNER",
+    "MKNOD",   "NET_RAW",      "SETGID",           "SETUID",
+    "SETFCAP", "SETPCAP",      "NET_BIND_SERVICE", "SYS_CHROOT",
+    "KILL",    "AUDIT_WRITE"};
 
 std::optional<unsigned> number_of(std::string_view name) {
   const auto found = std::find(kNames.begin(), kNames.end(), name);
@@ -64,8 +95,8 @@ Result<std::vector<std::string>> effective_capabilities(const std::vector<std::s
   if ((added & ~available) != 0) {
     for (unsigned i = 0; i < kNames.size(); ++i) {
       if (((added & ~available) >> i) & 1) {
-        return fail(failed_precondition("capability CAP_{} is not available on this node",
-                                        kNames[i]));
+        return fail(
+            failed_precondition("capability CAP_{} is not available on this node", kNames[i]));
       }
     }
   }

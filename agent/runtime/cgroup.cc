@@ -121,8 +121,7 @@ Cgroups::Cgroups(CgroupVersion version, std::string root)
   }
 }
 
-std::string Cgroups::file(const char* controller, const std::string& path,
-                          const char* name) const {
+std::string Cgroups::file(const char* controller, const std::string& path, const char* name) const {
   if (version_ == CgroupVersion::kV2) return fmt::format("{}{}/{}", root_, path, name);
   return fmt::format("{}/{}{}/{}", root_, controller, path, name);
 }
@@ -240,7 +239,7 @@ Status Cgroups::kill_and_remove(const std::string& path) const {
     } else {
       last = internal_error("{} processes of cgroup {} do not end", pids.size(), path);
     }
-    const struct timespec pause {0, 10'000'000};
+    const struct timespec pause { 0, 10'000'000 };
     ::nanosleep(&pause, nullptr);
   }
   return last;

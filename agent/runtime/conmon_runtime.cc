@@ -80,12 +80,15 @@ struct SyncReport {
 Result<SyncReport> read_sync(int fd) {
   std::string text;
   while (true) {
-    struct pollfd ready {fd, POLLIN, 0};
+    struct pollfd ready {
+      fd, POLLIN, 0
+    };
     const int count = ::poll(&ready, 1, kCreateTimeoutMs);
     if (count < 0 && errno == EINTR) continue;
     if (count == 0) {
-      return fail(StatusCode::kDeadlineExceeded,
-                  fmt::format("the container was not created within {} s", kCreateTimeoutMs / 1000));
+      return fail(
+          StatusCode::kDeadlineExceeded,
+          fmt::format("the container was not created within {} s", kCreateTimeoutMs / 1000));
     }
     char buffer[4096];
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
@@ -110,7 +113,7 @@ Result<SyncReport> read_sync(int fd) {
 }
 
 void pause_us(long us) {
-  const struct timespec pause {0, us * 1000};
+  const struct timespec pause { 0, us * 1000 };
   ::nanosleep(&pause, nullptr);
 }
 
@@ -154,15 +157,16 @@ Status ConmonRuntime::open() {
     std::error_code error;
     const fs::path self = fs::read_symlink("/proc/self/exe", error);
     const std::string beside = (self.parent_path() / "muster-runtime-shim").string();
-    for (const std::string& path : {options_.shim, beside,
-                                    std::string("/usr/libexec/muster/muster-runtime-shim")}) {
+    for (const std::string& path :
+         {options_.shim, beside, std::string("/usr/libexec/muster/muster-runtime-shim")}) {
       if (path.empty() || ::access(path.c_str(), X_OK) != 0) continue;
       options_.shim = path;
       break;
     }
     if (options_.shim.empty() || ::access(options_.shim.c_str(), X_OK) != 0) {
-      return unavailable("muster-runtime-shim not found beside musterd; crun needs it on a host "
-                         "with hybrid cgroups");
+      return unavailable(
+          "muster-runtime-shim not found beside musterd; crun needs it on a host "
+          "with hybrid cgroups");
     }
   }
   for (const std::string& directory : {options_.run_dir, state_dir(), exit_dir(), socket_dir()}) {
@@ -223,23 +227,44 @@ Result<int64_t> ConmonRuntime::create(const ContainerRequest& request) {
   const v1::ContainerSpec& spec = request.spec.container();
   MUSTER_ASSIGN(auto sync, make_pipe());
   MUSTER_ASSIGN(auto go, make_pipe());
-  const UniqueFd log(::open(paths.monitor_log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                            0600));
+  const UniqueFd log(
+      ::open(paths.monitor_log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!log) return fail(errno_status(errno, paths.monitor_log));
 
   SpawnRequest spawning;
-  spawning.argv = {monitor_path_, "--api-version", "1",
-                   "--cid", request.container_id, "--cuuid", request.container_id,
-                   "--name", request.name,
-                   "--runtime", use_shim_ ? options_.shim : runtime_path_,
-                   "--runtime-arg", "--root", "--runtime-arg", state_dir(),
-                   "--bundle", request.bundle_dir,
-                   "--container-pidfile", paths.pid, "--conmon-pidfile", paths.monitor_pid,
-                   "--persist-dir", request.bundle_dir,
-                   "--exit-dir", exit_dir(), "--socket-dir-path", socket_dir(),
-                   "--log-path", request.log_driver.name() == "none"
-                                     ? "k8s-file:/dev/null" : "k8s-file:" + paths.log,
-                   "--log-level", "error", "--no-sync-log"};
+  spawning.argv = {
+      monitor_path_,
+      "--api-version",
+      "1",
+      "--cid",
+      request.container_id,
+      "--cuuid",
+      request.container_id,
+      "--name",
+      request.name,
+      "--runtime",
+      use_shim_ ? options_.shim : runtime_path_,
+      "--runtime-arg",
+      "--root",
+      "--runtime-arg",
+      state_dir(),
+      "--bundle",
+      request.bundle_dir,
+      "--container-pidfile",
+      paths.pid,
+      "--conmon-pidfile",
+      paths.monitor_pid,
+      "--persist-dir",
+      request.bundle_dir,
+      "--exit-dir",
+      exit_dir(),
+      "--socket-dir-path",
+      socket_dir(),
+      "--log-path",
+      request.log_driver.name() == "none" ? "k8s-file:/dev/null" : "k8s-file:" + paths.log,
+      "--log-level",
+      "error",
+      "--no-sync-log"};
   if (spec.tty()) spawning.argv.push_back("--terminal");
   if (spec.open_stdin()) {
     spawning.argv.push_back("--stdin");
@@ -255,8 +280,7 @@ Result<int64_t> ConmonRuntime::create(const ContainerRequest& request) {
   sync.second.reset();
   go.first.reset();
   // conmon waits on the start pipe, so that it is out of our cgroup before it makes children.
-  const Status moved =
-      cgroups_.adopt_process(cgroup_path(options_.instance_id, kMonitors), pid);
+  const Status moved = cgroups_.adopt_process(cgroup_path(options_.instance_id, kMonitors), pid);
   if (!moved.ok()) log_->debug("container {}: {}", request.container_id, moved.to_string());
   [[maybe_unused]] const ssize_t written = ::write(go.second.get(), "\n", 1);
   go.second.reset();
@@ -331,8 +355,7 @@ int64_t ConmonRuntime::monitor_pid(const std::string& container_id,
 
 ExitSource ConmonRuntime::exit_source(const std::string& container_id,
                                       const std::string& bundle_dir) const {
-  return {container_id, cgroup_of(container_id), bundle_dir,
-          monitor_pid(container_id, bundle_dir)};
+  return {container_id, cgroup_of(container_id), bundle_dir, monitor_pid(container_id, bundle_dir)};
 }
 
 Status ConmonRuntime::watch_exit(const std::string& container_id, const std::string& bundle_dir,
@@ -400,7 +423,9 @@ Status ConmonRuntime::remove(const std::string& container_id, const std::string&
   // With its container gone conmon ends by itself once it has drained the output.
   if (const int64_t pid = monitor_pid(container_id, bundle_dir); pid > 0) {
     const UniqueFd monitor = open_pidfd(pid);
-    struct pollfd ended {monitor.get(), POLLIN, 0};
+    struct pollfd ended {
+      monitor.get(), POLLIN, 0
+    };
     if (monitor && ::poll(&ended, 1, 1000) == 0) {
       ::syscall(SYS_pidfd_send_signal, monitor.get(), SIGKILL, nullptr, 0);
     }
@@ -408,15 +433,15 @@ Status ConmonRuntime::remove(const std::string& container_id, const std::string&
   std::error_code error;
   fs::remove_all(container_state_dir(container_id), error);
   if (error) return internal_error("removing container state: {}", error.message());
-  for (const std::string& path : {exit_dir() + "/" + container_id,
-                                  socket_dir() + "/" + container_id}) {
+  for (const std::string& path :
+       {exit_dir() + "/" + container_id, socket_dir() + "/" + container_id}) {
     ::unlink(path.c_str());
   }
   if (!bundle_dir.empty()) {
     const BundlePaths paths(bundle_dir);
-    for (const std::string& path : {paths.pid, paths.monitor_pid, paths.control,
-                                    bundle_dir + "/winsz", bundle_dir + "/attach",
-                                    bundle_dir + "/oom", bundle_dir + "/exit"}) {
+    for (const std::string& path :
+         {paths.pid, paths.monitor_pid, paths.control, bundle_dir + "/winsz",
+          bundle_dir + "/attach", bundle_dir + "/oom", bundle_dir + "/exit"}) {
       ::unlink(path.c_str());
     }
   }
@@ -452,8 +477,7 @@ Status explain_runtime_error(std::string_view output, const std::string& program
   if (!program.empty() && about_program && (has("not found") || has("No such file"))) {
     return not_found("command not found: \"{}\"", program);
   }
-  if (!program.empty() && about_program &&
-      (has("Permission denied") || has("permission denied"))) {
+  if (!program.empty() && about_program && (has("Permission denied") || has("permission denied"))) {
     return permission_denied("permission denied: \"{}\" is not executable", program);
   }
   if (text.empty()) text = "the container runtime gave no reason";
@@ -461,8 +485,7 @@ Status explain_runtime_error(std::string_view output, const std::string& program
 }
 
 Result<std::unique_ptr<ConmonRuntime>> make_runtime(RuntimeOptions options, Log log) {
-  auto runtime =
-      std::make_unique<ConmonRuntime>(std::move(options), probe_host(), std::move(log));
+  auto runtime = std::make_unique<ConmonRuntime>(std::move(options), probe_host(), std::move(log));
   MUSTER_TRY(runtime->open());
   return runtime;
 }

@@ -12,9 +12,9 @@
 namespace muster::agent {
 
 struct RuntimeOptions {
-  std::string runtime = "crun";   // "crun" or "runc", a name in PATH or a path
-  std::string monitor = "conmon"; // likewise
-  std::string instance_id;        // of this musterd; part of every name
+  std::string runtime = "crun";    // "crun" or "runc", a name in PATH or a path
+  std::string monitor = "conmon";  // likewise
+  std::string instance_id;         // of this musterd; part of every name
   // Volatile state (exit files, the runtime's own state): /run/muster/<instance>. Shared by all
   // processes of the instance, gone with a reboot as the containers are.
   std::string run_dir;
@@ -28,12 +28,12 @@ struct RuntimeOptions {
 // Where things of one container are. Fixed names, so that a successor finds them.
 struct BundlePaths {
   explicit BundlePaths(const std::string& bundle_dir);
-  std::string config;        // config.json
-  std::string pid;           // of the container's first process, host's numbering
-  std::string monitor_pid;   // conmon's
-  std::string log;           // container.log, conmon's k8s-file format
-  std::string monitor_log;   // what conmon itself has to say
-  std::string control;       // conmon's FIFO "ctl": terminal size, log reopening
+  std::string config;       // config.json
+  std::string pid;          // of the container's first process, host's numbering
+  std::string monitor_pid;  // conmon's
+  std::string log;          // container.log, conmon's k8s-file format
+  std::string monitor_log;  // what conmon itself has to say
+  std::string control;      // conmon's FIFO "ctl": terminal size, log reopening
 };
 
 // Runtime through conmon and an OCI command line runtime. See runtime.h for the contract.

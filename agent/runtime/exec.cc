@@ -87,7 +87,9 @@ Result<UniqueFd> listen_at(const std::string& path) {
   return fd;
 }
 
-void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+void set_nonblocking(int fd) {
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
 
 void set_size(int terminal, uint32_t rows, uint32_t columns) {
   if (rows == 0 || columns == 0) return;
@@ -171,7 +173,9 @@ Status ExecSession::receive_terminal(int listener) {
   if (!peer) return errno_status(errno, "terminal socket");
   char name[256];
   alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  struct iovec part {name, sizeof name};
+  struct iovec part {
+    name, sizeof name
+  };
   struct msghdr message {};
   message.msg_iov = &part;
   message.msg_iovlen = 1;

@@ -18,22 +18,22 @@ namespace muster::agent {
 struct ExecRequest {
   std::string container_id;
   std::string bundle_dir;
-  std::string rootfs;                // for user names; empty = numbers only
+  std::string rootfs;  // for user names; empty = numbers only
   std::vector<std::string> command;
   bool tty = false;
   bool open_stdin = false;
-  std::vector<std::string> env;      // added to the container's
-  std::string dir;                   // empty = the container's
-  std::string user;                  // user[:group]; empty = the container's
+  std::vector<std::string> env;  // added to the container's
+  std::string dir;               // empty = the container's
+  std::string user;              // user[:group]; empty = the container's
   bool privileged = false;
-  uint32_t rows = 0;                 // of the terminal; 0 = unknown
+  uint32_t rows = 0;  // of the terminal; 0 = unknown
   uint32_t columns = 0;
 };
 
 // Called on the session's thread, `done` last and once: the exit code, or why there is none.
 struct ExecEvents {
   std::function<void(std::string_view)> out;
-  std::function<void(std::string_view)> err;   // never with a terminal
+  std::function<void(std::string_view)> err;  // never with a terminal
   std::function<void(Result<int>)> done;
 };
 
@@ -70,16 +70,16 @@ class ExecSession {
 
   ExecEvents events_;
   std::string program_;
-  std::string directory_;      // with the process document, pid file and socket
+  std::string directory_;  // with the process document, pid file and socket
   bool tty_ = false;
-  pid_t child_ = 0;            // the OCI runtime's process, whose exit code is the command's
+  pid_t child_ = 0;  // the OCI runtime's process, whose exit code is the command's
   UniqueFd child_fd_;
-  UniqueFd terminal_;          // instead of the three below
+  UniqueFd terminal_;  // instead of the three below
   UniqueFd stdin_;
   UniqueFd stdout_;
   UniqueFd stderr_;
   UniqueFd wake_;
-  std::string error_text_;     // the first KiB of stderr or the terminal, for a failed start
+  std::string error_text_;  // the first KiB of stderr or the terminal, for a failed start
   std::mutex mutex_;
   std::string input_;
   bool input_closed_ = false;

@@ -52,7 +52,8 @@ ExitWatcher::~ExitWatcher() {
     stopping_ = true;
   }
   const uint64_t one = 1;
-  if (wake_) [[maybe_unused]] const ssize_t done = ::write(wake_.get(), &one, sizeof one);
+  if (wake_) [[maybe_unused]]
+    const ssize_t done = ::write(wake_.get(), &one, sizeof one);
   if (thread_.joinable()) thread_.join();
 }
 
@@ -101,8 +102,7 @@ std::optional<ContainerExit> ExitWatcher::read_exit(const ExitSource& source) co
   if (error != std::errc()) return std::nullopt;
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
-    out.finished_at.unix_ns =
-        int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+    out.finished_at.unix_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
   }
   out.oom_killed = cgroups_.oom_killed(source.cgroup) ||
                    ::access((source.bundle_dir + "/oom").c_str(), F_OK) == 0;

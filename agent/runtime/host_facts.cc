@@ -4,9 +4,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <linux/capability.h>
 #include <linux/magic.h>
+#include <charconv>
 
 #include "base/file.h"
 
@@ -69,12 +69,10 @@ std::string find_init() {
 HostFacts probe_host() {
   HostFacts facts;
   facts.cgroups = probe_cgroups();
-  facts.swap_accounting =
-      facts.cgroups == CgroupVersion::kV2 ||
-      ::access("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", W_OK) == 0;
+  facts.swap_accounting = facts.cgroups == CgroupVersion::kV2 ||
+                          ::access("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", W_OK) == 0;
   facts.capabilities = probe_capabilities("CapBnd:");
-  facts.can_raise_limits =
-      ((probe_capabilities("CapEff:") >> CAP_SYS_RESOURCE) & 1) != 0;
+  facts.can_raise_limits = ((probe_capabilities("CapEff:") >> CAP_SYS_RESOURCE) & 1) != 0;
   facts.oom_score_adj = probe_oom_score();
   for (size_t i = 0; i < facts.hard_limits.size(); ++i) {
     struct rlimit limit {};

@@ -26,9 +26,9 @@ struct HostFacts {
   int oom_score_adj = 0;  // of this process; containers inherit it
   // Hard limits of this process by RLIMIT_ number, RLIM_INFINITY where unlimited.
   std::array<rlim_t, RLIM_NLIMITS> hard_limits{};
-  std::string init_path;      // static init program; empty = none found
+  std::string init_path;  // static init program; empty = none found
   std::string hostname;
-  std::string architecture;   // as uname(2) writes it: x86_64, aarch64
+  std::string architecture;  // as uname(2) writes it: x86_64, aarch64
   // Whether specs may ask for privileged containers, devices and the host's namespaces.
   bool allow_privileged = false;
   bool init_by_default = false;

@@ -60,11 +60,11 @@ struct RlimitName {
   int resource;
 };
 constexpr RlimitName kRlimits[] = {
-    {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},       {"cpu", RLIMIT_CPU},
-    {"data", RLIMIT_DATA},       {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},
+    {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},
+    {"data", RLIMIT_DATA},       {"fsize", RLIMIT_FSIZE},       {"locks", RLIMIT_LOCKS},
     {"memlock", RLIMIT_MEMLOCK}, {"msgqueue", RLIMIT_MSGQUEUE}, {"nice", RLIMIT_NICE},
-    {"nofile", RLIMIT_NOFILE},   {"nproc", RLIMIT_NPROC},     {"rss", RLIMIT_RSS},
-    {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},   {"sigpending", RLIMIT_SIGPENDING},
+    {"nofile", RLIMIT_NOFILE},   {"nproc", RLIMIT_NPROC},       {"rss", RLIMIT_RSS},
+    {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},     {"sigpending", RLIMIT_SIGPENDING},
     {"stack", RLIMIT_STACK}};
 
 Result<json::array> rlimits(const v1::ContainerSpec& spec, const HostFacts& host) {
@@ -88,7 +88,8 @@ Result<json::array> rlimits(const v1::ContainerSpec& spec, const HostFacts& host
     }
     std::string name = ulimit.name();
     for (char& c : name) c = static_cast<char>(c - 'a' + 'A');
-    out.emplace_back(json::object{{"type", fmt::format("RLIMIT_{}", name)}, {"soft", soft}, {"hard", hard}});
+    out.emplace_back(
+        json::object{{"type", fmt::format("RLIMIT_{}", name)}, {"soft", soft}, {"hard", hard}});
   }
   return out;
 }
@@ -194,10 +195,11 @@ Result<json::object> linux_object(const ContainerRequest& request, const HostFac
   if (json::object values = sysctls(request); !values.empty()) linux["sysctl"] = std::move(values);
   if (spec.privileged()) return linux;
   if (security.mask_paths) {
-    linux["maskedPaths"] = {"/proc/asound",      "/proc/acpi",         "/proc/interrupts",
-                            "/proc/kcore",       "/proc/keys",         "/proc/latency_stats",
-                            "/proc/timer_list",  "/proc/timer_stats",  "/proc/sched_debug",
-                            "/proc/scsi",        "/sys/firmware",      "/sys/devices/virtual/powercap"};
+    linux["maskedPaths"] = {
+        "/proc/asound",     "/proc/acpi",        "/proc/interrupts",
+        "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
+        "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+        "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
     linux["readonlyPaths"] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                               "/proc/sysrq-trigger"};
   }

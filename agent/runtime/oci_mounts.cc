@@ -14,10 +14,8 @@ namespace json = boost::json;
 
 json::object mount(const std::string& target, const char* type, const std::string& source,
                    json::array options) {
-  return {{"destination", target},
-          {"type", type},
-          {"source", source},
-          {"options", std::move(options)}};
+  return {
+      {"destination", target}, {"type", type}, {"source", source}, {"options", std::move(options)}};
 }
 
 json::object bind_mount(const std::string& source, const std::string& target, bool read_only) {
@@ -40,7 +38,8 @@ void put_defaults(Mounts& mounts, const ContainerRequest& request, const HostFac
                   bool privileged) {
   const v1::ContainerSpec& spec = request.spec.container();
   put(mounts, mount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
-  put(mounts, mount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
+  put(mounts,
+      mount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
   put(mounts, mount("/dev/pts", "devpts", "devpts",
                     {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   json::array sys{"nosuid", "noexec", "nodev"};

@@ -57,9 +57,8 @@ std::vector<std::string> container_env(const ContainerRequest& request, const st
   const auto& own = request.spec.container().env();
   std::vector<std::string> env =
       merge_env({base, request.image.env, {own.begin(), own.end()}, request.extra_env});
-  const bool has_home = std::any_of(env.begin(), env.end(), [](const std::string& item) {
-    return item.rfind("HOME=", 0) == 0;
-  });
+  const bool has_home = std::any_of(
+      env.begin(), env.end(), [](const std::string& item) { return item.rfind("HOME=", 0) == 0; });
   if (!has_home) env.push_back("HOME=" + home);
   return env;
 }

@@ -75,8 +75,8 @@ Result<pid_t> spawn(const SpawnRequest& request) {
   pid_t pid = 0;
   const std::vector<char*> argv = pointers(request.argv);
   const std::vector<char*> env = pointers(request.env);
-  const int error = ::posix_spawn(&pid, argv[0], &objects.actions, &objects.attributes, argv.data(),
-                                  env.data());
+  const int error =
+      ::posix_spawn(&pid, argv[0], &objects.actions, &objects.attributes, argv.data(), env.data());
   if (error != 0) return fail(errno_status(error, "starting " + request.argv[0]));
   return pid;
 }

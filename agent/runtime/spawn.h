@@ -15,7 +15,7 @@ namespace muster::agent {
 struct SpawnRequest {
   std::vector<std::string> argv;  // argv[0] is the program's path
   std::vector<std::string> env;
-  std::string dir;                // working directory; empty = ours
+  std::string dir;  // working directory; empty = ours
   // Descriptor here, number there. Everything else from 3 up is closed; 0-2 not named here become
   // /dev/null.
   std::vector<std::pair<int, int>> descriptors;

@@ -13,7 +13,9 @@ ThreadPool::ThreadPool(std::string name, unsigned threads) {
   }
 }
 
-ThreadPool::~ThreadPool() { stop(); }
+ThreadPool::~ThreadPool() {
+  stop();
+}
 
 void ThreadPool::stop() {
   {

@@ -38,19 +38,22 @@ Status expand(std::string* text, const boost::json::value& data, std::string_vie
   return {};
 }
 
-std::string_view without_prefix(std::string_view cidr) { return cidr.substr(0, cidr.find('/')); }
+std::string_view without_prefix(std::string_view cidr) {
+  return cidr.substr(0, cidr.find('/'));
+}
 
-bool is_ipv4(std::string_view address) { return address.find(':') == std::string_view::npos; }
+bool is_ipv4(std::string_view address) {
+  return address.find(':') == std::string_view::npos;
+}
 
 // The address a published port leads to.
 std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
   std::string fallback;
   for (const v1::NetworkAttachment& attachment : local.assignment().task().networks()) {
     const auto& networks = local.assignment().networks();
-    const auto network =
-        std::find_if(networks.begin(), networks.end(), [&](const v1::Network& candidate) {
-          return candidate.id() == attachment.network_id();
-        });
+    const auto network = std::find_if(
+        networks.begin(), networks.end(),
+        [&](const v1::Network& candidate) { return candidate.id() == attachment.network_id(); });
     if (network == networks.end()) continue;
     for (const std::string& cidr : attachment.addresses()) {
       const std::string address(without_prefix(cidr));

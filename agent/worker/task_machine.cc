@@ -138,9 +138,7 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
     case Phase::kPreparing:
       if (stop_wanted()) out.push_back(TaskAction::kCancelPrepare);
       break;
-    case Phase::kReady:
-      run_if_wanted(now, out);
-      break;
+    case Phase::kReady: run_if_wanted(now, out); break;
     case Phase::kUp:
       if (stop_wanted()) stop_container(now, out);
       break;
@@ -148,8 +146,7 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
     case Phase::kStarting:  // decided when it has started
     case Phase::kStopping:
     case Phase::kCleaning:
-    case Phase::kDone:
-      break;
+    case Phase::kDone: break;
   }
   return out;
 }
@@ -159,22 +156,13 @@ TaskActions TaskMachine::removed(WallTime now) {
   if (std::exchange(removed_, true)) return out;
   switch (phase_) {
     case Phase::kFresh:
-    case Phase::kDone:
-      out.push_back(TaskAction::kForget);
-      break;
-    case Phase::kPreparing:
-      out.push_back(TaskAction::kCancelPrepare);
-      break;
-    case Phase::kReady:
-      end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
-      break;
-    case Phase::kUp:
-      stop_container(now, out);
-      break;
+    case Phase::kDone: out.push_back(TaskAction::kForget); break;
+    case Phase::kPreparing: out.push_back(TaskAction::kCancelPrepare); break;
+    case Phase::kReady: end(v1::TASK_SHUTDOWN, "shutdown", "", now, out); break;
+    case Phase::kUp: stop_container(now, out); break;
     case Phase::kStarting:
     case Phase::kStopping:
-    case Phase::kCleaning:
-      break;
+    case Phase::kCleaning: break;
   }
   return out;
 }

@@ -25,9 +25,9 @@ enum class TaskAction {
   kPublishPorts,   // the set of routable tasks changed
   kSignalStop,     // the task's stop signal
   kSignalKill,
-  kArmTimer,       // -> timer() after timer_delay(); replaces a running one
-  kCleanUp,        // remove all but the log -> cleaned_up()
-  kForget,         // delete record and directory; the machine is done
+  kArmTimer,  // -> timer() after timer_delay(); replaces a running one
+  kCleanUp,   // remove all but the log -> cleaned_up()
+  kForget,    // delete record and directory; the machine is done
 };
 using TaskActions = std::vector<TaskAction>;
 
@@ -83,11 +83,11 @@ class TaskMachine {
   enum class Phase {
     kFresh,
     kPreparing,
-    kReady,      // waits for the desired state or for the start time
-    kStarting,   // the shell starts the container
-    kUp,         // the container's process runs
-    kStopping,   // it was asked to end
-    kCleaning,   // ended, the shell removes what is left
+    kReady,     // waits for the desired state or for the start time
+    kStarting,  // the shell starts the container
+    kUp,        // the container's process runs
+    kStopping,  // it was asked to end
+    kCleaning,  // ended, the shell removes what is left
     kDone,
   };
 

@@ -75,8 +75,8 @@ PreparedMount bind_file(const std::string& source, const std::string& target) {
 
 }  // namespace
 
-TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime,
-                     ImageStore& images, VolumeStore& volumes, overlay::NodeNetwork& network)
+TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
+                     VolumeStore& volumes, overlay::NodeNetwork& network)
     : instance_id_(std::move(instance_id)),
       paths_(std::move(paths)),
       runtime_(runtime),
@@ -155,9 +155,9 @@ Status TaskSteps::prepare_mounts(const ImageHandle& image, ContainerRequest& req
         break;
       }
       case v1::Mount::TMPFS: break;
-      default: return Status(StatusCode::kUnimplemented,
-                             fmt::format("mounts of type {} are not supported",
-                                         v1::Mount::Type_Name(mount.type())));
+      default:
+        return Status(StatusCode::kUnimplemented, fmt::format("mounts of type {} are not supported",
+                                                              v1::Mount::Type_Name(mount.type())));
     }
     request.mounts.push_back(std::move(prepared));
   }
@@ -212,8 +212,8 @@ Status TaskSteps::write_files(const NetworkPlan& plan, ContainerRequest& request
     if (auto own = read_file("/etc/hosts", 1 << 20)) hosts = *own;
   }
   MUSTER_TRY(write_file_atomic(request.hosts_file, hosts, 0644, Durability::kNone));
-  MUSTER_TRY(write_file_atomic(request.hostname_file, request.hostname + "\n", 0644,
-                               Durability::kNone));
+  MUSTER_TRY(
+      write_file_atomic(request.hostname_file, request.hostname + "\n", 0644, Durability::kNone));
   return write_file_atomic(request.resolv_conf_file,
                            resolv_conf_text(spec.dns(), host_resolv_conf(), plan.host), 0644,
                            Durability::kNone);

@@ -42,7 +42,7 @@ struct PreparedTask {
   ContainerRequest request;
   std::vector<v1::PortConfig> host_ports;  // of host mode, with the node's choice
   std::string image_digest;
-  std::string command;                     // for lists
+  std::string command;  // for lists
   bool host_network = false;
 };
 

@@ -397,8 +397,8 @@ void Worker::start_container(Entry& entry) {
     if (found && found->phase != ContainerState::Phase::kAbsent) {
       cleared = runtime->remove(request.container_id, request.bundle_dir);
     }
-    auto state = cleared.ok() ? runtime->start(request)
-                              : Result<ContainerState>(fail(std::move(cleared)));
+    auto state =
+        cleared.ok() ? runtime->start(request) : Result<ContainerState>(fail(std::move(cleared)));
     strand->post([this, self, id, state = std::move(state)] {
       if (*self == nullptr) return;
       Entry* entry = find(id);
@@ -501,9 +501,9 @@ void Worker::probe_health(const Id& task_id) {
   if (entry == nullptr || !entry->health || entry->machine.ended()) return;
   entry->health_timer = 0;
   const std::string container = entry->machine.task().container_id();
-  deps_.health_pool.post([this, self = self_, strand = &deps_.strand, probe = &deps_.health, task_id,
-                        container, directory = paths_.container(container),
-                        plan = entry->health->plan()] {
+  deps_.health_pool.post([this, self = self_, strand = &deps_.strand, probe = &deps_.health,
+                          task_id, container, directory = paths_.container(container),
+                          plan = entry->health->plan()] {
     auto result = probe->run(container, directory, plan.command, plan.timeout);
     strand->post([this, self, task_id, result = std::move(result)]() mutable {
       if (*self != nullptr) health_finished(task_id, std::move(result));
@@ -520,16 +520,15 @@ void Worker::health_finished(const Id& task_id, Result<HealthResult> result) {
     case HealthMonitor::Verdict::kUnchanged: break;
     case HealthMonitor::Verdict::kHealthy: run(*entry, entry->machine.healthy(now())); break;
     case HealthMonitor::Verdict::kUnhealthy: {
-      const std::string why =
-          result ? fmt::format("health check failed with exit code {}: {}", result->exit_code,
-                               result->output)
-                 : "health check failed: " + result.error().message();
+      const std::string why = result ? fmt::format("health check failed with exit code {}: {}",
+                                                   result->exit_code, result->output)
+                                     : "health check failed: " + result.error().message();
       run(*entry, entry->machine.unhealthy("unhealthy container: " + why, now()));
       return;
     }
   }
-  entry->health_timer = deps_.strand.after(entry->health->next_delay(at),
-                                           [this, task_id] { probe_health(task_id); });
+  entry->health_timer =
+      deps_.strand.after(entry->health->next_delay(at), [this, task_id] { probe_health(task_id); });
 }
 
 // ---------------------------------------------------------------- published ports
@@ -544,14 +543,14 @@ void Worker::ports_changed() {
   if (ports_known_ && same_ports(ports_wanted_, ports_set_)) return;
   ports_busy_ = true;
   ports_set_ = ports_wanted_;
-  deps_.step_pool.post([this, self = self_, strand = &deps_.strand, network = &deps_.network,
-                        ports = ports_set_] {
-    std::vector<v1::PortConfig> conflicts;
-    const Status status = network->set_published_ports(ports, &conflicts);
-    strand->post([this, self, status, conflicts = std::move(conflicts)] {
-      if (*self != nullptr) ports_applied(status, conflicts);
-    });
-  });
+  deps_.step_pool.post(
+      [this, self = self_, strand = &deps_.strand, network = &deps_.network, ports = ports_set_] {
+        std::vector<v1::PortConfig> conflicts;
+        const Status status = network->set_published_ports(ports, &conflicts);
+        strand->post([this, self, status, conflicts = std::move(conflicts)] {
+          if (*self != nullptr) ports_applied(status, conflicts);
+        });
+      });
 }
 
 void Worker::ports_applied(const Status& status, const std::vector<v1::PortConfig>& conflicts) {

@@ -20,24 +20,24 @@
 namespace muster::agent {
 
 struct WorkerOptions {
-  std::string instance_id;   // of this musterd; part of every global name
-  std::string data_dir;      // <data-dir>/agent: tasks/ and containers/ below
-  std::string run_dir;       // volatile directory of this instance
+  std::string instance_id;  // of this musterd; part of every global name
+  std::string data_dir;     // <data-dir>/agent: tasks/ and containers/ below
+  std::string run_dir;      // volatile directory of this instance
   NodeContext node;
 };
 
 // What the worker stands on; all outlive it.
 struct WorkerDeps {
-  Executor& strand;             // the agent's
-  BlockingPool& prepare_pool;   // image pulls: slow ones must not hold up starts and stops
-  BlockingPool& step_pool;      // starts, stops, clean-ups; its width bounds them
-  BlockingPool& health_pool;    // a hanging health check holds up only other health checks
+  Executor& strand;            // the agent's
+  BlockingPool& prepare_pool;  // image pulls: slow ones must not hold up starts and stops
+  BlockingPool& step_pool;     // starts, stops, clean-ups; its width bounds them
+  BlockingPool& health_pool;   // a hanging health check holds up only other health checks
   Runtime& runtime;
   ImageStore& images;
   VolumeStore& volumes;
   overlay::NodeNetwork& network;
   HealthProbe& health;
-  Rng& rng;                     // container ids
+  Rng& rng;                                          // container ids
   std::function<void(v1::TaskStatusUpdate)> report;  // on the strand; the last per task counts
   Log log;
 };
@@ -117,11 +117,11 @@ class Worker {
   TaskSteps steps_;
   TaskFiles files_;
   std::map<Id, std::unique_ptr<Entry>> entries_;
-  std::map<std::string, v1::Revision> revisions_;       // of the session, by id
+  std::map<std::string, v1::Revision> revisions_;        // of the session, by id
   std::map<std::string, v1::SecretAssignment> secrets_;  // by id
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;
-  bool ports_known_ = false;   // whether the kernel was told ports_set_ by this process
+  bool ports_known_ = false;  // whether the kernel was told ports_set_ by this process
   bool ports_busy_ = false;
   std::vector<UniqueFunction<void()>> after_ports_;
   Executor::TimerId ports_timer_ = 0;

@@ -102,9 +102,8 @@ TEST(Env, DefaultsAreThere) {
   req.image.env = {"PATH=/x"};
   req.spec.mutable_container()->set_tty(true);
   req.extra_env = {"DOCKER_RESOURCE_GPU=a"};
-  EXPECT_EQ(container_env(req, "/home/u"),
-            (Strings{"PATH=/x", "HOSTNAME=box", "TERM=xterm", "DOCKER_RESOURCE_GPU=a",
-                     "HOME=/home/u"}));
+  EXPECT_EQ(container_env(req, "/home/u"), (Strings{"PATH=/x", "HOSTNAME=box", "TERM=xterm",
+                                                    "DOCKER_RESOURCE_GPU=a", "HOME=/home/u"}));
   req.spec.mutable_container()->add_env("HOME=/mine");
   EXPECT_EQ(container_env(req, "/home/u").back(), "DOCKER_RESOURCE_GPU=a");
 }
@@ -120,9 +119,12 @@ TEST(User, NamesNumbersAndGroups) {
     std::string home;
   };
   const Case cases[] = {
-      {"", {}, 0, 0, {}, "/root"},          {"web", {}, 33, 34, {4, 99}, "/var/www"},
-      {"33", {}, 33, 34, {4, 99}, "/var/www"}, {"web:log", {}, 33, 4, {}, "/var/www"},
-      {"1000", {}, 1000, 0, {}, "/"},       {"1000:1001", {}, 1000, 1001, {}, "/"},
+      {"", {}, 0, 0, {}, "/root"},
+      {"web", {}, 33, 34, {4, 99}, "/var/www"},
+      {"33", {}, 33, 34, {4, 99}, "/var/www"},
+      {"web:log", {}, 33, 4, {}, "/var/www"},
+      {"1000", {}, 1000, 0, {}, "/"},
+      {"1000:1001", {}, 1000, 1001, {}, "/"},
       {"web", {"77", "log"}, 33, 34, {4, 77, 99}, "/var/www"},
   };
   for (const Case& c : cases) {
@@ -263,9 +265,11 @@ TEST(Mounts, UsersWinAndParentsComeFirst) {
   const json::value config = bundle(req);
   const auto& mounts = config.at("mounts").as_array();
   const auto position = [&](const char* target) {
-    return std::find_if(mounts.begin(), mounts.end(), [&](const json::value& entry) {
-             return entry.at("destination").as_string() == target;
-           }) - mounts.begin();
+    return std::find_if(mounts.begin(), mounts.end(),
+                        [&](const json::value& entry) {
+                          return entry.at("destination").as_string() == target;
+                        }) -
+           mounts.begin();
   };
   EXPECT_LT(position("/data"), position("/data/deep/er"));
   EXPECT_LT(position("/dev"), position("/dev/shm"));

@@ -93,8 +93,9 @@ class RuntimeTest : public ::testing::Test {
   static Result<ContainerExit> wait(Runtime& runtime, const ContainerRequest& request) {
     auto promise = std::make_shared<std::promise<ContainerExit>>();
     auto future = promise->get_future();
-    const Status watched = runtime.watch_exit(request.container_id, request.bundle_dir,
-                                              [promise](ContainerExit e) { promise->set_value(e); });
+    const Status watched =
+        runtime.watch_exit(request.container_id, request.bundle_dir,
+                           [promise](ContainerExit e) { promise->set_value(e); });
     if (!watched.ok()) return fail(watched);
     if (future.wait_for(std::chrono::seconds(20)) != std::future_status::ready) {
       return fail(StatusCode::kDeadlineExceeded, "the container did not end");
@@ -107,11 +108,13 @@ class RuntimeTest : public ::testing::Test {
     query.bundle_dir = request.bundle_dir;
     std::string out;
     LogReader reader(query);
-    EXPECT_TRUE(reader.run([&](LogLine line) {
-                        out += line.text;
-                        return true;
-                      },
-                      [] { return true; })
+    EXPECT_TRUE(reader
+                    .run(
+                        [&](LogLine line) {
+                          out += line.text;
+                          return true;
+                        },
+                        [] { return true; })
                     .ok());
     return out;
   }
@@ -153,8 +156,9 @@ TEST_F(RuntimeTest, MissingCommandIsNamed) {
 TEST_F(RuntimeTest, OomKillIsSeen) {
   auto req = request({"sh", "-c", "head -c 200m /dev/zero | sh -c 'x=$(cat); echo $x'; exit 9"});
   req.spec.mutable_container()->clear_args();
-  for (const char* arg : {"sh", "-c", "x=$(head -c 100000000 /dev/zero | tr '\\0' a 2>/dev/null || "
-                                      "busybox tr '\\0' a); echo ${#x}"}) {
+  for (const char* arg : {"sh", "-c",
+                          "x=$(head -c 100000000 /dev/zero | tr '\\0' a 2>/dev/null || "
+                          "busybox tr '\\0' a); echo ${#x}"}) {
     req.spec.mutable_container()->add_args(arg);
   }
   fs::create_symlink("busybox", rootfs_ + "/bin/tr");
@@ -219,9 +223,10 @@ TEST_F(RuntimeTest, KilledMonitorEndsTheContainer) {
   ASSERT_TRUE(runtime_->start(req).has_value());
   auto promise = std::make_shared<std::promise<ContainerExit>>();
   auto future = promise->get_future();
-  ASSERT_TRUE(runtime_->watch_exit(req.container_id, req.bundle_dir, [promise](ContainerExit e) {
-    promise->set_value(e);
-  }).ok());
+  ASSERT_TRUE(runtime_
+                  ->watch_exit(req.container_id, req.bundle_dir,
+                               [promise](ContainerExit e) { promise->set_value(e); })
+                  .ok());
   const auto pid = read_file(BundlePaths(req.bundle_dir).monitor_pid);
   ASSERT_TRUE(pid.has_value());
   ASSERT_EQ(::kill(std::stoi(*pid), SIGKILL), 0);
@@ -367,7 +372,14 @@ TEST_F(RuntimeTest, LogIsFollowedThroughRotation) {
   tail.bundle_dir = req.bundle_dir;
   tail.tail = 2;
   std::string last;
-  LogReader(tail).run([&](LogLine line) { last += line.text; return true; }, [] { return true; }).ok();
+  LogReader(tail)
+      .run(
+          [&](LogLine line) {
+            last += line.text;
+            return true;
+          },
+          [] { return true; })
+      .ok();
   EXPECT_EQ(last, "line 5\nline 6\n");
 }
 

@@ -1,0 +1,265 @@
+#include "agent/worker/task_machine.h"
+
+#include <gtest/gtest.h>
+
+#include <signal.h>
+
+namespace muster::agent {
+namespace {
+
+using A = TaskAction;
+
+constexpr WallTime kNow{1'000'000'000'000};
+
+v1::LocalTask local(v1::TaskState desired) {
+  v1::LocalTask task;
+  task.mutable_assignment()->mutable_task()->set_id("t1");
+  task.mutable_assignment()->mutable_task()->set_desired_state(desired);
+  task.mutable_status()->set_state(v1::TASK_ASSIGNED);
+  task.set_container_id("c1");
+  return task;
+}
+
+v1::Task desire(v1::TaskState state, int64_t start_after_ns = 0) {
+  v1::Task task;
+  task.set_id("t1");
+  task.set_desired_state(state);
+  task.set_start_after_ns(start_after_ns);
+  return task;
+}
+
+TaskMachine machine(v1::TaskState desired, TaskTimes times = {}) {
+  return TaskMachine(local(desired), times);
+}
+
+TaskMachine running(TaskTimes times = {}) {
+  TaskMachine m = machine(v1::TASK_RUNNING, times);
+  m.begin(kNow);
+  m.prepared(kNow);
+  m.started(42, kNow);
+  return m;
+}
+
+v1::TaskState state(const TaskMachine& m) {
+  return m.task().status().state();
+}
+std::string error(const TaskMachine& m) {
+  return m.task().status().error();
+}
+
+TEST(TaskMachine, StraightToRunning) {
+  TaskMachine m = machine(v1::TASK_RUNNING);
+  EXPECT_EQ(m.begin(kNow), (TaskActions{A::kSave, A::kReport, A::kPrepare}));
+  EXPECT_EQ(state(m), v1::TASK_PREPARING);
+  EXPECT_EQ(m.progress("pulling image", kNow), TaskActions{A::kReport});
+  EXPECT_EQ(m.prepared(kNow), (TaskActions{A::kSave, A::kReport, A::kSave, A::kReport, A::kStart}));
+  EXPECT_EQ(state(m), v1::TASK_STARTING);
+  EXPECT_FALSE(m.routable());
+  EXPECT_EQ(m.started(42, kNow), (TaskActions{A::kWatch, A::kSave, A::kReport, A::kPublishPorts}));
+  EXPECT_EQ(state(m), v1::TASK_RUNNING);
+  EXPECT_TRUE(m.routable());
+}
+
+TEST(TaskMachine, WaitsInReadyForTheDesiredState) {
+  TaskMachine m = machine(v1::TASK_READY);
+  m.begin(kNow);
+  EXPECT_EQ(m.prepared(kNow), (TaskActions{A::kSave, A::kReport}));
+  EXPECT_EQ(state(m), v1::TASK_READY);
+  EXPECT_EQ(m.assigned(desire(v1::TASK_RUNNING), kNow).back(), A::kStart);
+}
+
+TEST(TaskMachine, RestartDelayIsKeptByTheNode) {
+  TaskMachine m = machine(v1::TASK_READY);
+  m.begin(kNow);
+  m.prepared(kNow);
+  const auto later = kNow + Duration(5s);
+  EXPECT_EQ(m.assigned(desire(v1::TASK_RUNNING, later.unix_ns), kNow),
+            (TaskActions{A::kSave, A::kArmTimer}));
+  EXPECT_EQ(m.timer_delay(), Duration(5s));
+  EXPECT_EQ(m.timer(later).back(), A::kStart);
+}
+
+TEST(TaskMachine, ExitRules) {
+  struct Case {
+    ContainerExit exit;
+    v1::TaskState want;
+    const char* error;
+  };
+  const Case cases[] = {
+      {{0, false, {}}, v1::TASK_COMPLETE, ""},
+      {{3, false, {}}, v1::TASK_FAILED, "task: non-zero exit (3)"},
+      {{137, true, {}}, v1::TASK_FAILED, "task: non-zero exit (137): OOM killed"},
+      {{139, false, {}}, v1::TASK_FAILED, "task: non-zero exit (139): killed by SIGSEGV"},
+  };
+  for (const Case& c : cases) {
+    TaskMachine m = running();
+    EXPECT_EQ(m.exited(c.exit, kNow),
+              (TaskActions{A::kSave, A::kReport, A::kPublishPorts, A::kCleanUp}));
+    EXPECT_EQ(state(m), c.want);
+    EXPECT_EQ(error(m), c.error);
+    EXPECT_EQ(m.task().status().container().exit_code(), c.exit.exit_code);
+    EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_ABSENT);
+    EXPECT_EQ(m.cleaned_up(kNow), TaskActions{A::kSave});
+    EXPECT_TRUE(m.task().cleaned());
+  }
+}
+
+TEST(TaskMachine, FailuresBeforeStartingReject) {
+  TaskMachine before = machine(v1::TASK_RUNNING);
+  before.begin(kNow);
+  before.prepare_failed(not_found("No such image: x"), kNow);
+  EXPECT_EQ(state(before), v1::TASK_REJECTED);
+  EXPECT_EQ(error(before), "No such image: x");
+  TaskMachine after = machine(v1::TASK_RUNNING);
+  after.begin(kNow);
+  after.prepared(kNow);
+  EXPECT_EQ(after.start_failed(not_found("command not found: \"x\""), kNow).back(), A::kCleanUp);
+  EXPECT_EQ(state(after), v1::TASK_FAILED);
+}
+
+TEST(TaskMachine, StopDrainsThenSignalsThenKills) {
+  TaskTimes times;
+  times.stop_grace = 3s;
+  TaskMachine m = running(times);
+  EXPECT_EQ(m.assigned(desire(v1::TASK_SHUTDOWN), kNow),
+            (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop,
+                         A::kArmTimer}));
+  EXPECT_EQ(state(m), v1::TASK_RUNNING);
+  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_DRAINING);
+  EXPECT_FALSE(m.routable());
+  EXPECT_EQ(m.timer_delay(), Duration(3s));
+  EXPECT_EQ(m.timer(kNow + Duration(3s)), (TaskActions{A::kReport, A::kSignalKill, A::kArmTimer}));
+  EXPECT_EQ(m.timer(kNow), (TaskActions{A::kSignalKill, A::kArmTimer})) << "again until it is dead";
+  m.exited({137, false, {}}, kNow);
+  EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+  EXPECT_EQ(error(m), "");
+}
+
+TEST(TaskMachine, NoGraceKillsAtOnce) {
+  TaskTimes times;
+  times.stop_grace = Duration(0);
+  TaskMachine m = running(times);
+  const TaskActions actions = m.assigned(desire(v1::TASK_REMOVE), kNow);
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), A::kSignalKill), 1);
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), A::kSignalStop), 0);
+}
+
+TEST(TaskMachine, DesiredStateNeverGoesBack) {
+  TaskMachine m = running();
+  m.assigned(desire(v1::TASK_SHUTDOWN), kNow);
+  EXPECT_TRUE(m.assigned(desire(v1::TASK_RUNNING), kNow).empty());
+  EXPECT_EQ(m.task().assignment().task().desired_state(), v1::TASK_SHUTDOWN);
+}
+
+TEST(TaskMachine, StopAtEveryPointOfTheWay) {
+  const auto stop = desire(v1::TASK_SHUTDOWN);
+  {
+    TaskMachine m = machine(v1::TASK_SHUTDOWN);
+    EXPECT_EQ(m.begin(kNow), (TaskActions{A::kSave, A::kReport})) << "never accepted";
+    EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+  }
+  {
+    TaskMachine m = machine(v1::TASK_RUNNING);
+    m.begin(kNow);
+    EXPECT_EQ(m.assigned(stop, kNow), (TaskActions{A::kSave, A::kCancelPrepare}));
+    EXPECT_EQ(m.prepare_failed(Status(StatusCode::kCancelled, "x"), kNow).back(), A::kCleanUp);
+    EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+  }
+  {
+    TaskMachine m = machine(v1::TASK_RUNNING);
+    m.begin(kNow);
+    m.assigned(stop, kNow);
+    EXPECT_EQ(m.prepared(kNow).back(), A::kCleanUp) << "cancelled too late";
+    EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+  }
+  {
+    TaskMachine m = machine(v1::TASK_RUNNING);
+    m.begin(kNow);
+    m.prepared(kNow);
+    m.assigned(stop, kNow);
+    EXPECT_EQ(state(m), v1::TASK_STARTING);
+    const TaskActions actions = m.started(42, kNow);
+    EXPECT_EQ(std::count(actions.begin(), actions.end(), A::kSignalStop), 1);
+  }
+}
+
+TEST(TaskMachine, UnassignedIsStoppedCleanedForgotten) {
+  TaskMachine m = running();
+  EXPECT_EQ(m.removed(kNow).back(), A::kArmTimer);
+  EXPECT_TRUE(m.removed(kNow).empty());
+  EXPECT_EQ(m.exited({0, false, {}}, kNow).back(), A::kCleanUp);
+  EXPECT_EQ(m.cleaned_up(kNow), TaskActions{A::kForget});
+  TaskMachine over = running();
+  over.exited({1, false, {}}, kNow);
+  over.cleaned_up(kNow);
+  EXPECT_EQ(over.removed(kNow), TaskActions{A::kForget});
+}
+
+TEST(TaskMachine, HealthDecidesRunning) {
+  TaskTimes times;
+  times.has_healthcheck = true;
+  TaskMachine m = running(times);
+  EXPECT_EQ(state(m), v1::TASK_STARTING);
+  EXPECT_FALSE(m.routable());
+  EXPECT_EQ(m.healthy(kNow), (TaskActions{A::kSave, A::kReport, A::kPublishPorts}));
+  EXPECT_EQ(state(m), v1::TASK_RUNNING);
+  m.unhealthy("unhealthy container: x", kNow);
+  m.exited({0, false, {}}, kNow);
+  EXPECT_EQ(state(m), v1::TASK_FAILED);
+  EXPECT_EQ(error(m), "unhealthy container: x");
+}
+
+ContainerState found(ContainerState::Phase phase, int exit_code = 0) {
+  ContainerState out;
+  out.phase = phase;
+  out.pid = 77;
+  if (phase == ContainerState::Phase::kExited) out.exit = ContainerExit{exit_code, false, {}};
+  return out;
+}
+
+TEST(TaskMachine, AdoptionTable) {
+  using P = ContainerState::Phase;
+  struct Case {
+    v1::TaskState recorded;
+    bool started;
+    v1::TaskState desired;
+    ContainerState host;
+    v1::TaskState want;
+    A last;
+  };
+  const Case cases[] = {
+      {v1::TASK_RUNNING, true, v1::TASK_RUNNING, found(P::kRunning), v1::TASK_RUNNING,
+       A::kPublishPorts},
+      {v1::TASK_STARTING, true, v1::TASK_RUNNING, found(P::kRunning), v1::TASK_RUNNING,
+       A::kPublishPorts},
+      {v1::TASK_RUNNING, true, v1::TASK_RUNNING, found(P::kExited, 5), v1::TASK_FAILED,
+       A::kCleanUp},
+      {v1::TASK_RUNNING, true, v1::TASK_RUNNING, found(P::kExited, 0), v1::TASK_COMPLETE,
+       A::kCleanUp},
+      {v1::TASK_RUNNING, true, v1::TASK_SHUTDOWN, found(P::kExited, 143), v1::TASK_SHUTDOWN,
+       A::kCleanUp},
+      {v1::TASK_RUNNING, true, v1::TASK_SHUTDOWN, found(P::kRunning), v1::TASK_RUNNING,
+       A::kArmTimer},
+      {v1::TASK_RUNNING, true, v1::TASK_RUNNING, found(P::kAbsent), v1::TASK_FAILED, A::kCleanUp},
+      {v1::TASK_PREPARING, false, v1::TASK_RUNNING, found(P::kAbsent), v1::TASK_PREPARING,
+       A::kPrepare},
+      {v1::TASK_STARTING, true, v1::TASK_RUNNING, found(P::kCreated), v1::TASK_STARTING,
+       A::kPrepare},
+      {v1::TASK_READY, false, v1::TASK_SHUTDOWN, found(P::kAbsent), v1::TASK_SHUTDOWN, A::kCleanUp},
+      {v1::TASK_FAILED, true, v1::TASK_RUNNING, found(P::kAbsent), v1::TASK_FAILED, A::kCleanUp},
+  };
+  for (const Case& c : cases) {
+    v1::LocalTask task = local(c.desired);
+    task.mutable_status()->set_state(c.recorded);
+    task.set_started(c.started);
+    if (c.recorded == v1::TASK_RUNNING) task.set_endpoint_state(v1::ENDPOINT_READY);
+    TaskMachine m(task, {});
+    const TaskActions actions = m.adopt(c.host, kNow);
+    ASSERT_FALSE(actions.empty());
+    EXPECT_EQ(state(m), c.want) << v1::TaskState_Name(c.recorded);
+    EXPECT_EQ(actions.back(), c.last) << v1::TaskState_Name(c.recorded);
+  }
+}
+
+}  // namespace
+}  // namespace muster::agent
