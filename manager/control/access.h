@@ -17,7 +17,7 @@ enum class Access {
 };
 
 struct AccessRule {
-  std::string_view method;  // "Control/CreateService"
+  std::string_view method;  // the full name, "muster.v1.Control.CreateService"
   Access access;
 };
 

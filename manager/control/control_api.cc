@@ -95,26 +95,26 @@ Result<store::Store*> ControlApi::writing(std::string_view method,
 
 void ControlApi::init_swarm(const Principal& principal, const v1::InitSwarmRequest& request,
                             Callback<v1::InitSwarmResponse> done) {
-  MUSTER_OR_DONE(check_access("Control/InitSwarm", principal));
+  MUSTER_OR_DONE(check_access("muster.v1.Control.InitSwarm", principal));
   MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
   node_.init_swarm(request, std::move(done));
 }
 
 void ControlApi::leave_swarm(const Principal& principal, const v1::LeaveSwarmRequest& request,
                              Callback<v1::LeaveSwarmResponse> done) {
-  MUSTER_OR_DONE(check_access("Control/LeaveSwarm", principal));
+  MUSTER_OR_DONE(check_access("muster.v1.Control.LeaveSwarm", principal));
   node_.leave_swarm(request, std::move(done));
 }
 
 void ControlApi::get_info(const Principal& principal, const v1::GetInfoRequest&,
                           Callback<v1::GetInfoResponse> done) {
-  MUSTER_OR_DONE(check_access("Control/GetInfo", principal));
+  MUSTER_OR_DONE(check_access("muster.v1.Control.GetInfo", principal));
   node_.get_info(std::move(done));
 }
 
 void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,
                                 Callback<v1::UpdateClusterResponse> done) {
-  MUSTER_WRITING(store, "Control/UpdateCluster");
+  MUSTER_WRITING(store, "muster.v1.Control.UpdateCluster");
   MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
   commit<v1::UpdateClusterResponse>(
       store, {},
@@ -147,7 +147,7 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
 
 void ControlApi::create_service(const Principal& principal, const v1::CreateServiceRequest& request,
                                 Callback<v1::CreateServiceResponse> done) {
-  MUSTER_WRITING(store, "Control/CreateService");
+  MUSTER_WRITING(store, "muster.v1.Control.CreateService");
   v1::ServiceSpec spec = request.spec();
   normalise(spec);
   MUSTER_OR_DONE(validate_service_spec(spec));
@@ -168,7 +168,7 @@ void ControlApi::create_service(const Principal& principal, const v1::CreateServ
 
 void ControlApi::update_service(const Principal& principal, const v1::UpdateServiceRequest& request,
                                 Callback<v1::UpdateServiceResponse> done) {
-  MUSTER_WRITING(store, "Control/UpdateService");
+  MUSTER_WRITING(store, "muster.v1.Control.UpdateService");
   commit<v1::UpdateServiceResponse>(
       store, request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
@@ -186,7 +186,7 @@ void ControlApi::update_service(const Principal& principal, const v1::UpdateServ
 
 void ControlApi::remove_service(const Principal& principal, const v1::RemoveServiceRequest& request,
                                 Callback<v1::RemoveServiceResponse> done) {
-  MUSTER_WRITING(store, "Control/RemoveService");
+  MUSTER_WRITING(store, "muster.v1.Control.RemoveService");
   // The service goes at once; the orchestrator sees to its tasks.
   commit<v1::RemoveServiceResponse>(
       store, {},
@@ -207,7 +207,7 @@ void ControlApi::remove_service(const Principal& principal, const v1::RemoveServ
 
 void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeRequest& request,
                              Callback<v1::UpdateNodeResponse> done) {
-  MUSTER_WRITING(store, "Control/UpdateNode");
+  MUSTER_WRITING(store, "muster.v1.Control.UpdateNode");
   MUSTER_OR_DONE(validate_node_spec(request.spec()));
   commit<v1::UpdateNodeResponse>(
       store, {},
@@ -240,7 +240,7 @@ void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeReq
 
 void ControlApi::create_network(const Principal& principal, const v1::CreateNetworkRequest& request,
                                 Callback<v1::CreateNetworkResponse> done) {
-  MUSTER_WRITING(store, "Control/CreateNetwork");
+  MUSTER_WRITING(store, "muster.v1.Control.CreateNetwork");
   v1::NetworkSpec spec = request.spec();
   if (spec.driver().empty()) spec.set_driver("overlay");
   MUSTER_OR_DONE(validate_network_spec(spec));
@@ -274,7 +274,7 @@ void ControlApi::create_network(const Principal& principal, const v1::CreateNetw
 
 void ControlApi::remove_network(const Principal& principal, const v1::RemoveNetworkRequest& request,
                                 Callback<v1::RemoveNetworkResponse> done) {
-  MUSTER_WRITING(store, "Control/RemoveNetwork");
+  MUSTER_WRITING(store, "muster.v1.Control.RemoveNetwork");
   commit<v1::RemoveNetworkResponse>(
       store, {},
       [request](store::Transaction& tx) -> Result<std::string> {

@@ -72,7 +72,7 @@ bool before(const store::Ptr<v1::Task>& a, const store::Ptr<v1::Task>& b) {
 
 Result<v1::GetClusterResponse> ControlApi::get_cluster(const Principal& principal,
                                                        const v1::GetClusterRequest&) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/GetCluster", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetCluster", principal));
   const auto cluster = state.cluster();
   if (cluster == nullptr) return fail(not_found("there is no cluster"));
   v1::GetClusterResponse response;
@@ -83,14 +83,14 @@ Result<v1::GetClusterResponse> ControlApi::get_cluster(const Principal& principa
 
 Result<v1::GetServiceResponse> ControlApi::get_service(const Principal& principal,
                                                        const v1::GetServiceRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/GetService", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetService", principal));
   MUSTER_ASSIGN(const auto service, state.resolve<v1::Service>(r.service()));
   return describe(state, *service);
 }
 
 Result<v1::ListServicesResponse> ControlApi::list_services(const Principal& principal,
                                                            const v1::ListServicesRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/ListServices", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListServices", principal));
   std::vector<store::Ptr<v1::Service>> found;
   state.each<v1::Service>([&](const auto& service) {
     if (passes(r.filter(), *service)) found.push_back(service);
@@ -106,7 +106,7 @@ Result<v1::ListServicesResponse> ControlApi::list_services(const Principal& prin
 
 Result<v1::GetTaskResponse> ControlApi::get_task(const Principal& principal,
                                                  const v1::GetTaskRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/GetTask", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetTask", principal));
   MUSTER_ASSIGN(const auto task, state.resolve<v1::Task>(r.task()));
   v1::GetTaskResponse response;
   *response.mutable_task() = *task;
@@ -121,7 +121,7 @@ Result<v1::GetTaskResponse> ControlApi::get_task(const Principal& principal,
 
 Result<v1::ListTasksResponse> ControlApi::list_tasks(const Principal& principal,
                                                      const v1::ListTasksRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/ListTasks", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListTasks", principal));
   std::vector<store::Ptr<v1::Task>> found;
   each_task(state, r.filter(), [&](const auto& task) {
     if (passes(r.filter(), *task)) found.push_back(task);
@@ -145,7 +145,7 @@ Result<v1::ListTasksResponse> ControlApi::list_tasks(const Principal& principal,
 
 Result<v1::GetNodeResponse> ControlApi::get_node(const Principal& principal,
                                                  const v1::GetNodeRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/GetNode", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetNode", principal));
   const std::string self = node_.node_id();
   MUSTER_ASSIGN(const auto node, state.resolve<v1::Node>(r.node() == "self" ? self : r.node()));
   v1::GetNodeResponse response;
@@ -156,7 +156,7 @@ Result<v1::GetNodeResponse> ControlApi::get_node(const Principal& principal,
 
 Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
                                                      const v1::ListNodesRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/ListNodes", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListNodes", principal));
   v1::ListNodesResponse response;
   response.set_self_id(node_.node_id());
   state.each<v1::Node>([&](const auto& node) {
@@ -171,7 +171,7 @@ Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
 
 Result<v1::GetNetworkResponse> ControlApi::get_network(const Principal& principal,
                                                        const v1::GetNetworkRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/GetNetwork", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetNetwork", principal));
   MUSTER_ASSIGN(const auto network, state.resolve<v1::Network>(r.network()));
   v1::GetNetworkResponse response;
   *response.mutable_network() = *network;
@@ -180,7 +180,7 @@ Result<v1::GetNetworkResponse> ControlApi::get_network(const Principal& principa
 
 Result<v1::ListNetworksResponse> ControlApi::list_networks(const Principal& principal,
                                                            const v1::ListNetworksRequest& r) const {
-  MUSTER_ASSIGN(const auto state, reading("Control/ListNetworks", principal));
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListNetworks", principal));
   v1::ListNetworksResponse response;
   state.each<v1::Network>([&](const auto& network) {
     if (passes(r.filter(), *network)) *response.add_networks() = *network;
@@ -192,7 +192,7 @@ Result<v1::ListNetworksResponse> ControlApi::list_networks(const Principal& prin
 Result<store::Store::Subscription> ControlApi::watch(const Principal& principal,
                                                      const v1::WatchRequest& request,
                                                      WatchSink sink) {
-  MUSTER_ASSIGN(store::Store * store, writing("Control/Watch", principal));
+  MUSTER_ASSIGN(store::Store * store, writing("muster.v1.Control.Watch", principal));
   auto report = [request, sink = std::move(sink)](const store::CommitEvent& event) mutable {
     v1::WatchResponse response = watch_response(request, event);
     if (response.events_size() > 0) sink(response);

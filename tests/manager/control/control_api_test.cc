@@ -1,0 +1,139 @@
+#include "manager/control/control_api.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "base/sim_executor.h"
+
+namespace muster::manager::control {
+namespace {
+
+class InstantProposer final : public store::Proposer {
+ public:
+  explicit InstantProposer(Executor& strand) : strand_(strand) {}
+  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    strand_.post([done = std::move(done), index = ++index_]() mutable {
+      done({store::ProposalOutcome::kCommitted, index, {}});
+    });
+  }
+  uint64_t leading_term() const override { return 1; }
+
+ private:
+  Executor& strand_;
+  uint64_t index_ = 0;
+};
+
+class NoNode final : public NodeControl {
+ public:
+  void init_swarm(const v1::InitSwarmRequest&, Callback<v1::InitSwarmResponse> done) override {
+    done(v1::InitSwarmResponse());
+  }
+  void leave_swarm(const v1::LeaveSwarmRequest&, Callback<v1::LeaveSwarmResponse> done) override {
+    done(v1::LeaveSwarmResponse());
+  }
+  void get_info(Callback<v1::GetInfoResponse> done) override { done(v1::GetInfoResponse()); }
+  std::string node_id() const override { return "self"; }
+  Result<std::string> new_join_token(const v1::Cluster&) override { return std::string("token"); }
+};
+
+class ControlApiTest : public testing::Test {
+ protected:
+  ControlApiTest() {
+    user_.kind = Principal::Kind::kLocalUser;
+    store_.lead(1);
+    api_.activate(store_);
+  }
+  template <class Request, class Response>
+  Result<Response> call(void (ControlApi::*method)(const Principal&, const Request&,
+                                                   Callback<Response>),
+                        const Request& request) {
+    std::optional<Result<Response>> out;
+    (api_.*method)(user_, request, [&](Result<Response> r) { out.emplace(std::move(r)); });
+    world_.settle();
+    return out.has_value() ? *out : Result<Response>(fail(internal_error("no answer")));
+  }
+  static v1::CreateServiceRequest web(std::string request_id = {}) {
+    v1::CreateServiceRequest request;
+    request.mutable_spec()->mutable_annotations()->set_name("web");
+    request.mutable_spec()->mutable_task()->mutable_container()->set_image("busybox");
+    request.mutable_spec()->mutable_task()->set_registry_auth("secret");
+    request.set_request_id(std::move(request_id));
+    return request;
+  }
+
+  SimWorld world_;
+  SimExecutor strand_{world_};
+  InstantProposer proposer_{strand_};
+  store::Store store_{strand_, &proposer_, null_log()};
+  SeededRng rng_{1};
+  NoNode node_;
+  ControlApi api_{strand_, rng_, node_, null_log()};
+  Principal user_;
+};
+
+TEST_F(ControlApiTest, OutsideASwarmSaysWhatToDo) {
+  api_.deactivate();
+  const auto result = call(&ControlApi::create_service, web());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), StatusCode::kUnavailable);
+  EXPECT_NE(result.error().message().find("muster swarm init"), std::string::npos);
+}
+
+TEST_F(ControlApiTest, CreatesWithARevisionAndNeverShowsCredentials) {
+  const auto made = call(&ControlApi::create_service, web());
+  ASSERT_TRUE(made) << made.error().to_string();
+  EXPECT_EQ(made->service().revision(), 1u);
+  EXPECT_EQ(made->service().spec().task().registry_auth(), "");
+  const auto revision =
+      store_.snapshot().get<v1::Revision>(store::revision_id(made->service().id(), 1));
+  ASSERT_NE(revision, nullptr);
+  EXPECT_EQ(revision->spec().registry_auth(), "secret");
+  EXPECT_EQ(call(&ControlApi::create_service, web()).error().code(), StatusCode::kAlreadyExists);
+}
+
+TEST_F(ControlApiTest, RequestIdMakesRepeatingSafe) {
+  const auto first = call(&ControlApi::create_service, web("once"));
+  const auto again = call(&ControlApi::create_service, web("once"));
+  ASSERT_TRUE(again) << again.error().to_string();
+  EXPECT_EQ(first->service().id(), again->service().id());
+}
+
+TEST_F(ControlApiTest, OnlyWhatOutdatesTasksMakesARevision) {
+  auto service = call(&ControlApi::create_service, web())->service();
+  v1::UpdateServiceRequest request;
+  request.set_service_id(service.id());
+  request.set_version(service.meta().version());
+  *request.mutable_spec() = service.spec();
+  request.mutable_spec()->mutable_replicated()->set_replicas(7);
+  auto updated = call(&ControlApi::update_service, request);
+  ASSERT_TRUE(updated) << updated.error().to_string();
+  EXPECT_EQ(updated->service().revision(), 1u);
+  EXPECT_EQ(call(&ControlApi::update_service, request).error().message(), "update out of sequence");
+  request.set_version(updated->service().meta().version());
+  request.mutable_spec()->mutable_task()->set_force_update(1);
+  updated = call(&ControlApi::update_service, request);
+  ASSERT_TRUE(updated) << updated.error().to_string();
+  EXPECT_EQ(updated->service().revision(), 2u);
+  request.set_version(updated->service().meta().version());
+  request.mutable_spec()->mutable_global();
+  EXPECT_EQ(call(&ControlApi::update_service, request).error().code(), StatusCode::kUnimplemented);
+}
+
+TEST_F(ControlApiTest, NetworkInUseNamesItsServices) {
+  v1::CreateNetworkRequest network;
+  network.mutable_spec()->mutable_annotations()->set_name("net");
+  ASSERT_TRUE(call(&ControlApi::create_network, network));
+  auto request = web();
+  request.mutable_spec()->mutable_task()->add_networks()->set_target("net");
+  ASSERT_TRUE(call(&ControlApi::create_service, request));
+  v1::RemoveNetworkRequest remove;
+  remove.set_network("net");
+  const auto refused = call(&ControlApi::remove_network, remove);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.error().message().find("web"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace muster::manager::control
