@@ -58,8 +58,8 @@ void to_map(Node& node, bool keep_null) {
 
 class Canonicaliser {
  public:
-  Canonicaliser(Dialect dialect, std::vector<std::string>& notes)
-      : spec_(dialect == Dialect::kSpec), notes_(notes) {}
+  Canonicaliser(Dialect dialect, bool raw, std::vector<std::string>& notes)
+      : spec_(dialect == Dialect::kSpec), raw_(raw), notes_(notes) {}
 
   Status run(Node& document) {
     if (spec_) MUSTER_TRY(read_scalars(document));
@@ -97,7 +97,7 @@ class Canonicaliser {
       MUSTER_TRY(read_scalars(member.value));
       keys_.pop_back();
     }
-    if (!node.is_string() || node.tag == Node::Tag::kReset) return {};
+    if (!node.is_string() || node.tag == Node::Tag::kReset || unread(node)) return {};
     const SchemaRule* rule = find_rule(keys_);
     if (rule == nullptr) return {};
     const unsigned types = rule->spec;
@@ -296,6 +296,10 @@ class Canonicaliser {
     for (size_t i = 0; i < ports->items.size(); ++i) {
       const Node& item = ports->items[i];
       const std::string key = fmt::format("ports.{}", i);
+      if (unread(item)) {
+        list.items.push_back(item);
+        continue;
+      }
       if (item.is_map()) {
         MUSTER_TRY(long_port(item, key, list));
         continue;
@@ -327,7 +331,7 @@ class Canonicaliser {
     const Node* target = item.find("target");
     if (target == nullptr) return wrong(item, key, "target is required");
     const Node* published = item.find("published");
-    if (published == nullptr || !published->is_string()) {
+    if (published == nullptr || !published->is_string() || unread(*published) || unread(*target)) {
       out.items.push_back(item);
       return {};
     }
@@ -351,7 +355,7 @@ class Canonicaliser {
     if (volumes == nullptr) return {};
     for (size_t i = 0; i < volumes->items.size(); ++i) {
       Node& item = volumes->items[i];
-      if (item.is_string()) {
+      if (item.is_string() && !unread(item)) {
         Result<Node> parsed = parse_volume(item.text, item.at);
         if (!parsed) return wrong(item, fmt::format("volumes.{}", i), parsed.error().message());
         // A bind of the Specification's short form makes its source, as Compose does.
@@ -419,7 +423,13 @@ class Canonicaliser {
     return {};
   }
 
+  // A text whose variables are still in it: nothing can be read from it.
+  bool unread(const Node& node) const {
+    return raw_ && node.is_string() && node.text.find('$') != std::string::npos;
+  }
+
   bool spec_;
+  bool raw_;
   std::vector<std::string>& notes_;
   std::string path_;
   std::vector<std::string> keys_;
@@ -432,8 +442,8 @@ bool is_windows_path(std::string_view path) {
 
 }  // namespace
 
-Status canonicalise(Node& document, Dialect dialect, std::vector<std::string>& notes) {
-  return Canonicaliser(dialect, notes).run(document);
+Status canonicalise(Node& document, Dialect dialect, bool raw, std::vector<std::string>& notes) {
+  return Canonicaliser(dialect, raw, notes).run(document);
 }
 
 Status resolve_paths(Node& document, std::string_view working_dir, std::string_view home) {

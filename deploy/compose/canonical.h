@@ -19,8 +19,9 @@ enum class Dialect;  // loader.h
 //   dns, dns_search, tmpfs, label_file            list; extra_hosts: list of "name:address"
 //   external                                      true or absent, beside `name`
 //   booleans and whole numbers written as texts   what they say (kSpec)
-// Merge tags stay where they are. `notes` takes what the user should know.
-Status canonicalise(Node& document, Dialect dialect, std::vector<std::string>& notes);
+// Merge tags stay where they are. `notes` takes what the user should know. `raw` documents still
+// have their variables: texts with a "$" stay as they are.
+Status canonicalise(Node& document, Dialect dialect, bool raw, std::vector<std::string>& notes);
 
 // Makes the relative paths of a canonical document absolute: env_file, label_file, extends.file,
 // bind sources ("~" is `home`), secrets.file, configs.file.

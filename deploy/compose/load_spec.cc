@@ -120,7 +120,7 @@ class SpecLoader {
       document.erase("version");
     }
     MUSTER_TRY(validate(document, Dialect::kSpec, 0));
-    MUSTER_TRY(canonicalise(document, Dialect::kSpec, notes));
+    MUSTER_TRY(canonicalise(document, Dialect::kSpec, context_.request.skip_interpolation, notes));
     MUSTER_TRY(resolve_paths(document, scope.dir, home(scope)));
     MUSTER_TRY(resolve_environment(document, scope));
     add_notes(context_.warnings, notes);

@@ -192,7 +192,8 @@ Result<Project> load_v3(LoadContext& context, std::vector<ParsedFile> sources) {
     drop_merge_tags(document);
     // Docker says so only from the version that brought `name`.
     std::vector<std::string> shape_notes;
-    MUSTER_TRY(canonicalise(document, Dialect::kV3, shape_notes));
+    MUSTER_TRY(
+        canonicalise(document, Dialect::kV3, context.request.skip_interpolation, shape_notes));
     std::erase_if(shape_notes, [minor](const std::string& note) {
       const bool external = note.find(".external.name is deprecated") != std::string::npos;
       return external && minor < (note.starts_with("volume ") ? 4 : 5);
