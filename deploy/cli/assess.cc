@@ -82,15 +82,10 @@ void judge_update(const v1::UpdateStatus& update, Assessment* result) {
       result->failure = "service rollback paused: " + update.message();
       break;
     case v1::UpdateStatus::UPDATING:
-    case v1::UpdateStatus::ROLLBACK_STARTED:
-      result->converged = false;
-      break;
-    case v1::UpdateStatus::ROLLBACK_COMPLETED:
-      result->rolled_back = true;
-      break;
+    case v1::UpdateStatus::ROLLBACK_STARTED: result->converged = false; break;
+    case v1::UpdateStatus::ROLLBACK_COMPLETED: result->rolled_back = true; break;
     case v1::UpdateStatus::COMPLETED:
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -110,8 +105,8 @@ void judge_slot(const Slot& slot, const ServiceView& view, Assessment* result) {
   } else if (slot.failures >= kFailuresCertain) {
     for (const auto& [id, task] : view.tasks) {
       if (task.name() != shown.name() || !failed(task)) continue;
-      result->failure = fmt::format("task {} failed {} times: {}", task.name(), slot.failures,
-                                    why(task));
+      result->failure =
+          fmt::format("task {} failed {} times: {}", task.name(), slot.failures, why(task));
     }
   } else if (shown.status().state() <= v1::TASK_PENDING && !shown.status().error().empty()) {
     result->blocked = shown.status().error();
@@ -135,8 +130,8 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
       continue;
     if (task.desired_state() == v1::TASK_REMOVE) continue;
     if (global && !node_names.contains(task.node_id())) continue;
-    const bool surplus = service.spec().has_replicated() &&
-                         task.slot() > service.spec().replicated().replicas();
+    const bool surplus =
+        service.spec().has_replicated() && task.slot() > service.spec().replicated().replicas();
     if (task.revision() != service.revision() || surplus) {
       if (!is_terminal(task.status().state()) && task.desired_state() <= v1::TASK_RUNNING)
         ++old_running;
@@ -152,8 +147,7 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
     SlotProgress line;
     const uint64_t number =
         service.spec().has_replicated_job() ? slot.shown->slot() + 1 : slot.shown->slot();
-    line.label = global ? node_names.at(key.second)
-                        : fmt::format("{}/{}", number, result.wanted);
+    line.label = global ? node_names.at(key.second) : fmt::format("{}/{}", number, result.wanted);
     line.state = slot.shown->status().state();
     line.text = slot_text(*slot.shown);
     result.slots.push_back(std::move(line));

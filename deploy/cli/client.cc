@@ -54,9 +54,9 @@ Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
       return unavailable("musterd closed the connection");
   }
   return Status(static_cast<StatusCode>(status.error_code()),
-                message.empty() ? std::string(to_string(static_cast<StatusCode>(
-                                      status.error_code())))
-                                : message,
+                message.empty()
+                    ? std::string(to_string(static_cast<StatusCode>(status.error_code())))
+                    : message,
                 reason);
 }
 
@@ -191,20 +191,20 @@ class GrpcClient final : public Client {
     arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto channel = grpc::CreateCustomChannel(
-        "unix://" + path_, grpc::InsecureChannelCredentials(), arguments);
+    const auto channel =
+        grpc::CreateCustomChannel("unix://" + path_, grpc::InsecureChannelCredentials(), arguments);
     control_ = v1::Control::NewStub(channel);
     local_ = v1::Local::NewStub(channel);
   }
 
-#define MUSTER_CLI_DEFINE(stub, Name)                                              \
-  Result<v1::Name##Response> call(const v1::Name##Request& request) override {     \
-    grpc::ClientContext context;                                                   \
-    context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);        \
-    v1::Name##Response response;                                                   \
-    const grpc::Status status = stub->Name(&context, request, &response);          \
-    MUSTER_TRY(to_status(status, context, path_));                                 \
-    return response;                                                               \
+#define MUSTER_CLI_DEFINE(stub, Name)                                          \
+  Result<v1::Name##Response> call(const v1::Name##Request& request) override { \
+    grpc::ClientContext context;                                               \
+    context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);    \
+    v1::Name##Response response;                                               \
+    const grpc::Status status = stub->Name(&context, request, &response);      \
+    MUSTER_TRY(to_status(status, context, path_));                             \
+    return response;                                                           \
   }
 #define MUSTER_CLI_CONTROL(Name) MUSTER_CLI_DEFINE(control_, Name)
 #define MUSTER_CLI_LOCAL(Name) MUSTER_CLI_DEFINE(local_, Name)
@@ -227,10 +227,11 @@ class GrpcClient final : public Client {
     return read_stream<v1::PullProgress>(
         path_, [this, request](auto* context) { return local_->PullImage(context, request); });
   }
-  std::unique_ptr<ExecStream> exec() override { return std::make_unique<GrpcExec>(*local_, path_); }
+  std::unique_ptr<ExecStream> exec() override {
+    return std::make_unique<GrpcExec>(*local_, path_);
+  }
 
-  Result<v1::LoadImageResponse> load(
-      const std::function<Result<std::string>()>& read) override {
+  Result<v1::LoadImageResponse> load(const std::function<Result<std::string>()>& read) override {
     grpc::ClientContext context;
     v1::LoadImageResponse response;
     auto writer = local_->LoadImage(&context, &response);

@@ -34,14 +34,16 @@ class ExecStream : public Stream<v1::ExecOutput> {
 };
 
 // Every unary method of both services.
-#define MUSTER_CLI_CONTROL_CALLS(X)                                                          \
-  X(InitSwarm) X(LeaveSwarm) X(GetCluster) X(UpdateCluster) X(GetInfo) X(CreateService)      \
-  X(UpdateService) X(RemoveService) X(GetService) X(ListServices) X(GetTask) X(ListTasks)    \
-  X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork) X(RemoveNetwork) X(GetNetwork)      \
-  X(ListNetworks)
+#define MUSTER_CLI_CONTROL_CALLS(X)                                                         \
+  X(InitSwarm)                                                                              \
+  X(LeaveSwarm) X(GetCluster) X(UpdateCluster) X(GetInfo) X(CreateService) X(UpdateService) \
+      X(RemoveService) X(GetService) X(ListServices) X(GetTask) X(ListTasks) X(GetNode)     \
+          X(ListNodes) X(UpdateNode) X(CreateNetwork) X(RemoveNetwork) X(GetNetwork)        \
+              X(ListNetworks)
 #define MUSTER_CLI_LOCAL_CALLS(X)                                                            \
-  X(ListContainers) X(ListImages) X(RemoveImage) X(PruneImages) X(ListVolumes)               \
-  X(CreateVolume) X(RemoveVolume) X(PruneVolumes)
+  X(ListContainers)                                                                          \
+  X(ListImages) X(RemoveImage) X(PruneImages) X(ListVolumes) X(CreateVolume) X(RemoveVolume) \
+      X(PruneVolumes)
 
 // The two services behind one connection, which is made by the first call. Calls have a deadline
 // of 60 s; streams have none. Errors keep the server's code, message and reason; a server that
@@ -62,8 +64,7 @@ class Client {
   virtual std::unique_ptr<Stream<v1::PullProgress>> pull(const v1::PullImageRequest& request) = 0;
   virtual std::unique_ptr<ExecStream> exec() = 0;
   // `read` fills in the next piece of the archive; empty = the end.
-  virtual Result<v1::LoadImageResponse> load(
-      const std::function<Result<std::string>()>& read) = 0;
+  virtual Result<v1::LoadImageResponse> load(const std::function<Result<std::string>()>& read) = 0;
 };
 
 // `address`: "unix:///path" or a bare path.

@@ -160,9 +160,8 @@ Result<int> complete(Run& run) {
   } else {
     const auto flags = flags_of(*command, run.world);
     const std::string before = words.back();
-    const bool takes_value =
-        before.starts_with("-") &&
-        std::find(flags.begin(), flags.end(), before + "=") != flags.end();
+    const bool takes_value = before.starts_with("-") &&
+                             std::find(flags.begin(), flags.end(), before + "=") != flags.end();
     if (takes_value) {
       candidates = names_of(run, completes_flag(before));
     } else if (current.starts_with("-")) {

@@ -30,10 +30,10 @@ std::string status_text(const v1::Container& container, int64_t now_ns) {
 
 // A row of `muster stats`, as docker shows it.
 std::vector<std::string> stats_row(const v1::ContainerStats& stats) {
-  const double memory_percent =
-      stats.memory_limit_bytes() == 0 ? 0.0
-                                      : 100.0 * static_cast<double>(stats.memory_bytes()) /
-                                            static_cast<double>(stats.memory_limit_bytes());
+  const double memory_percent = stats.memory_limit_bytes() == 0
+                                    ? 0.0
+                                    : 100.0 * static_cast<double>(stats.memory_bytes()) /
+                                          static_cast<double>(stats.memory_limit_bytes());
   return {short_id(stats.id()),
           stats.name(),
           fmt::format("{:.2f}%", stats.cpu_millipercent() / 1000.0),
@@ -76,8 +76,7 @@ Result<int> container_ps(Run& run) {
   v1::ListContainersRequest request;
   request.set_all(all || options.filters.has("status"));
   MUSTER_ASSIGN(const auto response, run.client().call(request));
-  std::vector<v1::Container> containers(response.containers().begin(),
-                                        response.containers().end());
+  std::vector<v1::Container> containers(response.containers().begin(), response.containers().end());
   std::stable_sort(containers.begin(), containers.end(), [](const auto& a, const auto& b) {
     return a.created_at_ns() > b.created_at_ns();
   });

@@ -24,8 +24,8 @@ boost::json::array generic_json(
   boost::json::array out;
   for (const auto& resource : resources) {
     for (const auto& name : resource.names())
-      out.push_back(boost::json::object{
-          {"NamedResourceSpec", {{"Kind", resource.kind()}, {"Value", name}}}});
+      out.push_back(
+          boost::json::object{{"NamedResourceSpec", {{"Kind", resource.kind()}, {"Value", name}}}});
     if (resource.names().empty())
       out.push_back(boost::json::object{
           {"DiscreteResourceSpec", {{"Kind", resource.kind()}, {"Value", resource.count()}}}});
@@ -115,11 +115,6 @@ void put_references(boost::json::object& out, const v1::ContainerSpec& spec) {
   put(out, "Configs", std::move(configs));
 }
 
-// Docker writes them "name address", as muster keeps them "address name...".
-boost::json::array hosts_json(const v1::ContainerSpec& spec) {
-  return strings_json(spec.hosts());
-}
-
 void put_limits(boost::json::object& out, const v1::ContainerSpec& spec) {
   put(out, "Sysctls", pairs_json(spec.sysctls()));
   put(out, "CapabilityAdd", strings_json(spec.capability_add()));
@@ -151,7 +146,7 @@ boost::json::object container_json(const v1::ContainerSpec& spec) {
   put(out, "Mounts", std::move(mounts));
   if (spec.has_stop_grace_period_ns()) out["StopGracePeriod"] = spec.stop_grace_period_ns();
   if (spec.has_healthcheck()) out["Healthcheck"] = health_json(spec.healthcheck());
-  put(out, "Hosts", hosts_json(spec));
+  put(out, "Hosts", strings_json(spec.hosts()));
   if (spec.has_dns()) {
     boost::json::object dns;
     put(dns, "Nameservers", strings_json(spec.dns().nameservers()));

@@ -202,8 +202,8 @@ Result<int> events(Run& run) {
       if (v1::WatchResponse peek; !stream->pop(&peek)) return 0;
       continue;
     }
-    wait_readable({stream->fd()}, to == INT64_MAX ? std::nullopt
-                                                  : std::optional<int64_t>(left / 1'000'000 + 1));
+    wait_readable({stream->fd()},
+                  to == INT64_MAX ? std::nullopt : std::optional<int64_t>(left / 1'000'000 + 1));
   }
 }
 

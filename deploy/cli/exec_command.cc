@@ -61,8 +61,7 @@ class ExecSession {
         if (stream_.status().ok()) return 0;
         return fail(stream_.status());
       }
-      wait_readable({stream_.fd(), signals_.fd(), reading_ ? run_.world.in_fd : -1},
-                    std::nullopt);
+      wait_readable({stream_.fd(), signals_.fd(), reading_ ? run_.world.in_fd : -1}, std::nullopt);
       if (signals_.pop() == SIGWINCH && tty_) send_size();
       if (reading_ && input_waits()) send_input();
     }

@@ -66,8 +66,8 @@ void Flags::value(std::string_view names, std::optional<std::string>* target,
   });
 }
 
-void Flags::list(std::string_view names, std::vector<std::string>* target,
-                 std::string value_name, std::string help) {
+void Flags::list(std::string_view names, std::vector<std::string>* target, std::string value_name,
+                 std::string help) {
   add(names, std::move(value_name), std::move(help), [target](const std::string& text) -> Status {
     target->push_back(text);
     return ok_status();
@@ -126,8 +126,7 @@ Status Flags::parse_short(const std::vector<std::string>& words, size_t* at) {
       else if (*at + 1 < words.size())
         value = words[++*at];
       else
-        return usage_error(
-            fmt::format("flag needs an argument: '{}' in {}", flag->letter, word));
+        return usage_error(fmt::format("flag needs an argument: '{}' in {}", flag->letter, word));
     }
     if (Status status = flag->set(value); !status.ok())
       return bad_value(fmt::format("-{}, --{}", flag->letter, flag->name), value, status);

@@ -34,8 +34,7 @@ class Flags {
 
   void toggle(std::string_view names, bool* target, std::string help);
   void toggle(std::string_view names, std::optional<bool>* target, std::string help);
-  void value(std::string_view names, std::string* target, std::string value_name,
-             std::string help);
+  void value(std::string_view names, std::string* target, std::string value_name, std::string help);
   void value(std::string_view names, std::optional<std::string>* target, std::string value_name,
              std::string help);
   void list(std::string_view names, std::vector<std::string>* target, std::string value_name,

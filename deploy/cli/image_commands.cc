@@ -6,9 +6,9 @@
 #include "base/time.h"
 #include "base/unique_fd.h"
 #include "deploy/cli/commands.h"
+#include "deploy/cli/confirm.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/registry_auth.h"
-#include "deploy/cli/confirm.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -118,8 +118,7 @@ Result<int> image_load(Run& run) {
   UniqueFd file;
   int fd = run.world.in_fd;
   if (!input.empty()) {
-    const std::string path =
-        input.starts_with("/") ? input : run.world.current_dir + "/" + input;
+    const std::string path = input.starts_with("/") ? input : run.world.current_dir + "/" + input;
     file = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     fd = file.get();
     if (fd < 0) return fail(errno_status(errno, input));
@@ -162,9 +161,9 @@ Result<int> image_prune(Run& run) {
   run.flags.toggle("all,a", &all, "all unused images, not only those without a name");
   run.flags.toggle("force,f", &force, "do not ask");
   MUSTER_TRY(run.parse(0, 0));
-  MUSTER_ASSIGN(const bool go_on,
-                confirm(run, force, fmt::format("This will remove all {} images.",
-                                                all ? "unused" : "unnamed")));
+  MUSTER_ASSIGN(const bool go_on, confirm(run, force,
+                                          fmt::format("This will remove all {} images.",
+                                                      all ? "unused" : "unnamed")));
   if (!go_on) return 1;
   v1::PruneImagesRequest request;
   request.set_all(all);

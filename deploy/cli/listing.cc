@@ -206,9 +206,9 @@ Status Filters::add(const std::string& text) {
 Status Filters::check(std::initializer_list<std::string_view> allowed) const {
   for (const auto& [key, value] : terms_) {
     if (std::find(allowed.begin(), allowed.end(), key) != allowed.end()) continue;
-    return usage_error(fmt::format(
-        "invalid filter '{}': known are {}", key,
-        join(std::vector<std::string>(allowed.begin(), allowed.end()), ", ")));
+    return usage_error(
+        fmt::format("invalid filter '{}': known are {}", key,
+                    join(std::vector<std::string>(allowed.begin(), allowed.end()), ", ")));
   }
   return ok_status();
 }

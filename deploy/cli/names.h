@@ -8,17 +8,17 @@
 // Enum values in the words Docker's API uses.
 namespace muster::deploy::cli {
 
-std::string state_name(v1::TaskState state);                    // "running"
-std::string update_state_name(v1::UpdateStatus::State state);   // "rollback_started"
-std::string node_state_name(v1::NodeStatus::State state);       // "ready"
-std::string role_name(v1::NodeSpec::Role role);                 // "worker"
+std::string state_name(v1::TaskState state);                   // "running"
+std::string update_state_name(v1::UpdateStatus::State state);  // "rollback_started"
+std::string node_state_name(v1::NodeStatus::State state);      // "ready"
+std::string role_name(v1::NodeSpec::Role role);                // "worker"
 std::string availability_name(v1::NodeSpec::Availability availability);
-std::string mode_name(const v1::ServiceSpec& spec);             // "replicated", "global-job"
-std::string protocol_name(v1::PortConfig::Protocol protocol);   // "tcp"
-std::string mount_type_name(v1::Mount::Type type);              // "volume"
+std::string mode_name(const v1::ServiceSpec& spec);            // "replicated", "global-job"
+std::string protocol_name(v1::PortConfig::Protocol protocol);  // "tcp"
+std::string mount_type_name(v1::Mount::Type type);             // "volume"
 std::string restart_condition_name(v1::RestartPolicy::Condition condition);
 std::string failure_action_name(v1::UpdateConfig::FailureAction action);
-std::string capitalized(std::string text);                      // "Running"
+std::string capitalized(std::string text);  // "Running"
 
 // Whether the task's state can not change any more.
 bool is_terminal(v1::TaskState state);

@@ -160,12 +160,15 @@ Result<int> node_update(Run& run) {
     spec->set_desired_role(role == "manager" ? v1::NodeSpec::MANAGER : v1::NodeSpec::WORKER);
   else if (!role.empty())
     return fail(usage_error(fmt::format("invalid role \"{}\": worker or manager", role)));
-  if (availability == "active") spec->set_availability(v1::NodeSpec::ACTIVE);
-  else if (availability == "pause") spec->set_availability(v1::NodeSpec::PAUSE);
-  else if (availability == "drain") spec->set_availability(v1::NodeSpec::DRAIN);
+  if (availability == "active")
+    spec->set_availability(v1::NodeSpec::ACTIVE);
+  else if (availability == "pause")
+    spec->set_availability(v1::NodeSpec::PAUSE);
+  else if (availability == "drain")
+    spec->set_availability(v1::NodeSpec::DRAIN);
   else if (!availability.empty())
-    return fail(usage_error(fmt::format("invalid availability \"{}\": active, pause or drain",
-                                        availability)));
+    return fail(usage_error(
+        fmt::format("invalid availability \"{}\": active, pause or drain", availability)));
   auto* labels = spec->mutable_annotations()->mutable_labels();
   for (const std::string& key : label_rm) {
     const int before = labels->size();

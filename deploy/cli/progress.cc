@@ -207,8 +207,7 @@ class Waiter {
       } else if (entry.converged_at == 0) {
         entry.converged_at = now;
       }
-      entry.verified =
-          entry.converged_at != 0 && now - entry.converged_at >= monitor_ns(entry);
+      entry.verified = entry.converged_at != 0 && now - entry.converged_at >= monitor_ns(entry);
       all = all && entry.verified;
     }
     return all ? std::optional<int>(rolled_back() ? 1 : 0) : std::nullopt;

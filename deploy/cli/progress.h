@@ -25,7 +25,7 @@ struct ServiceView {
 struct SlotProgress {
   std::string label;  // "1/5" or the node's name
   v1::TaskState state = v1::TASK_NEW;
-  std::string text;   // "running", or "preparing: pulling image" or the error
+  std::string text;  // "running", or "preparing: pulling image" or the error
 };
 
 struct Assessment {
@@ -34,8 +34,8 @@ struct Assessment {
   bool converged = false;
   bool rolled_back = false;  // converged, but to the previous spec
   std::vector<SlotProgress> slots;
-  std::string blocked;     // why something cannot run now; may pass
-  std::string failure;     // why it will not come to be: certain
+  std::string blocked;  // why something cannot run now; may pass
+  std::string failure;  // why it will not come to be: certain
 };
 
 // Pure: state in, opinion out. `node_names` are the nodes that count, by id, with their hostnames.

@@ -20,8 +20,7 @@ bool parse_decimal(std::string_view text, int digits, int64_t* out) {
       continue;
     }
     if (c < '0' || c > '9' || after_point == digits) return false;
-    if (__builtin_mul_overflow(value, 10, &value) ||
-        __builtin_add_overflow(value, c - '0', &value))
+    if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, c - '0', &value))
       return false;
     if (after_point >= 0) ++after_point;
     any = true;

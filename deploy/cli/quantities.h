@@ -32,7 +32,7 @@ Result<v1::Mount> parse_mount(std::string_view text, std::string_view current_di
 Result<v1::NetworkAttachmentConfig> parse_network(std::string_view text);
 Result<v1::SecretReference> parse_secret(std::string_view text);
 Result<v1::ConfigReference> parse_config(std::string_view text);
-Result<v1::Ulimit> parse_ulimit(std::string_view text);                    // "nofile=1024[:2048]"
+Result<v1::Ulimit> parse_ulimit(std::string_view text);                     // "nofile=1024[:2048]"
 Result<v1::GenericResource> parse_generic_resource(std::string_view text);  // "gpu=2"
 Result<v1::PlacementPreference> parse_placement_pref(std::string_view text);
 Result<std::string> parse_host(std::string_view text);  // "name:ip" -> "ip name"

@@ -95,8 +95,7 @@ Result<std::vector<v1::PortConfig>> parse_long_publish(std::string_view text) {
   Range published;
   Range target;
   for (const Pair& pair : pairs) {
-    if (!pair.has_value)
-      return fail(invalid_argument("invalid field: {}", pair.key));
+    if (!pair.has_value) return fail(invalid_argument("invalid field: {}", pair.key));
     if (pair.key == "protocol") {
       MUSTER_ASSIGN(const v1::PortConfig::Protocol protocol, parse_protocol(pair.value));
       model.set_protocol(protocol);
@@ -149,11 +148,16 @@ Status apply_mount_key(const Pair& pair, v1::Mount* mount) {
     return invalid_argument("invalid field '{}' must be a key=value pair", key);
   if (key == "type") {
     const std::string type = lower(pair.value);
-    if (type == "volume") mount->set_type(v1::Mount::VOLUME);
-    else if (type == "bind") mount->set_type(v1::Mount::BIND);
-    else if (type == "tmpfs") mount->set_type(v1::Mount::TMPFS);
-    else if (type == "image") mount->set_type(v1::Mount::IMAGE);
-    else return invalid_argument("mount type '{}' is not supported", pair.value);
+    if (type == "volume")
+      mount->set_type(v1::Mount::VOLUME);
+    else if (type == "bind")
+      mount->set_type(v1::Mount::BIND);
+    else if (type == "tmpfs")
+      mount->set_type(v1::Mount::TMPFS);
+    else if (type == "image")
+      mount->set_type(v1::Mount::IMAGE);
+    else
+      return invalid_argument("mount type '{}' is not supported", pair.value);
   } else if (key == "source" || key == "src") {
     mount->set_source(pair.value);
   } else if (key == "target" || key == "dst" || key == "destination") {
@@ -328,8 +332,10 @@ Result<v1::Ulimit> parse_ulimit(std::string_view text) {
     MUSTER_ASSIGN(hard, parse_signed(limits.substr(colon + 1)));
   }
   if (hard != -1 && (soft > hard || soft == -1))
-    return fail(invalid_argument("ulimit soft limit must be less than or equal to hard limit: "
-                                 "{} > {}", soft, hard));
+    return fail(
+        invalid_argument("ulimit soft limit must be less than or equal to hard limit: "
+                         "{} > {}",
+                         soft, hard));
   ulimit.set_soft(soft);
   ulimit.set_hard(hard);
   return ulimit;
@@ -352,7 +358,8 @@ Result<v1::GenericResource> parse_generic_resource(std::string_view text) {
 Result<v1::PlacementPreference> parse_placement_pref(std::string_view text) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos)
-    return fail(invalid_argument("placement preference must be of the format \"<strategy>=<arg>\""));
+    return fail(
+        invalid_argument("placement preference must be of the format \"<strategy>=<arg>\""));
   if (text.substr(0, equals) != "spread")
     return fail(invalid_argument("unsupported placement preference {} (only spread is supported)",
                                  text.substr(0, equals)));

@@ -27,8 +27,7 @@ Result<std::string> registry_auth(Run& run, const std::string& image) {
   }
   boost::json::error_code error;
   const boost::json::value config = boost::json::parse(*text, error);
-  if (error || !config.is_object())
-    return fail(invalid_argument("{}: not a JSON object", path));
+  if (error || !config.is_object()) return fail(invalid_argument("{}: not a JSON object", path));
   const auto* auths = config.get_object().if_contains("auths");
   if (auths == nullptr || !auths->is_object()) return std::string();
   const std::string registry = registry_of(image);

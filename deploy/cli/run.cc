@@ -49,7 +49,9 @@ std::string alias_of(const std::string& noun, const std::string& verb) {
   static constexpr struct {
     std::string_view noun, alias, verb;
   } kAliases[] = {
-      {"stack", "up", "deploy"},  {"stack", "down", "rm"},   {"", "remove", "rm"},
+      {"stack", "up", "deploy"},
+      {"stack", "down", "rm"},
+      {"", "remove", "rm"},
       {"", "list", "ls"},
   };
   for (const auto& entry : kAliases)
@@ -152,9 +154,7 @@ World World::of_process() {
                                     std::chrono::system_clock::now().time_since_epoch())
                                     .count());
   };
-  world.connect = [](const std::string& address) {
-    return muster::deploy::cli::connect(address);
-  };
+  world.connect = [](const std::string& address) { return muster::deploy::cli::connect(address); };
   return world;
 }
 
@@ -205,15 +205,15 @@ Status Run::parse(int args_min, int args_max) {
   const auto plural = [](int n) { return n == 1 ? "" : "s"; };
   if (args_min == args_max && count != args_min) {
     if (args_min == 0) return usage_error(fmt::format("'muster {}' accepts no arguments", name));
-    return usage_error(fmt::format("'muster {}' requires exactly {} argument{}: {}", name,
-                                   args_min, plural(args_min), command_.arguments));
+    return usage_error(fmt::format("'muster {}' requires exactly {} argument{}: {}", name, args_min,
+                                   plural(args_min), command_.arguments));
   }
   if (count < args_min)
     return usage_error(fmt::format("'muster {}' requires at least {} argument{}: {}", name,
                                    args_min, plural(args_min), command_.arguments));
   if (args_max >= 0 && count > args_max)
-    return usage_error(fmt::format("'muster {}' requires at most {} argument{}: {}", name,
-                                   args_max, plural(args_max), command_.arguments));
+    return usage_error(fmt::format("'muster {}' requires at most {} argument{}: {}", name, args_max,
+                                   plural(args_max), command_.arguments));
   return ok_status();
 }
 

@@ -21,11 +21,11 @@ struct World {
   std::function<void(std::string_view)> out;
   std::function<void(std::string_view)> err;
   int in_fd = 0;
-  int out_fd = 1;          // asked for its size when out_is_terminal
+  int out_fd = 1;  // asked for its size when out_is_terminal
   bool in_is_terminal = false;
   bool out_is_terminal = false;
   std::map<std::string, std::string> environment;
-  std::string current_dir;  // absolute
+  std::string current_dir;          // absolute
   std::function<int64_t()> now_ns;  // Unix time
   std::function<std::unique_ptr<Client>(const std::string& address)> connect;
 
@@ -33,8 +33,18 @@ struct World {
 };
 
 // What an argument of a command names, for completion.
-enum class Completes { kNothing, kFiles, kService, kStack, kNode, kNetwork, kVolume, kImage,
-                       kTask, kContainer };
+enum class Completes {
+  kNothing,
+  kFiles,
+  kService,
+  kStack,
+  kNode,
+  kNetwork,
+  kVolume,
+  kImage,
+  kTask,
+  kContainer
+};
 
 class Run;
 
@@ -42,7 +52,7 @@ struct Command {
   std::string_view path;       // "service create"
   std::string_view arguments;  // "IMAGE [COMMAND] [ARG...]"
   std::string_view summary;
-  std::string_view examples;   // lines without "muster"; may be empty
+  std::string_view examples;  // lines without "muster"; may be empty
   Completes completes = Completes::kNothing;
   Result<int> (*run)(Run&) = nullptr;  // the exit code
   bool hidden = false;

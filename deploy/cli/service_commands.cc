@@ -40,10 +40,9 @@ Status remove_networks(Run& run, const std::vector<std::string>& names, v1::Task
     request.set_network(name);
     if (const auto network = run.client().call(request)) id = network->network().id();
     auto* list = task->mutable_networks();
-    list->erase(std::remove_if(list->begin(), list->end(),
-                               [&](const auto& item) {
-                                 return item.target() == id || item.target() == name;
-                               }),
+    list->erase(std::remove_if(
+                    list->begin(), list->end(),
+                    [&](const auto& item) { return item.target() == id || item.target() == name; }),
                 list->end());
   }
   return ok_status();
@@ -119,8 +118,8 @@ Result<int> service_update(Run& run) {
   const v1::ServiceSpec before = request.spec();
   MUSTER_TRY(spec_flags.apply(request.mutable_spec(), SpecFlags::For::kUpdate,
                               run.world.environment, run.world.current_dir, read_text_file));
-  MUSTER_TRY(remove_networks(run, spec_flags.networks().remove,
-                             request.mutable_spec()->mutable_task()));
+  MUSTER_TRY(
+      remove_networks(run, spec_flags.networks().remove, request.mutable_spec()->mutable_task()));
   if (rollback && before.SerializeAsString() != request.spec().SerializeAsString())
     return fail(usage_error("other flags may not be combined with --rollback"));
   if (with_registry_auth) {
@@ -153,8 +152,8 @@ Result<int> service_scale(Run& run) {
   for (const std::string& arg : run.args) {
     const size_t equals = arg.find('=');
     if (equals == std::string::npos || equals == 0)
-      return fail(usage_error(fmt::format("invalid scale specifier '{}': expected SERVICE=REPLICAS",
-                                          arg)));
+      return fail(
+          usage_error(fmt::format("invalid scale specifier '{}': expected SERVICE=REPLICAS", arg)));
     const auto replicas = parse_replicas(arg.substr(equals + 1));
     if (!replicas)
       return fail(usage_error(fmt::format("invalid replicas value {}", arg.substr(equals + 1))));

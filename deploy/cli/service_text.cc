@@ -19,9 +19,9 @@ void update_lines(const char* title, const v1::UpdateConfig& config, std::string
   if (config.has_monitor_ns())
     *out += fmt::format(" Monitoring Period: {}\n", format_duration(Duration(config.monitor_ns())));
   *out += fmt::format(" Max failure ratio: {}\n", config.max_failure_ratio_ppm() / 1e6);
-  *out += fmt::format(" Update order:      {}\n",
-                      config.order() == v1::UpdateConfig::START_FIRST ? "start-first"
-                                                                      : "stop-first");
+  *out +=
+      fmt::format(" Update order:      {}\n",
+                  config.order() == v1::UpdateConfig::START_FIRST ? "start-first" : "stop-first");
 }
 
 void container_lines(const v1::ContainerSpec& container, std::string* out) {
@@ -39,9 +39,9 @@ void container_lines(const v1::ContainerSpec& container, std::string* out) {
   if (container.mounts().empty()) return;
   *out += "Mounts:\n";
   for (const auto& mount : container.mounts())
-    *out += fmt::format(" Target:\t{}\n  Source:\t{}\n  ReadOnly:\t{}\n  Type:\t\t{}\n",
-                        mount.target(), mount.source(), mount.read_only(),
-                        mount_type_name(mount.type()));
+    *out +=
+        fmt::format(" Target:\t{}\n  Source:\t{}\n  ReadOnly:\t{}\n  Type:\t\t{}\n", mount.target(),
+                    mount.source(), mount.read_only(), mount_type_name(mount.type()));
 }
 
 void resource_lines(const char* title, const v1::Resources& resources, std::string* out) {
@@ -88,8 +88,8 @@ Listing service_listing(std::vector<v1::GetServiceResponse> services, const List
         !filters.equals("mode", mode_name(spec)) ||
         !filters.labels("label", spec.annotations().labels()))
       continue;
-    const auto& ports = service.endpoint().ports().empty() ? spec.endpoint().ports()
-                                                           : service.endpoint().ports();
+    const auto& ports =
+        service.endpoint().ports().empty() ? spec.endpoint().ports() : service.endpoint().ports();
     listing.add({options.id(service.id()), spec.annotations().name(), mode_name(spec),
                  replicas_text(entry), image_text(spec.task().container().image(), false),
                  ports_text(ports, true)});
@@ -99,8 +99,8 @@ Listing service_listing(std::vector<v1::GetServiceResponse> services, const List
 
 std::string service_pretty(const v1::Service& service) {
   const auto& spec = service.spec();
-  std::string out = fmt::format("\nID:\t\t{}\nName:\t\t{}\n", service.id(),
-                                spec.annotations().name());
+  std::string out =
+      fmt::format("\nID:\t\t{}\nName:\t\t{}\n", service.id(), spec.annotations().name());
   if (!spec.annotations().labels().empty()) out += "Labels:\n";
   for (const auto& label : spec.annotations().labels())
     out += fmt::format(" {}={}\n", label.key(), label.value());
@@ -115,8 +115,9 @@ std::string service_pretty(const v1::Service& service) {
   const auto& placement = spec.task().placement();
   if (!placement.constraints().empty() || placement.max_replicas() > 0) out += "Placement:\n";
   if (!placement.constraints().empty())
-    out += fmt::format(" Constraints:\t[{}]\n",
-                       join({placement.constraints().begin(), placement.constraints().end()}, ", "));
+    out +=
+        fmt::format(" Constraints:\t[{}]\n",
+                    join({placement.constraints().begin(), placement.constraints().end()}, ", "));
   if (placement.max_replicas() > 0)
     out += fmt::format(" Max Replicas Per Node:\t{}\n", placement.max_replicas());
   if (spec.has_update()) update_lines("UpdateConfig", spec.update(), &out);
@@ -137,17 +138,18 @@ std::string service_pretty(const v1::Service& service) {
       service.endpoint().ports().empty() ? spec.endpoint().ports() : service.endpoint().ports();
   if (!ports.empty()) out += "Ports:\n";
   for (const auto& port : ports)
-    out += fmt::format(" PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n"
-                       "  PublishMode = {}\n",
-                       port.published_port(), protocol_name(port.protocol()), port.target_port(),
-                       port.mode() == v1::PortConfig::HOST ? "host" : "ingress");
+    out += fmt::format(
+        " PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n"
+        "  PublishMode = {}\n",
+        port.published_port(), protocol_name(port.protocol()), port.target_port(),
+        port.mode() == v1::PortConfig::HOST ? "host" : "ingress");
   if (!service.allocation_error().empty())
     out += fmt::format("Error:\t\t{}\n", service.allocation_error());
   return out;
 }
 
 std::string random_name() {
-  static constexpr const char* kFirst[] = {"amber", "brisk", "calm",   "clever", "eager", "fair",
+  static constexpr const char* kFirst[] = {"amber",  "brisk", "calm",  "clever", "eager", "fair",
                                            "gentle", "happy", "keen",  "lively", "merry", "noble",
                                            "proud",  "quiet", "swift", "warm"};
   static constexpr const char* kSecond[] = {"badger", "beaver", "crane", "falcon", "finch", "fox",

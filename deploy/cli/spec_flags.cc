@@ -37,8 +37,8 @@ template <class Parse>
 auto parsed(const char* flag, const std::string& text, Parse parse) -> decltype(parse(text)) {
   auto result = parse(text);
   if (!result)
-    return fail(usage_error(fmt::format("invalid argument \"{}\" for \"--{}\" flag: {}", text,
-                                        flag, result.error().message())));
+    return fail(usage_error(fmt::format("invalid argument \"{}\" for \"--{}\" flag: {}", text, flag,
+                                        result.error().message())));
   return result;
 }
 
@@ -47,9 +47,9 @@ Result<v1::UpdateConfig::FailureAction> parse_failure_action(const std::string& 
   if (text == "pause") return v1::UpdateConfig::PAUSE;
   if (text == "continue") return v1::UpdateConfig::CONTINUE;
   if (text == "rollback" && rollback_allowed) return v1::UpdateConfig::ROLLBACK;
-  return fail(usage_error(fmt::format("invalid failure action \"{}\": {}", text,
-                                      rollback_allowed ? "pause, continue or rollback"
-                                                       : "pause or continue")));
+  return fail(usage_error(
+      fmt::format("invalid failure action \"{}\": {}", text,
+                  rollback_allowed ? "pause, continue or rollback" : "pause or continue")));
 }
 
 Status apply_update(const UpdateFlags& flags, const std::string& prefix, bool rollback_allowed,
@@ -70,8 +70,7 @@ Status apply_update(const UpdateFlags& flags, const std::string& prefix, bool ro
     config->set_monitor_ns(ns);
   }
   if (flags.failure_action) {
-    MUSTER_ASSIGN(const auto action,
-                  parse_failure_action(*flags.failure_action, rollback_allowed));
+    MUSTER_ASSIGN(const auto action, parse_failure_action(*flags.failure_action, rollback_allowed));
     config->set_failure_action(action);
   }
   if (flags.max_failure_ratio) {
@@ -121,8 +120,8 @@ Status SpecFlags::apply_mode(v1::ServiceSpec* spec, For command) const {
     else if (wanted == "global-job")
       spec->mutable_global_job();
     else
-      return usage_error(fmt::format("Unknown mode: {}, only replicated and global are supported",
-                                     wanted));
+      return usage_error(
+          fmt::format("Unknown mode: {}, only replicated and global are supported", wanted));
   }
   const bool replicated = spec->has_replicated();
   const bool job = spec->has_replicated_job();
@@ -194,8 +193,8 @@ Status SpecFlags::apply_environment(
       if (!entry.empty() && entry.back() == '\r') entry.pop_back();
       if (entry.empty() || entry[0] == '#') continue;
       if (name_of(entry).find_first_of(" \t") != std::string::npos)
-        return usage_error(fmt::format("{}: variable '{}' contains whitespaces", file,
-                                       name_of(entry)));
+        return usage_error(
+            fmt::format("{}: variable '{}' contains whitespaces", file, name_of(entry)));
       entries.push_back(entry);
     }
   }
@@ -271,8 +270,8 @@ Status SpecFlags::apply_references(v1::ContainerSpec* container) const {
     MUSTER_ASSIGN(const v1::SecretReference secret, parsed("secret", text, parse_secret));
     for (const auto& other : container->secrets())
       if (other.file().name() == secret.file().name())
-        return usage_error(fmt::format("duplicate secret target for {} not allowed",
-                                       secret.secret_name()));
+        return usage_error(
+            fmt::format("duplicate secret target for {} not allowed", secret.secret_name()));
     *container->add_secrets() = secret;
   }
   for (const std::string& gone : configs_.remove)
@@ -282,8 +281,8 @@ Status SpecFlags::apply_references(v1::ContainerSpec* container) const {
     MUSTER_ASSIGN(const v1::ConfigReference config, parsed("config", text, parse_config));
     for (const auto& other : container->configs())
       if (other.file().name() == config.file().name())
-        return usage_error(fmt::format("duplicate config target for {} not allowed",
-                                       config.config_name()));
+        return usage_error(
+            fmt::format("duplicate config target for {} not allowed", config.config_name()));
     *container->add_configs() = config;
   }
   return ok_status();
@@ -431,8 +430,8 @@ Status SpecFlags::apply_placement(v1::TaskSpec* task) const {
     }
   }
   if (max_per_node_) {
-    MUSTER_ASSIGN(const uint64_t n, parsed("replicas-max-per-node", *max_per_node_,
-                                           parse_unsigned));
+    MUSTER_ASSIGN(const uint64_t n,
+                  parsed("replicas-max-per-node", *max_per_node_, parse_unsigned));
     task->mutable_placement()->set_max_replicas(n);
   }
   return ok_status();
@@ -452,8 +451,8 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
   auto* endpoint = spec->mutable_endpoint();
   if (endpoint_mode_) {
     if (*endpoint_mode_ != "vip" && *endpoint_mode_ != "dnsrr")
-      return usage_error(fmt::format("invalid endpoint mode \"{}\": vip or dnsrr",
-                                     *endpoint_mode_));
+      return usage_error(
+          fmt::format("invalid endpoint mode \"{}\": vip or dnsrr", *endpoint_mode_));
     endpoint->set_mode(*endpoint_mode_ == "dnsrr" ? v1::EndpointSpec::DNSRR
                                                   : v1::EndpointSpec::VIP);
   }
@@ -487,8 +486,7 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
   }
   for (const auto& port : *ports)
     if (endpoint->mode() == v1::EndpointSpec::DNSRR && port.mode() == v1::PortConfig::INGRESS)
-      return usage_error(
-          "port published with ingress mode can't be used with dnsrr mode");
+      return usage_error("port published with ingress mode can't be used with dnsrr mode");
   return ok_status();
 }
 

@@ -56,10 +56,10 @@ class SpecFlags {
 
   Status apply_mode(v1::ServiceSpec* spec, For command) const;
   Status apply_process(v1::ContainerSpec* container) const;
-  Status apply_environment(v1::ContainerSpec* container, For command,
-                           const std::map<std::string, std::string>& environment,
-                           const std::function<Result<std::string>(const std::string&)>& read)
-      const;
+  Status apply_environment(
+      v1::ContainerSpec* container, For command,
+      const std::map<std::string, std::string>& environment,
+      const std::function<Result<std::string>(const std::string&)>& read) const;
   Status apply_container_lists(v1::ContainerSpec* container, const std::string& current_dir) const;
   Status apply_references(v1::ContainerSpec* container) const;
   Status apply_health(v1::ContainerSpec* container) const;
@@ -82,8 +82,7 @@ class SpecFlags {
   std::optional<std::string> health_cmd_, health_interval_, health_timeout_, health_retries_,
       health_start_period_, health_start_interval_;
   bool no_healthcheck_ = false;
-  std::optional<std::string> restart_condition_, restart_delay_, restart_attempts_,
-      restart_window_;
+  std::optional<std::string> restart_condition_, restart_delay_, restart_attempts_, restart_window_;
   std::optional<std::string> log_driver_;
   UpdateFlags update_, rollback_;
 };

@@ -70,7 +70,8 @@ struct LoadOptions {
     std::vector<std::string> paths;
     for (const std::string& entry : files)
       for (const std::string& path : split(entry, ',')) paths.push_back(path);
-    if (paths.empty()) return fail(usage_error("Please specify a Compose file (with --compose-file)"));
+    if (paths.empty())
+      return fail(usage_error("Please specify a Compose file (with --compose-file)"));
     for (const std::string& path : paths) {
       compose::SourceFile file;
       file.path = path;
@@ -108,7 +109,8 @@ Status check_external_networks(Run& run, const compose::StackSpecs& specs) {
     if (network.error().code() != StatusCode::kNotFound) return network.error();
     return not_found(
         "network \"{}\" is declared as external, but could not be found. You need to create a "
-        "swarm-scoped network before the stack is deployed", name);
+        "swarm-scoped network before the stack is deployed",
+        name);
   }
   return ok_status();
 }
@@ -197,9 +199,9 @@ Status wait_tasks_gone(Run& run, const std::vector<std::string>& service_ids, Si
     MUSTER_ASSIGN(const auto tasks, run.client().call(list));
     if (tasks.tasks().empty()) return ok_status();
     if (run.world.now_ns() > deadline)
-      return Status(StatusCode::kDeadlineExceeded,
-                    fmt::format("{} tasks are still stopping after 2 minutes",
-                                tasks.tasks().size()));
+      return Status(
+          StatusCode::kDeadlineExceeded,
+          fmt::format("{} tasks are still stopping after 2 minutes", tasks.tasks().size()));
     // A second at the most, since the stream begins at an unknown moment and may break.
     wait_readable({stream->ended() ? -1 : stream->fd(), signals.fd()}, 1000);
     v1::WatchResponse message;
@@ -244,9 +246,12 @@ Result<bool> remove_stack(Run& run, const std::string& stack, Signals& signals) 
   }
   bool interrupted = false;
   MUSTER_TRY(wait_tasks_gone(run, ids, signals, &interrupted));
-  if (interrupted) return fail(Status(StatusCode::kCancelled, fmt::format(
-      "interrupted: the tasks of {} go on stopping; its networks remain until "
-      "'muster stack rm {}' is run again", stack, stack)));
+  if (interrupted)
+    return fail(
+        Status(StatusCode::kCancelled,
+               fmt::format("interrupted: the tasks of {} go on stopping; its networks remain until "
+                           "'muster stack rm {}' is run again",
+                           stack, stack)));
   for (const auto& network : networks.networks())
     MUSTER_TRY(remove_network(run, network, true, signals));
   return true;
@@ -293,8 +298,9 @@ Result<int> stack_deploy(Run& run) {
                     registry_auth(run, spec.task().container().image()));
     }
     const auto it = existing.find(spec.annotations().name());
-    MUSTER_ASSIGN(v1::Service service,
-                  deploy_service(run, std::move(spec), it == existing.end() ? nullptr : &it->second));
+    MUSTER_ASSIGN(
+        v1::Service service,
+        deploy_service(run, std::move(spec), it == existing.end() ? nullptr : &it->second));
     deployed.push_back(std::move(service));
   }
   if (wait.detach) return 0;

@@ -18,8 +18,9 @@ struct ClusterFlags {
   bool any() const { return history || heartbeat || cert_expiry; }
   Status apply(v1::ClusterSpec* spec) const {
     const auto named = [](const char* flag, auto result) {
-      if (!result) return decltype(result)(fail(usage_error(
-          fmt::format("invalid argument for \"--{}\" flag: {}", flag, result.error().message()))));
+      if (!result)
+        return decltype(result)(fail(usage_error(fmt::format(
+            "invalid argument for \"--{}\" flag: {}", flag, result.error().message()))));
       return result;
     };
     if (history) {
@@ -64,8 +65,8 @@ Result<int> swarm_init(Run& run) {
   if (!port.empty()) {
     const auto number = parse_unsigned(port);
     if (!number || *number < 1024 || *number > 49151)
-      return fail(usage_error(fmt::format(
-          "invalid data path port \"{}\": between 1024 and 49151", port)));
+      return fail(
+          usage_error(fmt::format("invalid data path port \"{}\": between 1024 and 49151", port)));
     request.set_data_path_port(static_cast<uint32_t>(*number));
   }
   if (!mask.empty()) {
@@ -75,15 +76,17 @@ Result<int> swarm_init(Run& run) {
     request.set_subnet_mask_bits(static_cast<uint32_t>(*bits));
   }
   for (const auto& pool : pools) request.add_default_address_pools(pool);
-  if (availability == "pause") request.set_availability(v1::NodeSpec::PAUSE);
-  else if (availability == "drain") request.set_availability(v1::NodeSpec::DRAIN);
+  if (availability == "pause")
+    request.set_availability(v1::NodeSpec::PAUSE);
+  else if (availability == "drain")
+    request.set_availability(v1::NodeSpec::DRAIN);
   else if (!availability.empty() && availability != "active")
-    return fail(usage_error(fmt::format("invalid availability \"{}\": active, pause or drain",
-                                        availability)));
+    return fail(usage_error(
+        fmt::format("invalid availability \"{}\": active, pause or drain", availability)));
   if (cluster.any()) MUSTER_TRY(cluster.apply(request.mutable_spec()));
   MUSTER_ASSIGN(const auto response, run.client().call(request));
-  run.line(fmt::format("Swarm initialized: current node ({}) is now a manager.",
-                       response.node_id()));
+  run.line(
+      fmt::format("Swarm initialized: current node ({}) is now a manager.", response.node_id()));
   if (!response.join_tokens().worker().empty())
     run.out(fmt::format(
         "\nTo add a worker to this swarm, run the following command:\n\n"
@@ -136,9 +139,10 @@ Result<int> swarm_join_token(Run& run) {
   v1::GetNodeRequest self;
   self.set_node("self");
   MUSTER_ASSIGN(const auto node, run.client().call(self));
-  run.out(fmt::format("To add a {} to this swarm, run the following command:\n\n"
-                      "    muster swarm join --token {} {}\n\n",
-                      role, token, node.node().manager_status().address()));
+  run.out(
+      fmt::format("To add a {} to this swarm, run the following command:\n\n"
+                  "    muster swarm join --token {} {}\n\n",
+                  role, token, node.node().manager_status().address()));
   return 0;
 }
 

@@ -21,8 +21,8 @@ std::string info_text(const v1::GetInfoResponse& info) {
   out += fmt::format(" Swarm: {}\n", info.local_state());
   if (!info.error().empty()) out += fmt::format("  Error: {}\n", info.error());
   if (!info.node_id().empty()) {
-    out += fmt::format("  NodeID: {}\n  Is Manager: {}\n", info.node_id(),
-                       info.control_available());
+    out +=
+        fmt::format("  NodeID: {}\n  Is Manager: {}\n", info.node_id(), info.control_available());
     if (info.control_available())
       out += fmt::format("  ClusterID: {}\n  Managers: {}\n  Nodes: {}\n", info.cluster_id(),
                          info.managers(), info.nodes());
@@ -112,8 +112,7 @@ Result<int> debug_eval(Run& run) {
   MUSTER_ASSIGN(const std::string text, read_all(run.world.in_fd));
   boost::json::error_code error;
   const boost::json::value request = boost::json::parse(text, error);
-  if (error)
-    return fail(invalid_argument("standard input is not JSON: {}", error.message()));
+  if (error) return fail(invalid_argument("standard input is not JSON: {}", error.message()));
   MUSTER_ASSIGN(const boost::json::value result, eval::evaluate(suite, request));
   run.out(pretty_json(result));
   return 0;

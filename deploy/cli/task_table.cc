@@ -73,17 +73,16 @@ Status TaskTable::apply(const Filters& filters) {
       return usage_error(fmt::format("invalid filter 'desired-state={}'", state));
   const auto keep = [&](const v1::Task& task) {
     const auto name = node_names.find(task.node_id());
-    const bool node_matches =
-        filters.prefixes("node", task.node_id()) ||
-        (name != node_names.end() && filters.equals("node", name->second));
+    const bool node_matches = filters.prefixes("node", task.node_id()) ||
+                              (name != node_names.end() && filters.equals("node", name->second));
     const std::string full = task.name() + "." + task.id();
     return filters.prefixes("id", task.id()) &&
            (filters.prefixes("name", full) || filters.equals("name", task.name())) &&
            filters.equals("desired-state", state_name(task.desired_state())) && node_matches;
   };
-  tasks.erase(std::remove_if(tasks.begin(), tasks.end(),
-                             [&](const v1::Task& task) { return !keep(task); }),
-              tasks.end());
+  tasks.erase(
+      std::remove_if(tasks.begin(), tasks.end(), [&](const v1::Task& task) { return !keep(task); }),
+      tasks.end());
   return ok_status();
 }
 
@@ -114,17 +113,16 @@ Listing TaskTable::listing(const ListOptions& options, int64_t now_ns) const {
     if (!error.empty())
       error = options.no_trunc ? fmt::format("\"{}\"", error)
                                : fmt::format("\"{}\"", shorten(error, kErrorShown));
-    const std::string since = time_ago(now_ns, task->status().timestamp_ns() != 0
-                                                   ? task->status().timestamp_ns()
-                                                   : task->meta().created_at_ns());
-    listing.add({options.id(task->id()),
-                 (older && !options.quiet ? " \\_ " : "") + task->name(),
-                 image_text(image, options.no_trunc),
-                 node == node_names.end() ? task->node_id() : node->second,
-                 capitalized(state_name(task->desired_state())),
-                 fmt::format("{} {}", capitalized(state_name(task->status().state())),
-                             lower(since)),
-                 error, ports_text(task->status().host_ports(), false)});
+    const std::string since =
+        time_ago(now_ns, task->status().timestamp_ns() != 0 ? task->status().timestamp_ns()
+                                                            : task->meta().created_at_ns());
+    listing.add(
+        {options.id(task->id()), (older && !options.quiet ? " \\_ " : "") + task->name(),
+         image_text(image, options.no_trunc),
+         node == node_names.end() ? task->node_id() : node->second,
+         capitalized(state_name(task->desired_state())),
+         fmt::format("{} {}", capitalized(state_name(task->status().state())), lower(since)), error,
+         ports_text(task->status().host_ports(), false)});
   }
   return listing;
 }

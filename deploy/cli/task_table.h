@@ -12,8 +12,8 @@ namespace muster::deploy::cli {
 // The table of tasks that service ps, stack ps, node ps and task ls share.
 struct TaskTable {
   std::vector<v1::Task> tasks;
-  std::map<std::string, v1::Revision> revisions;    // by id
-  std::map<std::string, std::string> node_names;    // by id
+  std::map<std::string, v1::Revision> revisions;  // by id
+  std::map<std::string, std::string> node_names;  // by id
   bool no_resolve = false;
 
   // Docker's order: name naturally, newest first; older attempts of a slot are marked " \_ ".

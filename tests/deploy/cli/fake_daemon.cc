@@ -1,0 +1,373 @@
+#include "tests/deploy/cli/fake_daemon.h"
+
+#include <grpcpp/grpcpp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "muster/v1/control.grpc.pb.h"
+#include "muster/v1/local.grpc.pb.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+grpc::Status to_grpc(grpc::ServerContext* context, const Status& status) {
+  if (!status.reason().empty()) context->AddTrailingMetadata("muster-reason", status.reason());
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), status.message());
+}
+
+grpc::Status missing(const char* kind, const std::string& name) {
+  return grpc::Status(grpc::StatusCode::NOT_FOUND, fmt::format("{} {} not found", kind, name));
+}
+
+bool has_label(const v1::Annotations& annotations, const v1::ListFilter& filter) {
+  for (const auto& want : filter.labels()) {
+    bool found = false;
+    for (const auto& label : annotations.labels())
+      found = found || (label.key() == want.key() &&
+                        (want.value().empty() || label.value() == want.value()));
+    if (!found) return false;
+  }
+  return true;
+}
+
+// Sends the script, then waits for the client to go unless the stream is to end.
+template <class T>
+grpc::Status play(grpc::ServerContext* context, grpc::ServerWriter<T>* writer,
+                  const std::vector<T>& messages, bool end) {
+  for (const auto& message : messages) writer->Write(message);
+  while (!end && !context->IsCancelled()) std::this_thread::yield();
+  return grpc::Status::OK;
+}
+
+}  // namespace
+
+struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
+  explicit Server(FakeDaemon& fake) : fake(fake) {
+    char path[] = "/tmp/muster-cli-test-XXXXXX";
+    directory = mkdtemp(path);
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("unix://" + directory + "/sock", grpc::InsecureServerCredentials());
+    builder.RegisterService(static_cast<v1::Control::Service*>(this));
+    builder.RegisterService(static_cast<v1::Local::Service*>(this));
+    server = builder.BuildAndStart();
+  }
+  ~Server() override {
+    server->Shutdown(std::chrono::system_clock::now());
+    server->Wait();
+    std::filesystem::remove_all(directory);
+  }
+
+  using C = grpc::ServerContext;
+  using S = grpc::Status;
+
+  S changed(C* context) {
+    Status error;
+    std::swap(error, fake.next_error);
+    return error.ok() ? S::OK : to_grpc(context, error);
+  }
+
+  v1::GetServiceResponse* find_service(const std::string& name) {
+    for (auto& entry : fake.services)
+      if (entry.service().id() == name || entry.service().spec().annotations().name() == name)
+        return &entry;
+    return nullptr;
+  }
+
+  S InitSwarm(C* context, const v1::InitSwarmRequest* request,
+              v1::InitSwarmResponse* response) override {
+    fake.init_request = *request;
+    response->set_node_id("n1");
+    response->set_manager_addr("10.0.0.1:2377");
+    response->mutable_join_tokens()->set_worker("SWMTKN-1-abc-def");
+    return changed(context);
+  }
+  S LeaveSwarm(C* context, const v1::LeaveSwarmRequest*, v1::LeaveSwarmResponse*) override {
+    return changed(context);
+  }
+  S GetCluster(C*, const v1::GetClusterRequest*, v1::GetClusterResponse* response) override {
+    *response->mutable_cluster() = fake.cluster;
+    return S::OK;
+  }
+  S UpdateCluster(C* context, const v1::UpdateClusterRequest* request,
+                  v1::UpdateClusterResponse* response) override {
+    *fake.cluster.mutable_spec() = request->spec();
+    *response->mutable_cluster() = fake.cluster;
+    return changed(context);
+  }
+  S GetInfo(C*, const v1::GetInfoRequest*, v1::GetInfoResponse* response) override {
+    *response = fake.info;
+    return S::OK;
+  }
+
+  S CreateService(C* context, const v1::CreateServiceRequest* request,
+                  v1::CreateServiceResponse* response) override {
+    fake.created_services.push_back(*request);
+    v1::Service& service = fake.add_service(request->spec().annotations().name(), 0);
+    *service.mutable_spec() = request->spec();
+    *response->mutable_service() = service;
+    return changed(context);
+  }
+  S UpdateService(C* context, const v1::UpdateServiceRequest* request,
+                  v1::UpdateServiceResponse* response) override {
+    fake.updated_services.push_back(*request);
+    auto* entry = find_service(request->service_id());
+    if (entry == nullptr) return missing("service", request->service_id());
+    if (!request->rollback()) *entry->mutable_service()->mutable_spec() = request->spec();
+    *response->mutable_service() = entry->service();
+    return changed(context);
+  }
+  S RemoveService(C* context, const v1::RemoveServiceRequest* request,
+                  v1::RemoveServiceResponse*) override {
+    if (find_service(request->service()) == nullptr) return missing("service", request->service());
+    fake.removed.push_back(request->service());
+    return changed(context);
+  }
+  S GetService(C*, const v1::GetServiceRequest* request,
+               v1::GetServiceResponse* response) override {
+    const auto* entry = find_service(request->service());
+    if (entry == nullptr) return missing("service", request->service());
+    *response = *entry;
+    return S::OK;
+  }
+  S ListServices(C*, const v1::ListServicesRequest* request,
+                 v1::ListServicesResponse* response) override {
+    for (const auto& entry : fake.services)
+      if (has_label(entry.service().spec().annotations(), request->filter()))
+        *response->add_services() = entry;
+    return S::OK;
+  }
+
+  S GetTask(C*, const v1::GetTaskRequest* request, v1::GetTaskResponse* response) override {
+    for (const auto& task : fake.tasks) {
+      if (task.id() != request->task() && task.name() != request->task()) continue;
+      *response->mutable_task() = task;
+      return S::OK;
+    }
+    return missing("task", request->task());
+  }
+  S ListTasks(C*, const v1::ListTasksRequest* request, v1::ListTasksResponse* response) override {
+    const auto in = [](const auto& list, const std::string& id) {
+      if (list.empty()) return true;
+      return std::find(list.begin(), list.end(), id) != list.end();
+    };
+    for (const auto& task : fake.tasks)
+      if (in(request->filter().service_ids(), task.service_id()) &&
+          in(request->filter().node_ids(), task.node_id()))
+        *response->add_tasks() = task;
+    for (const auto& revision : fake.revisions) *response->add_revisions() = revision;
+    return S::OK;
+  }
+
+  S GetNode(C*, const v1::GetNodeRequest* request, v1::GetNodeResponse* response) override {
+    for (const auto& node : fake.nodes) {
+      if (node.id() != request->node() && node.description().hostname() != request->node() &&
+          request->node() != "self")
+        continue;
+      *response->mutable_node() = node;
+      return S::OK;
+    }
+    return missing("node", request->node());
+  }
+  S ListNodes(C*, const v1::ListNodesRequest*, v1::ListNodesResponse* response) override {
+    for (const auto& node : fake.nodes) *response->add_nodes() = node;
+    response->set_self_id("n1");
+    return S::OK;
+  }
+  S UpdateNode(C* context, const v1::UpdateNodeRequest* request, v1::UpdateNodeResponse*) override {
+    fake.updated_nodes.push_back(*request);
+    return changed(context);
+  }
+
+  S CreateNetwork(C* context, const v1::CreateNetworkRequest* request,
+                  v1::CreateNetworkResponse* response) override {
+    fake.created_networks.push_back(*request);
+    response->mutable_network()->set_id("net-new");
+    return changed(context);
+  }
+  S RemoveNetwork(C* context, const v1::RemoveNetworkRequest* request,
+                  v1::RemoveNetworkResponse*) override {
+    fake.removed.push_back(request->network());
+    return changed(context);
+  }
+  S GetNetwork(C*, const v1::GetNetworkRequest* request,
+               v1::GetNetworkResponse* response) override {
+    for (const auto& network : fake.networks) {
+      if (network.id() != request->network() &&
+          network.spec().annotations().name() != request->network())
+        continue;
+      *response->mutable_network() = network;
+      return S::OK;
+    }
+    return missing("network", request->network());
+  }
+  S ListNetworks(C*, const v1::ListNetworksRequest* request,
+                 v1::ListNetworksResponse* response) override {
+    for (const auto& network : fake.networks)
+      if (has_label(network.spec().annotations(), request->filter()))
+        *response->add_networks() = network;
+    return S::OK;
+  }
+  S Watch(C* context, const v1::WatchRequest* request,
+          grpc::ServerWriter<v1::WatchResponse>* writer) override {
+    fake.watch_requests.push_back(*request);
+    return play(context, writer, fake.watch_messages, fake.end_streams);
+  }
+
+  S ListContainers(C*, const v1::ListContainersRequest*,
+                   v1::ListContainersResponse* response) override {
+    for (const auto& container : fake.containers) *response->add_containers() = container;
+    return S::OK;
+  }
+  S Logs(C* context, const v1::LogsRequest* request,
+         grpc::ServerWriter<v1::LogsResponse>* writer) override {
+    fake.log_requests.push_back(*request);
+    return play(context, writer, fake.log_messages, fake.end_streams);
+  }
+  S Exec(C* context, grpc::ServerReaderWriter<v1::ExecOutput, v1::ExecInput>* stream) override {
+    v1::ExecInput input;
+    bool wants_input = false;
+    while (stream->Read(&input)) {
+      fake.exec_inputs.push_back(input);
+      if (input.has_start()) wants_input = input.start().stdin();
+      if (!wants_input || input.stdin_closed()) break;
+    }
+    for (const auto& message : fake.exec_messages) stream->Write(message);
+    return changed(context);
+  }
+  S Stats(C* context, const v1::StatsRequest*,
+          grpc::ServerWriter<v1::StatsResponse>* writer) override {
+    return play(context, writer, fake.stats_messages, fake.end_streams);
+  }
+  S ListImages(C*, const v1::ListImagesRequest*, v1::ListImagesResponse* response) override {
+    for (const auto& image : fake.images) *response->add_images() = image;
+    return S::OK;
+  }
+  S PullImage(C* context, const v1::PullImageRequest*,
+              grpc::ServerWriter<v1::PullProgress>* writer) override {
+    play(context, writer, fake.pull_messages, true);
+    return changed(context);
+  }
+  S LoadImage(C* context, grpc::ServerReader<v1::LoadImageRequest>* reader,
+              v1::LoadImageResponse* response) override {
+    v1::LoadImageRequest piece;
+    while (reader->Read(&piece)) fake.loaded += piece.data();
+    for (const auto& image : fake.images) *response->add_images() = image;
+    return changed(context);
+  }
+  S RemoveImage(C* context, const v1::RemoveImageRequest* request,
+                v1::RemoveImageResponse* response) override {
+    response->add_untagged(request->reference());
+    return changed(context);
+  }
+  S PruneImages(C* context, const v1::PruneImagesRequest*,
+                v1::PruneImagesResponse* response) override {
+    response->set_freed_bytes(1'500'000);
+    return changed(context);
+  }
+  S ListVolumes(C*, const v1::ListVolumesRequest*, v1::ListVolumesResponse* response) override {
+    for (const auto& volume : fake.volumes) *response->add_volumes() = volume;
+    return S::OK;
+  }
+  S CreateVolume(C* context, const v1::CreateVolumeRequest* request,
+                 v1::CreateVolumeResponse* response) override {
+    response->mutable_volume()->set_name(request->name());
+    return changed(context);
+  }
+  S RemoveVolume(C* context, const v1::RemoveVolumeRequest* request,
+                 v1::RemoveVolumeResponse*) override {
+    fake.removed.push_back(request->name());
+    return changed(context);
+  }
+  S PruneVolumes(C* context, const v1::PruneVolumesRequest*,
+                 v1::PruneVolumesResponse* response) override {
+    response->add_deleted("old");
+    return changed(context);
+  }
+
+  FakeDaemon& fake;
+  std::string directory;
+  std::unique_ptr<grpc::Server> server;
+};
+
+FakeDaemon::FakeDaemon() {
+  server_ = std::make_unique<Server>(*this);
+  v1::Node node;
+  node.set_id("n1");
+  node.mutable_description()->set_hostname("host1");
+  node.mutable_status()->set_state(v1::NodeStatus::READY);
+  node.mutable_manager_status()->set_leader(true);
+  node.set_role(v1::NodeSpec::MANAGER);
+  nodes.push_back(node);
+}
+
+FakeDaemon::~FakeDaemon() = default;
+
+std::string FakeDaemon::address() const {
+  return "unix://" + server_->directory + "/sock";
+}
+
+v1::Service& FakeDaemon::add_service(const std::string& name, uint64_t replicas) {
+  v1::GetServiceResponse entry;
+  auto* service = entry.mutable_service();
+  service->set_id("id-" + name);
+  service->mutable_meta()->set_version(10);
+  service->set_revision(1);
+  auto* spec = service->mutable_spec();
+  spec->mutable_annotations()->set_name(name);
+  spec->mutable_task()->mutable_container()->set_image("nginx:1");
+  spec->mutable_replicated()->set_replicas(replicas);
+  entry.mutable_status()->set_running_tasks(replicas);
+  entry.mutable_status()->set_desired_tasks(replicas);
+  for (uint64_t slot = 1; slot <= replicas; ++slot) {
+    v1::Task task;
+    task.set_id(fmt::format("task{}{}", name, slot));
+    task.set_name(fmt::format("{}.{}", name, slot));
+    task.set_service_id(service->id());
+    task.set_slot(slot);
+    task.set_revision(1);
+    task.set_node_id("n1");
+    task.mutable_meta()->set_version(11);
+    task.mutable_meta()->set_created_at_ns(kNow - 60'000'000'000);
+    task.set_desired_state(v1::TASK_RUNNING);
+    task.mutable_status()->set_state(v1::TASK_RUNNING);
+    task.mutable_status()->set_timestamp_ns(kNow - 30'000'000'000);
+    tasks.push_back(task);
+  }
+  v1::Revision revision;
+  revision.set_id(service->id() + ".1");
+  *revision.mutable_spec() = spec->task();
+  revisions.push_back(revision);
+  services.push_back(entry);
+  return *services.back().mutable_service();
+}
+
+Outcome run_muster(FakeDaemon& daemon, const std::vector<std::string>& words,
+                   const std::string& input, bool real_time) {
+  Outcome outcome;
+  World world = World::of_process();
+  world.out = [&outcome](std::string_view text) { outcome.out += text; };
+  world.err = [&outcome](std::string_view text) { outcome.err += text; };
+  world.in_is_terminal = false;
+  world.out_is_terminal = false;
+  world.environment = {
+      {"MUSTER_SOCKET", daemon.address()}, {"HOME", "/nonexistent"}, {"FROM_SHELL", "yes"}};
+  world.current_dir = "/work-dir";
+  if (!real_time) world.now_ns = [] { return kNow; };
+  int pipe_fds[2];
+  if (pipe(pipe_fds) != 0) return outcome;
+  std::thread writer([&] {
+    if (write(pipe_fds[1], input.data(), input.size()) < 0) return;
+    close(pipe_fds[1]);
+  });
+  world.in_fd = pipe_fds[0];
+  outcome.code = run_program(world, words);
+  writer.join();
+  close(pipe_fds[0]);
+  return outcome;
+}
+
+}  // namespace muster::deploy::cli

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "deploy/cli/run.h"
+#include "muster/v1/control.pb.h"
+#include "muster/v1/local.pb.h"
+
+namespace muster::deploy::cli {
+
+// A musterd for tests: the state is what the test puts in, requests are kept for it to look at,
+// and streams say what was scripted. Serves both services on a socket in a temporary directory.
+class FakeDaemon {
+ public:
+  FakeDaemon();
+  ~FakeDaemon();
+
+  std::string address() const;
+
+  // State; set before the command runs.
+  std::vector<v1::GetServiceResponse> services;
+  std::vector<v1::Task> tasks;
+  std::vector<v1::Revision> revisions;
+  std::vector<v1::Node> nodes;
+  std::vector<v1::Network> networks;
+  std::vector<v1::Container> containers;
+  std::vector<v1::Image> images;
+  std::vector<v1::LocalVolume> volumes;
+  v1::GetInfoResponse info;
+  v1::Cluster cluster;
+
+  // Streams: each message is sent, then the stream stays open until the client leaves, unless
+  // `end_streams`.
+  std::vector<v1::WatchResponse> watch_messages;
+  std::vector<v1::LogsResponse> log_messages;
+  std::vector<v1::StatsResponse> stats_messages;
+  std::vector<v1::PullProgress> pull_messages;
+  std::vector<v1::ExecOutput> exec_messages;
+  bool end_streams = true;
+  Status next_error;  // what the next changing call fails with
+
+  // What was asked, in order.
+  std::vector<v1::CreateServiceRequest> created_services;
+  std::vector<v1::UpdateServiceRequest> updated_services;
+  std::vector<v1::CreateNetworkRequest> created_networks;
+  std::vector<v1::UpdateNodeRequest> updated_nodes;
+  std::vector<std::string> removed;
+  std::vector<v1::ExecInput> exec_inputs;
+  std::vector<v1::LogsRequest> log_requests;
+  std::vector<v1::WatchRequest> watch_requests;
+  v1::InitSwarmRequest init_request;
+  std::string loaded;
+
+  // Adds a service of so many replicas with as many running tasks on node "n1".
+  v1::Service& add_service(const std::string& name, uint64_t replicas);
+
+ private:
+  struct Server;
+  std::unique_ptr<Server> server_;
+};
+
+// What one run of the program gave.
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+// The clock of the tests: 2026-01-31T08:05:00Z.
+inline constexpr int64_t kNow = 1769846700LL * 1'000'000'000;
+
+// Runs "muster ARGS..." in this process against the daemon; `input` is its standard input. Time
+// stands still unless `real_time`.
+Outcome run_muster(FakeDaemon& daemon, const std::vector<std::string>& words,
+                   const std::string& input = "", bool real_time = false);
+
+}  // namespace muster::deploy::cli

@@ -1,0 +1,165 @@
+// Commands that wait, and stacks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/deploy/cli/fake_daemon.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Wait : public testing::Test {
+ protected:
+  Outcome run(const std::vector<std::string>& words, const std::string& input = "") {
+    return run_muster(daemon_, words, input, true);
+  }
+  v1::WatchResponse task_event(size_t task, v1::TaskState state) {
+    v1::WatchResponse message;
+    auto* event = message.add_events();
+    event->set_action(v1::ObjectEvent::UPDATE);
+    *event->mutable_task() = daemon_.tasks[task];
+    event->mutable_task()->mutable_meta()->set_version(50);
+    event->mutable_task()->mutable_status()->set_state(state);
+    return message;
+  }
+  FakeDaemon daemon_;
+};
+
+TEST_F(Wait, ScaleEndsWhenTheTasksRun) {
+  daemon_.add_service("web", 3);
+  daemon_.tasks[2].mutable_status()->set_state(v1::TASK_PREPARING);
+  daemon_.watch_messages.push_back(task_event(2, v1::TASK_RUNNING));
+  daemon_.end_streams = false;
+  const Outcome outcome = run({"service", "scale", "--monitor", "0s", "web=3"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "web scaled to 3\n"
+            "overall progress: 2 out of 3 tasks\n"
+            "overall progress: 3 out of 3 tasks\n"
+            "verify: Service web converged\n");
+  EXPECT_EQ(daemon_.watch_requests.at(0).resume_from(), 11U);
+}
+
+TEST_F(Wait, MonitorPeriodIsWaitedFor) {
+  daemon_.add_service("web", 1);
+  daemon_.end_streams = false;
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(run({"service", "scale", "--monitor", "300ms", "web=1"}).code, 0);
+  EXPECT_GE(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(290));
+}
+
+TEST_F(Wait, CertainFailureEndsWithTheReason) {
+  daemon_.add_service("web", 1);
+  daemon_.tasks[0].mutable_status()->set_state(v1::TASK_REJECTED);
+  daemon_.tasks[0].mutable_status()->set_error("no such image: nginx:99");
+  daemon_.tasks[0].set_desired_state(v1::TASK_SHUTDOWN);
+  daemon_.services[0]
+      .mutable_service()
+      ->mutable_spec()
+      ->mutable_task()
+      ->mutable_restart()
+      ->set_condition(v1::RestartPolicy::NONE);
+  daemon_.end_streams = false;
+  const Outcome outcome = run({"service", "scale", "web=1"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err,
+            "muster: service web: task web.1 ended and its restart policy does not replace it: no "
+            "such image: nginx:99\n");
+}
+
+TEST_F(Wait, LostStreamIsOpenedAgain) {
+  daemon_.add_service("web", 1);
+  daemon_.tasks[0].mutable_status()->set_state(v1::TASK_STARTING);
+  daemon_.watch_messages.push_back(task_event(0, v1::TASK_STARTING));
+  daemon_.watch_messages.push_back(task_event(0, v1::TASK_RUNNING));
+  daemon_.end_streams = true;
+  EXPECT_EQ(run({"service", "scale", "--monitor", "0s", "web=1"}).code, 0);
+}
+
+TEST_F(Wait, WrongMonitorIsWrongUsage) {
+  daemon_.add_service("web", 1);
+  EXPECT_EQ(run({"service", "scale", "--monitor", "soon", "web=1"}).code, 2);
+}
+
+constexpr const char* kCompose = R"(version: "3.8"
+services:
+  web:
+    image: nginx:1
+    deploy: {replicas: 2}
+)";
+
+class Stack : public Wait {};
+
+TEST_F(Stack, DeployCreatesNetworksThenServices) {
+  const Outcome outcome = run({"stack", "deploy", "-d", "-c", "-", "shop"}, kCompose);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "Creating network shop_default\nCreating service shop_web\n");
+  EXPECT_EQ(daemon_.created_networks.at(0).spec().annotations().name(), "shop_default");
+  EXPECT_EQ(daemon_.created_services.at(0).spec().replicated().replicas(), 2U);
+}
+
+void label(v1::Annotations* annotations, const std::string& stack) {
+  auto* label = annotations->add_labels();
+  label->set_key("com.docker.stack.namespace");
+  label->set_value(stack);
+}
+
+TEST_F(Stack, DeployUpdatesAndPrunes) {
+  auto& web = daemon_.add_service("shop_web", 1);
+  label(web.mutable_spec()->mutable_annotations(), "shop");
+  web.mutable_spec()->mutable_task()->set_force_update(7);
+  label(daemon_.add_service("shop_old", 1).mutable_spec()->mutable_annotations(), "shop");
+  const Outcome outcome = run({"stack", "up", "-d", "--prune", "-c", "-", "shop"}, kCompose);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "Removing service shop_old\nCreating network shop_default\n"
+            "Updating service shop_web (id: id-shop_web)\n");
+  EXPECT_EQ(daemon_.updated_services.at(0).spec().task().force_update(), 7U);
+  EXPECT_THAT(daemon_.removed, ElementsAre("id-shop_old"));
+}
+
+TEST_F(Stack, RemoveTakesServicesThenNetworks) {
+  label(daemon_.add_service("shop_web", 0).mutable_spec()->mutable_annotations(), "shop");
+  v1::Network network;
+  network.set_id("net1");
+  network.mutable_spec()->mutable_annotations()->set_name("shop_default");
+  label(network.mutable_spec()->mutable_annotations(), "shop");
+  daemon_.networks.push_back(network);
+  const Outcome outcome = run({"stack", "down", "shop"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "Removing service shop_web\nRemoving network shop_default\n");
+  EXPECT_THAT(daemon_.removed, ElementsAre("id-shop_web", "net1"));
+  EXPECT_EQ(run({"stack", "rm", "none"}).err, "Nothing found in stack: none\n");
+}
+
+TEST_F(Stack, Lists) {
+  label(daemon_.add_service("shop_web", 1).mutable_spec()->mutable_annotations(), "shop");
+  EXPECT_EQ(run({"stack", "ls"}).out, "NAME      SERVICES\nshop      1\n");
+  EXPECT_THAT(run({"stack", "services", "shop"}).out, HasSubstr("shop_web"));
+  EXPECT_THAT(run({"stack", "ps", "shop"}).out, HasSubstr("shop_web.1"));
+  EXPECT_EQ(run({"stack", "ps", "none"}).err, "muster: nothing found in stack: none\n");
+}
+
+TEST_F(Stack, MistakesInTheFileNameTheLine) {
+  const Outcome outcome =
+      run({"stack", "deploy", "-c", "-", "shop"}, "version: \"3.8\"\nservices:\n  web: 5\n");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("web"));
+  EXPECT_EQ(run({"stack", "deploy", "shop"}).code, 2);
+  EXPECT_EQ(run({"stack", "deploy", "-c", "/nonexistent.yml", "shop"}).code, 1);
+}
+
+TEST_F(Stack, ConfigPrintsTheMergedDocument) {
+  const Outcome outcome = run({"stack", "config", "-c", "-"}, kCompose);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("image: nginx:1"));
+}
+
+}  // namespace
+}  // namespace muster::deploy::cli
