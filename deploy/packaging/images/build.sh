@@ -123,24 +123,22 @@ build_hello() {
   local root=$WORK/hello
   mkdir -p "$root"/{bin,www/cgi-bin}
   # The kernel drops TERM for a first process that has no handler, and httpd has none; the shell
-  # has one and passes it on. /dev/shm serves a container whose root is read-only.
+  # has one and passes it on. The page lies in /dev/shm since the root may be read-only.
   cat >"$root/bin/hello" <<'SCRIPT'
 #!/bin/sh
-home=/www
-if ! touch $home/index.html 2>/dev/null; then
-  home=/dev/shm/www
-  mkdir -p $home && cp -r /www/cgi-bin $home/ || exit 1
-fi
-echo "Hello from $(hostname)${REPLICA:+ (replica $REPLICA)}" >$home/index.html
+mkdir -p /dev/shm
+echo "Hello from $(hostname)${REPLICA:+ (replica $REPLICA)}" >/dev/shm/hello.html
 trap 'kill $server 2>/dev/null; exit 0' TERM INT QUIT
-httpd -f -p "${PORT:-80}" -h $home &
+httpd -f -p "${PORT:-80}" -h /www &
 server=$!
 wait $server
 SCRIPT
+  ln -s /dev/shm/hello.html "$root/www/index.html"
   cat >"$root/www/cgi-bin/client" <<'SCRIPT'
 #!/bin/sh
+client=${REMOTE_ADDR#"[::ffff:"}
 printf 'Content-Type: text/plain\r\n\r\n'
-echo "$(hostname) sees $REMOTE_ADDR"
+echo "$(hostname) sees ${client%"]"}"
 SCRIPT
   chmod 0755 "$root/bin/hello" "$root/www/cgi-bin/client"
   make_layer "$root" hello
