@@ -175,7 +175,22 @@ class LoadCall final : public grpc::ServerReadReactor<v1::LoadImageRequest> {
   v1::LoadImageRequest piece_;
 };
 
+template <class Base>
+class Refusal final : public Base {
+ public:
+  explicit Refusal(const Status& why) { this->Finish(to_grpc(why)); }
+  void OnDone() override { delete this; }
+};
+
 }  // namespace
+
+grpc::ServerWriteReactor<v1::PullProgress>* refuse_pull(const Status& why) {
+  return new Refusal<grpc::ServerWriteReactor<v1::PullProgress>>(why);
+}
+
+grpc::ServerReadReactor<v1::LoadImageRequest>* refuse_load(const Status& why) {
+  return new Refusal<grpc::ServerReadReactor<v1::LoadImageRequest>>(why);
+}
 
 grpc::ServerWriteReactor<v1::PullProgress>* pull_image(WorkPool& pool, agent::ImageStore& images,
                                                        const v1::PullImageRequest& request) {

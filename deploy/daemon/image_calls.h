@@ -22,4 +22,7 @@ grpc::ServerReadReactor<v1::LoadImageRequest>* load_image(WorkPool& pool, agent:
                                                           const std::filesystem::path& scratch,
                                                           v1::LoadImageResponse* response);
 
+grpc::ServerWriteReactor<v1::PullProgress>* refuse_pull(const Status& why);
+grpc::ServerReadReactor<v1::LoadImageRequest>* refuse_load(const Status& why);
+
 }  // namespace muster::daemon

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/session/session.h"
+#include "agent/worker/worker.h"
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/security/key_files.h"
+#include "deploy/daemon/node_parts.h"
+#include "deploy/daemon/node_state.h"
+
+namespace muster::daemon {
+
+struct AgentDeps {
+  Executor& strand;  // "agent"
+  Rng& rng;
+  NodeParts& parts;
+  Log log;
+};
+
+struct AgentConfig {
+  std::string instance_id;
+  std::filesystem::path data_dir;
+  std::filesystem::path run_dir;
+  Membership membership;
+  security::NodeCredentials credentials;
+  v1::NodeDescription description;
+};
+
+// What makes this node run tasks: the worker and its session with a manager. Used from the daemon's
+// lifecycle thread.
+class AgentRole {
+ public:
+  AgentRole(AgentDeps deps, AgentConfig config);
+  ~AgentRole();
+
+  // Adopts what runs, then asks the manager for more.
+  Status start();
+  // Says goodbye; containers go on.
+  void stop(v1::Goodbye::Reason reason);
+  // Ends all containers and forgets their tasks; to be called after stop().
+  Status leave();
+
+  // The tasks here, from any thread.
+  std::vector<v1::LocalTask> tasks() const;
+  const agent::TaskPaths& paths() const;
+  // Of this node, as templates and lists show it.
+  agent::NodeContext node() const;
+
+ private:
+  struct Core;
+  AgentDeps deps_;
+  AgentConfig config_;
+  std::unique_ptr<agent::BlockingPool> prepare_pool_;
+  std::unique_ptr<agent::BlockingPool> step_pool_;
+  std::unique_ptr<agent::BlockingPool> health_pool_;
+  std::unique_ptr<agent::LinkFactory> links_;
+  std::unique_ptr<Core> core_;  // on the strand
+  bool session_open_ = false;
+};
+
+}  // namespace muster::daemon

@@ -1,0 +1,76 @@
+#include <fmt/core.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/security/tls/credentials.h"
+#include "deploy/daemon/daemon.h"
+#include "deploy/daemon/options.h"
+
+namespace {
+
+// Tells systemd (Type=notify) that the node is ready; sd_notify(3) is one datagram.
+void notify_ready() {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  if (path == nullptr || std::strlen(path) >= sizeof(sockaddr_un::sun_path)) return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path, std::strlen(path));
+  if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+  const muster::UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  constexpr char kReady[] = "READY=1";
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+  sendto(fd.get(), kReady, sizeof kReady - 1, MSG_NOSIGNAL,
+         reinterpret_cast<const sockaddr*>(&address), size);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto options = muster::daemon::parse_options(argc, argv);
+  if (!options) {
+    const bool help = options.error().code() == muster::StatusCode::kOutOfRange;
+    fmt::print(help ? stdout : stderr, "{}{}\n",
+               help ? "" : "musterd: ", options.error().message());
+    return help ? 0 : 2;
+  }
+  if (options->show_version) {
+    fmt::print("musterd {}\n", MUSTER_VERSION);
+    return 0;
+  }
+  const auto log = muster::make_log("musterd", options->log_level, options->log_format);
+  if (!log) {
+    fmt::print(stderr, "musterd: {}\n", log.error().message());
+    return 2;
+  }
+  if (geteuid() != 0) {
+    fmt::print(stderr, "musterd: needs root, for containers and network namespaces\n");
+    return 1;
+  }
+  muster::security::require_tls13();
+
+  // Before any thread starts, so that all of them leave the signals to this one.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  muster::daemon::Daemon daemon(*options, *log);
+  if (const muster::Status started = daemon.start(); !started.ok()) {
+    fmt::print(stderr, "musterd: {}\n", started.message());
+    return 1;
+  }
+  notify_ready();
+  int received = 0;
+  sigwait(&signals, &received);
+  (*log)->info("stopping on {}; containers keep running", strsignal(received));
+  daemon.stop();
+  return 0;
+}

@@ -1,0 +1,40 @@
+#include "deploy/daemon/node_parts.h"
+
+#include <utility>
+
+#include "agent/images/local_image_store.h"
+#include "agent/volumes/local_volume_store.h"
+#include "overlay/dataplane/linux_network.h"
+
+namespace muster::daemon {
+
+Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
+                                                   const std::string& instance_id, const Log& log) {
+  auto parts = std::make_unique<NodeParts>();
+  const std::string run_dir = options.run_dir / instance_id;
+
+  agent::RuntimeOptions runtime;
+  runtime.runtime = options.runtime;
+  runtime.instance_id = instance_id;
+  runtime.run_dir = run_dir;
+  runtime.init_by_default = options.default_init;
+  MUSTER_ASSIGN(parts->runtime, agent::make_runtime(runtime, child_log(log, "runtime")));
+
+  agent::ImageStoreOptions images;
+  images.data_dir = options.data_dir;
+  images.insecure_registries = options.insecure_registries;
+  images.mirrors = options.registry_mirrors;
+  MUSTER_ASSIGN(parts->images, agent::make_image_store(images, child_log(log, "images")));
+
+  agent::VolumeStoreOptions volumes;
+  volumes.data_dir = options.data_dir;
+  MUSTER_ASSIGN(parts->volumes, agent::make_volume_store(volumes, child_log(log, "volumes")));
+
+  overlay::NodeNetworkOptions network;
+  network.instance_id = instance_id;
+  network.run_dir = options.run_dir;
+  MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
+  return parts;
+}
+
+}  // namespace muster::daemon
