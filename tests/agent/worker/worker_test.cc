@@ -1,0 +1,344 @@
+#include "agent/worker/worker.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "agent/worker/local_view.h"
+#include "base/file.h"
+#include "tests/agent/worker/fakes.h"
+
+namespace muster::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+class WorkerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char path[] = "/tmp/muster-worker-XXXXXX";
+    ASSERT_NE(::mkdtemp(path), nullptr);
+    root_ = path;
+    restart();
+  }
+  void TearDown() override {
+    worker_.reset();
+    fs::remove_all(root_);
+  }
+
+  // A new worker on what the old one left, as after kill -9.
+  void restart() {
+    worker_.reset();
+    strand_ = std::make_unique<SimExecutor>(world_);
+    WorkerOptions options;
+    options.instance_id = "i1";
+    options.data_dir = root_ + "/agent";
+    options.run_dir = root_ + "/run";
+    options.node.node_id = "node1";
+    options.node.hostname = "host1";
+    worker_ = std::make_unique<Worker>(
+        WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_, volumes_, network_, health_,
+                   rng_,
+                   [this](v1::TaskStatusUpdate update) {
+                     messages_.push_back(update.status().message());
+                     last_[update.task_id()] = std::move(update);
+                   },
+                   null_log()},
+        options);
+    ASSERT_TRUE(worker_->start().ok());
+    world_.advance(10ms);
+  }
+
+  v1::FeedUpdate feed(const std::vector<v1::Task>& tasks, bool complete = true) {
+    v1::FeedUpdate step;
+    step.mutable_feed()->set_kind(v1::FeedId::TASKS);
+    step.set_complete(complete);
+    for (const v1::Task& task : tasks) {
+      v1::TaskAssignment& assignment = *step.add_tasks();
+      *assignment.mutable_task() = task;
+      v1::Network& network = *assignment.add_networks();
+      network.set_id("n1");
+      network.mutable_spec()->set_driver("bridge");
+    }
+    *step.add_revisions() = revision_;
+    return step;
+  }
+
+  v1::Task task(const std::string& id, v1::TaskState desired = v1::TASK_RUNNING) {
+    v1::Task out;
+    out.set_id(id);
+    out.set_name("web.1");
+    out.set_service_id("s1");
+    out.set_slot(1);
+    out.set_revision(1);
+    out.set_desired_state(desired);
+    out.mutable_status()->set_state(v1::TASK_ASSIGNED);
+    v1::NetworkAttachment& attachment = *out.add_networks();
+    attachment.set_network_id("n1");
+    attachment.add_addresses("10.0.0.2/24");
+    for (const v1::PortConfig& port : ports_) *out.add_ports() = port;
+    return out;
+  }
+
+  void publish(v1::PortConfig::Mode mode, uint32_t published) {
+    v1::PortConfig& port = ports_.emplace_back();
+    port.set_mode(mode);
+    port.set_target_port(80);
+    port.set_published_port(published);
+  }
+
+  v1::TaskState state(const std::string& id) { return last_[id].status().state(); }
+  std::string error(const std::string& id) { return last_[id].status().error(); }
+  std::string container(const std::string& id) {
+    for (const v1::LocalTask& local : worker_->tasks()) {
+      if (local.assignment().task().id() == id) return local.container_id();
+    }
+    return "";
+  }
+
+  static v1::Revision make_revision() {
+    v1::Revision out;
+    out.set_id("s1.1");
+    out.set_service_id("s1");
+    out.set_number(1);
+    out.set_service_name("web");
+    out.mutable_spec()->mutable_container()->set_image("busybox");
+    out.mutable_spec()->mutable_container()->add_env("SLOT={{.Task.Slot}}");
+    return out;
+  }
+
+  std::string root_;
+  SimWorld world_;
+  SimPool pool_{world_};
+  FakeRuntime runtime_;
+  FakeImages images_;
+  FakeVolumes volumes_;
+  FakeNetwork network_{runtime_.events};
+  FakeHealth health_;
+  SeededRng rng_{7};
+  v1::Revision revision_ = make_revision();
+  std::vector<v1::PortConfig> ports_;
+  std::map<std::string, v1::TaskStatusUpdate> last_;
+  std::vector<std::string> messages_;
+  std::unique_ptr<SimExecutor> strand_;
+  std::unique_ptr<Worker> worker_;
+};
+
+TEST_F(WorkerTest, RunsWhatIsAssigned) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_READY);
+  EXPECT_EQ(last_["t1"].status().container().container_id(), container("t1"));
+  const ContainerRequest& request = runtime_.containers[container("t1")].request;
+  EXPECT_EQ(request.spec.container().env(0), "SLOT=1");
+  EXPECT_EQ(request.name, "web.1.t1");
+  EXPECT_EQ(request.network_namespace, "/netns/" + container("t1"));
+  EXPECT_NE(std::find(messages_.begin(), messages_.end(), "pulling image: 12.3 MB of 40.0 MB"),
+            messages_.end());
+}
+
+TEST_F(WorkerTest, EndsAreReportedAndCleanedAndTheLogStays) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  const std::string id = container("t1");
+  const std::string log = root_ + "/agent/containers/" + id + "/container.log";
+  ASSERT_TRUE(write_file_atomic(log, "x", 0600, Durability::kNone).ok());
+  runtime_.end(id, {3, false, {}});
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  EXPECT_EQ(error("t1"), "task: non-zero exit (3)");
+  EXPECT_TRUE(images_.roots.empty());
+  EXPECT_TRUE(network_.attached.empty());
+  EXPECT_TRUE(runtime_.containers.empty());
+  EXPECT_TRUE(fs::exists(log));
+  EXPECT_FALSE(fs::exists(root_ + "/agent/containers/" + id + "/hosts"));
+  worker_->apply(feed({}));
+  world_.advance(100ms);
+  EXPECT_FALSE(fs::exists(log)) << "removed with the assignment";
+  EXPECT_FALSE(fs::exists(root_ + "/agent/tasks/t1"));
+}
+
+TEST_F(WorkerTest, SuccessorAdoptsWithoutStartingAgain) {
+  worker_->apply(feed({task("t1"), task("t2")}));
+  world_.advance(100ms);
+  const std::string one = container("t1");
+  const std::string two = container("t2");
+  worker_.reset();
+  runtime_.containers[one].exited = nullptr;
+  runtime_.containers[two].exited = nullptr;
+  runtime_.end(two, {9, true, {}});
+  last_.clear();
+  restart();
+  world_.advance(100ms);
+  EXPECT_EQ(runtime_.starts, 2);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_EQ(container("t1"), one);
+  EXPECT_EQ(state("t2"), v1::TASK_FAILED);
+  EXPECT_EQ(error("t2"), "task: non-zero exit (9): OOM killed");
+  worker_->apply(feed({task("t1"), task("t2")}));
+  world_.advance(100ms);
+  EXPECT_EQ(runtime_.starts, 2);
+  runtime_.end(one, {0, false, {}});
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_COMPLETE);
+}
+
+TEST_F(WorkerTest, StopDrainsBeforeTheSignalAndEscalates) {
+  publish(v1::PortConfig::INGRESS, 8080);
+  runtime_.ignores_term = true;
+  revision_.mutable_spec()->mutable_container()->set_stop_grace_period_ns(
+      Duration(3s).count());
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  runtime_.events.clear();
+  worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}, false));
+  world_.advance(1s);
+  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_DRAINING);
+  EXPECT_EQ(runtime_.events, (std::vector<std::string>{"ports 0", "signal 2"}))
+      << "the image's stop signal, after its backend is gone";
+  world_.advance(4s);
+  EXPECT_EQ(runtime_.events.back(), "signal 9");
+  EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
+  EXPECT_EQ(error("t1"), "");
+}
+
+TEST_F(WorkerTest, ErrorsBeforeAndAfterStarting) {
+  images_.error = not_found("No such image: busybox");
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_EQ(error("t1"), "No such image: busybox");
+  images_.error = {};
+  runtime_.start_error = not_found("command not found: \"serve\"");
+  worker_->apply(feed({task("t2")}, false));
+  world_.advance(100ms);
+  EXPECT_EQ(state("t2"), v1::TASK_FAILED);
+  EXPECT_EQ(error("t2"), "command not found: \"serve\"");
+  EXPECT_TRUE(images_.roots.empty());
+}
+
+TEST_F(WorkerTest, MissingRevisionIsSaid) {
+  v1::FeedUpdate step = feed({task("t1")});
+  step.clear_revisions();
+  worker_->apply(step);
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_NE(error("t1").find("did not send revision 1"), std::string::npos);
+}
+
+TEST_F(WorkerTest, WaitsForItsSecrets) {
+  auto& secret = *revision_.mutable_spec()->mutable_container()->add_secrets();
+  secret.set_secret_id("sec1");
+  secret.set_secret_name("password");
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  EXPECT_EQ(state("t1"), v1::TASK_PREPARING);
+  EXPECT_EQ(last_["t1"].status().message(), "waiting for secret password");
+  worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}, false));
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN) << "also while it waits";
+}
+
+TEST_F(WorkerTest, HostPortThatIsTakenFailsTheTask) {
+  publish(v1::PortConfig::HOST, 80);
+  network_.taken = {80};
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  EXPECT_EQ(error("t1"), "port 80/tcp is in use on this node");
+  EXPECT_TRUE(network_.published.empty());
+}
+
+TEST_F(WorkerTest, IngressPortThatIsTakenIsOnlySaid) {
+  publish(v1::PortConfig::INGRESS, 80);
+  network_.taken = {80};
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_EQ(last_["t1"].status().message(), "started; port 80/tcp is in use on this node");
+}
+
+TEST_F(WorkerTest, HostPortChosenByTheNodeIsReported) {
+  publish(v1::PortConfig::HOST, 0);
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  ASSERT_EQ(last_["t1"].status().host_ports_size(), 1);
+  EXPECT_EQ(last_["t1"].status().host_ports(0).published_port(), 40000u);
+  ASSERT_EQ(network_.published.size(), 1u);
+  EXPECT_EQ(network_.published[0].port.published_port(), 40000u);
+  EXPECT_EQ(network_.published[0].backends, std::vector<std::string>{"10.0.0.2"});
+}
+
+TEST_F(WorkerTest, HealthCheckGuardsRunning) {
+  revision_.mutable_spec()->mutable_container()->mutable_healthcheck()->add_test("CMD-SHELL");
+  revision_.mutable_spec()->mutable_container()->mutable_healthcheck()->add_test("check");
+  revision_.mutable_spec()->mutable_container()->mutable_healthcheck()->set_interval_ns(
+      Duration(1s).count());
+  worker_->apply(feed({task("t1")}));
+  world_.advance(500ms);
+  EXPECT_EQ(state("t1"), v1::TASK_STARTING);
+  world_.advance(1s);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  health_.exit_code = 1;
+  world_.advance(5s);
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  EXPECT_NE(error("t1").find("health check failed with exit code 1: said so"), std::string::npos);
+}
+
+TEST_F(WorkerTest, LeftOversOfUnknownContainersAreRemoved) {
+  images_.roots.insert("ghost");
+  runtime_.containers["ghost2"].state.phase = ContainerState::Phase::kRunning;
+  network_.attached.insert("ghost3");
+  fs::create_directories(root_ + "/agent/containers/ghost4");
+  restart();
+  EXPECT_TRUE(images_.roots.empty());
+  EXPECT_TRUE(runtime_.containers.empty());
+  EXPECT_TRUE(network_.attached.empty());
+  EXPECT_FALSE(fs::exists(root_ + "/agent/containers/ghost4"));
+}
+
+TEST_F(WorkerTest, DamagedRecordIsMovedAside) {
+  fs::create_directories(root_ + "/agent/tasks");
+  ASSERT_TRUE(
+      write_file_atomic(root_ + "/agent/tasks/bad", "junk", 0600, Durability::kNone).ok());
+  restart();
+  EXPECT_TRUE(fs::exists(root_ + "/agent/tasks/bad.unreadable"));
+  EXPECT_TRUE(worker_->tasks().empty());
+}
+
+TEST_F(WorkerTest, LeaveStopsEverything) {
+  worker_->apply(feed({task("t1"), task("t2")}));
+  world_.advance(100ms);
+  bool left = false;
+  worker_->leave([&left] { left = true; });
+  world_.advance(1s);
+  EXPECT_TRUE(left);
+  EXPECT_TRUE(runtime_.containers.empty());
+  EXPECT_TRUE(fs::is_empty(root_ + "/agent/tasks"));
+  EXPECT_TRUE(fs::is_empty(root_ + "/agent/containers"));
+}
+
+TEST_F(WorkerTest, LocalViewResolves) {
+  worker_->apply(feed({task("t1"), task("t2")}));
+  world_.advance(100ms);
+  const auto tasks = worker_->tasks();
+  const std::string id = container("t1");
+  for (const std::string& name : {id, id.substr(0, 12), std::string("t1"), std::string("web.1.t1")}) {
+    const auto found = resolve_container(tasks, name);
+    ASSERT_TRUE(found.has_value()) << name;
+    EXPECT_EQ(found->container_id(), id);
+  }
+  EXPECT_TRUE(resolve_container(tasks, "web.1").has_value());
+  EXPECT_EQ(resolve_container(tasks, "t").error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(resolve_container(tasks, "zz").error().message(), "no such container: zz");
+  NodeContext node;
+  const auto list = list_containers(tasks, node, false);
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].state(), "running");
+  EXPECT_EQ(list[0].command(), "serve");
+}
+
+}  // namespace
+}  // namespace muster::agent
