@@ -196,8 +196,8 @@ class FakeNetwork final : public overlay::NodeNetwork {
 
 class FakeHealth final : public HealthProbe {
  public:
-  Result<HealthResult> run(const std::string&, const std::string&,
-                           const std::vector<std::string>&, Duration) override {
+  Result<HealthResult> run(const std::string&, const std::string&, const std::vector<std::string>&,
+                           Duration) override {
     ++probes;
     return HealthResult{exit_code, "said so"};
   }

@@ -37,15 +37,14 @@ class WorkerTest : public ::testing::Test {
     options.run_dir = root_ + "/run";
     options.node.node_id = "node1";
     options.node.hostname = "host1";
-    worker_ = std::make_unique<Worker>(
-        WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_, volumes_, network_, health_,
-                   rng_,
-                   [this](v1::TaskStatusUpdate update) {
-                     messages_.push_back(update.status().message());
-                     last_[update.task_id()] = std::move(update);
-                   },
-                   null_log()},
-        options);
+    worker_ = std::make_unique<Worker>(WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_,
+                                                  volumes_, network_, health_, rng_,
+                                                  [this](v1::TaskStatusUpdate update) {
+                                                    messages_.push_back(update.status().message());
+                                                    last_[update.task_id()] = std::move(update);
+                                                  },
+                                                  null_log()},
+                                       options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);
   }
@@ -188,8 +187,7 @@ TEST_F(WorkerTest, SuccessorAdoptsWithoutStartingAgain) {
 TEST_F(WorkerTest, StopDrainsBeforeTheSignalAndEscalates) {
   publish(v1::PortConfig::INGRESS, 8080);
   runtime_.ignores_term = true;
-  revision_.mutable_spec()->mutable_container()->set_stop_grace_period_ns(
-      Duration(3s).count());
+  revision_.mutable_spec()->mutable_container()->set_stop_grace_period_ns(Duration(3s).count());
   worker_->apply(feed({task("t1")}));
   world_.advance(100ms);
   runtime_.events.clear();
@@ -301,8 +299,7 @@ TEST_F(WorkerTest, LeftOversOfUnknownContainersAreRemoved) {
 
 TEST_F(WorkerTest, DamagedRecordIsMovedAside) {
   fs::create_directories(root_ + "/agent/tasks");
-  ASSERT_TRUE(
-      write_file_atomic(root_ + "/agent/tasks/bad", "junk", 0600, Durability::kNone).ok());
+  ASSERT_TRUE(write_file_atomic(root_ + "/agent/tasks/bad", "junk", 0600, Durability::kNone).ok());
   restart();
   EXPECT_TRUE(fs::exists(root_ + "/agent/tasks/bad.unreadable"));
   EXPECT_TRUE(worker_->tasks().empty());
@@ -325,7 +322,8 @@ TEST_F(WorkerTest, LocalViewResolves) {
   world_.advance(100ms);
   const auto tasks = worker_->tasks();
   const std::string id = container("t1");
-  for (const std::string& name : {id, id.substr(0, 12), std::string("t1"), std::string("web.1.t1")}) {
+  for (const std::string& name :
+       {id, id.substr(0, 12), std::string("t1"), std::string("web.1.t1")}) {
     const auto found = resolve_container(tasks, name);
     ASSERT_TRUE(found.has_value()) << name;
     EXPECT_EQ(found->container_id(), id);

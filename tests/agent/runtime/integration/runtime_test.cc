@@ -3,12 +3,16 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <mutex>
+#include <thread>
 
 #include "agent/logs/log_reader.h"
 #include "agent/logs/log_rotation.h"
@@ -232,6 +236,39 @@ TEST_F(RuntimeTest, KilledMonitorEndsTheContainer) {
   ASSERT_EQ(::kill(std::stoi(*pid), SIGKILL), 0);
   ASSERT_EQ(future.wait_for(std::chrono::seconds(10)), std::future_status::ready);
   EXPECT_EQ(future.get().exit_code, 137);
+}
+
+// Not a limit but a figure: printed, for docs/performance.md.
+TEST_F(RuntimeTest, StartCost) {
+  constexpr int kContainers = 20;
+  std::vector<double> ms;
+  for (int i = 0; i < kContainers; ++i) {
+    auto req = request({"sleep", "1000"});
+    const auto begin = std::chrono::steady_clock::now();
+    auto state = runtime_->start(req);
+    ASSERT_TRUE(state.has_value()) << state.error().message();
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+    ms.push_back(took.count());
+  }
+  std::sort(ms.begin(), ms.end());
+  std::vector<ContainerRequest> batch;
+  for (int i = 0; i < kContainers; ++i) batch.push_back(request({"sleep", "1000"}));
+  std::atomic<int> next{0};
+  std::atomic<int> failed{0};
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = next++; i < kContainers; i = next++) {
+        if (!runtime_->start(batch[static_cast<size_t>(i)])) ++failed;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  EXPECT_EQ(failed, 0);
+  std::printf("start: median %.1f ms, min %.1f ms; four at a time: %.0f containers/s\n",
+              ms[ms.size() / 2], ms.front(), kContainers / took.count());
 }
 
 struct ExecRun {
