@@ -1,0 +1,76 @@
+// muster-bench SUITE [--peer] [--runs N] [--json]
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "tests/bench/report.h"
+#include "tests/bench/schedule_suite.h"
+#include "tests/bench/store_suite.h"
+
+namespace muster::bench {
+namespace {
+
+Status run_schedule_suite(const SuiteOptions& options, Report& report) {
+  for (const ScheduleCase& full : schedule_cases(!options.smoke)) {
+    ScheduleCase c = full;
+    if (options.smoke) {
+      c.nodes /= 10;
+      c.services = c.services > 10 ? c.services / 10 : c.services;
+      c.tasks /= 10;
+    }
+    for (int run = 0; run < options.runs; ++run) {
+      MUSTER_ASSIGN(const ScheduleResult result,
+                    run_schedule_case(c, static_cast<uint64_t>(run) + 1));
+      report.add(c.name, "s", result.total_s);
+      report.add("decide." + c.name, "s", result.decide_s);
+      report.add("rss_peak." + c.name, "MiB", result.rss_peak_mib);
+    }
+  }
+  return ok_status();
+}
+
+std::vector<Suite> suites() {
+  return {{"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
+          {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Measures muster.");
+  std::string name;
+  SuiteOptions options;
+  bool json = false;
+  app.add_option("SUITE", name, "one of the suites below")->required();
+  app.add_flag("--peer", options.peer, "measure the peer too, where it can be installed");
+  app.add_option("--runs", options.runs, "runs of each figure")->check(CLI::Range(1, 10'000));
+  app.add_flag("--json", json, "one JSON object instead of a table");
+  app.add_flag("--smoke", options.smoke, "small sizes: checks that it works, measures nothing");
+  std::string footer = "Suites:";
+  for (const Suite& suite : suites())
+    footer += fmt::format("\n  {:<10} {}", suite.name, suite.what);
+  app.footer(footer);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  for (const Suite& suite : suites()) {
+    if (suite.name != name) continue;
+    Report report;
+    if (const Status status = suite.run(options, report); !status.ok()) {
+      fmt::print(stderr, "muster-bench: {}: {}\n", name, status.message());
+      return 1;
+    }
+    fmt::print("{}", json ? report.json(name) : report.table(name));
+    return 0;
+  }
+  fmt::print(stderr, "muster-bench: there is no suite {}\n{}\n", name, footer);
+  return 2;
+}
+
+}  // namespace
+}  // namespace muster::bench
+
+int main(int argc, char** argv) {
+  return muster::bench::run(argc, argv);
+}
