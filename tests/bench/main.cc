@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#ifdef MUSTER_BENCH_DEPLOY
+#include "tests/bench/deploy_suite.h"
+#endif
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
 #include "tests/bench/store_suite.h"
@@ -31,7 +34,12 @@ Status run_schedule_suite(const SuiteOptions& options, Report& report) {
 }
 
 std::vector<Suite> suites() {
-  return {{"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
+  return {
+#ifdef MUSTER_BENCH_DEPLOY
+          {"deploy", "one node: create, scale, update, memory, what survives a kill",
+           run_deploy_suite},
+#endif
+          {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
           {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
 }
 
