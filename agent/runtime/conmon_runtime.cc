@@ -208,11 +208,24 @@ std::vector<std::string> ConmonRuntime::runtime_env() const {
           "MUSTER_OCI_RUNTIME=" + runtime_path_};
 }
 
+void ConmonRuntime::add_compiled_seccomp(boost::json::object& config) {
+  // The profile stays in the document for a runtime that does not know the annotation.
+  const auto* profile = config["linux"].as_object().if_contains("seccomp");
+  if (!is_crun_ || profile == nullptr) return;
+  const auto program = seccomp_.get(profile->as_object());
+  if (program) {
+    config["annotations"].as_object()["run.oci.seccomp_bpf_data"] = *program;
+  } else {
+    log_->warn("seccomp profile left to the runtime: {}", program.error().message());
+  }
+}
+
 Status ConmonRuntime::write_bundle(const ContainerRequest& request) {
   ImageFiles files;
   MUSTER_ASSIGN(files.passwd, read_in_root(request.rootfs, "/etc/passwd", kUserFileBytesMax));
   MUSTER_ASSIGN(files.group, read_in_root(request.rootfs, "/etc/group", kUserFileBytesMax));
-  MUSTER_ASSIGN(const boost::json::object config, make_bundle(request, host_, files));
+  MUSTER_ASSIGN(boost::json::object config, make_bundle(request, host_, files));
+  add_compiled_seccomp(config);
   const auto& process = config.at("process").as_object();
   const auto& user = process.at("user").as_object();
   MUSTER_TRY(make_directory_in_root(request.rootfs, std::string(process.at("cwd").as_string()),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <memory>
 #include <string>
 
@@ -7,6 +8,7 @@
 #include "agent/runtime/exit_watcher.h"
 #include "agent/runtime/host_facts.h"
 #include "agent/runtime/runtime.h"
+#include "agent/runtime/seccomp_filter.h"
 #include "base/log.h"
 
 namespace muster::agent {
@@ -65,6 +67,7 @@ class ConmonRuntime final : public Runtime {
   Result<int64_t> first_process(const std::string& container_id) const;
 
  private:
+  void add_compiled_seccomp(boost::json::object& config);
   Status write_bundle(const ContainerRequest& request);
   Result<int64_t> create(const ContainerRequest& request);
   Status release(const std::string& container_id, int64_t pid);
@@ -84,6 +87,7 @@ class ConmonRuntime final : public Runtime {
   std::string runtime_path_;
   std::string monitor_path_;
   std::string runtime_version_;
+  SeccompCache seccomp_;
   std::unique_ptr<ExitWatcher> watcher_;
 };
 

@@ -291,6 +291,25 @@ void ExecSession::write_ready() {
   if (input_closed_ && !tty_) target.reset();
 }
 
+// The command's own process first, in the host's numbering; the runtime ends with it. The runtime
+// notes the pid a moment after the command has begun, so a young session waits for it.
+void ExecSession::kill_processes() {
+  int64_t pid = 0;
+  for (int attempt = 0; attempt < 50 && pid == 0; ++attempt) {
+    const auto text = read_file(directory_ + "/pid", 64);
+    if (text) std::from_chars(text->data(), text->data() + text->size(), pid);
+    struct pollfd ended {
+      child_fd_.get(), POLLIN, 0
+    };
+    if (pid == 0 && ::poll(&ended, 1, 10) > 0) break;
+  }
+  if (pid > 0) {
+    ::kill(static_cast<pid_t>(-pid), SIGKILL);
+    ::kill(static_cast<pid_t>(pid), SIGKILL);
+  }
+  ::kill(child_, SIGKILL);
+}
+
 // One round; false when all output is through and the process has ended.
 bool ExecSession::pump() {
   struct pollfd fds[6];
@@ -308,18 +327,7 @@ bool ExecSession::pump() {
   fds[3] = {fd_of(stdout_), POLLIN, 0};
   fds[4] = {fd_of(stderr_), POLLIN, 0};
   fds[5] = {wants_write ? fd_of(stdin_) : -1, POLLOUT, 0};
-  if (kill_now) {
-    // The command's own process, in the host's numbering; the runtime ends with it.
-    int64_t pid = 0;
-    if (const auto text = read_file(directory_ + "/pid", 64)) {
-      std::from_chars(text->data(), text->data() + text->size(), pid);
-    }
-    if (pid > 0) {
-      ::kill(static_cast<pid_t>(-pid), SIGKILL);
-      ::kill(static_cast<pid_t>(pid), SIGKILL);
-    }
-    ::kill(child_, SIGKILL);
-  }
+  if (kill_now) kill_processes();
   if (::poll(fds, 6, -1) < 0) return true;
   if (fds[0].revents != 0) {
     uint64_t value = 0;

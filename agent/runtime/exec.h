@@ -67,6 +67,7 @@ class ExecSession {
   void write_ready();
   void wake();
   bool was_killed();
+  void kill_processes();
 
   ExecEvents events_;
   std::string program_;

@@ -7,6 +7,7 @@
 #include "agent/runtime/capabilities.h"
 #include "agent/runtime/conmon_runtime.h"
 #include "agent/runtime/oci_bundle.h"
+#include "agent/runtime/seccomp_filter.h"
 #include "agent/runtime/seccomp_profile.h"
 #include "agent/runtime/signals.h"
 #include "agent/runtime/user_lookup.h"
@@ -351,6 +352,16 @@ TEST(Seccomp, CapabilitiesExtendTheList) {
   EXPECT_TRUE(allows(admin, "clone"));
   EXPECT_FALSE(allows(admin, "reboot"));
   EXPECT_FALSE(allows(default_seccomp_profile("aarch64", {}), "arch_prctl"));
+}
+
+TEST(Seccomp, ProfilesCompile) {
+  const auto plain = compile_seccomp(default_seccomp_profile("x86_64", {}));
+  ASSERT_TRUE(plain.has_value()) << plain.error().message();
+  EXPECT_EQ(plain->size() % 4, 0u);
+  SeccompCache cache;
+  EXPECT_EQ(*cache.get(default_seccomp_profile("x86_64", {})), *plain);
+  EXPECT_EQ(*cache.get(default_seccomp_profile("x86_64", {})), *plain);
+  EXPECT_NE(*cache.get(default_seccomp_profile("x86_64", {"CAP_SYS_ADMIN"})), *plain);
 }
 
 TEST(RuntimeErrors, SpeakTheUsersLanguage) {

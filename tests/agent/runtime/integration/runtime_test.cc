@@ -188,6 +188,17 @@ TEST_F(RuntimeTest, LimitsReachTheCgroup) {
   EXPECT_GE(usage->pids, 1u);
 }
 
+TEST_F(RuntimeTest, SeccompFilterIsInForce) {
+  fs::create_symlink("busybox", rootfs_ + "/bin/grep");
+  fs::create_symlink("busybox", rootfs_ + "/bin/unshare");
+  auto req =
+      request({"sh", "-c", "grep Seccomp: /proc/self/status; unshare -n true || echo refused"});
+  ASSERT_TRUE(run(req).has_value());
+  const std::string log = log_of(req);
+  EXPECT_NE(log.find("Seccomp:\t2"), std::string::npos) << log;
+  EXPECT_NE(log.find("refused"), std::string::npos) << log;
+}
+
 TEST_F(RuntimeTest, TermIgnoredThenKilled) {
   auto req = request({"sh", "-c", "trap '' TERM; echo up; while true; do sleep 1; done"});
   ASSERT_TRUE(runtime_->start(req).has_value());
