@@ -218,9 +218,9 @@ void ClusterState::put_revision(const v1::Revision& revision) {
   // Tasks that came first were charged nothing; charge them what they really reserve.
   std::vector<TaskEntry*> early;
   if (waited_for) {
-    for (auto& [id, task] : tasks_) {
+    tasks_.for_each([&](TaskEntry& task) {
       if (task.shape == index) early.push_back(&task);
-    }
+    });
   }
   for (TaskEntry* task : early) release(*task);
   entry.shape = shape_of(revision);
@@ -295,37 +295,32 @@ void ClusterState::set_active(TaskEntry& entry, bool active) {
   changes_.freed.push_back(entry.node);  // one replica less on the node
 }
 
-void ClusterState::drop_task(Tasks::iterator at) {
-  TaskEntry& entry = at->second;
+void ClusterState::drop_task(TaskEntry& entry) {
   set_active(entry, false);
   release(entry);
   changes_.freed.push_back(entry.node);
+  const TaskPtr task = entry.task;  // keeps the id the table looks for
   const NodeIndex node = entry.node;
   const ShapeIndex shape = entry.shape;
-  tasks_.erase(at);
+  tasks_.erase(task->id());
   release_shape(shape);
   node_gone_if_unused(node);
 }
 
 void ClusterState::put_task(const TaskPtr& task) {
-  auto at = tasks_.find(task->id());
-  if (at != tasks_.end()) {
-    TaskEntry& entry = at->second;
-    const bool same = holds_something(*task) && nodes_[entry.node].facts.id == task->node_id() &&
-                      same_shape(shapes_[entry.shape].shape, *task) &&
-                      same_generics(*task, entry.generics.get());
+  if (TaskEntry* entry = tasks_.find(task->id())) {
+    const bool same = holds_something(*task) && nodes_[entry->node].facts.id == task->node_id() &&
+                      same_shape(shapes_[entry->shape].shape, *task) &&
+                      same_generics(*task, entry->generics.get());
     if (same) {
-      // The usual change, of state: the key moves over to the new object, the accounts stay.
-      set_active(entry, wanted(*task));
-      entry.assumed = false;
-      auto moved = tasks_.extract(at);
-      moved.key() = task->id();
-      moved.mapped().task = task;
-      tasks_.insert(std::move(moved));
+      // The usual change, of state: the accounts stay.
+      set_active(*entry, wanted(*task));
+      entry->assumed = false;
+      entry->task = task;
       return;
     }
-    if (has_failed(*task)) add_failure(entry.shape, entry.node, failure_time(*task));
-    drop_task(at);
+    if (has_failed(*task)) add_failure(entry->shape, entry->node, failure_time(*task));
+    drop_task(*entry);
   }
   if (!holds_something(*task)) return;
   TaskEntry entry;
@@ -338,12 +333,11 @@ void ClusterState::put_task(const TaskPtr& task) {
   }
   hold(entry);
   set_active(entry, wanted(*task));
-  tasks_.emplace(task->id(), std::move(entry));
+  tasks_.insert(std::move(entry));
 }
 
 void ClusterState::remove_task(std::string_view id) {
-  auto at = tasks_.find(id);
-  if (at != tasks_.end()) drop_task(at);
+  if (TaskEntry* entry = tasks_.find(id)) drop_task(*entry);
 }
 
 void ClusterState::note_failure(const v1::Task& task) {
@@ -359,7 +353,6 @@ void ClusterState::note_failure(const v1::Task& task) {
 
 void ClusterState::assume(const TaskPtr& task, ShapeIndex shape, NodeIndex node,
                           std::vector<v1::GenericResource> generics) {
-  MUSTER_CHECK(!tasks_.contains(task->id()), "task placed twice");
   TaskEntry entry;
   entry.task = task;
   entry.node = node;
@@ -371,13 +364,13 @@ void ClusterState::assume(const TaskPtr& task, ShapeIndex shape, NodeIndex node,
   }
   hold(entry);
   set_active(entry, true);
-  tasks_.emplace(task->id(), std::move(entry));
+  tasks_.insert(std::move(entry));
 }
 
 bool ClusterState::forget(std::string_view task_id) {
-  auto at = tasks_.find(task_id);
-  if (at == tasks_.end() || !at->second.assumed) return false;
-  drop_task(at);
+  TaskEntry* entry = tasks_.find(task_id);
+  if (entry == nullptr || !entry->assumed) return false;
+  drop_task(*entry);
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "scheduler/node_columns.h"
 #include "scheduler/node_info.h"
 #include "scheduler/task_shape.h"
+#include "scheduler/task_table.h"
 
 namespace muster::scheduler {
 
@@ -103,15 +104,12 @@ class ClusterState {
     bool assumed = false;
     std::unique_ptr<std::vector<v1::GenericResource>> generics;
   };
-  // Keys point into the task of the value.
-  using Tasks = std::unordered_map<std::string_view, TaskEntry>;
-
   NodeIndex intern_node(std::string_view id);
   ServiceIndex intern_service(std::string_view id);
   void hold(TaskEntry& entry);
   void release(TaskEntry& entry);
   void set_active(TaskEntry& entry, bool active);
-  void drop_task(Tasks::iterator at);
+  void drop_task(TaskEntry& entry);
   void node_gone_if_unused(NodeIndex index);
   void add_failure(ShapeIndex shape, NodeIndex node, WallTime when);
 
@@ -123,7 +121,7 @@ class ClusterState {
   std::vector<ServiceEntry> services_;
   std::unordered_map<std::string, ServiceIndex> service_index_;
   std::vector<ServiceIndex> free_services_;
-  Tasks tasks_;
+  TaskTable<TaskEntry> tasks_;
   NodeColumns columns_;
   Changes changes_;
   bool ranks_stale_ = false;

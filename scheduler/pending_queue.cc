@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace muster::scheduler {
 
 PendingQueue::~PendingQueue() {
-  members_.clear();
   for (auto& [key, group] : groups_) state_.release_shape(group->shape);
 }
 
@@ -28,34 +28,30 @@ void PendingQueue::put(const TaskPtr& task) {
   }
   Group& group = *slot->second;
 
-  auto known = members_.find(task->id());
-  if (known != members_.end() && known->second.group == &group) {
-    auto moved = members_.extract(known);
-    moved.key() = task->id();
-    moved.mapped().task = task;
-    members_.insert(std::move(moved));
+  Member* known = members_.find(task->id());
+  if (known != nullptr && known->group == &group) {
+    known->task = task;
   } else {
-    if (known != members_.end()) remove(task->id());
-    members_.emplace(task->id(), Member{task, &group});
+    if (known != nullptr) remove(task->id());
+    members_.insert(Member{task, &group});
     ++group.live;
     group.due = true;
     group.oldest_ns = std::min(group.oldest_ns, task->meta().created_at_ns());
   }
-  if (group.tasks.size() > 2 * group.live + 64) live_tasks(group);
+  if (group.tasks.size() > 2 * group.live + 64) tidy(group);
   group.tasks.push_back(task);
 }
 
 void PendingQueue::remove(std::string_view task_id) {
-  auto at = members_.find(task_id);
-  if (at == members_.end()) return;
-  Group& group = *at->second.group;
-  members_.erase(at);
+  const Member* member = members_.find(task_id);
+  if (member == nullptr) return;
+  Group& group = *member->group;
+  members_.erase(task_id);
   if (--group.live == 0) group.tasks.clear();
 }
 
 void PendingQueue::make_due(std::string_view task_id) {
-  auto at = members_.find(task_id);
-  if (at != members_.end()) at->second.group->due = true;
+  if (const Member* member = members_.find(task_id)) member->group->due = true;
 }
 
 void PendingQueue::make_all_due() {
@@ -79,7 +75,8 @@ std::vector<PendingQueue::Group*> PendingQueue::due() {
   std::vector<Order> order;
   for (auto& [key, group] : groups_) {
     if (!group->due || group->live == 0) continue;
-    const v1::Task& any = *live_tasks(*group).front();
+    tidy(*group);
+    const v1::Task& any = *group->tasks.front();
     order.push_back({group.get(), any.service_id(), any.revision()});
   }
   std::sort(order.begin(), order.end(),
@@ -98,21 +95,23 @@ std::vector<PendingQueue::Group*> PendingQueue::stuck() {
   return groups;
 }
 
-const std::vector<TaskPtr>& PendingQueue::live_tasks(Group& group) {
-  auto& tasks = group.tasks;
-  if (tasks.size() != group.live) {
-    std::erase_if(tasks, [&](const TaskPtr& task) {
-      auto at = members_.find(task->id());
-      return at == members_.end() || at->second.task != task;
-    });
-  }
+void PendingQueue::tidy(Group& group) {
+  if (group.tasks.size() == group.live) return;  // nothing was replaced or removed
+  std::erase_if(group.tasks, [&](const TaskPtr& task) {
+    const Member* member = members_.find(task->id());
+    return member == nullptr || member->task != task;
+  });
+}
+
+std::vector<TaskPtr> PendingQueue::take_tasks(Group& group) {
+  tidy(group);
   auto in_order = [](const TaskPtr& a, const TaskPtr& b) {
     return a->slot() != b->slot() ? a->slot() < b->slot() : a->id() < b->id();
   };
-  if (!std::is_sorted(tasks.begin(), tasks.end(), in_order)) {
-    std::sort(tasks.begin(), tasks.end(), in_order);
+  if (!std::is_sorted(group.tasks.begin(), group.tasks.end(), in_order)) {
+    std::sort(group.tasks.begin(), group.tasks.end(), in_order);
   }
-  return tasks;
+  return std::exchange(group.tasks, {});
 }
 
 void PendingQueue::sweep() {

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -26,7 +25,7 @@ class PendingQueue {
     bool due = false;
     int64_t oldest_ns = INT64_MAX;  // creation of the oldest task it has had
     size_t live = 0;
-    std::vector<TaskPtr> tasks;  // may hold outdated entries, see live_tasks()
+    std::vector<TaskPtr> tasks;  // may hold outdated entries until tidied
   };
 
   // `state` must outlive the queue.
@@ -39,7 +38,7 @@ class PendingQueue {
   // wanted. A new form of a task that is already waiting does not make its group due.
   void put(const TaskPtr& task);
   void remove(std::string_view task_id);
-  bool contains(std::string_view task_id) const { return members_.contains(task_id); }
+  bool contains(std::string_view task_id) const { return members_.find(task_id) != nullptr; }
   size_t size() const { return members_.size(); }
 
   // No effect when the task does not wait.
@@ -50,8 +49,10 @@ class PendingQueue {
   std::vector<Group*> due();
   // Groups that wait without being due.
   std::vector<Group*> stuck();
-  // Its tasks in the order of slot and id.
-  const std::vector<TaskPtr>& live_tasks(Group& group);
+  // Takes its tasks out of the group, in the order of slot and id. Those that got a node leave the
+  // queue with remove(), the others come back with give_back().
+  std::vector<TaskPtr> take_tasks(Group& group);
+  void give_back(Group& group, std::vector<TaskPtr> tasks) { group.tasks = std::move(tasks); }
   // Removes groups that have become empty; pointers to them end here.
   void sweep();
 
@@ -60,9 +61,10 @@ class PendingQueue {
     TaskPtr task;
     Group* group = nullptr;
   };
+  void tidy(Group& group);
+
   ClusterState& state_;
-  // Keys point into the task of the value.
-  std::unordered_map<std::string_view, Member> members_;
+  TaskTable<Member> members_;
   std::map<std::pair<ShapeIndex, bool>, std::unique_ptr<Group>> groups_;
 };
 

@@ -31,7 +31,7 @@ void Placer::give_up(std::span<const TaskPtr> tasks, std::string reason, Plan& p
   for (const TaskPtr& task : tasks) plan.unplaced.push_back({task, index});
 }
 
-void Placer::confirm(ShapeIndex index, const TaskPtr& task, Plan& plan) {
+void Placer::confirm(ShapeIndex index, TaskPtr& task, Plan& plan) {
   const NodeIndex at = state_.find_node(task->node_id());
   if (at == kNoIndex || !state_.nodes()[at].present) {
     give_up({&task, 1},
@@ -51,12 +51,12 @@ void Placer::confirm(ShapeIndex index, const TaskPtr& task, Plan& plan) {
   auto generics = node.pick_generics(*state_.shape(index));
   state_.assume(task, index, at, generics);
   ++counts_[at];
-  plan.decisions.push_back({task, at, true, std::move(generics)});
+  plan.decisions.push_back({std::move(task), at, true, std::move(generics)});
 }
 
 // Returns how many of the tasks found a node.
-size_t Placer::place_spread(const TaskShape& shape, ShapeIndex index,
-                            std::span<const TaskPtr> tasks, WallTime now, Plan& plan) {
+size_t Placer::place_spread(const TaskShape& shape, ShapeIndex index, std::span<TaskPtr> tasks,
+                            WallTime now, Plan& plan) {
   const auto& nodes = state_.nodes();
   failures_.assign(nodes.size(), 0);
   for (const auto& [node, failures] : state_.recent_failures(index, now)) {
@@ -78,7 +78,7 @@ size_t Placer::place_spread(const TaskShape& shape, ShapeIndex index,
     std::vector<v1::GenericResource> generics;
     if (!shape.generics.empty()) generics = node.pick_generics(shape);
     state_.assume(tasks[placed], index, best.node, generics);
-    plan.decisions.push_back({tasks[placed], best.node, false, std::move(generics)});
+    plan.decisions.push_back({std::move(tasks[placed]), best.node, false, std::move(generics)});
     // Tasks without a service are no replicas of one another.
     if (!shape.service_id.empty()) best.service_tasks = ++counts_[best.node];
     best.active_tasks = node.active_tasks;
@@ -88,7 +88,7 @@ size_t Placer::place_spread(const TaskShape& shape, ShapeIndex index,
   return placed;
 }
 
-void Placer::place_group(PendingQueue::Group& group, std::span<const TaskPtr> tasks, WallTime now,
+void Placer::place_group(PendingQueue::Group& group, std::span<TaskPtr> tasks, WallTime now,
                          Plan& plan) {
   const TaskShape* known = state_.shape(group.shape);
   if (known == nullptr) {
@@ -104,7 +104,7 @@ void Placer::place_group(PendingQueue::Group& group, std::span<const TaskPtr> ta
   pipeline_.set_group(shape, state_);
   load_counts(group.shape);
   if (group.preassigned) {
-    for (const TaskPtr& task : tasks) confirm(group.shape, task, plan);
+    for (TaskPtr& task : tasks) confirm(group.shape, task, plan);
     return;
   }
   const size_t placed = place_spread(shape, group.shape, tasks, now, plan);
@@ -117,11 +117,10 @@ Plan Placer::round(WallTime now, size_t max_tasks) {
   size_t budget = max_tasks;
   for (PendingQueue::Group* group : queue_.due()) {
     if (budget == 0) break;
-    // A copy: leaving the queue edits the group's own list.
-    const std::vector<TaskPtr> tasks = queue_.live_tasks(*group);
+    std::vector<TaskPtr> tasks = queue_.take_tasks(*group);
     // Given nodes are only checked, which is cheap; cutting there would check the first for ever.
     const size_t share = group->preassigned ? tasks.size() : std::min(budget, tasks.size());
-    const std::span<const TaskPtr> now_tasks(tasks.data(), share);
+    const std::span<TaskPtr> now_tasks(tasks.data(), share);
     const size_t first_decision = plan.decisions.size();
     const size_t first_unplaced = plan.unplaced.size();
     place_group(*group, now_tasks, now, plan);
@@ -139,6 +138,8 @@ Plan Placer::round(WallTime now, size_t max_tasks) {
       }
     }
     group->due = interrupted && !stuck;
+    std::erase(tasks, nullptr);
+    queue_.give_back(*group, std::move(tasks));
   }
   queue_.sweep();
   return plan;

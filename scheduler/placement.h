@@ -49,11 +49,11 @@ class Placer {
   void wake();
 
  private:
-  void place_group(PendingQueue::Group& group, std::span<const TaskPtr> tasks, WallTime now,
-                   Plan& plan);
-  size_t place_spread(const TaskShape& shape, ShapeIndex index, std::span<const TaskPtr> tasks,
+  // Tasks that got a node are moved into the plan, which leaves null behind.
+  void place_group(PendingQueue::Group& group, std::span<TaskPtr> tasks, WallTime now, Plan& plan);
+  size_t place_spread(const TaskShape& shape, ShapeIndex index, std::span<TaskPtr> tasks,
                       WallTime now, Plan& plan);
-  void confirm(ShapeIndex index, const TaskPtr& task, Plan& plan);
+  void confirm(ShapeIndex index, TaskPtr& task, Plan& plan);
   void give_up(std::span<const TaskPtr> tasks, std::string reason, Plan& plan);
   std::string explain() const;
 

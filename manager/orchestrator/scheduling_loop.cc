@@ -173,6 +173,9 @@ void SchedulingLoop::Core::pump() {
 }
 
 std::vector<BatchPtr> SchedulingLoop::Core::batches_of(scheduler::Plan plan) {
+  // In the order of ids an entry touches neighbours in the store's tables, not all of them.
+  std::sort(plan.decisions.begin(), plan.decisions.end(),
+            [](const auto& a, const auto& b) { return a.task->id() < b.task->id(); });
   auto nodes = std::make_shared<std::vector<SeenNode>>(state_.nodes().size());
   for (const auto& decision : plan.decisions) {
     SeenNode& seen = (*nodes)[decision.node];
