@@ -487,7 +487,8 @@ Status explain_runtime_error(std::string_view output, const std::string& program
   std::replace(text.begin(), text.end(), '\n', ' ');
   const auto has = [&](const char* word) { return text.find(word) != std::string::npos; };
   const bool about_program = has("executable") || has("exec:") || has("exec `");
-  if (!program.empty() && about_program && (has("not found") || has("No such file"))) {
+  if (!program.empty() && about_program &&
+      (has("not found") || has("No such file") || has("no such file"))) {
     return not_found("command not found: \"{}\"", program);
   }
   if (!program.empty() && about_program && (has("Permission denied") || has("permission denied"))) {

@@ -56,6 +56,7 @@ class ConmonRuntime final : public Runtime {
   Status remove(const std::string& container_id, const std::string& bundle_dir) override;
   Result<std::vector<std::string>> list() override;
 
+  bool is_crun() const { return is_crun_; }
   const HostFacts& host() const { return host_; }
   const Cgroups& cgroups() const { return cgroups_; }
   const RuntimeOptions& options() const { return options_; }

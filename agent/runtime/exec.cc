@@ -134,7 +134,14 @@ Status ExecSession::open(const ConmonRuntime& runtime, const ExecRequest& reques
   std::pair<UniqueFd, UniqueFd> in;
   std::pair<UniqueFd, UniqueFd> out;
   spawning.descriptors.emplace_back(err.second.get(), 2);
-  if (request.tty) {
+  UniqueFd own_side;
+  if (request.tty && !runtime.is_crun()) {
+    // runc hands over a terminal only when it detaches, and then nobody learns the exit code. In
+    // the foreground it copies between the container's terminal and its own: one of ours.
+    MUSTER_ASSIGN(own_side, open_terminal());
+    set_size(terminal_.get(), request.rows, request.columns);
+    spawning.descriptors = {{own_side.get(), 0}, {own_side.get(), 1}, {own_side.get(), 2}};
+  } else if (request.tty) {
     const std::string socket = directory_ + "/tty";
     MUSTER_ASSIGN(listener, listen_at(socket));
     spawning.argv.insert(spawning.argv.end(), {"--console-socket", socket});
@@ -149,6 +156,7 @@ Status ExecSession::open(const ConmonRuntime& runtime, const ExecRequest& reques
   spawning.argv.push_back(request.container_id);
   MUSTER_ASSIGN(child_, spawn(spawning));
   child_fd_ = open_pidfd(child_);
+  own_side.reset();
   err.second.reset();
   stderr_ = std::move(err.first);
   stdin_ = std::move(in.second);
@@ -162,6 +170,19 @@ Status ExecSession::open(const ConmonRuntime& runtime, const ExecRequest& reques
     if (*fd) set_nonblocking(fd->get());
   }
   return {};
+}
+
+Result<UniqueFd> ExecSession::open_terminal() {
+  terminal_.reset(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  char name[64];
+  if (!terminal_ || ::grantpt(terminal_.get()) != 0 || ::unlockpt(terminal_.get()) != 0 ||
+      ::ptsname_r(terminal_.get(), name, sizeof name) != 0) {
+    return fail(errno_status(errno, "making a terminal"));
+  }
+  UniqueFd side(::open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+  if (!side) return fail(errno_status(errno, name));
+  copied_terminal_ = true;
+  return side;
 }
 
 Status ExecSession::receive_terminal(int listener) {
@@ -236,7 +257,9 @@ void ExecSession::close_input() {
 
 void ExecSession::resize(uint32_t rows, uint32_t columns) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (terminal_) set_size(terminal_.get(), rows, columns);
+  if (!terminal_) return;
+  set_size(terminal_.get(), rows, columns);
+  if (copied_terminal_) ::kill(child_, SIGWINCH);
 }
 
 void ExecSession::kill() {

@@ -60,6 +60,7 @@ class ExecSession {
  private:
   ExecSession() = default;
   Status open(const ConmonRuntime& runtime, const ExecRequest& request);
+  Result<UniqueFd> open_terminal();
   Status receive_terminal(int listener);
   void run();
   bool pump();
@@ -73,7 +74,8 @@ class ExecSession {
   std::string program_;
   std::string directory_;  // with the process document, pid file and socket
   bool tty_ = false;
-  pid_t child_ = 0;  // the OCI runtime's process, whose exit code is the command's
+  bool copied_terminal_ = false;  // the runtime copies between ours and the container's
+  pid_t child_ = 0;               // the OCI runtime's process, whose exit code is the command's
   UniqueFd child_fd_;
   UniqueFd terminal_;  // instead of the three below
   UniqueFd stdin_;
