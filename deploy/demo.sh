@@ -87,7 +87,7 @@ say 'Installing what is missing'
 deploy/packaging/install.sh run build test
 say 'Building (a few minutes the first time)'
 cmake --preset release >/dev/null
-cmake --build --preset release --target muster musterd
+cmake --build --preset release --target muster musterd muster-runtime-shim
 
 mkdir -p $STATE $RUN
 say 'A registry with three small images made of Debian packages'

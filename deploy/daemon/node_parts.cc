@@ -15,6 +15,7 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
 
   agent::RuntimeOptions runtime;
   runtime.runtime = options.runtime;
+  runtime.allow_privileged = options.allow_privileged;
   runtime.instance_id = instance_id;
   runtime.run_dir = run_dir;
   runtime.init_by_default = options.default_init;
@@ -23,7 +24,9 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   agent::ImageStoreOptions images;
   images.data_dir = options.data_dir;
   images.insecure_registries = options.insecure_registries;
-  images.mirrors = options.registry_mirrors;
+  if (!options.registry_mirrors.empty()) {
+    images.mirrors.push_back({"docker.io", options.registry_mirrors});
+  }
   MUSTER_ASSIGN(parts->images, agent::make_image_store(images, child_log(log, "images")));
 
   agent::VolumeStoreOptions volumes;

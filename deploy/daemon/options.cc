@@ -65,6 +65,8 @@ Result<Options> parse_options(int argc, const char* const* argv) {
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--init", options.default_init, "Run an init as PID 1 of containers by default");
+  app.add_flag("--allow-privileged", options.allow_privileged,
+               "Let services use privileged, devices and host namespaces on this node");
   app.add_flag("-v,--version", options.show_version, "Print the version and exit");
 
   std::vector<std::string> arguments;

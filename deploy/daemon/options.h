@@ -26,6 +26,7 @@ struct Options {
   std::vector<std::string> insecure_registries;  // host:port or CIDR reached over plain http
   std::vector<std::string> registry_mirrors;     // mirrors of docker.io
   bool default_init = false;
+  bool allow_privileged = false;  // containers with privileged, devices, host namespaces
   bool show_version = false;
 };
 

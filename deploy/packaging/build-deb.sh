@@ -12,7 +12,7 @@ if (($# != 2)); then
 fi
 build=$(realpath "$1")
 out=$(realpath -m "$2")
-for program in muster musterd; do
+for program in muster musterd muster-runtime-shim; do
   [[ -x $build/bin/$program ]] || { echo "$build/bin/$program is missing: build first" >&2; exit 1; }
 done
 
@@ -22,7 +22,8 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 install -D -m 755 -t "$stage/usr/bin" "$build/bin/muster" "$build/bin/musterd"
-strip --strip-debug "$stage/usr/bin/muster" "$stage/usr/bin/musterd"
+install -D -m 755 -t "$stage/usr/libexec/muster" "$build/bin/muster-runtime-shim"
+strip --strip-debug "$stage"/usr/bin/* "$stage"/usr/libexec/muster/*
 install -D -m 644 "$here/musterd.service" "$stage/lib/systemd/system/musterd.service"
 install -D -m 644 "$here/musterd.yaml" "$stage/etc/muster/musterd.yaml"
 install -D -m 644 -t "$stage/usr/share/doc/muster" "$root/README.md"
