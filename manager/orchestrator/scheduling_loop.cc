@@ -17,6 +17,37 @@ namespace muster::manager::orchestrator {
 using scheduler::TaskPtr;
 using BatchPtr = std::shared_ptr<SchedulingBatch>;
 
+namespace {
+
+// In the order of ids an entry touches neighbours in the store's tables, not all of them. The first
+// eight characters decide nearly always, and are at hand without following pointers.
+void sort_by_id(std::vector<scheduler::Decision>& decisions) {
+  struct Key {
+    uint64_t prefix;
+    uint32_t at;
+  };
+  std::vector<Key> keys;
+  keys.reserve(decisions.size());
+  for (uint32_t at = 0; at < decisions.size(); ++at) {
+    const std::string& id = decisions[at].task->id();
+    uint64_t prefix = 0;
+    for (size_t i = 0; i < 8; ++i) {
+      prefix = prefix << 8 | (i < id.size() ? static_cast<unsigned char>(id[i]) : 0);
+    }
+    keys.push_back({prefix, at});
+  }
+  std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+    if (a.prefix != b.prefix) return a.prefix < b.prefix;
+    return decisions[a.at].task->id() < decisions[b.at].task->id();
+  });
+  std::vector<scheduler::Decision> sorted;
+  sorted.reserve(decisions.size());
+  for (const Key& key : keys) sorted.push_back(std::move(decisions[key.at]));
+  decisions = std::move(sorted);
+}
+
+}  // namespace
+
 // Hands batches to the store and their outcome back to the core.
 struct SchedulingLoop::Writer : std::enable_shared_from_this<Writer> {
   Writer(Executor& worker_strand, store::Store& the_store)
@@ -173,9 +204,7 @@ void SchedulingLoop::Core::pump() {
 }
 
 std::vector<BatchPtr> SchedulingLoop::Core::batches_of(scheduler::Plan plan) {
-  // In the order of ids an entry touches neighbours in the store's tables, not all of them.
-  std::sort(plan.decisions.begin(), plan.decisions.end(),
-            [](const auto& a, const auto& b) { return a.task->id() < b.task->id(); });
+  sort_by_id(plan.decisions);
   auto nodes = std::make_shared<std::vector<SeenNode>>(state_.nodes().size());
   for (const auto& decision : plan.decisions) {
     SeenNode& seen = (*nodes)[decision.node];

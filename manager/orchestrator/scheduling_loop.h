@@ -28,9 +28,9 @@ namespace muster::manager::orchestrator {
 class SchedulingLoop {
  public:
   struct Options {
-    size_t round_tasks_max = 50'000;  // tasks looked at before what was decided is written
-    size_t transaction_tasks = 500;   // well below an entry (1.5 MB), so that entries fill up
-    Duration retry_delay = 100ms;     // after a write that failed as a whole
+    size_t round_tasks_max = 200'000;  // tasks looked at before what was decided is written
+    size_t transaction_tasks = 500;    // well below an entry (1.5 MB), so that entries fill up
+    Duration retry_delay = 100ms;      // after a write that failed as a whole
   };
 
   // `strand` is the store's; `worker` may be the same one.

@@ -25,6 +25,7 @@ std::vector<ScheduleCase> schedule_cases(bool large);
 
 struct ScheduleResult {
   double decide_s = 0;  // working out every placement, from a state that knows nodes and tasks
+  // Both in processor time of the one thread that does all the work.
   // The whole loop: PENDING tasks in the store, to every task ASSIGNED and committed. Includes
   // watching, deciding, checking, the store's transactions and their entries; no disk.
   double total_s = 0;
