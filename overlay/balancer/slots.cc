@@ -12,6 +12,51 @@ size_t slot_count(size_t backends) {
   return std::clamp(std::bit_ceil(backends * 4), kSlotsMin, kSlotsMax);
 }
 
+namespace {
+
+struct Holding {
+  size_t had = 0;    // slots in the old map
+  size_t seen = 0;   // of those, looked at so far
+  size_t kept = 0;   // slots in the new map so far
+  size_t quota = 0;  // slots in the new map at the end
+
+  // Whether the backend keeps the next slot it had. What it gives up is taken evenly out of its
+  // run, so that those who get it lie between, not behind.
+  bool keeps_next() {
+    const size_t keep = std::min(quota, had);
+    const bool keeps = (seen + 1) * keep / had > seen * keep / had;
+    ++seen;
+    if (keeps) ++kept;
+    return keeps;
+  }
+};
+
+using Holdings = std::unordered_map<std::string_view, Holding>;
+
+// Everybody gets an equal share; what does not divide goes first to those who would otherwise have
+// to give up a slot.
+void set_quotas(const std::vector<std::string>& backends, size_t used, size_t count,
+                Holdings& holdings) {
+  const size_t share = count / used;
+  size_t spare = count % used;
+  for (size_t i = 0; i < used; ++i) {
+    Holding& holding = holdings[backends[i]];
+    holding.quota = share;
+    if (spare > 0 && holding.had > share) {
+      ++holding.quota;
+      --spare;
+    }
+  }
+  for (size_t i = 0; i < used && spare > 0; ++i) {
+    Holding& holding = holdings[backends[i]];
+    if (holding.quota != share) continue;
+    ++holding.quota;
+    --spare;
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> assign_slots(const std::vector<std::string>& old,
                                       const std::vector<std::string>& backends, size_t count) {
   std::vector<std::string> slots(count);
@@ -21,36 +66,30 @@ std::vector<std::string> assign_slots(const std::vector<std::string>& old,
     for (size_t i = 0; i < count; ++i) slots[i] = backends[i % used];
     return slots;
   }
-  // `spare` backends may hold one slot more than the others.
-  const size_t share = count / used;
-  size_t spare = count % used;
-  std::unordered_map<std::string_view, size_t> held;
-  for (size_t i = 0; i < used; ++i) held.emplace(backends[i], 0);
+  Holdings holdings;
+  for (size_t i = 0; i < used; ++i) holdings.emplace(backends[i], Holding());
+  for (const std::string& backend : old) {
+    if (const auto it = holdings.find(backend); it != holdings.end()) ++it->second.had;
+  }
+  set_quotas(backends, used, count, holdings);
+
   std::vector<size_t> empty;
   for (size_t i = 0; i < count; ++i) {
-    const auto it = held.find(old[i]);
-    const bool below = it != held.end() && it->second < share;
-    const bool extra = it != held.end() && it->second == share && spare > 0;
-    if (!below && !extra) {
+    const auto it = holdings.find(old[i]);
+    if (it != holdings.end() && it->second.keeps_next()) {
+      slots[i] = old[i];
+    } else {
       empty.push_back(i);
-      continue;
     }
-    if (extra) --spare;
-    ++it->second;
-    slots[i] = old[i];
   }
   // Round by round, so that the slots a newcomer gets lie apart.
-  size_t next = 0;
-  while (next < empty.size()) {
-    const size_t before = next;
+  for (size_t next = 0; next < empty.size();) {
     for (size_t b = 0; b < used && next < empty.size(); ++b) {
-      size_t& n = held[backends[b]];
-      if (n >= share && !(n == share && spare > 0)) continue;
-      if (n == share) --spare;
-      ++n;
+      Holding& holding = holdings[backends[b]];
+      if (holding.kept == holding.quota) continue;
+      ++holding.kept;
       slots[empty[next++]] = backends[b];
     }
-    if (next == before) break;
   }
   return slots;
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "base/rng.h"
 
@@ -65,6 +66,20 @@ TEST(AssignSlots, OneComesOnlyItsShareChanges) {
   const auto next = assign_slots(slots, backends(20), 128);
   expect_even(next, backends(20));
   EXPECT_LE(changed(slots, next), 7u);
+}
+
+TEST(AssignSlots, NewcomersLieBetweenTheOthersNotBehindThem) {
+  // Replicas come up one after another; a burst of a few requests still meets all of them.
+  std::vector<std::string> backends, slots;
+  for (const char* name : {"a", "b", "c"}) {
+    backends.push_back(name);
+    slots = assign_slots(slots, backends, 64);
+  }
+  for (size_t i = 0; i + 6 <= slots.size(); ++i) {
+    const std::set<std::string> burst(slots.begin() + static_cast<std::ptrdiff_t>(i),
+                                      slots.begin() + static_cast<std::ptrdiff_t>(i) + 6);
+    EXPECT_EQ(burst.size(), 3u) << "from slot " << i;
+  }
 }
 
 TEST(AssignSlots, EvenUnderChurn) {
