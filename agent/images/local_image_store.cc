@@ -35,7 +35,7 @@ LocalImageStore::LocalImageStore(ImageStoreOptions options, Log log)
     : options_(std::move(options)),
       log_(std::move(log)),
       content_(options_.data_dir / "images", log_),
-      roots_(options_.data_dir / "containers" / "roots", content_.layers_dir(), log_),
+      roots_(options_.data_dir / "images" / "roots", content_.layers_dir(), log_),
       puller_(options_, content_, log_),
       catalog_(options_.data_dir / "images" / "catalog.json") {}
 

@@ -195,6 +195,11 @@ RuntimeInfo ConmonRuntime::info() const {
   return out;
 }
 
+Status ConmonRuntime::teardown() {
+  const std::string any = cgroup_of("any");
+  return cgroups_.kill_and_remove(any.substr(0, any.rfind('/')));
+}
+
 std::string ConmonRuntime::cgroup_of(const std::string& container_id) const {
   return cgroup_path(options_.instance_id, container_id);
 }

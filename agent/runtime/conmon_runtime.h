@@ -56,6 +56,10 @@ class ConmonRuntime final : public Runtime {
   Status remove(const std::string& container_id, const std::string& bundle_dir) override;
   Result<std::vector<std::string>> list() override;
 
+  // Removes what is left of this instance once its containers are gone: the parents of their
+  // cgroups. Kills whatever is still in them. At `swarm leave`.
+  Status teardown();
+
   bool is_crun() const { return is_crun_; }
   const HostFacts& host() const { return host_; }
   const Cgroups& cgroups() const { return cgroups_; }

@@ -89,7 +89,8 @@ Result<int> container_ps(Run& run) {
                    {"Names", "NAMES"},
                    {"State", "STATE", false},
                    {"CreatedAt", "CREATED AT", false},
-                   {"TaskID", "TASK ID", false}});
+                   {"TaskID", "TASK ID", false},
+                   {"Pid", "PID", false}});
   const int64_t now = run.world.now_ns();
   for (const auto& container : containers) {
     const auto& filters = options.filters;
@@ -102,7 +103,8 @@ Result<int> container_ps(Run& run) {
                  command_text(container.command(), options.no_trunc),
                  time_ago(now, container.created_at_ns()), status_text(container, now),
                  ports_text(container.ports(), false), container.name(), container.state(),
-                 format_rfc3339(WallTime{container.created_at_ns()}), container.task_id()});
+                 format_rfc3339(WallTime{container.created_at_ns()}), container.task_id(),
+                 container.pid() == 0 ? std::string() : std::to_string(container.pid())});
   }
   MUSTER_TRY(options.print(run, listing));
   return 0;

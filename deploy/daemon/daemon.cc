@@ -316,9 +316,11 @@ Status Daemon::leave(bool force) {
   }
   MUSTER_TRY(save_node_state(options_.data_dir, state_));
   remove_swarm_files();
+  MUSTER_TRY(emptied);
+  MUSTER_TRY(parts_->runtime->teardown());
   MUSTER_TRY(parts_->network->teardown());
   log_->info("left the swarm");
-  return emptied;
+  return ok_status();
 }
 
 // ------------------------------------------------------------ info

@@ -89,6 +89,13 @@ void SlotPlanner::replace_ended(bool replace) {
                        place == ServiceContext::Place::kDrained ||
                        place == ServiceContext::Place::kUnsuitable;
     if (!ended && !moved) continue;
+    // An attempt that fails while it is prepared ends before its delay has passed. Its successor
+    // waits for that, or a service that cannot start would be tried in a tight loop.
+    const WallTime earliest{task->start_after_ns()};
+    if (!moved && earliest > context_.now) {
+      plan_.wake_at(earliest);
+      continue;
+    }
     shut_down(task);
     // The node is the slot of a global service: where it takes no task there is nothing to do.
     if (!replace || (global && moved)) continue;

@@ -35,17 +35,17 @@ TEST(VolumeName, WhatDockerRefuses) {
   struct Case {
     std::string name, message;
   };
-  for (const Case& c : std::vector<Case>{
-           {"a", "volume name is too short"},
-           {"", "includes invalid characters"},
-           {".hidden", "includes invalid characters for a local volume name"},
-           {"-a", "includes invalid characters"},
-           {"a/b", "If you intended to pass a host directory, use absolute path"},
-           {"../etc", "includes invalid characters"},
-           {"a b", "includes invalid characters"},
-           {"h\xc3\xa4", "includes invalid characters"},
-           {std::string("ab\0c", 4), "includes invalid characters"},
-           {std::string(256, 'a'), "volume name is too long"}}) {
+  for (const Case& c :
+       std::vector<Case>{{"a", "volume name is too short"},
+                         {"", "includes invalid characters"},
+                         {".hidden", "includes invalid characters for a local volume name"},
+                         {"-a", "includes invalid characters"},
+                         {"a/b", "If you intended to pass a host directory, use absolute path"},
+                         {"../etc", "includes invalid characters"},
+                         {"a b", "includes invalid characters"},
+                         {"h\xc3\xa4", "includes invalid characters"},
+                         {std::string("ab\0c", 4), "includes invalid characters"},
+                         {std::string(256, 'a'), "volume name is too long"}}) {
     const Status status = check_volume_name(c.name);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << c.name;
     EXPECT_NE(status.message().find(c.message), std::string::npos) << status.message();
@@ -67,12 +67,21 @@ TEST(DriverOptions, BecomeWhatMountTakes) {
   };
   for (const Case& c : std::vector<Case>{
            {{{"type", "tmpfs"}, {"device", "tmpfs"}, {"o", "size=100m,uid=1000,nosuid"}},
-            MS_NOSUID, 0, "size=100m,uid=1000", ""},
+            MS_NOSUID,
+            0,
+            "size=100m,uid=1000",
+            ""},
            {{{"type", "none"}, {"device", "/srv"}, {"o", "bind"}}, MS_BIND, 0, "", ""},
            {{{"type", "none"}, {"device", "/srv"}, {"o", "rbind,ro,rshared"}},
-            MS_BIND | MS_REC | MS_RDONLY, MS_SHARED | MS_REC, "", ""},
+            MS_BIND | MS_REC | MS_RDONLY,
+            MS_SHARED | MS_REC,
+            "",
+            ""},
            {{{"o", "addr=10.0.0.1,rw,nfsvers=4"}, {"device", ":/export"}, {"type", "nfs"}},
-            0, 0, "nfsvers=4", "10.0.0.1"},
+            0,
+            0,
+            "nfsvers=4",
+            "10.0.0.1"},
            {{{"type", "ext4"}, {"device", "/dev/vdb"}, {"o", "ro,rw,,addr=x"}}, 0, 0, "addr=x", ""},
            {{{"type", "btrfs"}, {"device", "/dev/vdb"}}, 0, 0, "", ""},
            {{{"type", "tmpfs"}, {"device", "tmpfs"}, {"o", ""}}, 0, 0, "", ""}}) {

@@ -233,7 +233,8 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     while (stream->Read(&input)) {
       fake.exec_inputs.push_back(input);
       if (input.has_start()) wants_input = input.start().stdin();
-      if (!wants_input || input.stdin_closed()) break;
+      // A line typed on a terminal, or the end of the input.
+      if (!wants_input || input.stdin_closed() || input.stdin().ends_with('\r')) break;
     }
     for (const auto& message : fake.exec_messages) stream->Write(message);
     return changed(context);
