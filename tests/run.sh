@@ -42,11 +42,10 @@ if [[ $mode != --quick ]]; then
   for label in sim crash integration bench-smoke; do
     run_tests "$label" 1
   done
-
-  step 'sanitizers and fuzzers (clang, pure rooms)'
-  tests/fuzz/run.sh || failed+=(fuzz)
 fi
 if [[ $mode == --full ]]; then
+  step 'sanitizers and fuzzers (clang, pure rooms)'
+  tests/fuzz/run.sh || failed+=(fuzz)
   for preset in debug asan; do
     step "tests: unit, preset $preset"
     cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" &&

@@ -23,8 +23,8 @@ struct PullProgress {
 struct PullRequest {
   std::string reference;      // "name[:tag][@digest]", short names mean docker.io
   std::string registry_auth;  // auth.json text (containers-auth.json(5)), or empty
-  std::function<void(const PullProgress&)> progress;            // may be empty
-  std::shared_ptr<const std::atomic<bool>> cancelled;           // may be null
+  std::function<void(const PullProgress&)> progress;   // may be empty
+  std::shared_ptr<const std::atomic<bool>> cancelled;  // may be null
 };
 
 // A local image, ready to be mounted.
@@ -41,7 +41,7 @@ class ImageStore {
   virtual ~ImageStore() = default;
 
   // Makes the image present and unpacked. A reference with a digest, or one whose tag is present
-  // and `force_refresh` unset by policy, does not touch the network. When the registry cannot be
+  // and `refresh` is not set, does not touch the network. When the registry cannot be
   // reached but the image is present, the local one is used.
   virtual Result<ImageHandle> ensure(const PullRequest& request) = 0;
   // The local image of a reference; NOT_FOUND "No such image: x".

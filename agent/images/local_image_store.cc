@@ -1,130 +1,141 @@
 #include "agent/images/local_image_store.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <utility>
+#include <mutex>
+
+#include "agent/images/archive_loader.h"
+#include "agent/images/catalog.h"
+#include "agent/images/container_roots.h"
+#include "agent/images/content_store.h"
+#include "agent/images/digest.h"
+#include "agent/images/layer_tree.h"
+#include "agent/images/pull_flights.h"
+#include "agent/images/puller.h"
+#include "base/file.h"
 
 namespace muster::agent {
 namespace {
 
-// A private folder that goes away with its scope.
-class TempFolder {
+namespace fs = std::filesystem;
+
+std::string familiar(const std::string& full_name) {
+  const auto reference = parse_reference(full_name);
+  return reference ? reference->familiar() : full_name;
+}
+
+class LocalImageStore final : public ImageStore {
  public:
-  explicit TempFolder(std::filesystem::path path) : path_(std::move(path)) {}
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+  LocalImageStore(const ImageStoreOptions& options, Log log)
+      : options_(options),
+        log_(std::move(log)),
+        content_(options_.data_dir / "images", log_),
+        catalog_(options_.data_dir / "images" / "catalog.json"),
+        roots_(options_.data_dir / "images" / "roots", content_.layers_dir(), log_),
+        puller_(options_, content_, log_) {}
+
+  Status open() {
+    MUSTER_TRY(make_directory(options_.data_dir / "images", 0711));
+    MUSTER_TRY(content_.open());
+    std::vector<std::string> dropped;
+    MUSTER_TRY(catalog_.load(content_, dropped));
+    for (const std::string& image : dropped) log_->warn("forgetting damaged image {}", image);
+    MUSTER_TRY(roots_.open());
+    collect();
+    return ok_status();
   }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
+
+  Result<ImageHandle> ensure(const PullRequest& request) override;
+  Result<ImageHandle> find(const std::string& reference) override;
+  Result<std::string> mount_root(const ImageHandle& image,
+                                 const std::string& container_id) override;
+  Status unmount_root(const std::string& container_id) override {
+    return roots_.unmount(container_id);
+  }
+  Result<std::vector<std::string>> mounted_roots() override { return roots_.containers(); }
+  Result<std::vector<v1::Image>> list() override;
+  Result<std::vector<v1::Image>> load(const std::string& tar_path) override;
+  Result<v1::RemoveImageResponse> remove(const std::string& reference, bool force) override;
+  Result<v1::PruneImagesResponse> prune(bool all) override;
 
  private:
-  std::filesystem::path path_;
+  Result<ImageHandle> pull(const ImageReference& reference, const std::string& auth,
+                           const Puller::Watch& watch);
+  Result<CatalogEntryPtr> lookup(const std::string& text);
+  CatalogEntryPtr lookup(const ImageReference& reference) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return catalog_.find(reference);
+  }
+  v1::Image describe(const CatalogEntry& entry) const;
+  Result<v1::Image> load_one(const ArchivedImage& image, const fs::path& temp);
+  uint64_t collect();
+  // Holds mutex_.
+  Result<std::vector<std::string>> names_to_remove(const CatalogEntry& entry,
+                                                   const std::string& text, bool force) const;
+
+  const ImageStoreOptions options_;
+  const Log log_;
+  ContentStore content_;
+  std::mutex mutex_;  // guards catalog_; never held over a download or an unpacking
+  Catalog catalog_;
+  ContainerRoots roots_;
+  Puller puller_;
+  PullFlights flights_;  // last: its threads use all of the above
 };
 
-// "busybox:1" of "docker.io/library/busybox:1", as a user reads it.
-std::string familiar(const std::string& full) {
-  const auto parsed = parse_reference(full);
-  return parsed ? parsed->familiar() : full;
-}
-
-}  // namespace
-
-LocalImageStore::LocalImageStore(ImageStoreOptions options, Log log)
-    : options_(std::move(options)),
-      log_(std::move(log)),
-      content_(options_.data_dir / "images", log_),
-      roots_(options_.data_dir / "images" / "roots", content_.layers_dir(), log_),
-      puller_(options_, content_, log_),
-      catalog_(options_.data_dir / "images" / "catalog.json") {}
-
-Status LocalImageStore::open() {
-  MUSTER_TRY(content_.open());
-  MUSTER_TRY(roots_.open());
-  std::vector<std::string> dropped;
-  {
-    std::lock_guard lock(mutex_);
-    MUSTER_TRY(catalog_.load(content_, dropped));
-  }
-  for (const std::string& name : dropped) {
-    log_->warn("image {} is not complete on this disk; it will be pulled again", name);
-  }
-  collect();
-  return ok_status();
-}
-
-Result<ImageHandle> LocalImageStore::ensure(const PullRequest& request) {
-  MUSTER_ASSIGN(const ImageReference image, parse_reference(request.reference));
-  const std::string key = image.full();
-  std::shared_ptr<Flight> flight;
-  {
-    std::unique_lock lock(mutex_);
-    if (const CatalogEntryPtr entry = catalog_.find(image)) return entry->handle();
-    if (const auto it = flights_.find(key); it != flights_.end()) {
-      flight = it->second;
-      landed_.wait(lock, [&] { return flight->done; });
-      return flight->outcome;
-    }
-    flight = std::make_shared<Flight>();
-    flights_.emplace(key, flight);
-  }
-  auto outcome = fetch(image, request);
-  std::lock_guard lock(mutex_);
-  flight->outcome = outcome;
-  flight->done = true;
-  flights_.erase(key);
-  landed_.notify_all();
-  return outcome;
-}
-
-Result<ImageHandle> LocalImageStore::fetch(const ImageReference& image,
-                                           const PullRequest& request) {
-  Puller::Watch watch;
-  watch.progress = request.progress;
-  watch.cancelled = request.cancelled.get();
-  MUSTER_ASSIGN(FetchedImage fetched, puller_.pull(image, request.registry_auth, watch));
-  std::vector<std::string> tags;
-  if (!image.tag.empty()) tags.push_back(image.tagged());
-  const std::string digest_name = image.name() + "@" + fetched.entry.record.digest;
-  return record(std::move(fetched), tags, digest_name);
-}
-
-Result<ImageHandle> LocalImageStore::record(FetchedImage fetched,
-                                            const std::vector<std::string>& tags,
-                                            const std::string& digest_name) {
-  fetched.entry.record.tags.insert(tags.begin(), tags.end());
-  if (!digest_name.empty()) fetched.entry.record.digests.insert(digest_name);
-  ImageHandle handle = fetched.entry.handle();
-  std::lock_guard lock(mutex_);
-  MUSTER_TRY(catalog_.put(std::move(fetched.entry)));
-  return handle;
+Result<CatalogEntryPtr> LocalImageStore::lookup(const std::string& text) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  MUSTER_ASSIGN(CatalogEntryPtr entry, catalog_.find_by_text(text));
+  if (entry == nullptr) return fail(not_found("No such image: {}", text));
+  return entry;
 }
 
 Result<ImageHandle> LocalImageStore::find(const std::string& reference) {
-  std::lock_guard lock(mutex_);
-  MUSTER_ASSIGN(const CatalogEntryPtr entry, catalog_.find_by_text(reference));
-  if (entry == nullptr) return fail(not_found("No such image: {}", reference));
+  MUSTER_ASSIGN(const CatalogEntryPtr entry, lookup(reference));
   return entry->handle();
+}
+
+Result<ImageHandle> LocalImageStore::ensure(const PullRequest& request) {
+  if (is_digest(request.reference)) return find(request.reference);
+  MUSTER_ASSIGN(const ImageReference reference, parse_reference(request.reference));
+  const CatalogEntryPtr present = lookup(reference);
+  if (present != nullptr && (!request.refresh || !reference.digest.empty())) {
+    if (request.progress) request.progress({PullProgress::Step::kDone, 0, 0});
+    return present->handle();
+  }
+  // Callers with other credentials may have other rights, so they do not share a pull.
+  const std::string key = reference.full() + " " + digest_of(request.registry_auth);
+  auto result = flights_.run(
+      key, request, [this, reference, auth = request.registry_auth](const Puller::Watch& watch) {
+        return pull(reference, auth, watch);
+      });
+  if (!result && present != nullptr && result.error().code() == StatusCode::kUnavailable) {
+    log_->warn("{}; using the local {}", result.error().message(), reference.familiar());
+    return present->handle();
+  }
+  return result;
+}
+
+Result<ImageHandle> LocalImageStore::pull(const ImageReference& reference, const std::string& auth,
+                                          const Puller::Watch& watch) {
+  MUSTER_ASSIGN(FetchedImage fetched, puller_.pull(reference, auth, watch));
+  ImageRecord& record = fetched.entry.record;
+  if (reference.digest.empty()) record.tags.insert(reference.tagged());
+  record.digests.insert(reference.name() + "@" + record.digest);
+  ImageHandle handle = fetched.entry.handle();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    MUSTER_TRY(catalog_.put(std::move(fetched.entry)));
+  }
+  if (watch.progress) watch.progress({PullProgress::Step::kDone, 0, 0});
+  return handle;
 }
 
 Result<std::string> LocalImageStore::mount_root(const ImageHandle& image,
                                                 const std::string& container_id) {
-  CatalogEntryPtr entry;
-  {
-    std::lock_guard lock(mutex_);
-    MUSTER_ASSIGN(entry, catalog_.find_by_text(image.digest));
-  }
-  if (entry == nullptr) return fail(not_found("No such image: {}", image.digest));
+  // The pin closes the gap between looking the image up and having a reference on it.
+  const ContentStore::Pin pin = content_.pin();
+  MUSTER_ASSIGN(const CatalogEntryPtr entry, lookup(image.digest));
   return roots_.mount(entry->record, container_id);
-}
-
-Status LocalImageStore::unmount_root(const std::string& container_id) {
-  return roots_.unmount(container_id);
-}
-
-Result<std::vector<std::string>> LocalImageStore::mounted_roots() {
-  return roots_.containers();
 }
 
 v1::Image LocalImageStore::describe(const CatalogEntry& entry) const {
@@ -133,7 +144,9 @@ v1::Image LocalImageStore::describe(const CatalogEntry& entry) const {
   image.set_id(record.config_id);
   image.set_digest(record.digest);
   for (const std::string& tag : record.tags) image.add_references(familiar(tag));
-  for (const std::string& digest : record.digests) image.add_references(familiar(digest));
+  if (record.tags.empty()) {
+    for (const std::string& digest : record.digests) image.add_references(familiar(digest));
+  }
   image.set_created_at_ns(record.created_at_ns);
   image.set_size_bytes(record.size_bytes);
   image.set_users(static_cast<uint32_t>(roots_.users_of(record.digest).size()));
@@ -143,88 +156,127 @@ v1::Image LocalImageStore::describe(const CatalogEntry& entry) const {
 }
 
 Result<std::vector<v1::Image>> LocalImageStore::list() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<v1::Image> images;
-  std::lock_guard lock(mutex_);
   for (const CatalogEntryPtr& entry : catalog_.all()) images.push_back(describe(*entry));
   return images;
 }
 
+Result<v1::Image> LocalImageStore::load_one(const ArchivedImage& image, const fs::path& temp) {
+  const std::string name =
+      image.tags.empty() ? image.files.identity.substr(0, 19) : familiar(image.tags.front());
+  MUSTER_ASSIGN(FetchedImage fetched, puller_.commit(image.files, temp, name, {}));
+  fetched.entry.record.tags.insert(image.tags.begin(), image.tags.end());
+  const std::string digest = fetched.entry.record.digest;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  MUSTER_TRY(catalog_.put(std::move(fetched.entry)));
+  MUSTER_ASSIGN(const CatalogEntryPtr entry, catalog_.find_by_text(digest));
+  return describe(*entry);
+}
+
 Result<std::vector<v1::Image>> LocalImageStore::load(const std::string& tar_path) {
-  MUSTER_ASSIGN(auto path, content_.make_temp());
-  const TempFolder temp(std::move(path));
-  const std::filesystem::path tree = temp.path() / "archive";
-  std::error_code error;
-  std::filesystem::create_directory(tree, error);
-  if (error) return fail(errno_status(error.value(), "cannot unpack the archive"));
-  UnpackOptions unpack;
-  unpack.limits = options_.unpack;
-  unpack.ownership = Ownership::kIgnore;
-  unpack.whiteouts = Whiteouts::kNone;
-  if (const auto unpacked = unpack_layer(tar_path, tree, unpack); !unpacked) {
-    return fail(unpacked.error().with_context("cannot read the archive"));
+  MUSTER_ASSIGN(const fs::path temp, content_.make_temp());
+  const auto work = [&]() -> Result<std::vector<v1::Image>> {
+    const fs::path dir = temp / "archive";
+    std::error_code error;
+    if (fs::is_directory(tar_path, error)) {
+      // Its blobs are moved into the store, so it has to be a copy.
+      fs::copy(tar_path, dir, fs::copy_options::recursive, error);
+      if (error) return fail(errno_status(error.value(), "cannot copy " + tar_path));
+    } else {
+      MUSTER_TRY(make_directory(dir, 0700));
+      UnpackOptions unpack;
+      unpack.limits = options_.unpack;
+      unpack.ownership = Ownership::kIgnore;
+      unpack.whiteouts = Whiteouts::kNone;
+      const auto unpacked = unpack_layer(tar_path, dir, unpack);
+      if (!unpacked) return fail(unpacked.error().with_context("cannot load " + tar_path));
+    }
+    auto found = read_archive(dir, options_.platform);
+    if (!found) return fail(found.error().with_context("cannot load " + tar_path));
+    std::vector<v1::Image> images;
+    for (const ArchivedImage& image : *found) {
+      MUSTER_ASSIGN(v1::Image loaded, load_one(image, temp));
+      images.push_back(std::move(loaded));
+    }
+    return images;
+  };
+  auto result = work();
+  const Status removed = remove_tree(temp);
+  if (!removed.ok()) log_->warn("after a load: {}", removed.message());
+  return result;
+}
+
+Result<std::vector<std::string>> LocalImageStore::names_to_remove(const CatalogEntry& entry,
+                                                                  const std::string& text,
+                                                                  bool force) const {
+  const ImageRecord& record = entry.record;
+  std::vector<std::string> all(record.tags.begin(), record.tags.end());
+  all.insert(all.end(), record.digests.begin(), record.digests.end());
+  const auto reference = parse_reference(text);
+  const std::string named = !reference ? ""
+                            : reference->digest.empty()
+                                ? reference->tagged()
+                                : reference->name() + "@" + reference->digest;
+  if (std::find(all.begin(), all.end(), named) != all.end()) {
+    // The last tag takes the digests it was pulled with along.
+    const bool last_tag = record.tags.size() == 1 && record.tags.contains(named);
+    return last_tag ? all : std::vector<std::string>{named};
   }
-  MUSTER_ASSIGN(const auto found, read_archive(tree, options_.platform));
-  std::vector<v1::Image> images;
-  for (const ArchivedImage& image : found) {
-    const std::string name = image.tags.empty() ? image.files.identity : image.tags.front();
-    MUSTER_ASSIGN(FetchedImage fetched, puller_.commit(image.files, temp.path(), name, {}));
-    const std::string digest = fetched.entry.record.digest;
-    MUSTER_ASSIGN(const ImageHandle handle, record(std::move(fetched), image.tags, {}));
-    (void)handle;
-    std::lock_guard lock(mutex_);
-    MUSTER_ASSIGN(const CatalogEntryPtr entry, catalog_.find_by_text(digest));
-    if (entry != nullptr) images.push_back(describe(*entry));
+  if (record.tags.size() > 1 && !force) {
+    return fail(
+        failed_precondition("conflict: unable to delete {} (must be forced) - image is "
+                            "referenced in multiple repositories",
+                            text));
   }
-  return images;
+  return all;
 }
 
 Result<v1::RemoveImageResponse> LocalImageStore::remove(const std::string& reference, bool force) {
   v1::RemoveImageResponse response;
+  bool deleted = false;
   {
-    std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     MUSTER_ASSIGN(const CatalogEntryPtr entry, catalog_.find_by_text(reference));
     if (entry == nullptr) return fail(not_found("No such image: {}", reference));
     const ImageRecord& record = entry->record;
-    const auto parsed = parse_reference(reference);
-    const bool by_tag = parsed && parsed->digest.empty() && record.tags.contains(parsed->tagged());
-    if (by_tag && record.tags.size() > 1) {
-      // Only a name goes; the image has others.
-      MUSTER_TRY(catalog_.untag(record.digest, {parsed->tagged()}));
-      response.add_untagged(parsed->familiar());
-      return response;
-    }
+    MUSTER_ASSIGN(const std::vector<std::string> names, names_to_remove(*entry, reference, force));
+    const bool last = names.size() == record.tags.size() + record.digests.size();
     const auto users = roots_.users_of(record.digest);
-    if (!users.empty()) {
-      return fail(failed_precondition(
-          "conflict: unable to remove image {} - it is used by {} container{}, the first is {}",
-          reference, users.size(), users.size() == 1 ? "" : "s", users.front().substr(0, 12)));
+    if (last && !users.empty() && !force) {
+      return fail(
+          failed_precondition("conflict: unable to remove image \"{}\" (must force) - "
+                              "container {} is using it",
+                              reference, users.front().substr(0, 12)));
     }
-    if (!by_tag && record.tags.size() > 1 && !force) {
-      return fail(failed_precondition(
-          "conflict: unable to remove image {} - it has {} names; use --force to remove it anyway",
-          reference, record.tags.size()));
+    for (const std::string& name : names) response.add_untagged(familiar(name));
+    deleted = last && users.empty();
+    if (deleted) {
+      response.add_deleted(record.config_id);
+      MUSTER_TRY(catalog_.erase({record.digest}));
+    } else {
+      // Used by a container: it keeps its layers until a prune finds it unused.
+      MUSTER_TRY(catalog_.untag(record.digest, names));
     }
-    for (const std::string& tag : record.tags) response.add_untagged(familiar(tag));
-    response.add_deleted(record.digest);
-    MUSTER_TRY(catalog_.erase({record.digest}));
   }
-  collect();
+  if (deleted) collect();
   return response;
 }
 
 Result<v1::PruneImagesResponse> LocalImageStore::prune(bool all) {
   v1::PruneImagesResponse response;
   {
-    std::lock_guard lock(mutex_);
-    std::vector<std::string> digests;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<std::string> doomed;
     for (const CatalogEntryPtr& entry : catalog_.all()) {
       const ImageRecord& record = entry->record;
-      if ((all || record.tags.empty()) && roots_.users_of(record.digest).empty()) {
-        digests.push_back(record.digest);
-      }
+      // Pinned by digest is how services name images, so a digest counts as a name.
+      const bool named = !record.tags.empty() || !record.digests.empty();
+      if ((named && !all) || !roots_.users_of(record.digest).empty()) continue;
+      doomed.push_back(record.digest);
+      response.add_deleted(record.config_id);
     }
-    MUSTER_TRY(catalog_.erase(digests));
-    for (std::string& digest : digests) response.add_deleted(std::move(digest));
+    if (!doomed.empty()) MUSTER_TRY(catalog_.erase(doomed));
   }
   response.set_freed_bytes(collect());
   return response;
@@ -232,15 +284,18 @@ Result<v1::PruneImagesResponse> LocalImageStore::prune(bool all) {
 
 uint64_t LocalImageStore::collect() {
   return content_.collect([this] {
-    std::lock_guard lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return catalog_.live();
   });
 }
 
-Result<std::unique_ptr<ImageStore>> make_image_store(ImageStoreOptions options, Log log) {
-  auto store = std::make_unique<LocalImageStore>(std::move(options), std::move(log));
+}  // namespace
+
+Result<std::unique_ptr<ImageStore>> make_image_store(const ImageStoreOptions& options, Log log) {
+  if (options.data_dir.empty()) return fail(invalid_argument("the image store needs a data_dir"));
+  auto store = std::make_unique<LocalImageStore>(options, std::move(log));
   MUSTER_TRY(store->open());
-  return store;
+  return std::unique_ptr<ImageStore>(std::move(store));
 }
 
 }  // namespace muster::agent

@@ -34,16 +34,21 @@ class ExecStream : public Stream<v1::ExecOutput> {
 };
 
 // Every unary method of both services.
-#define MUSTER_CLI_CONTROL_CALLS(X)                                                         \
-  X(InitSwarm)                                                                              \
-  X(LeaveSwarm) X(GetCluster) X(UpdateCluster) X(GetInfo) X(CreateService) X(UpdateService) \
-      X(RemoveService) X(GetService) X(ListServices) X(GetTask) X(ListTasks) X(GetNode)     \
-          X(ListNodes) X(UpdateNode) X(CreateNetwork) X(RemoveNetwork) X(GetNetwork)        \
-              X(ListNetworks)
-#define MUSTER_CLI_LOCAL_CALLS(X)                                                            \
-  X(ListContainers)                                                                          \
-  X(ListImages) X(RemoveImage) X(PruneImages) X(ListVolumes) X(CreateVolume) X(RemoveVolume) \
-      X(PruneVolumes)
+// The formatter never settles on these lines.
+// clang-format off
+#define MUSTER_CLI_CONTROL_CALLS(X)                                                           \
+  X(InitSwarm)                                                                                \
+  X(LeaveSwarm)                                                                               \
+  X(GetCluster)                                                                               \
+  X(UpdateCluster)                                                                            \
+  X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \
+      X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork)          \
+          X(RemoveNetwork) X(GetNetwork) X(ListNetworks)
+// clang-format on
+#define MUSTER_CLI_LOCAL_CALLS(X) \
+  X(ListContainers)               \
+  X(ListImages)                   \
+  X(RemoveImage) X(PruneImages) X(ListVolumes) X(CreateVolume) X(RemoveVolume) X(PruneVolumes)
 
 // The two services behind one connection, which is made by the first call. Calls have a deadline
 // of 60 s; streams have none. Errors keep the server's code, message and reason; a server that

@@ -130,8 +130,8 @@ class Store {
 
   // Applies an entry that came through the log without having been proposed here: replay at start,
   // a follower's entries, and a proposal of ours that ended UNKNOWN and was committed after all.
-  // Not while a proposal is in flight. FAILED_PRECONDITION with reason "feature-level" when the entry needs a
-  // newer member; DATA_LOSS when it does not parse.
+  // Not while a proposal is in flight. FAILED_PRECONDITION with reason "feature-level" when the
+  // entry needs a newer member; DATA_LOSS when it does not parse.
   Status apply(uint64_t index, std::string_view entry);
 
   // Whole-state transfer. save() visits every object as serialised StoreSnapshotChunk messages of
@@ -143,9 +143,9 @@ class Store {
   Status load_end();
 
   // Calls `watcher` on the strand after every commit whose version is above `after_version`
-  // (kept history first, never from inside this call, then live ones). OUT_OF_RANGE when history does not reach that far back.
-  // A watcher must be quick; slow readers copy the event and go elsewhere. The handle unsubscribes
-  // when destroyed.
+  // (kept history first, never from inside this call, then live ones). OUT_OF_RANGE when history
+  // does not reach that far back. A watcher must be quick; slow readers copy the event and go
+  // elsewhere. The handle unsubscribes when destroyed.
   class Subscription {
    public:
     Subscription() = default;

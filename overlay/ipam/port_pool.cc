@@ -4,12 +4,9 @@ namespace muster::overlay {
 
 std::string_view protocol_name(v1::PortConfig::Protocol protocol) {
   switch (protocol) {
-    case v1::PortConfig::UDP:
-      return "udp";
-    case v1::PortConfig::SCTP:
-      return "sctp";
-    default:
-      return "tcp";
+    case v1::PortConfig::UDP: return "udp";
+    case v1::PortConfig::SCTP: return "sctp";
+    default: return "tcp";
   }
 }
 

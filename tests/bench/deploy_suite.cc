@@ -24,10 +24,11 @@ struct Sizes {
   uint64_t kept = 10;
 };
 
-double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 
-Status run_once(const Sizes& sizes, NodeUnderTest& node, const std::string& image,
-                Report& report) {
+Status run_once(const Sizes& sizes, NodeUnderTest& node, const std::string& image, Report& report) {
   MUSTER_ASSIGN(const Duration create,
                 node.create_service("bench", image, sizes.first, /*host_network=*/true));
   report.add(fmt::format("create{}_host_s", sizes.first), "s", seconds(create));
@@ -50,8 +51,7 @@ Status run_once(const Sizes& sizes, NodeUnderTest& node, const std::string& imag
   return ok_status();
 }
 
-Status run_kill(const Sizes& sizes, NodeUnderTest& node, const std::string& image,
-                Report& report) {
+Status run_kill(const Sizes& sizes, NodeUnderTest& node, const std::string& image, Report& report) {
   MUSTER_ASSIGN(const Duration created,
                 node.create_service("kept", image, sizes.kept, /*host_network=*/true));
   (void)created;

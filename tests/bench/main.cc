@@ -36,11 +36,10 @@ Status run_schedule_suite(const SuiteOptions& options, Report& report) {
 std::vector<Suite> suites() {
   return {
 #ifdef MUSTER_BENCH_DEPLOY
-          {"deploy", "one node: create, scale, update, memory, what survives a kill",
-           run_deploy_suite},
+      {"deploy", "one node: create, scale, update, memory, what survives a kill", run_deploy_suite},
 #endif
-          {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
-          {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
+      {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
+      {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
 }
 
 int run(int argc, char** argv) {

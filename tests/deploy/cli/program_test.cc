@@ -101,9 +101,9 @@ TEST_F(Program, ServicePsShowsHistoryAndErrors) {
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.err, "no such service: nope\n");
   EXPECT_EQ(outcome.out,
-            "ID         NAME         IMAGE     NODE      DESIRED STATE   CURRENT STATE            "
+            "ID         NAME        IMAGE     NODE      DESIRED STATE   CURRENT STATE            "
             "ERROR                       PORTS\n"
-            "taskweb1   web.1        nginx:1   host1     Running         Running 30 seconds ago   "
+            "taskweb1   web.1       nginx:1   host1     Running         Running 30 seconds ago   "
             "                            \n"
             "older       \\_ web.1   nginx:1   host1     Shutdown        Failed 30 seconds ago    "
             "\"task: non-zero exit (1)\"   \n");
