@@ -314,10 +314,10 @@ class SpecLoader {
     const std::vector<std::string> unsupported = unsupported_keys(project.document, Dialect::kSpec);
     if (!unsupported.empty()) {
       std::string lines;
-      for (const std::string& line : unsupported) lines += (lines.empty() ? "" : "\n") + line;
+      for (const std::string& line : unsupported) lines += (lines.empty() ? "" : ";\n") + line;
       if (!context_.request.ignore_unsupported) {
         return Status(StatusCode::kInvalidArgument,
-                      lines + "\nuse --ignore-unsupported to deploy without what these lines name",
+                      lines + "\n(--ignore-unsupported deploys without what is named here)",
                       "unsupported-key");
       }
       context_.warnings.push_back("Ignoring unsupported options:\n" + lines);

@@ -74,8 +74,9 @@ Status check_forbidden(const Node& document) {
   }
   if (found.empty()) return {};
   const std::string hint =
-      spec_key ? "\n\nThe Compose Specification has them: remove `version` from the file to use it"
-               : "";
+      spec_key
+          ? "\n\n(the Compose Specification has them: remove `version` from the file to use it)"
+          : "";
   return error_at(at, "compose file contains unsupported options:\n\n" + found + hint);
 }
 
@@ -89,8 +90,8 @@ Result<int> read_version(const Node& document, std::string& version) {
     const bool plain = minor && version == fmt::format("3.{}", *minor);
     if (plain && *minor >= 0 && *minor <= kNewestMinor) return static_cast<int>(*minor);
   }
-  return fail(error_at(node->at, fmt::format("unsupported Compose file version: {}\nremove "
-                                             "`version` to use the Compose Specification",
+  return fail(error_at(node->at, fmt::format("unsupported Compose file version: {}\n(remove "
+                                             "`version` to use the Compose Specification)",
                                              version)));
 }
 

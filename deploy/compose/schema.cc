@@ -221,10 +221,11 @@ class Validator {
     std::string message =
         fmt::format("{} Additional property {} is not allowed", name(), member.key);
     if (v3_ && place != nullptr && place->rule->v3 != 0) {
-      message += fmt::format("\n`{}` needs version 3.{} or later", member.key, place->rule->since);
+      message +=
+          fmt::format("\n(`{}` needs version 3.{} or later)", member.key, place->rule->since);
     } else if (v3_ && place != nullptr && place->rule->spec != 0) {
       message += fmt::format(
-          "\n`{}` belongs to the Compose Specification: remove `version` from the file to use it",
+          "\n(`{}` belongs to the Compose Specification: remove `version` from the file to use it)",
           member.key);
     }
     add(member.key_at, std::move(message), false);

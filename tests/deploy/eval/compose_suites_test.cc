@@ -26,7 +26,8 @@ TEST(TemplateSuite, RendersAndReportsErrors) {
 
 TEST(ComposeSuite, LoadsAndConverts) {
   const auto out = eval_compose(json::parse(R"({
-    "files": {"compose.yml": "services: {web: {image: \"nginx:${TAG}\", secrets: [s]}}\nsecrets: {s: {file: s}}",
+    "files": {"compose.yml": 
+                "services: {web: {image: \"nginx:${TAG}\", secrets: [s]}}\nsecrets: {s: {file: s}}",
               ".env": "TAG=1.25", "s": "x"}, "stack": "shop"})"));
   ASSERT_TRUE(out) << out.error().message();
   const json::object& o = out->get_object();
