@@ -119,7 +119,9 @@ Result<Process> Process::spawn(const ProcessOptions& options) {
     posix_spawn_file_actions_addchdir_np(&settings.actions, options.working_dir.c_str());
   }
   const auto argv = pointers(options.argv);
-  const auto env = pointers(options.env.value_or(std::vector<std::string>{}));
+  // Named, since what pointers() returns points into it.
+  const std::vector<std::string> environment = options.env.value_or(std::vector<std::string>{});
+  const auto env = pointers(environment);
   pid_t pid = -1;
   const int error = posix_spawnp(&pid, argv[0], &settings.actions, &settings.attributes,
                                  argv.data(), options.env ? env.data() : environ);
