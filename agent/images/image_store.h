@@ -23,6 +23,7 @@ struct PullProgress {
 struct PullRequest {
   std::string reference;      // "name[:tag][@digest]", short names mean docker.io
   std::string registry_auth;  // auth.json text (containers-auth.json(5)), or empty
+  bool refresh = false;       // ask the registry again although the tag is present
   std::function<void(const PullProgress&)> progress;   // may be empty
   std::shared_ptr<const std::atomic<bool>> cancelled;  // may be null
 };

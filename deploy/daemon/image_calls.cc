@@ -38,6 +38,7 @@ class PullCall final : public grpc::ServerWriteReactor<v1::PullProgress> {
     agent::PullRequest pull;
     pull.reference = request.reference();
     pull.registry_auth = request.registry_auth();
+    pull.refresh = true;  // a user who says "pull" wants what the registry has now
     pull.cancelled = std::shared_ptr<const std::atomic<bool>>(shared_, &shared_->cancelled);
     pull.progress = [shared = shared_](const agent::PullProgress& progress) {
       v1::PullProgress message;
