@@ -46,6 +46,18 @@ start_daemon
 await 15 'the service is whole' runs keep 10
 is "$(pids_of keep)" "$before" 'containers after the orderly restart'
 
+note 'an orderly stop in the middle of work ends with 0'
+for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
+  timeout 5 muster events >/dev/null 2>&1 &
+  timeout 5 muster stats >/dev/null 2>&1 &
+  muster service scale --detach keep=$((10 + round % 3)) >/dev/null
+  kill "$DAEMON"
+  wait "$DAEMON" || die "musterd ended with $? in round $round"
+  start_daemon
+done
+muster service scale --detach keep=10 >/dev/null
+await 30 'ten again' runs keep 10
+
 note 'killed in the middle of a scale, it comes back right'
 muster service scale --detach keep=30 >/dev/null
 kill_daemon

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "base/security/tls/credentials.h"
@@ -32,10 +33,10 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
     explicit Connection(Stream* stream) : stream_(stream) {}
     void send(Bytes message) override {
       std::lock_guard lock(mutex_);
-      if (stream_ == nullptr || closing_) return;
+      if (stream_ == nullptr || outcome_) return;
       bytes_ += message->size();
       queue_.push_back(std::move(message));
-      if (queue_.size() == 1) write_front();
+      if (!writing_) next();
     }
     size_t queued_bytes() const override {
       std::lock_guard lock(mutex_);
@@ -43,28 +44,22 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
     }
     void close() override {
       std::lock_guard lock(mutex_);
-      if (stream_ == nullptr || closing_) return;
-      closing_ = true;
-      if (queue_.empty()) finish(grpc::Status::OK);
+      end(grpc::Status::OK);
     }
     void written(bool ok) {
       std::lock_guard lock(mutex_);
-      if (stream_ == nullptr) return;
-      bytes_ -= queue_.front()->size();
-      queue_.pop_front();
+      writing_ = false;
       if (!ok) {
-        queue_.clear();
-        bytes_ = 0;
-        finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the stream broke"));
-      } else if (!queue_.empty()) {
-        write_front();
-      } else if (closing_) {
-        finish(grpc::Status::OK);
+        drop_queue();
+        end(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the stream broke"));
       }
+      next();
     }
+    // Ends the stream without what is still queued.
     void refuse(grpc::Status status) {
       std::lock_guard lock(mutex_);
-      finish(std::move(status));
+      drop_queue();
+      end(std::move(status));
     }
     void detach() {
       std::lock_guard lock(mutex_);
@@ -72,22 +67,38 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
     }
 
    private:
-    void write_front() {
-      outgoing_ = share(queue_.front());
-      stream_->StartWrite(&outgoing_);
+    // All three with the lock held.
+    void end(grpc::Status status) {
+      if (!outcome_) outcome_ = std::move(status);
+      if (!writing_) next();
     }
-    void finish(grpc::Status status) {
-      if (stream_ == nullptr || finished_) return;
-      finished_ = true;
-      stream_->Finish(std::move(status));
+    void drop_queue() {
+      queue_.clear();
+      bytes_ = 0;
+    }
+    // One write at a time, and Finish after the last: gRPC may delete the stream as soon as it is
+    // finished, so nothing is started on it afterwards.
+    void next() {
+      if (stream_ == nullptr || writing_ || finished_) return;
+      if (!queue_.empty()) {
+        bytes_ -= queue_.front()->size();
+        outgoing_ = share(queue_.front());
+        queue_.pop_front();
+        writing_ = true;
+        stream_->StartWrite(&outgoing_);
+      } else if (outcome_) {
+        finished_ = true;
+        stream_->Finish(*outcome_);
+      }
     }
 
     mutable std::mutex mutex_;
     Stream* stream_;
     std::deque<Bytes> queue_;
     size_t bytes_ = 0;
-    bool closing_ = false;
+    bool writing_ = false;
     bool finished_ = false;
+    std::optional<grpc::Status> outcome_;  // set: nothing more is queued
     grpc::ByteBuffer outgoing_;
   };
 
