@@ -76,6 +76,9 @@ replicas_answer() {  # prints the different answers of the published port
 }
 all_running() { [[ $("$BIN/muster" service ls --filter name=${STACK}_web --format '{{.Replicas}}') == "$1/$1" ]]; }
 
+# Three run, and the given process is none of them.
+is_replaced() { all_running 3 && ! muster ps --format '{{.Pid}}' | grep -qx "$1"; }
+
 case ${1:-up} in
   up) ;;
   down) ((EUID == 0)) || die 'needs root'; down; exit ;;
@@ -115,7 +118,7 @@ pid=$(muster ps --filter "id=$task" --format '{{.Pid}}')
 echo "$ kill -9 $pid"
 kill -9 "$pid"
 await 10 'the end of the killed replica' bash -c "! kill -0 $pid"
-await 30 'its replacement' all_running 3
+await 30 'its replacement' is_replaced "$pid"
 run muster service ps ${STACK}_web
 replicas_answer
 

@@ -87,6 +87,9 @@ push_images() { deploy/packaging/images/build.sh --out "$NODE/images" --push "$R
 # SERVICE N: N replicas of N run
 runs() { [[ $(muster service ls --filter "name=$1" --format '{{.Replicas}}') == "$2/$2"* ]]; }
 pids_of() { muster ps --format '{{.Pid}} {{.Names}}' | awk -v s="$1." 'index($2, s) == 1 {print $1}' | sort; }
+# SERVICE N PID: N replicas run and none of them is PID. The count alone is also right in the moment
+# between a kill and its discovery.
+replaced() { runs "$1" "$2" && [[ $(pids_of "$1" | wc -l) == "$2" ]] && ! pids_of "$1" | grep -qx "$3"; }
 
 # What this node would leave behind in the kernel and on the disk.
 leftovers() {

@@ -26,7 +26,7 @@ note 'a killed replica is replaced'
 pid=$(pids_of hello_web | head -1)
 kill -9 "$pid"
 await 10 'its end' bash -c "! kill -0 $pid"
-await 30 'its replacement' runs hello_web 3
+await 30 'its replacement' replaced hello_web 3 "$pid"
 
 note 'logs and exec reach a replica'
 muster exec hello_redis.1 true
