@@ -34,13 +34,16 @@ fails() {
   ((status != 0)) || die "succeeded: $*"
   has "$out" "$text" "the error of: $*"
 }
-# await SECONDS WHAT COMMAND...: until the command succeeds
+# await SECONDS WHAT COMMAND...: until the command succeeds. An emulated machine is slower than a
+# real one by the factor MUSTER_TEST_SLOW (below 20): it gets more time, and is asked less often.
+slow=${MUSTER_TEST_SLOW:-1}
+pause=0.$(printf %02d $((5 * slow)))
 await() {
-  local end=$((SECONDS + $1)) what=$2
+  local end=$((SECONDS + $1 * slow)) what=$2
   shift 2
   until "$@" >/dev/null 2>&1; do
     ((SECONDS < end)) || die "waited in vain for: $what"
-    sleep 0.05
+    sleep "$pause"
   done
   checks=$((checks + 1))
 }
@@ -72,6 +75,7 @@ kill_daemon() { kill -9 "$DAEMON"; wait "$DAEMON" 2>/dev/null || true; }
 
 start_registry() {
   REGISTRY=127.0.0.1:$(free_port)
+  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || cp -r "$MUSTER_TEST_REGISTRY" "$NODE/registry"
   cat >"$RUN/registry.yml" <<CONFIG
 version: 0.1
 log: {level: error}
@@ -82,7 +86,11 @@ CONFIG
   REGISTRY_PID=$!
   await 10 'the registry' curl -fsS "http://$REGISTRY/v2/"
 }
-push_images() { deploy/packaging/images/build.sh --out "$NODE/images" --push "$REGISTRY" "$@" >/dev/null; }
+# MUSTER_TEST_REGISTRY is the storage of a registry that holds every image of build.sh already.
+push_images() {
+  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || return 0
+  deploy/packaging/images/build.sh --out "$NODE/images" --push "$REGISTRY" "$@" >/dev/null
+}
 
 # SERVICE N: N replicas of N run
 runs() { [[ $(muster service ls --filter "name=$1" --format '{{.Replicas}}') == "$2/$2"* ]]; }
