@@ -7,11 +7,6 @@ namespace {
 
 using scheduler::TaskPtr;
 
-bool as_seen(const store::Snapshot& view, const TaskPtr& seen) {
-  const auto current = view.get<v1::Task>(seen->id());
-  return current != nullptr && current->meta().version() == seen->meta().version();
-}
-
 // Whether nodes are still as seen and take tasks, each looked up once a transaction.
 class NodeCheck {
  public:
@@ -38,35 +33,32 @@ class NodeCheck {
   std::vector<Answer> answers_;
 };
 
-v1::Task assigned(const scheduler::Decision& decision, const std::string& node_id, WallTime now) {
-  v1::Task task = *decision.task;
-  task.set_node_id(node_id);
-  v1::TaskStatus& status = *task.mutable_status();
-  status.set_state(v1::TASK_ASSIGNED);
-  status.set_timestamp_ns(now.unix_ns);
-  status.set_message(decision.preassigned ? "scheduler confirmed task can run on preassigned node"
-                                          : "scheduler assigned task to node");
-  status.clear_error();
-  task.mutable_assigned_generic()->Assign(decision.generics.begin(), decision.generics.end());
-  return task;
-}
+using NewTask = std::shared_ptr<v1::Task>;
 
-v1::Task ended(const TaskPtr& seen, const char* message, WallTime now) {
-  v1::Task task = *seen;
-  v1::TaskStatus& status = *task.mutable_status();
-  status.set_state(v1::TASK_SHUTDOWN);
+NewTask changed(const TaskPtr& seen, v1::TaskState state, const char* message, WallTime now) {
+  auto task = std::make_shared<v1::Task>(*seen);
+  v1::TaskStatus& status = *task->mutable_status();
+  status.set_state(state);
   status.set_timestamp_ns(now.unix_ns);
   status.set_message(message);
   status.clear_error();
   return task;
 }
 
-v1::Task waiting(const TaskPtr& seen, const std::string& reason, WallTime now) {
-  v1::Task task = *seen;
-  v1::TaskStatus& status = *task.mutable_status();
-  status.set_timestamp_ns(now.unix_ns);
-  status.set_message(kPendingMessage);
-  status.set_error(reason);
+NewTask assigned(const scheduler::Decision& decision, const std::string& node_id, WallTime now) {
+  NewTask task =
+      changed(decision.task, v1::TASK_ASSIGNED,
+              decision.preassigned ? "scheduler confirmed task can run on preassigned node"
+                                   : "scheduler assigned task to node",
+              now);
+  task->set_node_id(node_id);
+  task->mutable_assigned_generic()->Assign(decision.generics.begin(), decision.generics.end());
+  return task;
+}
+
+NewTask waiting(const TaskPtr& seen, const std::string& reason, WallTime now) {
+  NewTask task = changed(seen, v1::TASK_PENDING, kPendingMessage, now);
+  task->mutable_status()->set_error(reason);
   return task;
 }
 
@@ -76,42 +68,67 @@ bool outdated(const store::Snapshot& view, const TaskPtr& task) {
   return service != nullptr && task->revision() < service->revision();
 }
 
+// What reading alone decides, kept until the writing: a view that is held then makes the store
+// copy its state.
+struct Looked {
+  std::vector<bool> node_good;      // of each decision
+  std::vector<bool> task_outdated;  // of each unplaced task
+};
+
+Looked look(const store::Snapshot& view, const SchedulingBatch& batch) {
+  Looked looked;
+  NodeCheck nodes(view, *batch.nodes);
+  for (const auto& decision : batch.decisions) {
+    looked.node_good.push_back(nodes.good(decision.node));
+  }
+  for (const auto& unplaced : batch.unplaced) {
+    looked.task_outdated.push_back(outdated(view, unplaced.task));
+  }
+  return looked;
+}
+
+// Writes `task` unless the stored one is no longer `seen`, which is then listed in `lost` if given.
+Status put(store::Transaction& transaction, const TaskPtr& seen, NewTask task,
+           std::vector<TaskPtr>* lost) {
+  Status status = transaction.replace<v1::Task>(seen, std::move(task));
+  if (status.code() != StatusCode::kAborted && status.code() != StatusCode::kNotFound) {
+    return status;
+  }
+  if (lost != nullptr) lost->push_back(seen);
+  return ok_status();
+}
+
 }  // namespace
 
 Status write(store::Transaction& transaction, SchedulingBatch& batch) {
   batch.decisions_lost.clear();
   batch.refusals_lost.clear();
   const WallTime now = transaction.now();
-  // All reading comes before the first write: a view that is held makes the store copy.
-  std::vector<v1::Task> changed;
-  changed.reserve(batch.size());
-  {
-    const store::Snapshot view = transaction.view();
-    NodeCheck nodes(view, *batch.nodes);
-    for (const auto& decision : batch.decisions) {
-      if (nodes.good(decision.node) && as_seen(view, decision.task)) {
-        changed.push_back(assigned(decision, (*batch.nodes)[decision.node].id, now));
-      } else {
-        batch.decisions_lost.push_back(decision.task);
-      }
+  const Looked looked = look(transaction.view(), batch);
+  for (size_t i = 0; i < batch.decisions.size(); ++i) {
+    const auto& decision = batch.decisions[i];
+    if (!looked.node_good[i]) {
+      batch.decisions_lost.push_back(decision.task);
+      continue;
     }
-    for (const auto& unplaced : batch.unplaced) {
-      if (!as_seen(view, unplaced.task)) {
-        batch.refusals_lost.push_back(unplaced.task);
-      } else if (outdated(view, unplaced.task)) {
-        changed.push_back(
-            ended(unplaced.task, "replaced by a newer version before a node was found", now));
-      } else {
-        changed.push_back(waiting(unplaced.task, (*batch.reasons)[unplaced.reason], now));
-      }
-    }
-    for (const TaskPtr& task : batch.stopped) {
-      // A newer form comes with an event and is looked at then.
-      if (as_seen(view, task))
-        changed.push_back(ended(task, "stopped before a node was found", now));
-    }
+    MUSTER_TRY(put(transaction, decision.task,
+                   assigned(decision, (*batch.nodes)[decision.node].id, now),
+                   &batch.decisions_lost));
   }
-  for (v1::Task& task : changed) MUSTER_TRY(transaction.update(std::move(task)));
+  for (size_t i = 0; i < batch.unplaced.size(); ++i) {
+    const auto& [task, reason] = batch.unplaced[i];
+    NewTask next = looked.task_outdated[i]
+                       ? changed(task, v1::TASK_SHUTDOWN,
+                                 "replaced by a newer version before a node was found", now)
+                       : waiting(task, (*batch.reasons)[reason], now);
+    MUSTER_TRY(put(transaction, task, std::move(next), &batch.refusals_lost));
+  }
+  for (const TaskPtr& task : batch.stopped) {
+    // A newer form comes with an event and is looked at then.
+    MUSTER_TRY(put(transaction, task,
+                   changed(task, v1::TASK_SHUTDOWN, "stopped before a node was found", now),
+                   nullptr));
+  }
   return ok_status();
 }
 

@@ -167,6 +167,9 @@ void SchedulingLoop::Core::on_written(const SchedulingBatch& batch, const Status
     for (const TaskPtr& task : batch.refusals_lost) queue_.make_due(task->id());
   } else {
     log_->warn("placements were not written: {}", status.message());
+    if (status.code() == StatusCode::kResourceExhausted && batch.size() > 1) {
+      options_.transaction_tasks = std::min(options_.transaction_tasks, batch.size() / 2);
+    }
     for (const auto& decision : batch.decisions) back(decision.task);
     for (const auto& unplaced : batch.unplaced) queue_.make_due(unplaced.task->id());
     stopping_.insert(stopping_.end(), batch.stopped.begin(), batch.stopped.end());

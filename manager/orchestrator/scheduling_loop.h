@@ -29,8 +29,10 @@ class SchedulingLoop {
  public:
   struct Options {
     size_t round_tasks_max = 200'000;  // tasks looked at before what was decided is written
-    size_t transaction_tasks = 500;    // well below an entry (1.5 MB), so that entries fill up
-    Duration retry_delay = 100ms;      // after a write that failed as a whole
+    // Tasks written in one transaction. Halved whenever the store refuses one for its size (1.5
+    // MB), which takes tasks with very many networks or ports.
+    size_t transaction_tasks = 2'000;
+    Duration retry_delay = 100ms;  // after a write that failed as a whole
   };
 
   // `strand` is the store's; `worker` may be the same one.

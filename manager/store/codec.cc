@@ -77,9 +77,11 @@ bool parse(M& message, std::string_view bytes) {
 
 }  // namespace
 
+namespace {
+
+// `bytes` is the object's size, which it has cached in itself and its parts.
 template <class T>
-void append_object(std::string& out, int field, const T& object) {
-  const size_t bytes = object.ByteSizeLong();
+void append_sized(std::string& out, int field, const T& object, size_t bytes) {
   const int table = TableTraits<T>::kTable;
   // Table numbers are below 16: their tags take one byte.
   const size_t inner = 1 + CodedOutputStream::VarintSize64(bytes) + bytes;
@@ -92,6 +94,13 @@ void append_object(std::string& out, int field, const T& object) {
   object.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out.data() + at));
 }
 
+}  // namespace
+
+template <class T>
+void append_object(std::string& out, int field, const T& object) {
+  append_sized(out, field, object, object.ByteSizeLong());
+}
+
 size_t encoded_bytes(const AnyChange& change) {
   return std::visit(
       [](const auto& c) {
@@ -102,18 +111,21 @@ size_t encoded_bytes(const AnyChange& change) {
 }
 
 std::string encode_entry(uint32_t feature_level, WallTime proposed_at,
-                         const std::vector<AnyChange>& changes) {
+                         const std::vector<AnyChange>& changes, size_t bytes_expected) {
   v1::StoreEntry head;
   head.set_feature_level(feature_level);
   head.set_proposed_at_ns(proposed_at.unix_ns);
   // Field order on the wire is free; the level comes first so that a reader can stop early.
-  std::string out = head.SerializeAsString();
+  std::string out;
+  out.reserve(bytes_expected + kEntryHeadBytes);
+  head.AppendToString(&out);
   for (const AnyChange& change : changes) {
     std::visit(
         [&](const auto& c) {
           using T = typename std::remove_cvref_t<decltype(c.before)>::element_type;
           if (c.after != nullptr) {
-            append_object(out, kEntryFieldChanges, *c.after);
+            append_sized(out, kEntryFieldChanges, *c.after,
+                         static_cast<size_t>(c.after->GetCachedSize()));
             return;
           }
           v1::StoreChange removal;
@@ -128,16 +140,19 @@ std::string encode_entry(uint32_t feature_level, WallTime proposed_at,
   return out;
 }
 
+Status check_feature_level(uint32_t level, uint32_t level_max) {
+  if (level <= level_max) return ok_status();
+  return Status(StatusCode::kFailedPrecondition,
+                fmt::format("the cluster uses feature level {}, this member knows levels up to {}: "
+                            "upgrade muster on this node",
+                            level, level_max),
+                "feature-level");
+}
+
 Result<ReadEntry> decode_entry(std::string_view bytes, uint32_t feature_level_max) {
   v1::StoreEntry entry;
   if (!parse(entry, bytes)) return fail(data_loss("an entry of store changes does not parse"));
-  if (entry.feature_level() > feature_level_max) {
-    return fail(StatusCode::kFailedPrecondition,
-                fmt::format("the cluster uses feature level {}, this member knows levels up to {}: "
-                            "upgrade muster on this node",
-                            entry.feature_level(), feature_level_max),
-                "feature-level");
-  }
+  MUSTER_TRY(check_feature_level(entry.feature_level(), feature_level_max));
   ReadEntry out;
   out.feature_level = entry.feature_level();
   out.proposed_at = {entry.proposed_at_ns()};
@@ -158,10 +173,12 @@ Result<ReadChunk> decode_chunk(std::string_view bytes) {
   v1::StoreSnapshotChunk chunk;
   if (!parse(chunk, bytes)) return fail(data_loss("a snapshot chunk does not parse"));
   if (chunk.format_version() != kSnapshotFormatVersion) {
-    return fail(StatusCode::kFailedPrecondition,
-                fmt::format("snapshot format {} is not known here (only {})",
-                            chunk.format_version(), kSnapshotFormatVersion),
-                "format-version");
+    return fail(
+        StatusCode::kFailedPrecondition,
+        fmt::format("snapshot format {} is not known here (only {}): upgrade muster on this "
+                    "node",
+                    chunk.format_version(), kSnapshotFormatVersion),
+        "format-version");
   }
   ReadChunk out;
   out.index = chunk.index();

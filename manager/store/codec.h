@@ -23,9 +23,15 @@ using ReadChange =
                  Ptr<v1::Secret>, Ptr<v1::Config>, Ptr<v1::Cluster>, Ptr<v1::Volume>,
                  Ptr<v1::Revision>, Ptr<v1::AppliedRequest>>;
 
-// The bytes of a v1::StoreEntry, written straight from the shared objects.
+// The bytes of a v1::StoreEntry, written straight from the shared objects. Each change must have
+// gone through encoded_bytes() since it was made: their sizes are not worked out again. The sum of
+// what that returned is `bytes_expected`.
 std::string encode_entry(uint32_t feature_level, WallTime proposed_at,
-                         const std::vector<AnyChange>& changes);
+                         const std::vector<AnyChange>& changes, size_t bytes_expected);
+
+// FAILED_PRECONDITION with reason "feature-level" when a member that knows levels up to `level_max`
+// must stop.
+Status check_feature_level(uint32_t level, uint32_t level_max);
 
 struct ReadEntry {
   uint32_t feature_level = 0;
@@ -41,6 +47,8 @@ template <class T>
 void append_object(std::string& out, int field, const T& object);
 // Upper bound of what append_object() adds to the object's own bytes.
 inline constexpr size_t kObjectOverheadBytes = 16;
+// Upper bound of an entry without its changes.
+inline constexpr size_t kEntryHeadBytes = 32;
 
 // Bytes a change takes in an entry, at most.
 size_t encoded_bytes(const AnyChange& change);

@@ -69,9 +69,14 @@ struct State {
     return std::get<Table<T>>(tables);
   }
 
+  // nullptr when there is none; valid until the table is edited.
+  template <class T>
+  const Ptr<T>* find(std::string_view id) const {
+    return table<T>().by_id.find({order_prefix(id), order_second(id), id});
+  }
   template <class T>
   Ptr<T> get(std::string_view id) const {
-    const Ptr<T>* found = table<T>().by_id.find({order_prefix(id), order_second(id), id});
+    const Ptr<T>* found = find<T>(id);
     return found == nullptr ? nullptr : *found;
   }
   template <class T>

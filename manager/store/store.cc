@@ -52,7 +52,6 @@ struct Flight {
 
   Transaction::Impl tx;
   std::vector<AnyChange> changes;  // one per object, in the order of first touch
-  std::unordered_map<std::string, size_t> change_of;
   size_t bytes = 0;
   std::vector<Waiter> waiters;
 
@@ -60,23 +59,65 @@ struct Flight {
   void absorb();
   // Drops what cancelled itself out (created and removed in one entry).
   void finish();
+
+ private:
+  template <class C>
+  void absorb_one(C& change);
+  template <class C>
+  bool is_first_touch(const C& change) const;
+  void index_changes();
+
+  // Where the change of an object is, made when an object is touched a second time: most entries
+  // never need it, and its upkeep would cost as much as the rest of absorb().
+  bool indexed = false;
+  std::unordered_map<std::string, size_t> change_of;
+  bool removed_any = false;
 };
 
-void Flight::absorb() {
+template <class C>
+std::string key_of(const C& change) {
+  const auto& object = change.after != nullptr ? *change.after : *change.before;
   std::string key;
+  append_key(key, TableTraits<std::remove_cvref_t<decltype(object)>>::kTable, object.id());
+  return key;
+}
+
+// What this entry wrote carries its provisional version, which is above all committed ones. A
+// creation can only be the second touch of an object that was removed before.
+template <class C>
+bool Flight::is_first_touch(const C& change) const {
+  if (change.before == nullptr) return !removed_any;
+  return change.before->meta().version() != tx.version;
+}
+
+void Flight::index_changes() {
+  if (std::exchange(indexed, true)) return;
+  for (size_t at = 0; at < changes.size(); ++at) {
+    std::visit([&](const auto& c) { change_of.emplace(key_of(c), at); }, changes[at]);
+  }
+}
+
+template <class C>
+void Flight::absorb_one(C& change) {
+  const bool removal = change.after == nullptr;
+  if (is_first_touch(change)) {
+    if (indexed) change_of.emplace(key_of(change), changes.size());
+    changes.emplace_back(std::move(change));
+  } else {
+    index_changes();
+    const auto [at, fresh] = change_of.try_emplace(key_of(change), changes.size());
+    if (fresh) {
+      changes.emplace_back(std::move(change));
+    } else {
+      std::get<C>(changes[at->second]).after = std::move(change.after);
+    }
+  }
+  removed_any = removed_any || removal;
+}
+
+void Flight::absorb() {
   for (AnyChange& change : tx.changes) {
-    std::visit(
-        [&]<class C>(C& c) {
-          const auto& object = c.after != nullptr ? *c.after : *c.before;
-          append_key(key, TableTraits<std::remove_cvref_t<decltype(object)>>::kTable, object.id());
-          const auto [at, fresh] = change_of.try_emplace(key, changes.size());
-          if (fresh) {
-            changes.emplace_back(std::move(c));
-          } else {
-            std::get<C>(changes[at->second]).after = std::move(c.after);
-          }
-        },
-        change);
+    std::visit([&](auto& c) { absorb_one(c); }, change);
   }
   tx.changes.clear();
 }
@@ -275,7 +316,7 @@ void Store::Impl::collect_requests(Flight& flight) {
 void Store::Impl::propose(std::unique_ptr<Flight> flight) {
   const auto cluster = Snapshot(flight->tx.working).cluster();
   const uint32_t level = std::max(1U, cluster == nullptr ? 0U : cluster->feature_level());
-  std::string entry = encode_entry(level, flight->tx.now, flight->changes);
+  std::string entry = encode_entry(level, flight->tx.now, flight->changes, flight->bytes);
   in_flight = std::move(flight);
   proposer->propose(term, std::move(entry), [weak = std::weak_ptr(alive)](ProposalResult result) {
     if (const auto self = weak.lock()) {
@@ -534,6 +575,9 @@ Status Store::load_end() {
   const auto loaded = std::exchange(impl_->loading, nullptr);
   if (loaded == nullptr) return failed_precondition("no snapshot is being loaded");
   if (loaded->version == 0) return data_loss("the snapshot ends before its last chunk");
+  if (const auto cluster = Snapshot(loaded).cluster()) {
+    MUSTER_TRY(check_feature_level(cluster->feature_level(), kFeatureLevel));
+  }
   if (loaded->version < impl_->state()->version) {
     return failed_precondition("the snapshot at {} is older than the store at {}", loaded->version,
                                impl_->state()->version);

@@ -35,6 +35,12 @@ class Transaction {
   template <class T>
   Status remove(std::string_view id);
 
+  // update() for a writer of many objects that holds what it has read: `object` takes the place of
+  // `seen`, which must be what is stored, else ABORTED. Takes the object as it will be shared, so
+  // that nothing is copied once more.
+  template <class T>
+  Status replace(const Ptr<T>& seen, std::shared_ptr<T> object);
+
   // Wall time of the entry being built; use it for every timestamp stored.
   WallTime now() const;
 
@@ -144,8 +150,8 @@ class Store {
 
   // Calls `watcher` on the strand after every commit whose version is above `after_version`
   // (kept history first, never from inside this call, then live ones). OUT_OF_RANGE when history
-  // does not reach that far back. A watcher must be quick; slow readers copy the event and go
-  // elsewhere. The handle unsubscribes when destroyed.
+  // does not reach that far back, or the version is still to come. A watcher must be quick; slow
+  // readers copy the event and go elsewhere. The handle unsubscribes when destroyed.
   class Subscription {
    public:
     Subscription() = default;

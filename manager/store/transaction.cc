@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "manager/store/transaction_impl.h"
 
 namespace muster::manager::store {
@@ -18,6 +19,10 @@ Status check_name(const State& state, const T& object) {
     }
   }
   return ok_status();
+}
+
+Status out_of_sequence() {
+  return Status(StatusCode::kAborted, "update out of sequence", "out-of-sequence");
 }
 
 }  // namespace
@@ -50,7 +55,7 @@ Status Transaction::update(T object) {
   Ptr<T> before = impl_.working->get<T>(object.id());
   if (before == nullptr) return not_found("{} {} not found", TableTraits<T>::kKind, object.id());
   if (object.meta().version() != before->meta().version()) {
-    return Status(StatusCode::kAborted, "update out of sequence", "out-of-sequence");
+    return out_of_sequence();
   }
   MUSTER_TRY(check_name(*impl_.working, object));
   v1::Meta& meta = *object.mutable_meta();
@@ -62,6 +67,24 @@ Status Transaction::update(T object) {
 }
 
 template <class T>
+Status Transaction::replace(const Ptr<T>& seen, std::shared_ptr<T> object) {
+  const Ptr<T>* stored = impl_.working->find<T>(seen->id());
+  if (stored == nullptr) return not_found("{} {} not found", TableTraits<T>::kKind, seen->id());
+  // Usually the very same object; a copy of it that went another way has its version.
+  if (*stored != seen && (*stored)->meta().version() != seen->meta().version()) {
+    return out_of_sequence();
+  }
+  MUSTER_CHECK(object->id() == seen->id(), "an object is replaced by another one");
+  MUSTER_TRY(check_name(*impl_.working, *object));
+  v1::Meta& meta = *object->mutable_meta();
+  meta.set_version(impl_.version);
+  meta.set_created_at_ns(seen->meta().created_at_ns());
+  meta.set_updated_at_ns(impl_.now.unix_ns);
+  impl_.apply<T>(*stored, std::move(object));
+  return ok_status();
+}
+
+template <class T>
 Status Transaction::remove(std::string_view id) {
   Ptr<T> before = impl_.working->get<T>(id);
   if (before == nullptr) return not_found("{} {} not found", TableTraits<T>::kKind, id);
@@ -69,9 +92,10 @@ Status Transaction::remove(std::string_view id) {
   return ok_status();
 }
 
-#define MUSTER_INSTANTIATE(T)                \
-  template Status Transaction::create<T>(T); \
-  template Status Transaction::update<T>(T); \
+#define MUSTER_INSTANTIATE(T)                                                      \
+  template Status Transaction::create<T>(T);                                       \
+  template Status Transaction::update<T>(T);                                       \
+  template Status Transaction::replace<T>(const Ptr<T>& seen, std::shared_ptr<T>); \
   template Status Transaction::remove<T>(std::string_view id);
 MUSTER_STORE_KINDS(MUSTER_INSTANTIATE)
 #undef MUSTER_INSTANTIATE

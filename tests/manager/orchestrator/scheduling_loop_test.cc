@@ -279,5 +279,28 @@ TEST_F(SchedulingLoopTest, ManyTasksInBatches) {
   for (const auto& [node, tasks] : count) EXPECT_EQ(tasks, 300) << node;
 }
 
+// Tasks of a service with a thousand published ports: 500 of them are more than an entry takes.
+TEST_F(SchedulingLoopTest, TransactionsShrinkUntilTheStoreTakesThem) {
+  add_node("a");
+  add_service("web");
+  for (uint64_t slot = 1; slot <= 500; ++slot) {
+    add_task("web", slot);
+    world_.settle();
+    change<v1::Task>("web." + std::to_string(slot), [](v1::Task& task) {
+      for (uint32_t port = 0; port < 1'000; ++port)
+        task.add_ports()->set_published_port(30'000 + port);
+    });
+    world_.settle();
+  }
+  loop_.start(store_.snapshot());
+  world_.advance(5s);
+  size_t placed = 0;
+  store_.snapshot().each<v1::Task>([&](const auto& t) {
+    placed += t->node_id() == "a" ? 1 : 0;
+    return true;
+  });
+  EXPECT_EQ(placed, 500U);
+}
+
 }  // namespace
 }  // namespace muster::manager::orchestrator
