@@ -9,6 +9,8 @@
 namespace muster::deploy::compose {
 namespace {
 
+constexpr size_t kPortsMax = 65'536;
+
 Node text_of(const Node& scalar) {
   return Node::string(scalar.scalar_text(), scalar.at);
 }
@@ -306,6 +308,7 @@ class Canonicaliser {
       }
       const Result<std::vector<Node>> parsed = parse_port(item.scalar_text(), item.at);
       if (!parsed) return wrong(item, key, parsed.error().message());
+      MUSTER_TRY(count_ports(item, key, parsed->size()));
       for (const Node& port : *parsed) {
         const Node* address = port.find("host_ip");
         if (!spec_ && address != nullptr) {
@@ -327,6 +330,13 @@ class Canonicaliser {
     return {};
   }
 
+  // A few ranges would make millions of entries.
+  Status count_ports(const Node& at, const std::string& key, size_t count) {
+    ports_ += count;
+    if (ports_ <= kPortsMax) return {};
+    return wrong(at, key, fmt::format("the file has more than {} ports", kPortsMax));
+  }
+
   Status long_port(const Node& item, const std::string& key, Node& out) {
     const Node* target = item.find("target");
     if (target == nullptr) return wrong(item, key, "target is required");
@@ -341,6 +351,7 @@ class Canonicaliser {
                                            : published->text + ":" + target->scalar_text(),
                    item.at);
     if (!parsed) return wrong(*published, key + ".published", parsed.error().message());
+    MUSTER_TRY(count_ports(*published, key + ".published", parsed->size()));
     for (const Node& port : *parsed) {
       Node copy = item;
       copy.erase("published");
@@ -388,7 +399,7 @@ class Canonicaliser {
 
   Status external(std::string_view section, const std::string& key, Node& entry) {
     Node* external = entry.find("external");
-    if (external == nullptr || external->tag == Node::Tag::kReset) return {};
+    if (external == nullptr || external->tag == Node::Tag::kReset || unread(*external)) return {};
     if (external->kind == Node::Kind::kBool && !external->flag) {
       entry.erase("external");
       return {};
@@ -433,6 +444,7 @@ class Canonicaliser {
   std::vector<std::string>& notes_;
   std::string path_;
   std::vector<std::string> keys_;
+  size_t ports_ = 0;
 };
 
 bool is_windows_path(std::string_view path) {
@@ -446,9 +458,11 @@ Status canonicalise(Node& document, Dialect dialect, bool raw, std::vector<std::
   return Canonicaliser(dialect, raw, notes).run(document);
 }
 
-Status resolve_paths(Node& document, std::string_view working_dir, std::string_view home) {
+Status resolve_paths(Node& document, std::string_view working_dir, std::string_view home,
+                     bool raw) {
   const auto absolute = [&](Node* path) {
     if (path == nullptr || !path->is_string() || path->text.empty()) return;
+    if (raw && path->text[0] == '$') return;
     if (path->text[0] == '~' && !home.empty())
       path->text = std::string(home) + path->text.substr(1);
     if (is_windows_path(path->text)) return;

@@ -24,7 +24,8 @@ enum class Dialect;  // loader.h
 Status canonicalise(Node& document, Dialect dialect, bool raw, std::vector<std::string>& notes);
 
 // Makes the relative paths of a canonical document absolute: env_file, label_file, extends.file,
-// bind sources ("~" is `home`), secrets.file, configs.file.
-Status resolve_paths(Node& document, std::string_view working_dir, std::string_view home);
+// bind sources ("~" is `home`), secrets.file, configs.file. In `raw` documents those that begin
+// with a variable stay as they are.
+Status resolve_paths(Node& document, std::string_view working_dir, std::string_view home, bool raw);
 
 }  // namespace muster::deploy::compose

@@ -36,15 +36,19 @@ void convert_capabilities(const Fields& fields, muster::v1::ContainerSpec* out) 
   }
 }
 
-void convert_environment(const Fields& fields, muster::v1::ContainerSpec* out) {
+Status convert_environment(const Fields& fields, muster::v1::ContainerSpec* out) {
   const Node* environment = fields.find("environment");
-  if (environment == nullptr) return;
+  if (environment == nullptr) return {};
   std::set<std::string> lines;
   for (const Member& member : environment->members) {
+    if (member.key.empty()) {
+      return error_at(member.key_at, fields.path() + ".environment: a variable has no name");
+    }
     lines.insert(member.value.is_null() ? member.key
                                         : member.key + "=" + member.value.scalar_text());
   }
   for (const std::string& line : lines) out->add_env(line);
+  return {};
 }
 
 void convert_hosts(const Fields& fields, muster::v1::ContainerSpec* out) {
@@ -157,7 +161,7 @@ Status convert_container(const Conversion& conversion, const Fields& fields,
   add_all(fields.texts("entrypoint"), out->mutable_command());
   add_all(fields.texts("command"), out->mutable_args());
   out->set_hostname(fields.text("hostname"));
-  convert_environment(fields, out);
+  MUSTER_TRY(convert_environment(fields, out));
   out->set_dir(fields.text("working_dir"));
   out->set_user(fields.text("user"));
   out->set_stop_signal(fields.text("stop_signal"));
@@ -274,8 +278,15 @@ Status convert_resources(const Conversion& conversion, const Fields& fields,
     if (fields.text("memswap_limit") == "-1") {
       requirements.set_memory_swap_bytes(-1);
     } else {
-      MUSTER_ASSIGN(const std::optional<int64_t> swap, fields.size("memswap_limit"));
-      if (swap && *swap > 0) requirements.set_memory_swap_bytes(*swap);
+      // The Specification counts memory and swap together, specs only the swap.
+      MUSTER_ASSIGN(const std::optional<int64_t> both, fields.size("memswap_limit"));
+      const int64_t memory = requirements.limits().memory_bytes();
+      if (both && *both > 0 && (memory == 0 || *both < memory)) {
+        return fields.error("memswap_limit",
+                            "is memory and swap: it needs a mem_limit, and must "
+                            "not be below it");
+      }
+      if (both && *both > 0) requirements.set_memory_swap_bytes(*both - memory);
     }
     MUSTER_ASSIGN(const std::optional<int64_t> swappiness, fields.integer("mem_swappiness"));
     if (swappiness && (*swappiness < -1 || *swappiness > 100)) {

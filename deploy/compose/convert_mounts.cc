@@ -94,21 +94,24 @@ Status convert_volume(Conversion& conversion, const Fields& volume, Mount* out) 
     const Fields tmpfs = volume.child("tmpfs");
     MUSTER_ASSIGN(const std::optional<int64_t> size, tmpfs.size("size"));
     if (size) out->mutable_tmpfs()->set_size_bytes(*size);
+    if (!conversion.spec()) return {};
     MUSTER_ASSIGN(const std::optional<uint32_t> mode, tmpfs.mode("mode"));
-    if (mode && conversion.spec()) out->mutable_tmpfs()->set_mode(*mode);
+    if (mode) out->mutable_tmpfs()->set_mode(*mode);
     return {};
   }
-  if (type == "image" && conversion.spec()) {
-    MUSTER_TRY(check_blocks(volume, "image"));
-    if (const Status status = check_image(volume.text("source")); !status.ok()) {
-      return volume.error("source", status.message());
-    }
-    out->set_type(Mount::IMAGE);
-    out->set_source(volume.text("source"));
-    return {};
+  return volume.error("type",
+                      fmt::format("\"{}\": volume type must be volume, bind or tmpfs", type));
+}
+
+// The newest mount has its place for itself.
+Status check_target(const muster::v1::ContainerSpec& container, const Position& at,
+                    std::string_view path) {
+  const std::string& target = container.mounts(container.mounts_size() - 1).target();
+  for (int i = 0; i + 1 < container.mounts_size(); ++i) {
+    if (container.mounts(i).target() != target) continue;
+    return error_at(at, fmt::format("{}: duplicate mount point: {}", path, target));
   }
-  return volume.error(
-      "type", fmt::format("\"{}\": volume type must be volume, bind, tmpfs or image", type));
+  return {};
 }
 
 // Service-level tmpfs: "PATH[:OPTION,...]".
@@ -126,6 +129,7 @@ Status convert_tmpfs(const Fields& fields, muster::v1::ContainerSpec* out) {
     if (!mount->target().starts_with('/')) {
       return wrong(fmt::format("\"{}\" is not an absolute path", mount->target()));
     }
+    MUSTER_TRY(check_target(*out, list->items[i].at, fmt::format("{}.tmpfs.{}", fields.path(), i)));
     std::string_view rest = text;
     rest = colon == std::string::npos ? std::string_view() : rest.substr(colon + 1);
     while (!rest.empty()) {
@@ -200,8 +204,9 @@ Status convert_mounts(Conversion& conversion, const Fields& fields,
     const Fields volume(&volumes->items[i], fmt::format("{}.volumes.{}", fields.path(), i));
     // Types muster has no mounts for were reported by the loader.
     const std::string type = volume.text("type");
-    if (type == "npipe" || type == "cluster") continue;
+    if (type == "npipe" || type == "cluster" || type == "image") continue;
     MUSTER_TRY(convert_volume(conversion, volume, out->add_mounts()));
+    MUSTER_TRY(check_target(*out, volumes->items[i].at, volume.path()));
   }
   if (conversion.spec()) MUSTER_TRY(convert_tmpfs(fields, out));
   MUSTER_ASSIGN(const std::vector<FileReference> secrets,

@@ -89,26 +89,34 @@ class Dotenv {
 
   Status read_value(size_t line, std::string& value) {
     const char quote = pos_ < text_.size() ? text_[pos_] : '\n';
-    if (quote == '\'') {
-      ++pos_;
-      const size_t end = text_.find('\'', pos_);
-      if (end == std::string_view::npos) return error(line, "unterminated quoted value");
-      value = text_.substr(pos_, end - pos_);
-      while (pos_ <= end) advance();
-      skip_line();
-      return {};
-    }
+    if (quote == '\'') return literal(line, value);
     if (quote == '"') return quoted(line, value);
     const size_t start = pos_;
     skip_line();
     std::string_view raw = text_.substr(start, pos_ - start);
     for (size_t i = 0; i < raw.size(); ++i) {
-      if (raw[i] == '#' && (i == 0 || is_blank(raw[i - 1]))) {
+      if (raw[i] == '#' && is_blank(text_[start + i - 1])) {
         raw = raw.substr(0, i);
         break;
       }
     }
     return expand(line, trim(raw), value);
+  }
+
+  // As it is, but for a quote behind a backslash.
+  Status literal(size_t line, std::string& value) {
+    ++pos_;
+    while (true) {
+      if (pos_ >= text_.size()) return error(line, "unterminated quoted value");
+      const bool escaped = text_.substr(pos_).starts_with("\\'");
+      if (escaped) ++pos_;
+      const char c = text_[pos_];
+      advance();
+      if (c == '\'' && !escaped) break;
+      value.push_back(c);
+    }
+    skip_line();
+    return {};
   }
 
   Status quoted(size_t line, std::string& value) {

@@ -41,7 +41,8 @@ void read_payloads(LoadContext& context, const Lookup& lookup, Project& project)
 // into their usual order.
 void sort_document(Node& document);
 
-// The keys of a canonical document that muster cannot honour, each as "FILE:LINE: KEY: why".
-std::vector<std::string> unsupported_keys(const Node& document, Dialect dialect);
+// The keys of a canonical document that muster cannot honour, each as "FILE:LINE: KEY: why". Values
+// of a `raw` document that still have their variables are not looked at.
+std::vector<std::string> unsupported_keys(const Node& document, Dialect dialect, bool raw);
 
 }  // namespace muster::deploy::compose

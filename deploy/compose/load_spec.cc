@@ -15,7 +15,8 @@ namespace muster::deploy::compose {
 namespace {
 
 constexpr size_t kNestingMax = 20;   // include in include, extends of extends
-constexpr size_t kFilesMax = 200;    // read by one load, repeats counted
+constexpr size_t kFilesMax = 500;    // read by one load
+constexpr size_t kReadsMax = 5000;   // of those files, repeats counted
 constexpr size_t kGrowthMax = 4000;  // services made by extends
 
 constexpr std::string_view kSections[] = {"services", "networks", "volumes", "secrets", "configs"};
@@ -48,6 +49,7 @@ class SpecLoader {
       }
     }
     drop_merge_tags(project.document);
+    MUSTER_TRY(drop_repeats(project.document));
     if (!project.name.empty()) project.document.set("name", Node::string(project.name));
     project.document.erase("version");
     MUSTER_TRY(finish(project, scope));
@@ -111,7 +113,8 @@ class SpecLoader {
       return fail(error_at(document.at, "top-level object must be a mapping"));
     }
     std::vector<std::string> notes;
-    if (!context_.request.skip_interpolation) {
+    const bool raw = context_.request.skip_interpolation;
+    if (!raw) {
       MUSTER_TRY(interpolate(document, Dialect::kSpec, lookup(scope), notes));
     }
     if (const Node* version = document.find("version")) {
@@ -119,22 +122,26 @@ class SpecLoader {
           error_at(version->at, "the attribute `version` is obsolete, it is ignored").message());
       document.erase("version");
     }
-    MUSTER_TRY(validate(document, Dialect::kSpec, 0));
-    MUSTER_TRY(canonicalise(document, Dialect::kSpec, context_.request.skip_interpolation, notes));
-    MUSTER_TRY(resolve_paths(document, scope.dir, home(scope)));
-    MUSTER_TRY(resolve_environment(document, scope));
+    MUSTER_TRY(validate(document, Dialect::kSpec, 0, raw));
+    MUSTER_TRY(canonicalise(document, Dialect::kSpec, raw, notes));
+    MUSTER_TRY(resolve_paths(document, scope.dir, home(scope), raw));
+    if (!raw) MUSTER_TRY(resolve_environment(document, scope));
     add_notes(context_.warnings, notes);
     MUSTER_TRY(import_includes(document, scope, std::move(chain)));
     return document;
   }
 
   Result<std::vector<Node>> read_file(const std::string& path, const Position& at) {
-    if (++files_read_ > kFilesMax) {
-      return fail(error_at(at, fmt::format("more than {} files are included", kFilesMax)));
+    const auto known = parsed_.find(path);
+    if (++reads_ > kReadsMax || (known == parsed_.end() && parsed_.size() >= kFilesMax)) {
+      return fail(error_at(at, fmt::format("more than {} files are included",
+                                           reads_ > kReadsMax ? kReadsMax : kFilesMax)));
     }
+    if (known != parsed_.end()) return known->second;
     const Result<std::string> text = context_.files.read(path);
     if (!text) return fail(error_at(at, text.error().message()));
-    return read_yaml(*text, path);
+    MUSTER_ASSIGN(std::vector<Node> documents, read_yaml(*text, path));
+    return parsed_.emplace(path, std::move(documents)).first->second;
   }
 
   // `environment` entries without a value take it from outside, per file: an include has its own
@@ -310,8 +317,10 @@ class SpecLoader {
     }
     MUSTER_TRY(choose_profiles(*services, scope));
     MUSTER_TRY(check_dependencies(*services));
-    MUSTER_TRY(read_service_files(*services, scope));
-    const std::vector<std::string> unsupported = unsupported_keys(project.document, Dialect::kSpec);
+    const bool raw = context_.request.skip_interpolation;
+    if (!raw) MUSTER_TRY(read_service_files(*services, scope));
+    const std::vector<std::string> unsupported =
+        unsupported_keys(project.document, Dialect::kSpec, raw);
     if (!unsupported.empty()) {
       std::string lines;
       for (const std::string& line : unsupported) lines += (lines.empty() ? "" : ";\n") + line;
@@ -452,7 +461,8 @@ class SpecLoader {
   }
 
   LoadContext& context_;
-  size_t files_read_ = 0;
+  std::map<std::string, std::vector<Node>> parsed_;  // what include and extends name, by path
+  size_t reads_ = 0;
   size_t extended_ = 0;
   std::set<std::string> disabled_;
 };

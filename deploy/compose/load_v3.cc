@@ -162,9 +162,11 @@ void note_keys(LoadContext& context, const std::vector<Node>& documents) {
 
 Result<Project> load_v3(LoadContext& context, std::vector<ParsedFile> sources) {
   Project project;
+  project.dialect = Dialect::kV3;
   std::vector<Node> originals;
   const Lookup lookup = lookup_in(context.request.environment);
   const std::string home = lookup("HOME").value_or("");
+  const bool raw = context.request.skip_interpolation;
   bool first = true;
   for (ParsedFile& source : sources) {
     if (source.documents.empty() || !source.documents[0].is_map()) {
@@ -186,23 +188,23 @@ Result<Project> load_v3(LoadContext& context, std::vector<ParsedFile> sources) {
     MUSTER_TRY(check_forbidden(document));
     originals.push_back(document);
     std::vector<std::string> notes;
-    if (!context.request.skip_interpolation) {
+    if (!raw) {
       MUSTER_TRY(interpolate(document, Dialect::kV3, lookup, notes));
     }
-    MUSTER_TRY(validate(document, Dialect::kV3, minor));
+    MUSTER_TRY(validate(document, Dialect::kV3, minor, raw));
     drop_merge_tags(document);
     // Docker says so only from the version that brought `name`.
     std::vector<std::string> shape_notes;
-    MUSTER_TRY(
-        canonicalise(document, Dialect::kV3, context.request.skip_interpolation, shape_notes));
+    MUSTER_TRY(canonicalise(document, Dialect::kV3, raw, shape_notes));
     std::erase_if(shape_notes, [minor](const std::string& note) {
       const bool external = note.find(".external.name is deprecated") != std::string::npos;
       return external && minor < (note.starts_with("volume ") ? 4 : 5);
     });
     add_notes(context.warnings, notes);
     add_notes(context.warnings, shape_notes);
-    MUSTER_TRY(resolve_paths(document, context.working_dir, home));
-    MUSTER_TRY(resolve_environment(context, document));
+    MUSTER_TRY(resolve_paths(document, context.working_dir, home, raw));
+    // What the files say is kept as they say it: variables, and what comes from outside.
+    if (!raw) MUSTER_TRY(resolve_environment(context, document));
     if (first) {
       project.document = std::move(document);
     } else {
@@ -215,7 +217,7 @@ Result<Project> load_v3(LoadContext& context, std::vector<ParsedFile> sources) {
   project.document.members.insert(project.document.members.begin(),
                                   Member{"version", {}, Node::string(project.version)});
   note_keys(context, originals);
-  const std::vector<std::string> more = unsupported_keys(project.document, Dialect::kV3);
+  const std::vector<std::string> more = unsupported_keys(project.document, Dialect::kV3, raw);
   if (!more.empty()) {
     std::string text = "Ignoring options muster does not support:";
     for (const std::string& line : more) text += "\n\n" + line;

@@ -48,6 +48,22 @@ Result<Dialect> choose_dialect(const LoadRequest& request, const std::vector<Par
   return with != nullptr ? Dialect::kV3 : Dialect::kSpec;
 }
 
+// Specs travel as UTF-8: variables and env files may hold anything.
+Status check_texts(const Node& node, const std::string& path) {
+  if (!is_utf8(node.text)) return error_at(node.at, path + " is not valid UTF-8 text");
+  for (size_t i = 0; i < node.items.size(); ++i) {
+    MUSTER_TRY(check_texts(node.items[i], fmt::format("{}.{}", path, i)));
+  }
+  for (const Member& member : node.members) {
+    if (!is_utf8(member.key)) {
+      return error_at(member.value.at, path + " has a name that is not valid UTF-8 text");
+    }
+    const std::string below = path.empty() ? member.key : fmt::format("{}.{}", path, member.key);
+    MUSTER_TRY(check_texts(member.value, below));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> LocalFiles::read(const std::string& path) {
@@ -86,9 +102,10 @@ void read_payloads(LoadContext& context, const Lookup& lookup, Project& project)
       if (entry.value.find("external") != nullptr) continue;
       const std::string key = std::string(section) + "." + entry.key;
       Result<std::string> data = fail(error_at(
-          entry.key_at, key + (section == "secrets" ? ": one of file and environment is required"
-                                                    : ": one of file, environment and content is "
-                                                      "required")));
+          entry.key_at, key + (project.dialect == Dialect::kV3 ? ": file is required"
+                               : section == "secrets" ? ": one of file and environment is required"
+                                                      : ": one of file, environment and content is "
+                                                        "required")));
       if (const Node* file = entry.value.find("file"); file != nullptr && !file->is_zero()) {
         data = context.files.read(file->text);
         if (!data) data = fail(error_at(file->at, key + ".file: " + data.error().message()));
@@ -144,14 +161,33 @@ Result<Project> load(const LoadRequest& request, Files& files) {
   MUSTER_ASSIGN(Project project, dialect == Dialect::kV3 ? load_v3(context, std::move(sources))
                                                          : load_spec(context, std::move(sources)));
   project.dialect = dialect;
+  project.interpolated = !request.skip_interpolation;
   project.working_dir = context.working_dir;
   project.warnings = std::move(context.warnings);
   if (!request.stack.empty()) project.name = request.stack;
+  MUSTER_TRY(check_texts(project.document, ""));
   return project;
 }
 
+namespace {
+
+void double_dollars(Node& node) {
+  if (node.is_string() && node.text.find('$') != std::string::npos) {
+    std::string text;
+    for (const char c : node.text) text.append(c == '$' ? 2 : 1, c);
+    node.text = std::move(text);
+  }
+  for (Node& item : node.items) double_dollars(item);
+  for (Member& member : node.members) double_dollars(member.value);
+}
+
+}  // namespace
+
 std::string to_yaml(const Project& project) {
-  return write_yaml(project.document);
+  if (project.dialect == Dialect::kV3 || !project.interpolated) return write_yaml(project.document);
+  Node document = project.document;
+  double_dollars(document);
+  return write_yaml(document);
 }
 
 }  // namespace muster::deploy::compose

@@ -65,6 +65,7 @@ struct Project {
   std::string version;               // kV3: "3.8"
   std::string name;                  // `name:`, or the request's stack; may be empty
   std::string working_dir;
+  bool interpolated = true;  // false: variables stand as they were written
   Node document;
   std::vector<std::string> warnings;  // for people, each one or more lines, in order
   // Content of secrets and configs by "secrets.NAME", "configs.NAME". A file that could not be
@@ -98,7 +99,9 @@ Result<StackSpecs> convert(const Project& project, std::string_view stack);
 // Stack names: letters, digits, "_", "-", "."; starts with a letter or digit; at most 63 bytes.
 Status check_stack_name(std::string_view name);
 
-// The document as `muster stack config` prints it.
+// The document as `muster stack config` prints it. In kSpec a "$" that is left is doubled, as
+// `docker compose config` does, so that the print loads again; in kV3 it is not, as `docker stack
+// config` does.
 std::string to_yaml(const Project& project);
 
 }  // namespace muster::deploy::compose

@@ -1,6 +1,7 @@
 #include "deploy/compose/merge.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 #include "deploy/compose/schema.h"
@@ -27,6 +28,11 @@ bool other_driver(const Node& base, const Node& over) {
   return !a.empty() && !b.empty() && a != b;
 }
 
+std::string port_key(const Node& port) {
+  return fmt::format("{}:{}:{}/{}", text_at(port, "host_ip", "0.0.0.0"), text_at(port, "published"),
+                     text_at(port, "target"), text_at(port, "protocol", "tcp"));
+}
+
 bool replaces(const Path& path) {
   return any_match(path,
                    {"services.*.command", "services.*.entrypoint", "services.*.healthcheck.test"});
@@ -51,7 +57,7 @@ class V3Merge {
 
  private:
   void value(Node& base, const Node& over) {
-    if (any_match(path_, {"services.*.deploy.replicas"})) {
+    if (counts()) {
       if (!over.is_null()) base = over;
       return;
     }
@@ -61,7 +67,7 @@ class V3Merge {
       return;
     }
     if (over.is_zero()) return;
-    if (replaces(path_) || any_match(path_, {"services.*.ulimits.*"}) || base.kind != over.kind) {
+    if (replaces(path_) || whole() || base.kind != over.kind) {
       base = over;
     } else if (any_match(path_, {"services.*.logging"}) && other_driver(base, over)) {
       base = over;
@@ -77,6 +83,19 @@ class V3Merge {
     }
   }
 
+  // Numbers of which 0 says something.
+  bool counts() const {
+    return any_match(
+        path_, {"services.*.deploy.replicas", "services.*.deploy.*.parallelism",
+                "services.*.deploy.restart_policy.max_attempts", "services.*.healthcheck.retries"});
+  }
+
+  // What one file says entirely.
+  bool whole() const {
+    return any_match(path_,
+                     {"services.*.ulimits.*", "networks.*", "volumes.*", "secrets.*", "configs.*"});
+  }
+
   bool pairs() const {
     return any_match(path_,
                      {"services.*.environment", "services.*.labels", "services.*.deploy.labels",
@@ -85,10 +104,13 @@ class V3Merge {
 
   void list(Node& base, const Node& over) {
     if (any_match(path_, {"services.*.ports"})) {
+      std::map<std::string, size_t> places;
+      const auto key = [](const Node& port) {
+        return port_key(port) + "/" + text_at(port, "mode", "ingress");
+      };
+      for (size_t i = 0; i < base.items.size(); ++i) places.emplace(key(base.items[i]), i);
       for (const Node& port : over.items) {
-        const bool known = std::any_of(base.items.begin(), base.items.end(),
-                                       [&](const Node& mine) { return same_content(mine, port); });
-        if (!known) base.items.push_back(port);
+        if (places.emplace(key(port), base.items.size()).second) base.items.push_back(port);
       }
       std::stable_sort(base.items.begin(), base.items.end(), [](const Node& a, const Node& b) {
         return number(a, "published") < number(b, "published");
@@ -126,26 +148,54 @@ class V3Merge {
 
 // -------------------------------------------------------------- the Compose Specification
 
+// Where a secret or config of a service is mounted.
+std::string file_target(const Node& item, std::string_view dir) {
+  const std::string target = text_at(item, "target", text_at(item, "source"));
+  return target.starts_with('/') ? target : std::string(dir) + target;
+}
+
 // What makes two items of a list the same thing; the later one wins.
 std::string identity(const Path& path, const Node& item) {
+  if (any_match(path, {"services.*.tmpfs"})) return item.text.substr(0, item.text.find(':'));
   if (item.is_scalar()) return item.scalar_text();
-  if (any_match(path, {"services.*.ports"})) {
-    return fmt::format("{}:{}:{}/{}/{}", text_at(item, "host_ip", "0.0.0.0"),
-                       text_at(item, "published"), text_at(item, "target"),
-                       text_at(item, "protocol", "tcp"), text_at(item, "mode", "ingress"));
-  }
+  if (any_match(path, {"services.*.ports"})) return port_key(item);
   if (any_match(path, {"services.*.volumes", "services.*.devices"})) {
     return text_at(item, "target", text_at(item, "source"));
   }
-  if (any_match(path, {"services.*.secrets", "services.*.configs"})) {
-    return text_at(item, "target", text_at(item, "source"));
-  }
+  if (any_match(path, {"services.*.secrets"})) return file_target(item, "/run/secrets/");
+  if (any_match(path, {"services.*.configs"})) return file_target(item, "/");
   if (any_match(path, {"services.*.env_file"})) return text_at(item, "path");
-  return {};
+  if (any_match(path, {"networks.*.ipam.config"})) return text_at(item, "subnet");
+  return write_yaml(item);
+}
+
+// Lists in which a repeat says nothing new.
+bool is_set(const Path& path) {
+  return any_match(path, {"services.*.cap_add", "services.*.cap_drop", "services.*.dns",
+                          "services.*.dns_opt", "services.*.dns_search", "services.*.env_file",
+                          "services.*.expose", "services.*.group_add", "services.*.label_file",
+                          "services.*.links", "services.*.networks.*.aliases", "services.*.ports",
+                          "services.*.profiles", "services.*.security_opt", "services.*.tmpfs"});
 }
 
 class SpecMerge {
  public:
+  // Of items that are the same thing the last one stays, in the place of the first.
+  Status drop_repeats(Node& node) {
+    if (node.is_list() && is_set(path_)) {
+      const std::vector<Node> items = std::move(node.items);
+      node.items.clear();
+      return append(node, items);
+    }
+    for (Member& member : node.members) {
+      if (path_.size() > 4) break;
+      path_.push_back(member.key);
+      MUSTER_TRY(drop_repeats(member.value));
+      path_.pop_back();
+    }
+    return {};
+  }
+
   Status members(Node& base, const Node& over) {
     for (const Member& member : over.members) {
       path_.push_back(member.key);
@@ -181,23 +231,29 @@ class SpecMerge {
     }
     if (base.is_map() && over.is_map()) return members(base, over);
     if (base.is_list() && over.is_list()) {
-      for (const Node& item : over.items) add(base, item);
-      return {};
+      return append(base, over.items);
     }
     return error_at(over.at, fmt::format("cannot override {}: a {} by a {}", join_path(path_),
                                          kind_name(base), kind_name(over)));
   }
 
-  void add(Node& base, const Node& item) {
-    const std::string key = identity(path_, item);
-    for (Node& mine : base.items) {
-      const bool same = item.is_scalar() || !key.empty() ? identity(path_, mine) == key
-                                                         : same_content(mine, item);
-      if (!same) continue;
-      mine = item;
-      return;
+  Status append(Node& base, const std::vector<Node>& more) {
+    std::map<std::string, size_t> places;
+    for (size_t i = 0; i < base.items.size(); ++i) {
+      places.emplace(identity(path_, base.items[i]), i);
     }
-    base.items.push_back(item);
+    for (const Node& item : more) {
+      const auto [place, fresh] = places.emplace(identity(path_, item), base.items.size());
+      if (fresh) {
+        base.items.push_back(item);
+      } else if (any_match(path_, {"networks.*.ipam.config"})) {
+        // A pool keeps what only the earlier file says of it.
+        MUSTER_TRY(members(base.items[place->second], item));
+      } else {
+        base.items[place->second] = item;
+      }
+    }
+    return {};
   }
 
   static std::string_view kind_name(const Node& node) {
@@ -215,6 +271,10 @@ void merge_v3(Node& base, const Node& over) {
 
 Status merge_spec(Node& base, const Node& over) {
   return SpecMerge().members(base, over);
+}
+
+Status drop_repeats(Node& document) {
+  return SpecMerge().drop_repeats(document);
 }
 
 void drop_merge_tags(Node& document) {

@@ -82,7 +82,8 @@ bool is_name(std::string_view text) {
 
 class Validator {
  public:
-  Validator(Dialect dialect, int v3_minor) : v3_(dialect == Dialect::kV3), minor_(v3_minor) {}
+  Validator(Dialect dialect, int v3_minor, bool raw)
+      : v3_(dialect == Dialect::kV3), raw_(raw), minor_(v3_minor) {}
 
   std::vector<SchemaProblem> run(const Node& document) {
     if (!document.is_map()) {
@@ -110,8 +111,15 @@ class Validator {
     const unsigned wanted = types(rule);
     // What a merge tag empties or replaces later has any shape.
     if (node.tag == Node::Tag::kReset) return;
+    const bool variable = node.is_string() && node.text.find('$') != std::string::npos;
+    if (raw_ && variable && (wanted & (kS | kI | kN | kB)) != 0) return;
     if ((type_of(node) & wanted) == 0) {
-      add(node.at, fmt::format("{} must be a {}", name(), type_names(wanted)), true);
+      std::string message = fmt::format("{} must be a {}", name(), type_names(wanted));
+      if (v3_ && !node.is_scalar() && (type_of(node) & rule.spec) != 0) {
+        message +=
+            "\n(the Compose Specification takes it: remove `version` from the file to use it)";
+      }
+      add(node.at, std::move(message), true);
       return;
     }
     check_scalar(node, rule);
@@ -123,6 +131,7 @@ class Validator {
       check_required(node, rule);
     } else if (node.is_list()) {
       if (rule.check == Check::kStrings || rule.check == Check::kPairs) check_strings(node);
+      if (v3_ && rule.check != Check::kNone) check_unique(node);
       const Place* items = place.child("[]");
       for (size_t i = 0; items != nullptr && i < node.items.size(); ++i) {
         path_.push_back(std::to_string(i));
@@ -160,17 +169,21 @@ class Validator {
   }
 
   void check_strings(const Node& node) {
-    std::map<std::string, size_t> seen;
     for (size_t i = 0; i < node.items.size(); ++i) {
       const Node& item = node.items[i];
       path_.push_back(std::to_string(i));
       if (!item.is_string()) add(item.at, name() + " must be a string", true);
       path_.pop_back();
-      const auto [first, fresh] = seen.emplace(item.text, i);
-      if (!fresh && item.is_string()) {
-        add(item.at, fmt::format("{} array items[{},{}] must be unique", name(), first->second, i),
-            false);
-      }
+    }
+  }
+
+  void check_unique(const Node& node) {
+    std::map<std::string, size_t> seen;
+    for (size_t i = 0; i < node.items.size(); ++i) {
+      const auto [first, fresh] = seen.emplace(write_yaml(node.items[i]), i);
+      if (fresh) continue;
+      add(node.items[i].at,
+          fmt::format("{} array items[{},{}] must be unique", name(), first->second, i), false);
     }
   }
 
@@ -207,7 +220,9 @@ class Validator {
       const Place* next = place.child(member.key);
       if (next == nullptr || check == Check::kNames) next = place.child("*");
       const bool named = check != Check::kNames || is_name(member.key);
-      if (next == nullptr || !named || !exists(*next->rule)) {
+      const bool known = next != nullptr && named && exists(*next->rule);
+      if (!known && v3_ && check == Check::kLoose) continue;
+      if (!known) {
         refuse(member, named ? next : nullptr);
         continue;
       }
@@ -232,6 +247,7 @@ class Validator {
   }
 
   bool v3_;
+  bool raw_;
   int minor_;
   std::vector<std::string> path_;
   std::vector<SchemaProblem> problems_;
@@ -239,8 +255,8 @@ class Validator {
 
 }  // namespace
 
-Status validate(const Node& document, Dialect dialect, int v3_minor) {
-  const std::vector<SchemaProblem> problems = Validator(dialect, v3_minor).run(document);
+Status validate(const Node& document, Dialect dialect, int v3_minor, bool raw) {
+  const std::vector<SchemaProblem> problems = Validator(dialect, v3_minor, raw).run(document);
   if (problems.empty()) return {};
   const SchemaProblem* worst = &problems[0];
   for (const SchemaProblem& problem : problems) {

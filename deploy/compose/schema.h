@@ -24,7 +24,9 @@ enum ValueTypes : unsigned {
 
 enum class Check {
   kNone,
-  kStrings,   // a list holds texts, no two alike
+  kStrings,   // a list holds texts, in v3 no two alike
+  kUnique,    // in v3 no two items of the list are alike; the Specification drops repeats
+  kLoose,     // v3 takes and ignores keys it does not know
   kPairs,     // list_or_dict: a list of texts or a mapping of scalars
   kOptions,   // a mapping of texts and numbers
   kDuration,  // Go's duration syntax
@@ -55,9 +57,10 @@ struct SchemaProblem {
 };
 
 // Checks a document against the rules of a dialect (kV3 or kSpec). `v3_minor` is the N of "3.N".
+// `raw` documents still have their variables: a text with a "$" may become anything.
 // Of several problems the most specific one is reported, as Docker does: the deepest, wrong types
 // first, then in the order of the file.
-Status validate(const Node& document, Dialect dialect, int v3_minor);
+Status validate(const Node& document, Dialect dialect, int v3_minor, bool raw);
 
 // The rule of a place, or null. A key made of digits is taken for a list item where one fits.
 const SchemaRule* find_rule(const std::vector<std::string>& path);

@@ -16,6 +16,7 @@ struct Unsupported {
 
 constexpr std::string_view kNotSupported = "muster does not support this key";
 constexpr std::string_view kOneHost = "it ties containers to one host";
+constexpr std::string_view kNotInV3 = "it has no effect in files with a `version`";
 constexpr std::string_view kAddress = "addresses are given out by muster";
 
 constexpr Unsupported kInSpec[] = {
@@ -56,7 +57,6 @@ constexpr Unsupported kInSpec[] = {
     {"services.*.storage_opt", kNotSupported},
     {"services.*.use_api_socket", kNotSupported},
     {"services.*.volumes.[].bind.selinux", kNotSupported},
-    {"services.*.volumes.[].image.subpath", kNotSupported},
     {"services.*.volumes_from", kOneHost},
     {"services.*.deploy.resources.reservations.devices",
      "reserve them with deploy.resources.reservations.generic_resources"},
@@ -67,6 +67,10 @@ constexpr Unsupported kInSpec[] = {
 
 constexpr Unsupported kInV3[] = {
     {"services.*.credential_spec", "it is for Windows containers"},
+    {"services.*.volumes.[].bind.recursive", kNotInV3},
+    {"services.*.volumes.[].tmpfs.mode", kNotInV3},
+    {"services.*.volumes.[].volume.labels", kNotInV3},
+    {"services.*.volumes.[].volume.subpath", kNotInV3},
     {"secrets.*.driver", "secrets are kept by muster itself"},
     {"volumes.*.x-cluster-spec", kNotSupported},
 };
@@ -87,14 +91,16 @@ const Values kValuesInSpec[] = {
      "only host, none and bridge are supported"},
     {"services.*.pid", {"", "host", "private"}, "only host is supported"},
     {"services.*.pull_policy",
-     {"", "always", "missing", "if_not_present"},
-     "only always and missing are supported"},
+     {"", "missing", "if_not_present"},
+     "nodes pull what they do not have; name a new tag or a digest"},
     {"services.*.userns_mode", {"", "host"}, "user namespaces are not supported"},
     {"services.*.uts", {"", "private"}, kNotSupported},
     {"services.*.ports.[].host_ip",
      {"", "0.0.0.0", "::"},
      "ports are published on every address of the nodes"},
-    {"services.*.volumes.[].type", {"", "volume", "bind", "tmpfs", "image"}, kNotSupported},
+    {"services.*.volumes.[].type",
+     {"", "volume", "bind", "tmpfs"},
+     "only volume, bind and tmpfs are supported"},
     {"services.*.volumes.[].bind.recursive",
      {"", "enabled", "disabled"},
      "only enabled and disabled are supported"},
@@ -103,12 +109,14 @@ const Values kValuesInSpec[] = {
 
 const Values kValuesInV3[] = {
     {"services.*.isolation", {"", "default"}, "it is for Windows containers"},
-    {"services.*.volumes.[].type", {"", "volume", "bind", "tmpfs"}, kNotSupported},
+    {"services.*.volumes.[].type",
+     {"", "volume", "bind", "tmpfs"},
+     "only volume, bind and tmpfs are supported"},
 };
 
 class Finder {
  public:
-  explicit Finder(Dialect dialect) : spec_(dialect == Dialect::kSpec) {}
+  Finder(Dialect dialect, bool raw) : spec_(dialect == Dialect::kSpec), raw_(raw) {}
 
   std::vector<std::string> run(const Node& document) {
     walk(document, document.at);
@@ -118,6 +126,25 @@ class Finder {
  private:
   void report(const Position& at, std::string_view why) {
     found_.push_back(error_at(at, fmt::format("{}: {}", join_path(path_), why)).message());
+  }
+
+  // The Specification clears what the image has with an empty list; specs have no word for it.
+  void check_command(const Node& service) {
+    const auto empty = [&service](std::string_view key) {
+      const Node* words = service.find(key);
+      return words != nullptr && words->is_list() && words->items.empty() ? words : nullptr;
+    };
+    const auto report_key = [this](const Node& words, std::string_view key) {
+      path_.emplace_back(key);
+      report(words.at, "an empty one has no effect, the image's is used");
+      path_.pop_back();
+    };
+    const Node* entrypoint = service.find("entrypoint");
+    const bool own = entrypoint != nullptr && !entrypoint->is_zero();
+    if (const Node* words = empty("entrypoint")) report_key(*words, "entrypoint");
+    if (const Node* words = empty("command"); words != nullptr && !own) {
+      report_key(*words, "command");
+    }
   }
 
   // True when the place was reported, so that nothing below it is.
@@ -130,6 +157,7 @@ class Finder {
       report(at, rule->why);
       return true;
     }
+    if (raw_ && node.is_string() && node.text.find('$') != std::string::npos) return false;
     const auto values = spec_ ? std::pair(std::begin(kValuesInSpec), std::end(kValuesInSpec))
                               : std::pair(std::begin(kValuesInV3), std::end(kValuesInV3));
     for (const Values* rule = values.first; rule != values.second; ++rule) {
@@ -145,9 +173,13 @@ class Finder {
         report(at, "use an alias in `networks` instead");
       }
     }
-    if (spec_ && path_matches(path_, "services.*.extra_hosts.[]") &&
-        node.text.ends_with(":host-gateway")) {
-      report(at, "host-gateway has no address on a cluster");
+    if (spec_ && path_matches(path_, "services.*")) check_command(node);
+    if (path_matches(path_, "services.*.extra_hosts.[]")) {
+      if (node.text.ends_with(":host-gateway")) {
+        report(at, "host-gateway has no address on a cluster");
+      } else if (node.text.find(':') == std::string::npos) {
+        report(at, fmt::format("\"{}\" names no address", node.text));
+      }
     }
     return false;
   }
@@ -169,14 +201,15 @@ class Finder {
   }
 
   bool spec_;
+  bool raw_;
   std::vector<std::string> path_;
   std::vector<std::string> found_;
 };
 
 }  // namespace
 
-std::vector<std::string> unsupported_keys(const Node& document, Dialect dialect) {
-  return Finder(dialect).run(document);
+std::vector<std::string> unsupported_keys(const Node& document, Dialect dialect, bool raw) {
+  return Finder(dialect, raw).run(document);
 }
 
 }  // namespace muster::deploy::compose

@@ -1,5 +1,7 @@
 #include "deploy/compose/values.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -140,6 +142,12 @@ struct Range {
   int64_t size() const { return last - first + 1; }
 };
 
+bool is_address(const std::string& text) {
+  unsigned char bytes[sizeof(in6_addr)];
+  return inet_pton(AF_INET, text.c_str(), bytes) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), bytes) == 1;
+}
+
 Result<Range> parse_range(std::string_view text, std::string_view what) {
   const Status wrong = invalid_argument("invalid {}: {}", what, text);
   const size_t dash = text.find('-');
@@ -172,7 +180,7 @@ Result<std::vector<Node>> parse_port(std::string_view text, const Position& at) 
     if (address.size() > 2 && address.front() == '[' && address.back() == ']') {
       address = address.substr(1, address.size() - 2);
     }
-    if (address.empty()) return fail(invalid_argument("invalid IP address in \"{}\"", text));
+    if (!is_address(address)) return fail(invalid_argument("invalid IP address in \"{}\"", text));
   }
   if (target.empty()) return fail(invalid_argument("no port specified: {}<empty>", text));
   MUSTER_ASSIGN(const Range targets, parse_range(target, "containerPort"));
@@ -343,6 +351,25 @@ Status check_image(std::string_view text) {
     if (next == std::string_view::npos) return {};
     rest.remove_prefix(next + 1);
   }
+}
+
+bool is_utf8(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const auto first = static_cast<unsigned char>(text[i]);
+    const size_t more = first < 0x80 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+    if ((first >= 0x80 && first < 0xC2) || first > 0xF4 || i + more >= text.size()) return false;
+    uint32_t code = more == 0 ? first : first & (0x3Fu >> more);
+    for (size_t j = 1; j <= more; ++j) {
+      const auto next = static_cast<unsigned char>(text[i + j]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3Fu);
+    }
+    constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
+    if (code < kLeast[more] || (code >= 0xD800 && code < 0xE000) || code > 0x10FFFF) return false;
+    i += more + 1;
+  }
+  return true;
 }
 
 std::string join_file_path(std::string_view base, std::string_view path) {

@@ -35,6 +35,9 @@ Result<Node> parse_volume(std::string_view text, const Position& at);
 // An image reference as Docker accepts it: [domain[:port]/]path[:tag][@digest].
 Status check_image(std::string_view text);
 
+// Whether the bytes are UTF-8: no overlong forms, no surrogates, at most U+10FFFF.
+bool is_utf8(std::string_view text);
+
 // `base` joined with `path` unless `path` is absolute; "." and ".." resolved.
 std::string join_file_path(std::string_view base, std::string_view path);
 std::string parent_path(std::string_view path);

@@ -43,18 +43,26 @@ constexpr std::string_view kMergeKey = "<<";
 
 struct Anchor {
   Node node;
-  size_t size = 0;  // nodes in it
+  size_t size = 0;   // nodes in it
+  size_t bytes = 0;  // of text in it
 };
+
+// Levels below the node.
+int height(const Node& node) {
+  int out = 0;
+  for (const Node& item : node.items) out = std::max(out, 1 + height(item));
+  for (const Member& member : node.members) out = std::max(out, 1 + height(member.value));
+  return out;
+}
 
 class Reader {
  public:
   Reader(std::string_view text, const std::string& file, const YamlLimits& limits)
-      : limits_(limits), file_(std::make_shared<const std::string>(file)), size_(text.size()) {
+      : limits_(limits), file_(std::make_shared<const std::string>(file)), text_(text) {
     initialised_ = yaml_parser_initialize(&parser_) != 0;
     if (initialised_) {
       yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()),
                                    text.size());
-      yaml_parser_set_encoding(&parser_, YAML_UTF8_ENCODING);
     }
   }
   Reader(const Reader&) = delete;
@@ -65,10 +73,10 @@ class Reader {
 
   Result<std::vector<Node>> run() {
     if (!initialised_) return fail(internal_error("out of memory"));
-    if (size_ > limits_.bytes_max) {
-      return fail(error_at(
-          {file_, 0, 0},
-          fmt::format("the file of {} bytes is over the limit of {}", size_, limits_.bytes_max)));
+    if (text_.size() > limits_.bytes_max) {
+      return fail(
+          error_at({file_, 0, 0}, fmt::format("the file of {} bytes is over the limit of {}",
+                                              text_.size(), limits_.bytes_max)));
     }
     std::vector<Node> documents;
     while (true) {
@@ -77,6 +85,7 @@ class Reader {
         case YAML_STREAM_END_EVENT: return documents;
         case YAML_DOCUMENT_START_EVENT: {
           anchors_.clear();
+          kept_nodes_ = kept_bytes_ = 0;
           MUSTER_TRY(next());
           MUSTER_ASSIGN(Node document, read_node(0));
           documents.push_back(std::move(document));
@@ -95,34 +104,61 @@ class Reader {
 
   Status next() {
     if (event_.read(&parser_)) return {};
-    const yaml_mark_t& mark =
-        parser_.error == YAML_SCANNER_ERROR || parser_.error == YAML_PARSER_ERROR
-            ? parser_.problem_mark
-            : parser_.mark;
     std::string message = parser_.problem != nullptr ? parser_.problem : "cannot read the text";
     if (parser_.context != nullptr) message += fmt::format(" {}", parser_.context);
-    return error_at({file_, static_cast<uint32_t>(mark.line + 1), 0}, "yaml: " + message);
+    return error_at({file_, problem_line(), 0}, "yaml: " + message);
   }
 
-  Status count(size_t nodes) {
+  uint32_t problem_line() const {
+    if (parser_.error == YAML_READER_ERROR) {
+      // Characters are decoded ahead of what is parsed: only the offset tells the place.
+      const std::string_view before = text_.substr(0, parser_.problem_offset);
+      return static_cast<uint32_t>(std::count(before.begin(), before.end(), '\n') + 1);
+    }
+    const bool marked = parser_.error == YAML_SCANNER_ERROR || parser_.error == YAML_PARSER_ERROR;
+    return static_cast<uint32_t>((marked ? parser_.problem_mark : parser_.mark).line + 1);
+  }
+
+  Status too_deep() const {
+    return error_at(here(), fmt::format("nested more than {} levels", limits_.depth_max));
+  }
+
+  Status count(size_t nodes, size_t bytes) {
     nodes_ += nodes;
-    if (nodes_ <= limits_.nodes_max) return {};
-    return error_at(here(),
-                    fmt::format("the document expands to more than {} values", limits_.nodes_max));
+    bytes_ += bytes;
+    if (nodes_ > limits_.nodes_max) {
+      return error_at(
+          here(), fmt::format("the document expands to more than {} values", limits_.nodes_max));
+    }
+    if (bytes_ > limits_.expanded_bytes_max) {
+      return error_at(here(), fmt::format("the document expands to more than {} bytes of text",
+                                          limits_.expanded_bytes_max));
+    }
+    return {};
+  }
+
+  // An anchored value is kept beside its place: anchors within anchors would multiply.
+  Status keep(const std::string& anchor, const Node& node, size_t nodes, size_t bytes) {
+    kept_nodes_ += nodes;
+    kept_bytes_ += bytes;
+    if (kept_nodes_ > limits_.nodes_max || kept_bytes_ > limits_.expanded_bytes_max) {
+      return error_at(node.at, "the document anchors too much");
+    }
+    anchors_[anchor] = Anchor{node, nodes, bytes};
+    return {};
   }
 
   // The event of the node's start has been read; on return its last one has been.
   Result<Node> read_node(int depth) {
-    if (depth > limits_.depth_max) {
-      return fail(error_at(here(), fmt::format("nested more than {} levels", limits_.depth_max)));
-    }
+    if (depth > limits_.depth_max) return fail(too_deep());
     const Position at = here();
-    const size_t before = nodes_;
-    MUSTER_TRY(count(1));
+    const size_t nodes_before = nodes_;
+    const size_t bytes_before = bytes_;
+    MUSTER_TRY(count(1, 0));
     std::string anchor;
     Node out;
     switch (event_->type) {
-      case YAML_ALIAS_EVENT: return read_alias(at);
+      case YAML_ALIAS_EVENT: return read_alias(at, depth);
       case YAML_SCALAR_EVENT: {
         anchor = view_of(event_->data.scalar.anchor);
         MUSTER_ASSIGN(out, read_scalar(at));
@@ -144,12 +180,12 @@ class Reader {
     }
     if (!anchor.empty()) {
       open_.erase(anchor);
-      anchors_[anchor] = Anchor{out, nodes_ - before};
+      MUSTER_TRY(keep(anchor, out, nodes_ - nodes_before, bytes_ - bytes_before));
     }
     return out;
   }
 
-  Result<Node> read_alias(const Position& at) {
+  Result<Node> read_alias(const Position& at, int depth) {
     const std::string name(view_of(event_->data.alias.anchor));
     if (open_.count(name) != 0) {
       return fail(error_at(at, fmt::format("yaml: anchor \"{}\" contains itself", name)));
@@ -158,7 +194,8 @@ class Reader {
     if (found == anchors_.end()) {
       return fail(error_at(at, fmt::format("yaml: unknown anchor \"{}\" referenced", name)));
     }
-    MUSTER_TRY(count(found->second.size));
+    MUSTER_TRY(count(found->second.size, found->second.bytes));
+    if (depth + height(found->second.node) > limits_.depth_max) return fail(too_deep());
     return found->second.node;
   }
 
@@ -197,6 +234,7 @@ class Reader {
     if (text.find('\0') != std::string::npos) {
       return fail(error_at(at, "a text contains a NUL character"));
     }
+    MUSTER_TRY(count(0, text.size()));
     const std::string_view tag = view_of(scalar.tag);
     const bool plain = scalar.style == YAML_PLAIN_SCALAR_STYLE && tag != "!";
     Node out = plain ? resolve_scalar(text, at) : Node::string(text, at);
@@ -271,13 +309,16 @@ class Reader {
 
   YamlLimits limits_;
   std::shared_ptr<const std::string> file_;
-  size_t size_;
+  std::string_view text_;
   yaml_parser_t parser_{};
   bool initialised_ = false;
   Event event_;
   std::map<std::string, Anchor> anchors_;
   std::set<std::string> open_;
   size_t nodes_ = 0;
+  size_t bytes_ = 0;
+  size_t kept_nodes_ = 0;
+  size_t kept_bytes_ = 0;
 };
 
 bool parse_int(std::string_view text, int64_t& out) {

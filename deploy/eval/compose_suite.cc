@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <map>
 
 #include "deploy/compose/loader.h"
@@ -83,7 +84,9 @@ json::value to_json(const Node& node) {
     case Node::Kind::kNull: return nullptr;
     case Node::Kind::kBool: return node.flag;
     case Node::Kind::kInt: return node.number;
-    case Node::Kind::kFloat: return node.real;
+    // JSON has no word for infinity and the like.
+    case Node::Kind::kFloat:
+      return std::isfinite(node.real) ? json::value(node.real) : json::value(node.scalar_text());
     case Node::Kind::kString: return json::value(node.text);
     case Node::Kind::kList: {
       json::array out;

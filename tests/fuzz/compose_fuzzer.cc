@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "deploy/compose/interpolation.h"
 #include "deploy/compose/loader.h"
 #include "deploy/compose/yaml_reader.h"
 
@@ -57,9 +58,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   limits.bytes_max = 64 << 20;
   limits.nodes_max = 2'000'000;
   limits.depth_max = 200;
-  const auto again = read_yaml(printed, "printed", limits);
-  const bool same = again && again->size() == 1 && same_content((*again)[0], project->document);
-  if (!same) std::abort();
+  limits.expanded_bytes_max = 256 << 20;
+  auto again = read_yaml(printed, "printed", limits);
+  if (!again || again->size() != 1) std::abort();
+  if (project->dialect == Dialect::kSpec && project->interpolated) {
+    std::vector<std::string> notes;
+    const Lookup nothing = [](const std::string&) { return std::nullopt; };
+    if (!interpolate((*again)[0], Dialect::kSpec, nothing, notes).ok()) std::abort();
+  }
+  if (!same_content((*again)[0], project->document)) std::abort();
   (void)convert(*project, "shop");
   return 0;
 }

@@ -143,6 +143,8 @@ TEST(EnvFiles, BothFormats) {
       dotenv("A = 1 \nexport B=two words # note\nC='$A'\nD=\"$A\\t\\$A\"\nE=${X:-d}\nF=\nOUT"),
       "A=1|B=two words|C=$A|D=1\t$A|E=d|F=|OUT=side|");
   EXPECT_EQ(dotenv("A=\"1\n2\"\nB='3\n4'\nC=a#b"), "A=1\n2|B=3\n4|C=a#b|");
+  EXPECT_EQ(dotenv("A=#1\nB= # none\nC='it\\'s # $A'#\nD='\\n'\nE=1 #"),
+            "A=#1|B=|C=it's # $A|D=\\n|E=1|");
   EXPECT_EQ(dotenv("A=1\nB='x"), "error: f:2: unterminated quoted value");
   EXPECT_EQ(dotenv("A B=1\n\"C\"=1"), "error: f:1: unexpected character in variable name \"A B\"");
   EXPECT_EQ(dotenv("A=${"), "error: f:1: \"${\"; you may need to escape any $ with another $");

@@ -41,6 +41,13 @@ TEST(ComposeSuite, LoadsAndConverts) {
   EXPECT_EQ(o.at("secrets").at(0).at("data"), "eA==");
 }
 
+TEST(ComposeSuite, NumbersThatJsonHasNotAreTexts) {
+  const auto out = eval_compose(
+      json::parse(R"({"files": {"compose.yml": "x-a: [.inf, -.inf, .nan, 1.5]\nservices: {}"}})"));
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->at("document").at("x-a"), json::parse(R"(["+Inf", "-Inf", "NaN", 1.5])"));
+}
+
 TEST(ComposeSuite, FilesThatDoNotLoadAnswerWithTheError) {
   const auto out = eval_compose(json::parse(
       R"({"files": {"compose.yml": "version: \"3.8\"\nservices: {web: {imagee: x}}"}})"));
