@@ -33,9 +33,10 @@ Lookup lookup_in(const std::map<std::string, std::string>& environment);
 // Appends notes that are not there yet.
 void add_notes(std::vector<std::string>& warnings, const std::vector<std::string>& notes);
 
-// Reads what the secrets and configs of a canonical document hold. `lookup` serves
-// `environment:`; kSpec only.
-void read_payloads(LoadContext& context, const Lookup& lookup, Project& project);
+// Reads what the secrets and configs of a canonical document hold. `variables` has what those with
+// an `environment:` hold, by "secrets.NAME", "configs.NAME"; kSpec only.
+void read_payloads(LoadContext& context, const std::map<std::string, std::string>& variables,
+                   Project& project);
 
 // Sorts the entries of services, networks, volumes, secrets and configs by name, and the sections
 // into their usual order.

@@ -126,6 +126,7 @@ class SpecLoader {
     MUSTER_TRY(canonicalise(document, Dialect::kSpec, raw, notes));
     MUSTER_TRY(resolve_paths(document, scope.dir, home(scope), raw));
     if (!raw) MUSTER_TRY(resolve_environment(document, scope));
+    note_payload_variables(document, scope);
     add_notes(context_.warnings, notes);
     MUSTER_TRY(import_includes(document, scope, std::move(chain)));
     return document;
@@ -159,6 +160,23 @@ class SpecLoader {
       }
     }
     return {};
+  }
+
+  // The variable of a secret or config is one of the file that names it.
+  void note_payload_variables(const Node& document, const Scope& scope) {
+    for (const std::string_view section : {"secrets", "configs"}) {
+      const Node* entries = document.find(section);
+      for (size_t i = 0; entries != nullptr && i < entries->members.size(); ++i) {
+        const Member& entry = entries->members[i];
+        const Node* name = entry.value.find("environment");
+        if (name == nullptr) continue;
+        const std::string key = fmt::format("{}.{}", section, entry.key);
+        payload_variables_.erase(key);
+        if (const std::optional<std::string> value = lookup(scope)(name->text)) {
+          payload_variables_.emplace(key, *value);
+        }
+      }
+    }
   }
 
   // ------------------------------------------------------------ include
@@ -303,7 +321,7 @@ class SpecLoader {
     MUSTER_ASSIGN(std::vector<Node> documents, read_file(file.text, file.at));
     if (documents.empty()) return fail(error_at(file.at, file.text + " is empty"));
     // Only services are taken from it, never its includes.
-    documents[0].erase("include");
+    for (const std::string_view key : {"include", "secrets", "configs"}) documents[0].erase(key);
     (void)scope;
     return read_document(std::move(documents[0]), inner, {});
   }
@@ -332,7 +350,7 @@ class SpecLoader {
       context_.warnings.push_back("Ignoring unsupported options:\n" + lines);
     }
     sort_document(project.document);
-    read_payloads(context_, lookup(scope), project);
+    read_payloads(context_, payload_variables_, project);
     return {};
   }
 
@@ -465,6 +483,7 @@ class SpecLoader {
   size_t reads_ = 0;
   size_t extended_ = 0;
   std::set<std::string> disabled_;
+  std::map<std::string, std::string> payload_variables_;  // as read_payloads() takes them
 };
 
 }  // namespace

@@ -223,7 +223,7 @@ Result<Project> load_v3(LoadContext& context, std::vector<ParsedFile> sources) {
     for (const std::string& line : more) text += "\n\n" + line;
     context.warnings.push_back(text);
   }
-  read_payloads(context, lookup, project);
+  read_payloads(context, {}, project);
   return project;
 }
 

@@ -94,7 +94,8 @@ void add_notes(std::vector<std::string>& warnings, const std::vector<std::string
   }
 }
 
-void read_payloads(LoadContext& context, const Lookup& lookup, Project& project) {
+void read_payloads(LoadContext& context, const std::map<std::string, std::string>& variables,
+                   Project& project) {
   for (const std::string_view section : {"secrets", "configs"}) {
     const Node* entries = project.document.find(section);
     if (entries == nullptr) continue;
@@ -110,9 +111,8 @@ void read_payloads(LoadContext& context, const Lookup& lookup, Project& project)
         data = context.files.read(file->text);
         if (!data) data = fail(error_at(file->at, key + ".file: " + data.error().message()));
       } else if (const Node* name = entry.value.find("environment")) {
-        const std::optional<std::string> value = lookup(name->text);
-        if (value) {
-          data = *value;
+        if (const auto value = variables.find(key); value != variables.end()) {
+          data = value->second;
         } else {
           data = fail(error_at(
               name->at, fmt::format("{}.environment: variable {} is not set", key, name->text)));
