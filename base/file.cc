@@ -9,6 +9,17 @@
 #include "base/unique_fd.h"
 
 namespace muster {
+namespace {
+
+constexpr std::string_view kTemporary = ".tmp";
+
+bool is_temporary(const std::string& name) {
+  const size_t at = name.rfind(kTemporary);
+  if (at == std::string::npos || at + kTemporary.size() == name.size()) return false;
+  return name.find_first_not_of("0123456789", at + kTemporary.size()) == std::string::npos;
+}
+
+}  // namespace
 
 Result<std::string> read_file(const std::filesystem::path& path, size_t bytes_max) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -30,7 +41,7 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t bytes_ma
 Status write_file_atomic(const std::filesystem::path& path, std::string_view data, unsigned mode,
                          Durability durability) {
   // Named after the writer, so two processes never share one; a left-over is overwritten.
-  const std::string temporary = fmt::format("{}.tmp{}", path.string(), gettid());
+  const std::string temporary = fmt::format("{}{}{}", path.string(), kTemporary, gettid());
   const auto give_up = [&](std::string_view what) {
     const int error = errno;
     unlink(temporary.c_str());
@@ -49,6 +60,14 @@ Status write_file_atomic(const std::filesystem::path& path, std::string_view dat
   if (close(fd.release()) != 0) return give_up("write");
   if (rename(temporary.c_str(), path.c_str()) != 0) return give_up("replace");
   return durability == Durability::kFsync ? sync_directory(path.parent_path()) : ok_status();
+}
+
+void remove_temporaries(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::directory_iterator at(directory, error);
+  for (const std::filesystem::directory_iterator end; !error && at != end; at.increment(error)) {
+    if (is_temporary(at->path().filename().string())) unlink(at->path().c_str());
+  }
 }
 
 Status make_directory(const std::filesystem::path& path, unsigned mode) {

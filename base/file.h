@@ -18,6 +18,9 @@ enum class Durability { kFsync, kNone };
 Status write_file_atomic(const std::filesystem::path& path, std::string_view data, unsigned mode,
                          Durability durability);
 
+// Deletes what killed writers of write_file_atomic left in `directory`. No writer may be at work.
+void remove_temporaries(const std::filesystem::path& directory);
+
 // Makes the directory and its parents with the mode (parents 0755). OK when it exists.
 Status make_directory(const std::filesystem::path& path, unsigned mode);
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 
 extern char** environ;
@@ -63,12 +64,9 @@ Status plan_stream(SpawnSettings& settings, ProcessOptions::Stream kind, int num
       return ok_status();
     case ProcessOptions::Stream::kPipe: break;
   }
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return errno_status(errno, "cannot create a pipe");
-  UniqueFd read_end(ends[0]);
-  UniqueFd write_end(ends[1]);
-  ours = std::move(number == 0 ? write_end : read_end);
-  MUSTER_ASSIGN(theirs, lift(number == 0 ? read_end.get() : write_end.get()));
+  MUSTER_ASSIGN(auto ends, make_pipe());
+  ours = std::move(number == 0 ? ends.second : ends.first);
+  MUSTER_ASSIGN(theirs, lift(number == 0 ? ends.first.get() : ends.second.get()));
   posix_spawn_file_actions_adddup2(&settings.actions, theirs.get(), number);
   return ok_status();
 }
@@ -90,6 +88,30 @@ TimePoint steady_now() {
 }
 
 }  // namespace
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(errno_status(errno, "cannot create a pipe"));
+  return std::make_pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+UniqueFd open_pidfd(int64_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)));
+}
+
+std::string find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0 ? name : "";
+  const char* set = getenv("PATH");
+  const std::string path = std::string(set == nullptr ? "" : set) +
+                           ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find(':', begin), path.size());
+    const std::string candidate = path.substr(begin, end - begin) + "/" + name;
+    if (end > begin && access(candidate.c_str(), X_OK) == 0) return candidate;
+    begin = end + 1;
+  }
+  return "";
+}
 
 std::string ProcessExit::to_string() const {
   if (signal != 0) return fmt::format("signal {} ({})", signal, sigdescr_np(signal));
@@ -130,7 +152,7 @@ Result<Process> Process::spawn(const ProcessOptions& options) {
   }
   if (error != 0) return fail(errno_status(error, fmt::format("cannot run {}", options.argv[0])));
   // Nobody else reaps our children, so the number is still its own here.
-  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd pidfd = open_pidfd(pid);
   if (!pidfd) {
     const int saved = errno;
     ::kill(pid, SIGKILL);

@@ -28,8 +28,8 @@ struct ProcessOptions {
   Stream in = Stream::kNull;
   Stream out = Stream::kNull;
   Stream err = Stream::kNull;
-  // Our descriptor and its number in the child. Child numbers are 3, 4, ... without a gap, since
-  // everything above them is closed.
+  // Our descriptor and its number in the child: 3, 4, ... without a gap, since everything above
+  // them is closed; or 0 to 2, instead of the stream above.
   std::vector<std::pair<int, int>> inherit;
 };
 
@@ -99,5 +99,16 @@ struct RunResult {
 // Runs a program to its end and collects what it says. A non-zero exit is a result, not an error;
 // the process is certain to be gone when this returns. `in`, `out`, `err` of `options` are ignored.
 Result<RunResult> run_process(ProcessOptions options, const RunOptions& run = {});
+
+// A close-on-exec pipe: read end, write end.
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe();
+
+// pidfd_open(2): holds on to a process whose number may be used again. Whoever read the number from
+// somewhere has to look once more, with the descriptor in hand, whether it is still the one meant.
+UniqueFd open_pidfd(int64_t pid);
+
+// The path of a program: looked up in PATH, then in the usual folders, which a daemon's PATH may
+// lack. Empty when there is none.
+std::string find_program(const std::string& name);
 
 }  // namespace muster

@@ -7,12 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/json/serialize.hpp>
 #include <cerrno>
 #include <thread>
 
 #include "agent/images/json_view.h"
-#include "agent/images/layer_tree.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
@@ -75,10 +76,20 @@ Result<std::string> mount_data(const ImageRecord& image, const std::string& cont
   return data;
 }
 
+std::string facts_of(const ImageRecord& image) {
+  std::vector<std::string> layers;
+  for (const LayerBlob& layer : image.layers) layers.push_back(layer.diff_id);
+  boost::json::object facts;
+  facts["version"] = kFormat;
+  facts["image"] = image.digest;
+  facts["layers"] = json_of(layers);
+  return boost::json::serialize(facts) + "\n";
+}
+
 }  // namespace
 
 Status ContainerRoots::open() {
-  MUSTER_TRY(make_directory(dir_, 0711));
+  MUSTER_TRY(make_directory(dir_, 0700));
   std::error_code error;
   std::vector<std::string> names;
   for (fs::directory_iterator it(dir_, error), end; !error && it != end; it.increment(error)) {
@@ -89,13 +100,13 @@ Status ContainerRoots::open() {
     const auto text = read_file(dir_ / name / "root.json");
     const auto facts = text ? parse_json(*text, "root.json") : fail(text.error());
     if (facts && json_int(*facts, "version") == kFormat) {
-      users_[name] = json_string(*facts, "image");
+      roots_[name] = {json_string(*facts, "image"), json_strings(*facts, "layers")};
       continue;
     }
     // Cut off while being made or deleted.
     log_->info("deleting the unfinished root of container {}", name);
     umount2((dir_ / name / "merged").c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
-    const Status removed = remove_tree(dir_ / name);
+    const Status removed = remove_tree((dir_ / name).string());
     if (!removed.ok()) log_->warn("root of {}: {}", name, removed.message());
   }
   return ok_status();
@@ -111,24 +122,24 @@ Result<std::string> ContainerRoots::mount(const ImageRecord& image,
   bool known = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto [it, added] = users_.emplace(container_id, image.digest);
+    Root entry{image.digest, {}};
+    for (const LayerBlob& layer : image.layers) entry.diff_ids.push_back(layer.diff_id);
+    const auto [it, added] = roots_.emplace(container_id, std::move(entry));
     known = !added;
-    if (known && it->second != image.digest) {
+    if (known && it->second.image != image.digest) {
       return fail(already_exists("container {} has a root of another image", container_id));
     }
   }
   if (is_mount_point(merged)) return merged.string();
   const auto attempt = [&]() -> Status {
     MUSTER_ASSIGN(const std::string data, mount_data(image, container_id));
-    MUSTER_TRY(make_directory(root, 0711));
+    MUSTER_TRY(make_directory(root, 0700));
     // overlayfs shows the upper directory's own mode as that of the container's "/".
     for (const char* name : {"upper", "merged"}) MUSTER_TRY(make_directory(root / name, 0755));
     MUSTER_TRY(make_directory(root / "work", 0700));
     if (image.layers.empty()) MUSTER_TRY(make_directory(root / "empty", 0755));
-    const std::string facts =
-        fmt::format("{{\"version\":{},\"image\":\"{}\"}}\n", kFormat, image.digest);
     // Unsynced: after a power cut there is no container either.
-    MUSTER_TRY(write_file_atomic(root / "root.json", facts, 0600, Durability::kNone));
+    MUSTER_TRY(write_file_atomic(root / "root.json", facts_of(image), 0600, Durability::kNone));
     return mount_overlay(layers_dir_, data, merged);
   };
   const Status status = attempt();
@@ -154,24 +165,33 @@ Status ContainerRoots::unmount(const std::string& container_id) {
   }
   // Without root.json, what a crash leaves of the rest is deleted at the next start.
   unlink((root / "root.json").c_str());
-  const Status removed = remove_tree(root);
+  const Status removed = remove_tree(root.string());
   const std::lock_guard<std::mutex> lock(mutex_);
-  users_.erase(container_id);
+  roots_.erase(container_id);
   return removed;
 }
 
 std::vector<std::string> ContainerRoots::containers() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::string> result;
-  for (const auto& [container, image] : users_) result.push_back(container);
+  for (const auto& [container, root] : roots_) result.push_back(container);
   return result;
 }
 
 std::vector<std::string> ContainerRoots::users_of(const std::string& image_digest) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::string> result;
-  for (const auto& [container, image] : users_) {
-    if (image == image_digest) result.push_back(container);
+  for (const auto& [container, root] : roots_) {
+    if (root.image == image_digest) result.push_back(container);
+  }
+  return result;
+}
+
+std::set<std::string> ContainerRoots::layers() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::set<std::string> result;
+  for (const auto& [container, root] : roots_) {
+    result.insert(root.diff_ids.begin(), root.diff_ids.end());
   }
   return result;
 }

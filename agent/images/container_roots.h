@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,8 @@
 namespace muster::agent {
 
 // The writable root file systems of containers: roots/<container id>/{root.json,upper,work,merged}.
-// root.json, written before the mount, names the image: it is the container's reference on it, and
-// outlives the process. Thread-safe.
+// root.json, written before the mount, names the image and its layers: it is the container's
+// reference on them, and outlives the process and even the image's name. Thread-safe.
 class ContainerRoots {
  public:
   ContainerRoots(std::filesystem::path dir, std::filesystem::path layers_dir, Log log)
@@ -31,13 +32,20 @@ class ContainerRoots {
   std::vector<std::string> containers() const;
   // By image digest: the containers that use it, sorted.
   std::vector<std::string> users_of(const std::string& image_digest) const;
+  // Diff ids of all layers that some container stands on.
+  std::set<std::string> layers() const;
 
  private:
+  struct Root {
+    std::string image;  // digest
+    std::vector<std::string> diff_ids;
+  };
+
   const std::filesystem::path dir_;
   const std::filesystem::path layers_dir_;
   const Log log_;
   mutable std::mutex mutex_;
-  std::map<std::string, std::string> users_;  // container id -> image digest
+  std::map<std::string, Root> roots_;  // by container id
 };
 
 }  // namespace muster::agent

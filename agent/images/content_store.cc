@@ -7,13 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <mutex>
 #include <thread>
 
 #include "agent/images/digest.h"
 #include "agent/images/json_view.h"
-#include "agent/images/layer_tree.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 #include "base/unique_fd.h"
 
 namespace muster::agent {
@@ -71,7 +70,7 @@ Status ContentStore::open() {
     MUSTER_TRY(make_directory(dir_ / name, 0700));
   }
   for (const std::string& name : names_in(dir_ / "tmp")) {
-    const Status removed = remove_tree(dir_ / "tmp" / name);
+    const Status removed = remove_tree((dir_ / "tmp" / name).string());
     if (!removed.ok()) log_->warn("left-over download {}: {}", name, removed.message());
   }
   return ok_status();
@@ -169,12 +168,17 @@ Status ContentStore::unpack_layers(const std::vector<LayerBlob>& layers, const f
     if (!again && !has_layer(layer.diff_id)) missing.push_back(layer);
   }
   if (missing.empty()) return ok_status();
+  // Names never used before: what another pull was faster with stays in `temp` under its name.
+  std::vector<fs::path> targets;
+  for (size_t i = 0; i < missing.size(); ++i) {
+    targets.push_back(temp / ("layer-" + std::to_string(++temp_counter_)));
+  }
   std::vector<Status> outcomes(missing.size());
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};
   const auto work = [&] {
     for (size_t i = next++; i < missing.size() && !failed; i = next++) {
-      outcomes[i] = unpack_one(missing[i], temp / ("layer-" + std::to_string(i)), options);
+      outcomes[i] = unpack_one(missing[i], targets[i], options);
       if (!outcomes[i].ok()) failed = true;
     }
   };
@@ -188,20 +192,35 @@ Status ContentStore::unpack_layers(const std::vector<LayerBlob>& layers, const f
   // One flush for thousands of small files is far cheaper than a flush for each.
   MUSTER_TRY(sync());
   for (size_t i = 0; i < missing.size(); ++i) {
-    const fs::path from = temp / ("layer-" + std::to_string(i));
-    const fs::path to = layers_dir() / layer_name(missing[i].diff_id);
-    if (rename(from.c_str(), to.c_str()) == 0) continue;
-    // Another pull with the same layer was faster.
-    if ((errno == EEXIST || errno == ENOTEMPTY) && has_layer(missing[i].diff_id)) continue;
-    return errno_status(errno, fmt::format("cannot store layer {}", to.string()));
+    MUSTER_TRY(keep_layer(targets[i], missing[i].diff_id));
   }
   return sync_directory(layers_dir());
 }
 
+Status ContentStore::keep_layer(const fs::path& unpacked, const std::string& diff_id) {
+  const fs::path to = layers_dir() / layer_name(diff_id);
+  if (rename(unpacked.c_str(), to.c_str()) == 0) return ok_status();
+  // Another pull with the same layer was faster.
+  if ((errno == EEXIST || errno == ENOTEMPTY) && has_layer(diff_id)) return ok_status();
+  return errno_status(errno, fmt::format("cannot store layer {}", to.string()));
+}
+
 uint64_t ContentStore::collect(const std::function<Live()>& live) {
-  const std::unique_lock<std::shared_mutex> alone(collecting_);
+  return collect(std::unique_lock<std::shared_mutex>(collecting_), live);
+}
+
+bool ContentStore::try_collect(const std::function<Live()>& live) {
+  std::unique_lock<std::shared_mutex> alone(collecting_, std::try_to_lock);
+  if (!alone.owns_lock()) return false;
+  collect(std::move(alone), live);
+  return true;
+}
+
+uint64_t ContentStore::collect(std::unique_lock<std::shared_mutex> alone,
+                               const std::function<Live()>& live) {
   const Live keep = live();
   uint64_t freed = 0;
+  std::vector<fs::path> graves;
   for (const std::string& name : names_in(dir_ / "blobs" / "sha256")) {
     if (keep.blobs.contains("sha256:" + name)) continue;
     const fs::path path = dir_ / "blobs" / "sha256" / name;
@@ -216,9 +235,13 @@ uint64_t ContentStore::collect(const std::function<Live()>& live) {
     freed += layer_bytes(name);
     // Out of sight first: a half-deleted layer must never be taken for a whole one.
     const fs::path grave = dir_ / "tmp" / fmt::format("gone-{}-{}", getpid(), ++temp_counter_);
-    if (rename((layers_dir() / name).c_str(), grave.c_str()) != 0) continue;
-    const Status removed = remove_tree(grave);
-    if (!removed.ok()) log_->warn("deleting layer {}: {}", name, removed.message());
+    if (rename((layers_dir() / name).c_str(), grave.c_str()) == 0) graves.push_back(grave);
+  }
+  // Starting containers must not wait for the deletion of big layers.
+  alone.unlock();
+  for (const fs::path& grave : graves) {
+    const Status removed = remove_tree(grave.string());
+    if (!removed.ok()) log_->warn("deleting a layer: {}", removed.message());
   }
   return freed;
 }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <set>
 #include <shared_mutex>
 #include <string>
@@ -61,12 +62,14 @@ class ContentStore {
                        const UnpackOptions& options);
 
   // Deletes every blob and layer that is not named; waits for pins. Returns the bytes freed.
-  // `live` is asked once no pin is held.
+  // `live` is asked once no pin is held. New pins wait for renames only, not for the deletion.
   struct Live {
     std::set<std::string> blobs;  // digests
     std::set<std::string> diff_ids;
   };
   uint64_t collect(const std::function<Live()>& live);
+  // The same if no pin is held just now; false if one is.
+  bool try_collect(const std::function<Live()>& live);
 
   Result<uint64_t> bytes_free() const;
   // Everything written to the store's file system has reached the disk on return.
@@ -75,6 +78,8 @@ class ContentStore {
  private:
   Status unpack_one(const LayerBlob& layer, const std::filesystem::path& target,
                     const UnpackOptions& options);
+  uint64_t collect(std::unique_lock<std::shared_mutex> alone, const std::function<Live()>& live);
+  Status keep_layer(const std::filesystem::path& unpacked, const std::string& diff_id);
 
   const std::filesystem::path dir_;
   const Log log_;

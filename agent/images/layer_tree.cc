@@ -1,12 +1,14 @@
 #include "agent/images/layer_tree.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
+
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
@@ -21,54 +23,7 @@ Status failed(std::string_view what, std::string_view path) {
   return errno_status(errno, fmt::format("cannot {} \"{}\" of the layer", what, path));
 }
 
-// Empties the directory `fd` points to; takes the descriptor.
-Status empty_directory(int fd) {
-  DIR* dir = fdopendir(fd);
-  if (dir == nullptr) {
-    const int error = errno;
-    close(fd);
-    return errno_status(error, "cannot list a directory");
-  }
-  Status status;
-  while (status.ok()) {
-    errno = 0;
-    const dirent* entry = readdir(dir);
-    if (entry == nullptr) break;
-    const std::string name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    if (unlinkat(fd, name.c_str(), 0) == 0 || errno == ENOENT) continue;
-    if (errno == EISDIR || errno == EPERM) {
-      status = remove_tree(fd, name);
-    } else {
-      status = errno_status(errno, fmt::format("cannot delete {}", name));
-    }
-  }
-  closedir(dir);
-  return status;
-}
-
 }  // namespace
-
-Status remove_tree(int parent, const std::string& name) {
-  const int fd = openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) {
-    if (errno == ENOENT) return ok_status();
-    if (errno != ENOTDIR && errno != ELOOP) {
-      return errno_status(errno, fmt::format("cannot open {}", name));
-    }
-    if (unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return ok_status();
-    return errno_status(errno, fmt::format("cannot delete {}", name));
-  }
-  MUSTER_TRY(empty_directory(fd));
-  if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
-    return errno_status(errno, fmt::format("cannot delete {}", name));
-  }
-  return ok_status();
-}
-
-Status remove_tree(const std::string& path) {
-  return remove_tree(AT_FDCWD, path);
-}
 
 Result<std::vector<std::string>> LayerTree::split(std::string_view path) const {
   std::vector<std::string> parts;
@@ -196,14 +151,17 @@ Status LayerTree::make_node(std::string_view path, mode_t type, dev_t device,
 }
 
 Status LayerTree::make_hard_link(std::string_view path, std::string_view target) {
-  MUSTER_ASSIGN(const Place from, locate(target, Missing::kFail));
+  const auto missing = [&] {
+    return refused(path, fmt::format("is a hard link to \"{}\", which is missing", target));
+  };
+  const auto located = locate(target, Missing::kFail);
+  if (!located && located.error().code() == StatusCode::kNotFound) return missing();
+  MUSTER_ASSIGN(const Place from, located);
   if (from.name.empty()) return refused(path, "is a hard link to a directory");
   const UniqueFd from_parent(dup(from.parent));
   struct stat st {};
   if (fstatat(from_parent.get(), from.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-    return errno == ENOENT
-               ? refused(path, fmt::format("is a hard link to \"{}\", which is missing", target))
-               : failed("find the link target of", path);
+    return errno == ENOENT ? missing() : failed("find the link target of", path);
   }
   if (S_ISDIR(st.st_mode)) return refused(path, "is a hard link to a directory");
   MUSTER_ASSIGN(const Place to, locate(path, Missing::kCreate));

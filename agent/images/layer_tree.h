@@ -74,8 +74,4 @@ class LayerTree {
   std::vector<std::pair<std::string, timespec>> directory_times_;
 };
 
-// Deletes the directory `name` in `parent` with all it holds, never following a link.
-Status remove_tree(int parent, const std::string& name);
-Status remove_tree(const std::string& path);
-
 }  // namespace muster::agent

@@ -1,6 +1,10 @@
 #include "agent/images/local_image_store.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <mutex>
 
 #include "agent/images/archive_loader.h"
@@ -8,10 +12,10 @@
 #include "agent/images/container_roots.h"
 #include "agent/images/content_store.h"
 #include "agent/images/digest.h"
-#include "agent/images/layer_tree.h"
 #include "agent/images/pull_flights.h"
 #include "agent/images/puller.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
@@ -34,8 +38,13 @@ class LocalImageStore final : public ImageStore {
         puller_(options_, content_, log_) {}
 
   Status open() {
-    MUSTER_TRY(make_directory(options_.data_dir / "images", 0711));
+    // Closed to the host's users: images and containers hold programs that run as root for whoever
+    // starts them, and files that are readable for everybody in a container only.
+    const fs::path dir = options_.data_dir / "images";
+    MUSTER_TRY(make_directory(dir, 0700));
+    if (chmod(dir.c_str(), 0700) != 0) return errno_status(errno, dir.string());
     MUSTER_TRY(content_.open());
+    remove_temporaries(dir);
     std::vector<std::string> dropped;
     MUSTER_TRY(catalog_.load(content_, dropped));
     for (const std::string& image : dropped) log_->warn("forgetting damaged image {}", image);
@@ -68,6 +77,10 @@ class LocalImageStore final : public ImageStore {
   v1::Image describe(const CatalogEntry& entry) const;
   Result<v1::Image> load_one(const ArchivedImage& image, const fs::path& temp);
   uint64_t collect();
+  // After a failure that may have left blobs. Does not wait for others at work: the last of them
+  // comes by here as well.
+  void collect_if_wanted();
+  ContentStore::Live live();
   // Holds mutex_.
   Result<std::vector<std::string>> names_to_remove(const CatalogEntry& entry,
                                                    const std::string& text, bool force) const;
@@ -79,6 +92,7 @@ class LocalImageStore final : public ImageStore {
   Catalog catalog_;
   ContainerRoots roots_;
   Puller puller_;
+  std::atomic<bool> collection_wanted_{false};
   PullFlights flights_;  // last: its threads use all of the above
 };
 
@@ -106,7 +120,11 @@ Result<ImageHandle> LocalImageStore::ensure(const PullRequest& request) {
   const std::string key = reference.full() + " " + digest_of(request.registry_auth);
   auto result = flights_.run(
       key, request, [this, reference, auth = request.registry_auth](const Puller::Watch& watch) {
-        return pull(reference, auth, watch);
+        auto image = pull(reference, auth, watch);
+        // Blobs that came whole would help another attempt, but nobody may ever make one.
+        if (!image) collection_wanted_ = true;
+        collect_if_wanted();
+        return image;
       });
   if (!result && present != nullptr && result.error().code() == StatusCode::kUnavailable) {
     log_->warn("{}; using the local {}", result.error().message(), reference.familiar());
@@ -132,10 +150,15 @@ Result<ImageHandle> LocalImageStore::pull(const ImageReference& reference, const
 
 Result<std::string> LocalImageStore::mount_root(const ImageHandle& image,
                                                 const std::string& container_id) {
-  // The pin closes the gap between looking the image up and having a reference on it.
-  const ContentStore::Pin pin = content_.pin();
-  MUSTER_ASSIGN(const CatalogEntryPtr entry, lookup(image.digest));
-  return roots_.mount(entry->record, container_id);
+  const auto mount = [&]() -> Result<std::string> {
+    // The pin closes the gap between looking the image up and having a reference on it.
+    const ContentStore::Pin pin = content_.pin();
+    MUSTER_ASSIGN(const CatalogEntryPtr entry, lookup(image.digest));
+    return roots_.mount(entry->record, container_id);
+  };
+  auto path = mount();
+  collect_if_wanted();
+  return path;
 }
 
 v1::Image LocalImageStore::describe(const CatalogEntry& entry) const {
@@ -171,7 +194,11 @@ Result<v1::Image> LocalImageStore::load_one(const ArchivedImage& image, const fs
   const std::lock_guard<std::mutex> lock(mutex_);
   MUSTER_TRY(catalog_.put(std::move(fetched.entry)));
   MUSTER_ASSIGN(const CatalogEntryPtr entry, catalog_.find_by_text(digest));
-  return describe(*entry);
+  v1::Image loaded = describe(*entry);
+  // The names it came with, not those it had before.
+  loaded.clear_references();
+  for (const std::string& tag : image.tags) loaded.add_references(familiar(tag));
+  return loaded;
 }
 
 Result<std::vector<v1::Image>> LocalImageStore::load(const std::string& tar_path) {
@@ -190,10 +217,10 @@ Result<std::vector<v1::Image>> LocalImageStore::load(const std::string& tar_path
       unpack.ownership = Ownership::kIgnore;
       unpack.whiteouts = Whiteouts::kNone;
       const auto unpacked = unpack_layer(tar_path, dir, unpack);
-      if (!unpacked) return fail(unpacked.error().with_context("cannot load " + tar_path));
+      if (!unpacked) return fail(unpacked.error().with_context("cannot load the archive"));
     }
     auto found = read_archive(dir, options_.platform);
-    if (!found) return fail(found.error().with_context("cannot load " + tar_path));
+    if (!found) return fail(found.error().with_context("cannot load the archive"));
     std::vector<v1::Image> images;
     for (const ArchivedImage& image : *found) {
       MUSTER_ASSIGN(v1::Image loaded, load_one(image, temp));
@@ -202,7 +229,9 @@ Result<std::vector<v1::Image>> LocalImageStore::load(const std::string& tar_path
     return images;
   };
   auto result = work();
-  const Status removed = remove_tree(temp);
+  if (!result) collection_wanted_ = true;
+  collect_if_wanted();
+  const Status removed = remove_tree(temp.string());
   if (!removed.ok()) log_->warn("after a load: {}", removed.message());
   return result;
 }
@@ -283,10 +312,20 @@ Result<v1::PruneImagesResponse> LocalImageStore::prune(bool all) {
 }
 
 uint64_t LocalImageStore::collect() {
-  return content_.collect([this] {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return catalog_.live();
-  });
+  return content_.collect([this] { return live(); });
+}
+
+void LocalImageStore::collect_if_wanted() {
+  if (!collection_wanted_.exchange(false)) return;
+  if (!content_.try_collect([this] { return live(); })) collection_wanted_ = true;
+}
+
+ContentStore::Live LocalImageStore::live() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ContentStore::Live live = catalog_.live();
+  // An image may be gone while a container still stands on its layers.
+  live.diff_ids.merge(roots_.layers());
+  return live;
 }
 
 }  // namespace

@@ -37,10 +37,13 @@ void PullFlights::reap() {
 std::shared_ptr<PullFlights::Flight> PullFlights::join(const std::string& key, Work work) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto it = flights_.find(key);
-  if (it != flights_.end() && !it->second->cancel) {
+  if (it != flights_.end()) {
+    // Under the flight's own mutex: its last waiter may be giving it up at this moment.
     const std::lock_guard<std::mutex> flight_lock(it->second->mutex);
-    ++it->second->waiting;
-    return it->second;
+    if (!it->second->cancel) {
+      ++it->second->waiting;
+      return it->second;
+    }
   }
   auto flight = std::make_shared<Flight>();
   flight->waiting = 1;

@@ -3,16 +3,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <mutex>
 
 #include "agent/images/digest.h"
-#include "agent/images/layer_tree.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Manifests and the like, which a layout holds beside the blobs of a manifest.
+constexpr uint64_t kDocumentBytesMax = 16 << 20;
 
 // skopeo compresses what an OCI layout gets uncompressed, which would change the digest.
 bool is_gzip_layer(const Descriptor& layer) {
@@ -25,7 +29,7 @@ class TempFolder {
   explicit TempFolder(fs::path path) : path_(std::move(path)) {}
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
-  ~TempFolder() { (void)remove_tree(path_); }
+  ~TempFolder() { (void)remove_tree(path_.string()); }
 
  private:
   const fs::path path_;
@@ -103,7 +107,9 @@ Status Puller::download(Job& job, const RegistryEndpoint& from, ImageFiles& file
   MUSTER_TRY(make_directory(linked, 0700));
   for (const Descriptor& layer : manifest.layers) {
     const fs::path target = linked / hex_of(layer.digest);
-    const bool have = link(content_.blob_path(layer.digest).c_str(), target.c_str()) == 0;
+    // Linked already: an image may hold a layer twice.
+    const bool have =
+        link(content_.blob_path(layer.digest).c_str(), target.c_str()) == 0 || errno == EEXIST;
     (have ? shared_bytes : missing_bytes) += layer.size_bytes;
   }
   if (content_.has_blob(manifest.config.digest)) {
@@ -121,6 +127,7 @@ Status Puller::download(Job& job, const RegistryEndpoint& from, ImageFiles& file
   // Twice: the layers unpacked take at least as much again.
   MUSTER_TRY(check_disk(job, missing_bytes * 2));
   const uint64_t total = manifest.bytes_total();
+  const uint64_t bytes_max = total + kDocumentBytesMax;
   const auto tick_below = [&](const fs::path& dir) {
     return [&job, dir, total] {
       const uint64_t bytes = bytes_below(dir);
@@ -130,12 +137,12 @@ Status Puller::download(Job& job, const RegistryEndpoint& from, ImageFiles& file
   };
   if (share) {
     return registry_.copy(from, job.image, selector, "oci:" + layout.string() + ":image",
-                          !manifest.is_docker(), job.access, tick_below(layout));
+                          !manifest.is_docker(), bytes_max, job.access, tick_below(layout));
   }
   const fs::path folder = job.temp / "folder";
   files.blob = [folder](const std::string& digest) { return folder / hex_of(digest); };
-  return registry_.copy(from, job.image, selector, "dir:" + folder.string(), true, job.access,
-                        tick_below(folder));
+  return registry_.copy(from, job.image, selector, "dir:" + folder.string(), true, bytes_max,
+                        job.access, tick_below(folder));
 }
 
 Result<ImageFiles> Puller::fetch(Job& job, const RegistryEndpoint& from) {
@@ -172,15 +179,15 @@ Result<FetchedImage> Puller::pull(const ImageReference& image, const std::string
 
   Status last;
   for (const RegistryEndpoint& from : registry_.endpoints(image)) {
-    if (!last.ok()) log_->info("mirror of {}: {}", image.registry, last.message());
+    if (!last.ok()) log_->info("a mirror of {}: {}", image.registry, last.message());
     auto files = fetch(job, from);
     if (files) return commit(*files, temp, image.familiar(), watch);
     last = files.error();
     if (last.code() == StatusCode::kCancelled || last.code() == StatusCode::kResourceExhausted) {
       break;
     }
-    (void)remove_tree(temp / "layout");
-    (void)remove_tree(temp / "folder");
+    (void)remove_tree((temp / "layout").string());
+    (void)remove_tree((temp / "folder").string());
   }
   if (last.code() == StatusCode::kCancelled) {
     return fail(StatusCode::kCancelled,

@@ -67,9 +67,9 @@ bool is_insecure_registry(std::string_view registry, const std::vector<std::stri
   });
 }
 
-Status explain_registry_failure(std::string_view skopeo_stderr, const ImageReference& image) {
+Status explain_registry_failure(std::string_view skopeo_stderr, const ImageReference& image,
+                                std::string_view host) {
   const std::string message = last_message(skopeo_stderr);
-  const std::string& host = image.registry;
   if (contains(message, "no space left on device") || contains(message, "disk quota exceeded")) {
     return resource_exhausted("no space left on device while pulling {}", image.familiar());
   }
@@ -82,8 +82,8 @@ Status explain_registry_failure(std::string_view skopeo_stderr, const ImageRefer
                        tail_from(message, {"lookup ", "no such host"}));
   }
   if (contains(message, "toomanyrequests") || contains(message, "too many requests")) {
-    return resource_exhausted("registry {} limits the rate of pulls: {}", host,
-                              tail_from(message, {"toomanyrequests", "too many requests"}));
+    return unavailable("registry {} limits the rate of pulls: {}", host,
+                       tail_from(message, {"toomanyrequests", "too many requests"}));
   }
   if (contains(message, "manifest unknown")) {
     return not_found("manifest for {} not found: manifest unknown", image.familiar());
@@ -119,7 +119,8 @@ Status explain_registry_failure(std::string_view skopeo_stderr, const ImageRefer
   if (contains(message, "i/o timeout") || contains(message, "network is unreachable") ||
       contains(message, "no route to host") || contains(message, "handshake timeout") ||
       contains(message, "connection reset") || contains(message, "deadline exceeded") ||
-      contains(message, "EOF") || contains(message, "502") || contains(message, "503")) {
+      contains(message, "EOF") || contains(message, "HTTP status: 5") ||
+      contains(message, "from registry 5")) {
     return unavailable("registry {} cannot be reached: {}", host,
                        tail_from(message, {"dial tcp", "pinging", "read tcp"}));
   }
@@ -147,12 +148,23 @@ std::vector<RegistryEndpoint> Registry::endpoints(const ImageReference& image) c
   return result;
 }
 
-ProcessOptions Registry::command(std::string verb, std::vector<std::string> arguments,
-                                 const RegistryAccess& access) const {
+Result<ProcessOptions> Registry::command(std::string verb, std::vector<std::string> arguments,
+                                         const RegistryAccess& access) const {
+  const std::string skopeo = find_program(options_.skopeo);
+  if (skopeo.empty()) {
+    return fail(
+        failed_precondition("{} is not installed, so no image can be pulled", options_.skopeo));
+  }
   ProcessOptions process;
-  process.argv = {options_.skopeo,      "--insecure-policy", "--override-os",
-                  options_.platform.os, "--override-arch",   options_.platform.architecture,
-                  "--tmpdir",           access.temp_dir,     std::move(verb)};
+  // Killed together with us: nobody would have a use for what it fetches.
+  const std::string setpriv = find_program("setpriv");
+  if (!setpriv.empty()) process.argv = {setpriv, "--pdeathsig", "KILL"};
+  for (std::string word :
+       {skopeo, std::string("--insecure-policy"), std::string("--override-os"),
+        options_.platform.os, std::string("--override-arch"), options_.platform.architecture,
+        std::string("--tmpdir"), access.temp_dir, std::move(verb)}) {
+    process.argv.push_back(std::move(word));
+  }
   for (std::string& argument : arguments) process.argv.push_back(std::move(argument));
   // skopeo as root keeps one locked cache file for the whole host, which serves pushes only and
   // makes concurrent pulls wait for each other; as "rootless" it keeps it where XDG_DATA_HOME says.
@@ -178,19 +190,17 @@ Result<std::string> Registry::inspect(const RegistryEndpoint& from, const ImageR
   run.timeout = options_.resolve_timeout;
   run.output_bytes_max = kManifestBytesMax;
   run.cancelled = access.cancelled;
-  auto result = run_process(command("inspect", std::move(arguments), access), run);
+  MUSTER_ASSIGN(ProcessOptions process, command("inspect", std::move(arguments), access));
+  auto result = run_process(std::move(process), run);
   if (!result) {
-    if (result.error().code() == StatusCode::kNotFound) {
-      return fail(
-          failed_precondition("{} is not installed, so no image can be pulled", options_.skopeo));
-    }
     if (result.error().code() == StatusCode::kDeadlineExceeded) {
-      return fail(unavailable("registry {} did not answer within {}", image.registry,
+      return fail(unavailable("registry {} did not answer within {}", from.host(),
                               format_duration(options_.resolve_timeout)));
     }
     return fail(result.error());
   }
-  if (!result->exit.success()) return fail(explain_registry_failure(result->err, image));
+  if (!result->exit.success())
+    return fail(explain_registry_failure(result->err, image, from.host()));
   return std::move(result->out);
 }
 
@@ -208,7 +218,7 @@ Result<std::string> Registry::raw_config(const RegistryEndpoint& from, const Ima
 
 Status Registry::copy(const RegistryEndpoint& from, const ImageReference& image,
                       const std::string& selector, const std::string& destination,
-                      bool preserve_digests, const RegistryAccess& access,
+                      bool preserve_digests, uint64_t bytes_max, const RegistryAccess& access,
                       const std::function<uint64_t()>& tick) const {
   std::vector<std::string> arguments = {"--quiet", "--src-authfile", access.auth_file};
   if (preserve_digests) arguments.push_back("--preserve-digests");
@@ -219,6 +229,7 @@ Status Registry::copy(const RegistryEndpoint& from, const ImageReference& image,
   uint64_t bytes_seen = 0;
   auto last_byte = std::chrono::steady_clock::now();
   bool stalled = false;
+  bool flooded = false;
   RunOptions run;
   run.timeout = options_.pull_timeout;
   run.tick = [&] {
@@ -227,17 +238,26 @@ Status Registry::copy(const RegistryEndpoint& from, const ImageReference& image,
     if (bytes != bytes_seen) last_byte = now;
     bytes_seen = bytes;
     stalled = now - last_byte > options_.stall_timeout;
+    flooded = bytes > bytes_max;
   };
-  run.cancelled = [&] { return stalled || (access.cancelled && access.cancelled()); };
-  const auto result = run_process(command("copy", std::move(arguments), access), run);
+  run.cancelled = [&] { return stalled || flooded || (access.cancelled && access.cancelled()); };
+  MUSTER_ASSIGN(ProcessOptions process, command("copy", std::move(arguments), access));
+  const auto result = run_process(std::move(process), run);
   if (!result) {
+    if (flooded) {
+      return data_loss(
+          "the download of {} is damaged: registry {} sends more than the {} bytes of "
+          "its manifest",
+          image.familiar(), from.host(), bytes_max);
+    }
     if (stalled || result.error().code() == StatusCode::kDeadlineExceeded) {
       return unavailable("the download of {} from registry {} stalled after {} bytes",
-                         image.familiar(), image.registry, bytes_seen);
+                         image.familiar(), from.host(), bytes_seen);
     }
     return result.error();
   }
-  return result->exit.success() ? ok_status() : explain_registry_failure(result->err, image);
+  return result->exit.success() ? ok_status()
+                                : explain_registry_failure(result->err, image, from.host());
 }
 
 }  // namespace muster::agent

@@ -3,20 +3,25 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string_view>
+#include <thread>
+#include <utility>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/unique_fd.h"
 
 namespace muster::agent {
@@ -79,8 +84,9 @@ std::vector<std::string> subdirectories(const std::string& directory) {
   return out;
 }
 
-void collect_processes(const std::string& directory, std::vector<int64_t>& out) {
-  const std::string text = read_small(directory + "/cgroup.procs");
+// The ids in a list file ("cgroup.procs", "tasks") of a cgroup and of all below.
+void collect_ids(const std::string& directory, const char* list, std::vector<int64_t>& out) {
+  const std::string text = read_small(directory + "/" + list);
   std::string_view rest = text;
   while (!rest.empty()) {
     const size_t end = rest.find('\n');
@@ -90,7 +96,7 @@ void collect_processes(const std::string& directory, std::vector<int64_t>& out) 
     rest.remove_prefix(end + 1);
   }
   for (const std::string& name : subdirectories(directory)) {
-    collect_processes(directory + "/" + name, out);
+    collect_ids(directory + "/" + name, list, out);
   }
 }
 
@@ -105,6 +111,27 @@ Status write_control(const std::string& path, const std::string& text) {
   if (!fd) return errno_status(errno, path);
   if (::write(fd.get(), text.data(), text.size()) < 0) return errno_status(errno, path);
   return {};
+}
+
+// Removes a cgroup with all below; 0 or the errno.
+int remove_cgroup(const std::string& directory) {
+  for (const std::string& name : subdirectories(directory)) {
+    if (const int error = remove_cgroup(directory + "/" + name); error != 0) return error;
+  }
+  return ::rmdir(directory.c_str()) == 0 || errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+}
+
+// Whether the process has ended before `deadline`.
+bool wait_end(int pidfd, std::chrono::steady_clock::time_point deadline) {
+  struct pollfd ended {
+    pidfd, POLLIN, 0
+  };
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int ready = ::poll(&ended, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+    if (ready >= 0 || errno != EINTR) return ready > 0;
+  }
 }
 
 }  // namespace
@@ -128,7 +155,8 @@ std::string Cgroups::file(const char* controller, const std::string& path, const
 
 std::vector<int64_t> Cgroups::processes(const std::string& path) const {
   std::vector<int64_t> out;
-  for (const std::string& hierarchy : hierarchies_) collect_processes(hierarchy + path, out);
+  for (const std::string& hierarchy : hierarchies_)
+    collect_ids(hierarchy + path, "cgroup.procs", out);
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
@@ -214,33 +242,59 @@ Status Cgroups::adopt_process(const std::string& path, int64_t pid) const {
   return {};
 }
 
-Status Cgroups::remove_tree(const std::string& directory) const {
-  for (const std::string& name : subdirectories(directory)) {
-    MUSTER_TRY(remove_tree(directory + "/" + name));
+// Processes with a thread in the cgroup or below. By threads, too: a process whose first thread has
+// ended is not in cgroup.procs any more, although the others still keep the cgroup busy.
+std::vector<int64_t> Cgroups::members(const std::string& path) const {
+  const char* const list = version_ == CgroupVersion::kV2 ? "cgroup.threads" : "tasks";
+  std::vector<int64_t> out = processes(path);
+  std::vector<int64_t> threads;
+  for (const std::string& hierarchy : hierarchies_) collect_ids(hierarchy + path, list, threads);
+  for (const int64_t thread : threads) {
+    const std::string status = read_small(fmt::format("/proc/{}/status", thread));
+    const size_t at = status.find("\nTgid:\t");
+    if (at != std::string::npos) {
+      out.push_back(static_cast<int64_t>(to_number(std::string_view(status).substr(at + 7))));
+    }
   }
-  if (::rmdir(directory.c_str()) == 0 || errno == ENOENT || errno == ENOTDIR) return {};
-  return errno_status(errno, "removing cgroup " + directory);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
 }
 
 Status Cgroups::kill_and_remove(const std::string& path) const {
-  Status last;
-  // A killed process leaves its cgroup a moment later, and a forking one may have had a child
-  // meanwhile: repeat until nobody is left.
-  for (int round = 0; round < 100; ++round) {
-    const std::vector<int64_t> pids = processes(path);
-    for (const int64_t pid : pids) ::kill(static_cast<pid_t>(pid), SIGKILL);
-    last = Status();
-    if (pids.empty()) {
-      for (const std::string& hierarchy : hierarchies_) {
-        const Status status = remove_tree(hierarchy + path);
-        if (!status.ok()) last = status;
-      }
-      if (last.ok()) return {};
-    } else {
-      last = internal_error("{} processes of cgroup {} do not end", pids.size(), path);
+  const auto deadline = std::chrono::steady_clock::now() + kKillTimeout;
+  while (true) {
+    const std::vector<int64_t> found = members(path);
+    std::vector<std::pair<int64_t, UniqueFd>> pinned;
+    for (const int64_t pid : found) {
+      if (UniqueFd fd = open_pidfd(pid)) pinned.emplace_back(pid, std::move(fd));
     }
-    const struct timespec pause { 0, 10'000'000 };
-    ::nanosleep(&pause, nullptr);
+    // Numbers are used again: only who is still a member now that it is pinned is meant.
+    const std::vector<int64_t> still = found.empty() ? found : members(path);
+    std::erase_if(pinned, [&](const auto& process) {
+      return !std::binary_search(still.begin(), still.end(), process.first);
+    });
+    for (const auto& [pid, fd] : pinned) {
+      ::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
+    }
+    bool in_time = std::chrono::steady_clock::now() < deadline;
+    for (const auto& [pid, fd] : pinned) in_time = in_time && wait_end(fd.get(), deadline);
+    const bool empty = pinned.empty() && still.empty();
+    const int error = empty ? remove_all(path) : EBUSY;
+    if (error == 0) return {};
+    if (error != EBUSY) return errno_status(error, "removing cgroup " + path);
+    if (!in_time) return internal_error("the processes of cgroup {} do not end", path);
+    // A forking process had a child meanwhile; or the kernel is about to take the dead ones out of
+    // the cgroup, for which there is no event.
+    std::this_thread::yield();
+  }
+}
+
+int Cgroups::remove_all(const std::string& path) const {
+  int last = 0;
+  for (const std::string& hierarchy : hierarchies_) {
+    const int error = remove_cgroup(hierarchy + path);
+    if (error != 0) last = error;
   }
   return last;
 }

@@ -6,6 +6,7 @@
 
 #include "agent/runtime/host_facts.h"
 #include "base/status.h"
+#include "base/time.h"
 
 namespace muster::agent {
 
@@ -21,7 +22,7 @@ struct CgroupUsage {
 
 // The cgroups of one host, by path below the controllers' mount points ("/muster/<instance>/<id>").
 // On cgroup v1 a path stands for a directory in every hierarchy. Thread-safe; calls do not wait
-// longer than the kernel does, kill_and_remove for at most a second.
+// longer than the kernel does, kill_and_remove for at most kKillTimeout.
 class Cgroups {
  public:
   // `root` is /sys/fs/cgroup but for tests.
@@ -40,12 +41,15 @@ class Cgroups {
   // monitors, which must not die with the daemon's own cgroup.
   Status adopt_process(const std::string& path, int64_t pid) const;
 
-  // SIGKILLs whatever is in the cgroup and removes it with all below. Idempotent.
+  // SIGKILLs whatever is in the cgroup, waits for its end and removes the cgroup with all below.
+  // Idempotent.
+  static constexpr Duration kKillTimeout = 5s;
   Status kill_and_remove(const std::string& path) const;
 
  private:
   std::string file(const char* controller, const std::string& path, const char* name) const;
-  Status remove_tree(const std::string& directory) const;
+  std::vector<int64_t> members(const std::string& path) const;
+  int remove_all(const std::string& path) const;
 
   CgroupVersion version_;
   std::string root_;

@@ -5,9 +5,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,9 +17,10 @@
 #include <filesystem>
 
 #include "agent/runtime/oci_bundle.h"
-#include "agent/runtime/spawn.h"
 #include "agent/runtime/user_lookup.h"
 #include "base/file.h"
+#include "base/process.h"
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
@@ -28,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // A runtime that has not answered by then is killed; the slowest seen under load took 3 s.
-constexpr int kCreateTimeoutMs = 60'000;
+constexpr Duration kCreateTimeout = 60s;
 constexpr size_t kUserFileBytesMax = 4 << 20;
 constexpr const char* kMonitors = "monitors";
 
@@ -51,22 +51,13 @@ std::vector<std::string> entries(const std::string& directory) {
 }
 
 std::string version_line(const std::string& program) {
-  auto pipe = make_pipe();
-  if (!pipe) return "";
-  SpawnRequest request;
-  request.argv = {program, "--version"};
-  request.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
-  request.descriptors = {{pipe->second.get(), 1}};
-  const auto pid = spawn(request);
-  pipe->second.reset();
-  if (!pid) return "";
-  char buffer[256];
-  const ssize_t got = ::read(pipe->first.get(), buffer, sizeof buffer);
-  pipe->first.reset();
-  [[maybe_unused]] const auto code = wait_exit(*pid);
-  const std::string text(buffer, got > 0 ? static_cast<size_t>(got) : 0);
+  ProcessOptions process;
+  process.argv = {program, "--version"};
+  process.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
+  const auto said = run_process(process);
+  if (!said) return "";
   // "crun version 1.8.1\n..." to "crun 1.8.1".
-  std::string line = text.substr(0, text.find('\n'));
+  std::string line = said->out.substr(0, said->out.find('\n'));
   if (const size_t at = line.find(" version "); at != std::string::npos) line.erase(at, 8);
   return line;
 }
@@ -77,19 +68,21 @@ struct SyncReport {
   std::string message;
 };
 
+Status not_created_in_time() {
+  return Status(
+      StatusCode::kDeadlineExceeded,
+      fmt::format("the container was not created within {}", format_duration(kCreateTimeout)));
+}
+
 Result<SyncReport> read_sync(int fd) {
   std::string text;
   while (true) {
     struct pollfd ready {
       fd, POLLIN, 0
     };
-    const int count = ::poll(&ready, 1, kCreateTimeoutMs);
+    const int count = ::poll(&ready, 1, static_cast<int>(kCreateTimeout / 1ms));
     if (count < 0 && errno == EINTR) continue;
-    if (count == 0) {
-      return fail(
-          StatusCode::kDeadlineExceeded,
-          fmt::format("the container was not created within {} s", kCreateTimeoutMs / 1000));
-    }
+    if (count == 0) return fail(not_created_in_time());
     char buffer[4096];
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
@@ -112,9 +105,20 @@ Result<SyncReport> read_sync(int fd) {
   return out;
 }
 
-void pause_us(long us) {
-  const struct timespec pause { 0, us * 1000 };
-  ::nanosleep(&pause, nullptr);
+// Whether the process holds the FIFO on which a created container waits for its start. Opening the
+// FIFO would tell as well, but wake the container.
+bool waits_at(const std::string& fifo, int64_t pid) {
+  struct stat wanted {};
+  if (::stat(fifo.c_str(), &wanted) != 0) return false;
+  const std::string directory = fmt::format("/proc/{}/fd", pid);
+  for (const std::string& name : entries(directory)) {
+    struct stat held {};
+    if (::stat((directory + "/" + name).c_str(), &held) == 0 && held.st_ino == wanted.st_ino &&
+        held.st_dev == wanted.st_dev) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -169,7 +173,12 @@ Status ConmonRuntime::open() {
           "with hybrid cgroups");
     }
   }
-  for (const std::string& directory : {options_.run_dir, state_dir(), exit_dir(), socket_dir()}) {
+  // Of processes that were run in containers by a killed predecessor.
+  if (const Status status = remove_tree(exec_dir()); !status.ok()) {
+    log_->warn("left-over exec sessions: {}", status.message());
+  }
+  for (const std::string& directory :
+       {options_.run_dir, state_dir(), exit_dir(), socket_dir(), exec_dir()}) {
     MUSTER_TRY(make_directory(directory, 0700));
   }
   runtime_version_ = version_line(runtime_path_);
@@ -249,7 +258,7 @@ Result<int64_t> ConmonRuntime::create(const ContainerRequest& request) {
       ::open(paths.monitor_log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!log) return fail(errno_status(errno, paths.monitor_log));
 
-  SpawnRequest spawning;
+  ProcessOptions spawning;
   spawning.argv = {
       monitor_path_,
       "--api-version",
@@ -289,21 +298,23 @@ Result<int64_t> ConmonRuntime::create(const ContainerRequest& request) {
     spawning.argv.push_back("--leave-stdin-open");
   }
   spawning.env = runtime_env();
-  spawning.env.push_back("_OCI_SYNCPIPE=3");
-  spawning.env.push_back("_OCI_STARTPIPE=4");
-  spawning.descriptors = {{log.get(), 2}, {sync.second.get(), 3}, {go.first.get(), 4}};
-  spawning.dir = request.bundle_dir;
+  spawning.env->push_back("_OCI_SYNCPIPE=3");
+  spawning.env->push_back("_OCI_STARTPIPE=4");
+  spawning.inherit = {{log.get(), 2}, {sync.second.get(), 3}, {go.first.get(), 4}};
+  spawning.working_dir = request.bundle_dir;
   spawning.new_session = true;
-  MUSTER_ASSIGN(const pid_t pid, spawn(spawning));
+  MUSTER_ASSIGN(Process monitor, Process::spawn(spawning));
   sync.second.reset();
   go.first.reset();
   // conmon waits on the start pipe, so that it is out of our cgroup before it makes children.
-  const Status moved = cgroups_.adopt_process(cgroup_path(options_.instance_id, kMonitors), pid);
+  const Status moved =
+      cgroups_.adopt_process(cgroup_path(options_.instance_id, kMonitors), monitor.pid());
   if (!moved.ok()) log_->debug("container {}: {}", request.container_id, moved.to_string());
   [[maybe_unused]] const ssize_t written = ::write(go.second.get(), "\n", 1);
   go.second.reset();
   // The first process of conmon only forks the monitor proper and ends.
-  MUSTER_ASSIGN([[maybe_unused]] const int code, wait_exit(pid));
+  MUSTER_ASSIGN(const auto forked, monitor.wait(kCreateTimeout));
+  if (!forked) return fail(not_created_in_time());
   MUSTER_ASSIGN(const SyncReport report, read_sync(sync.first.get()));
   if (report.pid > 0) return report.pid;
   std::string program;
@@ -311,35 +322,26 @@ Result<int64_t> ConmonRuntime::create(const ContainerRequest& request) {
   return fail(explain_runtime_error(report.message, program));
 }
 
-Status ConmonRuntime::release(const std::string& container_id, int64_t pid) {
+Status ConmonRuntime::release(const std::string& container_id) {
   // The container's first process waits for a byte in its FIFO; `crun start` would do no more
-  // than this, at the price of two program starts. Without a reader yet the open fails.
+  // than this, at the price of two program starts. crun opens the reading end before it makes that
+  // process, so there is a reader as long as the process lives.
   const std::string fifo = container_state_dir(container_id) + "/exec.fifo";
-  for (int attempt = 0; is_crun_ && attempt < 1000; ++attempt) {
+  if (is_crun_) {
     const UniqueFd fd(::open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
     if (fd) {
       if (::write(fd.get(), "x", 1) != 1) return errno_status(errno, "starting the container");
       ::unlink(fifo.c_str());
       return {};
     }
-    if (errno != ENXIO || ::kill(static_cast<pid_t>(pid), 0) != 0) break;
-    pause_us(200);
+    if (errno == ENXIO) return internal_error("the container ended before it was started");
   }
-  SpawnRequest request;
-  request.argv = runtime_command();
-  request.argv.insert(request.argv.end(), {"start", container_id});
-  request.env = runtime_env();
-  MUSTER_ASSIGN(auto pipe, make_pipe());
-  request.descriptors = {{pipe.second.get(), 2}};
-  MUSTER_ASSIGN(const pid_t child, spawn(request));
-  pipe.second.reset();
-  std::string output;
-  char buffer[1024];
-  for (ssize_t got = 0; (got = ::read(pipe.first.get(), buffer, sizeof buffer)) > 0;) {
-    output.append(buffer, static_cast<size_t>(got));
-  }
-  MUSTER_ASSIGN(const int code, wait_exit(child));
-  return code == 0 ? Status() : explain_runtime_error(output, "");
+  ProcessOptions start;
+  start.argv = runtime_command();
+  start.argv.insert(start.argv.end(), {"start", container_id});
+  start.env = runtime_env();
+  MUSTER_ASSIGN(const RunResult result, run_process(start));
+  return result.exit.success() ? Status() : explain_runtime_error(result.err, "");
 }
 
 Result<ContainerState> ConmonRuntime::start(const ContainerRequest& request) {
@@ -349,7 +351,7 @@ Result<ContainerState> ConmonRuntime::start(const ContainerRequest& request) {
   }
   MUSTER_TRY(write_bundle(request));
   auto pid = create(request);
-  Status started = pid ? release(request.container_id, *pid) : pid.error();
+  Status started = pid ? release(request.container_id) : pid.error();
   if (!started.ok()) {
     if (const Status status = remove(request.container_id, request.bundle_dir); !status.ok()) {
       log_->warn("container {}: {}", request.container_id, status.message());
@@ -362,29 +364,27 @@ Result<ContainerState> ConmonRuntime::start(const ContainerRequest& request) {
   return state;
 }
 
-int64_t ConmonRuntime::monitor_pid(const std::string& container_id,
-                                   const std::string& bundle_dir) const {
+UniqueFd ConmonRuntime::open_monitor(const std::string& container_id,
+                                     const std::string& bundle_dir) const {
   const auto pid = read_number(BundlePaths(bundle_dir).monitor_pid);
-  if (!pid) return 0;
-  // Numbers are used again: believe it only if the process speaks of this container.
+  if (!pid) return {};
+  UniqueFd monitor = open_pidfd(*pid);
+  // Numbers are used again: believe it only if the process, now pinned, speaks of this container.
   const auto line = read_file(fmt::format("/proc/{}/cmdline", *pid), 1 << 16);
-  return line && line->find(container_id) != std::string::npos ? *pid : 0;
-}
-
-ExitSource ConmonRuntime::exit_source(const std::string& container_id,
-                                      const std::string& bundle_dir) const {
-  return {container_id, cgroup_of(container_id), bundle_dir, monitor_pid(container_id, bundle_dir)};
+  if (!line || line->find(container_id) == std::string::npos) return {};
+  return monitor;
 }
 
 Status ConmonRuntime::watch_exit(const std::string& container_id, const std::string& bundle_dir,
                                  std::function<void(ContainerExit)> exited) {
-  return watcher_->watch(exit_source(container_id, bundle_dir), std::move(exited));
+  return watcher_->watch({container_id, cgroup_of(container_id), bundle_dir},
+                         open_monitor(container_id, bundle_dir), std::move(exited));
 }
 
 Result<ContainerState> ConmonRuntime::inspect(const std::string& container_id,
                                               const std::string& bundle_dir) {
   ContainerState state;
-  ExitSource source{container_id, cgroup_of(container_id), bundle_dir, 0};
+  const ExitSource source{container_id, cgroup_of(container_id), bundle_dir};
   state.exit = watcher_->read_exit(source);
   if (state.exit) {
     state.phase = ContainerState::Phase::kExited;
@@ -394,12 +394,12 @@ Result<ContainerState> ConmonRuntime::inspect(const std::string& container_id,
   if (pid && cgroups_.contains(source.cgroup, *pid)) {
     state.pid = *pid;
     const std::string fifo = container_state_dir(container_id) + "/exec.fifo";
-    state.phase = ::access(fifo.c_str(), F_OK) == 0 ? ContainerState::Phase::kCreated
-                                                    : ContainerState::Phase::kRunning;
+    state.phase =
+        waits_at(fifo, *pid) ? ContainerState::Phase::kCreated : ContainerState::Phase::kRunning;
     return state;
   }
   // The process has just ended and its monitor is about to say how.
-  if (monitor_pid(container_id, bundle_dir) != 0 && pid) {
+  if (pid && open_monitor(container_id, bundle_dir)) {
     state.phase = ContainerState::Phase::kRunning;
     state.pid = *pid;
   }
@@ -439,18 +439,15 @@ Status ConmonRuntime::remove(const std::string& container_id, const std::string&
   watcher_->forget(container_id);
   MUSTER_TRY(cgroups_.kill_and_remove(cgroup_of(container_id)));
   // With its container gone conmon ends by itself once it has drained the output.
-  if (const int64_t pid = monitor_pid(container_id, bundle_dir); pid > 0) {
-    const UniqueFd monitor = open_pidfd(pid);
+  if (const UniqueFd monitor = open_monitor(container_id, bundle_dir)) {
     struct pollfd ended {
       monitor.get(), POLLIN, 0
     };
-    if (monitor && ::poll(&ended, 1, 1000) == 0) {
+    if (::poll(&ended, 1, 1000) == 0) {
       ::syscall(SYS_pidfd_send_signal, monitor.get(), SIGKILL, nullptr, 0);
     }
   }
-  std::error_code error;
-  fs::remove_all(container_state_dir(container_id), error);
-  if (error) return internal_error("removing container state: {}", error.message());
+  MUSTER_TRY(remove_tree(container_state_dir(container_id)).with_context("container state"));
   for (const std::string& path :
        {exit_dir() + "/" + container_id, socket_dir() + "/" + container_id}) {
     ::unlink(path.c_str());

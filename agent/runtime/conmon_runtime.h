@@ -64,6 +64,8 @@ class ConmonRuntime final : public Runtime {
   const HostFacts& host() const { return host_; }
   const Cgroups& cgroups() const { return cgroups_; }
   const RuntimeOptions& options() const { return options_; }
+  // Where exec sessions keep their files.
+  std::string exec_dir() const { return options_.run_dir + "/exec"; }
   std::string cgroup_of(const std::string& container_id) const;
   // argv and environment to call the OCI runtime with, global options included.
   std::vector<std::string> runtime_command() const;
@@ -75,9 +77,9 @@ class ConmonRuntime final : public Runtime {
   void add_compiled_seccomp(boost::json::object& config);
   Status write_bundle(const ContainerRequest& request);
   Result<int64_t> create(const ContainerRequest& request);
-  Status release(const std::string& container_id, int64_t pid);
-  int64_t monitor_pid(const std::string& container_id, const std::string& bundle_dir) const;
-  ExitSource exit_source(const std::string& container_id, const std::string& bundle_dir) const;
+  Status release(const std::string& container_id);
+  // A pidfd of the container's conmon; none if it does not run.
+  UniqueFd open_monitor(const std::string& container_id, const std::string& bundle_dir) const;
   std::string state_dir() const { return options_.run_dir + "/oci"; }
   std::string exit_dir() const { return options_.run_dir + "/exits"; }
   std::string socket_dir() const { return options_.run_dir + "/attach"; }

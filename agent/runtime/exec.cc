@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,7 +20,6 @@
 
 #include "agent/runtime/capabilities.h"
 #include "agent/runtime/oci_bundle.h"
-#include "agent/runtime/spawn.h"
 #include "agent/runtime/user_lookup.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -31,6 +31,7 @@ namespace json = boost::json;
 
 constexpr int kTerminalTimeoutMs = 10'000;
 constexpr size_t kErrorTextMax = 1024;
+constexpr int kHeldPollMs = 10;
 
 // The container's own process object, changed as asked.
 Result<json::object> process_document(const ExecRequest& request, const HostFacts& host) {
@@ -111,7 +112,9 @@ Result<std::unique_ptr<ExecSession>> ExecSession::start(const ConmonRuntime& run
   session->program_ = request.command.front();
   session->tty_ = request.tty;
   SystemRng rng;
-  session->directory_ = runtime.options().run_dir + "/exec/" + rng.id();
+  session->directory_ = runtime.exec_dir() + "/" + rng.id();
+  session->cgroups_ = runtime.cgroups();
+  session->container_cgroup_ = runtime.cgroup_of(request.container_id);
   MUSTER_TRY(make_directory(session->directory_, 0700));
   MUSTER_TRY(session->open(runtime, request));
   session->thread_ = std::thread([raw = session.get()] { raw->run(); });
@@ -123,44 +126,36 @@ Status ExecSession::open(const ConmonRuntime& runtime, const ExecRequest& reques
   MUSTER_ASSIGN(const json::object process, process_document(request, runtime.host()));
   const std::string document = directory_ + "/process.json";
   MUSTER_TRY(write_file_atomic(document, json::serialize(process), 0600, Durability::kNone));
-  SpawnRequest spawning;
+  ProcessOptions spawning;
   spawning.argv = runtime.runtime_command();
   spawning.argv.insert(spawning.argv.end(),
                        {"exec", "--process", document, "--pid-file", directory_ + "/pid"});
   spawning.env = runtime.runtime_env();
   spawning.new_session = true;
-  MUSTER_ASSIGN(auto err, make_pipe());
   UniqueFd listener;
-  std::pair<UniqueFd, UniqueFd> in;
-  std::pair<UniqueFd, UniqueFd> out;
-  spawning.descriptors.emplace_back(err.second.get(), 2);
   UniqueFd own_side;
+  spawning.err = ProcessOptions::Stream::kPipe;
   if (request.tty && !runtime.is_crun()) {
     // runc hands over a terminal only when it detaches, and then nobody learns the exit code. In
     // the foreground it copies between the container's terminal and its own: one of ours.
     MUSTER_ASSIGN(own_side, open_terminal());
     set_size(terminal_.get(), request.rows, request.columns);
-    spawning.descriptors = {{own_side.get(), 0}, {own_side.get(), 1}, {own_side.get(), 2}};
+    spawning.err = ProcessOptions::Stream::kNull;
+    spawning.inherit = {{own_side.get(), 0}, {own_side.get(), 1}, {own_side.get(), 2}};
   } else if (request.tty) {
     const std::string socket = directory_ + "/tty";
     MUSTER_ASSIGN(listener, listen_at(socket));
     spawning.argv.insert(spawning.argv.end(), {"--console-socket", socket});
   } else {
-    MUSTER_ASSIGN(out, make_pipe());
-    spawning.descriptors.emplace_back(out.second.get(), 1);
-    if (request.open_stdin) {
-      MUSTER_ASSIGN(in, make_pipe());
-      spawning.descriptors.emplace_back(in.first.get(), 0);
-    }
+    spawning.out = ProcessOptions::Stream::kPipe;
+    if (request.open_stdin) spawning.in = ProcessOptions::Stream::kPipe;
   }
   spawning.argv.push_back(request.container_id);
-  MUSTER_ASSIGN(child_, spawn(spawning));
-  child_fd_ = open_pidfd(child_);
+  MUSTER_ASSIGN(child_, Process::spawn(spawning));
   own_side.reset();
-  err.second.reset();
-  stderr_ = std::move(err.first);
-  stdin_ = std::move(in.second);
-  stdout_ = std::move(out.first);
+  stdin_ = std::move(child_->stdin_pipe);
+  stdout_ = std::move(child_->stdout_pipe);
+  stderr_ = std::move(child_->stderr_pipe);
   if (listener) {
     const Status received = receive_terminal(listener.get());
     if (!received.ok()) return {};  // the runtime's exit code and words tell why
@@ -187,7 +182,7 @@ Result<UniqueFd> ExecSession::open_terminal() {
 
 Status ExecSession::receive_terminal(int listener) {
   // The runtime may fail before it connects.
-  struct pollfd fds[2] = {{listener, POLLIN, 0}, {child_fd_.get(), POLLIN, 0}};
+  struct pollfd fds[2] = {{listener, POLLIN, 0}, {child_->pidfd(), POLLIN, 0}};
   ::poll(fds, 2, kTerminalTimeoutMs);
   if ((fds[0].revents & POLLIN) == 0) return unavailable("no terminal was made");
   const UniqueFd peer(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
@@ -219,10 +214,8 @@ ExecSession::~ExecSession() {
   if (thread_.joinable()) {
     kill();
     thread_.join();
-  } else if (child_ > 0) {
-    ::kill(child_, SIGKILL);
-    [[maybe_unused]] const auto code = wait_exit(child_);
   }
+  child_.reset();
   std::error_code error;
   if (!directory_.empty()) std::filesystem::remove_all(directory_, error);
 }
@@ -259,7 +252,8 @@ void ExecSession::resize(uint32_t rows, uint32_t columns) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!terminal_) return;
   set_size(terminal_.get(), rows, columns);
-  if (copied_terminal_) ::kill(child_, SIGWINCH);
+  if (copied_terminal_) [[maybe_unused]]
+    const Status told = child_->kill(SIGWINCH);
 }
 
 void ExecSession::kill() {
@@ -289,48 +283,75 @@ void ExecSession::read_ready(UniqueFd& fd, const std::function<void(std::string_
   if (capture && error_text_.size() < kErrorTextMax) {
     error_text_.append(data.substr(0, kErrorTextMax - error_text_.size()));
   }
+  if (&fd == &stderr_ && !started_) {
+    held_.append(data);
+    return;
+  }
   if (sink) sink(data);
 }
 
-void ExecSession::write_ready() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  UniqueFd& target = tty_ ? terminal_ : stdin_;
-  if (!target) {
-    input_.clear();
-    return;
-  }
-  while (!input_.empty()) {
-    const ssize_t done = ::write(target.get(), input_.data(), input_.size());
-    if (done > 0) {
-      input_.erase(0, static_cast<size_t>(done));
-      continue;
-    }
-    if (errno == EINTR) continue;
-    if (errno == EAGAIN) return;
-    input_.clear();  // nobody reads any more
-    if (!tty_) target.reset();
-    return;
-  }
-  if (input_closed_ && !tty_) target.reset();
+// Until the runtime has noted the command's pid, what stands on stderr may be the runtime's own
+// complaint, which is told as the reason of the failure and not as the command's output.
+void ExecSession::release_held() {
+  if (held_.empty()) return;
+  started_ = started_ || ::access((directory_ + "/pid").c_str(), F_OK) == 0;
+  if (!started_) return;
+  if (events_.err) events_.err(held_);
+  held_.clear();
 }
 
-// The command's own process first, in the host's numbering; the runtime ends with it. The runtime
-// notes the pid a moment after the command has begun, so a young session waits for it.
-void ExecSession::kill_processes() {
+void ExecSession::write_ready() {
+  if (drain_input() && events_.input_taken) events_.input_taken();
+}
+
+bool ExecSession::drain_input() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  UniqueFd& target = tty_ ? terminal_ : stdin_;
+  size_t taken = 0;
+  while (target && taken < input_.size()) {
+    const ssize_t done = ::write(target.get(), input_.data() + taken, input_.size() - taken);
+    if (done > 0) {
+      taken += static_cast<size_t>(done);
+    } else if (errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      taken = input_.size();  // nobody reads any more
+      if (!tty_) target.reset();
+    }
+  }
+  if (!target) taken = input_.size();
+  input_.erase(0, taken);
+  if (input_closed_ && input_.empty() && !tty_) target.reset();
+  return taken > 0;
+}
+
+// The command's process, once the runtime has noted its pid, which is a moment after it has begun.
+// None when it has ended: the number may be somebody else's by now.
+UniqueFd ExecSession::open_command() {
   int64_t pid = 0;
   for (int attempt = 0; attempt < 50 && pid == 0; ++attempt) {
     const auto text = read_file(directory_ + "/pid", 64);
     if (text) std::from_chars(text->data(), text->data() + text->size(), pid);
     struct pollfd ended {
-      child_fd_.get(), POLLIN, 0
+      child_->pidfd(), POLLIN, 0
     };
-    if (pid == 0 && ::poll(&ended, 1, 10) > 0) break;
+    if (pid == 0 && ::poll(&ended, 1, 10) > 0) return {};
   }
-  if (pid > 0) {
-    ::kill(static_cast<pid_t>(-pid), SIGKILL);
-    ::kill(static_cast<pid_t>(pid), SIGKILL);
+  if (pid <= 0) return {};
+  UniqueFd process = open_pidfd(pid);
+  if (!process || !cgroups_->contains(container_cgroup_, pid)) return {};
+  command_pid_ = pid;
+  return process;
+}
+
+// The command's own process first, in the host's numbering; the runtime ends with it.
+void ExecSession::kill_processes() {
+  if (const UniqueFd process = open_command()) {
+    // Its group has no descriptor, but keeps its number while the leader is pinned and alive.
+    ::kill(static_cast<pid_t>(-command_pid_), SIGKILL);
+    ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
   }
-  ::kill(child_, SIGKILL);
+  [[maybe_unused]] const Status killed = child_->kill(SIGKILL);
 }
 
 // One round; false when all output is through and the process has ended.
@@ -345,13 +366,13 @@ bool ExecSession::pump() {
   }
   const auto fd_of = [](const UniqueFd& fd) { return fd ? fd.get() : -1; };
   fds[0] = {fd_of(wake_), POLLIN, 0};
-  fds[1] = {fd_of(child_fd_), POLLIN, 0};
+  fds[1] = {child_->pidfd(), POLLIN, 0};
   fds[2] = {fd_of(terminal_), static_cast<short>(POLLIN | (wants_write ? POLLOUT : 0)), 0};
   fds[3] = {fd_of(stdout_), POLLIN, 0};
   fds[4] = {fd_of(stderr_), POLLIN, 0};
   fds[5] = {wants_write ? fd_of(stdin_) : -1, POLLOUT, 0};
   if (kill_now) kill_processes();
-  if (::poll(fds, 6, -1) < 0) return true;
+  if (::poll(fds, 6, held_.empty() ? -1 : kHeldPollMs) < 0) return true;
   if (fds[0].revents != 0) {
     uint64_t value = 0;
     [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &value, sizeof value);
@@ -361,16 +382,24 @@ bool ExecSession::pump() {
   if ((fds[2].revents & ~POLLOUT) != 0) read_ready(terminal_, events_.out, true);
   if (fds[3].revents != 0) read_ready(stdout_, events_.out, false);
   if (fds[4].revents != 0) read_ready(stderr_, events_.err, true);
+  release_held();
   const bool quiet = fds[2].revents == 0 && fds[3].revents == 0 && fds[4].revents == 0;
   // Output may be held open by what the command left in the background: not waited for.
   return !(fds[1].revents != 0 && quiet);
+}
+
+Result<int> ExecSession::wait_child() {
+  // It has ended: this takes no time. resize() looks at it, too.
+  const std::lock_guard<std::mutex> lock(mutex_);
+  MUSTER_ASSIGN(const auto exit, child_->wait(Duration(-1)));
+  return exit->signal != 0 ? 128 + exit->signal : exit->code;
 }
 
 void ExecSession::run() {
   ::pthread_setname_np(::pthread_self(), "exec-session");
   while (pump()) {
   }
-  Result<int> code = wait_exit(child_);
+  Result<int> code = wait_child();
   // The runtime's own complaint, which was no output of the command.
   const bool started = ::access((directory_ + "/pid").c_str(), F_OK) == 0;
   if (code && *code != 0 && !started && !was_killed()) {
@@ -380,6 +409,7 @@ void ExecSession::run() {
                            : explain_runtime_error(error_text_, program_);
     code = fail(why);
   }
+  if (code && !held_.empty() && events_.err) events_.err(held_);
   if (events_.done) events_.done(std::move(code));
 }
 

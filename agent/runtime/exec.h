@@ -4,12 +4,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
 #include "agent/runtime/conmon_runtime.h"
+#include "base/process.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 
@@ -34,6 +36,7 @@ struct ExecRequest {
 struct ExecEvents {
   std::function<void(std::string_view)> out;
   std::function<void(std::string_view)> err;  // never with a terminal
+  std::function<void()> input_taken;          // some input has left the queue; may be empty
   std::function<void(Result<int>)> done;
 };
 
@@ -42,7 +45,8 @@ struct ExecEvents {
 // not happen inside an event. Methods are thread-safe.
 class ExecSession {
  public:
-  // Input that the process does not read is kept up to this; beyond, write_input() fails.
+  // Input that the process does not read is kept up to this; beyond, write_input() fails with
+  // RESOURCE_EXHAUSTED and takes nothing: try again after `input_taken`.
   static constexpr size_t kInputBytesMax = 4 << 20;
 
   // NOT_FOUND when the container does not run; errors of the command itself come through
@@ -65,23 +69,31 @@ class ExecSession {
   void run();
   bool pump();
   void read_ready(UniqueFd& fd, const std::function<void(std::string_view)>& sink, bool capture);
+  void release_held();
   void write_ready();
+  bool drain_input();
   void wake();
   bool was_killed();
   void kill_processes();
+  UniqueFd open_command();
+  Result<int> wait_child();
 
   ExecEvents events_;
   std::string program_;
   std::string directory_;  // with the process document, pid file and socket
   bool tty_ = false;
   bool copied_terminal_ = false;  // the runtime copies between ours and the container's
-  pid_t child_ = 0;               // the OCI runtime's process, whose exit code is the command's
-  UniqueFd child_fd_;
+  std::optional<Process> child_;  // the OCI runtime's, whose exit code is the command's
+  int64_t command_pid_ = 0;
+  std::string container_cgroup_;
+  std::optional<Cgroups> cgroups_;
   UniqueFd terminal_;  // instead of the three below
   UniqueFd stdin_;
   UniqueFd stdout_;
   UniqueFd stderr_;
   UniqueFd wake_;
+  bool started_ = false;    // as far as stderr is concerned
+  std::string held_;        // of stderr, while it is not
   std::string error_text_;  // the first KiB of stderr or the terminal, for a failed start
   std::mutex mutex_;
   std::string input_;

@@ -10,7 +10,6 @@
 #include <charconv>
 #include <utility>
 
-#include "agent/runtime/spawn.h"
 #include "base/file.h"
 #include "base/thread_executor.h"
 
@@ -33,10 +32,11 @@ Result<std::unique_ptr<ExitWatcher>> ExitWatcher::create(std::string exit_dir,
                           IN_MOVED_TO | IN_CLOSE_WRITE) < 0) {
     return fail(errno_status(errno, "watching " + watcher->exit_dir_));
   }
-  for (const int fd : {watcher->inotify_.get(), watcher->wake_.get()}) {
+  for (const auto& [fd, serial] : {std::pair(watcher->inotify_.get(), kInotifySerial),
+                                   std::pair(watcher->wake_.get(), kWakeSerial)}) {
     struct epoll_event event {};
     event.events = EPOLLIN;
-    event.data.fd = fd;
+    event.data.u64 = serial;
     if (::epoll_ctl(watcher->epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
       return fail(errno_status(errno, "epoll"));
     }
@@ -57,9 +57,10 @@ ExitWatcher::~ExitWatcher() {
   if (thread_.joinable()) thread_.join();
 }
 
-Status ExitWatcher::watch(ExitSource source, std::function<void(ContainerExit)> exited) {
+Status ExitWatcher::watch(ExitSource source, UniqueFd monitor,
+                          std::function<void(ContainerExit)> exited) {
   Watch watch;
-  if (source.monitor_pid > 0) watch.monitor = open_pidfd(source.monitor_pid);
+  watch.monitor = std::move(monitor);
   const std::string id = source.container_id;
   watch.source = std::move(source);
   watch.exited = std::move(exited);
@@ -67,13 +68,14 @@ Status ExitWatcher::watch(ExitSource source, std::function<void(ContainerExit)> 
     const std::lock_guard<std::mutex> lock(mutex_);
     if (watches_.count(id) != 0) return already_exists("container {} is watched already", id);
     if (watch.monitor) {
+      watch.serial = next_serial_++;
       struct epoll_event event {};
       event.events = EPOLLIN | EPOLLONESHOT;
-      event.data.fd = watch.monitor.get();
+      event.data.u64 = watch.serial;
       if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watch.monitor.get(), &event) != 0) {
         return errno_status(errno, "watching the monitor of container " + id);
       }
-      by_monitor_[watch.monitor.get()] = id;
+      by_serial_[watch.serial] = id;
     }
     watches_.emplace(id, std::move(watch));
     fresh_.push_back(id);
@@ -88,7 +90,7 @@ void ExitWatcher::forget(const std::string& container_id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = watches_.find(container_id);
   if (found == watches_.end()) return;
-  by_monitor_.erase(found->second.monitor.get());
+  by_serial_.erase(found->second.serial);
   watches_.erase(found);
 }
 
@@ -137,7 +139,7 @@ void ExitWatcher::check(const std::string& container_id, bool monitor_gone) {
     const auto found = watches_.find(container_id);
     if (found == watches_.end()) return;
     exited = std::move(found->second.exited);
-    by_monitor_.erase(found->second.monitor.get());
+    by_serial_.erase(found->second.serial);
     watches_.erase(found);
   }
   exited(*ended);
@@ -168,16 +170,16 @@ void ExitWatcher::run() {
     const int count = ::epoll_wait(epoll_.get(), events, 64, -1);
     std::vector<std::string> ended_monitors;
     for (int i = 0; i < count; ++i) {
-      const int fd = events[i].data.fd;
-      if (fd == inotify_.get()) {
+      const uint64_t serial = events[i].data.u64;
+      if (serial == kInotifySerial) {
         drain_inotify();
-      } else if (fd == wake_.get()) {
+      } else if (serial == kWakeSerial) {
         uint64_t value = 0;
         [[maybe_unused]] const ssize_t done = ::read(wake_.get(), &value, sizeof value);
       } else {
         const std::lock_guard<std::mutex> lock(mutex_);
-        const auto found = by_monitor_.find(fd);
-        if (found != by_monitor_.end()) ended_monitors.push_back(found->second);
+        const auto found = by_serial_.find(serial);
+        if (found != by_serial_.end()) ended_monitors.push_back(found->second);
       }
     }
     for (const std::string& id : ended_monitors) check(id, true);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,9 +20,8 @@ namespace muster::agent {
 // Where a container's end is to be read from.
 struct ExitSource {
   std::string container_id;
-  std::string cgroup;       // for the OOM mark
-  std::string bundle_dir;   // conmon leaves a file "oom" there
-  int64_t monitor_pid = 0;  // conmon's; 0 = not known
+  std::string cgroup;      // for the OOM mark
+  std::string bundle_dir;  // conmon leaves a file "oom" there
 };
 
 // One thread for the ends of all containers of an instance: conmon renames a file with the exit
@@ -35,7 +35,8 @@ class ExitWatcher {
   ~ExitWatcher();
 
   // Calls `exited` once, on the watcher's thread, at once if the exit file is there already.
-  Status watch(ExitSource source, std::function<void(ContainerExit)> exited);
+  // `monitor` is a pidfd of the container's conmon, none if that is gone.
+  Status watch(ExitSource source, UniqueFd monitor, std::function<void(ContainerExit)> exited);
   // Forgets a watch; its function may be running still.
   void forget(const std::string& container_id);
 
@@ -43,9 +44,14 @@ class ExitWatcher {
   std::optional<ContainerExit> read_exit(const ExitSource& source) const;
 
  private:
+  static constexpr uint64_t kInotifySerial = 0;
+  static constexpr uint64_t kWakeSerial = 1;
+  static constexpr uint64_t kFirstSerial = 2;
+
   struct Watch {
     ExitSource source;
     UniqueFd monitor;
+    uint64_t serial = 0;
     std::function<void(ContainerExit)> exited;
   };
 
@@ -63,8 +69,11 @@ class ExitWatcher {
   std::mutex mutex_;
   bool stopping_ = false;
   std::map<std::string, Watch> watches_;
-  std::map<int, std::string> by_monitor_;  // pidfd to container
-  std::vector<std::string> fresh_;         // watches to be looked at by the thread
+  // What epoll knows a monitor by. Not its descriptor, whose number a newer watch may have by the
+  // time an event of the old one is looked at.
+  uint64_t next_serial_ = kFirstSerial;
+  std::map<uint64_t, std::string> by_serial_;  // to container
+  std::vector<std::string> fresh_;             // watches to be looked at by the thread
   std::thread thread_;
 };
 

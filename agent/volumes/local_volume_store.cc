@@ -488,7 +488,9 @@ Result<v1::PruneVolumesResponse> LocalVolumeStore::prune(bool all_volumes) {
 
 Result<std::unique_ptr<VolumeStore>> make_volume_store(VolumeStoreOptions options, Log log) {
   const std::filesystem::path path = options.data_dir / "volumes";
-  MUSTER_TRY(make_directory(path, 0711));
+  // Closed to the host's users: what containers put there may run as root for whoever starts it.
+  MUSTER_TRY(make_directory(path, 0700));
+  if (::chmod(path.c_str(), 0700) != 0) return fail(errno_status(errno, path.string()));
   std::error_code error;
   // The kernel lists mounts by their real paths.
   std::filesystem::path root = std::filesystem::canonical(path, error);

@@ -11,6 +11,7 @@
 
 #include "agent/volumes/volume_mounts.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 #include "base/unique_fd.h"
 
 namespace muster::agent {
@@ -134,8 +135,7 @@ Result<std::vector<std::string>> VolumeRoot::names() const {
 
 Status VolumeRoot::create(const v1::LocalVolume& volume, const std::string& user) const {
   const fs::path folder = path_ / (".new-" + volume.name().substr(0, 240));
-  std::error_code error;
-  fs::remove_all(folder, error);
+  MUSTER_TRY(remove_tree(folder.string()));
   const VolumeDirectory made(folder);
   const auto prepare = [&]() -> Status {
     MUSTER_TRY(make_folder(folder, 0711));
@@ -151,7 +151,8 @@ Status VolumeRoot::create(const v1::LocalVolume& volume, const std::string& user
     return volume.anonymous() ? Status() : sync_directory(path_);
   };
   Status status = prepare();
-  if (!status.ok()) fs::remove_all(folder, error);
+  if (!status.ok()) [[maybe_unused]]
+    const Status undone = remove_tree(folder.string());  // else at the next start
   return status;
 }
 
@@ -172,9 +173,7 @@ Status VolumeRoot::remove(const std::string& name) const {
 
 Status VolumeRoot::remove_folder(const fs::path& folder) const {
   MUSTER_TRY(unmount_below(folder));
-  std::error_code error;
-  fs::remove_all(folder, error);
-  return error ? errno_status(error.value(), "cannot delete " + folder.string()) : Status();
+  return remove_tree(folder.string());
 }
 
 Status VolumeRoot::clear_leftovers() const {

@@ -42,6 +42,7 @@ Status TaskFiles::remove(const std::string& task_id) {
 
 Result<std::map<std::string, v1::LocalTask>> TaskFiles::load(std::vector<std::string>* damaged) {
   MUSTER_TRY(make_directory(directory_, 0700));
+  remove_temporaries(directory_);
   std::map<std::string, v1::LocalTask> out;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {

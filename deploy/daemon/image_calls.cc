@@ -120,26 +120,28 @@ class PullCall final : public grpc::ServerWriteReactor<v1::PullProgress> {
   std::shared_ptr<Shared> shared_;
 };
 
+// A file that is gone with its last descriptor, so that a killed daemon leaves nothing.
+UniqueFd open_unnamed(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / ("load-" + SystemRng().id() + ".tar");
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (file) unlink(path.c_str());
+  return file;
+}
+
 class LoadCall final : public grpc::ServerReadReactor<v1::LoadImageRequest> {
  public:
   LoadCall(WorkPool& pool, agent::ImageStore& images, const std::filesystem::path& scratch,
            v1::LoadImageResponse* response)
-      : pool_(pool),
-        images_(images),
-        path_(scratch / ("load-" + SystemRng().id() + ".tar")),
-        response_(response),
-        file_(open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) {
+      : pool_(pool), images_(images), response_(response), file_(open_unnamed(scratch)) {
     if (!file_) {
       Finish(to_grpc(errno_status(errno, "cannot store the archive")));
       return;
     }
     StartRead(&piece_);
   }
-  ~LoadCall() override { unlink(path_.c_str()); }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      file_.reset();
       if (!pool_.post([this] { load(); })) Finish(kBusy);
       return;
     }
@@ -159,7 +161,7 @@ class LoadCall final : public grpc::ServerReadReactor<v1::LoadImageRequest> {
 
  private:
   void load() {
-    auto loaded = images_.load(path_);
+    auto loaded = images_.load(fmt::format("/proc/self/fd/{}", file_.get()));
     if (!loaded) {
       Finish(to_grpc(loaded.error()));
       return;
@@ -170,7 +172,6 @@ class LoadCall final : public grpc::ServerReadReactor<v1::LoadImageRequest> {
 
   WorkPool& pool_;
   agent::ImageStore& images_;
-  const std::filesystem::path path_;
   v1::LoadImageResponse* response_;
   UniqueFd file_;
   v1::LoadImageRequest piece_;

@@ -102,5 +102,26 @@ TEST(Process, GrandchildHoldingThePipeDoesNotHangUs) {
   kill(std::stoi(r->out), SIGKILL);
 }
 
+TEST(Process, DescriptorsTakeThePlaceOfStreams) {
+  auto pipe = make_pipe();
+  ASSERT_TRUE(pipe.has_value());
+  ProcessOptions options = shell("echo words >&2; echo more >&3");
+  options.inherit = {{pipe->second.get(), 2}, {pipe->second.get(), 3}};
+  auto process = Process::spawn(options);
+  ASSERT_TRUE(process.has_value()) << process.error().message();
+  pipe->second.reset();
+  ASSERT_TRUE(process->wait(Duration(-1)).has_value());
+  char buffer[64];
+  const ssize_t n = read(pipe->first.get(), buffer, sizeof buffer);
+  EXPECT_EQ(std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0), "words\nmore\n");
+}
+
+TEST(Process, ProgramsAreFoundOutsideOfPath) {
+  EXPECT_EQ(find_program("nosuchprogramanywhere"), "");
+  EXPECT_EQ(find_program("/nonexistent/sh"), "");
+  EXPECT_EQ(find_program("/bin/sh"), "/bin/sh");
+  EXPECT_NE(find_program("sh"), "");
+}
+
 }  // namespace
 }  // namespace muster

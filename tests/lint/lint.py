@@ -41,10 +41,6 @@ BANNED_EVERYWHERE = [
 ]
 SLEEP = re.compile(r"\b(sleep_for|sleep_until|usleep|nanosleep|sleep)\s*\(")
 
-# The kernel gives no event when a killed process has left its cgroup, nor when a FIFO's reader has
-# come; both wait in bounded, short steps.
-SLEEP_ALLOWED = ("agent/runtime/cgroup.cc", "agent/runtime/conmon_runtime.cc")
-
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 
@@ -99,7 +95,7 @@ def check_tokens(path, text):
         if re.search(where, path) and pattern.search(code if "mark" not in why else text):
             line = text[: pattern.search(text).start()].count("\n") + 1 if pattern.search(text) else 0
             errors.append(f"{path}:{line}: {why}")
-    if SLEEP.search(code) and path not in SLEEP_ALLOWED:
+    if SLEEP.search(code):
         number = next((i for i, l in enumerate(text.splitlines(), 1) if SLEEP.search(l)), 0)
         errors.append(f"{path}:{number}: sleeping: wait for an event instead")
 

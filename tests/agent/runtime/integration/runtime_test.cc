@@ -1,6 +1,7 @@
 // Real containers from a root file system of static busybox. Fails without root, crun and conmon.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -231,6 +232,34 @@ TEST_F(RuntimeTest, SuccessorAdoptsRunningAndEnded) {
   auto killed = wait(*runtime_, running);
   ASSERT_TRUE(killed.has_value()) << killed.error().message();
   EXPECT_EQ(killed->exit_code, 137);
+}
+
+TEST_F(RuntimeTest, AStartedContainerIsNotTakenForACreatedOne) {
+  auto req = request({"sh", "-c", "echo up; sleep 1000"});
+  ASSERT_TRUE(runtime_->start(req).has_value());
+  while (log_of(req) != "up\n") {
+  }
+  // A kill between the start and its last step leaves the FIFO.
+  const std::string fifo = root_ + "/run/oci/" + req.container_id + "/exec.fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const auto state = runtime_->inspect(req.container_id, req.bundle_dir);
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->phase, ContainerState::Phase::kRunning);
+}
+
+TEST_F(RuntimeTest, RemovalEndsAForkingContainer) {
+  auto req = request({"sh", "-c", "echo up; while true; do sleep 1000 & done"});
+  req.spec.mutable_resources()->mutable_limits()->set_pids(60);
+  ASSERT_TRUE(runtime_->start(req).has_value());
+  const std::string cgroup = runtime_->cgroup_of(req.container_id);
+  while (runtime_->cgroups().processes(cgroup).size() < 40) {
+  }
+  const Status removed = runtime_->remove(req.container_id, req.bundle_dir);
+  EXPECT_TRUE(removed.ok()) << removed.message();
+  EXPECT_TRUE(runtime_->cgroups().processes(cgroup).empty());
+  const auto left = runtime_->list();
+  ASSERT_TRUE(left.has_value());
+  EXPECT_TRUE(left->empty());
 }
 
 TEST_F(RuntimeTest, KilledMonitorEndsTheContainer) {
