@@ -86,6 +86,10 @@ TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
     if (!task_.cleaned()) clean_up(out);
     return out;
   }
+  const bool half_stopped = task_.endpoint_state() == v1::ENDPOINT_DRAINING;
+  if (half_stopped && !task_.stop_asked() && !stop_wanted()) {
+    unhealthy_ = "unhealthy container (musterd was restarted while stopping it)";
+  }
   if (found.phase == Found::kExited) {
     phase_ = Phase::kUp;
     task_.mutable_status()->set_state(std::max(task_.status().state(), v1::TASK_RUNNING));
@@ -103,7 +107,8 @@ TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
     if (times_.has_healthcheck) out.push_back(TaskAction::kWatchHealth);
     report(out);
     out.push_back(TaskAction::kPublishPorts);
-    if (stop_wanted()) stop_container(now, out);
+    // Nobody is sent to a half-stopped container any more, so it must not go on.
+    if (half_stopped || stop_wanted()) stop_container(now, out);
     return out;
   }
   if (task_.status().state() >= v1::TASK_RUNNING || task_.stop_asked()) {

@@ -4,6 +4,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 namespace muster::agent {
 namespace {
 
@@ -259,6 +261,34 @@ TEST(TaskMachine, AdoptionTable) {
     EXPECT_EQ(state(m), c.want) << v1::TaskState_Name(c.recorded);
     EXPECT_EQ(actions.back(), c.last) << v1::TaskState_Name(c.recorded);
   }
+}
+
+// Killed while an unhealthy container was being stopped: the successor must not leave it running
+// with nobody sent to it.
+TEST(TaskMachine, AHalfStoppedUnhealthyContainerIsStoppedByTheSuccessor) {
+  TaskMachine before = running();
+  before.unhealthy("unhealthy container: probe failed", kNow);
+  TaskMachine m(before.task(), {});
+  ContainerState up;
+  up.phase = ContainerState::Phase::kRunning;
+  up.pid = 42;
+  const TaskActions actions = m.adopt(up, kNow);
+  EXPECT_NE(std::find(actions.begin(), actions.end(), A::kSignalStop), actions.end());
+  m.exited({143, false, kNow}, kNow);
+  EXPECT_EQ(state(m), v1::TASK_FAILED);
+  EXPECT_EQ(error(m), "unhealthy container (musterd was restarted while stopping it)");
+
+  // It may have ended well meanwhile: that does not make it a success.
+  TaskMachine ended(before.task(), {});
+  ended.adopt(found(ContainerState::Phase::kExited, 0), kNow);
+  EXPECT_EQ(state(ended), v1::TASK_FAILED);
+
+  // A stop that was asked for remains one.
+  TaskMachine stopped = running();
+  stopped.removed(kNow);
+  TaskMachine next(stopped.task(), {});
+  next.adopt(found(ContainerState::Phase::kExited, 143), kNow);
+  EXPECT_EQ(state(next), v1::TASK_SHUTDOWN);
 }
 
 }  // namespace
