@@ -14,6 +14,9 @@ class AgentConnection {
 
   // Queues a message. The bytes are shared: one network update goes to thousands of agents.
   virtual void send(std::shared_ptr<const std::string> message) = 0;
+  // The same, but before everything that is queued and not under way: an answer to a heartbeat
+  // must not wait behind megabytes of feeds.
+  virtual void send_first(std::shared_ptr<const std::string> message) = 0;
   // Bytes queued and not yet handed to the network.
   virtual size_t queued_bytes() const = 0;
   // Sends what is queued, then closes. Nothing is sent afterwards.

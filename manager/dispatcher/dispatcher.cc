@@ -1,7 +1,5 @@
 #include "manager/dispatcher/dispatcher.h"
 
-#include <google/protobuf/util/message_differencer.h>
-
 #include <utility>
 
 #include "base/check.h"
@@ -12,12 +10,14 @@ namespace muster::manager::dispatcher {
 Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
     : deps_(std::move(deps)),
       options_(std::move(options)),
-      statuses_(deps_.store, options_.manager_id, deps_.log,
-                [this](const std::string& session_id, uint64_t sequence) {
-                  for (auto& [node_id, session] : sessions_) {
-                    if (session->id() == session_id) session->acknowledge(sequence);
-                  }
-                }) {
+      statuses_(
+          deps_.strand, deps_.store, options_.manager_id, deps_.log,
+          [this](const std::string& node_id, const std::string& session_id, uint64_t sequence) {
+            const auto session = find_session(node_id);
+            if (session && session->id() == session_id) session->acknowledge(sequence);
+          }),
+      node_writer_(deps_.strand, deps_.store, deps_.log),
+      orphans_(deps_.strand, deps_.store, options_.manager_id, deps_.log) {
   subscription_ = deps_.store.watch([this](const store::CommitEvent& event) { on_commit(event); });
 }
 
@@ -41,24 +41,29 @@ LivenessPolicy Dispatcher::policy() const {
 void Dispatcher::start_leading() {
   MUSTER_CHECK(deps_.strand.is_current());
   leading_ = true;
+  statuses_.start();
   const TimePoint now = deps_.strand.clock().now();
   deps_.store.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
-    if (node->status().state() == v1::NodeStatus::DOWN || sessions_.contains(node->id())) {
-      return true;
+    if (const auto session = find_session(node->id())) {
+      session->now_leading();
+    } else if (node->status().state() == v1::NodeStatus::DOWN) {
+      orphans_.node_down(node->id(), {node->meta().updated_at_ns()});
+    } else {
+      watch(node->id(), Liveness::unheard(policy(), now));
+      write_node(node->id(), [](v1::Node& n) {
+        n.mutable_status()->set_state(v1::NodeStatus::UNKNOWN);
+        n.mutable_status()->set_message("Node moved to \"unknown\" state due to leadership change");
+      });
     }
-    watch(node->id(), Liveness::unheard(policy(), now));
-    write_node(node->id(), [](v1::Node& n) {
-      n.mutable_status()->set_state(v1::NodeStatus::UNKNOWN);
-      n.mutable_status()->set_message("Node moved to \"unknown\" state due to leadership change");
-      return true;
-    });
     return true;
   });
 }
 
 void Dispatcher::stop_leading() {
   leading_ = false;
-  statuses_.clear();
+  statuses_.stop();
+  node_writer_.clear();
+  orphans_.clear();
   for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
   nodes_.clear();
 }
@@ -139,7 +144,10 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
     }
   }
   for (const auto& [network_id, increment] : networks_.increments(event, subscribers_)) {
-    const auto subscribers = subscribers_[network_id];
+    // A copy: a session that does not keep up ends and takes itself off.
+    const auto found = subscribers_.find(network_id);
+    if (found == subscribers_.end()) continue;
+    const auto subscribers = found->second;
     for (const std::string& node_id : subscribers) {
       if (const auto session = find_session(node_id)) session->send_all(increment.messages);
     }
@@ -208,7 +216,10 @@ void Dispatcher::judge(const std::string& node_id) {
 
 void Dispatcher::probe(const std::string& node_id) {
   const auto node = deps_.store.snapshot().get<v1::Node>(node_id);
-  if (!node) return;
+  if (!node) {
+    nodes_.erase(node_id);
+    return;
+  }
   const std::weak_ptr<int> alive = alive_;
   deps_.probe.probe(node->status().address(), [this, alive, node_id](ProbeResult result) {
     if (alive.expired()) return;
@@ -235,27 +246,12 @@ void Dispatcher::mark_down(const std::string& node_id, std::string message) {
   write_node(node_id, [message = std::move(message)](v1::Node& node) {
     node.mutable_status()->set_state(v1::NodeStatus::DOWN);
     node.mutable_status()->set_message(message);
-    return true;
   });
+  if (leading_) orphans_.node_down(node_id, deps_.strand.clock().wall_now());
 }
 
-void Dispatcher::write_node(const std::string& node_id, std::function<bool(v1::Node&)> change) {
-  if (!leading_) return;
-  deps_.store.update(
-      [node_id, change = std::move(change)](store::Transaction& tx) -> Status {
-        const auto stored = tx.view().get<v1::Node>(node_id);
-        if (!stored) return ok_status();
-        v1::Node next = *stored;
-        if (!change(next) || google::protobuf::util::MessageDifferencer::Equals(next, *stored)) {
-          return ok_status();
-        }
-        return tx.update(std::move(next));
-      },
-      [log = deps_.log, node_id](const store::Commit& commit) {
-        if (!commit.status.ok()) {
-          log->warn("the status of node {} was not written: {}", node_id, commit.status.message());
-        }
-      });
+void Dispatcher::write_node(const std::string& node_id, NodeWriter::Change change) {
+  if (leading_) node_writer_.set(node_id, std::move(change));
 }
 
 }  // namespace muster::manager::dispatcher

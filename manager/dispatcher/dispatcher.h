@@ -14,6 +14,8 @@
 #include "manager/dispatcher/connection.h"
 #include "manager/dispatcher/liveness.h"
 #include "manager/dispatcher/network_feed.h"
+#include "manager/dispatcher/node_writer.h"
+#include "manager/dispatcher/orphans.h"
 #include "manager/dispatcher/status_writer.h"
 #include "manager/dispatcher/task_feed.h"
 #include "manager/store/store.h"
@@ -101,12 +103,14 @@ class Dispatcher {
   void judge(const std::string& node_id);
   void probe(const std::string& node_id);
   void mark_down(const std::string& node_id, std::string message);
-  void write_node(const std::string& node_id, std::function<bool(v1::Node&)> change);
+  void write_node(const std::string& node_id, NodeWriter::Change change);
 
   DispatcherDeps deps_;
   DispatcherOptions options_;
   NetworkFeeds networks_;
   StatusWriter statuses_;
+  NodeWriter node_writer_;
+  Orphans orphans_;
   bool leading_ = false;
   std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello
   std::map<std::string, NodeWatch> nodes_;

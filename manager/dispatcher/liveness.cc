@@ -1,5 +1,7 @@
 #include "manager/dispatcher/liveness.h"
 
+#include <algorithm>
+
 namespace muster::manager::dispatcher {
 
 Liveness Liveness::unheard(const LivenessPolicy& policy, TimePoint now) {
@@ -17,7 +19,8 @@ void Liveness::heard(const LivenessPolicy& policy, TimePoint now) {
 
 void Liveness::restarting(const LivenessPolicy& policy, TimePoint now) {
   silent_since_ = now;
-  deadline_ = now + policy.restart_grace;
+  // Never less than what a silent node gets, however long the period is.
+  deadline_ = now + std::max<Duration>(policy.restart_grace, policy.misses * policy.period);
   probed_ = true;  // the announced time is all it gets
 }
 

@@ -67,9 +67,7 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
   id_ = dispatcher_.deps_.rng.id();
   dispatcher_.register_session(shared_from_this());
   const LivenessPolicy policy = dispatcher_.policy();
-  Liveness liveness;
-  liveness.heard(policy, dispatcher_.deps_.strand.clock().now());
-  dispatcher_.watch(node_id_, liveness);
+  alive();
   for (const auto& ack : hello.applied()) applied_[feed_key(ack.feed())] = ack.version();
 
   v1::ManagerMessage welcome;
@@ -85,14 +83,27 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
   announce(hello.description());
 }
 
+// Counts as a sign of life, and as the end of whatever was thought of the node before.
+void Dispatcher::SessionImpl::alive() {
+  Liveness liveness;
+  liveness.heard(dispatcher_.policy(), dispatcher_.deps_.strand.clock().now());
+  dispatcher_.watch(node_id_, liveness);
+  dispatcher_.orphans_.node_back(node_id_);
+}
+
+void Dispatcher::SessionImpl::now_leading() {
+  alive();
+  announce(description_);
+}
+
 void Dispatcher::SessionImpl::announce(const v1::NodeDescription& description) {
+  description_ = description;
   const std::string address = address_of(peer_address_);
   dispatcher_.write_node(node_id_, [description, address](v1::Node& node) {
     *node.mutable_description() = description;
     node.mutable_status()->set_state(v1::NodeStatus::READY);
     node.mutable_status()->clear_message();
     if (!address.empty()) node.mutable_status()->set_address(address);
-    return true;
   });
 }
 
@@ -106,7 +117,7 @@ void Dispatcher::SessionImpl::heartbeat(const v1::AgentHeartbeat& heartbeat) {
   v1::ManagerMessage reply;
   reply.mutable_heartbeat()->set_sequence(heartbeat.sequence());
   reply.mutable_heartbeat()->set_heartbeat_period_ns(policy.period.count());
-  send(serialise(reply));
+  connection_->send_first(serialise(reply));
 }
 
 void Dispatcher::SessionImpl::goodbye(const v1::Goodbye& goodbye) {

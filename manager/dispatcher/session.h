@@ -25,6 +25,8 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   const std::set<std::string, std::less<>>& networks() const { return networks_; }
   uint64_t applied_version(const v1::FeedId& feed) const;
 
+  // This manager leads from now on: the node's state is ours to keep.
+  void now_leading();
   void acknowledge(uint64_t sequence);
   void send_task_step(v1::FeedUpdate step, uint64_t version);
   // Sends complete feeds of networks the node newly takes part in, and drops those it left.
@@ -36,6 +38,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
 
  private:
   void hello(const v1::SessionHello& hello);
+  void alive();
   void announce(const v1::NodeDescription& description);
   void heartbeat(const v1::AgentHeartbeat& heartbeat);
   void goodbye(const v1::Goodbye& goodbye);
@@ -49,6 +52,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   std::string id_;  // empty before hello
   bool open_ = true;
   bool orderly_ = false;  // the agent said goodbye
+  v1::NodeDescription description_;
   SentTasks sent_;
   uint64_t task_version_ = 0;
   uint64_t cluster_version_ = 0;

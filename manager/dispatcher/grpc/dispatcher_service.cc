@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/security/tls/credentials.h"
+#include "manager/control/access.h"
 #include "muster/v1/dispatcher.grpc.pb.h"
 
 namespace muster::manager::dispatcher {
@@ -36,6 +37,13 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
       if (stream_ == nullptr || outcome_) return;
       bytes_ += message->size();
       queue_.push_back(std::move(message));
+      if (!writing_) next();
+    }
+    void send_first(Bytes message) override {
+      std::lock_guard lock(mutex_);
+      if (stream_ == nullptr || outcome_) return;
+      bytes_ += message->size();
+      queue_.push_front(std::move(message));
       if (!writing_) next();
     }
     size_t queued_bytes() const override {
@@ -177,9 +185,9 @@ class Service final
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Session(
       grpc::CallbackServerContext* context) override {
     const security::Principal caller = security::principal_of_tls(*context);
-    if (caller.kind != security::Principal::Kind::kNode) {
-      return new Refusal({grpc::StatusCode::PERMISSION_DENIED,
-                          "only a node with a certificate of this swarm has a session"});
+    const Status allowed = control::check_access("muster.v1.Dispatcher.Session", caller);
+    if (!allowed.ok()) {
+      return new Refusal({static_cast<grpc::StatusCode>(allowed.code()), allowed.message()});
     }
     return new Stream(strand_, current_, caller.node_id, context->peer());
   }

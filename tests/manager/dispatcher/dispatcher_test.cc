@@ -11,17 +11,27 @@
 namespace muster::manager::dispatcher {
 namespace {
 
-// A log of one member that commits in the next turn of the strand.
+// A log of one member that commits in the next turn of the strand, or refuses.
 class InstantLog final : public store::Proposer {
  public:
   explicit InstantLog(Executor& strand) : strand_(strand) {}
   void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    if (rejections > 0) {
+      --rejections;
+      strand_.post([done = std::move(done)]() mutable {
+        done({store::ProposalOutcome::kRejected, 0,
+              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
+      });
+      return;
+    }
     const uint64_t index = ++index_;
     strand_.post([done = std::move(done), index]() mutable {
       done({store::ProposalOutcome::kCommitted, index, ok_status()});
     });
   }
   uint64_t leading_term() const override { return 1; }
+
+  int rejections = 0;
 
  private:
   Executor& strand_;
@@ -34,6 +44,10 @@ class FakeConnection final : public AgentConnection {
     v1::ManagerMessage parsed;
     ASSERT_TRUE(parsed.ParseFromString(*message));
     messages.push_back(std::move(parsed));
+  }
+  void send_first(std::shared_ptr<const std::string> message) override {
+    ++sent_first;
+    send(std::move(message));
   }
   size_t queued_bytes() const override { return queued; }
   void close() override { closed = true; }
@@ -51,6 +65,7 @@ class FakeConnection final : public AgentConnection {
 
   std::vector<v1::ManagerMessage> messages;
   size_t queued = 0;
+  int sent_first = 0;
   bool closed = false;
 };
 
@@ -132,6 +147,25 @@ class DispatcherTest : public ::testing::Test {
     v1::AgentMessage message;
     message.mutable_heartbeat()->set_sequence(1);
     agent.session->received(message);
+  }
+  static void report(Agent& agent, const std::string& task, v1::TaskState state,
+                     uint64_t sequence) {
+    v1::AgentMessage message;
+    message.mutable_statuses()->set_sequence(sequence);
+    auto* update = message.mutable_statuses()->add_updates();
+    update->set_task_id(task);
+    update->mutable_status()->set_state(state);
+    agent.session->received(message);
+  }
+  static uint64_t acknowledged(const Agent& agent) {
+    uint64_t sequence = 0;
+    for (const auto& message : agent.connection->messages) {
+      if (message.has_status_ack()) sequence = message.status_ack().sequence();
+    }
+    return sequence;
+  }
+  v1::TaskState state_of(const std::string& task) {
+    return store_.snapshot().get<v1::Task>(task)->status().state();
   }
   v1::NodeStatus status(const std::string& node) {
     return store_.snapshot().get<v1::Node>(node)->status();
@@ -243,6 +277,121 @@ TEST_F(DispatcherTest, ANodeCannotReportForAnother) {
   EXPECT_EQ(store_.snapshot().get<v1::Task>("t2")->status().state(), v1::TASK_ASSIGNED);
 }
 
+TEST_F(DispatcherTest, AReportForAnotherNodesTaskDoesNotHideTheRealOne) {
+  write_task("t2", "n2", v1::TASK_ASSIGNED);
+  Agent liar = connect("n1");
+  Agent owner = connect("n2");
+  report(liar, "t2", v1::TASK_FAILED, 1);
+  report(owner, "t2", v1::TASK_RUNNING, 1);
+  world_.settle();
+  EXPECT_EQ(state_of("t2"), v1::TASK_RUNNING);
+  EXPECT_EQ(acknowledged(liar), 1u);  // or it would send it for ever
+}
+
+TEST_F(DispatcherTest, ARejectedWriteLosesNoStateAndAcknowledgesNothing) {
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  write_task("t2", "n1", v1::TASK_ASSIGNED);
+  Agent agent = connect("n1");
+  log_.rejections = 3;
+  report(agent, "t1", v1::TASK_RUNNING, 1);
+  world_.settle();
+  EXPECT_EQ(state_of("t1"), v1::TASK_ASSIGNED);
+  report(agent, "t2", v1::TASK_RUNNING, 2);
+  report(agent, "t1", v1::TASK_FAILED, 3);
+  world_.settle();
+  EXPECT_EQ(acknowledged(agent), 0u);
+  world_.advance(3s);
+  EXPECT_EQ(state_of("t1"), v1::TASK_FAILED);
+  EXPECT_EQ(state_of("t2"), v1::TASK_RUNNING);
+  EXPECT_EQ(acknowledged(agent), 3u);
+}
+
+TEST_F(DispatcherTest, StatesOutliveATimeInWhichTheStoreTakesNothing) {
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  Agent agent = connect("n1");
+  store_.end_leading();  // the transaction's body never runs
+  report(agent, "t1", v1::TASK_RUNNING, 1);
+  world_.settle();
+  EXPECT_EQ(acknowledged(agent), 0u);
+  store_.lead(1);
+  world_.advance(3s);
+  EXPECT_EQ(state_of("t1"), v1::TASK_RUNNING);
+  EXPECT_EQ(acknowledged(agent), 1u);
+}
+
+TEST_F(DispatcherTest, WhatReplacesAState) {
+  struct Case {
+    v1::TaskState was;
+    v1::TaskState is;
+    bool replaces;
+  };
+  const Case cases[] = {
+      {v1::TASK_ASSIGNED, v1::TASK_RUNNING, true},   {v1::TASK_RUNNING, v1::TASK_RUNNING, true},
+      {v1::TASK_RUNNING, v1::TASK_ASSIGNED, false},  {v1::TASK_COMPLETE, v1::TASK_COMPLETE, true},
+      {v1::TASK_COMPLETE, v1::TASK_SHUTDOWN, false}, {v1::TASK_SHUTDOWN, v1::TASK_FAILED, false},
+      {v1::TASK_ORPHANED, v1::TASK_FAILED, false},   {v1::TASK_RUNNING, v1::TASK_ORPHANED, false},
+      {v1::TASK_RUNNING, v1::TASK_REMOVE, false},    {v1::TASK_PENDING, v1::TASK_PENDING, false},
+  };
+  for (const Case& c : cases) {
+    v1::Task task;
+    task.mutable_status()->set_state(c.was);
+    v1::TaskStatusUpdate update;
+    update.mutable_status()->set_state(c.is);
+    EXPECT_EQ(may_replace(task, update), c.replaces) << c.was << " " << c.is;
+  }
+}
+
+TEST_F(DispatcherTest, ANodeIsDownEvenIfTheLogWasFullWhenItWentAway) {
+  Agent agent = connect("n1");
+  world_.advance(4s);
+  log_.rejections = 4;
+  world_.advance(2s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  world_.advance(4s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
+}
+
+TEST_F(DispatcherTest, TheSessionsOfOneWhoBeginsToLeadAreWatched) {
+  dispatcher_.stop_leading();
+  Agent agent = connect("n1");
+  EXPECT_NE(status("n1").state(), v1::NodeStatus::READY);  // not ours to say
+  dispatcher_.start_leading();
+  world_.settle();
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  EXPECT_EQ(store_.snapshot().get<v1::Node>("n1")->description().hostname(), "n1-host");
+  world_.advance(6s);
+  EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
+}
+
+TEST_F(DispatcherTest, ANodeThatIsDownForADayLosesItsTasks) {
+  write_task("t1", "n1", v1::TASK_RUNNING);
+  write_task("t2", "n1", v1::TASK_FAILED);
+  connect("n1").session->closed();
+  world_.advance(6s);
+  ASSERT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
+  world_.advance(12h);
+  dispatcher_.stop_leading();  // a new leader does not begin the day anew
+  dispatcher_.start_leading();
+  world_.advance(11h);
+  EXPECT_EQ(state_of("t1"), v1::TASK_RUNNING);
+  world_.advance(1h);
+  EXPECT_EQ(state_of("t1"), v1::TASK_ORPHANED);
+  EXPECT_NE(store_.snapshot().get<v1::Task>("t1")->status().error(), "");
+  EXPECT_EQ(state_of("t2"), v1::TASK_FAILED);
+}
+
+TEST_F(DispatcherTest, ANodeThatCameBackKeepsItsTasks) {
+  write_task("t1", "n1", v1::TASK_RUNNING);
+  connect("n1").session->closed();
+  world_.advance(6s);
+  Agent back = connect("n1");
+  for (int hour = 0; hour < 25; ++hour) {
+    world_.advance(1h);
+    back = connect("n1");  // silent for long, but never for a day
+  }
+  EXPECT_EQ(state_of("t1"), v1::TASK_RUNNING);
+}
+
 TEST_F(DispatcherTest, ASilentNodeGoesDownAfterFivePeriods) {
   Agent agent = connect("n1");
   world_.advance(4900ms);
@@ -259,6 +408,7 @@ TEST_F(DispatcherTest, HeartbeatsKeepANodeUp) {
     beat(agent);
   }
   EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
+  EXPECT_EQ(agent.connection->sent_first, 20) << "answers wait behind feeds";
 }
 
 TEST_F(DispatcherTest, AVanishedAgentOnALivingHostGetsThirtySeconds) {

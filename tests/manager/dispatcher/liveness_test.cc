@@ -53,6 +53,16 @@ TEST(Liveness, AnAnnouncedRestartGetsAMinuteAndNoMore) {
   EXPECT_EQ(node.judge(kStart + 60s), Verdict::kDown);
 }
 
+TEST(Liveness, AnAnnouncedRestartGetsNoLessThanASilentNode) {
+  LivenessPolicy slow = kPolicy;
+  slow.period = 30s;
+  Liveness node;
+  node.heard(slow, kStart);
+  node.restarting(slow, kStart);
+  EXPECT_EQ(node.judge(kStart + 149s), Verdict::kAlive);
+  EXPECT_EQ(node.judge(kStart + 150s), Verdict::kDown);
+}
+
 TEST(Liveness, ANewLeaderWaitsTwice) {
   const Liveness node = Liveness::unheard(kPolicy, kStart);
   EXPECT_EQ(node.judge(kStart + 9s), Verdict::kAlive);
