@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/backoff.h"
 #include "base/check.h"
 #include "manager/allocator/holdings.h"
 #include "manager/allocator/pass.h"
@@ -94,6 +95,8 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   std::optional<overlay::Ipam> ipam;
   Work work;
   std::optional<Pass> pass;
+  Backoff backoff{100ms, 5s};
+  Executor::TimerId retry = 0;
   store::Store::Subscription subscription;
 };
 
@@ -211,7 +214,7 @@ void Allocator::Impl::propose() {
   if (!running || in_flight || !dirty) return;
   dirty = false;
   in_flight = true;
-  pass.emplace(*ipam, work, kTasksMax);
+  pass.emplace(*ipam, work, kTasksMax, kBytesMax);
   store.update(
       [self = shared_from_this()](store::Transaction& tx) -> Status {
         if (!self->running || !self->pass) return ok_status();
@@ -226,17 +229,25 @@ void Allocator::Impl::proposed(const store::Commit& commit) {
   in_flight = false;
   if (!running || !pass) return;
   if (commit.status.ok()) {
+    backoff.reset();
     dirty = dirty || pass->more();
     pass.reset();
   } else {
     pass->undo();
     pass.reset();
-    // Leadership is gone, and stop() follows; or the queue is full, or a conflict: the next commit
-    // of anybody makes us look again.
-    log->warn("allocation was not stored: {}", commit.status.message());
-    dirty = commit.status.code() != StatusCode::kUnavailable &&
-            commit.status.code() != StatusCode::kUnknown;
-    if (dirty) return;
+    // The queue or the disk is full; or leadership is gone, and stop() follows.
+    if (backoff.fresh()) {
+      log->warn("allocation was not stored, trying again: {}", commit.status.message());
+    }
+    dirty = true;
+    in_flight = true;  // nothing before the delay is over
+    retry = strand.after(backoff.next(), [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      self->in_flight = false;
+      self->propose();
+    });
+    return;
   }
   propose();
 }
@@ -261,6 +272,7 @@ void Allocator::stop() {
   auto fresh = std::make_shared<Impl>(impl_->strand, impl_->store, impl_->log);
   impl_->running = false;
   impl_->subscription = {};
+  impl_->strand.cancel(impl_->retry);
   impl_ = std::move(fresh);
 }
 

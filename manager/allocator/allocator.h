@@ -23,14 +23,16 @@ Status bootstrap_networks(store::Transaction& tx, Rng& rng);
 // One transaction is in flight at a time and takes all there is to do, up to kTasksMax tasks; what
 // arrives meanwhile goes into the next one. What cannot be had is written in words to
 // allocation_error of the network or service and to the task's status.error, and is tried again as
-// soon as something changes that might help. Addresses come back when a task has ended (observed
-// state COMPLETE or beyond) or is removed.
+// soon as something changes that might help. A write that fails is repeated. Addresses come back
+// when a task has ended (observed state COMPLETE or beyond) or is removed.
 //
 // Lives on the store's strand, where it is constructed, started, stopped and destroyed.
 class Allocator {
  public:
-  // Tasks in one transaction; keeps an entry well below the store's limit.
+  // Tasks, and about as many bytes, in one transaction; keeps an entry well below the store's
+  // limit, even when the last object is as large as a service may be.
   static constexpr size_t kTasksMax = 1000;
+  static constexpr size_t kBytesMax = 400'000;
 
   // Does not own its arguments.
   Allocator(Executor& strand, store::Store& store, const Clock& clock, Log log);

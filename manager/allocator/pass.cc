@@ -87,13 +87,27 @@ void Pass::undo() {
 Status Pass::run(store::Transaction& tx) {
   undo();
   more_ = false;
+  bytes_ = 0;
   MUSTER_TRY(networks(tx));
   MUSTER_TRY(services(tx));
   return tasks(tx);
 }
 
+bool Pass::full() {
+  if (bytes_ < bytes_max_) return false;
+  more_ = true;
+  return true;
+}
+
+template <class T>
+Status Pass::put(store::Transaction& tx, T object) {
+  bytes_ += object.ByteSizeLong();
+  return tx.update(std::move(object));
+}
+
 Status Pass::networks(store::Transaction& tx) {
   for (const std::string& id : work_.networks) {
+    if (full()) return ok_status();
     const auto network = tx.view().get<v1::Network>(id);
     if (network == nullptr || network->pending_delete() || ipam_.has_network(id)) continue;
     if (network->spec().driver() == "host" || network->spec().driver() == "none" ||
@@ -111,13 +125,14 @@ Status Pass::networks(store::Transaction& tx) {
     } else {
       changed.set_allocation_error(state.error().message());
     }
-    MUSTER_TRY(tx.update(std::move(changed)));
+    MUSTER_TRY(put(tx, std::move(changed)));
   }
   return ok_status();
 }
 
 Status Pass::services(store::Transaction& tx) {
   for (const std::string& id : work_.services) {
+    if (full()) return ok_status();
     const auto found = tx.view().get<v1::Service>(id);
     if (found == nullptr || found->pending_delete() || is_allocated(tx.view(), *found)) continue;
     MUSTER_TRY(service(tx, *found));
@@ -193,7 +208,7 @@ Status Pass::service(store::Transaction& tx, const v1::Service& service) {
     if (service.allocation_error() == filled.message()) return ok_status();
     changed.set_allocation_error(filled.message());
   }
-  return tx.update(std::move(changed));
+  return put(tx, std::move(changed));
 }
 
 Result<v1::NetworkAttachment> Pass::attach(const Snapshot& view,
@@ -255,7 +270,10 @@ Status Pass::tasks(store::Transaction& tx) {
     fresh.push_back(task);
     return true;
   });
-  for (const auto& t : fresh) MUSTER_TRY(task(tx, *t));
+  for (const auto& t : fresh) {
+    if (full()) break;
+    MUSTER_TRY(task(tx, *t));
+  }
   return ok_status();
 }
 
@@ -286,7 +304,7 @@ Status Pass::task(store::Transaction& tx, const v1::Task& task) {
     if (work_.blocked_tasks.insert(task.id()).second) newly_blocked_.push_back(task.id());
     if (status.error() == why.message()) return ok_status();
     status.set_error(why.message());
-    return tx.update(std::move(changed));
+    return put(tx, std::move(changed));
   }
   changed.clear_ports();
   for (auto& port : given_ports(service->endpoint(), revision->ports())) {
@@ -296,7 +314,7 @@ Status Pass::task(store::Transaction& tx, const v1::Task& task) {
   status.set_message("pending task scheduling");
   status.clear_error();
   status.set_timestamp_ns(tx.now().unix_ns);
-  return tx.update(std::move(changed));
+  return put(tx, std::move(changed));
 }
 
 }  // namespace muster::manager::allocator

@@ -24,8 +24,9 @@ struct Work {
 // calls undo() when the transaction did not commit, or is run once more.
 class Pass {
  public:
-  Pass(overlay::Ipam& ipam, Work& work, size_t tasks_max)
-      : ipam_(ipam), work_(work), tasks_max_(tasks_max) {}
+  // `bytes_max` is soft: the object that passes it is the last one.
+  Pass(overlay::Ipam& ipam, Work& work, size_t tasks_max, size_t bytes_max)
+      : ipam_(ipam), work_(work), tasks_max_(tasks_max), bytes_max_(bytes_max) {}
 
   Status run(store::Transaction& tx);
   // Gives back everything taken.
@@ -34,6 +35,10 @@ class Pass {
   bool more() const { return more_; }
 
  private:
+  // Room for changes is over: the rest is for the next transaction.
+  bool full();
+  template <class T>
+  Status put(store::Transaction& tx, T object);
   Status networks(store::Transaction& tx);
   Status services(store::Transaction& tx);
   Status service(store::Transaction& tx, const v1::Service& service);
@@ -53,6 +58,8 @@ class Pass {
   overlay::Ipam& ipam_;
   Work& work_;
   size_t tasks_max_;
+  size_t bytes_max_;
+  size_t bytes_ = 0;
   bool more_ = false;
   std::vector<std::function<void()>> undo_;
   std::vector<std::string> newly_blocked_;

@@ -20,6 +20,14 @@ class MemoryProposer final : public store::Proposer {
  public:
   explicit MemoryProposer(Executor& strand) : strand_(strand) {}
   void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    if (rejections > 0) {
+      --rejections;
+      strand_.post([done = std::move(done)]() mutable {
+        done({store::ProposalOutcome::kRejected, 0,
+              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
+      });
+      return;
+    }
     const uint64_t index = ++index_;
     strand_.post([index, done = std::move(done)]() mutable {
       done({store::ProposalOutcome::kCommitted, index, {}});
@@ -27,6 +35,8 @@ class MemoryProposer final : public store::Proposer {
   }
   uint64_t leading_term() const override { return 1; }
   uint64_t entries() const { return index_; }
+
+  int rejections = 0;
 
  private:
   Executor& strand_;
@@ -336,6 +346,49 @@ TEST_F(AllocatorTest, UnknownDriver) {
   create(network("odd", "", "macvlan"));
   EXPECT_EQ(get<v1::Network>("id-odd")->allocation_error(),
             "network driver \"macvlan\" is not supported");
+}
+
+TEST_F(AllocatorTest, WhatCouldNotBeStoredIsTriedAgainWithoutAnotherCommit) {
+  create(network("a", "10.9.0.0/29"));
+  const v1::Service s = service("web", {"id-a"});
+  store_.update(
+      [&](store::Transaction& tx) -> Status {
+        MUSTER_TRY(tx.create(s));
+        MUSTER_TRY(tx.create(revision(s)));
+        return tx.create(task(s, "t1"));
+      },
+      [&](const store::Commit&) { proposer_.rejections = 4; });
+  world_.settle();
+  EXPECT_EQ(get<v1::Task>("t1")->status().state(), v1::TASK_NEW);
+  world_.advance(5s);
+  EXPECT_THAT(address("t1"), HasSubstr("10.9.0."));
+  // Nothing was lost on the way: gateway, virtual address and four tasks fill the subnet.
+  for (const char* id : {"t2", "t3", "t4"}) {
+    create(task(s, id));
+    EXPECT_THAT(address(id), HasSubstr("10.9.0."));
+  }
+}
+
+TEST_F(AllocatorTest, LargeServicesTakeSeveralEntries) {
+  write([&](store::Transaction& tx) -> Status {
+    for (int i = 0; i < 2; ++i) {
+      v1::Service s = service(fmt::format("s{}", i), {}, {static_cast<uint32_t>(8000 + i)});
+      s.mutable_spec()->mutable_task()->mutable_container()->add_env(std::string(480'000, 'x'));
+      MUSTER_TRY(tx.create(s));
+    }
+    return ok_status();
+  });
+  for (int i = 2; i < 6; ++i) {  // more arrive while the allocator is at work
+    v1::Service s = service(fmt::format("s{}", i), {}, {static_cast<uint32_t>(8000 + i)});
+    s.mutable_spec()->mutable_task()->mutable_container()->add_env(std::string(480'000, 'x'));
+    store_.update([s](store::Transaction& tx) { return tx.create(s); },
+                  [](const store::Commit&) {});
+  }
+  world_.settle();
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(get<v1::Service>(fmt::format("id-s{}", i))->endpoint().ports_size(), 1) << i;
+  }
+  restart();
 }
 
 TEST_F(AllocatorTest, ManyTasksTakeSeveralEntriesAndEachAnAddress) {
