@@ -13,8 +13,11 @@
 namespace muster::manager::orchestrator {
 namespace {
 
+// In changes of about a kilobyte: a service may be as large as hundreds of tasks.
 size_t size_of(const Plan& plan) {
-  return plan.create.size() + plan.update.size() + plan.remove.size();
+  const size_t service = plan.service ? 1 + plan.service->ByteSizeLong() / 1024 : 0;
+  return plan.create.size() + plan.update.size() + plan.remove.size() +
+         plan.remove_revisions.size() + service;
 }
 
 bool is_updating(const store::Snapshot& state, const std::string& service_id) {
@@ -39,7 +42,8 @@ Orchestrator::Orchestrator(Executor& strand, store::Store& store, Rng& rng, Log 
       rng_(rng),
       log_(std::move(log)),
       options_(options),
-      changes_max_(options.changes_max) {}
+      changes_max_(options.changes_max),
+      backoff_(options.retry_delay, kRetryDelayMax) {}
 
 Orchestrator::~Orchestrator() {
   stop();
@@ -133,7 +137,10 @@ void Orchestrator::on_node(const store::Change<v1::Node>& change, const store::S
   const std::string& id = change.after != nullptr ? change.after->id() : change.before->id();
   state.tasks_of_node(id, [&](const TaskPtr& task) {
     mark_slot(*task);
-    if (state.get<v1::Service>(task->service_id()) == nullptr) mark(task->service_id());
+    // Of an older revision whose only difference is the placement: whether it may stay depends on
+    // the node, and what is outdated is the whole service's business.
+    const auto service = state.get<v1::Service>(task->service_id());
+    if (service == nullptr || service->revision() != task->revision()) mark(task->service_id());
     return true;
   });
   state.each<v1::Service>([&](const auto& service) {
@@ -236,6 +243,7 @@ void Orchestrator::on_written(const store::Commit& commit) {
   if (commit.status.ok()) {
     in_work_.clear();
     changes_max_ = options_.changes_max;
+    backoff_.reset();
     for (const auto& [wake, at] : found_wakes_) {
       const auto [known, fresh] = wakes_.try_emplace(wake, at);
       if (!fresh) {
@@ -253,15 +261,16 @@ void Orchestrator::on_written(const store::Commit& commit) {
   merge(std::move(in_work_));
   in_work_.clear();
   found_wakes_.clear();
-  if (commit.status.reason() == "not-leader") return;  // stop() is on its way
   if (commit.status.code() == StatusCode::kResourceExhausted) {
     changes_max_ = std::max<size_t>(16, changes_max_ / 2);
   }
-  log_->warn("services were not reconciled, trying again: {}", commit.status.message());
+  if (backoff_.fresh()) {
+    log_->warn("services were not reconciled, trying again: {}", commit.status.message());
+  }
   strand_.cancel(retry_);
   const std::weak_ptr<Orchestrator*> weak = alive_;
   writing_ = true;  // nothing before the delay is over
-  retry_ = strand_.after(options_.retry_delay, [weak] {
+  retry_ = strand_.after(backoff_.next(), [weak] {
     if (const auto self = weak.lock()) {
       (*self)->writing_ = false;
       (*self)->pump();

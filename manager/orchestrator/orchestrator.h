@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "base/backoff.h"
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -31,7 +32,7 @@ class Orchestrator {
  public:
   struct Options {
     size_t changes_max = 1'500;    // a transaction's, well below an entry (1.5 MB)
-    Duration retry_delay = 100ms;  // after a write that failed
+    Duration retry_delay = 100ms;  // after a write that failed; grows to kRetryDelayMax
   };
 
   Orchestrator(Executor& strand, store::Store& store, Rng& rng, Log log, Options options);
@@ -45,6 +46,7 @@ class Orchestrator {
   void stop();
 
  private:
+  static constexpr Duration kRetryDelayMax = 5s;
   using SlotKey = std::pair<uint64_t, std::string>;  // number, or node id of a global service
   struct Dirt {
     bool whole = false;
@@ -89,6 +91,7 @@ class Orchestrator {
   std::map<Wake, WallTime> found_wakes_;  // of the transaction under way
   std::map<Wake, WallTime> wakes_;
   std::set<std::pair<WallTime, Wake>> wake_order_;
+  Backoff backoff_;
   Executor::TimerId timer_ = 0;
   Executor::TimerId retry_ = 0;
   std::optional<WallTime> armed_for_;

@@ -17,14 +17,19 @@ bool ended_by_itself(v1::TaskState state) {
   return state == v1::TASK_COMPLETE || state == v1::TASK_FAILED || state == v1::TASK_REJECTED;
 }
 
+int64_t reached_at_ns(const v1::Task& task) {
+  const v1::TaskStatus& status = task.status();
+  return status.applied_at_ns() != 0 ? status.applied_at_ns() : status.timestamp_ns();
+}
+
 uint64_t restarts_so_far(const RestartRules& rules, const v1::Task& task,
                          const std::vector<const v1::Task*>& slot) {
-  const int64_t end = task.status().timestamp_ns();
+  const int64_t end = reached_at_ns(task);
   uint64_t count = 0;
   for (const v1::Task* other : slot) {
     if (other->id() == task.id() || other->revision() != task.revision()) continue;
     if (!ended_by_itself(other->status().state())) continue;
-    const int64_t other_end = other->status().timestamp_ns();
+    const int64_t other_end = reached_at_ns(*other);
     if (other_end > end) continue;
     if (rules.window.count() > 0 && other_end < end - rules.window.count()) continue;
     ++count;

@@ -21,6 +21,10 @@ struct RestartRules {
 // Whether a task ended by itself, rather than because it was told to or its node went away.
 bool ended_by_itself(v1::TaskState state);
 
+// When a task reached its observed state, by the managers' clock where it says so: agents' clocks
+// differ, and attempts of one slot run on several nodes. Unix time in ns.
+int64_t reached_at_ns(const v1::Task& task);
+
 // Restarts that count against max_attempts when `task` has just ended: attempts of the same slot
 // and revision that ended by themselves before it and, when there is a window, within the window
 // before its end. `slot` is every task the store still has in the slot, `task` included.

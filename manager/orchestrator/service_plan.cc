@@ -58,6 +58,11 @@ class ServicePlanner {
   bool create_global();
   bool create_replicated();
   void report_update();
+  void create(uint64_t number, const std::string& node_id, bool leaving);
+  bool leaving(const std::vector<TaskPtr>& tasks) const {
+    return std::any_of(tasks.begin(), tasks.end(),
+                       [&](const TaskPtr& task) { return !context_.stopped(*task); });
+  }
   size_t slots_under_way(Duration delay);
 
   const ServiceContext& context_;
@@ -65,8 +70,9 @@ class ServicePlanner {
   Plan& plan_;
   std::vector<Slot> slots_;
   std::vector<uint64_t> vacant_;
-  size_t outdated_ = 0;   // slots still to be updated, those begun now included
-  size_t under_way_ = 0;  // updated slots whose new task does not run yet
+  std::set<uint64_t> leaving_;  // vacant slots with a task that has not stopped yet
+  size_t outdated_ = 0;         // slots still to be updated, those begun now included
+  size_t under_way_ = 0;        // updated slots whose new task does not run yet
 };
 
 void ServicePlanner::collect_replicated() {
@@ -92,6 +98,7 @@ void ServicePlanner::collect_replicated() {
   for (Slot& slot : dead) {
     if (full()) return;
     if (reused.contains(slot.number)) {
+      if (leaving(slot.tasks)) leaving_.insert(slot.number);
       plan_slot(context_, slot.tasks, false, plan_);
     } else {
       plan_removal(slot.tasks, context_.state, context_.now, plan_);
@@ -156,7 +163,7 @@ size_t ServicePlanner::slots_under_way(Duration delay) {
       context_.service->spec().update().failure_action() == v1::UpdateConfig::CONTINUE;
   size_t busy = 0;
   for (const Slot& slot : slots_) {
-    if (!slot.state.filled || slot.state.outdated || !slot.takes) continue;
+    if (!slot.state.filled || slot.state.outdated || !slot.takes || slot.state.done) continue;
     if (!slot.state.running) {
       if (slot.state.failing && go_on) continue;
       ++busy;
@@ -209,10 +216,18 @@ void ServicePlanner::update() {
   slots_ = std::move(rest);
 }
 
+// Fills a vacant slot. What is on its way out there goes first: it may hold the same ports and
+// volumes.
+void ServicePlanner::create(uint64_t number, const std::string& node_id, bool leaving) {
+  const v1::TaskState desired = leaving ? v1::TASK_READY : v1::TASK_RUNNING;
+  plan_.create.push_back(context_.new_task(number, node_id, desired));
+  if (leaving) plan_.wake_at(context_.now + context_.stop_wait());
+}
+
 bool ServicePlanner::create_replicated() {
   for (const uint64_t number : vacant_) {
     if (full()) return false;
-    plan_.create.push_back(context_.new_task(number, {}, v1::TASK_RUNNING));
+    create(number, {}, leaving_.contains(number));
   }
   return !full();
 }
@@ -221,7 +236,7 @@ bool ServicePlanner::create_global() {
   for (const Slot& slot : slots_) {
     if (full()) return false;
     if (!slot.takes || slot.state.filled) continue;
-    plan_.create.push_back(context_.new_task(0, slot.node_id, v1::TASK_RUNNING));
+    create(0, slot.node_id, leaving(slot.tasks));
   }
   return !full();
 }

@@ -152,11 +152,17 @@ void SlotPlanner::let_run() {
 }
 
 void SlotPlanner::forget() {
+  // What says that a slot was given up is kept whatever the limit, or the slot would look vacant
+  // and be tried again.
+  const bool vacant = !added_ && std::none_of(tasks_.begin(), tasks_.end(),
+                                              [&](const TaskPtr& t) { return live(t); });
+  const int64_t history =
+      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, vacant ? 1 : 0);
   int64_t kept = 0;
   for (const TaskPtr& task : tasks_) {
     if (meant_to_run(*task) || !forgettable(*task, context_.state)) continue;
     const bool removed = task->desired_state() >= v1::TASK_REMOVE;
-    if (!removed && (context_.history < 0 || kept < context_.history)) {
+    if (!removed && kept < history) {
       ++kept;
     } else {
       plan_.remove.push_back(task->id());
@@ -207,12 +213,13 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
     slot.filled = true;
     slot.outdated = !best_current;
     slot.running = best->status().state() == v1::TASK_RUNNING;
-    slot.running_since_ns = best->status().timestamp_ns();
+    slot.running_since_ns = reached_at_ns(*best);
     slot.node_id = best->node_id();
     slot.occupant = best;
   } else if (newest != nullptr && context.up_to_date(*newest)) {
     // Given up: the policy wants no further attempt until the service changes.
     slot.filled = !wants_restart(context.restart, *newest, raw(tasks));
+    slot.done = slot.filled && newest->status().state() == v1::TASK_COMPLETE;
   }
   return slot;
 }

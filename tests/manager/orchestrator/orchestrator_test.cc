@@ -12,16 +12,26 @@ namespace {
 
 using TaskPtrs = std::vector<TaskPtr>;
 
-// Commits at once, in memory.
+// Commits at once, in memory, or refuses.
 class InstantProposer final : public store::Proposer {
  public:
   explicit InstantProposer(Executor& strand) : strand_(strand) {}
   void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
+    if (rejections > 0) {
+      --rejections;
+      strand_.post([done = std::move(done)]() mutable {
+        done({store::ProposalOutcome::kRejected, 0,
+              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
+      });
+      return;
+    }
     strand_.post([done = std::move(done), index = ++index_]() mutable {
       done({store::ProposalOutcome::kCommitted, index, {}});
     });
   }
   uint64_t leading_term() const override { return 1; }
+
+  int rejections = 0;
 
  private:
   Executor& strand_;
@@ -64,7 +74,11 @@ class OrchestratorTest : public testing::Test {
     revision.set_id(store::revision_id("s", number));
     revision.set_service_id("s");
     revision.set_number(number);
-    revision.mutable_spec()->mutable_container()->set_image(fmt::format("image:{}", number));
+    revision.mutable_spec()->mutable_container()->set_image(
+        fmt::format("image:{}", constraint_.empty() ? number : 0));
+    if (!constraint_.empty()) {
+      revision.mutable_spec()->mutable_placement()->add_constraints(constraint_);
+    }
     *revision.mutable_spec()->mutable_restart() = restart_;
     if (store_.snapshot().get<v1::Revision>(revision.id()) == nullptr) put(revision);
     v1::Service service;
@@ -134,6 +148,7 @@ class OrchestratorTest : public testing::Test {
   Orchestrator orchestrator_{strand_, store_, rng_, null_log()};
   v1::RestartPolicy restart_;
   v1::UpdateConfig update_;
+  std::string constraint_;  // with it all revisions have one image
 };
 
 using Names = std::set<std::string>;
@@ -264,6 +279,130 @@ TEST_F(OrchestratorTest, StartFirstKeepsTheOldTaskUntilTheNewOneRuns) {
   run_agents();
   ASSERT_EQ(active().size(), 1u);
   EXPECT_EQ(active()[0]->revision(), 2u);
+}
+
+TEST_F(OrchestratorTest, NothingStartsInASlotBeforeWhatLeavesItHasStopped) {
+  put_service(2, 1);
+  run_agents();
+  put_service(1, 1);  // web.2 is told to go, and is slow
+  put_service(2, 1);
+  ASSERT_EQ(names(active()), (Names{"web.1", "web.2"}));
+  const auto fresh = [&] {
+    for (const TaskPtr& task : active()) {
+      if (task->slot() == 2) return task;
+    }
+    return TaskPtr();
+  };
+  EXPECT_EQ(fresh()->desired_state(), v1::TASK_READY);
+  for (const TaskPtr& task : tasks()) {
+    if (task->desired_state() == v1::TASK_REMOVE) set_state(*task, v1::TASK_SHUTDOWN);
+  }
+  EXPECT_EQ(fresh()->desired_state(), v1::TASK_RUNNING);
+}
+
+TEST_F(OrchestratorTest, AGlobalTaskWaitsForTheOneTheNodeCameBackWith) {
+  put_service(0, 1, true);
+  run_agents();
+  v1::Node node = *store_.snapshot().get<v1::Node>("n2");
+  node.mutable_status()->set_state(v1::NodeStatus::DOWN);
+  put(node);
+  EXPECT_EQ(active().size(), 2u);
+  node.mutable_status()->set_state(v1::NodeStatus::READY);
+  put(node);
+  const auto on_n2 = [&] {
+    for (const TaskPtr& task : active()) {
+      if (task->node_id() == "n2") return task;
+    }
+    return TaskPtr();
+  };
+  ASSERT_NE(on_n2(), nullptr);
+  EXPECT_EQ(on_n2()->desired_state(), v1::TASK_READY);
+  world_.advance(61s);  // the old one never says that it has stopped
+  EXPECT_EQ(on_n2()->desired_state(), v1::TASK_RUNNING);
+}
+
+TEST_F(OrchestratorTest, WhatWasGivenUpIsNotTriedAgainForWantOfHistory) {
+  v1::Cluster cluster;
+  cluster.set_id("c");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.mutable_spec()->set_task_history_limit(0);
+  put(cluster);
+  restart_.set_condition(v1::RestartPolicy::NONE);
+  put_service(1, 1);
+  run_agents();
+  set_state(*active()[0], v1::TASK_COMPLETE);
+  world_.advance(10s);
+  ASSERT_EQ(tasks().size(), 1u);
+  EXPECT_EQ(tasks()[0]->status().state(), v1::TASK_COMPLETE);
+  restart_.set_condition(v1::RestartPolicy::ANY);
+  put_service(1, 2);
+  run_agents();
+  ASSERT_EQ(tasks().size(), 1u);  // and goes once something runs
+  EXPECT_EQ(tasks()[0]->status().state(), v1::TASK_RUNNING);
+}
+
+TEST_F(OrchestratorTest, SlotsWhoseWorkIsDoneDoNotHoldAnUpdate) {
+  update_.set_parallelism(1);
+  put_service(3, 1);
+  run_agents();
+  restart_.set_condition(v1::RestartPolicy::ON_FAILURE);
+  put_service(3, 2);
+  for (int i = 0; i < 3; ++i) {
+    run_agents();
+    for (const TaskPtr& task : active()) {
+      if (task->revision() == 2) set_state(*task, v1::TASK_COMPLETE);
+    }
+  }
+  EXPECT_EQ(active().size(), 0u);
+  EXPECT_EQ(store_.snapshot().get<v1::Service>("s")->update_status().state(),
+            v1::UpdateStatus::COMPLETED);
+}
+
+TEST_F(OrchestratorTest, AnUpdateOfAnUpdateGoesOnWithTheNewest) {
+  update_.set_parallelism(1);
+  put_service(3, 1);
+  run_agents();
+  put_service(3, 2);  // its first task hangs
+  put_service(3, 3);
+  run_agents();
+  EXPECT_EQ(names(active()), (Names{"web.1", "web.2", "web.3"}));
+  for (const TaskPtr& task : active()) EXPECT_EQ(task->revision(), 3u);
+  EXPECT_EQ(store_.snapshot().get<v1::Revision>(store::revision_id("s", 2)) == nullptr,
+            tasks().size() == 3u);
+}
+
+TEST_F(OrchestratorTest, ATaskThatStayedThroughAChangeOfPlacementIsHeldToItLater) {
+  constraint_ = "node.labels.old != x";
+  put_service(1, 1);
+  run_agents();
+  const std::string id = active()[0]->id();
+  v1::Node node = *store_.snapshot().get<v1::Node>(active()[0]->node_id());
+  constraint_ = "node.labels.bad != x";
+  put_service(1, 2);
+  run_agents();
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->id(), id) << "it satisfies the new constraint where it is";
+  node.mutable_spec()->mutable_annotations()->add_labels()->set_key("bad");
+  node.mutable_spec()->mutable_annotations()->mutable_labels(0)->set_value("x");
+  put(node);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_NE(active()[0]->id(), id);
+  EXPECT_EQ(active()[0]->revision(), 2u);
+}
+
+TEST_F(OrchestratorTest, AWriteThatWasRefusedIsTriedAgain) {
+  put_service(1, 1);
+  run_agents();
+  v1::Task failed = *active()[0];
+  failed.mutable_status()->set_state(v1::TASK_FAILED);
+  store_.update([failed](store::Transaction& tx) { return tx.update(failed); },
+                [&](const store::Commit&) { proposer_.rejections = 5; });
+  world_.settle();
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->status().state(), v1::TASK_FAILED);
+  world_.advance(10s);
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->status().state(), v1::TASK_NEW);
 }
 
 TEST_F(OrchestratorTest, RemovedServiceLeavesNothing) {

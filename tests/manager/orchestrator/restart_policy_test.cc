@@ -59,6 +59,16 @@ TEST(RestartPolicy, WindowForgetsOldAttempts) {
   EXPECT_TRUE(wants_restart(rules, late, {&first, &late}));
 }
 
+TEST(RestartPolicy, AttemptsAreOrderedByTheManagersClock) {
+  RestartRules rules;
+  rules.max_attempts = 1;
+  v1::Task first = ended("a", v1::TASK_FAILED, 500);  // on a node whose clock is ahead
+  first.mutable_status()->set_applied_at_ns(100);
+  v1::Task second = ended("b", v1::TASK_FAILED, 120);
+  second.mutable_status()->set_applied_at_ns(110);
+  EXPECT_FALSE(wants_restart(rules, second, {&first, &second}));
+}
+
 TEST(RestartPolicy, DefaultsAreSwarms) {
   const RestartRules rules = RestartRules::of({});
   EXPECT_EQ(rules.condition, v1::RestartPolicy::ANY);
