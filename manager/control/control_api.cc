@@ -13,18 +13,34 @@
 namespace muster::manager::control {
 namespace {
 
-Status not_a_manager() {
+constexpr size_t kRequestIdBytesMax = 128;
+
+Status not_a_manager(const NodeControl& node) {
+  if (const std::string error = node.role_error(); !error.empty()) {
+    return Status(StatusCode::kFailedPrecondition,
+                  fmt::format("This node cannot take part in its swarm: {}", error),
+                  "not-a-manager");
+  }
   return Status(StatusCode::kUnavailable,
                 "This node is not a swarm manager. Use \"muster swarm init\" to create one and try "
                 "again.",
                 "not-a-manager");
 }
 
+// An id of one method never answers for another.
+std::string scoped(const char* method, const std::string& request_id) {
+  return request_id.empty() ? std::string() : fmt::format("{}/{}", method, request_id);
+}
+
 // Every mutation ends the same way: the response is read from the committed state.
 template <class Response, class Body, class Read>
-void commit(store::Store& store, std::string request_id, Body body, Read read,
-            Callback<Response> done) {
-  store.update({std::move(request_id)}, std::move(body),
+void commit(store::Store& store, const char* method, const std::string& request_id, Body body,
+            Read read, Callback<Response> done) {
+  if (request_id.size() > kRequestIdBytesMax) {
+    done(fail(invalid_argument("a request id may have {} bytes at most", kRequestIdBytesMax)));
+    return;
+  }
+  store.update({scoped(method, request_id)}, std::move(body),
                [&store, read = std::move(read),
                 done = std::move(done)](const store::Commit& result) mutable {
                  if (!result.status.ok()) {
@@ -64,7 +80,7 @@ Result<store::Snapshot> ControlApi::reading(std::string_view method,
                                             const Principal& principal) const {
   MUSTER_TRY(check_access(method, principal));
   std::lock_guard lock(mutex_);
-  if (store_ == nullptr) return fail(not_a_manager());
+  if (store_ == nullptr) return fail(not_a_manager(node_));
   return store_->snapshot();
 }
 
@@ -72,7 +88,7 @@ Result<store::Store*> ControlApi::writing(std::string_view method,
                                           const Principal& principal) const {
   MUSTER_CHECK(strand_.is_current(), "a write off the strand");
   MUSTER_TRY(check_access(method, principal));
-  if (store_ == nullptr) return fail(not_a_manager());
+  if (store_ == nullptr) return fail(not_a_manager(node_));
   return store_;
 }
 
@@ -117,7 +133,7 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
   MUSTER_WRITING(store, "muster.v1.Control.UpdateCluster");
   MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
   commit<v1::UpdateClusterResponse>(
-      store, {},
+      store, "cluster.update", request.request_id(),
       [this, request](store::Transaction& tx) -> Result<std::string> {
         const auto known = tx.view().cluster();
         if (known == nullptr) return fail(not_found("there is no cluster"));
@@ -152,7 +168,7 @@ void ControlApi::create_service(const Principal& principal, const v1::CreateServ
   normalise(spec);
   MUSTER_OR_DONE(validate_service_spec(spec));
   commit<v1::CreateServiceResponse>(
-      store, request.request_id(),
+      store, "service.create", request.request_id(),
       [id = rng_.id(), spec = std::move(spec)](store::Transaction& tx) -> Result<std::string> {
         MUSTER_TRY(create_service_in(tx, id, spec));
         return id;
@@ -170,7 +186,7 @@ void ControlApi::update_service(const Principal& principal, const v1::UpdateServ
                                 Callback<v1::UpdateServiceResponse> done) {
   MUSTER_WRITING(store, "muster.v1.Control.UpdateService");
   commit<v1::UpdateServiceResponse>(
-      store, request.request_id(),
+      store, "service.update", request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
         MUSTER_TRY(update_service_in(tx, request));
         return request.service_id();
@@ -189,7 +205,7 @@ void ControlApi::remove_service(const Principal& principal, const v1::RemoveServ
   MUSTER_WRITING(store, "muster.v1.Control.RemoveService");
   // The service goes at once; the orchestrator sees to its tasks.
   commit<v1::RemoveServiceResponse>(
-      store, {},
+      store, "service.remove", request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
         MUSTER_ASSIGN(const auto service, tx.view().resolve<v1::Service>(request.service()));
         MUSTER_TRY(tx.remove<v1::Service>(service->id()));
@@ -210,7 +226,7 @@ void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeReq
   MUSTER_WRITING(store, "muster.v1.Control.UpdateNode");
   MUSTER_OR_DONE(validate_node_spec(request.spec()));
   commit<v1::UpdateNodeResponse>(
-      store, {},
+      store, "node.update", request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
         const auto known = tx.view().get<v1::Node>(request.node_id());
         if (known == nullptr) return fail(not_found("node {} not found", request.node_id()));
@@ -245,7 +261,7 @@ void ControlApi::create_network(const Principal& principal, const v1::CreateNetw
   if (spec.driver().empty()) spec.set_driver("overlay");
   MUSTER_OR_DONE(validate_network_spec(spec));
   commit<v1::CreateNetworkResponse>(
-      store, request.request_id(),
+      store, "network.create", request.request_id(),
       [id = rng_.id(), spec = std::move(spec)](store::Transaction& tx) -> Result<std::string> {
         const std::string& name = spec.annotations().name();
         if (tx.view().find<v1::Network>(name) != nullptr) {
@@ -276,7 +292,7 @@ void ControlApi::remove_network(const Principal& principal, const v1::RemoveNetw
                                 Callback<v1::RemoveNetworkResponse> done) {
   MUSTER_WRITING(store, "muster.v1.Control.RemoveNetwork");
   commit<v1::RemoveNetworkResponse>(
-      store, {},
+      store, "network.remove", request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
         MUSTER_ASSIGN(const auto network, tx.view().resolve<v1::Network>(request.network()));
         if (network->predefined()) {

@@ -33,6 +33,8 @@ class NodeControl {
   virtual std::string node_id() const = 0;
   // A new join token of this cluster; for rotation.
   virtual Result<std::string> new_join_token(const v1::Cluster& cluster) = 0;
+  // Why a member of a swarm has no manager running; empty when nothing is wrong. Any thread.
+  virtual std::string role_error() const { return {}; }
 };
 
 // The control API without a transport: validation, references, versions, lists.

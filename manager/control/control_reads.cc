@@ -100,6 +100,7 @@ Result<v1::ListServicesResponse> ControlApi::list_services(const Principal& prin
     return a->spec().annotations().name() < b->spec().annotations().name();
   });
   v1::ListServicesResponse response;
+  response.set_version(state.version());
   for (const auto& service : found) *response.add_services() = describe(state, *service);
   return response;
 }
@@ -129,6 +130,7 @@ Result<v1::ListTasksResponse> ControlApi::list_tasks(const Principal& principal,
   });
   std::sort(found.begin(), found.end(), before);
   v1::ListTasksResponse response;
+  response.set_version(state.version());
   std::set<std::string> revisions;
   for (const auto& task : found) {
     *response.add_tasks() = *task;
@@ -159,6 +161,7 @@ Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
   MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListNodes", principal));
   v1::ListNodesResponse response;
   response.set_self_id(node_.node_id());
+  response.set_version(state.version());
   state.each<v1::Node>([&](const auto& node) {
     if (passes(r.filter(), *node)) {
       *response.add_nodes() = *node;
@@ -182,6 +185,7 @@ Result<v1::ListNetworksResponse> ControlApi::list_networks(const Principal& prin
                                                            const v1::ListNetworksRequest& r) const {
   MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ListNetworks", principal));
   v1::ListNetworksResponse response;
+  response.set_version(state.version());
   state.each<v1::Network>([&](const auto& network) {
     if (passes(r.filter(), *network)) *response.add_networks() = *network;
     return true;

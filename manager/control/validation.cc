@@ -9,6 +9,7 @@
 
 #include "base/template.h"
 #include "base/time.h"
+#include "overlay/ipam/address_pool.h"
 #include "scheduler/constraint.h"
 
 namespace muster::manager::control {
@@ -17,7 +18,12 @@ namespace {
 constexpr int64_t kMemoryMin = 4 << 20;
 constexpr int64_t kNanoCpusMin = 1'000'000;
 constexpr int64_t kHealthMin = 1'000'000;
-constexpr size_t kSpecBytesMax = 500'000;
+constexpr int64_t kHeartbeatMin = 100'000'000;  // less would keep managers busy with nothing else
+// A revision of the largest spec still fits one message of the tasks' feed (256 KiB), and a service
+// with its previous spec an entry of the log.
+constexpr size_t kServiceBytesMax = 240'000;
+// Networks travel with every task, nodes and the cluster with every session.
+constexpr size_t kOtherBytesMax = 32'000;
 
 bool alnum(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0;
@@ -25,6 +31,12 @@ bool alnum(char c) {
 
 Status bad(std::string text) {
   return Status(StatusCode::kInvalidArgument, std::move(text));
+}
+
+Status validate_size(const google::protobuf::Message& spec, std::string_view what, size_t max) {
+  const size_t bytes = spec.ByteSizeLong();
+  if (bytes <= max) return ok_status();
+  return invalid_argument("the spec of the {} has {} bytes; the limit is {}", what, bytes, max);
 }
 
 Status validate_amounts(const v1::Resources& r) {
@@ -243,9 +255,9 @@ Status validate_endpoint(const v1::EndpointSpec& endpoint) {
 Status validate_mode(const v1::ServiceSpec& spec) {
   switch (spec.mode_case()) {
     case v1::ServiceSpec::kReplicated:
-      // A number that only a negative one cast to unsigned gives.
+      // Also a negative number cast to unsigned.
       if (spec.replicated().replicas() > uint64_t{INT32_MAX}) {
-        return bad("Number of replicas must be non-negative");
+        return bad("Number of replicas must be between 0 and 2147483647");
       }
       return ok_status();
     case v1::ServiceSpec::kGlobal:
@@ -313,9 +325,7 @@ Status validate_labels(const google::protobuf::RepeatedPtrField<v1::KeyValue>& l
 }
 
 Status validate_service_spec(const v1::ServiceSpec& spec) {
-  if (spec.ByteSizeLong() > kSpecBytesMax) {
-    return invalid_argument("the service's spec is larger than {} bytes", kSpecBytesMax);
-  }
+  MUSTER_TRY(validate_size(spec, "service", kServiceBytesMax));
   MUSTER_TRY(validate_name(spec.annotations().name()));
   MUSTER_TRY(validate_labels(spec.annotations().labels()));
   MUSTER_TRY(validate_mode(spec));
@@ -333,6 +343,7 @@ Status validate_service_spec(const v1::ServiceSpec& spec) {
 }
 
 Status validate_network_spec(const v1::NetworkSpec& spec) {
+  MUSTER_TRY(validate_size(spec, "network", kOtherBytesMax));
   MUSTER_TRY(validate_name(spec.annotations().name()));
   MUSTER_TRY(validate_labels(spec.annotations().labels()));
   static const std::set<std::string> kDrivers = {"", "overlay", "bridge", "host", "none"};
@@ -350,18 +361,26 @@ Status validate_network_spec(const v1::NetworkSpec& spec) {
     if (pool.subnet().empty() && (!pool.gateway().empty() || !pool.ip_range().empty())) {
       return bad("ipam configuration: a gateway or range needs a subnet");
     }
+    // What no allocation can ever satisfy is better said at once.
+    if (pool.subnet().empty()) continue;
+    if (const auto made = overlay::AddressPool::make(pool); !made) return made.error();
   }
   return ok_status();
 }
 
 Status validate_node_spec(const v1::NodeSpec& spec) {
+  MUSTER_TRY(validate_size(spec, "node", kOtherBytesMax));
   return validate_labels(spec.annotations().labels());
 }
 
 Status validate_cluster_spec(const v1::ClusterSpec& spec) {
+  MUSTER_TRY(validate_size(spec, "cluster", kOtherBytesMax));
   const std::string& name = spec.annotations().name();
   if (!name.empty() && name != "default") return bad("the cluster cannot be renamed");
   if (spec.heartbeat_period_ns() < 0) return bad("heartbeat time period cannot be negative");
+  if (spec.heartbeat_period_ns() != 0 && spec.heartbeat_period_ns() < kHeartbeatMin) {
+    return bad("minimum heartbeat time period is: 100ms");
+  }
   if (spec.node_cert_expiry_ns() != 0 && spec.node_cert_expiry_ns() < Duration(1h).count()) {
     return bad("minimum certificate expiry time is: 1h0m0s");
   }

@@ -43,6 +43,13 @@ Result<std::shared_ptr<Link>> WatchHub::watch(uint64_t after_version, const Snap
                             after_version, history_base_),
                 "history-gone");
   }
+  if (after_version > present.version()) {
+    // Of another cluster's life: waiting for its versions would miss everything until then.
+    return fail(StatusCode::kOutOfRange,
+                fmt::format("version {} is not reached yet (the store is at {})", after_version,
+                            present.version()),
+                "history-gone");
+  }
   auto link = std::make_shared<Link>();
   link->watcher = std::move(watcher);
   link->after_version = after_version;

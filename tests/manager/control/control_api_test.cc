@@ -99,6 +99,56 @@ TEST_F(ControlApiTest, RequestIdMakesRepeatingSafe) {
   EXPECT_EQ(first->service().id(), again->service().id());
 }
 
+TEST_F(ControlApiTest, EveryChangeMayBeRepeatedUnderItsRequestId) {
+  const auto service = call(&ControlApi::create_service, web("id"));
+  ASSERT_TRUE(service) << service.error().to_string();
+  v1::UpdateServiceRequest update;
+  update.set_service_id(service->service().id());
+  update.set_version(service->service().meta().version());
+  *update.mutable_spec() = service->service().spec();
+  update.mutable_spec()->mutable_replicated()->set_replicas(3);
+  update.set_request_id("id");  // one id for another method is another request
+  EXPECT_TRUE(call(&ControlApi::update_service, update));
+  EXPECT_TRUE(call(&ControlApi::update_service, update)) << "not out of sequence";
+  v1::RemoveServiceRequest remove;
+  remove.set_service("web");
+  remove.set_request_id("id");
+  EXPECT_TRUE(call(&ControlApi::remove_service, remove));
+  EXPECT_TRUE(call(&ControlApi::remove_service, remove)) << "not missing";
+  remove.set_request_id("another");
+  EXPECT_EQ(call(&ControlApi::remove_service, remove).error().code(), StatusCode::kNotFound);
+  remove.set_request_id(std::string(129, 'x'));
+  EXPECT_EQ(call(&ControlApi::remove_service, remove).error().code(), StatusCode::kInvalidArgument);
+
+  v1::CreateNetworkRequest network;
+  network.mutable_spec()->mutable_annotations()->set_name("net");
+  ASSERT_TRUE(call(&ControlApi::create_network, network));
+  v1::RemoveNetworkRequest remove_network;
+  remove_network.set_network("net");
+  remove_network.set_request_id("id");
+  EXPECT_TRUE(call(&ControlApi::remove_network, remove_network));
+  EXPECT_TRUE(call(&ControlApi::remove_network, remove_network));
+}
+
+TEST_F(ControlApiTest, AListSaysWhereToWatchFrom) {
+  ASSERT_TRUE(call(&ControlApi::create_service, web()));
+  const auto list = api_.list_tasks(user_, {});
+  ASSERT_TRUE(list);
+  EXPECT_EQ(list->version(), store_.snapshot().version());
+  v1::WatchRequest watch;
+  watch.set_resume_from(list->version());
+  int events = 0;
+  const auto watching =
+      api_.watch(user_, watch, [&](const v1::WatchResponse& r) { events += r.events_size(); });
+  ASSERT_TRUE(watching);
+  world_.settle();
+  EXPECT_EQ(events, 0);
+  v1::RemoveServiceRequest remove;
+  remove.set_service("web");
+  ASSERT_TRUE(call(&ControlApi::remove_service, remove));
+  EXPECT_EQ(events, 1);
+}
+
 TEST_F(ControlApiTest, OnlyWhatOutdatesTasksMakesARevision) {
   auto service = call(&ControlApi::create_service, web())->service();
   v1::UpdateServiceRequest request;

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <string>
+
+#include "base/time.h"
 
 namespace muster::manager::control {
 namespace {
@@ -43,6 +46,10 @@ TEST(Validation, ServiceSpecs) {
     StatusCode code = StatusCode::kInvalidArgument;
   };
   const Case cases[] = {
+      {"too large",
+       [](auto& s) {
+         s.mutable_task()->mutable_container()->add_env("A=" + std::string(240'000, 'x'));
+       }},
       {"no image", [](auto& s) { s.mutable_task()->mutable_container()->clear_image(); }},
       {"little memory",
        [](auto& s) {
@@ -73,6 +80,50 @@ TEST(Validation, ServiceSpecs) {
     v1::ServiceSpec spec = good();
     c.spoil(spec);
     EXPECT_EQ(validate_service_spec(spec).code(), c.code) << c.what;
+  }
+}
+
+TEST(Validation, SubnetsOfNetworks) {
+  const auto error_of = [](const char* subnet, const char* gateway, const char* range) {
+    v1::NetworkSpec spec;
+    spec.mutable_annotations()->set_name("back");
+    auto* pool = spec.add_pools();
+    pool->set_subnet(subnet);
+    pool->set_gateway(gateway);
+    pool->set_ip_range(range);
+    return validate_network_spec(spec).message();
+  };
+  EXPECT_EQ(error_of("10.9.0.0/24", "10.9.0.254", "10.9.0.0/25"), "");
+  EXPECT_EQ(error_of("", "", ""), "");
+  EXPECT_EQ(error_of("10.9.0.0/33", "", ""), "\"10.9.0.0/33\" is not in CIDR form (10.0.0.0/24)");
+  EXPECT_EQ(error_of("10.9.0.0/24", "10.8.0.1", ""),
+            "gateway 10.8.0.1 is not in subnet 10.9.0.0/24");
+  EXPECT_EQ(error_of("10.9.0.0/24", "", "10.8.0.0/25"),
+            "ip-range 10.8.0.0/25 is not in subnet 10.9.0.0/24");
+}
+
+TEST(Validation, ClusterSpecs) {
+  struct Case {
+    const char* what;
+    std::function<void(v1::ClusterSpec&)> change;
+    bool good;
+  };
+  const Case cases[] = {
+      {"nothing said", [](auto&) {}, true},
+      {"100 ms", [](auto& s) { s.set_heartbeat_period_ns(100'000'000); }, true},
+      {"99 ms", [](auto& s) { s.set_heartbeat_period_ns(99'000'000); }, false},
+      {"negative period", [](auto& s) { s.set_heartbeat_period_ns(-1); }, false},
+      {"negative grace", [](auto& s) { s.set_vanished_agent_grace_ns(-1); }, false},
+      {"half an hour", [](auto& s) { s.set_node_cert_expiry_ns(Duration(30min).count()); }, false},
+      {"renamed", [](auto& s) { s.mutable_annotations()->set_name("other"); }, false},
+      {"huge",
+       [](auto& s) { s.mutable_annotations()->add_labels()->set_key(std::string(40'000, 'x')); },
+       false},
+  };
+  for (const Case& c : cases) {
+    v1::ClusterSpec spec;
+    c.change(spec);
+    EXPECT_EQ(validate_cluster_spec(spec).ok(), c.good) << c.what;
   }
 }
 

@@ -606,5 +606,30 @@ TEST_F(StoreTest, WatchSaysWhenHistoryIsGone) {
   EXPECT_EQ(gone.error().code(), StatusCode::kOutOfRange);
 }
 
+TEST_F(StoreTest, WatchOfAVersionStillToComeIsRefused) {
+  const auto watching = store.watch(store.snapshot().version() + 1, [](const CommitEvent&) {});
+  ASSERT_FALSE(watching.has_value());
+  EXPECT_EQ(watching.error().code(), StatusCode::kOutOfRange);
+}
+
+TEST_F(StoreTest, SnapshotAboveTheFeatureLevelIsRefused) {
+  v1::StoreSnapshotChunk chunk;
+  chunk.set_format_version(1);
+  chunk.set_index(5);
+  chunk.set_last(true);
+  v1::Cluster& cluster = *chunk.add_objects()->mutable_cluster();
+  cluster.set_id("c");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.set_feature_level(Store::kFeatureLevel + 1);
+  Store follower(strand, nullptr, null_log());
+  ASSERT_TRUE(follower.load_begin().ok());
+  ASSERT_TRUE(follower.load_chunk(chunk.SerializeAsString()).ok());
+  const Status loaded = follower.load_end();
+  EXPECT_EQ(loaded.code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(loaded.reason(), "feature-level");
+  EXPECT_THAT(loaded.message(), HasSubstr("upgrade muster"));
+  EXPECT_EQ(follower.snapshot().version(), 0U);
+}
+
 }  // namespace
 }  // namespace muster::manager::store
