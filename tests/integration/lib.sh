@@ -103,7 +103,8 @@ replaced() { runs "$1" "$2" && [[ $(pids_of "$1" | wc -l) == "$2" ]] && ! pids_o
 leftovers() {
   grep -o "$NODE[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
   grep -o "$RUN[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
-  ip -o link | grep -o "[^ ]*${INSTANCE:0:6}[^ @:]*" | sed 's/^/link /' || true
+  # Bridges say whose they are; the other links go with their namespaces.
+  ip -o link | grep -o "alias muster $INSTANCE.*" | sed 's/^/link /' || true
   nft list tables 2>/dev/null | grep "$INSTANCE" || true
   find /sys/fs/cgroup -maxdepth 3 -type d -name "$INSTANCE*" 2>/dev/null | sed 's/^/cgroup /' || true
   pgrep -fa "conmon.*$NODE" | sed 's/^/process /' || true
