@@ -60,7 +60,8 @@ Result<DataKey> DataKey::load(const std::filesystem::path& file, bool may_create
   }
   std::string_view rest = *text;
   if (!rest.starts_with(kHead)) {
-    return fail(failed_precondition("{} is of a version not known here", file.string()));
+    return fail(failed_precondition(
+        "{} is of a version not known here: upgrade muster on this node", file.string()));
   }
   rest.remove_prefix(kHead.size());
   const size_t hex_at = kNameBytes + 3;

@@ -178,8 +178,10 @@ Status LogStore::recover() {
     batch.Put(db_->meta.get(), kKeyDurable, encode_watermark(mark_));
     MUSTER_TRY(from_rocksdb(db_->write(batch), "cannot write the log"));
   } else if (format != kFormat) {
-    return failed_precondition("the log in {} has format \"{}\"; this muster knows \"{}\"",
-                               options_.dir.string(), format, kFormat);
+    return failed_precondition(
+        "the log in {} has format \"{}\"; this muster knows \"{}\": upgrade "
+        "muster on this node",
+        options_.dir.string(), format, kFormat);
   }
   MUSTER_ASSIGN(const std::string state, db_->get(*db_->meta, kKeyHardState));
   if (!state.empty()) {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rocksdb/db.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -218,6 +219,24 @@ TEST_F(LogStoreTest, FlippedBitInAnEarlierRecordIsRefused) {
   const auto store = try_open();
   ASSERT_FALSE(store.has_value());
   EXPECT_EQ(store.error().code(), StatusCode::kDataLoss) << store.error().to_string();
+}
+
+TEST_F(LogStoreTest, ANewerFormatIsRefusedInWords) {
+  open();
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const char* name : {"default", "meta", "log", "snap"})
+    families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open({}, (dir / "raft/log").string(), families, &handles, &db).ok());
+  ASSERT_TRUE(db->Put({}, handles[1], "format", "muster-log 2").ok());
+  for (auto* handle : handles) delete handle;
+  delete db;
+  const auto store = try_open();
+  ASSERT_FALSE(store.has_value());
+  EXPECT_EQ(store.error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(store.error().message(), HasSubstr("\"muster-log 2\""));
+  EXPECT_THAT(store.error().message(), HasSubstr("upgrade muster"));
 }
 
 TEST_F(LogStoreTest, FullDiskIsRefusedBeforeAnythingIsWritten) {
