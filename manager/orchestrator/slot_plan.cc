@@ -172,14 +172,23 @@ void SlotPlanner::forget() {
 
 void SlotPlanner::update() {
   const bool global = context_.service->spec().has_global();
-  const TaskPtr* old = nullptr;
+  // What runs stays until its successor does. Whatever else was on its way here, of an update that
+  // this one overtakes, goes.
+  TaskPtr kept;
+  if (context_.start_first()) {
+    for (const TaskPtr& task : tasks_) {
+      const bool runs = live(task) && task->status().state() == v1::TASK_RUNNING;
+      if (runs && kept == nullptr) kept = task;
+    }
+  }
+  TaskPtr last;
   for (const TaskPtr& task : tasks_) {
     if (!live(task)) continue;
-    if (old == nullptr) old = &task;
-    if (!context_.start_first()) shut_down(task);
+    if (last == nullptr) last = task;
+    if (task != kept) shut_down(task);
   }
-  const TaskPtr& last = old != nullptr ? *old : tasks_.front();
-  if (!context_.start_first() || old == nullptr) {
+  if (last == nullptr) last = tasks_.front();
+  if (kept == nullptr) {
     add_successor(*last, Duration(0));
     return;
   }

@@ -390,6 +390,21 @@ TEST_F(OrchestratorTest, ATaskThatStayedThroughAChangeOfPlacementIsHeldToItLater
   EXPECT_EQ(active()[0]->revision(), 2u);
 }
 
+TEST_F(OrchestratorTest, AStartFirstUpdateThatIsOvertakenLeavesTwoTasksNotThree) {
+  update_.set_order(v1::UpdateConfig::START_FIRST);
+  update_.set_parallelism(1);
+  put_service(1, 1);
+  run_agents();
+  put_service(1, 2);  // never comes up
+  put_service(1, 3);
+  std::set<uint64_t> revisions;
+  for (const TaskPtr& task : active()) revisions.insert(task->revision());
+  EXPECT_EQ(revisions, (std::set<uint64_t>{1, 3}));
+  run_agents();
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->revision(), 3u);
+}
+
 TEST_F(OrchestratorTest, AWriteThatWasRefusedIsTriedAgain) {
   put_service(1, 1);
   run_agents();
