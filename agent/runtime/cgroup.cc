@@ -27,6 +27,8 @@
 namespace muster::agent {
 namespace {
 
+constexpr const char* kUnified = "unified";  // a hybrid host's cgroup2 tree
+
 // cgroup files are small and their reads must not go through the page cache's size checks.
 std::string read_small(const std::string& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -143,8 +145,7 @@ Cgroups::Cgroups(CgroupVersion version, std::string root)
     return;
   }
   for (const std::string& name : subdirectories(root_)) {
-    // On a hybrid host nothing of ours is in the cgroup2 tree.
-    if (name != "unified") hierarchies_.push_back(root_ + "/" + name);
+    hierarchies_.push_back(root_ + "/" + name);
   }
 }
 
@@ -227,14 +228,13 @@ Status Cgroups::adopt_process(const std::string& path, int64_t pid) const {
   // root anyway are left alone. Lines are "id:controllers:path".
   const std::string text = read_small("/proc/self/cgroup");
   for (const std::string& hierarchy : hierarchies_) {
-    std::string wanted = ":/\n";
-    if (version_ != CgroupVersion::kV2) {
-      const std::string name = std::filesystem::path(hierarchy).filename().string();
-      const size_t named = text.find(name + ":/");
-      if (named == std::string::npos || text.compare(named + name.size(), 3, wanted) == 0) continue;
-    } else if (text.find("0::/\n") != std::string::npos) {
-      continue;
-    }
+    const std::string name = std::filesystem::path(hierarchy).filename().string();
+    // On a hybrid host the cgroup2 tree has no container's cgroup, since crun is kept from seeing
+    // it: what a monitor starts stays there with its monitor.
+    const bool v2 = version_ == CgroupVersion::kV2 || name == kUnified;
+    const std::string own = v2 ? "0::/" : name + ":/";
+    const size_t at = text.find(own);
+    if (at == std::string::npos || text.compare(at + own.size(), 1, "\n") == 0) continue;
     const std::string directory = hierarchy + path;
     MUSTER_TRY(make_directory(directory, 0755));
     MUSTER_TRY(write_control(directory + "/cgroup.procs", fmt::format("{}", pid)));

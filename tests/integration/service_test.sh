@@ -14,6 +14,14 @@ is "$(pids_of web | wc -l)" 2 'containers of web'
 has "$(muster service ps web)" 'Running' 'service ps'
 is "$(muster service inspect --format '{{.Spec.Name}}' web)" web 'service inspect'
 
+note 'whoever ends musterd with all of its cgroup ends no container and no monitor'
+monitors=$(pgrep -f "conmon.*$NODE")
+is "$(wc -w <<<"$monitors")" 2 'monitors of web'
+for pid in $(pids_of web) $monitors; do
+  is "$(comm -12 <(grep -v ':/$' "/proc/$DAEMON/cgroup" | sort) <(sort "/proc/$pid/cgroup"))" '' \
+    "cgroups of musterd that process $pid is in"
+done
+
 note 'a name is taken once'
 fails 'name conflicts with an existing object' \
   muster service create --name web --network host "$image" "${forever[@]}"
