@@ -24,6 +24,7 @@ CONFIG
   docker-registry serve "$RUN/$1.yml" >"$NODE/$1.log" 2>&1 </dev/null &
   SERVER=$!
   registries+=("$SERVER")
+  disown "$SERVER"
   await 10 "registry $1" curl -sS -o "$RUN/answer" "http://$SERVED/v2/"
 }
 copy() { skopeo copy --insecure-policy --quiet --src-tls-verify=false --dest-tls-verify=false "$@"; }
