@@ -39,11 +39,12 @@ step 'lint'
 python3 tests/lint/lint.py || failed+=(lint)
 run_tests unit 2
 if [[ $mode != --quick ]]; then
-  for label in sim crash integration bench-smoke; do
+  for label in sim crash integration qemu bench-smoke; do
     run_tests "$label" 1
   done
 fi
 if [[ $mode == --full ]]; then
+  run_tests qemu-full 1
   step 'sanitizers and fuzzers (clang, pure rooms)'
   tests/fuzz/run.sh || failed+=(fuzz)
   for preset in debug asan; do
