@@ -42,8 +42,7 @@ class ImageStore {
   virtual ~ImageStore() = default;
 
   // Makes the image present and unpacked. A reference with a digest, or one whose tag is present
-  // and `refresh` is not set, does not touch the network. When the registry cannot be
-  // reached but the image is present, the local one is used.
+  // and `refresh` is not set, does not touch the network.
   virtual Result<ImageHandle> ensure(const PullRequest& request) = 0;
   // The local image of a reference; NOT_FOUND "No such image: x".
   virtual Result<ImageHandle> find(const std::string& reference) = 0;

@@ -118,19 +118,15 @@ Result<ImageHandle> LocalImageStore::ensure(const PullRequest& request) {
   }
   // Callers with other credentials may have other rights, so they do not share a pull.
   const std::string key = reference.full() + " " + digest_of(request.registry_auth);
-  auto result = flights_.run(
-      key, request, [this, reference, auth = request.registry_auth](const Puller::Watch& watch) {
-        auto image = pull(reference, auth, watch);
-        // Blobs that came whole would help another attempt, but nobody may ever make one.
-        if (!image) collection_wanted_ = true;
-        collect_if_wanted();
-        return image;
-      });
-  if (!result && present != nullptr && result.error().code() == StatusCode::kUnavailable) {
-    log_->warn("{}; using the local {}", result.error().message(), reference.familiar());
-    return present->handle();
-  }
-  return result;
+  return flights_.run(key, request,
+                      [this, reference, auth = request.registry_auth](const Puller::Watch& watch) {
+                        auto image = pull(reference, auth, watch);
+                        // Blobs that came whole would help another attempt, but nobody may ever
+                        // make one.
+                        if (!image) collection_wanted_ = true;
+                        collect_if_wanted();
+                        return image;
+                      });
 }
 
 Result<ImageHandle> LocalImageStore::pull(const ImageReference& reference, const std::string& auth,

@@ -269,4 +269,10 @@ no_skopeo || die 'skopeo outlives an orderly stop'
 is "$(temporaries)" '' 'temporary files after the stop'
 kill -CONT "$REGISTRY_PID"
 start_daemon
+
+note 'without its registry an image stays, and who asks for a newer one is told'
+kill "$REGISTRY_PID"
+fails "connection refused to registry $REGISTRY" muster image pull "$REGISTRY/busybox:1"
+try_service alone "$REGISTRY/busybox:1"
+await 15 'a service of the image runs' runs alone 1
 finish
