@@ -54,6 +54,13 @@ class SlotPlanner {
   bool live(const TaskPtr& task) const {
     return meant_to_run(*task) && !touched_.contains(task->id());
   }
+  // Whether any task of the slot, not only the last one, was told to stop and has not stopped.
+  bool leaving() const {
+    return std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& task) {
+      const bool told = !meant_to_run(*task) || touched_.contains(task->id());
+      return told && !context_.stopped(*task);
+    });
+  }
   void add_successor(const v1::Task& old, Duration delay);
 
   const ServiceContext& context_;
@@ -65,7 +72,7 @@ class SlotPlanner {
 
 void SlotPlanner::add_successor(const v1::Task& old, Duration delay) {
   const bool global = context_.service->spec().has_global();
-  const bool at_once = delay.count() <= 0 && context_.stopped(old);
+  const bool at_once = delay.count() <= 0 && !leaving();
   v1::Task task = context_.new_task(old.slot(), global ? old.node_id() : std::string(),
                                     at_once ? v1::TASK_RUNNING : v1::TASK_READY);
   if (delay.count() > 0) {
@@ -138,12 +145,8 @@ void SlotPlanner::let_run() {
       plan_.wake_at(after);
       continue;
     }
-    const bool blocked = std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& other) {
-      const bool told = !meant_to_run(*other) || touched_.contains(other->id());
-      return told && !context_.stopped(*other);
-    });
     const WallTime patience = WallTime{task->meta().created_at_ns()} + context_.stop_wait();
-    if (blocked && now < patience) {
+    if (leaving() && now < patience) {
       plan_.wake_at(patience);
       continue;
     }

@@ -390,6 +390,19 @@ TEST_F(OrchestratorTest, ATaskThatStayedThroughAChangeOfPlacementIsHeldToItLater
   EXPECT_EQ(active()[0]->revision(), 2u);
 }
 
+TEST_F(OrchestratorTest, AnOvertakenUpdateStillWaitsForWhatRan) {
+  put_service(1, 1);
+  run_agents();
+  const v1::Task old = *active()[0];
+  put_service(1, 2);  // waits for the old task, without a node yet
+  put_service(1, 3);  // and is replaced before
+  ASSERT_EQ(active().size(), 1u);
+  EXPECT_EQ(active()[0]->revision(), 3u);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_READY);
+  set_state(*store_.snapshot().get<v1::Task>(old.id()), v1::TASK_SHUTDOWN);
+  EXPECT_EQ(active()[0]->desired_state(), v1::TASK_RUNNING);
+}
+
 TEST_F(OrchestratorTest, AStartFirstUpdateThatIsOvertakenLeavesTwoTasksNotThree) {
   update_.set_order(v1::UpdateConfig::START_FIRST);
   update_.set_parallelism(1);
