@@ -1,15 +1,33 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <string>
 
+#include "tests/sim/sim_cluster.h"
 #include "tests/sim/sim_manager.h"
+
+namespace {
+
+muster::Status run(bool cluster, uint64_t seed) {
+  if (cluster) {
+    const auto outcome = muster::sim::run_cluster(seed);
+    return outcome ? muster::ok_status() : outcome.error();
+  }
+  const auto outcome = muster::sim::run_manager(seed);
+  return outcome ? muster::ok_status() : outcome.error();
+}
+
+}  // namespace
 
 // Runs seeds until there are no more, the time is over, or one fails; prints the failing seed.
 int main(int argc, char** argv) {
   uint64_t seeds = 100;
   uint64_t start = 1;
   int64_t seconds = 0;
-  CLI::App app("muster-sim: a whole manager in virtual time, one run a seed");
+  std::string suite = "cluster";
+  CLI::App app("muster-sim: a cluster in virtual time, one run a seed");
+  app.add_option("--suite", suite, "cluster: a manager and nodes with faults; manager: only plans")
+      ->check(CLI::IsMember({"cluster", "manager"}));
   app.add_option("--seeds", seeds, "how many seeds");
   app.add_option("--start", start, "the first seed");
   app.add_option("--seconds", seconds, "stop after this long; 0 = never");
@@ -19,10 +37,10 @@ int main(int argc, char** argv) {
   for (; ran < seeds; ++ran) {
     const auto spent = std::chrono::steady_clock::now() - begin;
     if (seconds > 0 && spent >= std::chrono::seconds(seconds)) break;
-    const auto outcome = muster::sim::run_manager(start + ran);
-    if (!outcome) {
+    const muster::Status status = run(suite == "cluster", start + ran);
+    if (!status.ok()) {
       std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(start + ran),
-                   outcome.error().message().c_str());
+                   status.message().c_str());
       return 1;
     }
   }

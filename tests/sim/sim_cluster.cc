@@ -1,0 +1,272 @@
+#include "tests/sim/sim_cluster.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tests/sim/sim_manager_life.h"
+#include "tests/sim/sim_rules.h"
+
+namespace muster::sim {
+namespace {
+
+namespace store = manager::store;
+
+constexpr int kNodes = 5;
+constexpr Duration kChaos = 90s;
+// Longer than any grace, restart delay and wait for a predecessor together.
+constexpr Duration kSettle = 150s;
+constexpr uint64_t kSmallCapacity = 13;  // addresses of a /28 without its gateway
+
+class Cluster {
+ public:
+  explicit Cluster(uint64_t seed);
+  ~Cluster();
+  Result<ClusterOutcome> run();
+
+ private:
+  void start_manager();
+  void kill_manager();
+  void manager_away(Duration away);
+  void fault();
+  void fault_of(SimHost& host);
+  void back_later(SimHost& host, uint64_t ms_max);
+  Duration up_to(uint64_t ms) { return Duration(1ms) * static_cast<int64_t>(rng_.below(ms) + 1); }
+  Status advance(Duration d);
+  Status until_idle();
+  Status heal();
+  Status clean_up();
+  Status check_nothing_leaked();
+  uint64_t hash() const;
+  bool up() const { return life_ != nullptr && life_->parts != nullptr; }
+  store::Snapshot state() const {
+    return up() ? life_->parts->store.snapshot() : store::Snapshot();
+  }
+  void broken(std::string what) {
+    if (!broken_.ok()) return;
+    broken_ = internal_error("at {} ms: {}", world_.now().since_start / 1ms, what);
+  }
+
+  SeededRng rng_;
+  SimWorld world_;
+  SimExecutor strand_{world_};  // outlives managers and agents: what happens to them
+  SimDisk disk_;
+  SimLog::Faults log_faults_;
+  bool faults_ = true;
+  SimNetwork network_{world_, rng_};
+  std::vector<std::string> node_ids_;
+  std::unique_ptr<ManagerLife> life_;
+  uint64_t lives_ = 0;
+  SimClient client_{world_, rng_, [this] { return up() ? &life_->parts->api : nullptr; },
+                    [this](std::string what) { broken(std::move(what)); }};
+  Hosts hosts_;
+  SimRules rules_{world_, hosts_, client_, [this](std::string what) { broken(std::move(what)); }};
+  Status broken_;
+};
+
+Cluster::Cluster(uint64_t seed) : rng_(seed) {
+  for (int i = 0; i < kNodes; ++i) node_ids_.push_back(fmt::format("n{}", i));
+  for (const std::string& id : node_ids_) {
+    SimHost::Deps deps{world_,
+                       network_,
+                       rng_,
+                       faults_,
+                       [this](const SimHost& host, const SimHost::Container& container) {
+                         // Without a manager there is nobody to ask; agents go on as told.
+                         if (up()) rules_.on_start(host, container, state());
+                       },
+                       [this](std::string what) { broken(std::move(what)); }};
+    hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id));
+  }
+}
+
+Cluster::~Cluster() {
+  for (const auto& host : hosts_) host->kill_agent();
+  network_.manager_gone();
+}
+
+// ---------------------------------------------------------------- the manager's lives
+
+void Cluster::start_manager() {
+  if (life_ != nullptr) return;
+  ++lives_;
+  life_ = std::make_unique<ManagerLife>(world_, rng_, node_ids_);
+  life_->strand.post([this, life = lives_] {
+    const Status started = life_->start(
+        disk_, log_faults_,
+        [this, life] {
+          strand_.after(up_to(50), [this, life] {
+            if (life == lives_ && life_ != nullptr) manager_away(up_to(500));
+          });
+        },
+        [this](const store::CommitEvent& event) { rules_.on_commit(event); });
+    if (!started.ok()) return broken(started.to_string());
+    network_.manager_up(life_->strand, life_->parts->dispatcher);
+  });
+}
+
+void Cluster::kill_manager() {
+  network_.manager_gone();
+  life_.reset();
+}
+
+void Cluster::manager_away(Duration away) {
+  kill_manager();
+  strand_.after(away, [this] { start_manager(); });
+}
+
+// ---------------------------------------------------------------- what goes wrong
+
+void Cluster::back_later(SimHost& host, uint64_t ms_max) {
+  strand_.after(up_to(ms_max), [&host] { host.start_agent(); });
+}
+
+void Cluster::fault_of(SimHost& host) {
+  switch (rng_.below(5)) {
+    case 0: host.kill_agent(); return back_later(host, rng_.below(4) == 0 ? 45'000 : 5'000);
+    case 1: return host.restart_agent(up_to(5'000));
+    case 2:
+      network_.cut(host.id());
+      strand_.after(up_to(15'000), [this, &host] { network_.mend(host.id()); });
+      return;
+    case 3: host.reboot(); return back_later(host, 8'000);
+    default: return host.end_a_container();
+  }
+}
+
+void Cluster::fault() {
+  SimHost& host = *hosts_[rng_.below(hosts_.size())];
+  switch (rng_.below(8)) {
+    case 0:
+      if (life_ != nullptr) manager_away(up_to(rng_.below(4) == 0 ? 12'000 : 1'000));
+      return;
+    case 1:
+      log_faults_.reject_one_in = 1 + rng_.below(4);
+      strand_.after(up_to(4'000), [this] { log_faults_.reject_one_in = 0; });
+      return;
+    case 2:
+      if (up()) {
+        if (Status s = disk_.take_snapshot(life_->parts->store); !s.ok()) broken(s.to_string());
+      }
+      return;
+    default: return fault_of(host);
+  }
+}
+
+// ---------------------------------------------------------------- the run
+
+Status Cluster::advance(Duration d) {
+  world_.advance(d);
+  return broken_;
+}
+
+Status Cluster::until_idle() {
+  for (int i = 0; !client_.idle(); ++i) {
+    if (i > 1'000) return internal_error("the client gets no answer");
+    MUSTER_TRY(advance(100ms));
+  }
+  return broken_;
+}
+
+Status Cluster::heal() {
+  faults_ = false;
+  log_faults_ = {};
+  for (const auto& host : hosts_) network_.mend(host->id());
+  MUSTER_TRY(advance(50s));  // whoever was to come back is back
+  start_manager();
+  for (const auto& host : hosts_) host->start_agent();
+  MUSTER_TRY(until_idle());
+  while (client_.heal_one(node_ids_)) MUSTER_TRY(until_idle());
+  return advance(kSettle);
+}
+
+Status Cluster::clean_up() {
+  while (client_.clean_up_one()) MUSTER_TRY(until_idle());
+  return advance(kSettle);
+}
+
+// Every address of the small network and every port can be had again.
+Status Cluster::check_nothing_leaked() {
+  if (state().find<v1::Network>("small") == nullptr) return ok_status();
+  v1::ServiceSpec full;
+  full.mutable_annotations()->set_name("full");
+  full.mutable_task()->mutable_container()->set_image("image");
+  full.mutable_task()->add_networks()->set_target("small");
+  full.mutable_endpoint()->set_mode(v1::EndpointSpec::DNSRR);
+  full.mutable_replicated()->set_replicas(kSmallCapacity + 2);
+  client_.create(full);
+  MUSTER_TRY(until_idle());
+  for (uint32_t port = 8000; port < 8003; ++port) {
+    v1::ServiceSpec spec;
+    spec.mutable_annotations()->set_name(fmt::format("p{}", port));
+    spec.mutable_task()->mutable_container()->set_image("image");
+    spec.mutable_replicated()->set_replicas(1);
+    v1::PortConfig& published = *spec.mutable_endpoint()->add_ports();
+    published.set_target_port(80);
+    published.set_published_port(port);
+    client_.create(spec);
+    MUSTER_TRY(until_idle());
+  }
+  MUSTER_TRY(advance(20s));
+  MUSTER_TRY(rules_.check_settled(state()));
+  std::map<std::string, uint64_t> running;
+  state().each<v1::Task>([&](const auto& task) {
+    if (task->status().state() == v1::TASK_RUNNING) ++running[task->name().substr(0, 4)];
+    return true;
+  });
+  if (running["full"] != kSmallCapacity) {
+    return internal_error("{} of {} addresses can be had", running["full"], kSmallCapacity);
+  }
+  // p800.1 and so on: "p800" counts the three.
+  if (running["p800"] != 3) return internal_error("a published port was not given back");
+  return ok_status();
+}
+
+// FNV-1a over everything stored.
+uint64_t Cluster::hash() const {
+  uint64_t value = 14695981039346656037u;
+  const auto add = [&](const auto& object) {
+    for (const char c : object->SerializeAsString()) {
+      value = (value ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    }
+    return true;
+  };
+  state().each<v1::Service>(add);
+  state().each<v1::Task>(add);
+  state().each<v1::Node>(add);
+  state().each<v1::Network>(add);
+  return value;
+}
+
+Result<ClusterOutcome> Cluster::run() {
+  start_manager();
+  MUSTER_TRY(advance(1s));
+  for (const auto& host : hosts_) host->start_agent();
+  MUSTER_TRY(advance(2s));
+  log_faults_.unknown_one_in = 400;
+  const TimePoint end = world_.now() + kChaos;
+  while (world_.now() < end) {
+    if (client_.idle() && rng_.below(3) == 0) client_.act();
+    if (rng_.below(12) == 0) fault();
+    MUSTER_TRY(advance(up_to(300)));
+  }
+  MUSTER_TRY(heal());
+  MUSTER_TRY(rules_.check_settled(state()));
+  ClusterOutcome outcome;
+  outcome.state_hash = hash();
+  MUSTER_TRY(clean_up());
+  MUSTER_TRY(rules_.check_empty(state()));
+  MUSTER_TRY(check_nothing_leaked());
+  outcome.commits = disk_.last_index;
+  outcome.managers = lives_;
+  outcome.operations = client_.operations();
+  return outcome;
+}
+
+}  // namespace
+
+Result<ClusterOutcome> run_cluster(uint64_t seed) {
+  return Cluster(seed).run();
+}
+
+}  // namespace muster::sim

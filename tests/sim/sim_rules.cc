@@ -1,0 +1,320 @@
+#include "tests/sim/sim_rules.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <variant>
+
+#include "manager/dispatcher/network_feed.h"
+#include "manager/orchestrator/restart_policy.h"
+
+namespace muster::sim {
+
+namespace store = manager::store;
+using manager::orchestrator::RestartRules;
+using TaskPtr = store::Ptr<v1::Task>;
+
+namespace {
+
+constexpr int64_t kHistoryMax = 3;  // the limit of 2, or the attempts of a policy and one more
+constexpr Duration kStopWait = 60s;
+
+// A slot is a number, or a node of a global service.
+std::string slot_of(const v1::Task& task) {
+  return task.slot() == 0 ? task.node_id() : std::to_string(task.slot());
+}
+
+// The service may be gone already; its name is in the task's, too.
+std::string name_of(const v1::Task& task) {
+  return task.name().substr(0, task.name().find('.'));
+}
+
+std::string details(const SimHost::Container& c) {
+  return fmt::format("{} (desired {}, state {}, revision {}{})", c.task.id(),
+                     v1::TaskState_Name(c.task.desired_state()), v1::TaskState_Name(c.state),
+                     c.task.revision(), c.removed ? ", removed" : "");
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- at every commit
+
+void SimRules::on_commit(const store::CommitEvent& event) {
+  for (const store::AnyChange& any : *event.changes) {
+    if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
+      for (const auto& form : {node->before, node->after}) {
+        if (form != nullptr && form->status().state() == v1::NodeStatus::DOWN) {
+          last_down_ns_[form->id()] = event.time.unix_ns;
+        }
+      }
+      continue;
+    }
+    const auto* change = std::get_if<store::Change<v1::Task>>(&any);
+    if (change == nullptr || change->after == nullptr) continue;
+    const v1::Task& after = *change->after;
+    if (change->before != nullptr) {
+      const v1::Task& before = *change->before;
+      if (after.status().state() < before.status().state()) {
+        broken_(fmt::format("the state of task {} went back", after.id()));
+      }
+      if (before.status().state() > v1::TASK_RUNNING &&
+          after.status().state() != before.status().state()) {
+        broken_(fmt::format("task {} ended twice", after.id()));
+      }
+      if (after.desired_state() < before.desired_state()) {
+        broken_(fmt::format("the desired state of task {} went back", after.id()));
+      }
+    }
+    check_slot(event.after, after);
+  }
+}
+
+void SimRules::check_slot(const store::Snapshot& state, const v1::Task& task) {
+  std::map<uint64_t, int> meant;  // by revision
+  int all = 0;
+  state.tasks_of_slot(task.service_id(), task.slot(), [&](const TaskPtr& other) {
+    if (other->desired_state() > v1::TASK_RUNNING || slot_of(*other) != slot_of(task)) return true;
+    ++all;
+    if (++meant[other->revision()] > 1) {
+      broken_(fmt::format("two tasks of one revision are meant to run in slot {} of {}",
+                          slot_of(task), name_of(task)));
+    }
+    return true;
+  });
+  const int most = client_.ever_start_first(name_of(task)) ? 2 : 1;
+  if (all > most) {
+    broken_(fmt::format("{} tasks are meant to run in slot {} of {}", all, slot_of(task),
+                        name_of(task)));
+  }
+}
+
+// ---------------------------------------------------------------- at every start
+
+void SimRules::on_start(const SimHost& host, const SimHost::Container& container,
+                        const store::Snapshot& state) {
+  const v1::Task& task = container.task;
+  for (const auto& other_host : hosts_) {
+    for (const auto& [id, other] : other_host->tasks()) {
+      if (!other.alive || id == task.id()) continue;
+      for (const auto& mine : task.networks()) {
+        for (const auto& theirs : other.task.networks()) {
+          if (mine.network_id() != theirs.network_id()) continue;
+          for (const auto& address : mine.addresses()) {
+            if (std::count(theirs.addresses().begin(), theirs.addresses().end(), address) != 0) {
+              broken_(fmt::format("{} is used twice", address));
+            }
+          }
+        }
+      }
+      for (const auto& mine : task.ports()) {
+        for (const auto& theirs : other.task.ports()) {
+          const bool same = mine.mode() == v1::PortConfig::HOST &&
+                            theirs.mode() == v1::PortConfig::HOST &&
+                            mine.published_port() == theirs.published_port();
+          if (same && other_host->id() == host.id()) {
+            broken_(fmt::format("host port {} of {} is used twice, by {} and {}",
+                                mine.published_port(), host.id(), task.name(), other.task.name()));
+          }
+        }
+      }
+      const bool same_slot =
+          other.task.service_id() == task.service_id() && slot_of(other.task) == slot_of(task);
+      if (same_slot && !may_overlap(*other_host, other, state)) {
+        const auto stored = state.get<v1::Task>(id);
+        broken_(fmt::format(
+            "{}: {} starts on {} while {} runs on {}, which the store {}", task.name(),
+            details(container), host.id(), details(other), other_host->id(),
+            stored == nullptr ? "does not know"
+                              : "takes for " + v1::TaskState_Name(stored->status().state())));
+      }
+    }
+  }
+}
+
+bool SimRules::may_overlap(const SimHost& host, const SimHost::Container& other,
+                           const store::Snapshot& state) const {
+  if (client_.ever_start_first(name_of(other.task))) return true;
+  if (other.told_to_stop && world_.now() - *other.told_to_stop >= kStopWait) return true;
+  const auto node = state.get<v1::Node>(host.id());
+  if (node == nullptr || node->status().state() == v1::NodeStatus::DOWN) return true;
+  const auto down = last_down_ns_.find(host.id());
+  return down != last_down_ns_.end() && down->second >= other.task.meta().created_at_ns();
+}
+
+// ---------------------------------------------------------------- at the end
+
+Status SimRules::check_settled(const store::Snapshot& state) const {
+  MUSTER_TRY(check_services(state));
+  Status status;
+  state.each<v1::Service>([&](const store::Ptr<v1::Service>& service) {
+    status = check_slots(state, *service);
+    return status.ok();
+  });
+  MUSTER_TRY(status);
+  for (const auto& host : hosts_) {
+    MUSTER_TRY(check_host(state, *host));
+    MUSTER_TRY(check_members(state, *host));
+  }
+  return check_revisions(state);
+}
+
+Status SimRules::check_services(const store::Snapshot& state) const {
+  size_t found = 0;
+  for (const auto& [name, spec] : client_.services()) {
+    const auto service = state.find<v1::Service>(name);
+    if (service == nullptr) return internal_error("service {} was acknowledged and is lost", name);
+    ++found;
+    if (service->spec().task().container().image() != spec.task().container().image() ||
+        service->spec().replicated().replicas() != spec.replicated().replicas() ||
+        service->spec().task().force_update() != spec.task().force_update()) {
+      return internal_error("service {} is not what was acknowledged", name);
+    }
+  }
+  if (state.count<v1::Service>() != found) return internal_error("there are services nobody made");
+  return ok_status();
+}
+
+Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& service) const {
+  const std::string& name = service.spec().annotations().name();
+  std::map<std::string, std::vector<TaskPtr>> slots;
+  state.tasks_of_service(service.id(), [&](const TaskPtr& task) {
+    slots[slot_of(*task)].push_back(task);
+    return true;
+  });
+  uint64_t filled = 0;
+  for (auto& [slot, tasks] : slots) {
+    std::sort(tasks.begin(), tasks.end(), [](const TaskPtr& a, const TaskPtr& b) {
+      return a->meta().created_at_ns() > b->meta().created_at_ns();
+    });
+    int64_t ended = 0;
+    bool live = false;
+    std::vector<const v1::Task*> history;
+    for (const TaskPtr& task : tasks) {
+      history.push_back(task.get());
+      if (task->status().state() > v1::TASK_RUNNING) ++ended;
+      if (task->desired_state() > v1::TASK_RUNNING) {
+        if (task->status().state() <= v1::TASK_RUNNING) {
+          return internal_error("task {} is not stopped", task->name());
+        }
+        continue;
+      }
+      live = true;
+      const bool runs =
+          task->status().state() == v1::TASK_RUNNING && task->desired_state() == v1::TASK_RUNNING;
+      if (!runs && (task->status().state() > v1::TASK_PENDING || task->status().error().empty())) {
+        return internal_error("task {} does not run and does not say why ({})", task->name(),
+                              v1::TaskState_Name(task->status().state()));
+      }
+    }
+    if (ended > kHistoryMax) return internal_error("{}.{} keeps {} ended tasks", name, slot, ended);
+    const auto revision =
+        state.get<v1::Revision>(store::revision_id(service.id(), tasks.front()->revision()));
+    const bool given_up =
+        !live && revision != nullptr &&
+        !wants_restart(RestartRules::of(revision->spec().restart()), *tasks.front(), history);
+    if (live || given_up) ++filled;
+    if (!live && !given_up && !service.spec().has_global()) {
+      return internal_error("slot {} of {} is neither filled nor given up", slot, name);
+    }
+  }
+  uint64_t wanted = service.spec().replicated().replicas();
+  if (service.spec().has_global()) {
+    wanted = 0;
+    state.each<v1::Node>([&](const auto& node) {
+      const auto& constraints = service.spec().task().placement().constraints();
+      if (constraints.empty() || !node->spec().annotations().labels().empty()) ++wanted;
+      return true;
+    });
+  }
+  // A node of a global service may keep the given-up task of the time when it was eligible.
+  const bool as_asked = service.spec().has_global() ? filled >= wanted : filled == wanted;
+  if (!as_asked) {
+    return internal_error("service {} has {} of {} slots filled", name, filled, wanted);
+  }
+  return ok_status();
+}
+
+Status SimRules::check_host(const store::Snapshot& state, const SimHost& host) const {
+  if (!host.established()) return internal_error("{} has no session", host.id());
+  const auto node = state.get<v1::Node>(host.id());
+  if (node->status().state() != v1::NodeStatus::READY) {
+    return internal_error("{} is not ready: {}", host.id(), node->status().message());
+  }
+  size_t assigned = 0;
+  Status status;
+  state.tasks_of_node(host.id(), [&](const TaskPtr& task) {
+    if (task->status().state() < v1::TASK_ASSIGNED) return true;
+    ++assigned;
+    const auto container = host.tasks().find(task->id());
+    if (container == host.tasks().end()) {
+      status = internal_error("{} does not know task {}", host.id(), task->name());
+    } else if (container->second.alive != (task->status().state() == v1::TASK_RUNNING)) {
+      status = internal_error("task {} is {} but its container {}", task->name(),
+                              v1::TaskState_Name(task->status().state()),
+                              container->second.alive ? "runs" : "does not run");
+    }
+    return status.ok();
+  });
+  MUSTER_TRY(status);
+  if (host.tasks().size() != assigned) {
+    return internal_error("{} holds {} tasks, {} are assigned", host.id(), host.tasks().size(),
+                          assigned);
+  }
+  return ok_status();
+}
+
+Status SimRules::check_members(const store::Snapshot& state, const SimHost& host) const {
+  std::set<std::string> networks;
+  state.tasks_of_node(host.id(), [&](const TaskPtr& task) {
+    if (!manager::dispatcher::is_member(*task)) return true;
+    for (const auto& attachment : task->networks()) networks.insert(attachment.network_id());
+    return true;
+  });
+  for (const std::string& id : networks) {
+    std::set<std::string> members;
+    state.tasks_of_network(id, [&](const TaskPtr& task) {
+      if (manager::dispatcher::is_member(*task)) members.insert(task->id());
+      return true;
+    });
+    const auto known = host.members().find(id);
+    if (known == host.members().end() || known->second != members) {
+      return internal_error("{} does not know who is in network {}", host.id(), id);
+    }
+  }
+  return ok_status();
+}
+
+Status SimRules::check_revisions(const store::Snapshot& state) const {
+  std::set<std::string> used;
+  state.each<v1::Service>([&](const auto& service) {
+    used.insert(store::revision_id(service->id(), service->revision()));
+    return true;
+  });
+  state.each<v1::Task>([&](const TaskPtr& task) {
+    used.insert(store::revision_id(task->service_id(), task->revision()));
+    return true;
+  });
+  Status status;
+  state.each<v1::Revision>([&](const auto& revision) {
+    if (!used.contains(revision->id())) {
+      status = internal_error("revision {} has no user", revision->id());
+    }
+    return status.ok();
+  });
+  return status;
+}
+
+Status SimRules::check_empty(const store::Snapshot& state) const {
+  if (state.count<v1::Task>() != 0) {
+    return internal_error("{} tasks outlive their services", state.count<v1::Task>());
+  }
+  if (state.count<v1::Revision>() != 0) return internal_error("revisions outlive their services");
+  for (const auto& host : hosts_) {
+    if (!host->tasks().empty()) return internal_error("{} still holds tasks", host->id());
+  }
+  return ok_status();
+}
+
+}  // namespace muster::sim

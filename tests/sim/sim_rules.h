@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/sim_executor.h"
+#include "manager/store/store.h"
+#include "tests/sim/sim_client.h"
+#include "tests/sim/sim_host.h"
+
+namespace muster::sim {
+
+using Hosts = std::vector<std::unique_ptr<SimHost>>;
+
+// What must hold in a simulated cluster; each says in words what does not.
+class SimRules {
+ public:
+  SimRules(SimWorld& world, const Hosts& hosts, const SimClient& client,
+           std::function<void(std::string)> broken)
+      : world_(world), hosts_(hosts), client_(client), broken_(std::move(broken)) {}
+
+  // After every commit.
+  void on_commit(const manager::store::CommitEvent& event);
+  // When a container starts on a host.
+  void on_start(const SimHost& host, const SimHost::Container& container,
+                const manager::store::Snapshot& state);
+  // When everything had time to settle.
+  Status check_settled(const manager::store::Snapshot& state) const;
+  // When everything was removed and had time to go.
+  Status check_empty(const manager::store::Snapshot& state) const;
+
+ private:
+  void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
+  bool may_overlap(const SimHost& host, const SimHost::Container& other,
+                   const manager::store::Snapshot& state) const;
+  Status check_services(const manager::store::Snapshot& state) const;
+  Status check_slots(const manager::store::Snapshot& state, const v1::Service& service) const;
+  Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;
+  Status check_members(const manager::store::Snapshot& state, const SimHost& host) const;
+  Status check_revisions(const manager::store::Snapshot& state) const;
+
+  SimWorld& world_;
+  const Hosts& hosts_;
+  const SimClient& client_;
+  std::function<void(std::string)> broken_;
+  std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
+};
+
+}  // namespace muster::sim
