@@ -1,6 +1,9 @@
 // Any bytes as a layer, unpacked into a directory: whatever they say, nothing outside of it is
 // touched. The unpacker runs in a root of its own, so that absolute names lead there, too, where
 // everything can be looked at. Needs root.
+//
+// Bytes that begin with 0xff are a recipe instead: an archive of well-formed entries, with names
+// and links made of what is of interest, which mutation of an archive would hardly ever come upon.
 
 #include <fcntl.h>
 #include <sched.h>
@@ -10,6 +13,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <set>
 #include <string>
 #include <string_view>
@@ -80,6 +84,72 @@ class Host {
   struct stat canary_ {};
 };
 
+// The bytes of a recipe, one after another; 0 beyond the end.
+class Recipe {
+ public:
+  explicit Recipe(std::string_view bytes) : rest_(bytes) {}
+  bool empty() const { return rest_.empty(); }
+  unsigned next() {
+    if (rest_.empty()) return 0;
+    const auto byte = static_cast<unsigned char>(rest_.front());
+    rest_.remove_prefix(1);
+    return byte;
+  }
+  std::string path() {
+    constexpr const char* kParts[] = {"..",   ".", "canary",       "layer",       "a",     "b",
+                                      "door", "",  ".wh.a",        ".wh.door",    ".wh..", ".wh...",
+                                      ".wh.", "c", ".wh..wh..opq", ".wh..wh.plnk"};
+    unsigned choice = next();
+    std::string path = choice >= 192 ? "/" : "";
+    for (unsigned count = choice % 4; count-- > 0;) {
+      path += kParts[next() % std::size(kParts)];
+      if (count > 0) path += "/";
+    }
+    return path;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
+void append_entry(Recipe& recipe, std::string& tar) {
+  constexpr std::string_view kTypes = "0512346";  // ustar's
+  const char type = kTypes[recipe.next() % kTypes.size()];
+  const std::string name = recipe.path();
+  const std::string link = type == '1' || type == '2' ? recipe.path() : "";
+  const unsigned mode = recipe.next() * 16 % 010000;
+  const std::string content = type == '0' ? std::string(recipe.next() % 20, 'x') : "";
+  std::string header(512, '\0');
+  const auto put = [&](size_t at, const std::string& text) {
+    header.replace(at, text.size(), text);
+  };
+  put(0, name.substr(0, 99));
+  put(100, fmt::format("{:07o}", mode));
+  put(108, "0000000");
+  put(116, "0000000");
+  put(124, fmt::format("{:011o}", content.size()));
+  put(136, "14524570000");
+  put(148, "        ");
+  header[156] = type;
+  put(157, link.substr(0, 99));
+  put(257, "ustar");
+  put(263, "00");
+  put(329, "0000001");
+  put(337, "0000003");
+  unsigned sum = 0;
+  for (const char c : header) sum += static_cast<unsigned char>(c);
+  put(148, fmt::format("{:06o}", sum));
+  header[154] = '\0';
+  tar += header;
+  if (!content.empty()) tar += content + std::string(512 - content.size(), '\0');
+}
+
+std::string archive_of(Recipe recipe) {
+  std::string tar;
+  while (!recipe.empty()) append_entry(recipe, tar);
+  return tar + std::string(1024, '\0');
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -93,6 +163,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.ownership = muster::agent::Ownership::kKeep;
   options.whiteouts =
       size % 2 == 0 ? muster::agent::Whiteouts::kOverlay : muster::agent::Whiteouts::kNone;
-  host.unpack({reinterpret_cast<const char*>(data), size}, options);
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  if (size > 0 && data[0] == 0xff) {
+    host.unpack(archive_of(Recipe(bytes.substr(1))), options);
+  } else {
+    host.unpack(bytes, options);
+  }
   return 0;
 }
