@@ -230,6 +230,8 @@ void Allocator::Impl::proposed(const store::Commit& commit) {
   if (!running || !pass) return;
   if (commit.status.ok()) {
     backoff.reset();
+    // Nothing was taken since: the watchers saw the commit before us, and one pass runs at a time.
+    if (pass->settle(store.snapshot())) look_again();
     dirty = dirty || pass->more();
     pass.reset();
   } else {

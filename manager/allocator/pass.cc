@@ -3,6 +3,7 @@
 #include <google/protobuf/util/message_differencer.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "manager/allocator/holdings.h"
 
@@ -80,8 +81,24 @@ bool is_allocated(const Snapshot& view, const v1::Service& service) {
 void Pass::undo() {
   for (auto it = undo_.rbegin(); it != undo_.rend(); ++it) (*it)();
   undo_.clear();
+  given_tasks_.clear();
+  given_services_.clear();
   for (const std::string& id : newly_blocked_) work_.blocked_tasks.erase(id);
   newly_blocked_.clear();
+}
+
+bool Pass::settle(const Snapshot& state) {
+  bool any = false;
+  for (const auto& [id, given] : given_tasks_) {
+    const auto task = state.get<v1::Task>(id);
+    any = give_back(ipam_, id, given, task == nullptr ? Holdings() : holdings_of(*task)) || any;
+  }
+  for (const auto& [id, given] : given_services_) {
+    const auto service = state.get<v1::Service>(id);
+    const Holdings holds = service == nullptr ? Holdings() : holdings_of(*service);
+    any = give_back(ipam_, id, given, holds) || any;
+  }
+  return any;
 }
 
 Status Pass::run(store::Transaction& tx) {
@@ -102,6 +119,11 @@ bool Pass::full() {
 template <class T>
 Status Pass::put(store::Transaction& tx, T object) {
   bytes_ += object.ByteSizeLong();
+  if constexpr (std::is_same_v<T, v1::Task>) {
+    given_tasks_.emplace_back(object.id(), holdings_of(object));
+  } else if constexpr (std::is_same_v<T, v1::Service>) {
+    given_services_.emplace_back(object.id(), holdings_of(object));
+  }
   return tx.update(std::move(object));
 }
 

@@ -4,9 +4,11 @@
 #include <set>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
+#include "manager/allocator/holdings.h"
 #include "manager/store/store.h"
 #include "overlay/ipam/ipam.h"
 
@@ -31,6 +33,10 @@ class Pass {
   Status run(store::Transaction& tx);
   // Gives back everything taken.
   void undo();
+  // Once committed: gives back what a later transaction of the same entry made void, by ending or
+  // removing what it was given to. The commit's changes do not tell, since they join both. True
+  // when there was anything.
+  bool settle(const store::Snapshot& state);
   // Whether there is more to do than one transaction may hold.
   bool more() const { return more_; }
 
@@ -62,6 +68,8 @@ class Pass {
   size_t bytes_ = 0;
   bool more_ = false;
   std::vector<std::function<void()>> undo_;
+  std::vector<std::pair<std::string, Holdings>> given_tasks_;  // by id, as written
+  std::vector<std::pair<std::string, Holdings>> given_services_;
   std::vector<std::string> newly_blocked_;
 };
 

@@ -369,6 +369,41 @@ TEST_F(AllocatorTest, WhatCouldNotBeStoredIsTriedAgainWithoutAnotherCommit) {
   }
 }
 
+TEST_F(AllocatorTest, WhatIsVoidBeforeItIsCommittedComesBack) {
+  create(network("a", "10.9.0.0/29"));  // five addresses beside the gateway's
+  for (int round = 0; round < 6; ++round) {
+    const v1::Service s = service("web", {"id-a"}, {8080});
+    store_.update(
+        [&](store::Transaction& tx) -> Status {
+          MUSTER_TRY(tx.create(s));
+          MUSTER_TRY(tx.create(revision(s)));
+          MUSTER_TRY(tx.create(task(s, "t1")));
+          return tx.create(task(s, "t2"));
+        },
+        [&](const store::Commit&) {
+          // Queued behind the allocator's transaction: it ends what that one has just served, in
+          // one entry with it.
+          store_.update(
+              [](store::Transaction& tx) -> Status {
+                v1::Task ended = *tx.view().get<v1::Task>("t1");
+                ended.mutable_status()->set_state(v1::TASK_SHUTDOWN);
+                MUSTER_TRY(tx.update(std::move(ended)));
+                MUSTER_TRY(tx.remove<v1::Task>("t2"));
+                MUSTER_TRY(tx.remove<v1::Service>("id-web"));
+                return tx.remove<v1::Revision>(store::revision_id("id-web", 1));
+              },
+              [](const store::Commit&) {});
+        });
+    world_.settle();
+    ASSERT_EQ(get<v1::Service>("id-web"), nullptr);
+    remove<v1::Task>("t1");
+  }
+  create_service(service("last", {"id-a"}, {8080}), 4);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_THAT(address(fmt::format("id-last.{}", i)), HasSubstr("10.9.0."));
+  }
+}
+
 TEST_F(AllocatorTest, LargeServicesTakeSeveralEntries) {
   write([&](store::Transaction& tx) -> Status {
     for (int i = 0; i < 2; ++i) {
