@@ -40,11 +40,12 @@ python3 tests/lint/lint.py || failed+=(lint)
 run_tests unit 2
 if [[ $mode != --quick ]]; then
   for label in sim crash integration qemu bench-smoke; do
-    run_tests "$label" 1
+    # A machine of `qemu` has one processor of its own and nothing in common with another.
+    run_tests "$label" "$([[ $label == qemu ]] && echo 2 || echo 1)"
   done
 fi
 if [[ $mode == --full ]]; then
-  run_tests qemu-full 1
+  run_tests qemu-full 2
   step 'sanitizers and fuzzers (clang, pure rooms)'
   tests/fuzz/run.sh || failed+=(fuzz)
   for preset in debug asan; do
