@@ -7,15 +7,17 @@ namespace {
 
 // The options of init and update that become the cluster's spec.
 struct ClusterFlags {
-  std::optional<std::string> history, heartbeat, cert_expiry;
+  std::optional<std::string> history, heartbeat, grace, cert_expiry;
 
   void declare(Flags& flags) {
     flags.value("task-history-limit", &history, "N",
                 "ended tasks kept per slot (5; negative = all)");
     flags.value("dispatcher-heartbeat", &heartbeat, "DURATION", "period of the nodes' heartbeat");
+    flags.value("vanished-agent-grace", &grace, "DURATION",
+                "how long a node stays up whose host answers but whose musterd is gone (30s)");
     flags.value("cert-expiry", &cert_expiry, "DURATION", "validity of node certificates (2160h)");
   }
-  bool any() const { return history || heartbeat || cert_expiry; }
+  bool any() const { return history || heartbeat || grace || cert_expiry; }
   Status apply(v1::ClusterSpec* spec) const {
     const auto named = [](const char* flag, auto result) {
       if (!result)
@@ -30,6 +32,10 @@ struct ClusterFlags {
     if (heartbeat) {
       MUSTER_ASSIGN(const int64_t ns, named("dispatcher-heartbeat", parse_duration_ns(*heartbeat)));
       spec->set_heartbeat_period_ns(ns);
+    }
+    if (grace) {
+      MUSTER_ASSIGN(const int64_t ns, named("vanished-agent-grace", parse_duration_ns(*grace)));
+      spec->set_vanished_agent_grace_ns(ns);
     }
     if (cert_expiry) {
       MUSTER_ASSIGN(const int64_t ns, named("cert-expiry", parse_duration_ns(*cert_expiry)));
