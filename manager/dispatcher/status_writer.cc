@@ -138,12 +138,17 @@ std::optional<v1::Task> StatusWriter::changed_by(const v1::Task& present,
   cut(*status.mutable_error());
   status.set_applied_by(present.status().applied_by());
   status.set_applied_at_ns(present.status().applied_at_ns());
+  status.set_running_since_ns(present.status().running_since_ns());
   next.set_endpoint_state(update.endpoint_state());
   if (google::protobuf::util::MessageDifferencer::Equals(next, present)) return std::nullopt;
   status.set_applied_by(manager_id_);
   // When the state was reached, by our clock; not when more was told of it.
   if (status.state() != present.status().state() || status.applied_at_ns() == 0) {
     status.set_applied_at_ns(now.unix_ns);
+  }
+  // Stays when the task has ended: an update asks how long it ran.
+  if (status.state() == v1::TASK_RUNNING && status.running_since_ns() == 0) {
+    status.set_running_since_ns(now.unix_ns);
   }
   return next;
 }

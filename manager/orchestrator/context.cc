@@ -35,6 +35,7 @@ ServiceContext ServiceContext::load(const store::Snapshot& state, std::string_vi
   if (context.revision == nullptr) return context;
   context.service = std::move(service);
   context.restart = RestartRules::of(context.revision->spec().restart());
+  context.update = UpdateRules::of(*context.service);
   const auto cluster = state.cluster();
   const int64_t limit = cluster == nullptr ? kDefaultHistory : cluster->spec().task_history_limit();
   context.history = history_limit(context.restart, limit);
@@ -113,10 +114,6 @@ Duration ServiceContext::stop_wait() const {
                              ? Duration(container.stop_grace_period_ns())
                              : kDefaultGrace;
   return std::max(kStopWaitMin, grace + 10s);
-}
-
-bool ServiceContext::start_first() const {
-  return service->spec().update().order() == v1::UpdateConfig::START_FIRST;
 }
 
 v1::Task ServiceContext::new_task(uint64_t slot, const std::string& node_id,

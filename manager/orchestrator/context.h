@@ -6,6 +6,7 @@
 
 #include "manager/orchestrator/plan.h"
 #include "manager/orchestrator/restart_policy.h"
+#include "manager/orchestrator/update_plan.h"
 #include "manager/store/snapshot.h"
 #include "scheduler/constraint.h"
 
@@ -39,7 +40,6 @@ struct ServiceContext {
 
   // After this long a successor starts even though its predecessor has not ended.
   Duration stop_wait() const;
-  bool start_first() const;
   // Whether a node may get (not: keep) a task of this global service.
   bool node_takes(const v1::Node& node) const;
   bool satisfies_constraints(const v1::Node& node) const;
@@ -49,6 +49,7 @@ struct ServiceContext {
   store::Ptr<v1::Service> service;
   store::Ptr<v1::Revision> revision;
   RestartRules restart;
+  UpdateRules update;
   int64_t history = 5;
   std::vector<scheduler::Constraint> constraints;
 

@@ -20,9 +20,9 @@ size_t size_of(const Plan& plan) {
          plan.remove_revisions.size() + service;
 }
 
-bool is_updating(const store::Snapshot& state, const std::string& service_id) {
+bool under_update(const store::Snapshot& state, const std::string& service_id) {
   const auto service = state.get<v1::Service>(service_id);
-  return service != nullptr && service->update_status().state() == v1::UpdateStatus::UPDATING;
+  return service != nullptr && is_updating(service->update_status());
 }
 
 // Whether what the policies ask of a node changed; its address or manager status does not matter.
@@ -125,7 +125,7 @@ void Orchestrator::on_task(const store::Change<v1::Task>& change, const store::S
     // With start-first the predecessor's time has come.
     mark_slot(after);
   }
-  if ((ended || runs) && is_updating(state, after.service_id())) mark(after.service_id());
+  if ((ended || runs) && under_update(state, after.service_id())) mark(after.service_id());
   if (ended && state.get<v1::Service>(after.service_id()) == nullptr) mark(after.service_id());
 }
 

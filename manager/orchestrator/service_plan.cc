@@ -36,15 +36,12 @@ class ServicePlanner {
       collect_replicated();
       scale_down();
     }
-    update();
+    if (!update()) return true;
     for (const Slot& slot : slots_) {
       if (full()) return false;
       plan_slot(context_, slot.tasks, slot.takes, plan_);
     }
-    const bool created =
-        context_.service->spec().has_global() ? create_global() : create_replicated();
-    report_update();
-    return created;
+    return context_.service->spec().has_global() ? create_global() : create_replicated();
   }
 
  private:
@@ -54,16 +51,16 @@ class ServicePlanner {
   void collect_global();
   void collect_replicated();
   void scale_down();
-  void update();
+  bool update();
+  void begin(const std::vector<size_t>& outdated, uint64_t room);
+  UpdatedSlot updated(const Slot& slot, const UpdateAttempts& attempts) const;
   bool create_global();
   bool create_replicated();
-  void report_update();
   void create(uint64_t number, const std::string& node_id, bool leaving);
   bool leaving(const std::vector<TaskPtr>& tasks) const {
     return std::any_of(tasks.begin(), tasks.end(),
                        [&](const TaskPtr& task) { return !context_.stopped(*task); });
   }
-  size_t slots_under_way(Duration delay);
 
   const ServiceContext& context_;
   size_t limit_;
@@ -71,8 +68,6 @@ class ServicePlanner {
   std::vector<Slot> slots_;
   std::vector<uint64_t> vacant_;
   std::set<uint64_t> leaving_;  // vacant slots with a task that has not stopped yet
-  size_t outdated_ = 0;         // slots still to be updated, those begun now included
-  size_t under_way_ = 0;        // updated slots whose new task does not run yet
 };
 
 void ServicePlanner::collect_replicated() {
@@ -157,52 +152,60 @@ void ServicePlanner::collect_global() {
   }
 }
 
-// Updated slots that do not count as done yet.
-size_t ServicePlanner::slots_under_way(Duration delay) {
-  const bool go_on =
-      context_.service->spec().update().failure_action() == v1::UpdateConfig::CONTINUE;
-  size_t busy = 0;
-  for (const Slot& slot : slots_) {
-    if (!slot.state.filled || slot.state.outdated || !slot.takes || slot.state.done) continue;
-    if (!slot.state.running) {
-      if (slot.state.failing && go_on) continue;
-      ++busy;
-      ++under_way_;
-      continue;
-    }
-    const WallTime done = WallTime{slot.state.running_since_ns} + delay;
-    if (done > context_.now) {
-      ++busy;
-      plan_.wake_at(done);
-    }
+// Slots that the service's revision has reached, and how it took there.
+UpdatedSlot ServicePlanner::updated(const Slot& slot, const UpdateAttempts& attempts) const {
+  UpdatedSlot seen = look_at_updated_slot(attempts, slot.tasks);
+  const SlotState& state = slot.state;
+  const bool expected = seen.task == nullptr || seen.stage == UpdatedSlot::Stage::kUnderWay;
+  if (expected && (state.done || state.occupant == nullptr)) {
+    seen.stage = UpdatedSlot::Stage::kDone;  // given up: nothing to wait for
+  } else if (seen.task == nullptr) {         // there since before the update began
+    seen.task = state.occupant;
+    if (state.running) seen.stage = UpdatedSlot::Stage::kRuns;
+    seen.since = state.running ? WallTime{state.running_since_ns}
+                               : WallTime{state.occupant->meta().created_at_ns()};
   }
-  return busy;
+  return seen;
 }
 
-void ServicePlanner::update() {
+// The update's step, and with it the slots that are begun now. False: the spec changes, and nothing
+// else is planned before it has.
+bool ServicePlanner::update() {
   std::vector<size_t> outdated;
   for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].state.filled && slots_[i].state.outdated && slots_[i].takes) {
-      outdated.push_back(i);
-    }
+    const Slot& slot = slots_[i];
+    if (slot.state.filled && slot.takes && slot.state.outdated) outdated.push_back(i);
   }
-  outdated_ = outdated.size();
-  const v1::UpdateConfig& config = context_.service->spec().update();
-  if (outdated.empty()) {
-    slots_under_way(Duration(0));
-    return;
+  const v1::UpdateStatus& before = context_.service->update_status();
+  const bool begins =
+      is_updating(before) ? !before.has_slots() : !is_paused(before) && !outdated.empty();
+  if (begins) {
+    plan_.service = with_update_begun(*context_.service, outdated.size(), context_.now);
   }
-  if (context_.service->update_status().state() == v1::UpdateStatus::PAUSED) return;
+  const v1::Service& service = plan_.service ? *plan_.service : *context_.service;
+  if (!is_updating(service.update_status())) return true;
+  std::vector<UpdatedSlot> reached;
+  const UpdateAttempts attempts = update_attempts(service, context_.update, context_.restart);
+  for (const Slot& slot : slots_) {
+    if (!slot.state.filled || !slot.takes || slot.state.outdated) continue;
+    reached.push_back(updated(slot, attempts));
+  }
+  const UpdateVerdict verdict = judge_update(context_.update, service.update_status(),
+                                             outdated.size(), reached, context_.now);
+  if (verdict.wake) plan_.wake_at(*verdict.wake);
+  if (verdict.step != UpdateVerdict::Step::kGoOn) {
+    plan_.service = with_step(service, verdict, context_.now);
+    return plan_.service->revision() == context_.service->revision();
+  }
   // Nothing is lost by replacing first what does not run.
   std::stable_sort(outdated.begin(), outdated.end(), [&](size_t a, size_t b) {
     return slots_[a].state.running < slots_[b].state.running;
   });
-  const Duration delay(config.delay_ns());
-  size_t room = outdated.size();
-  const bool configured = context_.service->spec().has_update();
-  const uint64_t parallelism = configured ? config.parallelism() : 1;
-  const size_t busy = slots_under_way(delay);
-  if (parallelism > 0) room = busy >= parallelism ? 0 : parallelism - busy;
+  begin(outdated, verdict.room);
+  return true;
+}
+
+void ServicePlanner::begin(const std::vector<size_t>& outdated, uint64_t room) {
   std::set<size_t> begun;
   for (const size_t i : outdated) {
     if (begun.size() >= room || full()) break;
@@ -241,27 +244,6 @@ bool ServicePlanner::create_global() {
   return !full();
 }
 
-// The update's course, for those who watch it.
-void ServicePlanner::report_update() {
-  const v1::UpdateStatus& status = context_.service->update_status();
-  const bool updating = status.state() == v1::UpdateStatus::UPDATING;
-  if (outdated_ > 0 && (status.state() == v1::UpdateStatus::UNSPECIFIED ||
-                        status.state() == v1::UpdateStatus::COMPLETED)) {
-    plan_.service = *context_.service;
-    v1::UpdateStatus& changed = *plan_.service->mutable_update_status();
-    changed.Clear();
-    changed.set_state(v1::UpdateStatus::UPDATING);
-    changed.set_started_at_ns(context_.now.unix_ns);
-    changed.set_message("update in progress");
-  } else if (updating && outdated_ == 0 && under_way_ == 0) {
-    plan_.service = *context_.service;
-    v1::UpdateStatus& changed = *plan_.service->mutable_update_status();
-    changed.set_state(v1::UpdateStatus::COMPLETED);
-    changed.set_completed_at_ns(context_.now.unix_ns);
-    changed.set_message("update completed");
-  }
-}
-
 // Revisions that no task and no service refers to.
 void plan_revisions(const store::Snapshot& state, std::string_view service_id, Plan& plan) {
   std::vector<store::Ptr<v1::Revision>> revisions;
@@ -273,7 +255,11 @@ void plan_revisions(const store::Snapshot& state, std::string_view service_id, P
   const size_t own = service == nullptr ? 0 : 1;
   if (revisions.size() <= own) return;
   std::set<uint64_t> used;
-  if (service != nullptr) used.insert(service->revision());
+  if (service != nullptr) {
+    used.insert(service->revision());
+    // What a rollback would go back to.
+    if (service->has_previous_spec()) used.insert(service->previous_revision());
+  }
   state.tasks_of_service(service_id, [&](const TaskPtr& task) {
     used.insert(task->revision());
     return true;

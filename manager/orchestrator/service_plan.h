@@ -13,8 +13,8 @@ namespace muster::manager::orchestrator {
 // Replicated: tasks in the lowest free slots until there are enough; too many: slots that run, on
 // nodes with few of them, with low numbers stay. Global: one task on each node that takes one.
 // Updates: slots whose tasks are outdated are replaced, those that do not run first, at most
-// `parallelism` under way, each counted until its new task has run for the update's delay. A new
-// revision that does not come up holds the update (unless the failure action is CONTINUE).
+// `parallelism` under way, each counted until its new task has run for the update's delay; failures
+// and slots that do not come up are judged by update_plan.h.
 // A service that is gone has its tasks removed and, once nothing uses them, its revisions.
 //
 // At most about `changes_max` changes are planned, so that a plan fits one transaction; `complete`

@@ -130,8 +130,8 @@ void SlotPlanner::drop_surplus() {
   const bool keeper_runs = meant[0]->status().state() == v1::TASK_RUNNING;
   for (size_t i = 1; i < meant.size(); ++i) {
     // Start-first: what runs stays until its successor does.
-    const bool wait =
-        context_.start_first() && keeper_current && !keeper_runs && !context_.up_to_date(*meant[i]);
+    const bool wait = context_.update.start_first && keeper_current && !keeper_runs &&
+                      !context_.up_to_date(*meant[i]);
     if (!wait) shut_down(meant[i]);
   }
 }
@@ -161,8 +161,15 @@ void SlotPlanner::forget() {
                                               [&](const TaskPtr& t) { return live(t); });
   const int64_t history =
       context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, vacant ? 1 : 0);
+  // An update counts its failures from the tasks there are.
+  const v1::Service& service = *context_.service;
+  TaskPtr deciding;
+  if (is_updating(service.update_status())) {
+    deciding = deciding_task(update_attempts(service, context_.update, context_.restart), tasks_);
+  }
   int64_t kept = 0;
   for (const TaskPtr& task : tasks_) {
+    if (task == deciding) continue;
     if (meant_to_run(*task) || !forgettable(*task, context_.state)) continue;
     const bool removed = task->desired_state() >= v1::TASK_REMOVE;
     if (!removed && kept < history) {
@@ -178,7 +185,7 @@ void SlotPlanner::update() {
   // What runs stays until its successor does. Whatever else was on its way here, of an update that
   // this one overtakes, goes.
   TaskPtr kept;
-  if (context_.start_first()) {
+  if (context_.update.start_first) {
     for (const TaskPtr& task : tasks_) {
       const bool runs = live(task) && task->status().state() == v1::TASK_RUNNING;
       if (runs && kept == nullptr) kept = task;
@@ -210,7 +217,6 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
     if (task->desired_state() >= v1::TASK_REMOVE) continue;
     if (newest == nullptr || newer(task, newest)) newest = task;
     const bool current = context.up_to_date(*task);
-    if (current && ended_by_itself(task->status().state())) slot.failing = true;
     if (!meant_to_run(*task)) continue;
     const bool runs = task->status().state() == v1::TASK_RUNNING;
     const bool better =

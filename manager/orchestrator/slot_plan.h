@@ -13,7 +13,6 @@ struct SlotState {
   bool filled = false;    // has a task that is meant to run, or will not be tried again
   bool outdated = false;  // what is meant to run is not of the service's revision
   bool running = false;   // an up-to-date task runs
-  bool failing = false;   // up-to-date attempts have ended by themselves here before
   bool done = false;      // the last attempt is complete, and the policy wants no other
   int64_t running_since_ns = 0;
   std::string node_id;  // of the task that fills it
