@@ -194,7 +194,16 @@ void ControlApi::update_service(const Principal& principal, const v1::UpdateServ
       [](const store::Snapshot& state, const std::string& id) {
         auto response =
             respond(state.get<v1::Service>(id), &v1::UpdateServiceResponse::mutable_service);
-        if (response) redact(*response->mutable_service());
+        if (!response) return response;
+        redact(*response->mutable_service());
+        const v1::Service& service = response->service();
+        if (update_is_paused(service.update_status())) {
+          response->add_warnings(fmt::format(
+              "service {} stays paused in the middle of an update, which this change does not "
+              "resume: change what its tasks are made of (--force does), the update's "
+              "configuration, or roll back ({})",
+              service.spec().annotations().name(), service.update_status().message()));
+        }
         return response;
       },
       std::move(done));

@@ -26,11 +26,60 @@ v1::Revision revision_of(const v1::Service& service) {
   return revision;
 }
 
+// The revision of the previous spec, if the service still has it: a rollback goes back to it, and
+// tasks of it that the update did not reach are not touched.
+uint64_t previous_revision(const store::Snapshot& state, const v1::Service& service,
+                           const v1::ServiceSpec& spec) {
+  const auto revision =
+      state.get<v1::Revision>(store::revision_id(service.id(), service.previous_revision()));
+  if (revision == nullptr || !equal(revision->spec(), spec.task())) return 0;
+  const auto& ports = spec.endpoint().ports();
+  const bool same =
+      std::equal(ports.begin(), ports.end(), revision->ports().begin(), revision->ports().end(),
+                 [](const auto& a, const auto& b) { return equal(a, b); });
+  return same ? revision->number() : 0;
+}
+
+// Updating or going back, or paused in the middle of either.
+bool unfinished(const v1::UpdateStatus& status) {
+  return status.state() == v1::UpdateStatus::UPDATING ||
+         status.state() == v1::UpdateStatus::ROLLBACK_STARTED || update_is_paused(status);
+}
+
+// The orchestrator takes it from here.
+void begin_update(v1::Service& service, bool rollback, WallTime now) {
+  service.clear_update_status();
+  if (!service.spec().has_replicated() && !service.spec().has_global()) return;
+  v1::UpdateStatus& status = *service.mutable_update_status();
+  status.set_state(rollback ? v1::UpdateStatus::ROLLBACK_STARTED : v1::UpdateStatus::UPDATING);
+  status.set_started_at_ns(now.unix_ns);
+  status.set_message(rollback ? "manually requested rollback" : "update in progress");
+}
+
+// A change that outdates no task leaves the update under way as it is, but that a paused one goes
+// on when how it is to go on has changed.
+void resume_update(const v1::ServiceSpec& was, v1::Service& service, WallTime now) {
+  const v1::ServiceSpec& is = service.spec();
+  const v1::UpdateStatus status = service.update_status();
+  if (status.state() == v1::UpdateStatus::PAUSED && !equal(was.update(), is.update())) {
+    begin_update(service, false, now);
+  } else if (status.state() == v1::UpdateStatus::ROLLBACK_PAUSED &&
+             !equal(was.rollback(), is.rollback())) {
+    begin_update(service, true, now);
+    service.mutable_update_status()->set_reason(status.reason());
+  }
+}
+
 bool outdates_tasks(const v1::ServiceSpec& was, const v1::ServiceSpec& is) {
   return !equal(was.task(), is.task()) || !equal(was.endpoint(), is.endpoint());
 }
 
 }  // namespace
+
+bool update_is_paused(const v1::UpdateStatus& status) {
+  return status.state() == v1::UpdateStatus::PAUSED ||
+         status.state() == v1::UpdateStatus::ROLLBACK_PAUSED;
+}
 
 Status create_service_in(store::Transaction& tx, const std::string& id, v1::ServiceSpec spec) {
   const store::Snapshot state = tx.view();
@@ -64,7 +113,7 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
     spec = known->previous_spec();
   }
   // Readers never see the credentials, so a spec that comes back without them means "the same".
-  if (spec.task().registry_auth().empty()) {
+  if (!request.rollback() && spec.task().registry_auth().empty()) {
     spec.mutable_task()->set_registry_auth(known->spec().task().registry_auth());
   }
   normalise(spec);
@@ -78,14 +127,25 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   MUSTER_TRY(resolve_references(state, spec));
   MUSTER_TRY(check_port_conflicts(state, known->id(), spec));
   v1::Service service = *known;
-  *service.mutable_previous_spec() = known->spec();
   *service.mutable_spec() = std::move(spec);
-  if (outdates_tasks(known->spec(), service.spec())) {
+  const bool outdates = outdates_tasks(known->spec(), service.spec());
+  // Scaling or labelling in the middle of an update does not change what that is taken back to.
+  if (outdates || request.rollback() || !unfinished(known->update_status())) {
+    *service.mutable_previous_spec() = known->spec();
     service.set_previous_revision(known->revision());
-    service.set_revision(std::max(known->revision(), known->previous_revision()) + 1);
-    // What was said of the update before does not hold for this one.
-    service.clear_update_status();
-    MUSTER_TRY(tx.create(revision_of(service)));
+  }
+  if (outdates) {
+    const uint64_t last =
+        std::max({known->last_revision(), known->revision(), known->previous_revision()});
+    const uint64_t back = request.rollback() ? previous_revision(state, *known, service.spec()) : 0;
+    service.set_revision(back != 0 ? back : last + 1);
+    service.set_last_revision(std::max(last, service.revision()));
+    if (back == 0) MUSTER_TRY(tx.create(revision_of(service)));
+  }
+  if (outdates || request.rollback()) {
+    begin_update(service, request.rollback(), tx.now());
+  } else {
+    resume_update(known->spec(), service, tx.now());
   }
   return tx.update(std::move(service));
 }

@@ -9,8 +9,11 @@ namespace muster::manager::control {
 // leave tasks to the orchestrator.
 Status create_service_in(store::Transaction& tx, const std::string& id, v1::ServiceSpec spec);
 // ABORTED "update out of sequence" for a stale version, UNIMPLEMENTED for another mode,
-// FAILED_PRECONDITION for a rollback without a previous spec. The revision grows only when tasks
-// become outdated.
+// FAILED_PRECONDITION for a rollback without a previous spec. The revision changes only when tasks
+// become outdated: that begins an update, which takes the place of one under way. A rollback swaps
+// the spec with the previous one, and goes back to the revision that had.
 Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest& request);
+
+bool update_is_paused(const v1::UpdateStatus& status);
 
 }  // namespace muster::manager::control

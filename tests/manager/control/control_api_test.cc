@@ -149,6 +149,110 @@ TEST_F(ControlApiTest, AListSaysWhereToWatchFrom) {
   EXPECT_EQ(events, 1);
 }
 
+// Changes of one service, each from what the last one answered.
+class ServiceUpdateTest : public ControlApiTest {
+ protected:
+  ServiceUpdateTest() { service_ = call(&ControlApi::create_service, web())->service(); }
+
+  void change(const std::function<void(v1::ServiceSpec&)>& with) {
+    v1::UpdateServiceRequest request;
+    *request.mutable_spec() = service_.spec();
+    with(*request.mutable_spec());
+    send(std::move(request));
+  }
+  void roll_back() {
+    v1::UpdateServiceRequest request;
+    request.set_rollback(true);
+    send(std::move(request));
+  }
+  void send(v1::UpdateServiceRequest request) {
+    request.set_service_id(service_.id());
+    request.set_version(service_.meta().version());
+    const auto updated = call(&ControlApi::update_service, request);
+    error_ = updated ? "" : updated.error().message();
+    if (!updated) return;
+    service_ = updated->service();
+    warnings_ = {updated->warnings().begin(), updated->warnings().end()};
+  }
+  // As the orchestrator does.
+  void set_status(v1::UpdateStatus::State state) {
+    store_.update(
+        [&](store::Transaction& tx) {
+          v1::Service changed = *tx.view().get<v1::Service>(service_.id());
+          changed.mutable_update_status()->set_state(state);
+          return tx.update(std::move(changed));
+        },
+        [](const store::Commit&) {});
+    world_.settle();
+    service_ = *store_.snapshot().get<v1::Service>(service_.id());
+  }
+  static void force(v1::ServiceSpec& spec) {
+    spec.mutable_task()->set_force_update(spec.task().force_update() + 1);
+  }
+  static void scale(v1::ServiceSpec& spec) {
+    spec.mutable_replicated()->set_replicas(spec.replicated().replicas() + 1);
+  }
+
+  v1::Service service_;
+  std::string error_;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(ServiceUpdateTest, ARollbackSwapsTheSpecsAndTheirRevisions) {
+  roll_back();
+  EXPECT_EQ(error_, "service web does not have a previous spec");
+  change(force);
+  EXPECT_EQ(service_.revision(), 2u);
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::UPDATING);
+  roll_back();
+  EXPECT_EQ(service_.revision(), 1u);
+  EXPECT_EQ(service_.spec().task().force_update(), 0u);
+  EXPECT_EQ(service_.previous_spec().task().force_update(), 1u);
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::ROLLBACK_STARTED);
+  EXPECT_EQ(service_.update_status().message(), "manually requested rollback");
+  roll_back();
+  EXPECT_EQ(service_.revision(), 2u);
+  EXPECT_EQ(service_.spec().task().force_update(), 1u);
+  roll_back();
+  change(force);
+  EXPECT_EQ(service_.revision(), 3u) << "no number is given twice";
+}
+
+TEST_F(ServiceUpdateTest, WhatRestartsNothingLeavesTheUpdateUnderWay) {
+  change(force);
+  const int64_t began = service_.update_status().started_at_ns();
+  world_.advance(1s);
+  change(scale);
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::UPDATING);
+  EXPECT_EQ(service_.update_status().started_at_ns(), began);
+  EXPECT_EQ(service_.previous_spec().task().force_update(), 0u);
+  change(force);  // another update takes its place
+  EXPECT_GT(service_.update_status().started_at_ns(), began);
+  EXPECT_EQ(service_.previous_spec().task().force_update(), 1u);
+}
+
+TEST_F(ServiceUpdateTest, APausedUpdateStaysSoAndSaysSo) {
+  change(force);
+  set_status(v1::UpdateStatus::PAUSED);
+  change(scale);
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::PAUSED);
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_EQ(warnings_[0].rfind("service web stays paused in the middle of an update", 0), 0u);
+  change([](v1::ServiceSpec& spec) { spec.mutable_update()->set_max_failure_ratio_ppm(500'000); });
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::UPDATING);
+  EXPECT_TRUE(warnings_.empty());
+  EXPECT_EQ(service_.revision(), 2u);
+  set_status(v1::UpdateStatus::PAUSED);
+  change(force);
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::UPDATING);
+  set_status(v1::UpdateStatus::PAUSED);
+  roll_back();
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::ROLLBACK_STARTED);
+  set_status(v1::UpdateStatus::ROLLBACK_PAUSED);
+  change([](v1::ServiceSpec& spec) { spec.mutable_rollback()->set_parallelism(2); });
+  EXPECT_EQ(service_.update_status().state(), v1::UpdateStatus::ROLLBACK_STARTED);
+}
+
 TEST_F(ControlApiTest, OnlyWhatOutdatesTasksMakesARevision) {
   auto service = call(&ControlApi::create_service, web())->service();
   v1::UpdateServiceRequest request;
