@@ -81,9 +81,14 @@ void judge_update(const v1::UpdateStatus& update, Assessment* result) {
     case v1::UpdateStatus::ROLLBACK_PAUSED:
       result->failure = "service rollback paused: " + update.message();
       break;
-    case v1::UpdateStatus::UPDATING:
-    case v1::UpdateStatus::ROLLBACK_STARTED: result->converged = false; break;
-    case v1::UpdateStatus::ROLLBACK_COMPLETED: result->rolled_back = true; break;
+    case v1::UpdateStatus::UPDATING: result->updating = true; break;
+    case v1::UpdateStatus::ROLLBACK_STARTED:
+      result->updating = true;
+      result->going_back = update.message();
+      break;
+    case v1::UpdateStatus::ROLLBACK_COMPLETED:
+      result->rolled_back = !update.reason().empty();  // not by hand
+      break;
     case v1::UpdateStatus::COMPLETED:
     default: break;
   }
@@ -125,6 +130,8 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
   const bool global = service.spec().has_global() || service.spec().has_global_job();
   std::map<std::pair<uint64_t, std::string>, Slot> slots;
   uint64_t old_running = 0;
+  const bool complete = service.update_status().state() == v1::UpdateStatus::COMPLETED ||
+                        service.update_status().state() == v1::UpdateStatus::ROLLBACK_COMPLETED;
   for (const auto& [id, task] : view.tasks) {
     if (is_job(service.spec()) && task.job_iteration() != service.job_status().iteration())
       continue;
@@ -132,7 +139,9 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
     if (global && !node_names.contains(task.node_id())) continue;
     const bool surplus =
         service.spec().has_replicated() && task.slot() > service.spec().replicated().replicas();
-    if (task.revision() != service.revision() || surplus) {
+    // An update that is complete has left only tasks that need not be replaced.
+    const bool outdated = task.revision() != service.revision() && !complete;
+    if (outdated || surplus) {
       if (!is_terminal(task.status().state()) && task.desired_state() <= v1::TASK_RUNNING)
         ++old_running;
       continue;

@@ -216,6 +216,7 @@ boost::json::object update_json(const v1::UpdateConfig& update) {
     out["MaxFailureRatio"] = 0;
   else
     out["MaxFailureRatio"] = ppm / 1e6;
+  if (update.has_progress_deadline_ns()) out["ProgressDeadline"] = update.progress_deadline_ns();
   out["Order"] = update.order() == v1::UpdateConfig::START_FIRST ? "start-first" : "stop-first";
   return out;
 }

@@ -31,6 +31,8 @@ class Waiter {
       Entry entry;
       entry.view.service = service;
       entry.view.since_version = service.meta().version();
+      entry.rolled_back_before =
+          service.update_status().state() == v1::UpdateStatus::ROLLBACK_COMPLETED;
       order_.push_back(service.id());
       entries_[service.id()] = std::move(entry);
     }
@@ -54,9 +56,10 @@ class Waiter {
     Assessment now;
     int64_t converged_at = 0;  // 0 = it has not
     int64_t blocked_at = 0;
-    std::string blocked_shown, failure;
+    std::string blocked_shown, going_back_shown, failure;
     uint64_t done_shown = UINT64_MAX;
     bool verified = false;
+    bool rolled_back_before = false;  // an older story
   };
 
   // The state as it is, and a stream of what changes from there. Replayed changes do no harm.
@@ -207,7 +210,11 @@ class Waiter {
       } else if (entry.converged_at == 0) {
         entry.converged_at = now;
       }
-      entry.verified = entry.converged_at != 0 && now - entry.converged_at >= monitor_ns(entry);
+      // The manager watches for as long; its word counts, unless nobody wants to wait for it.
+      const bool watched =
+          entry.now.updating && (monitor_ns(entry) > 0 || !entry.now.going_back.empty());
+      entry.verified =
+          entry.converged_at != 0 && now - entry.converged_at >= monitor_ns(entry) && !watched;
       all = all && entry.verified;
     }
     return all ? std::optional<int>(rolled_back() ? 1 : 0) : std::nullopt;
@@ -215,7 +222,7 @@ class Waiter {
 
   bool rolled_back() {
     for (auto& [id, entry] : entries_) {
-      if (!entry.now.rolled_back || run_.command().path == "service rollback") continue;
+      if (!entry.now.rolled_back || entry.rolled_back_before) continue;
       entry.failure = entry.view.service.update_status().message();
       if (entry.failure.empty()) entry.failure = "the update was rolled back";
       return true;
@@ -227,8 +234,8 @@ class Waiter {
     int64_t wake = now + 600 * kSecond;
     if (stream_ == nullptr || too_old_) wake = std::max(now, relist_at_);
     for (const auto& [id, entry] : entries_) {
-      if (entry.converged_at != 0 && !entry.verified)
-        wake = std::min(wake, std::max(now, entry.converged_at + monitor_ns(entry)));
+      const int64_t stable = entry.converged_at + monitor_ns(entry);
+      if (entry.converged_at != 0 && !entry.verified && stable > now) wake = std::min(wake, stable);
       if (entry.blocked_at != 0) wake = std::min(wake, entry.blocked_at + kBlockedGrace);
       // The seconds count down on a terminal.
       if (run_.world.out_is_terminal && entry.converged_at != 0 && !entry.verified)
@@ -256,7 +263,7 @@ class Waiter {
 
   std::string verify_text(const Entry& entry, int64_t now) const {
     if (entry.verified) return fmt::format("verify: Service {} converged", name_of(entry));
-    const int64_t left = entry.converged_at + monitor_ns(entry) - now;
+    const int64_t left = std::max<int64_t>(0, entry.converged_at + monitor_ns(entry) - now);
     return fmt::format("verify: Waiting {} seconds to verify that tasks are stable...",
                        (left + kSecond - 1) / kSecond);
   }
@@ -286,6 +293,9 @@ class Waiter {
       if (entry.now.blocked != entry.blocked_shown && !entry.now.blocked.empty())
         run_.line(prefix + entry.now.blocked);
       entry.blocked_shown = entry.now.blocked;
+      if (entry.now.going_back != entry.going_back_shown && !entry.now.going_back.empty())
+        run_.line(prefix + "rollback: " + entry.now.going_back);
+      entry.going_back_shown = entry.now.going_back;
       if (entry.verified && !entry.failure.empty()) continue;
       if (entry.verified && !told_.contains(id)) {
         told_[id] = true;
@@ -310,6 +320,7 @@ class Waiter {
       for (size_t i = 0; i < shown && single; ++i)
         lines.push_back(entry.now.slots[i].label + ": " + entry.now.slots[i].text);
       if (!single && !entry.now.blocked.empty()) lines.push_back("  " + entry.now.blocked);
+      if (!entry.now.going_back.empty()) lines.push_back("rollback: " + entry.now.going_back);
       if (entry.converged_at != 0 && entry.failure.empty() && single)
         lines.push_back(verify_text(entry, now));
     }

@@ -32,7 +32,9 @@ struct Assessment {
   uint64_t done = 0;
   uint64_t wanted = 0;
   bool converged = false;
-  bool rolled_back = false;  // converged, but to the previous spec
+  bool rolled_back = false;  // the update failed, and the previous spec is back
+  bool updating = false;     // the manager still watches an update
+  std::string going_back;    // why a rollback is under way
   std::vector<SlotProgress> slots;
   std::string blocked;  // why something cannot run now; may pass
   std::string failure;  // why it will not come to be: certain

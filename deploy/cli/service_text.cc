@@ -18,6 +18,9 @@ void update_lines(const char* title, const v1::UpdateConfig& config, std::string
   *out += fmt::format(" On failure:\t{}\n", failure_action_name(config.failure_action()));
   if (config.has_monitor_ns())
     *out += fmt::format(" Monitoring Period: {}\n", format_duration(Duration(config.monitor_ns())));
+  if (config.has_progress_deadline_ns())
+    *out += fmt::format(" Progress deadline: {}\n",
+                        format_duration(Duration(config.progress_deadline_ns())));
   *out += fmt::format(" Max failure ratio: {}\n", config.max_failure_ratio_ppm() / 1e6);
   *out +=
       fmt::format(" Update order:      {}\n",

@@ -69,6 +69,11 @@ Status apply_update(const UpdateFlags& flags, const std::string& prefix, bool ro
                   parsed(name("monitor").c_str(), *flags.monitor, parse_duration_ns));
     config->set_monitor_ns(ns);
   }
+  if (flags.deadline) {
+    MUSTER_ASSIGN(const int64_t ns,
+                  parsed(name("progress-deadline").c_str(), *flags.deadline, parse_duration_ns));
+    config->set_progress_deadline_ns(ns);
+  }
   if (flags.failure_action) {
     MUSTER_ASSIGN(const auto action, parse_failure_action(*flags.failure_action, rollback_allowed));
     config->set_failure_action(action);

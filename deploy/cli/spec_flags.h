@@ -22,8 +22,10 @@ struct ListChange {
 // --update-* or --rollback-*.
 struct UpdateFlags {
   std::optional<std::string> parallelism, delay, monitor, failure_action, max_failure_ratio, order;
+  std::optional<std::string> deadline;
   bool any() const {
-    return parallelism || delay || monitor || failure_action || max_failure_ratio || order;
+    return parallelism || delay || monitor || failure_action || max_failure_ratio || order ||
+           deadline;
   }
 };
 

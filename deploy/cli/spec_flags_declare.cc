@@ -107,6 +107,8 @@ void SpecFlags::declare_policies(Flags& flags) {
                 "share of tasks that may fail");
     flags.value(named("order"), &update->order, "start-first|stop-first",
                 "what comes first when a task is replaced");
+    flags.value(named("progress-deadline"), &update->deadline, "DURATION",
+                "time in which a new task has to come up (10m; 0 = no limit)");
   };
   declare_update("update", &update_, "pause|continue|rollback");
   declare_update("rollback", &rollback_, "pause|continue");

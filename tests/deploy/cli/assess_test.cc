@@ -119,11 +119,18 @@ TEST_F(Assess, UpdatesDecide) {
   add(2, v1::TASK_RUNNING);
   auto* update = view_.service.mutable_update_status();
   update->set_state(v1::UpdateStatus::UPDATING);
-  EXPECT_FALSE(now().converged);
+  EXPECT_TRUE(now().converged);
+  EXPECT_TRUE(now().updating);
+  update->set_state(v1::UpdateStatus::ROLLBACK_STARTED);
+  update->set_message("update rolled back due to failure of task x");
+  EXPECT_TRUE(now().updating);
+  EXPECT_EQ(now().going_back, "update rolled back due to failure of task x");
   update->set_state(v1::UpdateStatus::PAUSED);
   update->set_message("update paused due to failure of task x");
   EXPECT_EQ(now().failure, "service update paused: update paused due to failure of task x");
   update->set_state(v1::UpdateStatus::ROLLBACK_COMPLETED);
+  EXPECT_FALSE(now().rolled_back) << "it was asked for";
+  update->set_reason("update rolled back due to failure of task x");
   EXPECT_TRUE(now().rolled_back);
 }
 

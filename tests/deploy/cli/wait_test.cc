@@ -54,6 +54,32 @@ TEST_F(Wait, MonitorPeriodIsWaitedFor) {
   EXPECT_GE(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(290));
 }
 
+TEST_F(Wait, AnUpdateIsFollowedThroughItsRollback) {
+  daemon_.add_service("web", 1);
+  auto& service = *daemon_.services[0].mutable_service();
+  service.mutable_spec()->mutable_update()->set_monitor_ns(1'000'000);
+  v1::WatchResponse message;
+  const auto add = [&](v1::UpdateStatus::State state, const char* text) {
+    auto* event = message.add_events();
+    event->set_action(v1::ObjectEvent::UPDATE);
+    *event->mutable_service() = service;
+    event->mutable_service()->mutable_meta()->set_version(60);
+    auto* status = event->mutable_service()->mutable_update_status();
+    status->set_state(state);
+    status->set_message(text);
+    status->set_reason("update rolled back due to x");
+    daemon_.watch_messages.push_back(message);
+    message.Clear();
+  };
+  service.mutable_update_status()->set_state(v1::UpdateStatus::UPDATING);
+  add(v1::UpdateStatus::ROLLBACK_STARTED, "update rolled back due to x");
+  add(v1::UpdateStatus::ROLLBACK_COMPLETED, "rollback completed: update rolled back due to x");
+  daemon_.end_streams = false;
+  const Outcome outcome = run({"service", "update", "--force", "web"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("rollback completed: update rolled back due to x"));
+}
+
 TEST_F(Wait, CertainFailureEndsWithTheReason) {
   daemon_.add_service("web", 1);
   daemon_.tasks[0].mutable_status()->set_state(v1::TASK_REJECTED);
