@@ -38,6 +38,12 @@
 #else
 #define MUSTER_EVAL_TEMPLATE
 #endif
+#if __has_include("deploy/eval/update_suite.h")
+#include "deploy/eval/update_suite.h"
+#define MUSTER_EVAL_UPDATE {"update", eval_update},
+#else
+#define MUSTER_EVAL_UPDATE
+#endif
 
 namespace muster::deploy::eval {
 namespace {
@@ -48,8 +54,9 @@ struct Suite {
 };
 
 // Sorted by name.
-constexpr Suite kSuites[] = {MUSTER_EVAL_COMPOSE MUSTER_EVAL_CONSTRAINT MUSTER_EVAL_IPAM
-                                 MUSTER_EVAL_RESTART MUSTER_EVAL_SCHEDULE MUSTER_EVAL_TEMPLATE};
+constexpr Suite kSuites[] = {
+    MUSTER_EVAL_COMPOSE MUSTER_EVAL_CONSTRAINT MUSTER_EVAL_IPAM MUSTER_EVAL_RESTART
+        MUSTER_EVAL_SCHEDULE MUSTER_EVAL_TEMPLATE MUSTER_EVAL_UPDATE};
 
 }  // namespace
 

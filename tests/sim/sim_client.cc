@@ -130,8 +130,9 @@ v1::ServiceSpec SimClient::random_spec(const std::string& name) {
   v1::UpdateConfig& update = *spec.mutable_update();
   update.set_parallelism(rng_.below(3));
   update.set_delay_ns(Duration(1s).count() * static_cast<int64_t>(rng_.below(2)));
-  update.set_failure_action(rng_.below(2) == 0 ? v1::UpdateConfig::PAUSE
-                                               : v1::UpdateConfig::CONTINUE);
+  update.set_failure_action(static_cast<v1::UpdateConfig::FailureAction>(rng_.below(3)));
+  update.set_monitor_ns(Duration(1s).count() * static_cast<int64_t>(rng_.below(6)));
+  update.set_max_failure_ratio_ppm(rng_.below(2) == 0 ? 0 : 500'000);
   update.set_order(rng_.below(3) == 0 ? v1::UpdateConfig::START_FIRST
                                       : v1::UpdateConfig::STOP_FIRST);
   return spec;

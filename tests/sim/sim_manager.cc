@@ -9,12 +9,14 @@
 #include "base/rng.h"
 #include "base/sim_executor.h"
 #include "manager/orchestrator/orchestrator.h"
+#include "manager/orchestrator/update_plan.h"
 #include "manager/store/store.h"
 
 namespace muster::sim {
 namespace {
 
 namespace store = manager::store;
+using manager::orchestrator::is_updating;
 using TaskPtr = store::Ptr<v1::Task>;
 
 constexpr int kServices = 4;
@@ -113,7 +115,10 @@ void Simulation::set_up() {
 // A new shape for the service; service 0 is the global one.
 void Simulation::put_service(const std::string& id) {
   v1::Service service;
-  if (const auto known = store_.snapshot().get<v1::Service>(id)) service = *known;
+  if (const auto known = store_.snapshot().get<v1::Service>(id)) {
+    *service.mutable_spec() = known->spec();
+    service.set_revision(known->revision());
+  }
   service.set_id(id);
   service.mutable_spec()->mutable_annotations()->set_name(id);
   uint64_t& number = revisions_[id];
@@ -126,6 +131,9 @@ void Simulation::put_service(const std::string& id) {
   }
   v1::UpdateConfig& update = *service.mutable_spec()->mutable_update();
   update.set_parallelism(rng_.below(3));
+  update.set_failure_action(static_cast<v1::UpdateConfig::FailureAction>(rng_.below(3)));
+  update.set_max_failure_ratio_ppm(rng_.below(2) == 0 ? 0 : 300'000);
+  update.set_monitor_ns(Duration(1s).count() * static_cast<int64_t>(rng_.below(4)));
   update.set_order(rng_.below(2) == 0 ? v1::UpdateConfig::STOP_FIRST
                                       : v1::UpdateConfig::START_FIRST);
   v1::Revision revision;
@@ -135,11 +143,17 @@ void Simulation::put_service(const std::string& id) {
   revision.mutable_spec()->set_force_update(number);
   revision.mutable_spec()->mutable_restart()->set_delay_ns(Duration(1s).count());
   write([service, revision, renew](store::Transaction& tx) -> Status {
+    const auto known = tx.view().get<v1::Service>(service.id());
     if (renew) MUSTER_TRY(tx.create(revision));
-    v1::Service next = service;
-    const auto known = tx.view().get<v1::Service>(next.id());
-    if (known == nullptr) return tx.create(std::move(next));
-    next.mutable_meta()->set_version(known->meta().version());
+    if (known == nullptr) return renew ? tx.create(service) : ok_status();
+    v1::Service next = *known;
+    *next.mutable_spec() = service.spec();
+    if (renew) {  // as the control API does it
+      *next.mutable_previous_spec() = known->spec();
+      next.set_previous_revision(known->revision());
+      next.set_revision(revision.number());
+      next.clear_update_status();
+    }
     return tx.update(std::move(next));
   });
 }
@@ -194,6 +208,7 @@ void Simulation::move(const v1::Task& task, v1::TaskState state) {
     next.set_node_id(node);
     next.mutable_status()->set_state(state);
     next.mutable_status()->set_timestamp_ns(now.unix_ns);
+    if (state == v1::TASK_RUNNING) next.mutable_status()->set_running_since_ns(now.unix_ns);
     return tx.update(std::move(next));
   });
 }
@@ -263,7 +278,10 @@ Status Simulation::check_end() {
       ++running[task->service_id()];
     } else {
       const std::string node = task->slot() == 0 ? task->node_id() : std::string();
-      if (++ended[{task->service_id(), task->slot(), node}] > kHistory) {
+      // An update under way keeps the task by which a slot failed or passed.
+      const auto service = state.get<v1::Service>(task->service_id());
+      const int64_t kept = kHistory + (is_updating(service->update_status()) ? 1 : 0);
+      if (++ended[{task->service_id(), task->slot(), node}] > kept) {
         status = internal_error("a slot of {} keeps too much history", task->service_id());
       }
     }
@@ -272,6 +290,16 @@ Status Simulation::check_end() {
   state.each<v1::Service>([&](const auto& service) {
     const uint64_t wanted =
         service->spec().has_global() ? uint64_t{kNodes} : service->spec().replicated().replicas();
+    const auto& previous = service->previous_revision();
+    if (state.get<v1::Revision>(store::revision_id(service->id(), service->revision())) ==
+            nullptr ||
+        (service->has_previous_spec() &&
+         state.get<v1::Revision>(store::revision_id(service->id(), previous)) == nullptr)) {
+      status = internal_error("service {} has lost a revision", service->id());
+    }
+    if (is_updating(service->update_status())) {
+      status = internal_error("the update of {} does not end", service->id());
+    }
     if (running[service->id()] != wanted) {
       status = internal_error("service {} runs {} of {} tasks", service->id(),
                               running[service->id()], wanted);

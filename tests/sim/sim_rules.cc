@@ -9,10 +9,12 @@
 
 #include "manager/dispatcher/network_feed.h"
 #include "manager/orchestrator/restart_policy.h"
+#include "manager/orchestrator/update_plan.h"
 
 namespace muster::sim {
 
 namespace store = manager::store;
+using manager::orchestrator::is_updating;
 using manager::orchestrator::RestartRules;
 using TaskPtr = store::Ptr<v1::Task>;
 
@@ -166,6 +168,8 @@ Status SimRules::check_services(const store::Snapshot& state) const {
     const auto service = state.find<v1::Service>(name);
     if (service == nullptr) return internal_error("service {} was acknowledged and is lost", name);
     ++found;
+    // Back to the spec before by itself, as its update configuration wants it.
+    if (!service->update_status().reason().empty()) continue;
     if (service->spec().task().container().image() != spec.task().container().image() ||
         service->spec().replicated().replicas() != spec.replicated().replicas() ||
         service->spec().task().force_update() != spec.task().force_update()) {
@@ -208,7 +212,9 @@ Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& se
                               v1::TaskState_Name(task->status().state()));
       }
     }
-    if (ended > kHistoryMax) return internal_error("{}.{} keeps {} ended tasks", name, slot, ended);
+    // An update under way keeps the task by which the slot failed or passed.
+    const int64_t kept = kHistoryMax + (is_updating(service.update_status()) ? 1 : 0);
+    if (ended > kept) return internal_error("{}.{} keeps {} ended tasks", name, slot, ended);
     const auto revision =
         state.get<v1::Revision>(store::revision_id(service.id(), tasks.front()->revision()));
     const bool given_up =
@@ -290,6 +296,9 @@ Status SimRules::check_revisions(const store::Snapshot& state) const {
   std::set<std::string> used;
   state.each<v1::Service>([&](const auto& service) {
     used.insert(store::revision_id(service->id(), service->revision()));
+    if (service->has_previous_spec()) {
+      used.insert(store::revision_id(service->id(), service->previous_revision()));
+    }
     return true;
   });
   state.each<v1::Task>([&](const TaskPtr& task) {
