@@ -6,7 +6,26 @@
 #include <string>
 #include <vector>
 
+#include "manager/control/service_changes.h"
+
 namespace muster::manager::control {
+namespace {
+
+// A service in the middle of an update that may take it back to the network, by itself; empty when
+// there is none.
+std::string may_go_back_to(const store::Snapshot& state, std::string_view network_id) {
+  std::string name;
+  state.each<v1::Service>([&](const auto& service) {
+    if (!update_is_unfinished(service->update_status())) return true;
+    for (const auto& attachment : service->previous_spec().task().networks()) {
+      if (attachment.target() == network_id) name = service->spec().annotations().name();
+    }
+    return name.empty();
+  });
+  return name;
+}
+
+}  // namespace
 
 Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
   std::set<std::string> networks;
@@ -77,6 +96,12 @@ Status check_network_unused(const store::Snapshot& state, const v1::Network& net
     return failed_precondition("network {} is in use by service{} {}",
                                network.spec().annotations().name(), users.size() > 1 ? "s" : "",
                                fmt::join(users, ", "));
+  }
+  if (const std::string back = may_go_back_to(state, network.id()); !back.empty()) {
+    return failed_precondition(
+        "network {} is in use by the spec that the update of service {} "
+        "would be rolled back to",
+        network.spec().annotations().name(), back);
   }
   std::string task_id;
   state.tasks_of_network(network.id(), [&](const auto& task) {

@@ -16,7 +16,8 @@ Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec);
 Status check_port_conflicts(const store::Snapshot& state, std::string_view service_id,
                             const v1::ServiceSpec& spec);
 
-// FAILED_PRECONDITION naming the services that use the network, or saying that tasks still do.
+// FAILED_PRECONDITION naming the services that use the network, or whose update may be rolled back
+// to it, or saying that tasks still do.
 Status check_network_unused(const store::Snapshot& state, const v1::Network& network);
 
 }  // namespace muster::manager::control

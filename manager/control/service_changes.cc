@@ -40,12 +40,6 @@ uint64_t previous_revision(const store::Snapshot& state, const v1::Service& serv
   return same ? revision->number() : 0;
 }
 
-// Updating or going back, or paused in the middle of either.
-bool unfinished(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::UPDATING ||
-         status.state() == v1::UpdateStatus::ROLLBACK_STARTED || update_is_paused(status);
-}
-
 // The orchestrator takes it from here.
 void begin_update(v1::Service& service, bool rollback, WallTime now) {
   service.clear_update_status();
@@ -79,6 +73,11 @@ bool outdates_tasks(const v1::ServiceSpec& was, const v1::ServiceSpec& is) {
 bool update_is_paused(const v1::UpdateStatus& status) {
   return status.state() == v1::UpdateStatus::PAUSED ||
          status.state() == v1::UpdateStatus::ROLLBACK_PAUSED;
+}
+
+bool update_is_unfinished(const v1::UpdateStatus& status) {
+  return status.state() == v1::UpdateStatus::UPDATING ||
+         status.state() == v1::UpdateStatus::ROLLBACK_STARTED || update_is_paused(status);
 }
 
 Status create_service_in(store::Transaction& tx, const std::string& id, v1::ServiceSpec spec) {
@@ -130,7 +129,7 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   *service.mutable_spec() = std::move(spec);
   const bool outdates = outdates_tasks(known->spec(), service.spec());
   // Scaling or labelling in the middle of an update does not change what that is taken back to.
-  if (outdates || request.rollback() || !unfinished(known->update_status())) {
+  if (outdates || request.rollback() || !update_is_unfinished(known->update_status())) {
     *service.mutable_previous_spec() = known->spec();
     service.set_previous_revision(known->revision());
   }

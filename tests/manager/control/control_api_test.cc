@@ -231,6 +231,25 @@ TEST_F(ServiceUpdateTest, WhatRestartsNothingLeavesTheUpdateUnderWay) {
   EXPECT_EQ(service_.previous_spec().task().force_update(), 1u);
 }
 
+TEST_F(ServiceUpdateTest, ANetworkThatARollbackWouldNeedStays) {
+  v1::CreateNetworkRequest create;
+  create.mutable_spec()->mutable_annotations()->set_name("net");
+  create.mutable_spec()->set_driver("overlay");
+  ASSERT_TRUE(call(&ControlApi::create_network, create));
+  change([](v1::ServiceSpec& spec) { spec.mutable_task()->add_networks()->set_target("net"); });
+  ASSERT_EQ(error_, "");
+  change([](v1::ServiceSpec& spec) { spec.mutable_task()->clear_networks(); });
+  v1::RemoveNetworkRequest remove;
+  remove.set_network("net");
+  EXPECT_EQ(call(&ControlApi::remove_network, remove).error().message(),
+            "network net is in use by the spec that the update of service web would be rolled "
+            "back to");
+  set_status(v1::UpdateStatus::COMPLETED);
+  EXPECT_TRUE(call(&ControlApi::remove_network, remove));
+  roll_back();
+  EXPECT_EQ(error_.rfind("network ", 0), 0u) << error_;
+}
+
 TEST_F(ServiceUpdateTest, APausedUpdateStaysSoAndSaysSo) {
   change(force);
   set_status(v1::UpdateStatus::PAUSED);
