@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 namespace muster::manager::orchestrator {
 namespace {
@@ -63,7 +64,10 @@ std::string why(const v1::Task& task) {
   const v1::TaskStatus& status = task.status();
   if (!status.error().empty()) return status.error();
   if (!status.message().empty()) return status.message();
-  return v1::TaskState_Name(status.state());
+  std::string state = v1::TaskState_Name(status.state()).substr(sizeof("TASK_") - 1);
+  std::transform(state.begin(), state.end(), state.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return "it is " + state;
 }
 
 void wake_at(UpdateVerdict& verdict, WallTime t) {

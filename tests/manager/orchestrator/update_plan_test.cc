@@ -126,6 +126,10 @@ TEST(UpdatePlan, NothingWaitsLongerThanTheDeadline) {
   EXPECT_EQ(verdict.reason,
             "no progress within 10m0s: task web.1 (id-web.1) did not come up: no suitable node "
             "(insufficient memory on 1 node)");
+  // A task that says nothing at all is told by its state.
+  const std::vector<UpdatedSlot> silent = {slot(Stage::kUnderWay, 1, "web.1", "")};
+  EXPECT_EQ(judge_update(rules, status(2), 1, silent, at(601)).reason,
+            "no progress within 10m0s: task web.1 (id-web.1) did not come up: it is new");
   // Another slot that comes up is progress.
   std::vector<UpdatedSlot> both = stuck;
   both.push_back(slot(Stage::kRuns, 300, "web.2"));
