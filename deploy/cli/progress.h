@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,9 @@ struct Assessment {
   bool converged = false;
   bool rolled_back = false;  // converged, but to the previous spec
   std::vector<SlotProgress> slots;
-  std::string blocked;  // why something cannot run now; may pass
-  std::string failure;  // why it will not come to be: certain
+  std::string blocked;          // why something cannot run now; may pass
+  std::string failure;          // why it will not come to be: certain
+  std::set<std::string> notes;  // what is wrong although the tasks run
 };
 
 // Pure: state in, opinion out. `node_names` are the nodes that count, by id, with their hostnames.
