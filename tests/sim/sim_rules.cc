@@ -176,6 +176,21 @@ Status SimRules::check_services(const store::Snapshot& state) const {
   return ok_status();
 }
 
+// The tasks of a slot for whoever looks into a failed seed.
+std::string describe(const std::vector<TaskPtr>& tasks) {
+  std::string out;
+  for (const TaskPtr& task : tasks) {
+    out += fmt::format(
+        "\n  {} rev {} {} wanted {} made {} reached {} by {} at {} node {}: {} {}",
+        task->id().substr(0, 6), task->revision(), v1::TaskState_Name(task->status().state()),
+        v1::TaskState_Name(task->desired_state()), task->meta().created_at_ns() / 1'000'000,
+        task->status().timestamp_ns() / 1'000'000, task->status().applied_by(),
+        task->status().applied_at_ns() / 1'000'000, task->node_id(), task->status().message(),
+        task->status().error());
+  }
+  return out;
+}
+
 Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& service) const {
   const std::string& name = service.spec().annotations().name();
   std::map<std::string, std::vector<TaskPtr>> slots;
@@ -216,7 +231,8 @@ Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& se
         !wants_restart(RestartRules::of(revision->spec().restart()), *tasks.front(), history);
     if (live || given_up) ++filled;
     if (!live && !given_up && !service.spec().has_global()) {
-      return internal_error("slot {} of {} is neither filled nor given up", slot, name);
+      return internal_error("slot {} of {} is neither filled nor given up: {}", slot, name,
+                            describe(tasks));
     }
   }
   uint64_t wanted = service.spec().replicated().replicas();
