@@ -41,17 +41,31 @@ stop_process() {  # pid file
 
 down() {
   say 'Stopping the demo'
+  if [[ -d $STATE/node && ! -x $BIN/musterd ]]; then
+    die "the build is gone, which is needed to end the demo's containers: run deploy/demo.sh first"
+  fi
   if is_running $RUN/musterd.pid; then
     "$BIN/muster" swarm leave --force || echo "demo: the node did not leave cleanly" >&2
   fi
   stop_process $RUN/musterd.pid
   stop_process $RUN/registry.pid
-  rm -rf $STATE $RUN
+  # A musterd that had died, or could not leave, has containers left.
+  if [[ -d $STATE/node ]]; then
+    "$BIN/musterd" --end-containers --log-level error --data-dir $STATE/node \
+      --socket $RUN/muster.sock
+  fi
+  rm -rf --one-file-system $STATE $RUN
   echo 'Nothing of it is left but the build.'
+}
+
+# Somebody else's server on the port would answer in the place of ours.
+check_port() {  # port, the variable that chooses another one
+  ! ss -Hltn "sport = :$1" | grep -q . || die "port $1 is in use; choose another one with $2=PORT"
 }
 
 start_registry() {
   is_running $RUN/registry.pid && return
+  check_port "$REGISTRY_PORT" MUSTER_DEMO_REGISTRY_PORT
   cat >$RUN/registry.yml <<CONFIG
 version: 0.1
 log: {level: error}
@@ -65,6 +79,7 @@ CONFIG
 
 start_node() {
   is_running $RUN/musterd.pid && return
+  check_port "$WEB_PORT" MUSTER_DEMO_WEB_PORT
   setsid "$BIN/musterd" --data-dir $STATE/node --socket $RUN/muster.sock \
     >>$STATE/musterd.log 2>&1 </dev/null &
   echo $! >$RUN/musterd.pid
@@ -76,8 +91,13 @@ replicas_answer() {  # prints the different answers of the published port
 }
 all_running() { [[ $("$BIN/muster" service ls --filter name=${STACK}_web --format '{{.Replicas}}') == "$1/$1" ]]; }
 
-# Three run, and the given process is none of them.
-is_replaced() { all_running 3 && ! muster ps --format '{{.Pid}}' | grep -qx "$1"; }
+# Three run, and the given process is none of them. The service's count alone is also right in the
+# moment before the end of a container is known.
+is_replaced() {
+  local pids
+  pids=$(muster ps --filter "name=${STACK}_web" --format '{{.Pid}}')
+  all_running 3 && (($(wc -l <<<"$pids") == 3)) && ! grep -qx "$1" <<<"$pids"
+}
 
 case ${1:-up} in
   up) ;;
@@ -87,7 +107,7 @@ esac
 ((EUID == 0)) || die 'needs root, for containers and network namespaces'
 
 say 'Installing what is missing'
-deploy/packaging/install.sh run build test
+deploy/packaging/install.sh run build demo
 say 'Building (a few minutes the first time)'
 cmake --preset release >/dev/null
 cmake --build --preset release --target muster musterd muster-runtime-shim

@@ -19,7 +19,7 @@ fi
 step() { printf '\n== %s (%ds)\n' "$1" "$SECONDS"; }
 
 step 'packages'
-deploy/packaging/install.sh run build test
+deploy/packaging/install.sh run build demo test
 
 # The same objects serve every checkout: a fresh clone does not compile anew what ccache has.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1

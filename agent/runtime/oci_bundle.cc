@@ -174,8 +174,9 @@ Result<json::object> process_object(const ContainerRequest& request, const HostF
                        {"noNewPrivileges", security.no_new_privileges}};
   MUSTER_ASSIGN(json::array limits, rlimits(spec, host));
   if (!limits.empty()) process["rlimits"] = std::move(limits);
-  // The kernel refuses a lower score than our own without CAP_SYS_RESOURCE.
-  if (spec.oom_score_adj() != 0 &&
+  // Not the daemon's own score, which its unit may have lowered. The kernel refuses a lower score
+  // than our own without CAP_SYS_RESOURCE.
+  if (spec.oom_score_adj() != host.oom_score_adj &&
       (host.can_raise_limits || spec.oom_score_adj() >= host.oom_score_adj)) {
     process["oomScoreAdj"] = spec.oom_score_adj();
   }

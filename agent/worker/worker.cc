@@ -9,6 +9,7 @@
 
 #include "agent/logs/log_rotation.h"
 #include "agent/runtime/signals.h"
+#include "agent/worker/worker_entry.h"
 #include "base/check.h"
 #include "base/file.h"
 
@@ -16,22 +17,12 @@ namespace muster::agent {
 namespace {
 
 constexpr Duration kProgressPeriod = 500ms;
-constexpr Duration kPortsRetry = 10s;
 constexpr Duration kLogCheckPeriod = 5s;
 
 std::string new_container_id(Rng& rng) {
   std::string id;
   for (int i = 0; i < 4; ++i) id += fmt::format("{:016x}", rng.next());
   return id;
-}
-
-bool same_ports(const std::vector<overlay::PublishedPort>& a,
-                const std::vector<overlay::PublishedPort>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const overlay::PublishedPort& x, const overlay::PublishedPort& y) {
-                      return x.owner == y.owner && x.backends == y.backends &&
-                             x.port.SerializeAsString() == y.port.SerializeAsString();
-                    });
 }
 
 TaskTimes times_of(const v1::LocalTask& task) {
@@ -43,20 +34,6 @@ TaskTimes times_of(const v1::LocalTask& task) {
 }
 
 }  // namespace
-
-struct Worker::Entry {
-  Entry(v1::LocalTask task, TaskTimes times) : machine(std::move(task), times) {}
-
-  const std::string& task_id() const { return machine.task().assignment().task().id(); }
-
-  TaskMachine machine;
-  std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
-  std::optional<PreparedTask> prepared;
-  bool waits_for_payloads = false;
-  Executor::TimerId timer = 0;
-  std::optional<HealthMonitor> health;
-  Executor::TimerId health_timer = 0;
-};
 
 Worker::Worker(WorkerDeps deps, WorkerOptions options)
     : deps_(std::move(deps)),
@@ -529,83 +506,6 @@ void Worker::health_finished(const Id& task_id, Result<HealthResult> result) {
   }
   entry->health_timer =
       deps_.strand.after(entry->health->next_delay(at), [this, task_id] { probe_health(task_id); });
-}
-
-// ---------------------------------------------------------------- published ports
-
-void Worker::ports_changed() {
-  std::vector<const v1::LocalTask*> routable;
-  for (const auto& [id, entry] : entries_) {
-    if (entry->machine.routable()) routable.push_back(&entry->machine.task());
-  }
-  ports_wanted_ = published_ports(routable);
-  if (ports_busy_) return;
-  if (ports_known_ && same_ports(ports_wanted_, ports_set_)) return;
-  ports_busy_ = true;
-  ports_set_ = ports_wanted_;
-  deps_.step_pool.post(
-      [this, self = self_, strand = &deps_.strand, network = &deps_.network, ports = ports_set_] {
-        std::vector<v1::PortConfig> conflicts;
-        const Status status = network->set_published_ports(ports, &conflicts);
-        strand->post([this, self, status, conflicts = std::move(conflicts)] {
-          if (*self != nullptr) ports_applied(status, conflicts);
-        });
-      });
-}
-
-void Worker::ports_applied(const Status& status, const std::vector<v1::PortConfig>& conflicts) {
-  ports_busy_ = false;
-  ports_known_ = true;
-  if (!status.ok()) deps_.log->warn("published ports: {}", status.message());
-  for (const v1::PortConfig& port : conflicts) port_refused(port);
-  if (ports_busy_) return;  // a refusal has changed what is wanted
-  if (!same_ports(ports_wanted_, ports_set_)) {
-    ports_changed();
-    return;
-  }
-  if (!status.ok()) {
-    // In force as far as possible. Whoever holds the port may give it up.
-    deps_.strand.cancel(ports_timer_);
-    ports_timer_ = deps_.strand.after(kPortsRetry, [this] {
-      ports_known_ = false;
-      ports_changed();
-    });
-  }
-  auto waiting = std::exchange(after_ports_, {});
-  for (auto& next : waiting) next();
-}
-
-void Worker::port_refused(const v1::PortConfig& port) {
-  // A task that cannot have its host's port has failed; one behind the mesh is reachable through
-  // the other nodes and only says so.
-  const std::string why = fmt::format("port {} is in use on this node", port_name(port));
-  std::vector<Id> failed;
-  for (const overlay::PublishedPort& set : ports_set_) {
-    if (set.port.published_port() != port.published_port() ||
-        set.port.protocol() != port.protocol()) {
-      continue;
-    }
-    const bool host = set.port.mode() == v1::PortConfig::HOST;
-    for (const auto& [id, entry] : entries_) {
-      const v1::Task& task = entry->machine.task().assignment().task();
-      if (!entry->machine.routable()) continue;
-      if (host && task.id() == set.owner) failed.push_back(id);
-      if (!host && task.service_id() == set.owner) {
-        run(*entry, entry->machine.note("started; " + why, now()));
-      }
-    }
-  }
-  for (const Id& id : failed) {
-    if (Entry* entry = find(id)) run(*entry, entry->machine.unhealthy(why, now()));
-  }
-}
-
-void Worker::after_ports(UniqueFunction<void()> next) {
-  if (!ports_busy_) {
-    next();
-    return;
-  }
-  after_ports_.push_back(std::move(next));
 }
 
 }  // namespace muster::agent

@@ -100,8 +100,9 @@ class Worker {
   std::string missing_payloads(const v1::LocalTask& task) const;
 
   void ports_changed();
-  void ports_applied(const Status& status, const std::vector<v1::PortConfig>& conflicts);
+  void ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts);
   void port_refused(const v1::PortConfig& port);
+  void port_freed(const v1::PortConfig& port);
   void check_logs();
   // Runs `next` once the kernel's published ports are what the tasks now say.
   void after_ports(UniqueFunction<void()> next);
@@ -121,6 +122,7 @@ class Worker {
   std::map<std::string, v1::SecretAssignment> secrets_;  // by id
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;
+  std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host
   bool ports_known_ = false;  // whether the kernel was told ports_set_ by this process
   bool ports_busy_ = false;
   std::vector<UniqueFunction<void()>> after_ports_;

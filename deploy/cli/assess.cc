@@ -61,7 +61,7 @@ std::string slot_text(const v1::Task& task) {
   if (!task.status().error().empty())
     text += ": " + task.status().error();
   else if (task.status().state() < v1::TASK_RUNNING && !task.status().message().empty() &&
-           task.status().state() >= v1::TASK_PREPARING)
+           task.status().message() != text && task.status().state() >= v1::TASK_PREPARING)
     text += ": " + task.status().message();
   return text;
 }
@@ -102,6 +102,8 @@ void judge_slot(const Slot& slot, const ServiceView& view, Assessment* result) {
                                        shown.desired_state() <= v1::TASK_RUNNING;
   if (done) {
     ++result->done;
+    if (const std::string note = running_note(shown); !note.empty())
+      result->notes.insert(fmt::format("task {}: {}", shown.name(), note));
     return;
   }
   if (given_up(slot, spec)) {

@@ -10,9 +10,12 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "base/rng.h"
 #include "base/unique_fd.h"
+#include "deploy/cli/repeat.h"
 #include "muster/v1/control.grpc.pb.h"
 #include "muster/v1/local.grpc.pb.h"
 
@@ -20,7 +23,10 @@ namespace muster::deploy::cli {
 namespace {
 
 constexpr auto kCallDeadline = std::chrono::seconds(60);
+// How long a change without an answer waits for musterd to come back.
+constexpr auto kBackDeadline = std::chrono::seconds(5);
 constexpr size_t kUnreadMessagesMax = 1024;
+constexpr size_t kUnsentMessagesMax = 8;
 constexpr int kMessageBytesMax = 64 << 20;  // lists of many tasks
 
 std::string socket_path(const std::string& address) {
@@ -51,7 +57,7 @@ Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
                              "Permission denied", "connections to all backends failing"})
       if (message.find(sign) != std::string::npos) return unreachable(path);
     if (message == "Socket closed" || message == "Connection reset by peer")
-      return unavailable("musterd closed the connection");
+      return Status(StatusCode::kUnavailable, "musterd closed the connection", "connection-lost");
   }
   return Status(static_cast<StatusCode>(status.error_code()),
                 message.empty()
@@ -77,6 +83,11 @@ class Inbox {
     const std::lock_guard lock(mutex_);
     status_ = std::move(status);
     finished_ = true;
+    signal();
+  }
+  // Makes fd() readable although no message came.
+  void wake() {
+    const std::lock_guard lock(mutex_);
     signal();
   }
   void close() {
@@ -154,34 +165,75 @@ std::unique_ptr<Stream<T>> read_stream(const std::string& path, Start start) {
   return std::make_unique<ReadStream<T, Start>>(path, std::move(start));
 }
 
+// Sends on a thread of its own: a command that is slow to read must not keep the caller from taking
+// the command's output, or both would wait for one another.
 class GrpcExec final : public ExecStream {
  public:
   GrpcExec(v1::Local::Stub& stub, std::string path) : path_(std::move(path)) {
     call_ = stub.Exec(&context_);
-    thread_ = std::thread([this] {
+    reader_ = std::thread([this] {
       v1::ExecOutput message;
       while (call_->Read(&message)) inbox_.push(std::move(message));
       const grpc::Status status = call_->Finish();
       inbox_.finish(to_status(status, context_, path_));
     });
+    writer_ = std::thread([this] { send_all(); });
   }
   ~GrpcExec() override {
     context_.TryCancel();
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+      more_.notify_all();
+    }
     inbox_.close();
-    thread_.join();
+    writer_.join();
+    reader_.join();
   }
   int fd() const override { return inbox_.fd(); }
   bool pop(v1::ExecOutput* message) override { return inbox_.pop(message); }
   bool ended() override { return inbox_.ended(); }
   Status status() override { return inbox_.status(); }
-  bool write(const v1::ExecInput& message) override { return call_->Write(message); }
+  void write(v1::ExecInput message) override {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    unsent_.push_back(std::move(message));
+    more_.notify_all();
+  }
+  bool wants_input() override {
+    const std::lock_guard lock(mutex_);
+    return !over_ && unsent_.size() < kUnsentMessagesMax;
+  }
 
  private:
+  void send_all() {
+    for (;;) {
+      v1::ExecInput message;
+      {
+        std::unique_lock lock(mutex_);
+        more_.wait(lock, [this] { return over_ || !unsent_.empty(); });
+        if (over_) return;
+        message = std::move(unsent_.front());
+        unsent_.pop_front();
+      }
+      const bool sent = call_->Write(message);
+      inbox_.wake();  // there is room for more
+      if (sent) continue;
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+  }
+
   std::string path_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::ExecInput, v1::ExecOutput>> call_;
   Inbox<v1::ExecOutput> inbox_;
-  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable more_;
+  std::deque<v1::ExecInput> unsent_;
+  bool over_ = false;  // nothing can be sent any more
+  std::thread reader_;
+  std::thread writer_;
 };
 
 class GrpcClient final : public Client {
@@ -191,20 +243,22 @@ class GrpcClient final : public Client {
     arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto channel =
+    // A musterd that is restarted is back soon.
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+    channel_ =
         grpc::CreateCustomChannel("unix://" + path_, grpc::InsecureChannelCredentials(), arguments);
-    control_ = v1::Control::NewStub(channel);
-    local_ = v1::Local::NewStub(channel);
+    control_ = v1::Control::NewStub(channel_);
+    local_ = v1::Local::NewStub(channel_);
   }
 
-#define MUSTER_CLI_DEFINE(stub, Name)                                          \
-  Result<v1::Name##Response> call(const v1::Name##Request& request) override { \
-    grpc::ClientContext context;                                               \
-    context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);    \
-    v1::Name##Response response;                                               \
-    const grpc::Status status = stub->Name(&context, request, &response);      \
-    MUSTER_TRY(to_status(status, context, path_));                             \
-    return response;                                                           \
+#define MUSTER_CLI_DEFINE(stub, Name)                                                             \
+  Result<v1::Name##Response> call(const v1::Name##Request& given) override {                      \
+    const auto once = [&](const v1::Name##Request& request) {                                     \
+      return send<v1::Name##Response>(                                                            \
+          [&](auto* context, auto* response) { return stub->Name(context, request, response); }); \
+    };                                                                                            \
+    return with_repetition<v1::Name##Response>(given, once);                                      \
   }
 #define MUSTER_CLI_CONTROL(Name) MUSTER_CLI_DEFINE(control_, Name)
 #define MUSTER_CLI_LOCAL(Name) MUSTER_CLI_DEFINE(local_, Name)
@@ -253,7 +307,37 @@ class GrpcClient final : public Client {
   }
 
  private:
+  template <class Response, class Method>
+  Result<Response> send(Method method) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + kCallDeadline);
+    Response response;
+    const grpc::Status status = method(&context, &response);
+    MUSTER_TRY(to_status(status, context, path_));
+    return response;
+  }
+  template <class Response, class Request, class Once>
+  Result<Response> with_repetition(const Request& given, const Once& once) {
+    if constexpr (Repeatable<Request>) {
+      Request request = given;
+      if (request.request_id().empty()) {
+        SystemRng rng;
+        request.set_request_id(rng.id());
+      }
+      std::optional<std::chrono::system_clock::time_point> until;  // from the first loss on
+      return repeat_uncertain([&] { return once(request); },
+                              [&] {
+                                if (!until)
+                                  until = std::chrono::system_clock::now() + kBackDeadline;
+                                return channel_->WaitForConnected(*until);
+                              });
+    } else {
+      return once(given);
+    }
+  }
+
   std::string path_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Control::Stub> control_;
   std::unique_ptr<v1::Local::Stub> local_;
 };

@@ -29,8 +29,11 @@ class Stream {
 
 class ExecStream : public Stream<v1::ExecOutput> {
  public:
-  // False when the call is over.
-  virtual bool write(const v1::ExecInput& message) = 0;
+  // Never waits. What cannot be sent any more is dropped: the end of the stream tells why.
+  virtual void write(v1::ExecInput message) = 0;
+  // False while enough messages wait to be sent, and when nothing can be. fd() becomes readable
+  // when that changes.
+  virtual bool wants_input() = 0;
 };
 
 // Every unary method of both services.

@@ -73,7 +73,8 @@ const std::vector<Command>& commands() {
        C::kNetwork, network_inspect},
       {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
 
-      {"image ls", "", "List this node's images", "image ls", C::kNothing, image_ls},
+      {"image ls", "[REPOSITORY[:TAG]]", "List this node's images", "image ls", C::kImage,
+       image_ls},
       {"image pull", "IMAGE", "Fetch an image from a registry",
        "image pull registry.example.com/team/app:1.4", C::kImage, image_pull},
       {"image load", "", "Take images from an archive",

@@ -12,17 +12,30 @@ namespace {
 
 constexpr std::string_view kBash = R"(# muster: completion for bash
 _muster() {
-    local cur="${COMP_WORDS[COMP_CWORD]}" line
+    # Readline breaks words at these, muster does not ("web=3", "127.0.0.1:5000/app:1").
+    local words=() word glue= cur prefix line i
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if ((${#words[@]})) && [[ $glue || $word == [=:@]* ]]; then
+            words[-1]+=$word
+        else
+            words+=("$word")
+        fi
+        glue=
+        [[ $word == *[=:@] ]] && glue=1
+    done
+    cur=${words[-1]}
+    prefix=${cur%"${cur##*[=:@]}"}
     COMPREPLY=()
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
     while IFS= read -r line; do
         if [[ $line == ":files" ]]; then
             compopt -o filenames 2>/dev/null
-            while IFS= read -r line; do COMPREPLY+=("$line"); done < <(compgen -f -- "$cur")
+            while IFS= read -r line; do COMPREPLY+=("$line"); done \
+                < <(compgen -f -- "${cur##*=}")
             return
         fi
         [[ $line == *= ]] && compopt -o nospace 2>/dev/null
-        COMPREPLY+=("$line")
+        COMPREPLY+=("${line#"$prefix"}")
     done < <("${COMP_WORDS[0]}" __complete -- "${words[@]}" 2>/dev/null)
 }
 complete -F _muster muster
@@ -33,6 +46,7 @@ _muster() {
     local -a candidates
     candidates=("${(@f)$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ ${candidates[1]} == ":files" ]]; then
+        compset -P '*='
         _files
         return
     fi
@@ -104,26 +118,111 @@ std::set<std::string> names_of(Run& run, Completes kind) {
   return names;
 }
 
+struct FlagWord {
+  std::string word;    // "--name", or "-n"
+  std::string values;  // "NAME", "active|pause|drain"; empty for switches
+};
+
 // The command's own options: the command is run just far enough to declare them.
-std::vector<std::string> flags_of(const Command& command, World& world) {
+std::vector<FlagWord> flags_of(const Command& command, World& world) {
   std::string text;
   World quiet = world;
   quiet.out = [&text](std::string_view more) { text += more; };
   quiet.err = [](std::string_view) {};
   Run probe(quiet, command, {"--__flags"}, "");
   (void)command.run(probe);
-  return split(text, '\n');
+  std::vector<FlagWord> flags;
+  for (const std::string& line : split(text, '\n')) {
+    const size_t tab = line.find('\t');
+    if (tab != std::string::npos) flags.push_back({line.substr(0, tab), line.substr(tab + 1)});
+  }
+  return flags;
 }
 
-// Values of well-known options.
-Completes completes_flag(std::string_view flag) {
-  if (flag == "--network" || flag == "--network-add" || flag == "--network-rm")
-    return Completes::kNetwork;
-  if (flag == "--compose-file" || flag == "-c" || flag == "--env-file" || flag == "--input" ||
-      flag == "-i")
-    return Completes::kFiles;
-  if (flag == "--image") return Completes::kImage;
-  return Completes::kNothing;
+const FlagWord* find_flag(const std::vector<FlagWord>& flags, std::string_view word) {
+  const auto it = std::find_if(flags.begin(), flags.end(),
+                               [&](const FlagWord& flag) { return flag.word == word; });
+  return it == flags.end() ? nullptr : &*it;
+}
+
+// "active|pause|drain" are the words to choose from; "ADDR|IFACE" and "NAME" are not.
+std::set<std::string> choices(std::string_view text) {
+  const bool literal =
+      text.find('|') != std::string_view::npos && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '|';
+      });
+  if (!literal) return {};
+  const auto words = split(text, '|');
+  return {words.begin(), words.end()};
+}
+
+// Values of an option.
+std::set<std::string> values_of(Run& run, const FlagWord& flag) {
+  const std::string& word = flag.word;
+  if (word == "--network" || word == "--network-add" || word == "--network-rm")
+    return names_of(run, Completes::kNetwork);
+  if (word == "--compose-file" || word == "-c" || word == "--env-file" || word == "--input" ||
+      word == "-i")
+    return names_of(run, Completes::kFiles);
+  if (word == "--image") return names_of(run, Completes::kImage);
+  return choices(flag.values);
+}
+
+// What may stand in the place of the command's next argument after `given` ones.
+std::set<std::string> arguments_of(Run& run, const Command& command, size_t given) {
+  const std::string_view first = command.arguments.substr(0, command.arguments.find(' '));
+  if (given > 0 && !first.ends_with("...")) return {};
+  if (command.completes == Completes::kNothing) return choices(command.arguments);
+  std::set<std::string> names = names_of(run, command.completes);
+  if (command.path != "service scale") return names;
+  std::set<std::string> with_equals;
+  for (const auto& name : names) with_equals.insert(name + "=");
+  return with_equals;
+}
+
+const Command* command_of(const std::vector<std::string>& words) {
+  for (const Command& command : commands()) {
+    const auto path = split(command.path, ' ');
+    if (!command.hidden && words.size() >= path.size() &&
+        std::equal(path.begin(), path.end(), words.begin()))
+      return &command;
+  }
+  return nullptr;
+}
+
+// The candidates for `current` after the words of a command's path, options and arguments.
+std::set<std::string> candidates_of(Run& run, const Command& command,
+                                    const std::vector<std::string>& words,
+                                    const std::string& current) {
+  const auto flags = flags_of(command, run.world);
+  size_t given = 0;
+  const FlagWord* open = nullptr;  // the option whose value comes next
+  const bool stops = command.path == "service create" || command.path == "exec";
+  for (size_t i = split(command.path, ' ').size(); i < words.size(); ++i) {
+    if (open != nullptr) {
+      open = nullptr;
+    } else if (words[i].starts_with("-") && !(stops && given > 0)) {
+      open = find_flag(flags, words[i]);
+      if (open != nullptr && open->values.empty()) open = nullptr;
+    } else {
+      ++given;
+    }
+  }
+  if (open != nullptr) return values_of(run, *open);
+  if (!current.starts_with("-")) return arguments_of(run, command, given);
+  if (stops && given > 0) return {};
+  std::set<std::string> out = {"--help"};
+  if (const size_t equals = current.find('='); equals != std::string::npos) {
+    const FlagWord* flag = find_flag(flags, current.substr(0, equals));
+    if (flag == nullptr) return {};
+    out.clear();
+    for (const auto& value : values_of(run, *flag))
+      out.insert(value == ":files" ? value : current.substr(0, equals + 1) + value);
+    return out;
+  }
+  for (const auto& flag : flags)
+    if (flag.word.starts_with("--")) out.insert(flag.word + (flag.values.empty() ? "" : "="));
+  return out;
 }
 
 }  // namespace
@@ -145,34 +244,24 @@ Result<int> complete(Run& run) {
   if (words.empty()) words.emplace_back();
   const std::string current = words.back();
   words.pop_back();
-  std::set<std::string> candidates;
-  const Command* command = nullptr;
-  for (const Command& candidate : commands()) {
-    const auto path = split(candidate.path, ' ');
-    if (!candidate.hidden && words.size() >= path.size() &&
-        std::equal(path.begin(), path.end(), words.begin()))
-      command = &candidate;
+  std::string address = run.address();
+  while (!words.empty() && words[0].starts_with("--socket")) {
+    const bool apart = words[0] == "--socket";
+    if (apart && words.size() == 1) {
+      run.line(":files");
+      return 0;
+    }
+    address = apart ? words[1] : words[0].substr(words[0].find('=') + 1);
+    words.erase(words.begin(), words.begin() + (apart ? 2 : 1));
   }
-  if (command == nullptr) {
+  Run asking(run.world, run.command(), {}, address);
+  std::set<std::string> candidates;
+  if (const Command* command = command_of(words)) {
+    candidates = candidates_of(asking, *command, words, current);
+  } else {
     if (words.size() <= 1) words_of_path(words.size(), words, &candidates);
     if (words.empty() && current.starts_with("-"))
       candidates = {"--help", "--socket=", "--version"};
-  } else {
-    const auto flags = flags_of(*command, run.world);
-    const std::string before = words.back();
-    const bool takes_value = before.starts_with("-") &&
-                             std::find(flags.begin(), flags.end(), before + "=") != flags.end();
-    if (takes_value) {
-      candidates = names_of(run, completes_flag(before));
-    } else if (current.starts_with("-")) {
-      for (const auto& flag : flags)
-        if (flag.starts_with("--")) candidates.insert(flag);
-      candidates.insert("--help");
-    } else if (command->path == "completion") {
-      candidates = {"bash", "zsh"};
-    } else {
-      candidates = names_of(run, command->completes);
-    }
   }
   for (const auto& candidate : candidates)
     if (candidate == ":files" || candidate.starts_with(current)) run.line(candidate);

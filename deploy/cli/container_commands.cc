@@ -11,8 +11,12 @@ namespace {
 constexpr size_t kCommandShown = 20;
 
 std::string command_text(const std::string& command, bool no_trunc) {
-  if (no_trunc || command.size() <= kCommandShown) return fmt::format("\"{}\"", command);
-  return fmt::format("\"{}…\"", command.substr(0, kCommandShown - 1));
+  return fmt::format("\"{}\"", no_trunc ? command : shorten(command, kCommandShown));
+}
+
+// "web" of the task "web.1".
+std::string service_of(const v1::Container& container) {
+  return container.task_name().substr(0, container.task_name().rfind('.'));
 }
 
 std::string status_text(const v1::Container& container, int64_t now_ns) {
@@ -96,7 +100,8 @@ Result<int> container_ps(Run& run) {
     const auto& filters = options.filters;
     if (!filters.prefixes("id", container.id()) || !filters.prefixes("name", container.name()) ||
         !filters.equals("status", container.state()) ||
-        !filters.equals("service", container.service_id()) ||
+        !(filters.equals("service", container.service_id()) ||
+          filters.equals("service", service_of(container))) ||
         !filters.labels("label", container.labels()))
       continue;
     listing.add({options.id(container.id()), image_text(container.image(), options.no_trunc),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/object.hpp>
+#include <utility>
 
 #include "base/template.h"
 #include "base/time.h"
@@ -131,6 +132,21 @@ std::string event_text(const Shown& shown, int64_t time_ns) {
                      shown.action, shown.id, join(attributes, ", "));
 }
 
+Status print_event(Run& run, const Shown& shown, int64_t time_ns, const std::string& format) {
+  if (format.empty()) {
+    run.line(event_text(shown, time_ns));
+    return ok_status();
+  }
+  const auto json = event_json(shown, time_ns);
+  if (format == "json") {
+    run.line(template_json(json));
+    return ok_status();
+  }
+  MUSTER_ASSIGN(const std::string text, expand_template(format, json));
+  run.line(text);
+  return ok_status();
+}
+
 bool passes(const Filters& filters, const Shown& shown) {
   return filters.equals("type", shown.type) && filters.equals("event", shown.action) &&
          filters.equals("scope", "swarm") &&
@@ -166,25 +182,25 @@ Result<int> events(Run& run) {
   // The store keeps changes by version, not by time: ask for all it has and leave out older ones.
   request.set_resume_from(since.empty() ? 0 : 1);
   auto stream = run.client().watch(request);
+  bool waited = false;
+  bool over = false;  // something later than --until came
+  const auto take = [&](const v1::WatchResponse& message) -> Status {
+    over = over || message.time_ns() > to;
+    if (over || message.time_ns() < from) return ok_status();
+    for (const auto& event : message.events()) {
+      const Shown shown = show(event);
+      if (passes(filters, shown)) MUSTER_TRY(print_event(run, shown, message.time_ns(), format));
+    }
+    return ok_status();
+  };
   for (;;) {
     v1::WatchResponse message;
-    while (stream->pop(&message)) {
-      if (message.time_ns() > to) return 0;
-      if (message.time_ns() < from) continue;
-      for (const auto& event : message.events()) {
-        const Shown shown = show(event);
-        if (!passes(filters, shown)) continue;
-        const auto json = event_json(shown, message.time_ns());
-        if (format.empty()) {
-          run.line(event_text(shown, message.time_ns()));
-        } else if (format == "json") {
-          run.line(template_json(json));
-        } else {
-          MUSTER_ASSIGN(const std::string text, expand_template(format, json));
-          run.line(text);
-        }
-      }
+    bool any = false;
+    while (!over && stream->pop(&message)) {
+      any = true;
+      MUSTER_TRY(take(message));
     }
+    if (over) return 0;
     if (stream->ended()) {
       const Status status = stream->status();
       if (status.code() != StatusCode::kOutOfRange || request.resume_from() == 0) {
@@ -196,14 +212,15 @@ Result<int> events(Run& run) {
       stream = run.client().watch(request);
     }
     const int64_t left = to - run.world.now_ns();
-    if (left <= 0) {
-      // What the server had to say about the past comes within this time.
-      wait_readable({stream->fd()}, 500);
-      if (v1::WatchResponse peek; !stream->pop(&peek)) return 0;
+    if (left > 0) {
+      wait_readable({stream->fd()},
+                    to == INT64_MAX ? std::nullopt : std::optional<int64_t>(left / 1'000'000 + 1));
       continue;
     }
-    wait_readable({stream->fd()},
-                  to == INT64_MAX ? std::nullopt : std::optional<int64_t>(left / 1'000'000 + 1));
+    // What the server has to say about the past comes without a pause of this length.
+    if (!any && std::exchange(waited, true)) return 0;
+    wait_readable({stream->fd()}, 500);
+    if (any) waited = false;
   }
 }
 

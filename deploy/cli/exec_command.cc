@@ -41,7 +41,7 @@ v1::TerminalSize terminal_size(int fd) {
 
 // What docker's exec returns when the command could not be started.
 int start_failure_code(const Status& status) {
-  return status.code() == StatusCode::kPermissionDenied ? 126 : 127;
+  return status.code() == StatusCode::kNotFound ? 127 : 126;
 }
 
 class ExecSession {
@@ -61,9 +61,13 @@ class ExecSession {
         if (stream_.status().ok()) return 0;
         return fail(stream_.status());
       }
-      wait_readable({stream_.fd(), signals_.fd(), reading_ ? run_.world.in_fd : -1}, std::nullopt);
-      if (signals_.pop() == SIGWINCH && tty_) send_size();
-      if (reading_ && input_waits()) send_input();
+      const bool reads = reading_ && stream_.wants_input();
+      wait_readable({stream_.fd(), signals_.fd(), reads ? run_.world.in_fd : -1}, std::nullopt);
+      const int signal = signals_.pop();
+      if (signal == SIGWINCH && tty_) send_size();
+      // Left in an orderly way, so that the terminal gets its settings back.
+      if (signal == SIGTERM || signal == SIGHUP) return 128 + signal;
+      if (reads && input_waits()) send_input();
     }
   }
 
@@ -78,7 +82,7 @@ class ExecSession {
   void send_size() {
     v1::ExecInput message;
     *message.mutable_resize() = terminal_size(run_.world.in_fd);
-    stream_.write(message);
+    stream_.write(std::move(message));
   }
   void send_input() {
     char buffer[32768];
@@ -89,7 +93,7 @@ class ExecSession {
     else
       message.set_stdin_closed(true);
     if (n <= 0) reading_ = false;
-    if (!stream_.write(message)) reading_ = false;
+    stream_.write(std::move(message));
   }
 
   Run& run_;
@@ -132,10 +136,9 @@ Result<int> container_exec(Run& run) {
   }
   if (tty && run.world.in_is_terminal) *start->mutable_size() = terminal_size(run.world.in_fd);
 
-  Signals signals({SIGWINCH});
+  Signals signals({SIGWINCH, SIGTERM, SIGHUP});
   const auto stream = run.client().exec();
-  // A failed write shows as the end of the stream, which has the reason.
-  stream->write(first);
+  stream->write(std::move(first));
   Result<int> code = 0;
   {
     const RawTerminal raw(run.world.in_fd, tty && interactive && run.world.in_is_terminal);

@@ -36,6 +36,16 @@ std::string unescape(std::string_view text) {
   return out;
 }
 
+// A command or an error may hold line breaks and tabs, which would tear a table apart.
+boost::json::object one_line_cells(boost::json::object row) {
+  for (auto& cell : row) {
+    if (!cell.value().is_string()) continue;
+    for (char& c : cell.value().get_string())
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  return row;
+}
+
 void write_pretty(const boost::json::value& value, size_t depth, std::string* out) {
   const std::string inner((depth + 1) * 4, ' ');
   const std::string outer(depth * 4, ' ');
@@ -116,7 +126,7 @@ Result<std::string> Listing::render(std::string_view format, bool quiet,
     out += line + "\n";
   }
   for (const auto& row : rows_) {
-    MUSTER_ASSIGN(const std::string line, row_template.render(row));
+    MUSTER_ASSIGN(const std::string line, row_template.render(table ? one_line_cells(row) : row));
     out += line + "\n";
   }
   return table ? align_cells(out) : out;
@@ -253,6 +263,13 @@ std::string ListOptions::id(std::string_view id) const {
 std::string short_id(std::string_view id) {
   if (id.starts_with("sha256:")) id.remove_prefix(7);
   return std::string(id.substr(0, kShortId));
+}
+
+std::string shorten(const std::string& text, size_t width) {
+  if (text.size() <= width) return text;
+  size_t end = width - 1;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "…";
 }
 
 std::string time_ago(int64_t now_ns, int64_t then_ns) {

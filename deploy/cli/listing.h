@@ -95,6 +95,8 @@ struct ListOptions {
 };
 
 std::string short_id(std::string_view id);
+// At most `width` bytes and a "…" for the rest; never half a character.
+std::string shorten(const std::string& text, size_t width);
 // "3 hours ago"; "" for no time.
 std::string time_ago(int64_t now_ns, int64_t then_ns);
 // "12.3MB" (decimal, as docker's sizes) and "1.5GiB" (binary, as docker stats).

@@ -88,6 +88,34 @@ class Prefixes {
   size_t width_ = 0;
 };
 
+// The task with this id, or the newest of those that were called so: "web.1".
+Result<v1::Task> find_task(Run& run, const std::string& name) {
+  v1::GetTaskRequest get;
+  get.set_task(name);
+  auto by_id = run.client().call(get);
+  if (by_id) return std::move(*by_id->mutable_task());
+  if (by_id.error().code() != StatusCode::kNotFound) return fail(by_id.error());
+  const Status missing = not_found("no such task or service: {}", name);
+  const size_t dot = name.rfind('.');
+  if (dot == std::string::npos) return fail(missing);
+  v1::GetServiceRequest get_service;
+  get_service.set_service(name.substr(0, dot));
+  const auto service = run.client().call(get_service);
+  if (!service && service.error().code() != StatusCode::kNotFound) return fail(service.error());
+  if (!service) return fail(missing);
+  v1::ListTasksRequest list;
+  list.mutable_filter()->add_service_ids(service->service().id());
+  MUSTER_ASSIGN(const auto tasks, run.client().call(list));
+  const v1::Task* newest = nullptr;
+  for (const auto& task : tasks.tasks()) {
+    if (task.name() != name) continue;
+    if (newest == nullptr || task.meta().created_at_ns() > newest->meta().created_at_ns())
+      newest = &task;
+  }
+  if (newest == nullptr) return fail(missing);
+  return *newest;
+}
+
 // A service's tasks, or the one task that the name means.
 Status find_targets(Run& run, const std::string& name, v1::LogsRequest* request,
                     Prefixes* prefixes) {
@@ -103,16 +131,9 @@ Status find_targets(Run& run, const std::string& name, v1::LogsRequest* request,
     return ok_status();
   }
   if (service.error().code() != StatusCode::kNotFound) return service.error();
-  v1::GetTaskRequest get_task;
-  get_task.set_task(name);
-  const auto task = run.client().call(get_task);
-  if (!task) {
-    if (task.error().code() == StatusCode::kNotFound)
-      return not_found("no such task or service: {}", name);
-    return task.error();
-  }
-  request->add_task_ids(task->task().id());
-  prefixes->add(task->task());
+  MUSTER_ASSIGN(const v1::Task task, find_task(run, name));
+  request->add_task_ids(task.id());
+  prefixes->add(task);
   return ok_status();
 }
 

@@ -67,4 +67,11 @@ bool is_terminal(v1::TaskState state) {
   return state >= v1::TASK_COMPLETE && state != v1::TASK_REMOVE;
 }
 
+std::string running_note(const v1::Task& task) {
+  constexpr std::string_view kStarted = "started; ";
+  const std::string& message = task.status().message();
+  const bool noted = task.status().state() == v1::TASK_RUNNING && message.starts_with(kStarted);
+  return noted ? message.substr(kStarted.size()) : std::string();
+}
+
 }  // namespace muster::deploy::cli

@@ -22,5 +22,8 @@ std::string capitalized(std::string text);  // "Running"
 
 // Whether the task's state can not change any more.
 bool is_terminal(v1::TaskState state);
+// What is wrong with a task although it runs, for example that its port is taken on its node; else
+// empty.
+std::string running_note(const v1::Task& task);
 
 }  // namespace muster::deploy::cli

@@ -19,6 +19,7 @@ constexpr int64_t kDefaultMonitor = 5 * kSecond;
 constexpr int64_t kBlockedGrace = 10 * kSecond;
 constexpr int64_t kRelistDelay = 1 * kSecond;  // after a lost stream
 constexpr int kStreamLossesMax = 30;
+constexpr int kLossesSilent = 2;
 constexpr size_t kSlotLinesMax = 20;
 
 class Waiter {
@@ -33,7 +34,7 @@ class Waiter {
       entry.view.since_version = service.meta().version();
       entry.rolled_back_before =
           service.update_status().state() == v1::UpdateStatus::ROLLBACK_COMPLETED;
-      order_.push_back(service.id());
+      if (!entries_.contains(service.id())) order_.push_back(service.id());
       entries_[service.id()] = std::move(entry);
     }
     MUSTER_TRY(list());
@@ -42,7 +43,10 @@ class Waiter {
       const std::optional<int> code = judge(now);
       paint(now, code.has_value());
       if (code) return *code;
-      if (stream_ == nullptr && now >= relist_at_) MUSTER_TRY(list());
+      if (stream_ == nullptr && now >= relist_at_) {
+        MUSTER_TRY(list());
+        continue;  // what was learned is judged before anything is waited for
+      }
       wait_readable({stream_ == nullptr ? -1 : stream_->fd(), signals_.fd()},
                     (next_wake(now) - now) / 1'000'000 + 1);
       if (signals_.pop() != 0) return interrupted();
@@ -66,26 +70,27 @@ class Waiter {
   Status list() {
     v1::ListTasksRequest request;
     uint64_t version = 0;
+    std::map<std::string, std::optional<v1::Service>> services;  // absent = removed
     for (const auto& id : order_) {
       request.mutable_filter()->add_service_ids(id);
       v1::GetServiceRequest get;
       get.set_service(id);
       const auto got = run_.client().call(get);
-      Entry& entry = entries_[id];
-      if (!got && got.error().code() == StatusCode::kNotFound) {
-        entry.view.removed = true;
-      } else if (!got) {
-        return lost(got.error());
-      } else {
-        entry.view.service = got->service();
-        version = std::max(version, got->service().meta().version());
-      }
-      entry.view.tasks.clear();
+      if (!got && got.error().code() != StatusCode::kNotFound) return lost(got.error());
+      services[id] = got ? std::optional(got->service()) : std::nullopt;
+      if (got) version = std::max(version, got->service().meta().version());
     }
     const auto tasks = run_.client().call(request);
     if (!tasks) return lost(tasks.error());
     const auto nodes = run_.client().call(v1::ListNodesRequest());
     if (!nodes) return lost(nodes.error());
+    // Only what arrived whole replaces what was known.
+    for (auto& [id, service] : services) {
+      ServiceView& view = entries_[id].view;
+      view.removed = !service;
+      if (service) view.service = *std::move(service);
+      view.tasks.clear();
+    }
     for (const auto& task : tasks->tasks()) {
       version = std::max(version, task.meta().version());
       take_task(task, false);
@@ -111,18 +116,28 @@ class Waiter {
       relist_at_ = 0;
       return ok_status();
     }
-    if (status.code() != StatusCode::kUnavailable || ++losses_ > kStreamLossesMax) return status;
+    if (status.code() != StatusCode::kUnavailable) return status;
+    if (++losses_ > kStreamLossesMax)
+      return status.with_context("gave up waiting, the work itself may go on");
+    // Once for a musterd that is restarted; nothing for a stream that merely ended.
+    if (losses_ == kLossesSilent && !options_.quiet) {
+      run_.warn(fmt::format("muster: {}; waiting for it to come back", status.message()));
+      painted_ = 0;
+    }
     return ok_status();
   }
 
   Status drain() {
     if (stream_ == nullptr) return ok_status();
     v1::WatchResponse message;
+    bool any = false;
     while (stream_->pop(&message)) {
+      any = true;
       losses_ = 0;
       for (const auto& event : message.events()) take(event);
     }
-    if (stream_->ended()) {
+    // What came is judged first, even if it was the last of this stream.
+    if (!any && stream_->ended()) {
       Status status = stream_->status();
       if (status.ok()) status = unavailable("the stream of changes ended");
       return lost(status);
@@ -197,15 +212,18 @@ class Waiter {
         entry.failure = entry.now.failure;
         return 1;
       }
-      if (entry.now.blocked.empty() || entry.now.done != entry.done_shown) entry.blocked_at = 0;
-      if (!entry.now.blocked.empty()) {
+      const bool blind = stream_ == nullptr;
+      if (blind || entry.now.blocked.empty() || entry.now.done != entry.done_shown)
+        entry.blocked_at = 0;
+      if (!blind && !entry.now.blocked.empty()) {
         if (entry.blocked_at == 0) entry.blocked_at = now;
         if (now - entry.blocked_at >= kBlockedGrace) {
           entry.failure = entry.now.blocked + " (muster goes on trying)";
           return 1;
         }
       }
-      if (!entry.now.converged) {
+      // What nobody watched cannot be said to have stayed up.
+      if (!entry.now.converged || blind) {
         entry.converged_at = 0;
       } else if (entry.converged_at == 0) {
         entry.converged_at = now;
@@ -279,6 +297,7 @@ class Waiter {
     if (!last) return;
     for (const auto& id : order_) {
       const Entry& entry = entries_[id];
+      for (const std::string& note : entry.now.notes) run_.warn("WARNING: " + note);
       if (!entry.failure.empty())
         run_.warn(fmt::format("muster: service {}: {}", name_of(entry), entry.failure));
     }

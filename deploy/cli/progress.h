@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,9 @@ struct Assessment {
   bool updating = false;     // the manager still watches an update
   std::string going_back;    // why a rollback is under way
   std::vector<SlotProgress> slots;
-  std::string blocked;  // why something cannot run now; may pass
-  std::string failure;  // why it will not come to be: certain
+  std::string blocked;          // why something cannot run now; may pass
+  std::string failure;          // why it will not come to be: certain
+  std::set<std::string> notes;  // what is wrong although the tasks run
 };
 
 // Pure: state in, opinion out. `node_names` are the nodes that count, by id, with their hostnames.

@@ -6,6 +6,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -18,13 +20,14 @@ namespace {
 constexpr std::string_view kDefaultAddress = "unix:///run/muster/muster.sock";
 constexpr std::string_view kDone = "done";  // reason of a status that is not a failure
 
-void write_all(int fd, std::string_view text) {
+Status write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
+    if (n < 0) return errno_status(errno, "cannot write to standard output");
     text.remove_prefix(static_cast<size_t>(n));
   }
+  return ok_status();
 }
 
 // One line for one failure, whatever the server's text looks like.
@@ -32,6 +35,18 @@ std::string one_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
+}
+
+// "unix:///path" from what the user wrote: with or without the scheme, relative paths too.
+Result<std::string> full_address(const std::string& text, const std::string& current_dir) {
+  constexpr std::string_view kScheme = "unix://";
+  const std::string path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : text;
+  if (path.find("://") != std::string::npos)
+    return fail(
+        invalid_argument("\"{}\" is not the path of a Unix socket, the only kind muster "
+                         "talks to",
+                         text));
+  return fmt::format("{}{}", kScheme, path.starts_with('/') ? path : current_dir + "/" + path);
 }
 
 std::vector<std::string_view> split_words(std::string_view text) {
@@ -103,7 +118,25 @@ const Command* find_command(const std::vector<std::string>& words, size_t* used)
   return nullptr;
 }
 
+// Commands of Docker's that fingers and scripts know; saying that they are unknown would send
+// people looking for a typing error.
+bool is_to_come(const std::vector<std::string>& words) {
+  static constexpr std::string_view kToCome[] = {
+      "secret",           "config",       "swarm join",  "swarm ca", "swarm unlock",
+      "swarm unlock-key", "node promote", "node demote", "node rm",  "lab"};
+  const std::string two = words.size() > 1 ? words[0] + " " + words[1] : words[0];
+  return std::any_of(std::begin(kToCome), std::end(kToCome), [&](std::string_view command) {
+    return words[0] == command || two == command;
+  });
+}
+
 int unknown_command(World& world, const std::vector<std::string>& words) {
+  if (is_to_come(words)) {
+    world.err(fmt::format("muster: '{}' is not there yet in version {}\n",
+                          fmt::join(words.begin(), words.begin() + (words.size() > 1 ? 2 : 1), " "),
+                          MUSTER_VERSION));
+    return 1;
+  }
   bool is_noun = false;
   for (const Command& command : commands())
     is_noun = is_noun || command.path.starts_with(words[0] + " ");
@@ -134,8 +167,12 @@ int finish(World& world, const Run& run, const Result<int>& result) {
 
 World World::of_process() {
   World world;
-  world.out = [](std::string_view text) { write_all(1, text); };
-  world.err = [](std::string_view text) { write_all(2, text); };
+  const auto out_status = std::make_shared<Status>();
+  world.out = [out_status](std::string_view text) {
+    if (out_status->ok()) *out_status = write_all(1, text);
+  };
+  world.out_status = [out_status] { return *out_status; };
+  world.err = [](std::string_view text) { (void)write_all(2, text); };
   world.in_is_terminal = isatty(0) != 0;
   world.out_is_terminal = isatty(1) != 0;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -185,8 +222,8 @@ Status Run::parse(int args_min, int args_max) {
   // The hidden completer asks each command for its options this way.
   if (words_.size() == 1 && words_[0] == "--__flags") {
     for (const Flags::Flag& flag : flags.all()) {
-      line(fmt::format("--{}{}", flag.name, flag.is_switch ? "" : "="));
-      if (flag.letter != 0) line(fmt::format("-{}{}", flag.letter, flag.is_switch ? "" : "="));
+      line(fmt::format("--{}\t{}", flag.name, flag.value_name));
+      if (flag.letter != 0) line(fmt::format("-{}\t{}", flag.letter, flag.value_name));
     }
     return Status(StatusCode::kCancelled, "flags shown", std::string(kDone));
   }
@@ -292,7 +329,10 @@ int run_program(World& world, const std::vector<std::string>& all_words) {
     }
     if (word.starts_with("--socket=")) {
       address = word.substr(9);
-    } else if (word == "--socket" && words.size() > 1) {
+    } else if (word == "--socket" && words.size() == 1) {
+      world.err("muster: flag needs an argument: --socket. See 'muster --help'.\n");
+      return 2;
+    } else if (word == "--socket") {
       address = words[1];
       words.erase(words.begin());
     } else {
@@ -301,16 +341,29 @@ int run_program(World& world, const std::vector<std::string>& all_words) {
     }
     words.erase(words.begin());
   }
-  if (words.empty() || words[0] == "help") {
+  if (words.empty() || words == std::vector<std::string>{"help"}) {
     world.out(nouns_help());
     return words.empty() ? 2 : 0;
+  }
+  if (words[0] == "help") {  // "help service create" is "service create --help"
+    words.erase(words.begin());
+    words.emplace_back("--help");
   }
   size_t used = 0;
   const Command* command = find_command(words, &used);
   if (command == nullptr) return unknown_command(world, words);
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(used));
-  Run run(world, *command, std::move(words), std::move(address));
-  return finish(world, run, command->run(run));
+  const auto socket = full_address(address, world.current_dir);
+  if (!socket) {
+    world.err(fmt::format("muster: {}\n", socket.error().message()));
+    return 2;
+  }
+  Run run(world, *command, std::move(words), *socket);
+  const int code = finish(world, run, command->run(run));
+  if (code != 0 || !world.out_status || world.out_status().ok()) return code;
+  // A list that did not arrive whole is not a success, whatever the manager answered.
+  world.err(fmt::format("muster: {}\n", world.out_status().message()));
+  return 1;
 }
 
 }  // namespace muster::deploy::cli

@@ -20,6 +20,8 @@ namespace muster::deploy::cli {
 struct World {
   std::function<void(std::string_view)> out;
   std::function<void(std::string_view)> err;
+  // What went wrong with a write to `out`, once; absent for worlds whose `out` cannot fail.
+  std::function<Status()> out_status;
   int in_fd = 0;
   int out_fd = 1;  // asked for its size when out_is_terminal
   bool in_is_terminal = false;

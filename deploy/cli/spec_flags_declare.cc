@@ -17,7 +17,8 @@ void SpecFlags::declare_list(Flags& flags, For command, std::string_view name, L
 void SpecFlags::declare_process(Flags& flags, For command) {
   if (command == For::kCreate) {
     flags.value("name", &name, "NAME", "name of the service (default: a random one)");
-    flags.value("mode", &mode, "MODE", "replicated, global, replicated-job or global-job");
+    flags.value("mode", &mode, "replicated|global|replicated-job|global-job",
+                "how many tasks there are, and whether they end");
     flags.list("env-file", &env_files_, "FILE", "read environment variables from a file");
     flags.value("max-concurrent", &max_concurrent, "N", "of a job: tasks at a time");
   } else {

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/rng.h"
+#include "base/time.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/progress.h"
@@ -20,6 +22,7 @@ namespace {
 constexpr const char* kNamespaceLabel = "com.docker.stack.namespace";
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kRemovalDeadline = 120 * kSecond;
+constexpr int64_t kGraceMax = 24 * 3600 * kSecond;
 
 v1::ListFilter of_stack(const std::string& stack) {
   v1::ListFilter filter;
@@ -183,25 +186,36 @@ Status prune(Run& run, const compose::StackSpecs& specs,
 }
 
 // Waits until no task of the services is left. Changes of tasks say when to look again.
-Status wait_tasks_gone(Run& run, const std::vector<std::string>& service_ids, Signals& signals,
-                       bool* interrupted) {
-  if (service_ids.empty()) return ok_status();
+Status wait_tasks_gone(Run& run, const std::vector<v1::GetServiceResponse>& services,
+                       Signals& signals, bool* interrupted) {
+  if (services.empty()) return ok_status();
   v1::ListTasksRequest list;
   v1::WatchRequest watch;
   watch.add_kinds("task");
-  for (const auto& id : service_ids) {
-    list.mutable_filter()->add_service_ids(id);
-    watch.mutable_filter()->add_service_ids(id);
+  int64_t patience_ns = 0;
+  for (const auto& entry : services) {
+    const v1::Service& service = entry.service();
+    list.mutable_filter()->add_service_ids(service.id());
+    watch.mutable_filter()->add_service_ids(service.id());
+    patience_ns = std::max(patience_ns, service.spec().task().container().stop_grace_period_ns());
   }
+  // Beyond the longest grace period, for whatever else the nodes have to do.
+  patience_ns = std::min(patience_ns, kGraceMax) + kRemovalDeadline;
   const auto stream = run.client().watch(watch);
-  const int64_t deadline = run.world.now_ns() + kRemovalDeadline;
+  const int64_t deadline = run.world.now_ns() + patience_ns;
+  bool told = false;
   for (;;) {
-    MUSTER_ASSIGN(const auto tasks, run.client().call(list));
-    if (tasks.tasks().empty()) return ok_status();
+    const auto tasks = run.client().call(list);
+    if (tasks && tasks->tasks().empty()) return ok_status();
+    if (!tasks && tasks.error().code() != StatusCode::kUnavailable) return tasks.error();
     if (run.world.now_ns() > deadline)
-      return Status(
-          StatusCode::kDeadlineExceeded,
-          fmt::format("{} tasks are still stopping after 2 minutes", tasks.tasks().size()));
+      return tasks
+                 ? Status(StatusCode::kDeadlineExceeded,
+                          fmt::format("{} tasks are still stopping after {}", tasks->tasks().size(),
+                                      format_duration(Duration(patience_ns))))
+                 : tasks.error();
+    if (!tasks && !std::exchange(told, true))
+      run.warn(fmt::format("muster: {}; waiting for it to come back", tasks.error().message()));
     // A second at the most, since the stream begins at an unknown moment and may break.
     wait_readable({stream->ended() ? -1 : stream->fd(), signals.fd()}, 1000);
     v1::WatchResponse message;
@@ -239,13 +253,9 @@ Result<bool> remove_stack(Run& run, const std::string& stack, Signals& signals) 
     run.warn("Nothing found in stack: " + stack);
     return true;
   }
-  std::vector<std::string> ids;
-  for (const auto& entry : services) {
-    MUSTER_TRY(remove_service(run, entry.service()));
-    ids.push_back(entry.service().id());
-  }
+  for (const auto& entry : services) MUSTER_TRY(remove_service(run, entry.service()));
   bool interrupted = false;
-  MUSTER_TRY(wait_tasks_gone(run, ids, signals, &interrupted));
+  MUSTER_TRY(wait_tasks_gone(run, services, signals, &interrupted));
   if (interrupted)
     return fail(
         Status(StatusCode::kCancelled,

@@ -11,11 +11,6 @@ namespace {
 
 constexpr size_t kErrorShown = 40;
 
-std::string shorten(const std::string& text, size_t width) {
-  if (text.size() <= width) return text;
-  return text.substr(0, width - 3) + "…";
-}
-
 }  // namespace
 
 std::string revision_id(const v1::Task& task) {
@@ -76,9 +71,11 @@ Status TaskTable::apply(const Filters& filters) {
     const bool node_matches = filters.prefixes("node", task.node_id()) ||
                               (name != node_names.end() && filters.equals("node", name->second));
     const std::string full = task.name() + "." + task.id();
+    const std::string service = task.name().substr(0, task.name().rfind('.'));
     return filters.prefixes("id", task.id()) &&
            (filters.prefixes("name", full) || filters.equals("name", task.name())) &&
-           filters.equals("desired-state", state_name(task.desired_state())) && node_matches;
+           filters.equals("desired-state", state_name(task.desired_state())) && node_matches &&
+           (filters.equals("service", service) || filters.equals("service", task.service_id()));
   };
   tasks.erase(
       std::remove_if(tasks.begin(), tasks.end(), [&](const v1::Task& task) { return !keep(task); }),
@@ -109,7 +106,8 @@ Listing TaskTable::listing(const ListOptions& options, int64_t now_ns) const {
     const std::string image =
         revision == revisions.end() ? "" : revision->second.spec().container().image();
     const auto node = node_names.find(task->node_id());
-    std::string error = task->status().error();
+    std::string error =
+        task->status().error().empty() ? running_note(*task) : task->status().error();
     if (!error.empty())
       error = options.no_trunc ? fmt::format("\"{}\"", error)
                                : fmt::format("\"{}\"", shorten(error, kErrorShown));

@@ -22,7 +22,7 @@ struct TaskTable {
   // Adds the tasks that the filter selects, with their revisions.
   Status fetch(Run& run, const v1::ListFilter& filter);
   Status fetch_nodes(Run& run);
-  // --filter of the ps commands: id, name, node, desired-state, label has no meaning for tasks.
+  // --filter of the ps commands: id, name, node, desired-state, service.
   Status apply(const Filters& filters);
 };
 

@@ -77,10 +77,16 @@ AgentRole::~AgentRole() {
   run_on(deps_.strand, [this] { core_.reset(); });
 }
 
-Status AgentRole::start() {
+Status AgentRole::start_alone() {
   return run_on(deps_.strand, [this]() -> Status {
     core_ = std::make_unique<Core>(*this);
-    MUSTER_TRY(core_->worker.start());
+    return core_->worker.start();
+  });
+}
+
+Status AgentRole::start() {
+  MUSTER_TRY(start_alone());
+  return run_on(deps_.strand, [this]() -> Status {
     core_->session.start();
     session_open_ = true;
     return ok_status();

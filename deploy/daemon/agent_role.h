@@ -39,6 +39,8 @@ class AgentRole {
 
   // Adopts what runs, then asks the manager for more.
   Status start();
+  // Adopts what runs and stays without a manager; for leave() alone.
+  Status start_alone();
   // Says goodbye; containers go on.
   void stop(v1::Goodbye::Reason reason);
   // Ends all containers and forgets their tasks; to be called after stop().

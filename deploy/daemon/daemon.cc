@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/security/join_token.h"
 #include "base/security/x509.h"
+#include "deploy/daemon/address_pools.h"
 #include "deploy/daemon/host.h"
 #include "deploy/daemon/local_service.h"
 #include "deploy/daemon/run_on.h"
@@ -23,18 +24,6 @@ using manager::control::Callback;
 constexpr uint16_t kControlPort = 2377;
 constexpr Duration kCertificateValidity = 24h * 90;
 constexpr size_t kLocalCallThreads = 8;
-
-// "0.0.0.0:2377" from whatever of host and port the user gave.
-std::string listen_address(const std::string& wanted) {
-  if (wanted.empty()) return fmt::format("0.0.0.0:{}", kControlPort);
-  const bool bare_v6 = wanted.find(':') != wanted.rfind(':') && wanted.back() != ']' &&
-                       wanted.find(']') == std::string::npos;
-  if (bare_v6) return fmt::format("[{}]:{}", wanted, kControlPort);
-  if (wanted.find(':') == std::string::npos || wanted.back() == ']') {
-    return fmt::format("{}:{}", wanted, kControlPort);
-  }
-  return wanted;
-}
 
 Result<manager::control::NewCluster> new_cluster(const v1::InitSwarmRequest& request,
                                                  const std::string& id,
@@ -104,7 +93,7 @@ Daemon::~Daemon() {
 Status Daemon::start() {
   MUSTER_TRY(make_directory(options_.data_dir, 0711));
   MUSTER_TRY(make_directory(options_.run_dir, 0755));
-  // First of all the socket: it also keeps a second musterd off this data directory.
+  MUSTER_ASSIGN(data_lock_, lock_data_dir(options_.data_dir));
   MUSTER_TRY(listener_.listen(options_.socket));
   MUSTER_ASSIGN(state_, load_node_state(options_.data_dir));
   MUSTER_ASSIGN(description_, describe_host(options_));
@@ -137,8 +126,9 @@ Status Daemon::start_local_api() {
     return listener_.principal(context);
   };
   control_service_ = manager::control::make_control_service(api_, principal_of);
-  local_service_ = make_local_service(
-      {*local_calls_, *parts_, options_.data_dir, [this] { return agent(); }, principal_of});
+  local_service_ =
+      make_local_service({*local_calls_, *parts_, options_.data_dir, [this] { return agent(); },
+                          [this] { return role_error(); }, principal_of});
   grpc::ServerBuilder builder;
   builder.RegisterService(control_service_.get());
   builder.RegisterService(local_service_.get());
@@ -160,6 +150,7 @@ void Daemon::stop() {
   local_server_.reset();
   local_calls_.reset();
   metrics_server_.reset();
+  if (parts_ != nullptr && !state_.membership) sweep_host();
   agent_strand_.stop();
   main_loop_.stop();
 }
@@ -184,21 +175,25 @@ Status Daemon::take_roles(const security::NodeCredentials& credentials,
   const std::shared_ptr<ManagerRole> manager = std::move(opened);
   if (before_start) MUSTER_TRY(before_start(*manager));
   MUSTER_TRY(manager->start());
-  AgentConfig config;
-  config.instance_id = state_.instance_id;
-  config.data_dir = options_.data_dir;
-  config.run_dir = options_.run_dir / state_.instance_id;
-  config.membership = *state_.membership;
-  config.credentials = credentials;
-  config.description = description_;
-  const auto agent =
-      std::make_shared<AgentRole>(AgentDeps{agent_strand_, rng_, *parts_, log_}, config);
+  const auto agent = std::make_shared<AgentRole>(AgentDeps{agent_strand_, rng_, *parts_, log_},
+                                                 agent_config(credentials));
   MUSTER_TRY(agent->start());
   std::lock_guard lock(mutex_);
   manager_ = manager;
   agent_ = agent;
   role_error_.clear();
   return ok_status();
+}
+
+AgentConfig Daemon::agent_config(const security::NodeCredentials& credentials) const {
+  AgentConfig config;
+  config.instance_id = state_.instance_id;
+  config.data_dir = options_.data_dir;
+  config.run_dir = options_.run_dir / state_.instance_id;
+  if (state_.membership) config.membership = *state_.membership;
+  config.credentials = credentials;
+  config.description = description_;
+  return config;
 }
 
 void Daemon::drop_roles(const std::string& reason) {
@@ -220,6 +215,14 @@ void Daemon::remove_swarm_files() {
   }
 }
 
+void Daemon::sweep_host() {
+  Status swept = parts_->runtime->teardown();
+  if (swept.ok()) swept = parts_->network->teardown();
+  if (!swept.ok()) return log_->warn("left on this host: {}", swept.message());
+  std::error_code ignored;
+  std::filesystem::remove_all(options_.run_dir / state_.instance_id, ignored);
+}
+
 // ------------------------------------------------------------ swarm init, leave
 
 void Daemon::init_swarm(const v1::InitSwarmRequest& request, Callback<v1::InitSwarmResponse> done) {
@@ -235,8 +238,11 @@ Result<v1::InitSwarmResponse> Daemon::init(const v1::InitSwarmRequest& request) 
         "This node is already part of a swarm. Use \"muster swarm leave\" to leave this swarm "
         "and join another one."));
   }
+  MUSTER_TRY(check_address_pools(
+      {request.default_address_pools().begin(), request.default_address_pools().end()},
+      request.subnet_mask_bits()));
   Membership membership;
-  membership.listen_addr = listen_address(request.listen_addr());
+  MUSTER_ASSIGN(membership.listen_addr, find_listen_address(request.listen_addr(), kControlPort));
   const auto port = static_cast<uint16_t>(
       std::stoi(membership.listen_addr.substr(membership.listen_addr.rfind(':') + 1)));
   MUSTER_ASSIGN(membership.advertise_addr,
@@ -306,7 +312,7 @@ Status Daemon::leave(bool force) {
   const auto manager = this->manager();
   if (agent != nullptr) agent->stop(v1::Goodbye::LEAVE);
   if (manager != nullptr) manager->stop("the node leaves the swarm");
-  const Status emptied = agent == nullptr ? ok_status() : agent->leave();
+  const Status emptied = agent == nullptr ? end_left_containers() : agent->leave();
   {
     std::lock_guard lock(mutex_);
     manager_.reset();
@@ -321,6 +327,28 @@ Status Daemon::leave(bool force) {
   MUSTER_TRY(parts_->network->teardown());
   log_->info("left the swarm");
   return ok_status();
+}
+
+// A node whose roles did not start may still have containers of an earlier life.
+Status Daemon::end_left_containers() {
+  AgentConfig config = agent_config({});
+  config.membership.advertise_addr = "127.0.0.1:1";  // of a manager that is never asked
+  AgentRole agent(AgentDeps{agent_strand_, rng_, *parts_, log_}, config);
+  MUSTER_TRY(agent.start_alone());
+  return agent.leave();
+}
+
+Status Daemon::end_containers() {
+  std::error_code error;
+  if (!std::filesystem::exists(options_.data_dir / "node.json", error)) return ok_status();
+  MUSTER_TRY(make_directory(options_.run_dir, 0755));
+  MUSTER_ASSIGN(data_lock_, lock_data_dir(options_.data_dir));
+  MUSTER_ASSIGN(state_, load_node_state(options_.data_dir));
+  MUSTER_ASSIGN(description_, describe_host(options_));
+  MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, log_));
+  const Status ended = run_on(lifecycle_, [this] { return end_left_containers(); });
+  sweep_host();  // what did not end in time is killed with its cgroup
+  return ended;
 }
 
 // ------------------------------------------------------------ info
@@ -342,6 +370,11 @@ std::string Daemon::node_id() const {
 Result<std::string> Daemon::new_join_token(const v1::Cluster& cluster) {
   MUSTER_ASSIGN(const auto token, security::create_join_token(cluster.root_ca().certificate_pem()));
   return token.str();
+}
+
+std::string Daemon::role_error() const {
+  std::lock_guard lock(mutex_);
+  return role_error_;
 }
 
 v1::GetInfoResponse Daemon::info() {

@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "base/rng.h"
 #include "base/thread_executor.h"
+#include "base/unique_fd.h"
 #include "deploy/daemon/agent_role.h"
 #include "deploy/daemon/local_listener.h"
 #include "deploy/daemon/manager_role.h"
@@ -35,6 +36,9 @@ class Daemon final : public manager::control::NodeControl {
   Status start();
   // Leaves containers running. Idempotent.
   void stop();
+  // Instead of start(): ends every container of this node and takes its networks out of the kernel,
+  // but keeps its state, its images and its volumes. For a host that muster is removed from.
+  Status end_containers();
 
   // NodeControl; called on the main strand, answered there.
   void init_swarm(const v1::InitSwarmRequest& request,
@@ -44,6 +48,7 @@ class Daemon final : public manager::control::NodeControl {
   void get_info(manager::control::Callback<v1::GetInfoResponse> done) override;
   std::string node_id() const override;
   Result<std::string> new_join_token(const v1::Cluster& cluster) override;
+  std::string role_error() const override;
 
  private:
   Result<v1::InitSwarmResponse> init(const v1::InitSwarmRequest& request);
@@ -51,8 +56,12 @@ class Daemon final : public manager::control::NodeControl {
   // Starts both roles of a member; on failure neither runs.
   Status take_roles(const security::NodeCredentials& credentials,
                     const std::function<Status(ManagerRole&)>& before_start);
+  AgentConfig agent_config(const security::NodeCredentials& credentials) const;
   void drop_roles(const std::string& reason);
+  Status end_left_containers();
   void remove_swarm_files();
+  // What a node outside of a swarm has in the kernel and in its run directory.
+  void sweep_host();
   Status start_local_api();
   v1::GetInfoResponse info();
 
@@ -67,6 +76,7 @@ class Daemon final : public manager::control::NodeControl {
   ThreadExecutor agent_strand_{"agent"};
   manager::control::ControlApi api_;
   v1::NodeDescription description_;
+  UniqueFd data_lock_;  // one musterd a data directory
   std::unique_ptr<NodeParts> parts_;
 
   mutable std::mutex mutex_;  // of what follows, for API threads; changed on lifecycle_ only

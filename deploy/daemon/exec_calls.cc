@@ -1,5 +1,7 @@
 #include "deploy/daemon/exec_calls.h"
 
+#include <grpcpp/server_context.h>
+
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -28,8 +30,11 @@ class Refusal final : public Reactor {
 // its destructor waits.
 class ExecCall final : public Reactor {
  public:
-  ExecCall(WorkPool& pool, const agent::ConmonRuntime& runtime, ResolveExec resolve)
-      : state_(std::make_shared<State>(pool)), runtime_(runtime), resolve_(std::move(resolve)) {
+  ExecCall(grpc::CallbackServerContext& context, WorkPool& pool,
+           const agent::ConmonRuntime& runtime, ResolveExec resolve)
+      : state_(std::make_shared<State>(context, pool)),
+        runtime_(runtime),
+        resolve_(std::move(resolve)) {
     state_->call = this;
     StartRead(&incoming_);
   }
@@ -38,7 +43,9 @@ class ExecCall final : public Reactor {
     if (!ok) return state_->input_ended();
     if (!started_) return begin();
     switch (incoming_.message_case()) {
-      case v1::ExecInput::kStdin: state_->input(incoming_.stdin()); break;
+      case v1::ExecInput::kStdin:
+        if (!state_->input(incoming_.stdin())) return;  // read on when there is room
+        break;
       case v1::ExecInput::kStdinClosed: state_->close_input(); break;
       case v1::ExecInput::kResize:
         state_->resize(incoming_.resize().rows(), incoming_.resize().columns());
@@ -56,7 +63,7 @@ class ExecCall final : public Reactor {
 
  private:
   struct State : std::enable_shared_from_this<State> {
-    explicit State(WorkPool& p) : pool(p) {}
+    State(grpc::CallbackServerContext& c, WorkPool& p) : context(c), pool(p) {}
 
     void output(bool err, std::string_view data) {
       v1::ExecOutput message;
@@ -76,6 +83,9 @@ class ExecCall final : public Reactor {
         queue.push_back(std::move(message));
         outcome = grpc::Status::OK;
       } else {
+        // The command's own failure to start, as opposed to ours to find the container.
+        if (call != nullptr && !finished)
+          context.AddTrailingMetadata("muster-reason", "exec-start-failed");
         outcome = to_grpc(code.error());
       }
       if (!writing) next();
@@ -101,9 +111,15 @@ class ExecCall final : public Reactor {
       std::lock_guard lock(mutex);
       if (session != nullptr) session->close_input();
     }
-    void input(const std::string& data) {
+    // False when the process is behind with its input: the message then waits in the call.
+    bool input(const std::string& data) {
       std::lock_guard lock(mutex);
-      if (session != nullptr) (void)session->write_input(data);
+      return write_input(data);
+    }
+    void input_taken() {
+      std::lock_guard lock(mutex);
+      if (!input_waits || call == nullptr || finished) return;
+      if (write_input(call->incoming_.stdin())) call->StartRead(&call->incoming_);
     }
     void close_input() { input_ended(); }
     void resize(uint32_t rows, uint32_t columns) {
@@ -118,6 +134,11 @@ class ExecCall final : public Reactor {
     }
 
     // With the lock held.
+    bool write_input(const std::string& data) {
+      const Status taken = session == nullptr ? ok_status() : session->write_input(data);
+      input_waits = taken.code() == StatusCode::kResourceExhausted;
+      return !input_waits;
+    }
     void close() {
       closed = true;
       queue.clear();
@@ -147,6 +168,7 @@ class ExecCall final : public Reactor {
       if (!pool.post([owned] { owned->reset(); })) owned->reset();
     }
 
+    grpc::CallbackServerContext& context;  // alive until the call is done
     WorkPool& pool;
     std::mutex mutex;
     std::condition_variable room;
@@ -158,6 +180,7 @@ class ExecCall final : public Reactor {
     bool writing = false;
     bool closed = false;
     bool finished = false;
+    bool input_waits = false;
     std::optional<grpc::Status> outcome;
   };
 
@@ -179,6 +202,7 @@ class ExecCall final : public Reactor {
     agent::ExecEvents events;
     events.out = [state](std::string_view data) { state->output(false, data); };
     events.err = [state](std::string_view data) { state->output(true, data); };
+    events.input_taken = [state] { state->input_taken(); };
     events.done = [state](const Result<int>& code) { state->exited(code); };
     auto session = agent::ExecSession::start(runtime, *request, std::move(events));
     if (!session) return state->fail_start(session.error());
@@ -189,7 +213,9 @@ class ExecCall final : public Reactor {
       if (state->call == nullptr) state->release();
       return;
     }
-    // Input is read only now, when there is somebody to take it.
+    // Input is read only now, when there is somebody to take it; not for a command that has ended
+    // already and whose call is over.
+    if (state->finished) return;
     call->StartRead(&call->incoming_);
   }
 
@@ -202,8 +228,9 @@ class ExecCall final : public Reactor {
 
 }  // namespace
 
-Reactor* start_exec(WorkPool& pool, const agent::ConmonRuntime& runtime, ResolveExec resolve) {
-  return new ExecCall(pool, runtime, std::move(resolve));
+Reactor* start_exec(grpc::CallbackServerContext& context, WorkPool& pool,
+                    const agent::ConmonRuntime& runtime, ResolveExec resolve) {
+  return new ExecCall(context, pool, runtime, std::move(resolve));
 }
 
 Reactor* refuse_exec(const Status& why) {

@@ -18,7 +18,8 @@ using ResolveExec = std::function<Result<agent::ExecRequest>(const v1::ExecInput
 // size; output and finally the exit code go back. A client that goes away takes the process with
 // it.
 grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* start_exec(
-    WorkPool& pool, const agent::ConmonRuntime& runtime, ResolveExec resolve);
+    grpc::CallbackServerContext& context, WorkPool& pool, const agent::ConmonRuntime& runtime,
+    ResolveExec resolve);
 grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* refuse_exec(const Status& why);
 
 }  // namespace muster::daemon

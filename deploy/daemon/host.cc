@@ -80,6 +80,39 @@ std::string address_of_interface(const std::string& name) {
   return v6;
 }
 
+// The host, without brackets, and the port of "host", "host:port", "[v6]:port" or ":port".
+Result<std::pair<std::string, uint16_t>> split_host_port(const std::string& text,
+                                                         uint16_t default_port) {
+  std::string host = text;
+  uint16_t port = default_port;
+  if (const size_t colon = host.rfind(':');
+      !is_address(host) && colon != std::string::npos && host.back() != ']') {
+    unsigned parsed = 0;
+    const char* begin = host.data() + colon + 1;
+    const auto [end, error] = std::from_chars(begin, host.data() + host.size(), parsed);
+    if (error != std::errc() || end != host.data() + host.size() || parsed == 0 || parsed > 65535) {
+      return fail(invalid_argument("invalid port in address \"{}\"", text));
+    }
+    port = static_cast<uint16_t>(parsed);
+    host.resize(colon);
+  }
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return std::pair(host, port);
+}
+
+// An address as it is, or that of the interface with this name.
+Result<std::string> address_of(const std::string& host) {
+  if (is_address(host)) return host;
+  std::string found = address_of_interface(host);
+  if (found.empty()) {
+    return fail(
+        invalid_argument("\"{}\" is neither an IP address nor an interface with an address", host));
+  }
+  return found;
+}
+
 // What the kernel would use to reach the world; connecting a datagram socket sends nothing.
 std::string default_source_address() {
   const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -203,25 +236,8 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
 }
 
 Result<std::string> find_advertise_address(const std::string& wanted, uint16_t default_port) {
-  std::string host = wanted;
-  uint16_t port = default_port;
-  if (!is_address(host)) {
-    const size_t colon = host.rfind(':');
-    if (colon != std::string::npos) {
-      unsigned parsed = 0;
-      const char* begin = host.data() + colon + 1;
-      const auto [end, error] = std::from_chars(begin, host.data() + host.size(), parsed);
-      if (error != std::errc() || end != host.data() + host.size() || parsed == 0 ||
-          parsed > 65535) {
-        return fail(invalid_argument("invalid port in address \"{}\"", wanted));
-      }
-      port = static_cast<uint16_t>(parsed);
-      host.resize(colon);
-    }
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-      host = host.substr(1, host.size() - 2);
-    }
-  }
+  MUSTER_ASSIGN(auto host_port, split_host_port(wanted, default_port));
+  auto& [host, port] = host_port;
   if (host.empty() || host == "0.0.0.0" || host == "::") {
     host = default_source_address();
     if (host.empty()) host = any_address();
@@ -230,13 +246,19 @@ Result<std::string> find_advertise_address(const std::string& wanted, uint16_t d
           "could not choose an IP address to advertise since this system has none besides "
           "loopback; use --advertise-addr"));
     }
-  } else if (!is_address(host)) {
-    const std::string found = address_of_interface(host);
-    if (found.empty()) {
-      return fail(invalid_argument(
-          "\"{}\" is neither an IP address nor an interface with an address", host));
-    }
-    host = found;
+  } else {
+    MUSTER_ASSIGN(host, address_of(host));
+  }
+  return join_host_port(host, port);
+}
+
+Result<std::string> find_listen_address(const std::string& wanted, uint16_t default_port) {
+  MUSTER_ASSIGN(auto host_port, split_host_port(wanted, default_port));
+  auto& [host, port] = host_port;
+  if (host.empty()) {
+    host = "0.0.0.0";
+  } else {
+    MUSTER_ASSIGN(host, address_of(host));
   }
   return join_host_port(host, port);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,8 @@ std::string os_name();  // PRETTY_NAME of os-release(5)
 // ":port"; empty asks the kernel for the source address of the default route. The answer is
 // host:port (an IPv6 host in brackets).
 Result<std::string> find_advertise_address(const std::string& wanted, uint16_t default_port);
+
+// The address to listen on, host:port, from the same forms; empty is all addresses.
+Result<std::string> find_listen_address(const std::string& wanted, uint16_t default_port);
 
 }  // namespace muster::daemon

@@ -46,7 +46,15 @@ Status LocalListener::listen(const std::string& path) {
   if (answers(address)) {
     return failed_precondition("another musterd already listens on {}", path);
   }
-  unlink(path.c_str());
+  // What a killed musterd left there goes; somebody's file does not.
+  struct stat there {};
+  if (lstat(path.c_str(), &there) == 0) {
+    if (!S_ISSOCK(there.st_mode)) {
+      return failed_precondition("{} exists and is not a socket", path);
+    }
+    if (unlink(path.c_str()) != 0)
+      return errno_status(errno, fmt::format("cannot remove {}", path));
+  }
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return errno_status(errno, "cannot make a socket");
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -104,8 +112,9 @@ void LocalListener::stop() {
     thread_.join();
   }
   if (socket_) {
-    socket_.reset();
+    // In this order: a successor may bind the path as soon as nobody answers on it.
     unlink(path_.c_str());
+    socket_.reset();
   }
 }
 

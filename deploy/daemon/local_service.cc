@@ -21,10 +21,6 @@ namespace {
 
 using Context = grpc::CallbackServerContext;
 
-const Status kOutsideSwarm(StatusCode::kUnavailable,
-                           "This node is not part of a swarm and runs no containers. Use \"muster "
-                           "swarm init\" to create a swarm.");
-
 class Service final : public v1::Local::CallbackService {
  public:
   explicit Service(LocalServiceDeps deps) : deps_(std::move(deps)), stats_(*deps_.parts.runtime) {}
@@ -33,7 +29,7 @@ class Service final : public v1::Local::CallbackService {
                                            v1::ListContainersResponse* out) override {
     return unary(c, "ListContainers", [this, in, out]() -> Status {
       const auto agent = deps_.agent();
-      if (agent == nullptr) return kOutsideSwarm;
+      if (agent == nullptr) return no_agent();
       for (auto& container : agent::list_containers(agent->tasks(), agent->node(), in->all())) {
         *out->add_containers() = std::move(container);
       }
@@ -44,7 +40,7 @@ class Service final : public v1::Local::CallbackService {
   grpc::ServerWriteReactor<v1::LogsResponse>* Logs(Context* c, const v1::LogsRequest* in) override {
     if (const Status allowed = check(*c, "Logs"); !allowed.ok()) return LogCalls::refuse(allowed);
     const auto agent = deps_.agent();
-    if (agent == nullptr) return LogCalls::refuse(kOutsideSwarm);
+    if (agent == nullptr) return LogCalls::refuse(no_agent());
     std::vector<LogSource> sources;
     for (const v1::LocalTask& task : agent::tasks_for_logs(agent->tasks(), *in)) {
       if (task.container_id().empty()) continue;
@@ -57,7 +53,7 @@ class Service final : public v1::Local::CallbackService {
 
   grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(Context* c) override {
     if (const Status allowed = check(*c, "Exec"); !allowed.ok()) return refuse_exec(allowed);
-    return start_exec(deps_.pool, *deps_.parts.runtime,
+    return start_exec(*c, deps_.pool, *deps_.parts.runtime,
                       [this](const v1::ExecInput::Start& start) { return resolve_exec(start); });
   }
 
@@ -153,7 +149,7 @@ class Service final : public v1::Local::CallbackService {
 
   Result<std::vector<v1::LocalTask>> local_tasks() const {
     const auto agent = deps_.agent();
-    if (agent == nullptr) return fail(kOutsideSwarm);
+    if (agent == nullptr) return fail(no_agent());
     return agent->tasks();
   }
   bool has_ended(const std::string& task_id) const {
@@ -167,9 +163,17 @@ class Service final : public v1::Local::CallbackService {
     return true;
   }
 
+  Status no_agent() const {
+    if (const std::string error = deps_.role_error(); !error.empty()) {
+      return failed_precondition("This node cannot take part in its swarm: {}", error);
+    }
+    return unavailable(
+        "This node is not part of a swarm and runs no containers. Use \"muster swarm init\" to "
+        "create a swarm.");
+  }
   Result<agent::ExecRequest> resolve_exec(const v1::ExecInput::Start& start) const {
     const auto agent = deps_.agent();
-    if (agent == nullptr) return fail(kOutsideSwarm);
+    if (agent == nullptr) return fail(no_agent());
     MUSTER_ASSIGN(const v1::LocalTask task,
                   agent::resolve_container(agent->tasks(), start.container()));
     if (!agent::is_running(task)) {

@@ -19,6 +19,7 @@ struct LocalServiceDeps {
   NodeParts& parts;
   std::filesystem::path data_dir;  // archives are kept in <data-dir>/tmp while they are loaded
   std::function<std::shared_ptr<AgentRole>()> agent;  // null outside a swarm; any thread
+  std::function<std::string()> role_error;  // why a member of a swarm has no agent; any thread
   std::function<security::Principal(const grpc::ServerContextBase&)> principal_of;
 };
 

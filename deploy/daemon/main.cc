@@ -63,6 +63,12 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
 
   muster::daemon::Daemon daemon(*options, *log);
+  if (options->end_containers) {
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // may be broken off, and run again
+    const muster::Status ended = daemon.end_containers();
+    if (!ended.ok()) fmt::print(stderr, "musterd: {}\n", ended.message());
+    return ended.ok() ? 0 : 1;
+  }
   if (const muster::Status started = daemon.start(); !started.ok()) {
     fmt::print(stderr, "musterd: {}\n", started.message());
     return 1;

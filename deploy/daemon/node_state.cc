@@ -1,6 +1,10 @@
 #include "deploy/daemon/node_state.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <boost/json.hpp>
+#include <cerrno>
 
 #include "base/file.h"
 #include "base/rng.h"
@@ -21,6 +25,15 @@ std::string text_at(const boost::json::object& object, std::string_view key) {
 }
 
 }  // namespace
+
+Result<UniqueFd> lock_data_dir(const std::filesystem::path& data_dir) {
+  const std::filesystem::path path = data_dir / "lock";
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd) return fail(errno_status(errno, path.string()));
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return fail(errno_status(errno, path.string()));
+  return fail(failed_precondition("another musterd already uses {}", data_dir.string()));
+}
 
 Result<NodeState> load_node_state(const std::filesystem::path& data_dir) {
   const std::filesystem::path path = file_in(data_dir);

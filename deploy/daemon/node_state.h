@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "base/unique_fd.h"
 
 namespace muster::daemon {
 
@@ -23,6 +24,10 @@ struct NodeState {
   std::string instance_id;
   std::optional<Membership> membership;
 };
+
+// Held for as long as the descriptor is open, also by a process that is killed: two musterd on one
+// data directory would undo each other's work. FAILED_PRECONDITION when another one has it.
+Result<UniqueFd> lock_data_dir(const std::filesystem::path& data_dir);
 
 // A missing file gives a fresh state with a new instance id, which is saved. DATA_LOSS for a file
 // that does not parse, FAILED_PRECONDITION for one of a newer version.

@@ -67,6 +67,8 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   app.add_flag("--init", options.default_init, "Run an init as PID 1 of containers by default");
   app.add_flag("--allow-privileged", options.allow_privileged,
                "Let services use privileged, devices and host namespaces on this node");
+  app.add_flag("--end-containers", options.end_containers,
+               "Do not serve: end all containers of this node, keep its state, and exit");
   app.add_flag("-v,--version", options.show_version, "Print the version and exit");
 
   std::vector<std::string> arguments;
@@ -85,8 +87,10 @@ Result<Options> parse_options(int argc, const char* const* argv) {
                   read_config_file(named ? config_flag : kDefaultConfig, named));
     for (const auto& [key, values] : file) {
       CLI::Option* option = app.get_option_no_throw("--" + key);
-      if (option == nullptr || key == "config" || key == "version" || key == "help") {
-        return fail(invalid_argument("unknown key \"{}\" in the configuration file", key));
+      if (option == nullptr || key == "config" || key == "version" || key == "help" ||
+          key == "end-containers") {
+        return fail(
+            invalid_argument("{}: unknown key \"{}\"", named ? config_flag : kDefaultConfig, key));
       }
       if (option->count() > 0) continue;
       for (const std::string& value : values) option->add_result(value);

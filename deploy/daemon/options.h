@@ -28,6 +28,7 @@ struct Options {
   bool default_init = false;
   bool allow_privileged = false;  // containers with privileged, devices, host namespaces
   bool show_version = false;
+  bool end_containers = false;  // instead of serving: end what an earlier musterd left running
 };
 
 // Reads flags and the file they name (default /etc/muster/musterd.yaml, which need not exist).

@@ -2,7 +2,8 @@
 # Makes the Debian package out of a finished build:
 #   deploy/packaging/build-deb.sh build/release OUTPUT-FOLDER
 # Installing it starts musterd; upgrading it restarts musterd and keeps containers running; removing
-# it stops musterd and keeps /var/lib/muster, which purging deletes.
+# it ends musterd and the containers and keeps /var/lib/muster, which purging deletes.
+# MUSTER_DEB_COMPRESSION=none in the environment is quick, for tests.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -18,8 +19,9 @@ done
 
 version=$(sed -n 's/^project(muster VERSION \([0-9.]*\).*/\1/p' "$root/CMakeLists.txt")
 architecture=$(dpkg --print-architecture)
-stage=$(mktemp -d)
-trap 'rm -rf "$stage"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+stage=$work/stage
 
 install -D -m 755 -t "$stage/usr/bin" "$build/bin/muster" "$build/bin/musterd"
 install -D -m 755 -t "$stage/usr/libexec/muster" "$build/bin/muster-runtime-shim"
@@ -27,13 +29,29 @@ strip --strip-debug "$stage"/usr/bin/* "$stage"/usr/libexec/muster/*
 install -D -m 644 "$here/musterd.service" "$stage/lib/systemd/system/musterd.service"
 install -D -m 644 "$here/musterd.yaml" "$stage/etc/muster/musterd.yaml"
 install -D -m 644 -t "$stage/usr/share/doc/muster" "$root/README.md"
-install -D -m 644 "$root/LICENSE" "$stage/usr/share/doc/muster/copyright"
+install -D -m 644 -t "$stage/usr/share/doc/muster/docs" "$root"/docs/*.md
+install -D -m 644 -t "$stage/usr/share/doc/muster/examples/hello" "$root"/deploy/examples/hello/*
+cat >"$stage/usr/share/doc/muster/copyright" <<'COPYRIGHT'
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: muster
+
+Files: *
+Copyright: The muster developers
+License: Apache-2.0
+ On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.
+COPYRIGHT
 install -d "$stage/usr/share/bash-completion/completions" "$stage/usr/share/zsh/vendor-completions"
 "$build/bin/muster" completion bash >"$stage/usr/share/bash-completion/completions/muster"
 "$build/bin/muster" completion zsh >"$stage/usr/share/zsh/vendor-completions/_muster"
 
-depends=$(awk '$1 == "run" {printf "%s%s", sep, $2; sep = ", "}' "$here/packages.txt")
-mkdir "$stage/DEBIAN"
+# The libraries as the programs were linked, with the versions they need; the programs that muster
+# runs from the list.
+mkdir -p "$stage/DEBIAN" "$work/debian"
+printf 'Source: muster\n\nPackage: muster\nArchitecture: any\n' >"$work/debian/control"
+libraries=$(cd "$work" && dpkg-shlibdeps -O "$stage"/usr/bin/* |  # the shim is static
+  sed 's/^shlibs:Depends=//')
+programs=$(awk '$1 == "run" && $2 !~ /^lib/ {printf "%s%s", sep, $2; sep = ", "}' \
+  "$here/packages.txt")
 cat >"$stage/DEBIAN/control" <<CONTROL
 Package: muster
 Version: $version
@@ -41,7 +59,8 @@ Architecture: $architecture
 Maintainer: The muster developers <muster@localhost>
 Section: admin
 Priority: optional
-Depends: $depends
+Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
+Depends: $programs, $libraries
 Description: cluster orchestrator for containers
  Runs the services of Compose files on a cluster of Linux hosts, the way
  Docker's swarm mode does, without the Docker daemon.
@@ -49,5 +68,7 @@ CONTROL
 echo /etc/muster/musterd.yaml >"$stage/DEBIAN/conffiles"
 install -m 755 -t "$stage/DEBIAN" "$here/debian/postinst" "$here/debian/prerm" "$here/debian/postrm"
 
+(cd "$stage" && find usr lib -type f -exec md5sum {} +) >"$stage/DEBIAN/md5sums"
+
 mkdir -p "$out"
-dpkg-deb --root-owner-group -Zxz --build "$stage" "$out/muster_${version}_$architecture.deb"
+dpkg-deb --root-owner-group "-Z${MUSTER_DEB_COMPRESSION:-xz}" --build "$stage" "$out/muster_${version}_$architecture.deb"

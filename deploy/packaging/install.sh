@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the given kinds (run, build, test) that are not there yet.
+# Installs the Debian packages of the given kinds (run, build, demo, test) that are not there yet.
 #   deploy/packaging/install.sh run build
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

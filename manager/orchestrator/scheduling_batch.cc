@@ -33,11 +33,9 @@ class NodeCheck {
   std::vector<Answer> answers_;
 };
 
-using NewTask = std::shared_ptr<v1::Task>;
-
-NewTask changed(const TaskPtr& seen, v1::TaskState state, const char* message, WallTime now) {
-  auto task = std::make_shared<v1::Task>(*seen);
-  v1::TaskStatus& status = *task->mutable_status();
+v1::Task changed(const TaskPtr& seen, v1::TaskState state, const char* message, WallTime now) {
+  v1::Task task = *seen;
+  v1::TaskStatus& status = *task.mutable_status();
   status.set_state(state);
   status.set_timestamp_ns(now.unix_ns);
   status.set_message(message);
@@ -45,20 +43,20 @@ NewTask changed(const TaskPtr& seen, v1::TaskState state, const char* message, W
   return task;
 }
 
-NewTask assigned(const scheduler::Decision& decision, const std::string& node_id, WallTime now) {
-  NewTask task =
+v1::Task assigned(const scheduler::Decision& decision, const std::string& node_id, WallTime now) {
+  v1::Task task =
       changed(decision.task, v1::TASK_ASSIGNED,
               decision.preassigned ? "scheduler confirmed task can run on preassigned node"
                                    : "scheduler assigned task to node",
               now);
-  task->set_node_id(node_id);
-  task->mutable_assigned_generic()->Assign(decision.generics.begin(), decision.generics.end());
+  task.set_node_id(node_id);
+  task.mutable_assigned_generic()->Assign(decision.generics.begin(), decision.generics.end());
   return task;
 }
 
-NewTask waiting(const TaskPtr& seen, const std::string& reason, WallTime now) {
-  NewTask task = changed(seen, v1::TASK_PENDING, kPendingMessage, now);
-  task->mutable_status()->set_error(reason);
+v1::Task waiting(const TaskPtr& seen, const std::string& reason, WallTime now) {
+  v1::Task task = changed(seen, v1::TASK_PENDING, kPendingMessage, now);
+  task.mutable_status()->set_error(reason);
   return task;
 }
 
@@ -88,7 +86,7 @@ Looked look(const store::Snapshot& view, const SchedulingBatch& batch) {
 }
 
 // Writes `task` unless the stored one is no longer `seen`, which is then listed in `lost` if given.
-Status put(store::Transaction& transaction, const TaskPtr& seen, NewTask task,
+Status put(store::Transaction& transaction, const TaskPtr& seen, v1::Task task,
            std::vector<TaskPtr>* lost) {
   Status status = transaction.replace<v1::Task>(seen, std::move(task));
   if (status.code() != StatusCode::kAborted && status.code() != StatusCode::kNotFound) {
@@ -117,10 +115,10 @@ Status write(store::Transaction& transaction, SchedulingBatch& batch) {
   }
   for (size_t i = 0; i < batch.unplaced.size(); ++i) {
     const auto& [task, reason] = batch.unplaced[i];
-    NewTask next = looked.task_outdated[i]
-                       ? changed(task, v1::TASK_SHUTDOWN,
-                                 "replaced by a newer version before a node was found", now)
-                       : waiting(task, (*batch.reasons)[reason], now);
+    v1::Task next = looked.task_outdated[i]
+                        ? changed(task, v1::TASK_SHUTDOWN,
+                                  "replaced by a newer version before a node was found", now)
+                        : waiting(task, (*batch.reasons)[reason], now);
     MUSTER_TRY(put(transaction, task, std::move(next), &batch.refusals_lost));
   }
   for (const TaskPtr& task : batch.stopped) {

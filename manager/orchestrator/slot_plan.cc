@@ -106,11 +106,14 @@ void SlotPlanner::replace_ended(bool replace) {
     shut_down(task);
     // The node is the slot of a global service: where it takes no task there is nothing to do.
     if (!replace || (global && moved)) continue;
-    if (!wants_restart(context_.restart, *task, history)) continue;
+    // The policy is about attempts at what is wanted now. An outdated task that has ended, perhaps
+    // before it ever had a node, leaves its slot to the service's revision.
+    if (context_.up_to_date(*task) && !wants_restart(context_.restart, *task, history)) continue;
     const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(),
                                              [&](const TaskPtr& t) { return live(t); });
     if (other) continue;
-    add_successor(*task, moved ? Duration(0) : context_.restart.delay);
+    const bool attempt = !moved && ended_by_itself(task->status().state());
+    add_successor(*task, attempt ? context_.restart.delay : Duration(0));
   }
 }
 

@@ -30,22 +30,22 @@ void append_tag(std::string& out, int field) {
 
 template <class T>
 Ptr<T> take(T* object) {
-  return Ptr<T>(object);
+  return make_stored<T>(std::move(*object));
 }
 
 // The numbers of StoreChange's fields are those of v1::Table.
 Result<ReadChange> read_change(v1::StoreChange& change) {
   switch (change.put_case()) {
-    case v1::StoreChange::kNode: return take(change.release_node());
-    case v1::StoreChange::kService: return take(change.release_service());
-    case v1::StoreChange::kTask: return take(change.release_task());
-    case v1::StoreChange::kNetwork: return take(change.release_network());
-    case v1::StoreChange::kSecret: return take(change.release_secret());
-    case v1::StoreChange::kConfig: return take(change.release_config());
-    case v1::StoreChange::kCluster: return take(change.release_cluster());
-    case v1::StoreChange::kVolume: return take(change.release_volume());
-    case v1::StoreChange::kRevision: return take(change.release_revision());
-    case v1::StoreChange::kRequest: return take(change.release_request());
+    case v1::StoreChange::kNode: return take(change.mutable_node());
+    case v1::StoreChange::kService: return take(change.mutable_service());
+    case v1::StoreChange::kTask: return take(change.mutable_task());
+    case v1::StoreChange::kNetwork: return take(change.mutable_network());
+    case v1::StoreChange::kSecret: return take(change.mutable_secret());
+    case v1::StoreChange::kConfig: return take(change.mutable_config());
+    case v1::StoreChange::kCluster: return take(change.mutable_cluster());
+    case v1::StoreChange::kVolume: return take(change.mutable_volume());
+    case v1::StoreChange::kRevision: return take(change.mutable_revision());
+    case v1::StoreChange::kRequest: return take(change.mutable_request());
     case v1::StoreChange::kRemove:
       if (!v1::Table_IsValid(change.remove().table()) ||
           change.remove().table() == v1::TABLE_UNSPECIFIED) {

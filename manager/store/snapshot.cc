@@ -59,7 +59,7 @@ Result<Ptr<T>> Snapshot::resolve(std::string_view reference) const {
       if (entry.a != group) return false;
       if (TableTraits<T>::name(*entry.value) == reference) {
         ++matches;
-        match = entry.value;
+        match = share(entry.value);
       }
       return true;
     });
@@ -93,7 +93,7 @@ void Snapshot::tasks_of_service(std::string_view service_id, const Visit<v1::Tas
   const uint64_t group = group_hash(service_id);
   state_->tasks_by_service.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
-    return entry.value->service_id() != service_id || visit(entry.value);
+    return entry.value->service_id() != service_id || visit(share(entry.value));
   });
 }
 
@@ -102,7 +102,7 @@ void Snapshot::tasks_of_slot(std::string_view service_id, uint64_t slot,
   const uint64_t group = group_hash(service_id);
   state_->tasks_by_service.visit_from({group, slot, {}}, [&](const auto& entry) {
     if (entry.a != group || entry.b != slot) return false;
-    return entry.value->service_id() != service_id || visit(entry.value);
+    return entry.value->service_id() != service_id || visit(share(entry.value));
   });
 }
 
@@ -110,14 +110,15 @@ void Snapshot::tasks_of_node(std::string_view node_id, const Visit<v1::Task>& vi
   const uint64_t group = group_hash(node_id);
   state_->tasks_by_node.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
-    return entry.value->node_id() != node_id || visit(entry.value);
+    return entry.value->node_id() != node_id || visit(share(entry.value));
   });
 }
 
 void Snapshot::tasks_in_state(v1::TaskState task_state, const Visit<v1::Task>& visit) const {
   const auto group = static_cast<uint64_t>(task_state);
-  state_->tasks_by_state.visit_from(
-      {group, 0, {}}, [&](const auto& entry) { return entry.a == group && visit(entry.value); });
+  state_->tasks_by_state.visit_from({group, 0, {}}, [&](const auto& entry) {
+    return entry.a == group && visit(share(entry.value));
+  });
 }
 
 void Snapshot::revisions_of_service(std::string_view service_id,
@@ -125,7 +126,7 @@ void Snapshot::revisions_of_service(std::string_view service_id,
   const uint64_t group = group_hash(service_id);
   state_->revisions_by_service.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
-    return entry.value->service_id() != service_id || visit(entry.value);
+    return entry.value->service_id() != service_id || visit(share(entry.value));
   });
 }
 
@@ -135,7 +136,7 @@ void Snapshot::services_of_network(std::string_view network_id,
   state_->services_by_network.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
     for (const auto& network : entry.value->spec().task().networks()) {
-      if (network.target() == network_id) return visit(entry.value);
+      if (network.target() == network_id) return visit(share(entry.value));
     }
     return true;
   });
@@ -146,7 +147,7 @@ void Snapshot::tasks_of_network(std::string_view network_id, const Visit<v1::Tas
   state_->tasks_by_network.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
     for (const auto& attachment : entry.value->networks()) {
-      if (attachment.network_id() == network_id) return visit(entry.value);
+      if (attachment.network_id() == network_id) return visit(share(entry.value));
     }
     return true;
   });

@@ -22,7 +22,7 @@ struct IndexKey {
 // Moves an object from its old places of one index to its new ones. `keys(object, add)` calls
 // add(IndexKey) for each place. An object that stays where it was is replaced in place.
 template <class T, class Keys>
-void reindex(IdTree<T>& tree, uint64_t owner, const Ptr<T>& before, const Ptr<T>& after,
+void reindex(IndexTree<T>& tree, uint64_t owner, const Ptr<T>& before, const Ptr<T>& after,
              const Keys& keys) {
   if (before != nullptr) {
     keys(*before, [&](IndexKey old) {
@@ -34,7 +34,7 @@ void reindex(IdTree<T>& tree, uint64_t owner, const Ptr<T>& before, const Ptr<T>
     });
   }
   if (after != nullptr) {
-    keys(*after, [&](IndexKey now) { tree.set(owner, {now.a, now.b, after}); });
+    keys(*after, [&](IndexKey now) { tree.set(owner, {now.a, now.b, after.get()}); });
   }
 }
 

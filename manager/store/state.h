@@ -27,6 +27,10 @@ struct TieByName {
 
 template <class T>
 using IdTree = Tree<T, TieById>;
+// A secondary index: the table's by_id owns what it points to. Objects in it come from
+// make_stored().
+template <class T>
+using IndexTree = Tree<T, TieById, const T*>;
 
 // The first and the next eight bytes of a text as numbers that sort as the text does.
 uint64_t order_prefix(std::string_view text);
@@ -51,14 +55,14 @@ struct State {
              Table<v1::Revision>, Table<v1::AppliedRequest>>
       tables;
 
-  IdTree<v1::Task> tasks_by_service;  // service, slot, id
-  IdTree<v1::Task> tasks_by_node;     // node, id
-  IdTree<v1::Task> tasks_by_state;    // observed state, id
-  IdTree<v1::Task> tasks_by_network;  // network, id; one entry per attachment
-  IdTree<v1::Node> nodes_by_hostname;
-  IdTree<v1::Service> services_by_network;
-  IdTree<v1::Revision> revisions_by_service;   // service, number
-  IdTree<v1::AppliedRequest> requests_by_age;  // created_at, id
+  IndexTree<v1::Task> tasks_by_service;  // service, slot, id
+  IndexTree<v1::Task> tasks_by_node;     // node, id
+  IndexTree<v1::Task> tasks_by_state;    // observed state, id
+  IndexTree<v1::Task> tasks_by_network;  // network, id; one entry per attachment
+  IndexTree<v1::Node> nodes_by_hostname;
+  IndexTree<v1::Service> services_by_network;
+  IndexTree<v1::Revision> revisions_by_service;   // service, number
+  IndexTree<v1::AppliedRequest> requests_by_age;  // created_at, id
 
   template <class T>
   Table<T>& table() {
@@ -85,9 +89,9 @@ struct State {
     return found == nullptr ? nullptr : *found;
   }
 
-  // Replaces `before` (null: there was none) by `after` (null: removed) in the table and every
-  // index. `owner` is the edit token (tree.h). Names are not checked: of two objects with one name
-  // the one put last is found by it.
+  // Replaces `before` (null: there was none) by `after` (null: removed; else made by
+  // make_stored()) in the table and every index. `owner` is the edit token (tree.h). Names are not
+  // checked: of two objects with one name the one put last is found by it.
   template <class T>
   void replace(uint64_t owner, const Ptr<T>& before, const Ptr<T>& after);
   void replace(uint64_t owner, const AnyChange& change);

@@ -4,10 +4,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 #include "manager/store/codec.h"
+#include "manager/store/flight.h"
 #include "manager/store/transaction_impl.h"
 #include "manager/store/watch_hub.h"
 
@@ -25,11 +25,6 @@ Status outcome_unknown() {
                 "outcome-unknown");
 }
 
-void append_key(std::string& out, v1::Table table, std::string_view id) {
-  out.assign(1, static_cast<char>(table));
-  out.append(id);
-}
-
 }  // namespace
 
 // A queued transaction. Both forms of update() end here; a plain body records no object id.
@@ -38,96 +33,6 @@ struct Queued {
   UniqueFunction<Result<std::string>(Transaction&)> body;
   Store::Done done;
 };
-
-// A transaction that waits for the entry it is part of, or has seen.
-struct Waiter {
-  Store::Done done;
-  Commit commit;         // as it is when the entry is committed
-  bool changed = false;  // has a part in the entry
-};
-
-// The entry being built, then in flight.
-struct Flight {
-  Flight(const State& base, WallTime now) : tx(base, now) {}
-
-  Transaction::Impl tx;
-  std::vector<AnyChange> changes;  // one per object, in the order of first touch
-  size_t bytes = 0;
-  std::vector<Waiter> waiters;
-
-  // Takes over the changes of the transaction that just ran.
-  void absorb();
-  // Drops what cancelled itself out (created and removed in one entry).
-  void finish();
-
- private:
-  template <class C>
-  void absorb_one(C& change);
-  template <class C>
-  bool is_first_touch(const C& change) const;
-  void index_changes();
-
-  // Where the change of an object is, made when an object is touched a second time: most entries
-  // never need it, and its upkeep would cost as much as the rest of absorb().
-  bool indexed = false;
-  std::unordered_map<std::string, size_t> change_of;
-  bool removed_any = false;
-};
-
-template <class C>
-std::string key_of(const C& change) {
-  const auto& object = change.after != nullptr ? *change.after : *change.before;
-  std::string key;
-  append_key(key, TableTraits<std::remove_cvref_t<decltype(object)>>::kTable, object.id());
-  return key;
-}
-
-// What this entry wrote carries its provisional version, which is above all committed ones. A
-// creation can only be the second touch of an object that was removed before.
-template <class C>
-bool Flight::is_first_touch(const C& change) const {
-  if (change.before == nullptr) return !removed_any;
-  return change.before->meta().version() != tx.version;
-}
-
-void Flight::index_changes() {
-  if (std::exchange(indexed, true)) return;
-  for (size_t at = 0; at < changes.size(); ++at) {
-    std::visit([&](const auto& c) { change_of.emplace(key_of(c), at); }, changes[at]);
-  }
-}
-
-template <class C>
-void Flight::absorb_one(C& change) {
-  const bool removal = change.after == nullptr;
-  if (is_first_touch(change)) {
-    if (indexed) change_of.emplace(key_of(change), changes.size());
-    changes.emplace_back(std::move(change));
-  } else {
-    index_changes();
-    const auto [at, fresh] = change_of.try_emplace(key_of(change), changes.size());
-    if (fresh) {
-      changes.emplace_back(std::move(change));
-    } else {
-      std::get<C>(changes[at->second]).after = std::move(change.after);
-    }
-  }
-  removed_any = removed_any || removal;
-}
-
-void Flight::absorb() {
-  for (AnyChange& change : tx.changes) {
-    std::visit([&](auto& c) { absorb_one(c); }, change);
-  }
-  tx.changes.clear();
-}
-
-void Flight::finish() {
-  std::erase_if(changes, [](const AnyChange& change) {
-    return std::visit([](const auto& c) { return c.before == nullptr && c.after == nullptr; },
-                      change);
-  });
-}
 
 struct Store::Impl {
   Impl(Executor& strand_in, Proposer* proposer_in, Log log_in)

@@ -36,10 +36,9 @@ class Transaction {
   Status remove(std::string_view id);
 
   // update() for a writer of many objects that holds what it has read: `object` takes the place of
-  // `seen`, which must be what is stored, else ABORTED. Takes the object as it will be shared, so
-  // that nothing is copied once more.
+  // `seen`, which must be what is stored, else ABORTED.
   template <class T>
-  Status replace(const Ptr<T>& seen, std::shared_ptr<T> object);
+  Status replace(const Ptr<T>& seen, T object);
 
   // Wall time of the entry being built; use it for every timestamp stored.
   WallTime now() const;

@@ -3,7 +3,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "base/check.h"
 #include "muster/v1/log.pb.h"
 #include "muster/v1/objects.pb.h"
 
@@ -12,6 +14,27 @@ namespace muster::manager::store {
 // A stored object: shared, never changed in place.
 template <class T>
 using Ptr = std::shared_ptr<const T>;
+
+// How the store makes its objects: an index that holds a plain pointer can give out a shared one.
+// Only make_stored() makes these, and only share() looks behind an object.
+template <class T>
+struct Stored {
+  explicit Stored(T&& from) : object(std::move(from)) {}
+  T object;  // first: share() finds the whole from it
+  std::weak_ptr<const Stored> self;
+};
+template <class T>
+std::shared_ptr<T> make_stored(T object) {
+  const auto stored = std::make_shared<Stored<T>>(std::move(object));
+  MUSTER_CHECK(static_cast<void*>(&stored->object) == static_cast<void*>(stored.get()));
+  stored->self = stored;
+  return std::shared_ptr<T>(stored, &stored->object);
+}
+// `object` must come from make_stored() and be alive.
+template <class T>
+Ptr<T> share(const T* object) {
+  return Ptr<T>(reinterpret_cast<const Stored<T>*>(object)->self.lock(), object);
+}
 
 // What the store has to know of each kind of object: its table, its name in messages ("service"),
 // and its unique name, empty where objects of the kind have none.

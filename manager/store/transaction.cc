@@ -46,7 +46,7 @@ Status Transaction::create(T object) {
   meta.set_version(impl_.version);
   meta.set_created_at_ns(impl_.now.unix_ns);
   meta.set_updated_at_ns(impl_.now.unix_ns);
-  impl_.apply<T>(nullptr, std::make_shared<T>(std::move(object)));
+  impl_.apply<T>(nullptr, make_stored<T>(std::move(object)));
   return ok_status();
 }
 
@@ -62,25 +62,25 @@ Status Transaction::update(T object) {
   meta.set_version(impl_.version);
   meta.set_created_at_ns(before->meta().created_at_ns());
   meta.set_updated_at_ns(impl_.now.unix_ns);
-  impl_.apply<T>(std::move(before), std::make_shared<T>(std::move(object)));
+  impl_.apply<T>(std::move(before), make_stored<T>(std::move(object)));
   return ok_status();
 }
 
 template <class T>
-Status Transaction::replace(const Ptr<T>& seen, std::shared_ptr<T> object) {
+Status Transaction::replace(const Ptr<T>& seen, T object) {
   const Ptr<T>* stored = impl_.working->find<T>(seen->id());
   if (stored == nullptr) return not_found("{} {} not found", TableTraits<T>::kKind, seen->id());
   // Usually the very same object; a copy of it that went another way has its version.
   if (*stored != seen && (*stored)->meta().version() != seen->meta().version()) {
     return out_of_sequence();
   }
-  MUSTER_CHECK(object->id() == seen->id(), "an object is replaced by another one");
-  MUSTER_TRY(check_name(*impl_.working, *object));
-  v1::Meta& meta = *object->mutable_meta();
+  MUSTER_CHECK(object.id() == seen->id(), "an object is replaced by another one");
+  MUSTER_TRY(check_name(*impl_.working, object));
+  v1::Meta& meta = *object.mutable_meta();
   meta.set_version(impl_.version);
   meta.set_created_at_ns(seen->meta().created_at_ns());
   meta.set_updated_at_ns(impl_.now.unix_ns);
-  impl_.apply<T>(*stored, std::move(object));
+  impl_.apply<T>(*stored, make_stored<T>(std::move(object)));
   return ok_status();
 }
 
@@ -92,10 +92,10 @@ Status Transaction::remove(std::string_view id) {
   return ok_status();
 }
 
-#define MUSTER_INSTANTIATE(T)                                                      \
-  template Status Transaction::create<T>(T);                                       \
-  template Status Transaction::update<T>(T);                                       \
-  template Status Transaction::replace<T>(const Ptr<T>& seen, std::shared_ptr<T>); \
+#define MUSTER_INSTANTIATE(T)                                     \
+  template Status Transaction::create<T>(T);                      \
+  template Status Transaction::update<T>(T);                      \
+  template Status Transaction::replace<T>(const Ptr<T>& seen, T); \
   template Status Transaction::remove<T>(std::string_view id);
 MUSTER_STORE_KINDS(MUSTER_INSTANTIATE)
 #undef MUSTER_INSTANTIATE

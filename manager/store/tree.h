@@ -24,9 +24,14 @@ namespace muster::manager::store {
 // Callers put into `a` and `b` what decides most comparisons without touching the object: the first
 // 16 bytes of an id, a hash and a slot. No key is stored twice.
 //
+// What an entry holds of its object is `Held`: a shared pointer, or a plain one where another tree
+// of the same version owns the object. Copying a node then costs no reference counts, which for
+// shared pointers is two cache misses an entry; with random keys an edit copies a node for every
+// object it touches.
+//
 // Threads: concurrent reads of any copies are safe; a Tree object itself is not shared between
 // threads while one of them assigns to it or edits it.
-template <class T, class Tie>
+template <class T, class Tie, class Held = std::shared_ptr<const T>>
 class Tree {
  public:
   struct Key {
@@ -37,7 +42,7 @@ class Tree {
   struct Entry {
     uint64_t a = 0;
     uint64_t b = 0;
-    std::shared_ptr<const T> value;
+    Held value{};
   };
 
   Tree() = default;
@@ -54,7 +59,7 @@ class Tree {
   size_t size() const { return size_; }
 
   // nullptr when there is none; valid while this tree is neither edited nor destroyed.
-  const std::shared_ptr<const T>* find(const Key& key) const {
+  const Held* find(const Key& key) const {
     const Node* node = root_;
     if (node == nullptr) return nullptr;
     while (!node->leaf) node = inner(node)->children[inner(node)->child_of(key)].node;
@@ -189,7 +194,7 @@ class Tree {
   static Child child_info(Node* n) {
     if (n->leaf) {
       const Entry& first = leaf(n)->entries[0];
-      return {first.a, first.b, first.value.get(), n};
+      return {first.a, first.b, std::to_address(first.value), n};
     }
     Child info = inner(n)->children[0];
     info.node = n;

@@ -150,9 +150,7 @@ class LinuxNetwork final : public NodeNetwork {
 
   Status open() {
     std::lock_guard lock(mutex_);
-    MUSTER_TRY(pins_.prepare());
-    MUSTER_TRY(bridges_.scan());
-    return ensure_table();
+    return open_locked();
   }
 
   Result<std::string> attach(const ContainerNetworkRequest& request) override;
@@ -173,6 +171,19 @@ class LinuxNetwork final : public NodeNetwork {
   Status detach_locked(const std::string& container_id);
   void delete_lingering(const std::vector<std::string>& veths);
 
+  Status open_locked() {
+    MUSTER_TRY(pins_.prepare());
+    MUSTER_TRY(bridges_.scan());
+    MUSTER_TRY(ensure_table());
+    torn_down_ = false;
+    return ok_status();
+  }
+  // A node that left a swarm may enter the next one.
+  Status reopen() {
+    std::lock_guard lock(mutex_);
+    return torn_down_ ? open_locked() : ok_status();
+  }
+
   Names names_;
   NamespaceDir pins_;
   std::mutex mutex_;  // guards all that follows; never held while a namespace is made
@@ -185,6 +196,7 @@ class LinuxNetwork final : public NodeNetwork {
   PublishedPorts ports_;
   std::set<std::string> attached_;  // names of veths made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
+  bool torn_down_ = false;
 };
 
 // Makes our table when it is missing (a first start, a firewall that flushed everything) or of
@@ -287,6 +299,7 @@ Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request,
 
 Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request) {
   MUSTER_ASSIGN(std::vector<LinkPlan> plans, plan_links(names_, request));
+  MUSTER_TRY(reopen());
   if (const Status done = attach_links(request, plans); !done.ok()) {
     (void)detach(request.container_id);
     return fail(done.with_context("cannot make the container's network"));
@@ -343,6 +356,7 @@ Status LinuxNetwork::detach(const std::string& container_id) {
 
 Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports,
                                          std::vector<v1::PortConfig>* conflicts) {
+  MUSTER_TRY(reopen());
   std::lock_guard lock(mutex_);
   Status set = ports_.set(ports, conflicts);
   if (set.code() != StatusCode::kNotFound) return set;
@@ -373,6 +387,7 @@ Status LinuxNetwork::teardown() {
   MUSTER_TRY(collect_garbage({}));
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
+  torn_down_ = true;
   return pins_.remove_directory();
 }
 

@@ -118,8 +118,11 @@ cleanup() {
     kill "$DAEMON" 2>/dev/null || true
     wait "$DAEMON" 2>/dev/null || true
   fi
+  # A daemon that was killed, or could not leave, has left containers.
+  "$BIN/musterd" --end-containers --log-level error --data-dir "$NODE/data" \
+    --socket "$RUN/muster.sock" || true
   [[ -z ${REGISTRY_PID:-} ]] || kill "$REGISTRY_PID" 2>/dev/null || true
-  rm -rf "$NODE" "$RUN"
+  rm -rf --one-file-system "$NODE" "$RUN"
   exit "$status"
 }
 trap cleanup EXIT

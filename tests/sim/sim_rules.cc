@@ -39,6 +39,30 @@ std::string details(const SimHost::Container& c) {
                      c.task.revision(), c.removed ? ", removed" : "");
 }
 
+std::vector<TaskPtr> slot_tasks(const store::Snapshot& state, const v1::Task& task) {
+  std::vector<TaskPtr> out;
+  state.tasks_of_slot(task.service_id(), task.slot(), [&](const TaskPtr& other) {
+    out.push_back(other);
+    return true;
+  });
+  return out;
+}
+
+// The tasks of a slot for whoever looks into a failed seed.
+std::string describe(const std::vector<TaskPtr>& tasks) {
+  std::string out;
+  for (const TaskPtr& task : tasks) {
+    out += fmt::format(
+        "\n  {} rev {} {} wanted {} made {} reached {} by {} at {} node {}: {} {}",
+        task->id().substr(0, 6), task->revision(), v1::TaskState_Name(task->status().state()),
+        v1::TaskState_Name(task->desired_state()), task->meta().created_at_ns() / 1'000'000,
+        task->status().timestamp_ns() / 1'000'000, task->status().applied_by(),
+        task->status().applied_at_ns() / 1'000'000, task->node_id(), task->status().message(),
+        task->status().error());
+  }
+  return out;
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------- at every commit
@@ -123,13 +147,14 @@ void SimRules::on_start(const SimHost& host, const SimHost::Container& container
       }
       const bool same_slot =
           other.task.service_id() == task.service_id() && slot_of(other.task) == slot_of(task);
-      if (same_slot && !may_overlap(*other_host, other, state)) {
+      if (same_slot && !may_overlap(*other_host, other, state) && !was_lost(host, task, state)) {
         const auto stored = state.get<v1::Task>(id);
         broken_(fmt::format(
-            "{}: {} starts on {} while {} runs on {}, which the store {}", task.name(),
+            "{}: {} starts on {} while {} runs on {}, which the store {}{}", task.name(),
             details(container), host.id(), details(other), other_host->id(),
             stored == nullptr ? "does not know"
-                              : "takes for " + v1::TaskState_Name(stored->status().state())));
+                              : "takes for " + v1::TaskState_Name(stored->status().state()),
+            describe(slot_tasks(state, task))));
       }
     }
   }
@@ -139,10 +164,17 @@ bool SimRules::may_overlap(const SimHost& host, const SimHost::Container& other,
                            const store::Snapshot& state) const {
   if (client_.ever_start_first(name_of(other.task))) return true;
   if (other.told_to_stop && world_.now() - *other.told_to_stop >= kStopWait) return true;
+  return was_lost(host, other.task, state);
+}
+
+// Whether the task's node has been taken for lost since it got the task: it was replaced then, but
+// an agent that is cut off goes on with what it was told, starts included.
+bool SimRules::was_lost(const SimHost& host, const v1::Task& task,
+                        const store::Snapshot& state) const {
   const auto node = state.get<v1::Node>(host.id());
   if (node == nullptr || node->status().state() == v1::NodeStatus::DOWN) return true;
   const auto down = last_down_ns_.find(host.id());
-  return down != last_down_ns_.end() && down->second >= other.task.meta().created_at_ns();
+  return down != last_down_ns_.end() && down->second >= task.meta().created_at_ns();
 }
 
 // ---------------------------------------------------------------- at the end
@@ -222,7 +254,8 @@ Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& se
         !wants_restart(RestartRules::of(revision->spec().restart()), *tasks.front(), history);
     if (live || given_up) ++filled;
     if (!live && !given_up && !service.spec().has_global()) {
-      return internal_error("slot {} of {} is neither filled nor given up", slot, name);
+      return internal_error("slot {} of {} is neither filled nor given up: {}", slot, name,
+                            describe(tasks));
     }
   }
   uint64_t wanted = service.spec().replicated().replicas();

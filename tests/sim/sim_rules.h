@@ -36,6 +36,8 @@ class SimRules {
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   bool may_overlap(const SimHost& host, const SimHost::Container& other,
                    const manager::store::Snapshot& state) const;
+  bool was_lost(const SimHost& host, const v1::Task& task,
+                const manager::store::Snapshot& state) const;
   Status check_services(const manager::store::Snapshot& state) const;
   Status check_slots(const manager::store::Snapshot& state, const v1::Service& service) const;
   Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;

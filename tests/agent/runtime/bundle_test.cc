@@ -300,6 +300,14 @@ TEST(Bundle, LimitsTheHostCannotSet) {
   EXPECT_FALSE(process.as_object().contains("oomScoreAdj"));
 }
 
+TEST(Bundle, TheDaemonsOwnOomScoreIsNotInherited) {
+  HostFacts unit = facts();
+  unit.oom_score_adj = -500;
+  unit.can_raise_limits = false;
+  const json::value process = bundle(request(), unit).at("process");
+  EXPECT_EQ(process.at("oomScoreAdj").as_int64(), 0);
+}
+
 TEST(Bundle, PrivilegesNeedTheNodesConsent) {
   ContainerRequest req = request();
   req.spec.mutable_container()->set_privileged(true);

@@ -258,6 +258,22 @@ TEST_F(WorkerTest, IngressPortThatIsTakenIsOnlySaid) {
   EXPECT_EQ(last_["t1"].status().message(), "started; port 80/tcp is in use on this node");
 }
 
+TEST_F(WorkerTest, IngressPortIsTakenOverOnceItIsFree) {
+  publish(v1::PortConfig::INGRESS, 80);
+  network_.taken = {80};
+  worker_->apply(feed({task("t1")}));
+  world_.advance(25s);
+  EXPECT_EQ(last_["t1"].status().message(), "started; port 80/tcp is in use on this node");
+  network_.taken.clear();
+  network_.published.clear();
+  world_.advance(11s);
+  EXPECT_EQ(network_.published.size(), 1u) << "tried again without anybody asking";
+  EXPECT_EQ(last_["t1"].status().message(), "started");
+  runtime_.events.clear();
+  world_.advance(60s);
+  EXPECT_TRUE(runtime_.events.empty()) << "and then left alone";
+}
+
 TEST_F(WorkerTest, HostPortChosenByTheNodeIsReported) {
   publish(v1::PortConfig::HOST, 0);
   worker_->apply(feed({task("t1")}));

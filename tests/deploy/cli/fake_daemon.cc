@@ -70,6 +70,9 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     return error.ok() ? S::OK : to_grpc(context, error);
   }
 
+  bool unavailable() { return fake.calls_unavailable > 0 && fake.calls_unavailable-- > 0; }
+  static S no_manager() { return S(grpc::StatusCode::UNAVAILABLE, "no manager answers"); }
+
   v1::GetServiceResponse* find_service(const std::string& name) {
     for (auto& entry : fake.services)
       if (entry.service().id() == name || entry.service().spec().annotations().name() == name)
@@ -128,6 +131,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S GetService(C*, const v1::GetServiceRequest* request,
                v1::GetServiceResponse* response) override {
+    if (unavailable()) return no_manager();
     const auto* entry = find_service(request->service());
     if (entry == nullptr) return missing("service", request->service());
     *response = *entry;
@@ -143,13 +147,15 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
 
   S GetTask(C*, const v1::GetTaskRequest* request, v1::GetTaskResponse* response) override {
     for (const auto& task : fake.tasks) {
-      if (task.id() != request->task() && task.name() != request->task()) continue;
+      const bool named = fake.tasks_by_name && task.name() == request->task();
+      if (task.id() != request->task() && !named) continue;
       *response->mutable_task() = task;
       return S::OK;
     }
     return missing("task", request->task());
   }
   S ListTasks(C*, const v1::ListTasksRequest* request, v1::ListTasksResponse* response) override {
+    if (unavailable()) return no_manager();
     const auto in = [](const auto& list, const std::string& id) {
       if (list.empty()) return true;
       return std::find(list.begin(), list.end(), id) != list.end();
@@ -190,6 +196,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S RemoveNetwork(C* context, const v1::RemoveNetworkRequest* request,
                   v1::RemoveNetworkResponse*) override {
+    if (unavailable()) return no_manager();
     fake.removed.push_back(request->network());
     return changed(context);
   }

@@ -43,6 +43,9 @@ class FakeDaemon {
   std::vector<v1::ExecOutput> exec_messages;
   bool end_streams = true;
   Status next_error;  // what the next changing call fails with
+  // So many of the next GetService, ListTasks and RemoveNetwork calls find no manager.
+  int calls_unavailable = 0;
+  bool tasks_by_name = true;  // GetTask takes "web.1" for an id
 
   // What was asked, in order.
   std::vector<v1::CreateServiceRequest> created_services;

@@ -108,6 +108,17 @@ TEST_F(Wait, LostStreamIsOpenedAgain) {
   EXPECT_EQ(run({"service", "scale", "--monitor", "0s", "web=1"}).code, 0);
 }
 
+TEST_F(Wait, AManagerThatComesBackIsWaitedFor) {
+  daemon_.add_service("web", 2);
+  daemon_.calls_unavailable = 3;  // "service create" asks nothing before it waits
+  daemon_.end_streams = false;
+  const Outcome outcome =
+      run({"service", "create", "--name", "web2", "--replicas", "0", "--monitor", "0s", "nginx"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "muster: no manager answers; waiting for it to come back\n");
+  EXPECT_THAT(outcome.out, HasSubstr("verify: Service web2 converged"));
+}
+
 TEST_F(Wait, WrongMonitorIsWrongUsage) {
   daemon_.add_service("web", 1);
   EXPECT_EQ(run({"service", "scale", "--monitor", "soon", "web=1"}).code, 2);
@@ -162,6 +173,14 @@ TEST_F(Stack, RemoveTakesServicesThenNetworks) {
   EXPECT_EQ(outcome.out, "Removing service shop_web\nRemoving network shop_default\n");
   EXPECT_THAT(daemon_.removed, ElementsAre("id-shop_web", "net1"));
   EXPECT_EQ(run({"stack", "rm", "none"}).err, "Nothing found in stack: none\n");
+}
+
+TEST_F(Stack, RemoveGoesOnWhenTheManagerComesBack) {
+  label(daemon_.add_service("shop_web", 0).mutable_spec()->mutable_annotations(), "shop");
+  daemon_.calls_unavailable = 1;
+  const Outcome outcome = run({"stack", "rm", "shop"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "muster: no manager answers; waiting for it to come back\n");
 }
 
 TEST_F(Stack, Lists) {

@@ -288,6 +288,34 @@ TEST_F(OrchestratorTest, AWriteThatWasRefusedIsTriedAgain) {
   EXPECT_EQ(active()[0]->status().state(), v1::TASK_NEW);
 }
 
+// The scheduler ends what is outdated and finds no node. That is no attempt, so a policy that wants
+// none after it has no say: the slot is the new revision's.
+TEST_F(OrchestratorTest, AnOutdatedTaskThatEndsWithoutANodeLeavesItsSlotToTheNewRevision) {
+  restart_.set_condition(v1::RestartPolicy::NONE);
+  update_.set_parallelism(1);
+  update_.set_delay_ns(3'600'000'000'000);
+  put_service(2, 1);
+  put_service(2, 2);  // one slot at a time, and the next in an hour
+  for (const TaskPtr& task : active()) {
+    if (task->revision() == 2) set_state(*task, v1::TASK_RUNNING);
+  }
+  TaskPtr waiting;
+  for (const TaskPtr& task : active()) {
+    if (task->revision() == 1) waiting = task;
+  }
+  ASSERT_NE(waiting, nullptr);
+  v1::Task ended = *waiting;
+  ended.mutable_status()->set_state(v1::TASK_SHUTDOWN);
+  put(ended);
+  std::set<uint64_t> slots;
+  for (const TaskPtr& task : active()) {
+    EXPECT_EQ(task->revision(), 2u);
+    EXPECT_EQ(task->desired_state(), v1::TASK_RUNNING) << "and at once";
+    slots.insert(task->slot());
+  }
+  EXPECT_EQ(slots, (std::set<uint64_t>{1, 2}));
+}
+
 TEST_F(OrchestratorTest, RemovedServiceLeavesNothing) {
   put_service(3, 1);
   run_agents();

@@ -98,8 +98,8 @@ TEST_F(EntryTest, ReplaceTakesTheStoredObjectOnly) {
   const auto replace = [&](const Ptr<v1::Task>& what, uint64_t slot) {
     outcomes.clear();
     update([=](Transaction& tx) {
-      auto next = std::make_shared<v1::Task>(*what);
-      next->set_slot(slot);
+      v1::Task next = *what;
+      next.set_slot(slot);
       return tx.replace<v1::Task>(what, std::move(next));
     });
     commit();
@@ -133,10 +133,10 @@ TEST_F(EntryTest, RandomTransactionsReplayToTheSameState) {
         const Ptr<v1::Task> now = tx.view().get<v1::Task>(id);
         if (now == nullptr) return tx.create(task(id, slot));
         if (kind == 0) return tx.remove<v1::Task>(id);
-        auto next = std::make_shared<v1::Task>(*now);
-        next->set_slot(slot);
+        v1::Task next = *now;
+        next.set_slot(slot);
         if (kind == 1) return tx.replace<v1::Task>(now, std::move(next));
-        MUSTER_TRY(tx.update(*next));
+        MUSTER_TRY(tx.update(next));
         return kind == 2 ? ok_status() : invalid_argument("undone");
       });
     }

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "agent/worker/health_monitor.h"
+#include "agent/worker/task_machine.h"
+#include "agent/worker/task_steps.h"
+#include "agent/worker/worker.h"
+
+namespace muster::agent {
+
+// What the worker knows of one task. Internal to worker*.cc.
+struct Worker::Entry {
+  Entry(v1::LocalTask task, TaskTimes times) : machine(std::move(task), times) {}
+
+  const std::string& task_id() const { return machine.task().assignment().task().id(); }
+
+  TaskMachine machine;
+  std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
+  std::optional<PreparedTask> prepared;
+  bool waits_for_payloads = false;
+  Executor::TimerId timer = 0;
+  std::optional<HealthMonitor> health;
+  Executor::TimerId health_timer = 0;
+};
+
+}  // namespace muster::agent
