@@ -44,10 +44,12 @@ if [[ $mode != --quick ]]; then
     run_tests "$label" "$([[ $label == qemu ]] && echo 2 || echo 1)"
   done
 fi
-if [[ $mode == --full ]]; then
-  run_tests qemu-full 2
+if [[ $mode != --quick ]]; then
   step 'sanitizers and fuzzers (clang, pure rooms)'
   tests/fuzz/run.sh || failed+=(fuzz)
+fi
+if [[ $mode == --full ]]; then
+  run_tests qemu-full 2
   for preset in debug asan; do
     step "tests: unit, preset $preset"
     cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" &&

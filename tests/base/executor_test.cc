@@ -48,12 +48,15 @@ TEST(ThreadExecutor, RunsPostsInOrderOnItsOwnThread) {
   EXPECT_FALSE(executor.is_current());
   std::promise<std::string> done;
   auto order = std::make_shared<std::string>();
+  // The timer begins on the strand: begun here it could be due before a slow thread takes "a".
   executor.post([order] { *order += "a"; });
-  executor.after(1ms, [&executor, &done, order] {
-    *order += executor.is_current() ? "c" : "?";
-    done.set_value(*order);
+  executor.post([&executor, &done, order] {
+    *order += "b";
+    executor.after(1ms, [&executor, &done, order] {
+      *order += executor.is_current() ? "c" : "?";
+      done.set_value(*order);
+    });
   });
-  executor.post([order] { *order += "b"; });
   EXPECT_EQ(done.get_future().get(), "abc");
 }
 
