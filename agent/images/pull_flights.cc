@@ -1,6 +1,7 @@
 #include "agent/images/pull_flights.h"
 
 #include <chrono>
+#include <iterator>
 
 namespace muster::agent {
 namespace {
@@ -14,22 +15,21 @@ PullFlights::~PullFlights() {
   std::list<std::shared_ptr<Flight>> all;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto& [key, flight] : flights_) {
-      flight->cancel = true;
-      all.push_back(flight);
-    }
-    all.splice(all.end(), landed_);
+    for (const auto& flight : threads_) flight->cancel = true;
+    all.swap(threads_);
   }
-  for (const auto& flight : all) {
-    if (flight->thread.joinable()) flight->thread.join();
-  }
+  for (const auto& flight : all) flight->thread.join();
 }
 
 void PullFlights::reap() {
   std::list<std::shared_ptr<Flight>> done;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    done.swap(landed_);
+    for (auto it = threads_.begin(); it != threads_.end();) {
+      const auto next = std::next(it);
+      if ((*it)->landed) done.splice(done.end(), threads_, it);
+      it = next;
+    }
   }
   for (const auto& flight : done) flight->thread.join();
 }
@@ -61,12 +61,13 @@ std::shared_ptr<PullFlights::Flight> PullFlights::join(const std::string& key, W
       const std::lock_guard<std::mutex> map_lock(mutex_);
       const auto mine = flights_.find(key);
       if (mine != flights_.end() && mine->second == flight) flights_.erase(mine);
-      landed_.push_back(flight);
+      flight->landed = true;
     }
     const std::lock_guard<std::mutex> flight_lock(flight->mutex);
     flight->result = std::move(result);
     flight->changed.notify_all();
   });
+  threads_.push_back(flight);
   // A cancelled one still ending is replaced: its thread finds another flight under its key.
   if (it != flights_.end())
     it->second = flight;

@@ -41,6 +41,7 @@ class PullFlights {
     uint64_t progress_version = 0;
     std::unique_ptr<Result<ImageHandle>> result;
     std::thread thread;
+    bool landed = false;  // guarded by mutex_ of the whole: the thread is about to end
   };
 
   std::shared_ptr<Flight> join(const std::string& key, Work work);
@@ -48,8 +49,10 @@ class PullFlights {
   void reap();
 
   std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<Flight>> flights_;
-  std::list<std::shared_ptr<Flight>> landed_;  // threads to join
+  std::map<std::string, std::shared_ptr<Flight>> flights_;  // to be joined by who asks
+  // Every one whose thread is not joined yet; also a cancelled one that another has replaced in
+  // flights_ while it was still ending.
+  std::list<std::shared_ptr<Flight>> threads_;
 };
 
 }  // namespace muster::agent

@@ -39,6 +39,13 @@ std::string details(const SimHost::Container& c) {
                      c.task.revision(), c.removed ? ", removed" : "");
 }
 
+// Whether both are the same as far as the client's changes go.
+bool same_request(const v1::ServiceSpec& a, const v1::ServiceSpec& b) {
+  return a.task().container().image() == b.task().container().image() &&
+         a.replicated().replicas() == b.replicated().replicas() &&
+         a.task().force_update() == b.task().force_update();
+}
+
 std::vector<TaskPtr> slot_tasks(const store::Snapshot& state, const v1::Task& task) {
   std::vector<TaskPtr> out;
   state.tasks_of_slot(task.service_id(), task.slot(), [&](const TaskPtr& other) {
@@ -74,6 +81,14 @@ void SimRules::on_commit(const store::CommitEvent& event) {
         if (form != nullptr && form->status().state() == v1::NodeStatus::DOWN) {
           last_down_ns_[form->id()] = event.time.unix_ns;
         }
+      }
+      continue;
+    }
+    if (const auto* service = std::get_if<store::Change<v1::Service>>(&any)) {
+      const auto& [before, after] = *service;
+      if (before != nullptr && after != nullptr && before->update_status().reason().empty() &&
+          !after->update_status().reason().empty()) {
+        rolled_back_to_[after->spec().annotations().name()] = after->spec();
       }
       continue;
     }
@@ -200,12 +215,19 @@ Status SimRules::check_services(const store::Snapshot& state) const {
     const auto service = state.find<v1::Service>(name);
     if (service == nullptr) return internal_error("service {} was acknowledged and is lost", name);
     ++found;
-    // Back to the spec before by itself, as its update configuration wants it.
-    if (!service->update_status().reason().empty()) continue;
-    if (service->spec().task().container().image() != spec.task().container().image() ||
-        service->spec().replicated().replicas() != spec.replicated().replicas() ||
-        service->spec().task().force_update() != spec.task().force_update()) {
-      return internal_error("service {} is not what was acknowledged", name);
+    // Or what an update that failed went back to by itself, as its configuration wants it.
+    const auto back = rolled_back_to_.find(name);
+    const bool rolled_back =
+        back != rolled_back_to_.end() && same_request(service->spec(), back->second);
+    if (!same_request(service->spec(), spec) && !rolled_back) {
+      return internal_error(
+          "service {} is not what was acknowledged: image {} for {}, {} replicas for {}, forced {} "
+          "for {}; its update is {} ({})",
+          name, service->spec().task().container().image(), spec.task().container().image(),
+          service->spec().replicated().replicas(), spec.replicated().replicas(),
+          service->spec().task().force_update(), spec.task().force_update(),
+          v1::UpdateStatus::State_Name(service->update_status().state()),
+          service->update_status().message());
     }
   }
   if (state.count<v1::Service>() != found) return internal_error("there are services nobody made");

@@ -49,6 +49,8 @@ class SimRules {
   const SimClient& client_;
   std::function<void(std::string)> broken_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
+  // What services went back to by themselves when an update failed, by name.
+  std::map<std::string, v1::ServiceSpec> rolled_back_to_;
 };
 
 }  // namespace muster::sim

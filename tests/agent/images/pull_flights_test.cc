@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
+#include <memory>
+#include <thread>
 
 namespace muster::agent {
 namespace {
@@ -104,6 +107,36 @@ TEST(PullFlights, TheLastWhoGivesUpEndsIt) {
   second.go_on();
   Caller next(flights, second);
   EXPECT_EQ(next.result()->digest, "sha256:1");
+}
+
+TEST(PullFlights, TheEndWaitsForAPullThatWasGivenUpAndReplaced) {
+  std::promise<void> begun;
+  std::promise<void> may_end;
+  std::atomic<bool> ended{false};
+  auto flights = std::make_unique<PullFlights>();
+  PullRequest request;
+  request.reference = "web";
+  const Flag cancelled = std::make_shared<std::atomic<bool>>(false);
+  request.cancelled = cancelled;
+  auto given_up = std::async(std::launch::async, [&] {
+    return flights->run("web", request, [&](const Puller::Watch&) -> Result<ImageHandle> {
+      begun.set_value();
+      may_end.get_future().wait();  // slow to notice that it was cancelled
+      ended = true;
+      return fail(StatusCode::kCancelled, "the pull ended");
+    });
+  });
+  begun.get_future().wait();
+  *cancelled = true;
+  EXPECT_EQ(given_up.get().error().code(), StatusCode::kCancelled);
+  const auto next = flights->run("web", {}, [](const Puller::Watch&) -> Result<ImageHandle> {
+    return fail(not_found("none"));
+  });
+  EXPECT_EQ(next.error().code(), StatusCode::kNotFound);
+  std::thread later([&] { may_end.set_value(); });
+  flights.reset();
+  EXPECT_TRUE(ended);
+  later.join();
 }
 
 }  // namespace
