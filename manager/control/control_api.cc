@@ -9,6 +9,7 @@
 #include "manager/control/references.h"
 #include "manager/control/service_changes.h"
 #include "manager/control/validation.h"
+#include "manager/store/update_status.h"
 
 namespace muster::manager::control {
 namespace {
@@ -197,7 +198,7 @@ void ControlApi::update_service(const Principal& principal, const v1::UpdateServ
         if (!response) return response;
         redact(*response->mutable_service());
         const v1::Service& service = response->service();
-        if (update_is_paused(service.update_status())) {
+        if (store::is_paused(service.update_status())) {
           response->add_warnings(fmt::format(
               "service {} stays paused in the middle of an update, which this change does not "
               "resume: change what its tasks are made of (--force does), the update's "

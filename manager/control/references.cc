@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "manager/control/service_changes.h"
+#include "manager/store/update_status.h"
 
 namespace muster::manager::control {
 namespace {
@@ -16,7 +16,7 @@ namespace {
 std::string may_go_back_to(const store::Snapshot& state, std::string_view network_id) {
   std::string name;
   state.each<v1::Service>([&](const auto& service) {
-    if (!update_is_unfinished(service->update_status())) return true;
+    if (!store::is_unfinished(service->update_status())) return true;
     for (const auto& attachment : service->previous_spec().task().networks()) {
       if (attachment.target() == network_id) name = service->spec().annotations().name();
     }

@@ -6,6 +6,7 @@
 
 #include "manager/control/references.h"
 #include "manager/control/validation.h"
+#include "manager/store/update_status.h"
 
 namespace muster::manager::control {
 namespace {
@@ -70,16 +71,6 @@ bool outdates_tasks(const v1::ServiceSpec& was, const v1::ServiceSpec& is) {
 
 }  // namespace
 
-bool update_is_paused(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::PAUSED ||
-         status.state() == v1::UpdateStatus::ROLLBACK_PAUSED;
-}
-
-bool update_is_unfinished(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::UPDATING ||
-         status.state() == v1::UpdateStatus::ROLLBACK_STARTED || update_is_paused(status);
-}
-
 Status create_service_in(store::Transaction& tx, const std::string& id, v1::ServiceSpec spec) {
   const store::Snapshot state = tx.view();
   if (state.find<v1::Service>(spec.annotations().name()) != nullptr) {
@@ -129,7 +120,7 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   *service.mutable_spec() = std::move(spec);
   const bool outdates = outdates_tasks(known->spec(), service.spec());
   // Scaling or labelling in the middle of an update does not change what that is taken back to.
-  if (outdates || request.rollback() || !update_is_unfinished(known->update_status())) {
+  if (outdates || request.rollback() || !store::is_unfinished(known->update_status())) {
     *service.mutable_previous_spec() = known->spec();
     service.set_previous_revision(known->revision());
   }

@@ -14,8 +14,4 @@ Status create_service_in(store::Transaction& tx, const std::string& id, v1::Serv
 // the spec with the previous one, and goes back to the revision that had.
 Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest& request);
 
-bool update_is_paused(const v1::UpdateStatus& status);
-// Updating or going back, or paused in the middle of either.
-bool update_is_unfinished(const v1::UpdateStatus& status);
-
 }  // namespace muster::manager::control

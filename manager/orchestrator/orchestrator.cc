@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "manager/orchestrator/context.h"
 #include "manager/orchestrator/service_plan.h"
+#include "manager/store/update_status.h"
 
 namespace muster::manager::orchestrator {
 namespace {
@@ -22,7 +23,7 @@ size_t size_of(const Plan& plan) {
 
 bool under_update(const store::Snapshot& state, const std::string& service_id) {
   const auto service = state.get<v1::Service>(service_id);
-  return service != nullptr && is_updating(service->update_status());
+  return service != nullptr && store::is_updating(service->update_status());
 }
 
 // Whether what the policies ask of a node changed; its address or manager status does not matter.

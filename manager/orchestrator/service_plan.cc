@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "manager/orchestrator/slot_plan.h"
+#include "manager/store/update_status.h"
 
 namespace muster::manager::orchestrator {
 namespace {
@@ -177,13 +178,13 @@ bool ServicePlanner::update() {
     if (slot.state.filled && slot.takes && slot.state.outdated) outdated.push_back(i);
   }
   const v1::UpdateStatus& before = context_.service->update_status();
-  const bool begins =
-      is_updating(before) ? !before.has_slots() : !is_paused(before) && !outdated.empty();
+  const bool begins = store::is_updating(before) ? !before.has_slots()
+                                                 : !store::is_paused(before) && !outdated.empty();
   if (begins) {
     plan_.service = with_update_begun(*context_.service, outdated.size(), context_.now);
   }
   const v1::Service& service = plan_.service ? *plan_.service : *context_.service;
-  if (!is_updating(service.update_status())) return true;
+  if (!store::is_updating(service.update_status())) return true;
   std::vector<UpdatedSlot> reached;
   const UpdateAttempts attempts = update_attempts(service, context_.update, context_.restart);
   for (const Slot& slot : slots_) {

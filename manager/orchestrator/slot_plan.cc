@@ -1,4 +1,5 @@
 #include "manager/orchestrator/slot_plan.h"
+#include "manager/store/update_status.h"
 
 #include <algorithm>
 #include <set>
@@ -167,7 +168,7 @@ void SlotPlanner::forget() {
   // An update counts its failures from the tasks there are.
   const v1::Service& service = *context_.service;
   TaskPtr deciding;
-  if (is_updating(service.update_status())) {
+  if (store::is_updating(service.update_status())) {
     deciding = deciding_task(update_attempts(service, context_.update, context_.restart), tasks_);
   }
   int64_t kept = 0;

@@ -1,4 +1,5 @@
 #include "manager/orchestrator/update_plan.h"
+#include "manager/store/update_status.h"
 
 #include <fmt/format.h>
 
@@ -116,25 +117,10 @@ UpdateRules UpdateRules::of(const v1::UpdateConfig& config) {
 }
 
 UpdateRules UpdateRules::of(const v1::Service& service) {
-  const bool back = is_rollback(service.update_status());
+  const bool back = store::is_rollback(service.update_status());
   const v1::ServiceSpec& spec = service.spec();
   if (back ? !spec.has_rollback() : !spec.has_update()) return {};
   return of(back ? spec.rollback() : spec.update());
-}
-
-bool is_updating(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::UPDATING ||
-         status.state() == v1::UpdateStatus::ROLLBACK_STARTED;
-}
-
-bool is_paused(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::PAUSED ||
-         status.state() == v1::UpdateStatus::ROLLBACK_PAUSED;
-}
-
-bool is_rollback(const v1::UpdateStatus& status) {
-  return status.state() == v1::UpdateStatus::ROLLBACK_STARTED ||
-         status.state() == v1::UpdateStatus::ROLLBACK_PAUSED;
 }
 
 UpdateAttempts update_attempts(const v1::Service& service, const UpdateRules& rules,
@@ -175,7 +161,7 @@ UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& sta
   UpdateVerdict verdict;
   const bool continues = rules.action == v1::UpdateConfig::CONTINUE;
   // A rollback that fails has nowhere to go back to.
-  const Step failed = rules.action == v1::UpdateConfig::ROLLBACK && !is_rollback(status)
+  const Step failed = rules.action == v1::UpdateConfig::ROLLBACK && !store::is_rollback(status)
                           ? Step::kRollBack
                           : Step::kPause;
   if (too_many_failed(rules, status.slots(), slots, verdict)) {
@@ -229,7 +215,7 @@ UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& sta
 v1::Service with_update_begun(const v1::Service& service, uint64_t outdated, WallTime now) {
   v1::Service changed = service;
   v1::UpdateStatus& status = *changed.mutable_update_status();
-  if (!is_updating(status)) {
+  if (!store::is_updating(status)) {
     status.Clear();
     status.set_state(v1::UpdateStatus::UPDATING);
     status.set_started_at_ns(now.unix_ns);
@@ -242,7 +228,7 @@ v1::Service with_update_begun(const v1::Service& service, uint64_t outdated, Wal
 v1::Service with_step(const v1::Service& service, const UpdateVerdict& verdict, WallTime now) {
   v1::Service changed = service;
   v1::UpdateStatus& status = *changed.mutable_update_status();
-  const bool back = is_rollback(status);
+  const bool back = store::is_rollback(status);
   switch (verdict.step) {
     case Step::kGoOn: break;
     case Step::kPause:

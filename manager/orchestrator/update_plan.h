@@ -28,11 +28,6 @@ struct UpdateRules {
   static UpdateRules of(const v1::UpdateConfig& config);
 };
 
-// Whether slots are being replaced: the state is updating or rollback_started.
-bool is_updating(const v1::UpdateStatus& status);
-bool is_paused(const v1::UpdateStatus& status);
-bool is_rollback(const v1::UpdateStatus& status);  // started or paused
-
 // A slot that has a task of the service's revision, as an update sees it.
 struct UpdatedSlot {
   enum class Stage {

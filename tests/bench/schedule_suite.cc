@@ -12,6 +12,7 @@
 #include "manager/orchestrator/scheduling_loop.h"
 #include "manager/store/store.h"
 #include "scheduler/placement.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::bench {
 namespace {
@@ -125,23 +126,6 @@ Result<double> time_decisions(const Problem& problem) {
   return seconds;
 }
 
-// Commits at once, to nowhere.
-class NoDisk final : public manager::store::Proposer {
- public:
-  explicit NoDisk(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string,
-               UniqueFunction<void(manager::store::ProposalResult)> done) override {
-    strand_.post([this, done = std::move(done)]() mutable {
-      done({manager::store::ProposalOutcome::kCommitted, ++index_, {}});
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-
- private:
-  Executor& strand_;
-  uint64_t index_ = 0;
-};
-
 template <class T>
 void fill(manager::store::Store& store, std::vector<T>& objects) {
   constexpr size_t kAtOnce = 1000;
@@ -161,7 +145,7 @@ Result<double> time_loop(Problem problem) {
   SimWorld world;
   SimExecutor strand(world);
   SimExecutor worker(world);
-  NoDisk disk(strand);
+  manager::store::InstantProposer disk(strand);
   manager::store::Store store(strand, &disk, null_log());
   store.lead(1);
   fill(store, problem.nodes);

@@ -9,14 +9,14 @@
 #include "base/rng.h"
 #include "base/sim_executor.h"
 #include "manager/orchestrator/orchestrator.h"
-#include "manager/orchestrator/update_plan.h"
 #include "manager/store/store.h"
+#include "manager/store/update_status.h"
 
 namespace muster::sim {
 namespace {
 
 namespace store = manager::store;
-using manager::orchestrator::is_updating;
+using manager::store::is_updating;
 using TaskPtr = store::Ptr<v1::Task>;
 
 constexpr int kServices = 4;

@@ -9,13 +9,13 @@
 
 #include "manager/dispatcher/network_feed.h"
 #include "manager/orchestrator/restart_policy.h"
-#include "manager/orchestrator/update_plan.h"
+#include "manager/store/update_status.h"
 
 namespace muster::sim {
 
 namespace store = manager::store;
-using manager::orchestrator::is_updating;
 using manager::orchestrator::RestartRules;
+using manager::store::is_updating;
 using TaskPtr = store::Ptr<v1::Task>;
 
 namespace {

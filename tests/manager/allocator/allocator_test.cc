@@ -8,40 +8,13 @@
 #include <set>
 
 #include "base/sim_executor.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::allocator {
 namespace {
 
 using store::Snapshot;
 using ::testing::HasSubstr;
-
-// Commits everything at once; counts entries.
-class MemoryProposer final : public store::Proposer {
- public:
-  explicit MemoryProposer(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
-    if (rejections > 0) {
-      --rejections;
-      strand_.post([done = std::move(done)]() mutable {
-        done({store::ProposalOutcome::kRejected, 0,
-              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
-      });
-      return;
-    }
-    const uint64_t index = ++index_;
-    strand_.post([index, done = std::move(done)]() mutable {
-      done({store::ProposalOutcome::kCommitted, index, {}});
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-  uint64_t entries() const { return index_; }
-
-  int rejections = 0;
-
- private:
-  Executor& strand_;
-  uint64_t index_ = 0;
-};
 
 class AllocatorTest : public ::testing::Test {
  protected:
@@ -145,7 +118,7 @@ class AllocatorTest : public ::testing::Test {
 
   SimWorld world_;
   SimExecutor strand_{world_};
-  MemoryProposer proposer_;
+  store::InstantProposer proposer_;
   store::Store store_;
   SeededRng rng_{1};
   std::unique_ptr<Allocator> allocator_;

@@ -5,24 +5,10 @@
 #include <optional>
 
 #include "base/sim_executor.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::control {
 namespace {
-
-class InstantProposer final : public store::Proposer {
- public:
-  explicit InstantProposer(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
-    strand_.post([done = std::move(done), index = ++index_]() mutable {
-      done({store::ProposalOutcome::kCommitted, index, {}});
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-
- private:
-  Executor& strand_;
-  uint64_t index_ = 0;
-};
 
 class NoNode final : public NodeControl {
  public:
@@ -64,7 +50,7 @@ class ControlApiTest : public testing::Test {
 
   SimWorld world_;
   SimExecutor strand_{world_};
-  InstantProposer proposer_{strand_};
+  store::InstantProposer proposer_{strand_};
   store::Store store_{strand_, &proposer_, null_log()};
   SeededRng rng_{1};
   NoNode node_;

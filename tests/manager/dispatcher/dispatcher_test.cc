@@ -7,36 +7,10 @@
 #include <vector>
 
 #include "base/sim_executor.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::dispatcher {
 namespace {
-
-// A log of one member that commits in the next turn of the strand, or refuses.
-class InstantLog final : public store::Proposer {
- public:
-  explicit InstantLog(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
-    if (rejections > 0) {
-      --rejections;
-      strand_.post([done = std::move(done)]() mutable {
-        done({store::ProposalOutcome::kRejected, 0,
-              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
-      });
-      return;
-    }
-    const uint64_t index = ++index_;
-    strand_.post([done = std::move(done), index]() mutable {
-      done({store::ProposalOutcome::kCommitted, index, ok_status()});
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-
-  int rejections = 0;
-
- private:
-  Executor& strand_;
-  uint64_t index_ = 0;
-};
 
 class FakeConnection final : public AgentConnection {
  public:
@@ -173,7 +147,7 @@ class DispatcherTest : public ::testing::Test {
 
   SimWorld world_;
   SimExecutor strand_{world_};
-  InstantLog log_{strand_};
+  store::InstantProposer log_{strand_};
   store::Store store_{strand_, &log_, null_log()};
   SeededRng rng_{1};
   FakeProbe probe_;

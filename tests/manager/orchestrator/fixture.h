@@ -10,36 +10,11 @@
 
 #include "base/sim_executor.h"
 #include "manager/orchestrator/orchestrator.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::orchestrator {
 
 using TaskPtrs = std::vector<TaskPtr>;
-
-// Commits at once, in memory, or refuses.
-class InstantProposer final : public store::Proposer {
- public:
-  explicit InstantProposer(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
-    if (rejections > 0) {
-      --rejections;
-      strand_.post([done = std::move(done)]() mutable {
-        done({store::ProposalOutcome::kRejected, 0,
-              Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")});
-      });
-      return;
-    }
-    strand_.post([done = std::move(done), index = ++index_]() mutable {
-      done({store::ProposalOutcome::kCommitted, index, {}});
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-
-  int rejections = 0;
-
- private:
-  Executor& strand_;
-  uint64_t index_ = 0;
-};
 
 // A store and the orchestrator on it; the test plays allocator, scheduler and agents.
 class OrchestratorTest : public testing::Test {
@@ -154,7 +129,7 @@ class OrchestratorTest : public testing::Test {
 
   SimWorld world_;
   SimExecutor strand_{world_};
-  InstantProposer proposer_{strand_};
+  store::InstantProposer proposer_{strand_};
   store::Store store_{strand_, &proposer_, null_log()};
   SeededRng rng_{1};
   Orchestrator orchestrator_{strand_, store_, rng_, null_log()};

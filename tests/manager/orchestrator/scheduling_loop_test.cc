@@ -8,35 +8,10 @@
 
 #include "base/sim_executor.h"
 #include "manager/store/store.h"
+#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::orchestrator {
 namespace {
-
-// A log that commits every entry after `delay`, or answers as told.
-class FakeProposer final : public store::Proposer {
- public:
-  explicit FakeProposer(Executor& strand) : strand_(strand) {}
-  void propose(uint64_t, std::string, UniqueFunction<void(store::ProposalResult)> done) override {
-    ++entries;
-    strand_.after(delay, [this, done = std::move(done)]() mutable {
-      if (rejections > 0) {
-        --rejections;
-        done({store::ProposalOutcome::kRejected, 0, unavailable("disk full")});
-      } else {
-        done({store::ProposalOutcome::kCommitted, ++index, {}});
-      }
-    });
-  }
-  uint64_t leading_term() const override { return 1; }
-
-  int entries = 0;
-  int rejections = 0;
-  uint64_t index = 0;
-  Duration delay{0};
-
- private:
-  Executor& strand_;
-};
 
 class SchedulingLoopTest : public ::testing::Test {
  protected:
@@ -103,7 +78,7 @@ class SchedulingLoopTest : public ::testing::Test {
   SimWorld world_;
   SimExecutor strand_{world_};
   SimExecutor worker_{world_};
-  FakeProposer proposer_{strand_};
+  store::InstantProposer proposer_{strand_};
   store::Store store_{strand_, &proposer_, null_log()};
   SchedulingLoop loop_{strand_, worker_, store_, null_log()};
 };
@@ -155,12 +130,12 @@ TEST_F(SchedulingLoopTest, WritesAReasonOnlyWhenItChanges) {
   loop_.start(store_.snapshot());
   add_task("db", 1);
   world_.settle();
-  const int entries = proposer_.entries;
+  const uint64_t entries = proposer_.entries();
   change<v1::Node>("a", [](v1::Node& n) { n.mutable_status()->set_message("still here"); });
   change<v1::Node>(
       "a", [](v1::Node& n) { n.mutable_description()->mutable_resources()->set_memory_bytes(11); });
   world_.settle();
-  EXPECT_LE(proposer_.entries, entries + 2);  // the two changes themselves
+  EXPECT_LE(proposer_.entries(), entries + 2);  // the two changes themselves
   EXPECT_EQ(task("db.1")->status().state(), v1::TASK_PENDING);
 }
 
