@@ -179,48 +179,40 @@ Result<int> events(Run& run) {
   v1::WatchRequest request;
   request.set_include_old(true);
   for (const auto& type : filters.of("type")) request.add_kinds(type);
-  // The store keeps changes by version, not by time: ask for all it has and leave out older ones.
-  request.set_resume_from(since.empty() ? 0 : 1);
+  if (!since.empty()) request.set_since_ns(std::max<int64_t>(from, 1));
+  request.set_until_present(to <= now);
   auto stream = run.client().watch(request);
-  bool waited = false;
-  bool over = false;  // something later than --until came
-  const auto take = [&](const v1::WatchResponse& message) -> Status {
-    over = over || message.time_ns() > to;
-    if (over || message.time_ns() < from) return ok_status();
-    for (const auto& event : message.events()) {
-      const Shown shown = show(event);
-      if (passes(filters, shown)) MUSTER_TRY(print_event(run, shown, message.time_ns(), format));
-    }
-    return ok_status();
-  };
+  uint64_t seen = 0;  // the version of the last message
   for (;;) {
     v1::WatchResponse message;
-    bool any = false;
-    while (!over && stream->pop(&message)) {
-      any = true;
-      MUSTER_TRY(take(message));
-    }
-    if (over) return 0;
-    if (stream->ended()) {
-      const Status status = stream->status();
-      if (status.code() != StatusCode::kOutOfRange || request.resume_from() == 0) {
-        MUSTER_TRY(status);
-        return 0;
+    while (stream->pop(&message)) {
+      if (message.time_ns() > to) return 0;
+      if (message.incomplete()) run.warn("the earliest events are no longer kept");
+      seen = std::max(seen, message.version());
+      if (message.time_ns() < from) continue;
+      for (const auto& event : message.events()) {
+        const Shown shown = show(event);
+        if (passes(filters, shown)) MUSTER_TRY(print_event(run, shown, message.time_ns(), format));
       }
-      run.warn("the earliest events are no longer kept; showing new ones");
-      request.set_resume_from(0);
-      stream = run.client().watch(request);
+    }
+    if (stream->ended()) {
+      MUSTER_TRY(stream->status());
+      return 0;
     }
     const int64_t left = to - run.world.now_ns();
-    if (left > 0) {
-      wait_readable({stream->fd()},
-                    to == INT64_MAX ? std::nullopt : std::optional<int64_t>(left / 1'000'000 + 1));
-      continue;
+    if (request.until_present() || to == INT64_MAX) {
+      wait_readable({stream->fd()}, std::nullopt);
+    } else if (left > 0) {
+      wait_readable({stream->fd()}, left / 1'000'000 + 1);
+    } else if (seen != 0) {
+      // The time has come; what happened before it may still be on its way.
+      request.clear_since_ns();
+      request.set_resume_from(seen);
+      request.set_until_present(true);
+      stream = run.client().watch(request);
+    } else {
+      return 0;
     }
-    // What the server has to say about the past comes without a pause of this length.
-    if (!any && std::exchange(waited, true)) return 0;
-    wait_readable({stream->fd()}, 500);
-    if (any) waited = false;
   }
 }
 

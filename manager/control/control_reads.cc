@@ -197,10 +197,22 @@ Result<store::Store::Subscription> ControlApi::watch(const Principal& principal,
                                                      const v1::WatchRequest& request,
                                                      WatchSink sink) {
   MUSTER_ASSIGN(store::Store * store, writing("muster.v1.Control.Watch", principal));
-  auto report = [request, sink = std::move(sink)](const store::CommitEvent& event) mutable {
+  const auto shared = std::make_shared<WatchSink>(std::move(sink));
+  auto report = [request, shared](const store::CommitEvent& event) {
     v1::WatchResponse response = watch_response(request, event);
-    if (response.events_size() > 0) sink(response);
+    if (response.events_size() > 0) (*shared)(response);
   };
+  if (request.since_ns() != 0) {
+    const auto start = store->history_since({request.since_ns()});
+    if (!start.complete) {
+      strand_.post([shared] {
+        v1::WatchResponse response;
+        response.set_incomplete(true);
+        (*shared)(response);
+      });
+    }
+    return store->watch(start.after_version, std::move(report));
+  }
   if (request.resume_from() == 0) return store->watch(std::move(report));
   return store->watch(request.resume_from(), std::move(report));
 }

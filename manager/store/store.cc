@@ -514,6 +514,11 @@ Result<Store::Subscription> Store::watch(uint64_t after_version,
   return subscription;
 }
 
+Store::HistoryStart Store::history_since(WallTime time) const {
+  MUSTER_CHECK(impl_->strand.is_current());
+  return impl_->hub.since(time);
+}
+
 Store::Subscription Store::watch(UniqueFunction<void(const CommitEvent&)> watcher) {
   auto subscription = watch(impl_->state()->version, std::move(watcher));
   MUSTER_CHECK(subscription.has_value());

@@ -169,6 +169,14 @@ class Store {
   // The same from the present version on; cannot fail.
   Subscription watch(UniqueFunction<void(const CommitEvent&)> watcher);
 
+  // Where a watch has to begin to see what was committed at `time` or later, by the leaders' clock,
+  // as far as history reaches; `complete` when it reaches that far.
+  struct HistoryStart {
+    uint64_t after_version = 0;
+    bool complete = false;
+  };
+  HistoryStart history_since(WallTime time) const;
+
   // Commits kept for watch resume.
   static constexpr size_t kHistoryCommitsMax = 10'000;
 

@@ -35,6 +35,15 @@ void WatchHub::reset(uint64_t version) {
   history_base_ = version;
 }
 
+// From the newest back: clocks of successive leaders may differ, and what is wanted then is
+// everything after the last commit that is surely older.
+Store::HistoryStart WatchHub::since(WallTime time) const {
+  for (auto past = history_.rbegin(); past != history_.rend(); ++past) {
+    if (past->time < time) return {past->version, true};
+  }
+  return {history_base_, history_base_ == 0};
+}
+
 Result<std::shared_ptr<Link>> WatchHub::watch(uint64_t after_version, const Snapshot& present,
                                               UniqueFunction<void(const CommitEvent&)> watcher) {
   if (after_version < history_base_) {

@@ -25,6 +25,7 @@ class WatchHub {
   void publish(const CommitEvent& event);
   // History begins anew at `version`: what lies before cannot be resumed.
   void reset(uint64_t version);
+  Store::HistoryStart since(WallTime time) const;
   bool watched() const { return !links_.empty(); }
 
   Result<std::shared_ptr<Store::Subscription::Link>> watch(

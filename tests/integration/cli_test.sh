@@ -58,6 +58,12 @@ for command in 'logs -f web' events 'exec web.1 sleep 1000'; do
   start_daemon
 done
 
+note 'events outlive musterd, as far as its log reaches'
+has "$(muster events --since 10m --until 0s --filter type=service --format '{{.Action}} {{.Actor.Attributes.name}}')" \
+  'create web' 'events of before the restarts'
+muster events --until 2s --filter type=node >"$NODE/out"
+is "$(<"$NODE/out")" '' 'events until a moment to come, without any'
+
 note 'a port that another program holds'
 port=$(free_port)
 socat "TCP-LISTEN:$port,reuseaddr,fork" SYSTEM:'echo not muster' &
@@ -67,6 +73,9 @@ muster service create --name taken --monitor 2s -p "$port:80" "$REGISTRY/hello:1
 has "$(<"$NODE/err")" "WARNING: task taken.1: port $port/tcp is in use on this node" 'the warning'
 has "$(muster service ps --no-trunc taken)" "port $port/tcp is in use on this node" 'service ps'
 kill "$other"
+await 20 'the port is published once it is free' \
+  bash -c "[[ \$(curl -fsS -m 2 http://127.0.0.1:$port/) == *Hello* ]]"
+await 5 'and nothing else is said' bash -c "! muster service ps --no-trunc taken | grep -q 'in use'"
 muster service rm taken >/dev/null
 
 note 'a second musterd keeps away'

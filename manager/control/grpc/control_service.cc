@@ -64,7 +64,8 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
       : strand_(api.strand()), context_(context), bytes_max_(bytes_max) {
     link_ = std::make_shared<Link>();
     link_->watcher = this;
-    strand_.post([&api, link = link_, principal = std::move(principal), request = *request] {
+    strand_.post([&api, link = link_, principal = std::move(principal), request = *request,
+                  &strand = strand_] {
       auto subscription =
           api.watch(principal, request, [weak = std::weak_ptr(link)](const auto& response) {
             const auto alive = weak.lock();
@@ -77,6 +78,8 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
       if (subscription) {
         link->subscription = *std::move(subscription);
         link->watcher->StartSendInitialMetadata();
+        // What is kept is delivered by a closure that was posted before this one.
+        if (request.until_present()) strand.post([link] { complete(*link); });
       } else {
         link->watcher->end(subscription.error());
       }
@@ -93,6 +96,8 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
       end(Status(StatusCode::kCancelled, "the stream broke"));
     } else if (!queue_.empty()) {
       StartWrite(&queue_.front());
+    } else if (completed_) {
+      end(ok_status());
     }
   }
 
@@ -111,9 +116,17 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
   }
 
  private:
+  // Everything was queued that there will be.
+  static void complete(Link& link) {
+    link.subscription = {};
+    std::lock_guard lock(link.mutex);
+    if (link.watcher == nullptr) return;
+    link.watcher->completed_ = true;
+    if (link.watcher->queue_.empty()) link.watcher->end(ok_status());
+  }
   // Both under the lock.
   void send(const v1::WatchResponse& response) {
-    if (ended_) return;
+    if (ended_ || completed_) return;
     const size_t bytes = response.ByteSizeLong();
     if (bytes_ + bytes > bytes_max_) {
       end(Status(StatusCode::kResourceExhausted,
@@ -143,6 +156,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
   std::shared_ptr<Link> link_;
   std::deque<v1::WatchResponse> queue_;
   size_t bytes_ = 0;
+  bool completed_ = false;
   bool ended_ = false;
   bool finished_ = false;
   Status status_;

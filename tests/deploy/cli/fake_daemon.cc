@@ -221,7 +221,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   S Watch(C* context, const v1::WatchRequest* request,
           grpc::ServerWriter<v1::WatchResponse>* writer) override {
     fake.watch_requests.push_back(*request);
-    return play(context, writer, fake.watch_messages, fake.end_streams);
+    return play(context, writer, fake.watch_messages, fake.end_streams || request->until_present());
   }
 
   S ListContainers(C*, const v1::ListContainersRequest*,

@@ -95,6 +95,19 @@ TEST_F(Usage, EventsOfThePastAreShownWhole) {
   daemon_.watch_messages[1].set_time_ns(kNow + 1);
   EXPECT_EQ(run({"events", "--since", "1h", "--until", "0s", "--format", "{{.Actor.ID}}"}).out,
             "first\n");
+  const v1::WatchRequest& asked = daemon_.watch_requests.at(0);
+  EXPECT_EQ(asked.since_ns(), kNow - 3'600'000'000'000);
+  EXPECT_TRUE(asked.until_present()) << "the server says when that was all";
+}
+
+TEST_F(Usage, EventsSayWhatIsNoLongerKept) {
+  v1::WatchResponse notice;
+  notice.set_incomplete(true);
+  daemon_.watch_messages.push_back(notice);
+  const Outcome outcome = run({"events", "--since", "1h", "--until", "0s"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err, "the earliest events are no longer kept\n");
 }
 
 TEST_F(Usage, LogsOfATaskByItsName) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <vector>
 
 #include "base/sim_executor.h"
 #include "tests/manager/store/instant_proposer.h"
@@ -114,6 +115,28 @@ TEST_F(ControlApiTest, EveryChangeMayBeRepeatedUnderItsRequestId) {
   remove_network.set_request_id("id");
   EXPECT_TRUE(call(&ControlApi::remove_network, remove_network));
   EXPECT_TRUE(call(&ControlApi::remove_network, remove_network));
+}
+
+TEST_F(ControlApiTest, AWatchSinceATimeBeginsThere) {
+  const int64_t begin = world_.wall_now().unix_ns;
+  ASSERT_TRUE(call(&ControlApi::create_service, web()));
+  world_.advance(1s);
+  v1::WatchRequest watch;
+  watch.add_kinds("service");
+  watch.set_since_ns(begin);
+  std::vector<v1::WatchResponse> seen;
+  const auto take = [&](const v1::WatchResponse& r) { seen.push_back(r); };
+  {
+    const auto watching = api_.watch(user_, watch, take);
+    world_.settle();
+    ASSERT_EQ(seen.size(), 1u);
+    EXPECT_EQ(seen[0].events(0).action(), v1::ObjectEvent::CREATE);
+  }
+  seen.clear();
+  watch.set_since_ns(begin + Duration(1s).count());
+  const auto watching = api_.watch(user_, watch, take);
+  world_.settle();
+  EXPECT_TRUE(seen.empty()) << "older ones were not asked for";
 }
 
 TEST_F(ControlApiTest, AListSaysWhereToWatchFrom) {

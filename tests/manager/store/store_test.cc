@@ -606,6 +606,31 @@ TEST_F(StoreTest, WatchSaysWhenHistoryIsGone) {
   EXPECT_EQ(gone.error().code(), StatusCode::kOutOfRange);
 }
 
+TEST_F(StoreTest, HistoryIsFoundByTime) {
+  const WallTime begin = world.wall_now();
+  for (int i = 1; i <= 3; ++i) {
+    create_service(fmt::format("s{}", i), fmt::format("n{}", i));
+    commit();
+    world.advance(1s);
+  }
+  const auto after = [&](Duration offset) { return store.history_since(begin + offset); };
+  EXPECT_EQ(after(500ms).after_version, 101U) << "what was committed at 1 s and 2 s is wanted";
+  EXPECT_TRUE(after(500ms).complete);
+  EXPECT_EQ(after(1h).after_version, 103U);
+  EXPECT_EQ(after(-1h).after_version, 0U);
+  EXPECT_TRUE(after(-1h).complete) << "nothing was ever dropped";
+  EXPECT_TRUE(store.watch(after(-1h).after_version, [](const CommitEvent&) {}).has_value());
+
+  Store loaded(strand, nullptr, null_log());
+  ASSERT_TRUE(loaded.load_begin().ok());
+  ASSERT_TRUE(Store::save(store.snapshot(), 1 << 20, [&](std::string chunk) {
+                return loaded.load_chunk(chunk);
+              }).ok());
+  ASSERT_TRUE(loaded.load_end().ok());
+  EXPECT_EQ(loaded.history_since(begin).after_version, 103U) << "all it can tell";
+  EXPECT_FALSE(loaded.history_since(begin).complete);
+}
+
 TEST_F(StoreTest, WatchOfAVersionStillToComeIsRefused) {
   const auto watching = store.watch(store.snapshot().version() + 1, [](const CommitEvent&) {});
   ASSERT_FALSE(watching.has_value());
