@@ -15,7 +15,9 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 
 find_program(MUSTER_CCACHE ccache)
 if(MUSTER_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${MUSTER_CCACHE})
+  # Paths count from the checkout, so that the same objects serve every clone.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      ${MUSTER_CCACHE})
 endif()
 
 add_library(muster_options INTERFACE)

@@ -21,8 +21,6 @@ step() { printf '\n== %s (%ds)\n' "$1" "$SECONDS"; }
 step 'packages'
 deploy/packaging/install.sh run build demo test
 
-# The same objects serve every checkout: a fresh clone does not compile anew what ccache has.
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 step 'build (release)'
 cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
 rm -f build.log

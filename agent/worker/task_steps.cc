@@ -12,6 +12,7 @@
 #include <set>
 
 #include "agent/runtime/oci_bundle.h"
+#include "agent/runtime/signals.h"
 #include "agent/runtime/user_lookup.h"
 #include "base/file.h"
 
@@ -112,6 +113,10 @@ Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   }
   out.image_digest = image.digest;
   request.image = image.config;
+  // A name that nobody knows is told now; at the stop it would be too late.
+  const std::string& signal = request.spec.container().stop_signal();
+  MUSTER_ASSIGN([[maybe_unused]] const int known,
+                parse_signal(signal.empty() ? image.config.stop_signal : signal));
   MUSTER_ASSIGN(const std::vector<std::string> args,
                 container_args(request.spec.container(), image.config));
   out.command = fmt::format("{}", fmt::join(args, " "));

@@ -226,6 +226,15 @@ TEST_F(WorkerTest, MissingRevisionIsSaid) {
   EXPECT_NE(error("t1").find("did not send revision 1"), std::string::npos);
 }
 
+TEST_F(WorkerTest, AnUnknownStopSignalIsRefusedBeforeTheStart) {
+  revision_.mutable_spec()->mutable_container()->set_stop_signal("SIGNONE");
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_NE(error("t1").find("SIGNONE"), std::string::npos) << error("t1");
+  EXPECT_TRUE(runtime_.containers.empty());
+}
+
 TEST_F(WorkerTest, WaitsForItsSecrets) {
   auto& secret = *revision_.mutable_spec()->mutable_container()->add_secrets();
   secret.set_secret_id("sec1");

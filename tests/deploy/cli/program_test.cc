@@ -318,6 +318,20 @@ TEST_F(Program, SwarmInitShowsHowToJoin) {
   EXPECT_EQ(run({"swarm", "init", "--data-path-port", "80"}).code, 2);
 }
 
+TEST_F(Program, SwarmSettingsHaveTheirUnits) {
+  ASSERT_EQ(run({"swarm", "init", "--dispatcher-heartbeat", "2s", "--vanished-agent-grace", "1m",
+                 "--cert-expiry", "48h"})
+                .code,
+            0);
+  const v1::ClusterSpec& spec = daemon_.init_request.spec();
+  EXPECT_EQ(spec.heartbeat_period_ns(), 2'000'000'000);
+  EXPECT_EQ(spec.vanished_agent_grace_ns(), 60'000'000'000);
+  EXPECT_EQ(spec.node_cert_expiry_ns(), 172'800'000'000'000);
+  const Outcome wrong = run({"swarm", "init", "--vanished-agent-grace", "soon"});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("--vanished-agent-grace"));
+}
+
 TEST_F(Program, LogsNameTheirTask) {
   daemon_.add_service("web", 1);
   v1::LogsResponse line;
