@@ -78,7 +78,8 @@ template <class T>
 void add(const v1::WatchRequest& request, const store::Change<T>& change,
          v1::WatchResponse& response) {
   // Revisions and applied requests are the store's own business.
-  if constexpr (!std::is_same_v<T, v1::Revision> && !std::is_same_v<T, v1::AppliedRequest>) {
+  if constexpr (!std::is_same_v<T, v1::Revision> && !std::is_same_v<T, v1::AppliedRequest> &&
+                !std::is_same_v<T, v1::Blob>) {
     if (!wants_kind(request, store::TableTraits<T>::kKind)) return;
     const T& object = change.after != nullptr ? *change.after : *change.before;
     if (!passes_filter(request.filter(), object)) return;

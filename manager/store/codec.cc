@@ -46,6 +46,7 @@ Result<ReadChange> read_change(v1::StoreChange& change) {
     case v1::StoreChange::kVolume: return take(change.mutable_volume());
     case v1::StoreChange::kRevision: return take(change.mutable_revision());
     case v1::StoreChange::kRequest: return take(change.mutable_request());
+    case v1::StoreChange::kBlob: return take(change.mutable_blob());
     case v1::StoreChange::kRemove:
       if (!v1::Table_IsValid(change.remove().table()) ||
           change.remove().table() == v1::TABLE_UNSPECIFIED) {

@@ -21,7 +21,7 @@ struct Removed {
 using ReadChange =
     std::variant<Removed, Ptr<v1::Node>, Ptr<v1::Service>, Ptr<v1::Task>, Ptr<v1::Network>,
                  Ptr<v1::Secret>, Ptr<v1::Config>, Ptr<v1::Cluster>, Ptr<v1::Volume>,
-                 Ptr<v1::Revision>, Ptr<v1::AppliedRequest>>;
+                 Ptr<v1::Revision>, Ptr<v1::AppliedRequest>, Ptr<v1::Blob>>;
 
 // The bytes of a v1::StoreEntry, written straight from the shared objects. Each change must have
 // gone through encoded_bytes() since it was made: their sizes are not worked out again. The sum of

@@ -52,7 +52,7 @@ struct State {
 
   std::tuple<Table<v1::Node>, Table<v1::Service>, Table<v1::Task>, Table<v1::Network>,
              Table<v1::Secret>, Table<v1::Config>, Table<v1::Cluster>, Table<v1::Volume>,
-             Table<v1::Revision>, Table<v1::AppliedRequest>>
+             Table<v1::Revision>, Table<v1::AppliedRequest>, Table<v1::Blob>>
       tables;
 
   IndexTree<v1::Task> tasks_by_service;  // service, slot, id
@@ -114,6 +114,7 @@ void for_each_kind(const F& f) {
   f(std::type_identity<v1::Volume>());
   f(std::type_identity<v1::Revision>());
   f(std::type_identity<v1::AppliedRequest>());
+  f(std::type_identity<v1::Blob>());
 }
 
 // X(T) for every kind of object, to instantiate templates in one place.
@@ -127,6 +128,7 @@ void for_each_kind(const F& f) {
   X(v1::Cluster)              \
   X(v1::Volume)               \
   X(v1::Revision)             \
-  X(v1::AppliedRequest)
+  X(v1::AppliedRequest)       \
+  X(v1::Blob)
 
 }  // namespace muster::manager::store

@@ -77,7 +77,7 @@ struct Change {
 using AnyChange =
     std::variant<Change<v1::Node>, Change<v1::Service>, Change<v1::Task>, Change<v1::Network>,
                  Change<v1::Secret>, Change<v1::Config>, Change<v1::Cluster>, Change<v1::Volume>,
-                 Change<v1::Revision>, Change<v1::AppliedRequest>>;
+                 Change<v1::Revision>, Change<v1::AppliedRequest>, Change<v1::Blob>>;
 
 // One commit as watchers see it: every change since the commit before, in order, and the state
 // after it.

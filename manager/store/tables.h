@@ -112,6 +112,13 @@ struct TableTraits<v1::AppliedRequest> {
   static std::string_view name(const v1::AppliedRequest&) { return {}; }
   static constexpr bool kUniqueName = false;
 };
+template <>
+struct TableTraits<v1::Blob> {
+  static constexpr v1::Table kTable = v1::TABLE_BLOB;
+  static constexpr std::string_view kKind = "blob";
+  static std::string_view name(const v1::Blob&) { return {}; }
+  static constexpr bool kUniqueName = false;
+};
 
 // "<service id>.<number>", the id of a Revision.
 std::string revision_id(std::string_view service_id, uint64_t number);

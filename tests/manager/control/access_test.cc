@@ -9,6 +9,7 @@
 #include "muster/v1/control.pb.h"
 #include "muster/v1/dispatcher.pb.h"
 #include "muster/v1/local.pb.h"
+#include "muster/v1/logs.pb.h"
 
 namespace muster::manager::control {
 namespace {
@@ -19,7 +20,7 @@ TEST(Access, EveryMethodOfEveryServiceIsListedOnceAndNothingElse) {
   std::set<std::string> methods;
   for (const auto* file :
        {v1::CreateServiceRequest::descriptor()->file(), v1::AgentMessage::descriptor()->file(),
-        v1::ListImagesRequest::descriptor()->file()}) {
+        v1::LogPublish::descriptor()->file(), v1::ListImagesRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         methods.insert(file->service(s)->method(m)->full_name());
