@@ -89,6 +89,8 @@ void Session::received(v1::ManagerMessage message) {
         return deps_.sink.node_removed(message.end().message());
       }
       return restart(unavailable("{}", message.end().message()));
+    case v1::ManagerMessage::kLogs:
+    case v1::ManagerMessage::kCancelLogs:
     case v1::ManagerMessage::MESSAGE_NOT_SET: return;  // of a newer manager
   }
 }
