@@ -37,7 +37,7 @@ Result<std::unique_ptr<SingleMember>> SingleMember::open(Executor& strand, Optio
   MUSTER_ASSIGN(std::unique_ptr<LogStore> store, LogStore::open(options.store));
   LogBatch batch;
   batch.has_hard_state = true;
-  batch.hard_state = {store->hard_state().term + 1, "self"};
+  batch.hard_state = {.term = store->hard_state().term + 1, .vote = {}};
   MUSTER_TRY(store->append({batch}));
   return std::unique_ptr<SingleMember>(
       new SingleMember(strand, std::move(options), std::move(store)));

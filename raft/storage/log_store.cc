@@ -187,7 +187,9 @@ Status LogStore::recover() {
   if (!state.empty()) {
     if (state.size() < 9 || state[0] != kStateVersion)
       return data_loss("term and vote are damaged");
-    hard_state_ = {get_uint(state, 1, 8), state.substr(9)};
+    hard_state_.term = get_uint(state, 1, 8);
+    // Logs of one member once named it by a word; it had nobody else to vote for.
+    if (state.size() == 17) hard_state_.vote.value = get_uint(state, 9, 8);
   }
   MUSTER_ASSIGN(const std::string snap, db_->get(*db_->snap, kKeySnapshot));
   if (!snap.empty()) {
@@ -304,12 +306,13 @@ Status LogStore::append(const std::vector<LogBatch>& batches) {
   if (!(hard_state == hard_state_)) {
     std::string value(1, kStateVersion);
     put_u64(value, hard_state.term);
-    writes.Put(db_->meta.get(), kKeyHardState, value + hard_state.voted_for);
+    put_u64(value, hard_state.vote.value);
+    writes.Put(db_->meta.get(), kKeyHardState, value);
   }
   writes.Put(db_->meta.get(), kKeyDurable, encode_watermark(mark));
   failed_ = from_rocksdb(db_->write(writes), "cannot write the log");
   MUSTER_TRY(failed_);
-  hard_state_ = std::move(hard_state);
+  hard_state_ = hard_state;
   mark_ = std::move(mark);
   save_watermark_file(false);
   return ok_status();

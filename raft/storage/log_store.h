@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "raft/core/types.h"
 #include "raft/storage/data_key.h"
 #include "raft/storage/record.h"
 
@@ -17,14 +18,6 @@ class Env;
 }
 
 namespace muster::raft {
-
-// What Raft must not forget between two lives: term and vote, always written together.
-struct HardState {
-  uint64_t term = 0;
-  std::string voted_for;
-
-  friend bool operator==(const HardState&, const HardState&) = default;
-};
 
 // One durable step: everything in it reaches the disk, or nothing does.
 struct LogBatch {

@@ -3,18 +3,21 @@
 #include <cstdio>
 #include <string>
 
+#include "tests/sim/raft/raft_run.h"
 #include "tests/sim/sim_cluster.h"
 #include "tests/sim/sim_manager.h"
 
 namespace {
 
-muster::Status run(bool cluster, uint64_t seed) {
-  if (cluster) {
-    const auto outcome = muster::sim::run_cluster(seed);
-    return outcome ? muster::ok_status() : outcome.error();
-  }
-  const auto outcome = muster::sim::run_manager(seed);
+template <class T>
+muster::Status status_of(const muster::Result<T>& outcome) {
   return outcome ? muster::ok_status() : outcome.error();
+}
+
+muster::Status run(const std::string& suite, uint64_t seed) {
+  if (suite == "raft") return status_of(muster::sim::run_raft(seed));
+  if (suite == "cluster") return status_of(muster::sim::run_cluster(seed));
+  return status_of(muster::sim::run_manager(seed));
 }
 
 }  // namespace
@@ -26,8 +29,11 @@ int main(int argc, char** argv) {
   int64_t seconds = 0;
   std::string suite = "cluster";
   CLI::App app("muster-sim: a cluster in virtual time, one run a seed");
-  app.add_option("--suite", suite, "cluster: a manager and nodes with faults; manager: only plans")
-      ->check(CLI::IsMember({"cluster", "manager"}));
+  app.add_option(
+         "--suite", suite,
+         "cluster: a manager and nodes with faults; manager: only plans; raft: members of a "
+         "log with faults")
+      ->check(CLI::IsMember({"cluster", "manager", "raft"}));
   app.add_option("--seeds", seeds, "how many seeds");
   app.add_option("--start", start, "the first seed");
   app.add_option("--seconds", seconds, "stop after this long; 0 = never");
@@ -37,7 +43,7 @@ int main(int argc, char** argv) {
   for (; ran < seeds; ++ran) {
     const auto spent = std::chrono::steady_clock::now() - begin;
     if (seconds > 0 && spent >= std::chrono::seconds(seconds)) break;
-    const muster::Status status = run(suite == "cluster", start + ran);
+    const muster::Status status = run(suite, start + ran);
     if (!status.ok()) {
       std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(start + ran),
                    status.message().c_str());

@@ -75,13 +75,13 @@ TEST_F(LogStoreTest, KeepsEntriesTermAndVote) {
     auto store = open();
     LogBatch batch;
     batch.has_hard_state = true;
-    batch.hard_state = {3, "node"};
+    batch.hard_state = {.term = 3, .vote = {77}};
     batch.entries = {{1, 3, "a"}, {2, 3, ""}};
     ASSERT_TRUE(store->append({batch}).ok());
     ASSERT_TRUE(add(*store, 3, 4, {"c"}).ok());
   }
   auto store = open();
-  EXPECT_EQ(store->hard_state(), (HardState{3, "node"}));
+  EXPECT_EQ(store->hard_state(), (HardState{.term = 3, .vote = {77}}));
   EXPECT_THAT(payloads(*store), ElementsAre("1:3:a", "2:3:", "3:4:c"));
   EXPECT_EQ(store->last_index(), 3U);
   EXPECT_EQ(store->last_term(), 4U);

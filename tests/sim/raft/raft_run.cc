@@ -1,0 +1,211 @@
+#include "tests/sim/raft/raft_run.h"
+
+#include "tests/sim/raft/raft_world.h"
+
+namespace muster::sim {
+namespace {
+
+// Which kinds of trouble a run has: few at a time find more than all at once.
+struct Faults {
+  bool crashes = false;
+  bool pauses = false;
+  bool partitions = false;
+  bool one_way = false;
+  bool members = false;
+  bool transfers = false;
+  bool suspicions = false;
+};
+
+class RaftRun {
+ public:
+  explicit RaftRun(uint64_t seed) : rng_(seed ^ 0x9e3779b97f4a7c15), world_(seed, draw_options()) {
+    faults_ = {.crashes = coin(),
+               .pauses = coin(),
+               .partitions = coin(),
+               .one_way = coin(),
+               .members = coin(),
+               .transfers = coin(),
+               .suspicions = coin()};
+  }
+
+  Result<RaftOutcome> run() {
+    world_.found(1 + rng_.below(5));
+    MUSTER_TRY(chaos());
+    MUSTER_TRY(heal());
+    RaftOutcome outcome;
+    outcome.committed = world_.canonical().size();
+    outcome.acknowledged = world_.acknowledged();
+    outcome.reads = world_.reads_answered();
+    outcome.terms = world_.core(*world_.leader()).term();
+    outcome.trace = world_.trace();
+    return outcome;
+  }
+
+ private:
+  bool coin() { return rng_.below(2) == 0; }
+  Duration millis(uint64_t low, uint64_t high) {
+    return Duration(std::chrono::milliseconds(low + rng_.below(high - low + 1)));
+  }
+
+  RaftWorldOptions draw_options() {
+    RaftWorldOptions options;
+    options.tuning.heartbeat = millis(20, 100);
+    options.tuning.election_min =
+        options.tuning.heartbeat * static_cast<int64_t>(4 + rng_.below(8));
+    // Small limits, so that their edges are met.
+    options.tuning.window = {1 + rng_.below(6), size_t{20} << rng_.below(8)};
+    options.tuning.append_bytes_max = 1 + rng_.below(200);
+    options.tuning.uncommitted_bytes_max = 50 + rng_.below(400);
+    options.tuning.apply_bytes_max = 1 + rng_.below(100);
+    options.snapshot_every = 5 + rng_.below(40);
+    options.trailing = rng_.below(20);
+    options.weather.latency_max = millis(1, 30);
+    options.weather.disk_max = millis(1, 20);
+    if (coin()) options.weather.lost_permille = rng_.below(150);
+    if (coin()) options.weather.doubled_permille = rng_.below(100);
+    return options;
+  }
+
+  Status broken() const {
+    return world_.broken().empty() ? ok_status() : internal_error("{}", world_.broken());
+  }
+
+  MemberId anyone() {
+    const auto ids = world_.ids();
+    return ids[rng_.below(ids.size())];
+  }
+  std::optional<MemberId> any_running() {
+    const auto up = world_.running();
+    return up.empty() ? std::nullopt : std::optional(up[rng_.below(up.size())]);
+  }
+
+  Status chaos() {
+    const uint64_t operations = 100 + rng_.below(300);
+    for (uint64_t i = 0; i < operations; ++i) {
+      world_.run_for(millis(1, 60));
+      MUSTER_TRY(broken());
+      if (const auto id = any_running()) user(*id);
+      if (rng_.below(10) == 0) operate();
+      MUSTER_TRY(broken());
+    }
+    return ok_status();
+  }
+
+  // Whoever believes to lead is asked, a deposed leader too.
+  void user(MemberId id) {
+    if (rng_.below(3) == 0) return world_.read(id);
+    for (uint64_t n = rng_.below(4); n > 0; --n) {
+      std::string payload = fmt::format("{}:", ++payloads_);
+      payload.resize(payload.size() + rng_.below(40), 'x');
+      (void)world_.propose(id, payload);
+    }
+  }
+
+  void operate() {
+    const MemberId id = anyone();
+    switch (rng_.below(9)) {
+      case 0:
+        if (faults_.crashes) world_.crash(id);
+        return;
+      case 1:
+      case 2: return world_.restart(id);
+      case 3:
+        if (faults_.pauses) world_.pause(id);
+        return;
+      case 4: return world_.resume(id);
+      case 5: return partition(id);
+      case 6: return change_members();
+      case 7: {
+        const auto leading = world_.leader();
+        if (faults_.transfers && leading) world_.transfer(*leading, id);
+        return;
+      }
+      default: {
+        const auto running = any_running();
+        if (faults_.suspicions && running) world_.suspect(*running);
+        return;
+      }
+    }
+  }
+
+  void partition(MemberId id) {
+    if (coin()) return world_.mend_all();
+    if (faults_.one_way) {
+      world_.cut(id, anyone());
+    } else if (faults_.partitions) {
+      world_.isolate(id);
+    }
+  }
+
+  // Grows the group to five, and shrinks it: learners first, then one voter at a time.
+  void change_members() {
+    const auto leading = world_.leader();
+    if (!faults_.members || !leading) return;
+    Members next = world_.core(*leading).members();
+    const auto ids = world_.ids();
+    switch (rng_.below(4)) {
+      case 0: {
+        if (ids.size() >= 7) return;
+        next.put(world_.describe(world_.add_stranger(), false));
+        break;
+      }
+      case 1:
+      case 2:
+        for (raft::Member& member : next.list) {
+          if (member.voter) continue;
+          member.voter = true;
+          break;
+        }
+        break;
+      default:
+        if (next.voters().size() < 3) return;
+        next.remove(next.list[rng_.below(next.list.size())].id);
+    }
+    (void)world_.change_members(*leading, std::move(next));
+  }
+
+  // With everything mended, a leader is there within twenty time-outs, takes a proposal, and all
+  // members of the group have the same in the end.
+  Status heal() {
+    world_.mend_all();
+    world_.weather().lost_permille = 0;
+    world_.weather().doubled_permille = 0;
+    for (const MemberId id : world_.ids()) {
+      world_.resume(id);
+      world_.restart(id);
+    }
+    const bool probed = world_.run_until([&] { return probe(); }, 60s);
+    MUSTER_TRY(broken());
+    if (!probed) return internal_error("no proposal was committed within 60 s of peace (L1)");
+    const bool settled = world_.run_until([&] { return world_.check_settled().ok(); }, 60s);
+    MUSTER_TRY(broken());
+    if (!settled) return world_.check_settled().with_context("after 60 s of peace (L1)");
+    return ok_status();
+  }
+
+  bool probe() {
+    if (world_.acknowledged() > probe_floor_) return true;
+    const auto leading = world_.leader();
+    if (!leading || world_.core(*leading).term() == probed_term_) return false;
+    probe_floor_ = world_.acknowledged();
+    if (world_.propose(*leading, fmt::format("probe {}", ++payloads_))) {
+      probed_term_ = world_.core(*leading).term();
+    }
+    return false;
+  }
+
+  SeededRng rng_;
+  RaftWorld world_;
+  Faults faults_;
+  uint64_t payloads_ = 0;
+  size_t probe_floor_ = SIZE_MAX;
+  raft::Term probed_term_ = 0;
+};
+
+}  // namespace
+
+Result<RaftOutcome> run_raft(uint64_t seed) {
+  return RaftRun(seed).run();
+}
+
+}  // namespace muster::sim
