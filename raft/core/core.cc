@@ -100,7 +100,8 @@ void Core::applied(TimePoint, Index index) {
 
 void Core::compacted(const SnapshotMark& mark, Index keep_from) {
   if (mark.index <= snapshot_.index) return;
-  MUSTER_CHECK(mark.index <= applied_ && log_.matches(mark.index, mark.term));
+  MUSTER_CHECK(mark.index <= applied_ && mark.index <= durable_);
+  MUSTER_CHECK(log_.matches(mark.index, mark.term));
   snapshot_ = mark;
   const Index to = std::min(mark.index, keep_from - std::min<Index>(keep_from, 1));
   if (to < log_.first()) return;

@@ -109,7 +109,8 @@ class Core {
   // From the transport: messages to `peer` were lost, or a snapshot to it was.
   void unreachable(MemberId peer);
   void snapshot_failed(TimePoint now, MemberId peer);
-  // A snapshot of the state after `index` is safe; the log before `keep_from` may be forgotten.
+  // A snapshot of the state after mark.index is on the disk, and so is the log up to there; what is
+  // before `keep_from` may be forgotten.
   void compacted(const SnapshotMark& mark, Index keep_from);
 
   Output take();

@@ -1,6 +1,7 @@
 // Who leads: time-outs, pre-votes and votes, leases, and the changes of role.
 #include "base/check.h"
 #include "raft/core/core.h"
+#include "raft/core/mutant.h"
 
 namespace muster::raft {
 
@@ -70,7 +71,7 @@ void Core::suspect_leader(TimePoint now) {
 void Core::campaign(TimePoint now, bool pre, bool transfer) {
   role_ = pre ? Role::kPreCandidate : Role::kCandidate;
   leader_ = {};
-  votes_.clear();
+  if (!fault(Mutant::kEarlierVotesCount)) votes_.clear();
   arm_election(now);
   if (!pre) {
     hard_state_ = {.term = hard_state_.term + 1, .vote = self_};
@@ -114,9 +115,10 @@ void Core::count_votes(TimePoint now) {
 // may be the outdated one, and the asker may need them.
 void Core::on_vote_request(TimePoint now, const Message& message) {
   const bool pre = message.kind == MessageKind::kPreVote;
-  const bool free = hard_state_.vote == message.from || (!hard_state_.vote && !leader_) ||
-                    (pre && message.term > hard_state_.term);
+  const bool free = fault(Mutant::kVotesTwice) || hard_state_.vote == message.from ||
+                    (!hard_state_.vote && !leader_) || (pre && message.term > hard_state_.term);
   const bool up_to_date =
+      fault(Mutant::kAnyLogElected) ||
       std::pair(message.prev_term, message.prev_index) >= std::pair(log_.last_term(), log_.last());
   Message reply = to(message.from, pre ? MessageKind::kPreVoteReply : MessageKind::kVoteReply);
   if (!free || !up_to_date) {
@@ -128,7 +130,7 @@ void Core::on_vote_request(TimePoint now, const Message& message) {
   } else {
     if (hard_state_.vote != message.from) {
       hard_state_.vote = message.from;
-      hard_state_dirty_ = true;
+      hard_state_dirty_ = !fault(Mutant::kVoteNotStored);
     }
     arm_election(now);
   }

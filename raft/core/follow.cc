@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "raft/core/core.h"
+#include "raft/core/mutant.h"
 
 namespace muster::raft {
 
@@ -32,7 +33,10 @@ void Core::on_append(TimePoint now, Message message) {
     message.prev_index += known;
     message.prev_term = *log_.term(message.prev_index);
   }
-  if (!log_.matches(message.prev_index, message.prev_term)) {
+  const bool known = fault(Mutant::kPreviousTermIgnored)
+                         ? message.prev_index <= log_.last()
+                         : log_.matches(message.prev_index, message.prev_term);
+  if (!known) {
     reply.reject = true;
     reply.prev_index = message.prev_index;
     reply.index = log_.last_with_term_up_to(message.prev_index, message.prev_term);
@@ -51,7 +55,8 @@ void Core::on_append(TimePoint now, Message message) {
 // Keeps what agrees already: a message that comes late must not cut what came after it.
 void Core::take_entries(std::vector<Entry> entries) {
   for (Entry& entry : entries) {
-    if (log_.matches(entry.index, entry.term)) continue;
+    const bool old_cuts = fault(Mutant::kOldAppendCuts) && entry.index > commit_;
+    if (log_.matches(entry.index, entry.term) && !old_cuts) continue;
     if (entry.index <= log_.last()) truncate_from(entry.index);
     append_entry(std::move(entry));
   }
@@ -60,9 +65,14 @@ void Core::take_entries(std::vector<Entry> entries) {
 void Core::truncate_from(Index index) {
   MUSTER_CHECK(index > commit_, "a committed entry would be lost");
   log_.truncate_from(index);
-  members_.erase(members_.lower_bound(index), members_.end());
+  if (!fault(Mutant::kCutMembersKept)) {
+    members_.erase(members_.lower_bound(index), members_.end());
+  }
   durable_ = std::min(durable_, index - 1);
-  for (Outstanding& step : outstanding_) step.durable_to = std::min(step.durable_to, index - 1);
+  for (Outstanding& step : outstanding_) {
+    if (fault(Mutant::kLateWriteCounts)) break;
+    step.durable_to = std::min(step.durable_to, index - 1);
+  }
   if (unwritten_from_ >= index) unwritten_from_ = 0;
 }
 
@@ -105,14 +115,16 @@ void Core::on_snapshot(TimePoint now, Message message) {
   } else {
     reply.index = mark.index;
     log_ = EntryLog(mark.index, mark.term);
+    Members group = fault(Mutant::kSnapshotMembersIgnored) ? members() : mark.members;
     members_.clear();
-    members_.emplace(mark.index, mark.members);
+    members_.emplace(mark.index, std::move(group));
     commit_ = handed_out_ = mark.index;
     durable_ = 0;
     for (Outstanding& step : outstanding_) step.durable_to = 0;
     unwritten_from_ = 0;
     install_ = restore_ = mark;
     snapshot_ = std::move(message.snapshot);
+    if (fault(Mutant::kSnapshotAckBeforeDisk)) return send(std::move(reply));
   }
   send_when_durable(std::move(reply));
 }

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "raft/core/core.h"
+#include "raft/core/mutant.h"
 
 namespace muster::raft {
 
@@ -65,9 +66,12 @@ Result<Index> Core::propose(TimePoint now, std::string payload) {
 }
 
 Status Core::check_change(const Members& next) const {
-  if (!leads_surely())
+  if (!leads_surely()) {
     return change_refused("this leader has not yet committed an entry of its term");
-  if (members_index() > commit_) return change_refused("another change of the group is under way");
+  }
+  if (members_index() > commit_) {
+    return change_refused("another change of the group is under way");
+  }
   const Members& present = members();
   size_t changed = 0;
   for (const Member& member : next.list) {
@@ -163,7 +167,7 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
   if (found == progress_.end()) return;
   Progress& progress = found->second;
   progress.active = true;
-  if (message.reject) {
+  if (message.reject && !fault(Mutant::kRejectionAcknowledges)) {
     // What is left out on either side has terms that cannot agree.
     const Index meeting = message.hint_term == 0
                               ? message.index
@@ -179,7 +183,8 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
   // The snapshot that arrived, even one that the log has left behind meanwhile, or anything else
   // that lets the log go on, ends the waiting for it.
   if (progress.state() == Progress::State::kSnapshot &&
-      (progress.match() >= progress.snapshot_index() || progress.match() + 1 >= log_.first())) {
+      ((progress.match() >= progress.snapshot_index() && !fault(Mutant::kSnapshotAwaitedForEver)) ||
+       progress.match() + 1 >= log_.first())) {
     progress.replicate();
   }
   if (!news && !was_paused) return;
@@ -198,7 +203,7 @@ void Core::on_heartbeat_reply(TimePoint now, const Message& message) {
   progress.active = true;
   progress.resume_probe();
   if (progress.state() == Progress::State::kSnapshot &&
-      message.index >= progress.snapshot_index()) {
+      message.index >= progress.snapshot_index() && !fault(Mutant::kSnapshotAwaitedForEver)) {
     progress.probe_after_snapshot();
   }
   // What was sent ahead may be lost; an empty message shows it.
@@ -230,7 +235,8 @@ void Core::advance_commit(TimePoint now) {
     const Progress* known = progress(id);
     return known == nullptr ? 0 : known->match();
   });
-  if (agreed <= commit_ || log_.term(agreed) != hard_state_.term) return;
+  const bool counts = log_.term(agreed) == hard_state_.term || fault(Mutant::kOlderTermCommitted);
+  if (agreed <= commit_ || !counts) return;
   for (Index i = std::max(commit_ + 1, own_term_index_); i <= agreed; ++i) {
     uncommitted_bytes_ -= std::min(uncommitted_bytes_, log_.at(i).bytes().size());
   }
@@ -256,7 +262,8 @@ void Core::send_heartbeats(TimePoint now) {
   for (auto& [id, progress] : progress_) {
     if (id == self_) continue;
     Message heartbeat = to(id, MessageKind::kHeartbeat);
-    heartbeat.commit = std::min(commit_, progress.match());
+    heartbeat.commit =
+        fault(Mutant::kHeartbeatCommitsAll) ? commit_ : std::min(commit_, progress.match());
     heartbeat.read_round = round_under_way_ ? read_round_ : 0;
     send(std::move(heartbeat));
   }
@@ -285,11 +292,12 @@ Result<uint64_t> Core::read(TimePoint now) {
 // A round: heartbeats with a number of their own; a quorum of answers shows that nobody else led
 // when it began (dissertation, 6.4). What comes meanwhile waits for the next one.
 void Core::begin_read_round(TimePoint now) {
-  if (round_under_way_ || waiting_tickets_.empty() || !leads_surely()) return;
+  if (round_under_way_ || waiting_tickets_.empty()) return;
+  if (!leads_surely() && !fault(Mutant::kReadBeforeOwnTerm)) return;
   round_under_way_ = true;
   round_commit_ = commit_;
   round_tickets_.swap(waiting_tickets_);
-  ++read_round_;
+  if (!fault(Mutant::kReadRoundReused) || read_round_ == 0) ++read_round_;
   send_heartbeats(now);
   finish_read_round(now);
 }
@@ -300,7 +308,7 @@ void Core::finish_read_round(TimePoint now) {
     const Progress* known = progress(id);
     return id == self_ || (known != nullptr && known->read_round >= read_round_);
   });
-  if (!confirmed) return;
+  if (!confirmed && !fault(Mutant::kReadWithoutQuorum)) return;
   for (const uint64_t ticket : round_tickets_) reads_.push_back({ticket, round_commit_});
   round_tickets_.clear();
   round_under_way_ = false;

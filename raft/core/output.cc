@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "raft/core/core.h"
+#include "raft/core/mutant.h"
 
 namespace muster::raft {
 
@@ -19,6 +20,11 @@ void Core::send(Message message) {
 }
 
 void Core::send_when_durable(Message message) {
+  const bool ack = message.kind == MessageKind::kAppendReply;
+  if ((ack && fault(Mutant::kAckBeforeDisk)) ||
+      (!ack && message.to != self_ && fault(Mutant::kVoteBeforeDisk))) {
+    return send(std::move(message));
+  }
   when_durable_.push_back(std::move(message));
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "raft/core/mutant.h"
+
 namespace muster::raft {
 namespace {
 
@@ -12,7 +14,9 @@ Index committed_by(const std::vector<MemberId>& voters,
   std::vector<Index> matches;
   matches.reserve(voters.size());
   for (const MemberId id : voters) matches.push_back(match(id));
-  const auto place = matches.begin() + static_cast<ptrdiff_t>(matches.size() / 2);
+  const size_t others =
+      fault(Mutant::kMinorityCommits) ? (matches.size() - 1) / 2 : matches.size() / 2;
+  const auto place = matches.begin() + static_cast<ptrdiff_t>(others);
   std::nth_element(matches.begin(), place, matches.end(), std::greater<>());
   return *place;
 }
@@ -26,7 +30,8 @@ VoteResult voted_by(const std::vector<MemberId>& voters,
     if (!said) ++missing;
     if (said && *said) ++granted;
   }
-  const size_t needed = voters.empty() ? 0 : voters.size() / 2 + 1;
+  const size_t more = fault(Mutant::kHalfElects) ? voters.size() % 2 : 1;
+  const size_t needed = voters.empty() ? 0 : voters.size() / 2 + more;
   if (granted >= needed) return VoteResult::kWon;
   return granted + missing >= needed ? VoteResult::kPending : VoteResult::kLost;
 }
@@ -34,6 +39,11 @@ VoteResult voted_by(const std::vector<MemberId>& voters,
 }  // namespace
 
 Index committed_index(const Members& members, const std::function<Index(MemberId)>& match) {
+  if (fault(Mutant::kLearnersCommit)) {
+    std::vector<MemberId> all;
+    for (const Member& member : members.list) all.push_back(member.id);
+    return committed_by(all, match);
+  }
   return std::min(committed_by(members.voters(), match), committed_by(members.outgoing(), match));
 }
 

@@ -14,6 +14,7 @@ struct Faults {
   bool members = false;
   bool transfers = false;
   bool suspicions = false;
+  bool coups = false;  // leaders do not last
 };
 
 class RaftRun {
@@ -25,11 +26,13 @@ class RaftRun {
                .one_way = coin(),
                .members = coin(),
                .transfers = coin(),
-               .suspicions = coin()};
+               .suspicions = coin(),
+               .coups = coin()};
   }
 
   Result<RaftOutcome> run() {
-    world_.found(1 + rng_.below(5));
+    // Groups of four are the ones that changes of membership can split.
+    world_.found(faults_.members && coin() ? 4 : 1 + rng_.below(5));
     MUSTER_TRY(chaos());
     MUSTER_TRY(heal());
     RaftOutcome outcome;
@@ -54,12 +57,13 @@ class RaftRun {
         options.tuning.heartbeat * static_cast<int64_t>(4 + rng_.below(8));
     // Small limits, so that their edges are met.
     options.tuning.window = {1 + rng_.below(6), size_t{20} << rng_.below(8)};
-    options.tuning.append_bytes_max = 1 + rng_.below(200);
+    options.tuning.append_bytes_max = coin() ? 1 : 1 + rng_.below(200);
     options.tuning.uncommitted_bytes_max = 50 + rng_.below(400);
     options.tuning.apply_bytes_max = 1 + rng_.below(100);
     options.snapshot_every = 5 + rng_.below(40);
     options.trailing = rng_.below(20);
-    options.weather.latency_max = millis(1, 30);
+    // At times about as slow as the time-outs are short: many elections.
+    options.weather.latency_max = millis(1, coin() ? 30 : 150);
     options.weather.disk_max = millis(1, 20);
     if (coin()) options.weather.lost_permille = rng_.below(150);
     if (coin()) options.weather.doubled_permille = rng_.below(100);
@@ -80,12 +84,14 @@ class RaftRun {
   }
 
   Status chaos() {
-    const uint64_t operations = 100 + rng_.below(300);
+    const uint64_t operations = 100 + rng_.below(400);
+    calm_ = 2 + rng_.below(9);
     for (uint64_t i = 0; i < operations; ++i) {
       world_.run_for(millis(1, 60));
       MUSTER_TRY(broken());
+      if (faults_.coups) coup();
       if (const auto id = any_running()) user(*id);
-      if (rng_.below(10) == 0) operate();
+      if (rng_.below(calm_) == 0) operate();
       MUSTER_TRY(broken());
     }
     return ok_status();
@@ -101,8 +107,14 @@ class RaftRun {
     }
   }
 
+  // Trouble with the leader is the most instructive.
+  MemberId victim() {
+    const auto leading = world_.leader();
+    return leading && coin() ? *leading : anyone();
+  }
+
   void operate() {
-    const MemberId id = anyone();
+    const MemberId id = victim();
     switch (rng_.below(9)) {
       case 0:
         if (faults_.crashes) world_.crash(id);
@@ -128,12 +140,47 @@ class RaftRun {
     }
   }
 
+  // Soon after a member has begun to lead it loses its place: it crashes, or is cut off and goes on
+  // believing. Others that were away come back, so that somebody can be next.
+  void coup() {
+    const auto leading = world_.leader();
+    if (!leading || world_.core(*leading).term() <= coup_term_) return;
+    coup_term_ = world_.core(*leading).term();
+    world_.mend_all();
+    for (const MemberId id : world_.ids()) {
+      if (id == *leading) continue;
+      world_.resume(id);
+      world_.restart(id);
+    }
+    user(*leading);
+    if (faults_.members && coin()) change_members();
+    world_.run_for(millis(0, coin() ? 10 : 100));
+    if (!world_.broken().empty() || world_.member(*leading).core == nullptr) return;
+    user(*leading);
+    switch (rng_.below(4)) {
+      case 0: return world_.crash(*leading);
+      case 1: return world_.pause(*leading);
+      case 2: return;
+      default:
+        world_.isolate(*leading);
+        const MemberId other = anyone();
+        world_.mend(*leading, other);
+        if (coin()) world_.mend(other, *leading);
+        user(*leading);
+    }
+  }
+
   void partition(MemberId id) {
     if (coin()) return world_.mend_all();
     if (faults_.one_way) {
       world_.cut(id, anyone());
+      world_.cut(anyone(), anyone());
     } else if (faults_.partitions) {
       world_.isolate(id);
+      // With a companion it is a minority that can still replicate.
+      const MemberId other = anyone();
+      world_.mend(id, other);
+      world_.mend(other, id);
     }
   }
 
@@ -143,7 +190,8 @@ class RaftRun {
     if (!faults_.members || !leading) return;
     Members next = world_.core(*leading).members();
     const auto ids = world_.ids();
-    switch (rng_.below(4)) {
+    const bool learners = next.voters().size() < next.list.size();
+    switch (learners ? 1 + rng_.below(3) : rng_.below(4)) {
       case 0: {
         if (ids.size() >= 7) return;
         next.put(world_.describe(world_.add_stranger(), false));
@@ -197,7 +245,9 @@ class RaftRun {
   SeededRng rng_;
   RaftWorld world_;
   Faults faults_;
+  uint64_t calm_ = 10;  // between two troubles
   uint64_t payloads_ = 0;
+  raft::Term coup_term_ = 0;
   size_t probe_floor_ = SIZE_MAX;
   raft::Term probed_term_ = 0;
 };

@@ -344,20 +344,27 @@ void RaftWorld::maybe_snapshot(RaftMember& member) {
   member.snapshotting = true;
   const SnapshotMark mark{member.applied, canonical_[member.applied - 1].term,
                           member.core->members_at(member.applied)};
-  later(member.id, between(1ms, 20ms), [this, mark](RaftMember& m) {
-    m.snapshotting = false;
-    if (mark.index <= m.core->snapshot().index) return drain(m);
+  later(member.id, between(1ms, 20ms), [this, mark](RaftMember& m) { save_snapshot(m, mark); });
+}
+
+// The mark is written by the writer of the log, after what was under way.
+void RaftWorld::save_snapshot(RaftMember& member, const SnapshotMark& mark) {
+  if (member.core->durable() < mark.index && mark.index > member.core->snapshot().index) {
+    return later(member.id, 1ms, [this, mark](RaftMember& m) { save_snapshot(m, mark); });
+  }
+  member.snapshotting = false;
+  if (mark.index > member.core->snapshot().index) {
     const Index keep_from = mark.index > options_.trailing ? mark.index - options_.trailing : 1;
-    RaftImage& disk = m.disk;
+    RaftImage& disk = member.disk;
     disk.snapshot = mark;
     while (!disk.entries.empty() && disk.base_index + 1 < keep_from) {
       disk.base_term = disk.entries.front().term;
       ++disk.base_index;
       disk.entries.erase(disk.entries.begin());
     }
-    m.core->compacted(mark, keep_from);
-    drain(m);
-  });
+    member.core->compacted(mark, keep_from);
+  }
+  drain(member);
 }
 
 // ---------------------------------------------------------------- network

@@ -159,6 +159,7 @@ class RaftWorld {
   void finish_writes(RaftMember& member, uint64_t token);
   void apply(RaftMember& member, const std::vector<Entry>& entries);
   void maybe_snapshot(RaftMember& member);
+  void save_snapshot(RaftMember& member, const SnapshotMark& mark);
   void deliver(const Message& message);
   void lost(const Message& message);
   Duration between(Duration low, Duration high);
