@@ -1,23 +1,25 @@
 // muster secret ..., muster config ...: the same commands, but that a config shows its data.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
-#include "base/file.h"
 #include "base/rng.h"
 #include "base/time.h"
+#include "base/unique_fd.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/payload_limits.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/spec_flags.h"
 
 namespace muster::deploy::cli {
 namespace {
 
-// More than any payload may have: the manager says the limit.
-constexpr size_t kPayloadReadMax = 4 << 20;
+// More than any payload may have.
+constexpr size_t kPayloadReadMax = 2 << 20;
 
 struct SecretCalls {
   using Object = v1::Secret;
@@ -46,24 +48,28 @@ struct ConfigCalls {
   static void name(Remove& request, const std::string& name) { request.set_config(name); }
 };
 
+// The bytes as they are. Of what is far too long a beginning that is still too long.
 Result<std::string> read_payload(Run& run, const std::string& path) {
-  if (path != "-") {
-    auto data = read_file(path, kPayloadReadMax);
-    if (!data)
-      return fail(data.error().with_context("error reading content from \"" + path + "\""));
-    return data;
+  const bool from_stdin = path == "-";
+  const auto where = [&](Status status) {
+    return status.with_context(from_stdin ? "error reading from STDIN"
+                                          : "error reading content from \"" + path + "\"");
+  };
+  UniqueFd file;
+  if (!from_stdin) {
+    file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return fail(where(errno_status(errno, path)));
   }
   std::string data;
   char buffer[65536];
-  for (;;) {
-    const ssize_t n = ::read(run.world.in_fd, buffer, sizeof buffer);
+  while (data.size() <= kPayloadReadMax) {
+    const ssize_t n = ::read(from_stdin ? run.world.in_fd : file.get(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(errno_status(errno, "error reading from STDIN"));
+    if (n < 0) return fail(where(errno_status(errno, from_stdin ? "read" : path)));
     if (n == 0) break;
     data.append(buffer, static_cast<size_t>(n));
-    if (data.size() > kPayloadReadMax) return fail(resource_exhausted("STDIN is over 4 MiB"));
   }
-  if (data.empty()) return fail(invalid_argument("error reading from STDIN: data is empty"));
+  if (data.empty() && from_stdin) return fail(where(invalid_argument("data is empty")));
   return data;
 }
 
@@ -99,6 +105,7 @@ Result<int> create(Run& run) {
     set_pair(spec->mutable_annotations()->mutable_labels(), parse_key_value(label));
   spec->set_template_driver(template_driver);
   MUSTER_ASSIGN(*spec->mutable_data(), read_payload(run, run.args[1]));
+  MUSTER_TRY(check_payload_size(Calls::kKind, spec->data().size()));
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));

@@ -301,7 +301,7 @@ Result<int> stack_deploy(Run& run) {
     existing[entry.service().spec().annotations().name()] = entry.service();
   if (prune_services) MUSTER_TRY(prune(run, specs, existing));
   MUSTER_TRY(check_external_networks(run, specs));
-  MUSTER_TRY(check_external_payloads(run, specs));
+  MUSTER_TRY(check_payloads(run, specs));
   MUSTER_TRY(create_networks(run, stack, specs));
   MUSTER_TRY(deploy_payloads(run, specs));
   std::vector<v1::Service> deployed;

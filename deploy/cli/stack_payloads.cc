@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/payload_limits.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -46,6 +47,16 @@ Status check_external(Run& run, const std::vector<std::string>& names) {
   if (missing.empty()) return ok_status();
   return not_found("{}{} not found: {} (declared as external, so to be created before the stack)",
                    Calls::kKind, missing.size() > 1 ? "s" : "", join(missing, ", "));
+}
+
+template <class Calls>
+Status check_sizes(const std::vector<typename Calls::Spec>& specs) {
+  for (const auto& spec : specs) {
+    const Status status = check_payload_size(Calls::kKind, spec.data().size());
+    if (!status.ok())
+      return status.with_context(fmt::format("{} {}", Calls::kKind, spec.annotations().name()));
+  }
+  return ok_status();
 }
 
 template <class Calls>
@@ -109,7 +120,9 @@ Status remove(Run& run, const std::vector<Object>& objects) {
 
 }  // namespace
 
-Status check_external_payloads(Run& run, const compose::StackSpecs& specs) {
+Status check_payloads(Run& run, const compose::StackSpecs& specs) {
+  MUSTER_TRY(check_sizes<SecretCalls>(specs.secrets));
+  MUSTER_TRY(check_sizes<ConfigCalls>(specs.configs));
   MUSTER_TRY(check_external<SecretCalls>(run, specs.external_secrets));
   return check_external<ConfigCalls>(run, specs.external_configs);
 }

@@ -10,8 +10,9 @@
 // Secrets and configs of stacks.
 namespace muster::deploy::cli {
 
-// NOT_FOUND naming the external ones that do not exist.
-Status check_external_payloads(Run& run, const compose::StackSpecs& specs);
+// Before anything is created: NOT_FOUND naming the external ones that do not exist,
+// INVALID_ARGUMENT for a content too large or none.
+Status check_payloads(Run& run, const compose::StackSpecs& specs);
 // Creates what is not there, updates the labels of what is. A changed content is refused by the
 // manager; the error says what to do instead.
 Status deploy_payloads(Run& run, const compose::StackSpecs& specs);

@@ -84,6 +84,10 @@ TEST_F(PayloadCommands, MistakesSayWhatAndWhy) {
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.err, "muster: secret data must be larger than 0\n");
   EXPECT_TRUE(daemon_.created_configs.empty());
+  outcome = run({"config", "create", "big", "-"}, std::string(5 << 20, 'x'));
+  EXPECT_EQ(outcome.err, "muster: config data must be larger than 0 and less than 1024000 bytes\n");
+  EXPECT_THAT(run({"secret", "create", "none", "/dev/null"}).err,
+              HasSubstr("secret data must be larger than 0 and less than 512000 bytes"));
 }
 
 TEST_F(PayloadCommands, ListsHaveSwarmsColumns) {
@@ -175,6 +179,33 @@ TEST_F(PayloadCommands, AStackWithoutItsExternalSecretIsNotBegun) {
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("secret not found: db_password (declared as external"));
   EXPECT_TRUE(daemon_.created_networks.empty());
+}
+
+TEST_F(PayloadCommands, AStackWithAPayloadTooLargeIsNotBegun) {
+  const Outcome outcome = run({"stack", "deploy", "-d", "-c", "-", "shop"},
+                              "services: {web: {image: nginx}}\n"
+                              "configs: {big: {content: \"" +
+                                  std::string(1'024'000, 'x') + "\"}}\n");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("config shop_big: config data must be larger than 0"));
+  EXPECT_TRUE(daemon_.created_networks.empty());
+}
+
+TEST_F(PayloadCommands, AServiceShowsItsReferences) {
+  auto& spec = *daemon_.add_service("web", 1).mutable_spec();
+  auto& secret = *spec.mutable_task()->mutable_container()->add_secrets();
+  secret.set_secret_id("sec1");
+  secret.set_secret_name("db_password");
+  secret.mutable_file()->set_name("password");
+  secret.mutable_file()->set_mode(0400);
+  EXPECT_THAT(run({"service", "inspect", "--pretty", "web"}).out,
+              HasSubstr("Secrets:\n Target:\tpassword\n  Source:\tdb_password\n"));
+  const auto shown = boost::json::parse(run({"service", "inspect", "web"}).out).at(0);
+  const auto& container = shown.at("Spec").at("TaskTemplate").at("ContainerSpec");
+  EXPECT_EQ(
+      container.at("Secrets").at(0),
+      boost::json::parse(R"({"File": {"Name": "password", "UID": "0", "GID": "0", "Mode": 256},
+                                   "SecretID": "sec1", "SecretName": "db_password"})"));
 }
 
 TEST_F(PayloadCommands, AChangedSecretNeedsANewName) {
