@@ -256,16 +256,48 @@ TEST_F(PayloadsTest, WhenTheSecondEntryIsRefusedThePayloadIsCollected) {
   api_.create_secret(user_, secret("pw", "x"), [&](Result<v1::CreateSecretResponse> r) {
     outcome = r ? ok_status() : r.error();
   });
-  world_.advance(1ms);  // the blob is there
+  proposer_.rejections = 1;  // the first entry is under way
+  world_.advance(1ms);
   EXPECT_EQ(blobs(), 1u);
+  world_.advance(10ms);
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_EQ(outcome->reason(), "disk-full");
+  EXPECT_EQ(blobs(), 0u);
+}
+
+TEST_F(PayloadsTest, AnOutcomeNobodyKnewKeepsItsPayload) {
+  proposer_.delay = 1ms;
+  std::optional<Status> outcome;
+  api_.create_secret(user_, secret("pw", "x", "once"), [&](Result<v1::CreateSecretResponse> r) {
+    outcome = r ? ok_status() : r.error();
+  });
+  world_.advance(1ms);  // the second entry is under way
   store_.end_leading();
   world_.advance(10ms);
   ASSERT_TRUE(outcome.has_value());
-  EXPECT_FALSE(outcome->ok());
-  EXPECT_EQ(blobs(), 1u) << "who does not lead removes nothing";
+  EXPECT_EQ(outcome->reason(), "outcome-unknown");
   store_.lead(1);
   api_.collect_blobs();
   world_.advance(10ms);
+  EXPECT_EQ(store_.snapshot().count<v1::Secret>(), 1u);
+  EXPECT_EQ(blobs(), 1u);
+  EXPECT_TRUE(call(&ControlApi::create_secret, secret("pw", "x", "once"))) << "as it turned out";
+}
+
+TEST_F(PayloadsTest, WhoDoesNotLeadCollectsNothing) {
+  api_.deactivate();
+  write([](store::Transaction& tx) {
+    v1::Blob blob;
+    blob.set_id("left");
+    return tx.create(blob);
+  });
+  store_.end_leading();
+  api_.activate(store_);
+  world_.advance(1s);
+  EXPECT_EQ(blobs(), 1u);
+  store_.lead(1);
+  api_.collect_blobs();
+  world_.advance(1s);
   EXPECT_EQ(blobs(), 0u);
 }
 
