@@ -84,7 +84,7 @@ TEST_F(PayloadCommands, MistakesSayWhatAndWhy) {
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.err, "muster: secret data must be larger than 0\n");
   EXPECT_TRUE(daemon_.created_configs.empty());
-  outcome = run({"config", "create", "big", "-"}, std::string(5 << 20, 'x'));
+  outcome = run({"config", "create", "big", "-"}, std::string(3 << 19, 'x'));
   EXPECT_EQ(outcome.err, "muster: config data must be larger than 0 and less than 1024000 bytes\n");
   EXPECT_THAT(run({"secret", "create", "none", "/dev/null"}).err,
               HasSubstr("secret data must be larger than 0 and less than 512000 bytes"));
