@@ -62,6 +62,18 @@ fails '' muster exec web.1 sh -c 'echo x >/run/secrets/pw'
 is "$(stat -c '%u %a' "$files")" '0 700' 'the directory on the host'
 is "$(ls "$files" | wc -l)" 1 'containers with files'
 
+note 'also in a read-only root, below a mount, and for another user'
+muster service create --name closed --network host --read-only --user 1000:2000 --stop-grace-period 1s \
+  --mount type=tmpfs,target=/run --secret source=pw,target=own,uid=1000,mode=0400 \
+  --secret source=pw,target=group,gid=2000,mode=0040 --secret source=pw,target=roots,mode=0400 \
+  --config source=site.conf,target=/etc/deep/down/site.conf --secret pw "$image" "${forever[@]}" >/dev/null
+is "$(muster exec closed.1 cat /run/secrets/own)" "$first" 'a secret of its own'
+is "$(muster exec closed.1 cat /run/secrets/group)" "$first" 'a secret of its group'
+fails 'ermission denied' muster exec closed.1 cat /run/secrets/roots
+has "$(muster exec closed.1 cat /etc/deep/down/site.conf)" "pw=$first" 'a config in a directory of its own'
+muster service rm closed >/dev/null
+await 15 'its files are gone' bash -c "[[ \$(ls $files | wc -l) == 1 ]]"
+
 note 'what is in use is not removed'
 fails "secret 'pw' is in use by the following service: web" muster secret rm pw
 fails "config 'large' is in use by the following service: web" muster config rm large
