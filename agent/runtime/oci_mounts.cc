@@ -88,6 +88,7 @@ Result<json::object> user_mount(const PreparedMount& prepared) {
     options.emplace_back(spec.bind().non_recursive() ? "bind" : "rbind");
     options.emplace_back(propagation);
     if (spec.read_only()) options.emplace_back("ro");
+    for (const std::string& option : prepared.options) options.emplace_back(option);
     return mount(target, "bind", prepared.source, std::move(options));
   }
   return fail(invalid_argument("mount at {}: unknown propagation \"{}\"", target, propagation));

@@ -31,8 +31,9 @@ struct ImageConfig {
 
 // A mount that the agent has already prepared on the host.
 struct PreparedMount {
-  std::string source;  // host path; empty for tmpfs
-  v1::Mount spec;      // type, target (templates expanded), options
+  std::string source;                // host path; empty for tmpfs
+  v1::Mount spec;                    // type, target (templates expanded), options
+  std::vector<std::string> options;  // of a bind, besides what the spec says: "nosuid"
 };
 
 // Everything needed to run one container; the agent's worker puts it together.

@@ -12,24 +12,6 @@
 namespace muster::agent {
 namespace {
 
-boost::json::value template_data(const v1::LocalTask& local, const NodeContext& node) {
-  const v1::Task& task = local.assignment().task();
-  TaskTemplateContext context;
-  context.service_id = task.service_id();
-  context.service_name = local.revision().service_name();
-  for (const v1::KeyValue& label : local.revision().service_labels()) {
-    context.service_labels[label.key()] = label.value();
-  }
-  context.node_id = node.node_id;
-  context.node_hostname = node.hostname;
-  context.node_os = node.os;
-  context.node_architecture = node.architecture;
-  context.task_id = task.id();
-  context.task_name = container_name(task);
-  context.task_slot = task.slot() > 0 ? fmt::format("{}", task.slot()) : node.node_id;
-  return context.to_json();
-}
-
 Status expand(std::string* text, const boost::json::value& data, std::string_view field) {
   if (text->find("{{") == std::string::npos) return {};
   auto expanded = expand_template(*text, data);
@@ -71,12 +53,30 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
 
 }  // namespace
 
+boost::json::value task_template_data(const v1::LocalTask& local, const NodeContext& node) {
+  const v1::Task& task = local.assignment().task();
+  TaskTemplateContext context;
+  context.service_id = task.service_id();
+  context.service_name = local.revision().service_name();
+  for (const v1::KeyValue& label : local.revision().service_labels()) {
+    context.service_labels[label.key()] = label.value();
+  }
+  context.node_id = node.node_id;
+  context.node_hostname = node.hostname;
+  context.node_os = node.os;
+  context.node_architecture = node.architecture;
+  context.task_id = task.id();
+  context.task_name = container_name(task);
+  context.task_slot = task.slot() > 0 ? fmt::format("{}", task.slot()) : node.node_id;
+  return context.to_json();
+}
+
 std::string container_name(const v1::Task& task) {
   return fmt::format("{}.{}", task.name(), task.id());
 }
 
 Result<v1::TaskSpec> expand_spec(const v1::LocalTask& task, const NodeContext& node) {
-  const boost::json::value data = template_data(task, node);
+  const boost::json::value data = task_template_data(task, node);
   v1::TaskSpec spec = task.revision().spec();
   v1::ContainerSpec& container = *spec.mutable_container();
   MUSTER_TRY(expand(container.mutable_hostname(), data, "hostname"));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/value.hpp>
 #include <map>
 #include <string>
 #include <vector>
@@ -28,6 +29,8 @@ struct NetworkPlan {
 
 // The functions here are pure: from what the manager sent to what a container needs.
 
+// What the task's templates may refer to (TaskTemplateContext).
+boost::json::value task_template_data(const v1::LocalTask& task, const NodeContext& node);
 // The task's spec with its templates expanded. INVALID_ARGUMENT names the field.
 Result<v1::TaskSpec> expand_spec(const v1::LocalTask& task, const NodeContext& node);
 // "<task name>.<task id>".

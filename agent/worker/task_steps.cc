@@ -1,9 +1,6 @@
 #include "agent/worker/task_steps.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +11,7 @@
 #include "agent/runtime/oci_bundle.h"
 #include "agent/runtime/signals.h"
 #include "agent/runtime/user_lookup.h"
+#include "agent/secrets/expand.h"
 #include "base/file.h"
 
 namespace muster::agent {
@@ -48,16 +46,9 @@ std::string host_resolv_conf() {
   return text ? *text : "";
 }
 
-bool is_mount_point(const std::string& path) {
-  struct stat self {};
-  struct stat up {};
-  return ::stat(path.c_str(), &self) == 0 && ::stat((path + "/..").c_str(), &up) == 0 &&
-         self.st_dev != up.st_dev;
-}
-
 // "uid" or a name of the image; empty is root.
 Result<uint32_t> owner_number(const std::string& text, const std::string& rootfs, bool group) {
-  if (text.empty()) return uint32_t{0};
+  if (text.empty() || text == "0") return uint32_t{0};
   MUSTER_ASSIGN(const std::string passwd, read_in_root(rootfs, "/etc/passwd", 4 << 20));
   MUSTER_ASSIGN(const std::string groups, read_in_root(rootfs, "/etc/group", 4 << 20));
   MUSTER_ASSIGN(const ResolvedUser user,
@@ -65,11 +56,33 @@ Result<uint32_t> owner_number(const std::string& text, const std::string& rootfs
   return group ? user.gid : user.uid;
 }
 
-PreparedMount bind_file(const std::string& source, const std::string& target) {
+// One reference of either kind.
+struct PayloadFile {
+  const std::string& id;
+  const std::string& name;
+  const v1::FileTarget& file;
+  const char* kind;
+  const char* base;  // of relative targets
+};
+
+std::vector<PayloadFile> payload_files(const v1::ContainerSpec& spec) {
+  std::vector<PayloadFile> out;
+  for (const v1::SecretReference& r : spec.secrets()) {
+    out.push_back({r.secret_id(), r.secret_name(), r.file(), "secret", "/run/secrets/"});
+  }
+  for (const v1::ConfigReference& r : spec.configs()) {
+    out.push_back({r.config_id(), r.config_name(), r.file(), "config", "/"});
+  }
+  return out;
+}
+
+PreparedMount bind_payload(const std::string& source, const PayloadFile& file) {
+  const std::string& target = file.file.name().empty() ? file.name : file.file.name();
   PreparedMount mount;
   mount.source = source;
+  mount.options = {"nosuid", "nodev", "noexec"};
   mount.spec.set_type(v1::Mount::BIND);
-  mount.spec.set_target(target);
+  mount.spec.set_target(target.front() == '/' ? target : file.base + target);
   mount.spec.set_read_only(true);
   return mount;
 }
@@ -80,6 +93,7 @@ TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime,
                      VolumeStore& volumes, overlay::NodeNetwork& network)
     : instance_id_(std::move(instance_id)),
       paths_(std::move(paths)),
+      memory_files_(paths_.secrets()),
       runtime_(runtime),
       images_(images),
       volumes_(volumes),
@@ -131,7 +145,7 @@ Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   MUSTER_TRY(prepare_network(input, plan, request));
   MUSTER_ASSIGN(out.host_ports, reserve_ports(input.task));
   MUSTER_TRY(write_files(plan, request));
-  MUSTER_TRY(write_secrets(input, request));
+  MUSTER_TRY(write_payloads(input, request));
   return out;
 }
 
@@ -224,41 +238,37 @@ Status TaskSteps::write_files(const NetworkPlan& plan, ContainerRequest& request
                            Durability::kNone);
 }
 
-Status TaskSteps::write_secrets(const PrepareInput& input, ContainerRequest& request) {
-  const v1::ContainerSpec& spec = request.spec.container();
-  if (spec.secrets_size() == 0 && spec.configs_size() == 0) return {};
-  const std::string directory = paths_.secrets(request.container_id);
-  MUSTER_TRY(make_directory(directory, 0700));
-  // Never on a disk, wherever the run directory may be.
-  if (!is_mount_point(directory) &&
-      ::mount("tmpfs", directory.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-              "mode=0700,size=64m") != 0) {
-    return errno_status(errno, "mounting a tmpfs for secrets");
-  }
-  size_t serial = 0;
-  const auto write_one = [&](const std::string& id, const std::string& name,
-                             const v1::FileTarget& file, const char* base) -> Status {
-    const auto found = input.secrets.find(id);
-    if (found == input.secrets.end()) return not_found("\"{}\" is not on this node", name);
-    const std::string path = fmt::format("{}/{}", directory, serial++);
-    const unsigned mode = file.mode() != 0 ? file.mode() & 07777 : 0444;
-    MUSTER_TRY(write_file_atomic(path, found->second.data(), mode, Durability::kNone));
-    MUSTER_ASSIGN(const uint32_t uid, owner_number(file.uid(), request.rootfs, false));
-    MUSTER_ASSIGN(const uint32_t gid, owner_number(file.gid(), request.rootfs, true));
-    if (::chown(path.c_str(), uid, gid) != 0 || ::chmod(path.c_str(), mode) != 0) {
-      return errno_status(errno, path);
+Status TaskSteps::write_payloads(const PrepareInput& input, ContainerRequest& request) {
+  const std::vector<PayloadFile> wanted = payload_files(request.spec.container());
+  if (wanted.empty()) return {};
+  const boost::json::value data = task_template_data(input.task, input.node);
+  std::vector<MemoryFile> files;
+  size_t bytes = 0;
+  for (const PayloadFile& file : wanted) {
+    const auto payload = input.payloads.find(file.id);
+    if (payload == input.payloads.end()) {
+      return not_found("{} {} is not on this node", file.kind, file.name);
     }
-    const std::string target = file.name().empty() ? name : file.name();
-    request.mounts.push_back(bind_file(path, target[0] == '/' ? target : base + target));
-    return {};
-  };
-  for (const v1::SecretReference& secret : spec.secrets()) {
-    MUSTER_TRY(write_one(secret.secret_id(), secret.secret_name(), secret.file(), "/run/secrets/")
-                   .with_context("secret"));
+    const auto where = [&](Status status) {
+      return status.with_context(fmt::format("{} {}", file.kind, file.name));
+    };
+    auto uid = owner_number(file.file.uid(), request.rootfs, false);
+    if (!uid) return where(std::move(uid).error());
+    auto gid = owner_number(file.file.gid(), request.rootfs, true);
+    if (!gid) return where(std::move(gid).error());
+    MUSTER_ASSIGN(std::string content,
+                  expand_payload(*payload->second, request.spec.container(), input.payloads, data));
+    bytes += content.size();
+    if (bytes > MemoryFiles::kContainerBytesMax) {
+      return resource_exhausted("the task's secrets and configs have more than {} bytes together",
+                                MemoryFiles::kContainerBytesMax);
+    }
+    files.push_back({std::move(content), *uid, *gid, file.file.mode()});
   }
-  for (const v1::ConfigReference& config : spec.configs()) {
-    MUSTER_TRY(write_one(config.config_id(), config.config_name(), config.file(), "/")
-                   .with_context("config"));
+  MUSTER_ASSIGN(const std::vector<std::string> paths,
+                memory_files_.write(request.container_id, files));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    request.mounts.push_back(bind_payload(paths[i], wanted[i]));
   }
   return {};
 }
@@ -267,11 +277,7 @@ Status TaskSteps::clean_up(const std::string& container_id) {
   const std::string directory = paths_.container(container_id);
   Status first = runtime_.remove(container_id, directory);
   keep_first(first, network_.detach(container_id));
-  const std::string secrets = paths_.secrets(container_id);
-  if (is_mount_point(secrets) && ::umount2(secrets.c_str(), MNT_DETACH) != 0) {
-    keep_first(first, errno_status(errno, "unmounting " + secrets));
-  }
-  ::rmdir(secrets.c_str());
+  keep_first(first, memory_files_.remove(container_id));
   keep_first(first, images_.unmount_root(container_id));
   keep_first(first, volumes_.release(container_id));
   std::error_code error;
@@ -303,9 +309,7 @@ Status TaskSteps::collect_garbage(const std::vector<std::string>& live,
   collect(runtime_.list());
   collect(images_.mounted_roots());
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(paths_.run_dir + "/secrets", error)) {
-    found.insert(entry.path().filename().string());
-  }
+  for (const std::string& id : memory_files_.list()) found.insert(id);
   for (const auto& entry : fs::directory_iterator(paths_.containers(), error)) {
     const std::string id = entry.path().filename().string();
     if (recorded.count(id) == 0) found.insert(id);

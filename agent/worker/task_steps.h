@@ -9,6 +9,8 @@
 
 #include "agent/images/image_store.h"
 #include "agent/runtime/runtime.h"
+#include "agent/secrets/memory_files.h"
+#include "agent/secrets/payloads.h"
 #include "agent/volumes/volume_store.h"
 #include "agent/worker/container_plan.h"
 #include "base/log.h"
@@ -25,15 +27,14 @@ struct TaskPaths {
   std::string containers() const { return data_dir + "/containers"; }
   // The bundle, the log and the files bound over /etc.
   std::string container(const std::string& id) const { return containers() + "/" + id; }
-  // A tmpfs with the secrets and configs of one container.
-  std::string secrets(const std::string& id) const { return run_dir + "/secrets/" + id; }
+  // Secrets and configs, in memory.
+  std::string secrets() const { return run_dir + "/secrets"; }
 };
 
 struct PrepareInput {
   v1::LocalTask task;
   NodeContext node;
-  // Payloads of the secrets and configs the task names, by id.
-  std::map<std::string, v1::SecretAssignment> secrets;
+  PayloadSet payloads;  // that the task refers to
   std::function<void(const std::string& message)> progress;
   std::shared_ptr<const std::atomic<bool>> cancelled;
 };
@@ -69,11 +70,12 @@ class TaskSteps {
   Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                          ContainerRequest& request);
   Status write_files(const NetworkPlan& plan, ContainerRequest& request);
-  Status write_secrets(const PrepareInput& input, ContainerRequest& request);
+  Status write_payloads(const PrepareInput& input, ContainerRequest& request);
   Result<std::vector<v1::PortConfig>> reserve_ports(const v1::LocalTask& task);
 
   std::string instance_id_;
   TaskPaths paths_;
+  MemoryFiles memory_files_;
   Runtime& runtime_;
   ImageStore& images_;
   VolumeStore& volumes_;

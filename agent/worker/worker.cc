@@ -51,6 +51,7 @@ Worker::~Worker() {
   for (auto& [id, entry] : entries_) {
     entry->cancelled->store(true);
     deps_.strand.cancel(entry->timer);
+    deps_.strand.cancel(entry->payload_timer);
     deps_.strand.cancel(entry->health_timer);
   }
 }
@@ -210,9 +211,8 @@ void Worker::remove(const Id& task_id) {
 }
 
 void Worker::apply_secrets(const v1::FeedUpdate& step) {
-  if (step.complete()) secrets_.clear();
-  for (const v1::SecretAssignment& secret : step.secrets()) secrets_[secret.id()] = secret;
-  for (const std::string& id : step.removed_secret_ids()) secrets_.erase(id);
+  const Status status = payloads_.apply(step);
+  if (!status.ok()) deps_.log->error("a secret or config: {}", status.message());
   for (auto& [id, entry] : entries_) {
     if (entry->waits_for_payloads) prepare(*entry);
   }
@@ -220,6 +220,7 @@ void Worker::apply_secrets(const v1::FeedUpdate& step) {
 
 void Worker::leave(UniqueFunction<void()> done) {
   left_ = std::move(done);
+  payloads_.clear();
   std::vector<Id> ids;
   for (const auto& [id, entry] : entries_) ids.push_back(id);
   for (const Id& id : ids) remove(id);
@@ -247,6 +248,7 @@ void Worker::run_one(Entry& entry, TaskAction action) {
     case TaskAction::kCancelPrepare:
       entry.cancelled->store(true);
       if (std::exchange(entry.waits_for_payloads, false)) {
+        deps_.strand.cancel(std::exchange(entry.payload_timer, 0));
         prepare_finished(entry.task_id(), fail(StatusCode::kCancelled, "the task was stopped"));
       }
       break;
@@ -284,38 +286,51 @@ void Worker::report(const Entry& entry) {
   deps_.report(std::move(update));
 }
 
-std::string Worker::missing_payloads(const v1::LocalTask& task) const {
+std::string Worker::gather_payloads(const v1::LocalTask& task, PayloadSet* out) const {
   const v1::ContainerSpec& spec = task.revision().spec().container();
+  const auto take = [&](const std::string& id) {
+    const PayloadPtr payload = payloads_.find(id);
+    if (payload != nullptr) out->insert_or_assign(id, payload);
+    return payload != nullptr;
+  };
   for (const v1::SecretReference& secret : spec.secrets()) {
-    if (secrets_.count(secret.secret_id()) == 0) return "secret " + secret.secret_name();
+    if (!take(secret.secret_id())) return "secret " + secret.secret_name();
   }
   for (const v1::ConfigReference& config : spec.configs()) {
-    if (secrets_.count(config.config_id()) == 0) return "config " + config.config_name();
+    if (!take(config.config_id())) return "config " + config.config_name();
   }
   return "";
+}
+
+void Worker::wait_for_payloads(Entry& entry, const std::string& missing) {
+  if (!std::exchange(entry.waits_for_payloads, true)) {
+    entry.payload_timer = deps_.strand.after(kPayloadLimit, [this, id = entry.task_id()] {
+      Entry* found = find(id);
+      if (found == nullptr) return;
+      found->payload_timer = 0;
+      if (!std::exchange(found->waits_for_payloads, false)) return;
+      PayloadSet ignored;
+      const std::string what = gather_payloads(found->machine.task(), &ignored);
+      prepare_finished(id, fail(StatusCode::kDeadlineExceeded,
+                                fmt::format("{} did not come from the manager within {} s", what,
+                                            kPayloadLimit / 1s)));
+    });
+  }
+  run(entry, entry.machine.progress("waiting for " + missing, now()));
 }
 
 void Worker::prepare(Entry& entry) {
   const v1::LocalTask& task = entry.machine.task();
   if (task.revision().id().empty()) return;  // the caller reports it
-  const std::string missing = missing_payloads(task);
-  if (!missing.empty()) {
-    entry.waits_for_payloads = true;
-    run(entry, entry.machine.progress("waiting for " + missing, now()));
-    return;
+  PrepareInput input;
+  if (const std::string missing = gather_payloads(task, &input.payloads); !missing.empty()) {
+    return wait_for_payloads(entry, missing);
   }
   entry.waits_for_payloads = false;
-  PrepareInput input;
+  deps_.strand.cancel(std::exchange(entry.payload_timer, 0));
   input.task = task;
   input.node = options_.node;
   input.cancelled = entry.cancelled;
-  const v1::ContainerSpec& spec = task.revision().spec().container();
-  for (const auto& secret : spec.secrets()) {
-    input.secrets[secret.secret_id()] = secrets_[secret.secret_id()];
-  }
-  for (const auto& config : spec.configs()) {
-    input.secrets[config.config_id()] = secrets_[config.config_id()];
-  }
   const Id id = entry.task_id();
   // Progress comes as often as the pull likes and is passed on twice a second.
   auto last = std::make_shared<std::pair<TimePoint, bool>>(TimePoint{}, false);

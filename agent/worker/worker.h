@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/secrets/payloads.h"
 #include "agent/worker/blocking_pool.h"
 #include "agent/worker/health_monitor.h"
 #include "agent/worker/task_file.h"
@@ -49,6 +50,9 @@ struct WorkerDeps {
 // Lives on the agent's strand; all methods are called there. Destruction leaves containers running.
 class Worker {
  public:
+  // A task whose secrets and configs do not come for this long is rejected.
+  static constexpr Duration kPayloadLimit = 60s;
+
   Worker(WorkerDeps deps, WorkerOptions options);
   ~Worker();
   Worker(const Worker&) = delete;
@@ -96,8 +100,9 @@ class Worker {
   void forget(Entry& entry);
   void collect_garbage();
 
-  // Missing payloads of the task's secrets and configs, in words; empty when all are here.
-  std::string missing_payloads(const v1::LocalTask& task) const;
+  // The payloads of the task's secrets and configs. The first that is missing, in words, instead.
+  std::string gather_payloads(const v1::LocalTask& task, PayloadSet* out) const;
+  void wait_for_payloads(Entry& entry, const std::string& missing);
 
   void ports_changed();
   void ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts);
@@ -118,8 +123,8 @@ class Worker {
   TaskSteps steps_;
   TaskFiles files_;
   std::map<Id, std::unique_ptr<Entry>> entries_;
-  std::map<std::string, v1::Revision> revisions_;        // of the session, by id
-  std::map<std::string, v1::SecretAssignment> secrets_;  // by id
+  std::map<std::string, v1::Revision> revisions_;  // of the session, by id
+  Payloads payloads_;
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;
   std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host

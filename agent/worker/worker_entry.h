@@ -23,6 +23,7 @@ struct Worker::Entry {
   std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
   std::optional<PreparedTask> prepared;
   bool waits_for_payloads = false;
+  Executor::TimerId payload_timer = 0;  // ends the waiting
   Executor::TimerId timer = 0;
   std::optional<HealthMonitor> health;
   Executor::TimerId health_timer = 0;

@@ -46,7 +46,13 @@ class ExecStream : public Stream<v1::ExecOutput> {
   X(UpdateCluster)                                                                            \
   X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \
       X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork)          \
-          X(RemoveNetwork) X(GetNetwork) X(ListNetworks)
+          X(RemoveNetwork) X(GetNetwork) X(ListNetworks)                                      \
+  X(CreateSecret)                                                                             \
+  X(UpdateSecret)                                                                             \
+  X(RemoveSecret)                                                                             \
+  X(GetSecret)                                                                                \
+  X(ListSecrets)                                                                              \
+  X(CreateConfig) X(UpdateConfig) X(RemoveConfig) X(GetConfig) X(ListConfigs)
 // clang-format on
 #define MUSTER_CLI_LOCAL_CALLS(X) \
   X(ListContainers)               \

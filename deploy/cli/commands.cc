@@ -73,6 +73,27 @@ const std::vector<Command>& commands() {
        C::kNetwork, network_inspect},
       {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
 
+      {"secret create", "SECRET file|-", "Create a secret from a file or standard input",
+       "secret create db_password password.txt\n"
+       "printf %s \"$PASSWORD\" | muster secret create -l tier=db db_password -\n"
+       "secret create --template-driver golang app.conf app.conf.tmpl",
+       C::kFiles, secret_create},
+      {"secret ls", "", "List secrets", "secret ls\nsecret ls -f label=tier=db -q", C::kNothing,
+       secret_ls},
+      {"secret inspect", "SECRET...", "Show secrets as JSON, without their data",
+       "secret inspect --pretty db_password", C::kSecret, secret_inspect},
+      {"secret rm", "SECRET...", "Remove secrets", "secret rm db_password", C::kSecret, secret_rm},
+
+      {"config create", "CONFIG file|-", "Create a config from a file or standard input",
+       "config create nginx.conf ./nginx.conf\nconfig create --template-driver golang site "
+       "site.tmpl",
+       C::kFiles, config_create},
+      {"config ls", "", "List configs", "config ls\nconfig ls -f name=nginx", C::kNothing,
+       config_ls},
+      {"config inspect", "CONFIG...", "Show configs as JSON, with their data in base64",
+       "config inspect --pretty nginx.conf", C::kConfig, config_inspect},
+      {"config rm", "CONFIG...", "Remove configs", "config rm nginx.conf", C::kConfig, config_rm},
+
       {"image ls", "[REPOSITORY[:TAG]]", "List this node's images", "image ls", C::kImage,
        image_ls},
       {"image pull", "IMAGE", "Fetch an image from a registry",

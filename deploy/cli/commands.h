@@ -42,6 +42,16 @@ Result<int> network_create(Run& run);
 Result<int> network_inspect(Run& run);
 Result<int> network_rm(Run& run);
 
+Result<int> secret_create(Run& run);
+Result<int> secret_ls(Run& run);
+Result<int> secret_inspect(Run& run);
+Result<int> secret_rm(Run& run);
+
+Result<int> config_create(Run& run);
+Result<int> config_ls(Run& run);
+Result<int> config_inspect(Run& run);
+Result<int> config_rm(Run& run);
+
 Result<int> image_ls(Run& run);
 Result<int> image_pull(Run& run);
 Result<int> image_load(Run& run);

@@ -94,6 +94,14 @@ std::set<std::string> names_of(Run& run, Completes kind) {
         for (const auto& network : list->networks())
           names.insert(network.spec().annotations().name());
       break;
+    case Completes::kSecret:
+      if (const auto list = client.call(v1::ListSecretsRequest()))
+        for (const auto& secret : list->secrets()) names.insert(secret.spec().annotations().name());
+      break;
+    case Completes::kConfig:
+      if (const auto list = client.call(v1::ListConfigsRequest()))
+        for (const auto& config : list->configs()) names.insert(config.spec().annotations().name());
+      break;
     case Completes::kVolume:
       if (const auto list = client.call(v1::ListVolumesRequest()))
         for (const auto& volume : list->volumes()) names.insert(volume.name());
@@ -161,6 +169,10 @@ std::set<std::string> values_of(Run& run, const FlagWord& flag) {
   const std::string& word = flag.word;
   if (word == "--network" || word == "--network-add" || word == "--network-rm")
     return names_of(run, Completes::kNetwork);
+  if (word == "--secret" || word == "--secret-add" || word == "--secret-rm")
+    return names_of(run, Completes::kSecret);
+  if (word == "--config" || word == "--config-add" || word == "--config-rm")
+    return names_of(run, Completes::kConfig);
   if (word == "--compose-file" || word == "-c" || word == "--env-file" || word == "--input" ||
       word == "-i")
     return names_of(run, Completes::kFiles);
@@ -170,6 +182,9 @@ std::set<std::string> values_of(Run& run, const FlagWord& flag) {
 
 // What may stand in the place of the command's next argument after `given` ones.
 std::set<std::string> arguments_of(Run& run, const Command& command, size_t given) {
+  // A new name, then a file.
+  if (command.path == "secret create" || command.path == "config create")
+    return given == 1 ? names_of(run, Completes::kFiles) : std::set<std::string>();
   const std::string_view first = command.arguments.substr(0, command.arguments.find(' '));
   if (given > 0 && !first.ends_with("...")) return {};
   if (command.completes == Completes::kNothing) return choices(command.arguments);

@@ -18,6 +18,9 @@ boost::json::object service_json(const v1::Service& service);
 boost::json::object task_json(const v1::Task& task, const v1::Revision* revision);
 boost::json::object node_json(const v1::Node& node);
 boost::json::object network_json(const v1::Network& network);
+// A secret without its data; a config with it, in base64.
+boost::json::object payload_json(const v1::Secret& secret);
+boost::json::object payload_json(const v1::Config& config);
 boost::json::object cluster_json(const v1::Cluster& cluster);
 boost::json::object volume_json(const v1::LocalVolume& volume);
 boost::json::object image_json(const v1::Image& image);

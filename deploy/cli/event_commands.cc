@@ -162,7 +162,8 @@ Result<int> events(Run& run) {
   run.flags.value("since", &since, "TIME", "events since a time or for a duration (10m)");
   run.flags.value("until", &until, "TIME", "stop at this time");
   run.flags.value("format", &format, "FORMAT", "json or a template");
-  run.flags.custom("filter,f", "KEY=VALUE", "type=, event=, service=, node=, network=, task=",
+  run.flags.custom("filter,f", "KEY=VALUE",
+                   "type=, event=, service=, node=, network=, task=, secret=, config=",
                    [&](const std::string& text) { return filters.add(text); });
   MUSTER_TRY(run.parse(0, 0));
   MUSTER_TRY(filters.check({"type", "event", "scope", "service", "node", "network", "task",

@@ -121,9 +121,9 @@ const Command* find_command(const std::vector<std::string>& words, size_t* used)
 // Commands of Docker's that fingers and scripts know; saying that they are unknown would send
 // people looking for a typing error.
 bool is_to_come(const std::vector<std::string>& words) {
-  static constexpr std::string_view kToCome[] = {
-      "secret",           "config",       "swarm join",  "swarm ca", "swarm unlock",
-      "swarm unlock-key", "node promote", "node demote", "node rm",  "lab"};
+  static constexpr std::string_view kToCome[] = {"swarm join",       "swarm ca",     "swarm unlock",
+                                                 "swarm unlock-key", "node promote", "node demote",
+                                                 "node rm",          "lab"};
   const std::string two = words.size() > 1 ? words[0] + " " + words[1] : words[0];
   return std::any_of(std::begin(kToCome), std::end(kToCome), [&](std::string_view command) {
     return words[0] == command || two == command;

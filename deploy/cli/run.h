@@ -42,6 +42,8 @@ enum class Completes {
   kStack,
   kNode,
   kNetwork,
+  kSecret,
+  kConfig,
   kVolume,
   kImage,
   kTask,

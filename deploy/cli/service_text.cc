@@ -39,6 +39,14 @@ void container_lines(const v1::ContainerSpec& container, std::string* out) {
   list("Env", container.env());
   if (!container.dir().empty()) *out += fmt::format(" Dir:\t\t{}\n", container.dir());
   if (!container.user().empty()) *out += fmt::format(" User:\t\t{}\n", container.user());
+  if (!container.configs().empty()) *out += "Configs:\n";
+  for (const auto& config : container.configs())
+    *out +=
+        fmt::format(" Target:\t{}\n  Source:\t{}\n", config.file().name(), config.config_name());
+  if (!container.secrets().empty()) *out += "Secrets:\n";
+  for (const auto& secret : container.secrets())
+    *out +=
+        fmt::format(" Target:\t{}\n  Source:\t{}\n", secret.file().name(), secret.secret_name());
   if (container.mounts().empty()) return;
   *out += "Mounts:\n";
   for (const auto& mount : container.mounts())

@@ -13,6 +13,7 @@
 #include "deploy/cli/progress.h"
 #include "deploy/cli/registry_auth.h"
 #include "deploy/cli/service_text.h"
+#include "deploy/cli/stack_payloads.h"
 #include "deploy/cli/task_table.h"
 #include "deploy/compose/loader.h"
 
@@ -249,11 +250,14 @@ Result<bool> remove_stack(Run& run, const std::string& stack, Signals& signals) 
   v1::ListNetworksRequest list;
   *list.mutable_filter() = of_stack(stack);
   MUSTER_ASSIGN(const auto networks, run.client().call(list));
-  if (services.empty() && networks.networks().empty()) {
+  MUSTER_ASSIGN(const StackPayloads payloads, payloads_of_stack(run, of_stack(stack)));
+  if (services.empty() && networks.networks().empty() && payloads.empty()) {
     run.warn("Nothing found in stack: " + stack);
     return true;
   }
   for (const auto& entry : services) MUSTER_TRY(remove_service(run, entry.service()));
+  // Tasks that still stop keep their files.
+  MUSTER_TRY(remove_payloads(run, payloads));
   bool interrupted = false;
   MUSTER_TRY(wait_tasks_gone(run, services, signals, &interrupted));
   if (interrupted)
@@ -289,9 +293,6 @@ Result<int> stack_deploy(Run& run) {
   for (const auto& warning : project.warnings) run.warn(warning);
   MUSTER_ASSIGN(compose::StackSpecs specs, compose::convert(project, stack));
   for (const auto& warning : specs.warnings) run.warn(warning);
-  if (!specs.secrets.empty() || !specs.configs.empty())
-    return fail(Status(StatusCode::kUnimplemented,
-                       "the file defines secrets or configs, which this version cannot create"));
 
   Signals signals({SIGINT, SIGTERM});
   MUSTER_ASSIGN(const auto current, stack_services_of(run, stack));
@@ -300,7 +301,9 @@ Result<int> stack_deploy(Run& run) {
     existing[entry.service().spec().annotations().name()] = entry.service();
   if (prune_services) MUSTER_TRY(prune(run, specs, existing));
   MUSTER_TRY(check_external_networks(run, specs));
+  MUSTER_TRY(check_payloads(run, specs));
   MUSTER_TRY(create_networks(run, stack, specs));
+  MUSTER_TRY(deploy_payloads(run, specs));
   std::vector<v1::Service> deployed;
   for (auto& spec : specs.services) {
     if (with_registry_auth) {

@@ -47,6 +47,7 @@ struct ManagerRole::Core {
                                               [this] { scheduling.stop(); }));
     leader.add("orchestrator", leader::make_part([this] { orchestrator.start(store.snapshot()); },
                                                  [this] { orchestrator.stop(); }));
+    leader.add("payloads", leader::make_part([&api = deps.api] { api.collect_blobs(); }, [] {}));
     leader.add("dispatcher", leader::make_part([this] { dispatcher.start_leading(); },
                                                [this] { dispatcher.stop_leading(); }));
   }

@@ -118,6 +118,17 @@ Result<json::array> messages(const std::vector<Message>& specs) {
   return out;
 }
 
+// What is secret stays so: its size says that it was found.
+Result<json::array> without_data(const std::vector<muster::v1::SecretSpec>& secrets) {
+  std::vector<muster::v1::SecretSpec> bare = secrets;
+  for (auto& secret : bare) secret.clear_data();
+  MUSTER_ASSIGN(json::array out, messages(bare));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i].as_object()["data_bytes"] = secrets[i].data().size();
+  }
+  return out;
+}
+
 json::array names(const std::vector<std::string>& texts) {
   json::array out;
   for (const std::string& text : texts) out.emplace_back(text);
@@ -128,7 +139,7 @@ Status add_specs(const compose::StackSpecs& specs, json::object& out) {
   MUSTER_ASSIGN(out["services"], messages(specs.services));
   MUSTER_ASSIGN(out["networks"], messages(specs.networks));
   MUSTER_ASSIGN(out["volumes"], messages(specs.volumes));
-  MUSTER_ASSIGN(out["secrets"], messages(specs.secrets));
+  MUSTER_ASSIGN(out["secrets"], without_data(specs.secrets));
   MUSTER_ASSIGN(out["configs"], messages(specs.configs));
   out["external_networks"] = names(specs.external_networks);
   out["external_secrets"] = names(specs.external_secrets);

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "manager/control/access.h"
+#include "manager/control/calls.h"
 #include "manager/control/cluster_objects.h"
 #include "manager/control/redact.h"
 #include "manager/control/references.h"
@@ -13,8 +14,6 @@
 
 namespace muster::manager::control {
 namespace {
-
-constexpr size_t kRequestIdBytesMax = 128;
 
 Status not_a_manager(const NodeControl& node) {
   if (const std::string error = node.role_error(); !error.empty()) {
@@ -28,53 +27,26 @@ Status not_a_manager(const NodeControl& node) {
                 "not-a-manager");
 }
 
-// An id of one method never answers for another.
-std::string scoped(const char* method, const std::string& request_id) {
-  return request_id.empty() ? std::string() : fmt::format("{}/{}", method, request_id);
-}
-
-// Every mutation ends the same way: the response is read from the committed state.
-template <class Response, class Body, class Read>
-void commit(store::Store& store, const char* method, const std::string& request_id, Body body,
-            Read read, Callback<Response> done) {
-  if (request_id.size() > kRequestIdBytesMax) {
-    done(fail(invalid_argument("a request id may have {} bytes at most", kRequestIdBytesMax)));
-    return;
-  }
-  store.update({scoped(method, request_id)}, std::move(body),
-               [&store, read = std::move(read),
-                done = std::move(done)](const store::Commit& result) mutable {
-                 if (!result.status.ok()) {
-                   done(fail(result.status));
-                 } else {
-                   done(read(store.snapshot(), result.object_id));
-                 }
-               });
-}
-
-template <class Response, class Object>
-Result<Response> respond(const store::Ptr<Object>& object, Object* (Response::*field)()) {
-  if (object == nullptr) {
-    return fail(not_found("{} was removed again", store::TableTraits<Object>::kKind));
-  }
-  Response response;
-  *(response.*field)() = *object;
-  return response;
-}
-
 }  // namespace
 
 ControlApi::ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log)
     : strand_(strand), rng_(rng), node_(node), log_(std::move(log)) {}
 
 void ControlApi::activate(store::Store& store) {
+  blobs_ = std::make_shared<BlobKeeper>(strand_, store, log_);
+  blobs_->look();
   std::lock_guard lock(mutex_);
   store_ = &store;
 }
 
 void ControlApi::deactivate() {
+  blobs_.reset();
   std::lock_guard lock(mutex_);
   store_ = nullptr;
+}
+
+void ControlApi::collect_blobs() {
+  if (blobs_ != nullptr) blobs_->look();
 }
 
 Result<store::Snapshot> ControlApi::reading(std::string_view method,
@@ -92,21 +64,6 @@ Result<store::Store*> ControlApi::writing(std::string_view method,
   if (store_ == nullptr) return fail(not_a_manager(node_));
   return store_;
 }
-
-// Ends the request when the caller may not make it or nobody can answer.
-#define MUSTER_WRITING(store, method)                 \
-  auto store##_result = writing((method), principal); \
-  if (!store##_result) {                              \
-    done(fail(std::move(store##_result).error()));    \
-    return;                                           \
-  }                                                   \
-  store::Store& store = **store##_result
-#define MUSTER_OR_DONE(expr)                  \
-  if (Status status = (expr); !status.ok()) { \
-    done(fail(std::move(status)));            \
-    return;                                   \
-  }                                           \
-  static_assert(true)
 
 // ---------------------------------------------------------------- the node's own
 
@@ -320,8 +277,5 @@ void ControlApi::remove_network(const Principal& principal, const v1::RemoveNetw
       },
       std::move(done));
 }
-
-#undef MUSTER_WRITING
-#undef MUSTER_OR_DONE
 
 }  // namespace muster::manager::control

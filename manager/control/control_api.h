@@ -10,6 +10,7 @@
 #include "base/security/principal.h"
 #include "base/status.h"
 #include "base/unique_function.h"
+#include "manager/control/blob_keeper.h"
 #include "manager/store/store.h"
 #include "muster/v1/control.pb.h"
 
@@ -51,6 +52,8 @@ class ControlApi {
   // Gives and takes the store, on the strand. The store outlives its activity here.
   void activate(store::Store& store);
   void deactivate();
+  // Looks for payloads that nobody refers to; with every start of leadership. On the strand.
+  void collect_blobs();
 
   Executor& strand() { return strand_; }
 
@@ -72,6 +75,19 @@ class ControlApi {
                       Callback<v1::CreateNetworkResponse>);
   void remove_network(const Principal&, const v1::RemoveNetworkRequest&,
                       Callback<v1::RemoveNetworkResponse>);
+  // In two entries: the payload as a blob of its own, then the object that refers to it.
+  void create_secret(const Principal&, const v1::CreateSecretRequest&,
+                     Callback<v1::CreateSecretResponse>);
+  void update_secret(const Principal&, const v1::UpdateSecretRequest&,
+                     Callback<v1::UpdateSecretResponse>);
+  void remove_secret(const Principal&, const v1::RemoveSecretRequest&,
+                     Callback<v1::RemoveSecretResponse>);
+  void create_config(const Principal&, const v1::CreateConfigRequest&,
+                     Callback<v1::CreateConfigResponse>);
+  void update_config(const Principal&, const v1::UpdateConfigRequest&,
+                     Callback<v1::UpdateConfigResponse>);
+  void remove_config(const Principal&, const v1::RemoveConfigRequest&,
+                     Callback<v1::RemoveConfigResponse>);
 
   Result<v1::GetClusterResponse> get_cluster(const Principal&, const v1::GetClusterRequest&) const;
   Result<v1::GetServiceResponse> get_service(const Principal&, const v1::GetServiceRequest&) const;
@@ -84,6 +100,12 @@ class ControlApi {
   Result<v1::GetNetworkResponse> get_network(const Principal&, const v1::GetNetworkRequest&) const;
   Result<v1::ListNetworksResponse> list_networks(const Principal&,
                                                  const v1::ListNetworksRequest&) const;
+  Result<v1::GetSecretResponse> get_secret(const Principal&, const v1::GetSecretRequest&) const;
+  Result<v1::ListSecretsResponse> list_secrets(const Principal&,
+                                               const v1::ListSecretsRequest&) const;
+  Result<v1::GetConfigResponse> get_config(const Principal&, const v1::GetConfigRequest&) const;
+  Result<v1::ListConfigsResponse> list_configs(const Principal&,
+                                               const v1::ListConfigsRequest&) const;
 
   // Reports commits to `sink` on the strand until the subscription is dropped. On the strand.
   using WatchSink = UniqueFunction<void(const v1::WatchResponse&)>;
@@ -92,6 +114,13 @@ class ControlApi {
  private:
   Result<store::Snapshot> reading(std::string_view method, const Principal& principal) const;
   Result<store::Store*> writing(std::string_view method, const Principal& principal) const;
+  // Secrets and configs are alike; control_payloads.cc has one of each.
+  template <class T, class Request, class Response>
+  void create_payload(store::Store& store, const Request& request, T* (Response::*field)(),
+                      Callback<Response> done);
+  template <class T, class Request, class Response>
+  void update_payload(store::Store& store, const std::string& id, const Request& request,
+                      T* (Response::*field)(), Callback<Response> done);
 
   Executor& strand_;
   Rng& rng_;
@@ -99,6 +128,7 @@ class ControlApi {
   Log log_;
   mutable std::mutex mutex_;  // guards the pointer, for reads from other threads
   store::Store* store_ = nullptr;
+  std::shared_ptr<BlobKeeper> blobs_;  // of store_
 };
 
 }  // namespace muster::manager::control

@@ -63,6 +63,16 @@ bool passes(const v1::ListFilter& filter, const v1::Network& network) {
          has_labels(filter.labels(), network.spec().annotations().labels());
 }
 
+bool passes(const v1::ListFilter& filter, const v1::Secret& secret) {
+  return common(filter, secret.id(), secret.spec().annotations().name()) &&
+         has_labels(filter.labels(), secret.spec().annotations().labels());
+}
+
+bool passes(const v1::ListFilter& filter, const v1::Config& config) {
+  return common(filter, config.id(), config.spec().annotations().name()) &&
+         has_labels(filter.labels(), config.spec().annotations().labels());
+}
+
 bool passes(const v1::ListFilter& filter, const v1::Task& task) {
   return common(filter, task.id(), task.name()) &&
          any_or_none(filter.service_ids(),

@@ -9,6 +9,8 @@ namespace muster::manager::control {
 bool passes(const v1::ListFilter& filter, const v1::Service& service);
 bool passes(const v1::ListFilter& filter, const v1::Node& node);
 bool passes(const v1::ListFilter& filter, const v1::Network& network);
+bool passes(const v1::ListFilter& filter, const v1::Secret& secret);
+bool passes(const v1::ListFilter& filter, const v1::Config& config);
 bool passes(const v1::ListFilter& filter, const v1::Task& task);
 
 }  // namespace muster::manager::control

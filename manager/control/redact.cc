@@ -19,6 +19,12 @@ void redact(v1::Cluster& cluster) {
 
 void redact(v1::Secret& secret) {
   secret.mutable_spec()->clear_data();
+  secret.clear_blob_id();
+}
+
+void redact(v1::Config& config) {
+  config.mutable_spec()->clear_data();
+  config.clear_blob_id();
 }
 
 }  // namespace muster::manager::control

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/control/payload_references.h"
 #include "manager/store/update_status.h"
 
 namespace muster::manager::control {
@@ -40,22 +41,7 @@ Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
     }
     attachment.set_target(network->id());
   }
-  v1::ContainerSpec& container = *spec.mutable_task()->mutable_container();
-  for (auto& reference : *container.mutable_secrets()) {
-    const std::string& key =
-        reference.secret_id().empty() ? reference.secret_name() : reference.secret_id();
-    MUSTER_ASSIGN(const auto secret, state.resolve<v1::Secret>(key));
-    reference.set_secret_id(secret->id());
-    reference.set_secret_name(secret->spec().annotations().name());
-  }
-  for (auto& reference : *container.mutable_configs()) {
-    const std::string& key =
-        reference.config_id().empty() ? reference.config_name() : reference.config_id();
-    MUSTER_ASSIGN(const auto config, state.resolve<v1::Config>(key));
-    reference.set_config_id(config->id());
-    reference.set_config_name(config->spec().annotations().name());
-  }
-  return ok_status();
+  return resolve_payloads(state, *spec.mutable_task()->mutable_container());
 }
 
 Status check_port_conflicts(const store::Snapshot& state, std::string_view service_id,

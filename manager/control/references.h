@@ -7,7 +7,8 @@
 namespace muster::manager::control {
 
 // Replaces names of networks, secrets and configs in a service's spec by ids. NOT_FOUND for an
-// unknown one, INVALID_ARGUMENT for one that cannot be used (the ingress network).
+// unknown network, INVALID_ARGUMENT for one that cannot be used (the ingress network) and for
+// unknown secrets and configs (payload_references.h).
 Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec);
 
 // Ports the spec publishes that another service has. Ingress ports are unique in the cluster and

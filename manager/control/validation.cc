@@ -9,6 +9,7 @@
 
 #include "base/template.h"
 #include "base/time.h"
+#include "manager/control/payload_validation.h"
 #include "overlay/ipam/address_pool.h"
 #include "scheduler/constraint.h"
 
@@ -163,19 +164,6 @@ Status validate_health(const v1::HealthCheck& check) {
   return ok_status();
 }
 
-template <class References>
-Status validate_files(const References& references, std::string_view kind) {
-  std::set<std::string> targets;
-  for (const auto& reference : references) {
-    const std::string& target = reference.file().name();
-    if (target.empty()) return invalid_argument("malformed {} reference, no target given", kind);
-    if (!targets.insert(target).second) {
-      return invalid_argument("{} references have a conflicting target: '{}'", kind, target);
-    }
-  }
-  return ok_status();
-}
-
 // Tries every field that may hold a template with stand-ins for the task's values.
 Status validate_templates(const v1::ContainerSpec& container) {
   const boost::json::value data = TaskTemplateContext::dummy().to_json();
@@ -206,8 +194,7 @@ Status validate_container(const v1::ContainerSpec& container) {
   std::set<std::string> targets;
   for (const v1::Mount& mount : container.mounts()) MUSTER_TRY(validate_mount(mount, targets));
   MUSTER_TRY(validate_health(container.healthcheck()));
-  MUSTER_TRY(validate_files(container.secrets(), "secret"));
-  MUSTER_TRY(validate_files(container.configs(), "config"));
+  MUSTER_TRY(validate_payload_targets(container));
   if (container.stop_grace_period_ns() < 0) {
     return bad("ContainerSpec: stop grace period cannot be negative");
   }
@@ -286,17 +273,6 @@ Status validate_name(std::string_view name) {
   }
   if (!good) return bad("name must be valid as a DNS name component");
   return ok_status();
-}
-
-Status validate_payload_name(std::string_view name) {
-  const bool good = !name.empty() && name.size() <= 64 && alnum(name.front()) &&
-                    alnum(name.back()) && std::all_of(name.begin(), name.end(), [](char c) {
-                      return alnum(c) || c == '-' || c == '_' || c == '.';
-                    });
-  if (good) return ok_status();
-  return bad(
-      "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character "
-      "must be [a-zA-Z0-9]");
 }
 
 Status validate_image_reference(std::string_view reference) {

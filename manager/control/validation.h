@@ -13,8 +13,6 @@ namespace muster::manager::control {
 
 // A service or network name: a DNS label of at most 63 characters.
 Status validate_name(std::string_view name);
-// A secret or config name: 1-64 of letters, digits, '-', '_', '.', letters or digits at the ends.
-Status validate_payload_name(std::string_view name);
 // "[domain[:port]/]path[:tag][@digest]", as the registries define it.
 Status validate_image_reference(std::string_view reference);
 Status validate_labels(const google::protobuf::RepeatedPtrField<v1::KeyValue>& labels);

@@ -34,6 +34,7 @@ void put(v1::ObjectEvent& e, const v1::Secret& o) {
 }
 void put(v1::ObjectEvent& e, const v1::Config& o) {
   *e.mutable_config() = o;
+  redact(*e.mutable_config());
 }
 void put(v1::ObjectEvent& e, const v1::Volume& o) {
   *e.mutable_volume() = o;
@@ -73,11 +74,17 @@ bool passes_filter(const v1::ListFilter& f, const v1::Service& o) {
 bool passes_filter(const v1::ListFilter& f, const v1::Network& o) {
   return passes(f, o);
 }
+bool passes_filter(const v1::ListFilter& f, const v1::Secret& o) {
+  return passes(f, o);
+}
+bool passes_filter(const v1::ListFilter& f, const v1::Config& o) {
+  return passes(f, o);
+}
 
 template <class T>
 void add(const v1::WatchRequest& request, const store::Change<T>& change,
          v1::WatchResponse& response) {
-  // Revisions and applied requests are the store's own business.
+  // Revisions, applied requests and blobs are the store's own business.
   if constexpr (!std::is_same_v<T, v1::Revision> && !std::is_same_v<T, v1::AppliedRequest> &&
                 !std::is_same_v<T, v1::Blob>) {
     if (!wants_kind(request, store::TableTraits<T>::kKind)) return;

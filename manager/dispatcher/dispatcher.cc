@@ -136,7 +136,14 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
       cluster_changed = true;
     } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       changed_nodes.insert(node->after ? node->after->id() : node->before->id());
+    } else if (const auto* secret = std::get_if<store::Change<v1::Secret>>(&any)) {
+      if (!secret->after) on_payload_gone(secret->before->id(), touched);
+    } else if (const auto* config = std::get_if<store::Change<v1::Config>>(&any)) {
+      if (!config->after) on_payload_gone(config->before->id(), touched);
     }
+  }
+  for (const std::string& node_id : touched.payloads) {
+    if (const auto session = find_session(node_id)) session->refresh_payloads(event.after);
   }
   for (auto& [node_id, step] : touched.steps) {
     if (const auto session = find_session(node_id)) {
@@ -177,6 +184,7 @@ void Dispatcher::on_task_change(const store::Change<v1::Task>& change,
   if (was_member != (change.after && is_member(*change.after))) {
     touched.memberships.insert(shown.node_id());
   }
+  if (touches_payloads(change, event, *session)) touched.payloads.insert(shown.node_id());
   SentTasks& sent = session->sent_tasks();
   if (!change.after) {
     if (sent.tasks.contains(shown.id())) {
@@ -185,6 +193,23 @@ void Dispatcher::on_task_change(const store::Change<v1::Task>& change,
   } else if (is_assigned(shown) && (!change.before || !sent.tasks.contains(shown.id()) ||
                                     concerns_agent(*change.before, *change.after))) {
     add_task(event.after, shown, sent, touched.steps[shown.node_id()]);
+  }
+}
+
+bool Dispatcher::touches_payloads(const store::Change<v1::Task>& change,
+                                  const store::CommitEvent& event,
+                                  const SessionImpl& session) const {
+  const bool did = change.before && entitles(*change.before);
+  const bool does = change.after && entitles(*change.after);
+  if (did == does && !(does && change.before->revision() != change.after->revision())) return false;
+  // A node that has none does not lose one.
+  if (!does) return !session.payloads().empty();
+  return !session.payloads().empty() || refers_to_payloads(event.after, *change.after);
+}
+
+void Dispatcher::on_payload_gone(const std::string& id, Touched& touched) const {
+  for (const auto& [node_id, session] : sessions_) {
+    if (session->payloads().concerns(id)) touched.payloads.insert(node_id);
   }
 }
 

@@ -90,9 +90,15 @@ class Dispatcher {
   struct Touched {
     std::map<std::string, v1::FeedUpdate> steps;  // of the task feed
     std::set<std::string> memberships;            // nodes that may have entered or left a network
+    std::set<std::string> payloads;               // nodes whose secrets and configs may change
   };
   void on_task_change(const store::Change<v1::Task>& change, const store::CommitEvent& event,
                       Touched& touched);
+  // The node's right to secrets and configs may change with the task.
+  bool touches_payloads(const store::Change<v1::Task>& change, const store::CommitEvent& event,
+                        const SessionImpl& session) const;
+  // A secret or config is gone.
+  void on_payload_gone(const std::string& id, Touched& touched) const;
   std::shared_ptr<SessionImpl> find_session(const std::string& node_id);
   void unsubscribe(const SessionImpl& session);
   void unsubscribe(const std::string& network_id, const std::string& node_id);

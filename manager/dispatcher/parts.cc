@@ -49,6 +49,24 @@ class Cutter {
   std::vector<Bytes> out_;
 };
 
+// A payload is cut into pieces, each in a message of its own when there is more than one.
+void add_payload(Cutter& cutter, v1::SecretAssignment secret, size_t bytes_max) {
+  if (secret.ByteSizeLong() <= bytes_max) {
+    *cutter.part_for(secret.ByteSizeLong()).add_secrets() = std::move(secret);
+    return;
+  }
+  const std::string data = std::move(*secret.mutable_data());
+  secret.clear_data();
+  const size_t head = secret.ByteSizeLong() + 16;  // tags, lengths
+  const size_t room = bytes_max > 2 * head ? bytes_max - head : bytes_max / 2;
+  for (size_t at = 0; at < data.size(); at += room) {
+    v1::SecretAssignment piece = secret;
+    piece.set_data(data.substr(at, room));
+    piece.set_more(at + room < data.size());
+    *cutter.part_for(piece.ByteSizeLong()).add_secrets() = std::move(piece);
+  }
+}
+
 }  // namespace
 
 Bytes serialise(const v1::ManagerMessage& message) {
@@ -74,7 +92,7 @@ std::vector<Bytes> cut_into_parts(v1::FeedUpdate step, size_t bytes_max) {
     *cutter.part_for(id.size() + 4).add_removed_task_ids() = std::move(id);
   }
   for (auto& secret : *step.mutable_secrets()) {
-    *cutter.part_for(secret.ByteSizeLong()).add_secrets() = std::move(secret);
+    add_payload(cutter, std::move(secret), bytes_max);
   }
   for (auto& id : *step.mutable_removed_secret_ids()) {
     *cutter.part_for(id.size() + 4).add_removed_secret_ids() = std::move(id);

@@ -15,7 +15,8 @@ inline constexpr size_t kMessageBytesMax = 256 * 1024;
 using Bytes = std::shared_ptr<const std::string>;
 
 // One feed step as serialised v1::ManagerMessages in the order of sending; the last has
-// `FeedUpdate.last` set. A single item larger than the limit travels alone.
+// `FeedUpdate.last` set. A payload or a network larger than the limit is cut into pieces; any other
+// single item that is larger travels alone.
 std::vector<Bytes> cut_into_parts(v1::FeedUpdate step, size_t bytes_max = kMessageBytesMax);
 
 Bytes serialise(const v1::ManagerMessage& message);

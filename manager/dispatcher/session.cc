@@ -43,9 +43,7 @@ void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
     case v1::AgentMessage::kStatuses:
       dispatcher_.statuses_.add(id_, node_id_, message.statuses());
       return;
-    case v1::AgentMessage::kAck:
-      applied_[feed_key(message.ack().feed())] = message.ack().version();
-      return;
+    case v1::AgentMessage::kAck: return acknowledged(message.ack());
     case v1::AgentMessage::kGoodbye: return goodbye(message.goodbye());
     case v1::AgentMessage::kDescription: return announce(message.description());
     case v1::AgentMessage::MESSAGE_NOT_SET: return;  // of a newer agent; nothing we need
@@ -76,6 +74,8 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
   welcome.mutable_welcome()->set_heartbeat_period_ns(policy.period.count());
   send(serialise(welcome));
   send_cluster(view);
+  // Before the tasks that need them; an agent waits for what comes in a later step.
+  refresh_payloads(view);
   v1::FeedUpdate tasks = complete_task_feed(view, node_id_, sent_);
   task_version_ = tasks.version();
   send_all(cut_into_parts(std::move(tasks)));
@@ -158,6 +158,22 @@ void Dispatcher::SessionImpl::acknowledge(uint64_t sequence) {
   v1::ManagerMessage message;
   message.mutable_status_ack()->set_sequence(sequence);
   send(serialise(message));
+}
+
+void Dispatcher::SessionImpl::acknowledged(const v1::FeedAck& ack) {
+  applied_[feed_key(ack.feed())] = ack.version();
+  if (ack.feed().kind() != v1::FeedId::SECRETS) return;
+  payloads_.acknowledged(ack.version());
+  send_payloads(dispatcher_.deps_.store.snapshot());
+}
+
+void Dispatcher::SessionImpl::refresh_payloads(const store::Snapshot& view) {
+  payloads_.refresh(view, node_id_);
+  send_payloads(view);
+}
+
+void Dispatcher::SessionImpl::send_payloads(const store::Snapshot& view) {
+  if (auto step = payloads_.next(view)) send_all(cut_into_parts(*std::move(step)));
 }
 
 void Dispatcher::SessionImpl::send(Bytes message) {

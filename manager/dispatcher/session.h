@@ -6,6 +6,7 @@
 #include <string>
 
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/dispatcher/payload_feed.h"
 
 namespace muster::manager::dispatcher {
 
@@ -31,6 +32,9 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   void send_task_step(v1::FeedUpdate step, uint64_t version);
   // Sends complete feeds of networks the node newly takes part in, and drops those it left.
   void refresh_networks(const store::Snapshot& view);
+  const PayloadFeed& payloads() const { return payloads_; }
+  // Works out anew which secrets and configs the node is to have, and sends what it lacks.
+  void refresh_payloads(const store::Snapshot& view);
   void send_all(const std::vector<Bytes>& messages);
   void send_cluster(const store::Snapshot& view);
   // Says why, then closes.
@@ -42,6 +46,8 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   void announce(const v1::NodeDescription& description);
   void heartbeat(const v1::AgentHeartbeat& heartbeat);
   void goodbye(const v1::Goodbye& goodbye);
+  void acknowledged(const v1::FeedAck& ack);
+  void send_payloads(const store::Snapshot& view);
   void send(Bytes message);
 
   Dispatcher& dispatcher_;
@@ -54,6 +60,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   bool orderly_ = false;  // the agent said goodbye
   v1::NodeDescription description_;
   SentTasks sent_;
+  PayloadFeed payloads_;
   uint64_t task_version_ = 0;
   uint64_t cluster_version_ = 0;
   std::string cluster_bytes_;  // last sent, to send changes only

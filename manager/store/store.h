@@ -150,7 +150,8 @@ class Store {
   // Calls `watcher` on the strand after every commit whose version is above `after_version`
   // (kept history first, never from inside this call, then live ones). OUT_OF_RANGE when history
   // does not reach that far back, or the version is still to come. A watcher must be quick; slow
-  // readers copy the event and go elsewhere. The handle unsubscribes when destroyed.
+  // readers copy the event and go elsewhere. The handle unsubscribes when destroyed. Kept history
+  // has no changes of blobs, and every state in it the blobs of the present.
   class Subscription {
    public:
     Subscription() = default;

@@ -1,7 +1,9 @@
 #include "manager/store/watch_hub.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+#include <variant>
 
 #include "manager/store/state.h"
 
@@ -9,9 +11,25 @@ namespace muster::manager::store {
 
 using Link = Store::Subscription::Link;
 
+namespace {
+
+// Payloads are not kept in memory for the sake of watchers that may resume.
+std::shared_ptr<const std::vector<AnyChange>> without_blobs(
+    const std::shared_ptr<const std::vector<AnyChange>>& changes) {
+  const auto is_blob = [](const AnyChange& change) {
+    return std::holds_alternative<Change<v1::Blob>>(change);
+  };
+  if (std::none_of(changes->begin(), changes->end(), is_blob)) return changes;
+  auto kept = std::make_shared<std::vector<AnyChange>>();
+  std::remove_copy_if(changes->begin(), changes->end(), std::back_inserter(*kept), is_blob);
+  return kept;
+}
+
+}  // namespace
+
 void WatchHub::publish(const CommitEvent& event) {
-  history_.push_back({event.version, event.time, event.changes});
-  history_changes_ += event.changes->size();
+  history_.push_back({event.version, event.time, without_blobs(event.changes)});
+  history_changes_ += history_.back().changes->size();
   while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax) {
     history_base_ = history_.front().version;
     history_changes_ -= history_.front().changes->size();

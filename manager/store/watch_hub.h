@@ -14,6 +14,8 @@ namespace muster::manager::store {
 //
 // History keeps changes, not states: a state kept per commit would pin every replaced tree node.
 // The states a resumed watcher sees are made again by undoing the changes from the present one.
+// It keeps no changes of blobs: a resumed watcher is not told of them, and the blobs of the states
+// it sees are the present ones.
 class WatchHub {
  public:
   // Besides Store::kHistoryCommitsMax: changes kept, since one commit may have 100,000.

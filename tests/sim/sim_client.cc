@@ -111,6 +111,7 @@ v1::ServiceSpec SimClient::random_spec(const std::string& name) {
   task.mutable_restart()->set_delay_ns(Duration(500ms).count() *
                                        static_cast<int64_t>(rng_.below(4)));
   task.mutable_restart()->set_max_attempts(rng_.below(3));
+  add_references(*task.mutable_container());
   if (rng_.below(4) == 0) task.mutable_placement()->add_constraints("node.labels.zone == a");
   if (rng_.below(4) == 0) {
     task.mutable_resources()->mutable_reservations()->set_memory_bytes(256 << 20);
@@ -232,11 +233,89 @@ void SimClient::remove_network(const std::string& name) {
       StatusCode::kNotFound);
 }
 
+void SimClient::add_references(v1::ContainerSpec& container) {
+  for (const auto& [name, data] : secrets_) {
+    if (rng_.below(3) != 0) continue;
+    v1::SecretReference& reference = *container.add_secrets();
+    reference.set_secret_name(name);
+    reference.mutable_file()->set_name(name);
+  }
+  for (const auto& [name, data] : configs_) {
+    if (rng_.below(3) != 0) continue;
+    v1::ConfigReference& reference = *container.add_configs();
+    reference.set_config_name(name);
+    reference.mutable_file()->set_name(name);
+  }
+}
+
+void SimClient::make_secret(const std::string& name) {
+  // Some are cut into pieces.
+  const std::string data = rng_.id() + std::string(rng_.below(4) == 0 ? 400'000 : 0, 's');
+  run<v1::CreateSecretRequest, v1::CreateSecretResponse>(
+      &ControlApi::create_secret,
+      [name, data](const ControlApi&) {
+        v1::CreateSecretRequest request;
+        request.mutable_spec()->mutable_annotations()->set_name(name);
+        request.mutable_spec()->set_data(data);
+        return request;
+      },
+      [this, name](const v1::CreateSecretRequest& r) { secrets_[name] = r.spec().data(); },
+      StatusCode::kAlreadyExists);
+}
+
+// Refused while a service has it, or may go back to it.
+void SimClient::remove_secret(const std::string& name) {
+  run<v1::RemoveSecretRequest, v1::RemoveSecretResponse>(
+      &ControlApi::remove_secret,
+      [name](const ControlApi&) {
+        v1::RemoveSecretRequest request;
+        request.set_secret(name);
+        return request;
+      },
+      [this, name](const v1::RemoveSecretRequest&) { secrets_.erase(name); },
+      StatusCode::kNotFound);
+}
+
+void SimClient::make_config(const std::string& name) {
+  run<v1::CreateConfigRequest, v1::CreateConfigResponse>(
+      &ControlApi::create_config,
+      [name, data = rng_.id()](const ControlApi&) {
+        v1::CreateConfigRequest request;
+        request.mutable_spec()->mutable_annotations()->set_name(name);
+        request.mutable_spec()->set_data(data);
+        return request;
+      },
+      [this, name](const v1::CreateConfigRequest& r) { configs_[name] = r.spec().data(); },
+      StatusCode::kAlreadyExists);
+}
+
+void SimClient::remove_config(const std::string& name) {
+  run<v1::RemoveConfigRequest, v1::RemoveConfigResponse>(
+      &ControlApi::remove_config,
+      [name](const ControlApi&) {
+        v1::RemoveConfigRequest request;
+        request.set_config(name);
+        return request;
+      },
+      [this, name](const v1::RemoveConfigRequest&) { configs_.erase(name); },
+      StatusCode::kNotFound);
+}
+
+void SimClient::change_payloads() {
+  const std::string name = fmt::format("p{}", rng_.below(3));
+  if (rng_.below(3) == 0) {
+    configs_.contains(name) ? remove_config(name) : make_config(name);
+  } else {
+    secrets_.contains(name) ? remove_secret(name) : make_secret(name);
+  }
+}
+
 void SimClient::act() {
   const std::string name = fmt::format("s{}", rng_.below(kServices));
   const std::string network = rng_.below(2) == 0 ? "small" : "wide";
   const std::string node = fmt::format("n{}", rng_.below(kNodes));
-  switch (rng_.below(10)) {
+  switch (rng_.below(11)) {
+    case 10: return change_payloads();
     case 0:
       if (networks_.contains(network)) {
         remove_network(network);
@@ -275,8 +354,15 @@ void SimClient::act() {
 }
 
 bool SimClient::clean_up_one() {
-  if (services_.empty()) return false;
-  remove(services_.begin()->first);
+  if (!services_.empty()) {
+    remove(services_.begin()->first);
+  } else if (!secrets_.empty()) {
+    remove_secret(secrets_.begin()->first);
+  } else if (!configs_.empty()) {
+    remove_config(configs_.begin()->first);
+  } else {
+    return false;
+  }
   return true;
 }
 

@@ -34,6 +34,9 @@ class SimClient {
 
   // By name, as the manager confirmed them.
   const std::map<std::string, v1::ServiceSpec>& services() const { return services_; }
+  // Secrets and configs by name, with their payloads, as the manager confirmed them.
+  const std::map<std::string, std::string>& secrets() const { return secrets_; }
+  const std::map<std::string, std::string>& configs() const { return configs_; }
   // Services that had a start-first update at any time.
   bool ever_start_first(const std::string& name) const;
 
@@ -63,6 +66,12 @@ class SimClient {
   void change_node(const std::string& id, std::function<void(v1::NodeSpec&)> change);
   void make_network(const std::string& name);
   void remove_network(const std::string& name);
+  void make_secret(const std::string& name);
+  void remove_secret(const std::string& name);
+  void make_config(const std::string& name);
+  void remove_config(const std::string& name);
+  void change_payloads();
+  void add_references(v1::ContainerSpec& container);
 
   SimWorld& world_;
   Rng& rng_;
@@ -75,6 +84,8 @@ class SimClient {
   uint64_t operations_ = 0;
   std::map<std::string, v1::ServiceSpec> services_;
   std::set<std::string> networks_;
+  std::map<std::string, std::string> secrets_;
+  std::map<std::string, std::string> configs_;
   std::set<std::string> start_first_;
 };
 

@@ -47,22 +47,26 @@ void SimHost::start_agent() {
 
 void SimHost::kill_agent() {
   agent_.reset();
+  payloads_.clear();
 }
 
 void SimHost::restart_agent(Duration away) {
   if (agent_ == nullptr) return;
   agent_->strand.post([this, away] {
     agent_->session.stop(v1::Goodbye::RESTART, [this, away] {
-      strand_.post([this] { agent_.reset(); });
+      strand_.post([this] { kill_agent(); });
       strand_.after(away, [this] { start_agent(); });
     });
   });
 }
 
 void SimHost::reboot() {
-  agent_.reset();
+  kill_agent();
   for (auto& [id, container] : tasks_) {
+    container.payloads.clear();
     if (std::exchange(container.alive, false)) container.exit_code = 137;
+    // Prepared is only what is still there.
+    if (container.state == v1::TASK_READY) container.state = v1::TASK_PREPARING;
   }
 }
 
@@ -83,13 +87,14 @@ void SimHost::apply(const v1::FeedUpdate& step) {
   switch (step.feed().kind()) {
     case v1::FeedId::TASKS: return apply_tasks(step);
     case v1::FeedId::NETWORK: return apply_network(step);
+    case v1::FeedId::SECRETS: return apply_secrets(step);
     default: return;
   }
 }
 
 void SimHost::apply_tasks(const v1::FeedUpdate& step) {
   std::set<std::string> told;
-  for (const auto& revision : step.revisions()) revisions_.insert(revision.id());
+  for (const auto& revision : step.revisions()) revisions_[revision.id()] = revision;
   for (const auto& assignment : step.tasks()) {
     const v1::Task& task = assignment.task();
     told.insert(task.id());
@@ -129,6 +134,32 @@ void SimHost::apply_network(const v1::FeedUpdate& step) {
   for (const auto& id : feed.removed_task_ids()) members.erase(id);
 }
 
+void SimHost::apply_secrets(const v1::FeedUpdate& step) {
+  const Status status = payloads_.apply(step);
+  if (!status.ok()) deps_.broken("a payload came in pieces that do not fit: " + status.message());
+}
+
+// What the task refers to, once all of it is here.
+bool SimHost::take_payloads(Container& container) {
+  const v1::Task& task = container.task;
+  const auto revision =
+      revisions_.find(manager::store::revision_id(task.service_id(), task.revision()));
+  if (revision == revisions_.end()) return false;
+  const v1::ContainerSpec& spec = revision->second.spec().container();
+  agent::PayloadSet taken;
+  for (const auto& secret : spec.secrets()) {
+    taken[secret.secret_id()] = payloads_.find(secret.secret_id());
+  }
+  for (const auto& config : spec.configs()) {
+    taken[config.config_id()] = payloads_.find(config.config_id());
+  }
+  for (const auto& [id, payload] : taken) {
+    if (payload == nullptr) return false;
+  }
+  container.payloads = std::move(taken);
+  return true;
+}
+
 // ---------------------------------------------------------------- the worker
 
 void SimHost::tick() {
@@ -155,6 +186,7 @@ void SimHost::work(Container& container) {
     case v1::TASK_ACCEPTED: return move(container, v1::TASK_PREPARING);
     case v1::TASK_PREPARING:
       if (chance(40)) return move(container, v1::TASK_REJECTED, "no such image");
+      if (!take_payloads(container)) return;
       return move(container, v1::TASK_READY);
     case v1::TASK_READY:
       if (container.task.desired_state() < v1::TASK_RUNNING) return;
@@ -186,6 +218,7 @@ void SimHost::stop(Container& container) {
 
 void SimHost::move(Container& container, v1::TaskState state, std::string error) {
   container.state = state;
+  if (state > v1::TASK_RUNNING) container.payloads.clear();
   container.error = std::move(error);
   report(container);
 }

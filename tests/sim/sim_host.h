@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "agent/secrets/payloads.h"
 #include "agent/session/session.h"
 #include "base/rng.h"
 #include "base/sim_executor.h"
@@ -24,6 +25,9 @@ class SimHost {
     std::string error;
     bool removed = false;  // not assigned any more: to be stopped, then forgotten
     bool alive = false;    // the container runs, whatever anybody knows
+    // What it was prepared with, by id. In memory: a container keeps it, the host's reboot loses
+    // it.
+    agent::PayloadSet payloads;
     std::optional<int> exit_code;
     std::optional<TimePoint> stops_at;
     std::optional<TimePoint> told_to_stop;
@@ -46,6 +50,9 @@ class SimHost {
   bool established() const { return agent_ != nullptr && agent_->session.established(); }
   // What the network feeds say is in a network; by network, tasks.
   const std::map<std::string, std::set<std::string>>& members() const { return members_; }
+
+  // Secrets and configs the agent holds.
+  const agent::Payloads& payloads() const { return payloads_; }
 
   void start_agent();
   void kill_agent();                  // kill -9: containers go on
@@ -70,6 +77,8 @@ class SimHost {
   void apply(const v1::FeedUpdate& step);
   void apply_tasks(const v1::FeedUpdate& step);
   void apply_network(const v1::FeedUpdate& step);
+  void apply_secrets(const v1::FeedUpdate& step);
+  bool take_payloads(Container& container);
   void tick();
   void work(Container& container);
   void stop(Container& container);
@@ -82,7 +91,8 @@ class SimHost {
   SimExecutor strand_;  // the host's own, for what happens without an agent
   std::unique_ptr<Agent> agent_;
   std::map<std::string, Container> tasks_;
-  std::set<std::string> revisions_;
+  std::map<std::string, v1::Revision> revisions_;
+  agent::Payloads payloads_;
   std::map<std::string, std::set<std::string>> members_;
 };
 

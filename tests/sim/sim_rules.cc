@@ -136,6 +136,7 @@ void SimRules::check_slot(const store::Snapshot& state, const v1::Task& task) {
 void SimRules::on_start(const SimHost& host, const SimHost::Container& container,
                         const store::Snapshot& state) {
   const v1::Task& task = container.task;
+  check_files(host, container, state);
   for (const auto& other_host : hosts_) {
     for (const auto& [id, other] : other_host->tasks()) {
       if (!other.alive || id == task.id()) continue;
@@ -205,7 +206,9 @@ Status SimRules::check_settled(const store::Snapshot& state) const {
   for (const auto& host : hosts_) {
     MUSTER_TRY(check_host(state, *host));
     MUSTER_TRY(check_members(state, *host));
+    MUSTER_TRY(check_host_payloads(state, *host));
   }
+  MUSTER_TRY(check_payloads(state));
   return check_revisions(state);
 }
 
@@ -375,8 +378,10 @@ Status SimRules::check_empty(const store::Snapshot& state) const {
     return internal_error("{} tasks outlive their services", state.count<v1::Task>());
   }
   if (state.count<v1::Revision>() != 0) return internal_error("revisions outlive their services");
+  if (state.count<v1::Blob>() != 0) return internal_error("payloads outlive their owners");
   for (const auto& host : hosts_) {
     if (!host->tasks().empty()) return internal_error("{} still holds tasks", host->id());
+    if (host->payloads().size() != 0) return internal_error("{} still holds payloads", host->id());
   }
   return ok_status();
 }

@@ -43,6 +43,10 @@ class SimRules {
   Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_members(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_revisions(const manager::store::Snapshot& state) const;
+  void check_files(const SimHost& host, const SimHost::Container& container,
+                   const manager::store::Snapshot& state);
+  Status check_payloads(const manager::store::Snapshot& state) const;
+  Status check_host_payloads(const manager::store::Snapshot& state, const SimHost& host) const;
 
   SimWorld& world_;
   const Hosts& hosts_;

@@ -188,6 +188,12 @@ class ControlService final : public v1::Control::CallbackService {
   MUSTER_WRITE(UpdateNode, update_node)
   MUSTER_WRITE(CreateNetwork, create_network)
   MUSTER_WRITE(RemoveNetwork, remove_network)
+  MUSTER_WRITE(CreateSecret, create_secret)
+  MUSTER_WRITE(UpdateSecret, update_secret)
+  MUSTER_WRITE(RemoveSecret, remove_secret)
+  MUSTER_WRITE(CreateConfig, create_config)
+  MUSTER_WRITE(UpdateConfig, update_config)
+  MUSTER_WRITE(RemoveConfig, remove_config)
   MUSTER_READ(GetCluster, get_cluster)
   MUSTER_READ(GetService, get_service)
   MUSTER_READ(ListServices, list_services)
@@ -197,6 +203,10 @@ class ControlService final : public v1::Control::CallbackService {
   MUSTER_READ(ListNodes, list_nodes)
   MUSTER_READ(GetNetwork, get_network)
   MUSTER_READ(ListNetworks, list_networks)
+  MUSTER_READ(GetSecret, get_secret)
+  MUSTER_READ(ListSecrets, list_secrets)
+  MUSTER_READ(GetConfig, get_config)
+  MUSTER_READ(ListConfigs, list_configs)
 #undef MUSTER_WRITE
 #undef MUSTER_READ
 

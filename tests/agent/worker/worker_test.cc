@@ -248,6 +248,53 @@ TEST_F(WorkerTest, WaitsForItsSecrets) {
   EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN) << "also while it waits";
 }
 
+TEST_F(WorkerTest, WaitsForItsSecretsOnlySoLong) {
+  auto& secret = *revision_.mutable_spec()->mutable_container()->add_secrets();
+  secret.set_secret_id("sec1");
+  secret.set_secret_name("password");
+  auto& config = *revision_.mutable_spec()->mutable_container()->add_configs();
+  config.set_config_id("con1");
+  config.set_config_name("site");
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  v1::FeedUpdate step;
+  step.mutable_feed()->set_kind(v1::FeedId::SECRETS);
+  step.set_complete(true);
+  step.add_secrets()->set_id("sec1");
+  worker_->apply(step);
+  world_.advance(1s);
+  EXPECT_EQ(last_["t1"].status().message(), "waiting for config site");
+  world_.advance(Worker::kPayloadLimit - 3s);
+  EXPECT_EQ(state("t1"), v1::TASK_PREPARING) << "the time counts from the beginning";
+  world_.advance(2s);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_EQ(error("t1"), "config site did not come from the manager within 60 s");
+}
+
+TEST_F(WorkerTest, SecretsThatComeInTimeEndTheWaiting) {
+  auto& secret = *revision_.mutable_spec()->mutable_container()->add_secrets();
+  secret.set_secret_id("sec1");
+  secret.set_secret_name("password");
+  secret.mutable_file()->set_name("password");
+  secret.mutable_file()->set_mode(0400);
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  v1::FeedUpdate step;
+  step.mutable_feed()->set_kind(v1::FeedId::SECRETS);
+  step.set_complete(true);
+  step.add_secrets()->set_id("sec1");
+  step.mutable_secrets(0)->set_name("password");
+  step.mutable_secrets(0)->set_template_driver("golang");
+  step.mutable_secrets(0)->set_data("{{.Hunter2}}");
+  worker_->apply(step);
+  world_.advance(1s);
+  // Root's mounts are the business of integration tests: the template is what fails here.
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_EQ(error("t1"), "secret password cannot be expanded: template line 1, column 3");
+  world_.advance(Worker::kPayloadLimit);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+}
+
 TEST_F(WorkerTest, HostPortThatIsTakenFailsTheTask) {
   publish(v1::PortConfig::HOST, 80);
   network_.taken = {80};

@@ -34,6 +34,11 @@ bool has_label(const v1::Annotations& annotations, const v1::ListFilter& filter)
   return true;
 }
 
+bool has_name(const v1::Annotations& annotations, const v1::ListFilter& filter) {
+  return filter.names().empty() || std::find(filter.names().begin(), filter.names().end(),
+                                             annotations.name()) != filter.names().end();
+}
+
 // Sends the script, then waits for the client to go unless the stream is to end.
 template <class T>
 grpc::Status play(grpc::ServerContext* context, grpc::ServerWriter<T>* writer,
@@ -186,6 +191,78 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   S UpdateNode(C* context, const v1::UpdateNodeRequest* request, v1::UpdateNodeResponse*) override {
     fake.updated_nodes.push_back(*request);
     return changed(context);
+  }
+
+  S CreateSecret(C* context, const v1::CreateSecretRequest* request,
+                 v1::CreateSecretResponse* response) override {
+    fake.created_secrets.push_back(*request);
+    response->mutable_secret()->set_id("secret-new");
+    return changed(context);
+  }
+  S UpdateSecret(C* context, const v1::UpdateSecretRequest* request,
+                 v1::UpdateSecretResponse* response) override {
+    fake.updated_secrets.push_back(*request);
+    response->mutable_secret()->set_id(request->secret_id());
+    return changed(context);
+  }
+  S RemoveSecret(C* context, const v1::RemoveSecretRequest* request,
+                 v1::RemoveSecretResponse*) override {
+    fake.removed.push_back(request->secret());
+    return changed(context);
+  }
+  S GetSecret(C*, const v1::GetSecretRequest* request, v1::GetSecretResponse* response) override {
+    for (const auto& secret : fake.secrets) {
+      if (secret.id() != request->secret() &&
+          secret.spec().annotations().name() != request->secret())
+        continue;
+      *response->mutable_secret() = secret;
+      return S::OK;
+    }
+    return missing("secret", request->secret());
+  }
+  S ListSecrets(C*, const v1::ListSecretsRequest* request,
+                v1::ListSecretsResponse* response) override {
+    for (const auto& secret : fake.secrets)
+      if (has_label(secret.spec().annotations(), request->filter()) &&
+          has_name(secret.spec().annotations(), request->filter()))
+        *response->add_secrets() = secret;
+    return S::OK;
+  }
+
+  S CreateConfig(C* context, const v1::CreateConfigRequest* request,
+                 v1::CreateConfigResponse* response) override {
+    fake.created_configs.push_back(*request);
+    response->mutable_config()->set_id("config-new");
+    return changed(context);
+  }
+  S UpdateConfig(C* context, const v1::UpdateConfigRequest* request,
+                 v1::UpdateConfigResponse* response) override {
+    fake.updated_configs.push_back(*request);
+    response->mutable_config()->set_id(request->config_id());
+    return changed(context);
+  }
+  S RemoveConfig(C* context, const v1::RemoveConfigRequest* request,
+                 v1::RemoveConfigResponse*) override {
+    fake.removed.push_back(request->config());
+    return changed(context);
+  }
+  S GetConfig(C*, const v1::GetConfigRequest* request, v1::GetConfigResponse* response) override {
+    for (const auto& config : fake.configs) {
+      if (config.id() != request->config() &&
+          config.spec().annotations().name() != request->config())
+        continue;
+      *response->mutable_config() = config;
+      return S::OK;
+    }
+    return missing("config", request->config());
+  }
+  S ListConfigs(C*, const v1::ListConfigsRequest* request,
+                v1::ListConfigsResponse* response) override {
+    for (const auto& config : fake.configs)
+      if (has_label(config.spec().annotations(), request->filter()) &&
+          has_name(config.spec().annotations(), request->filter()))
+        *response->add_configs() = config;
+    return S::OK;
   }
 
   S CreateNetwork(C* context, const v1::CreateNetworkRequest* request,

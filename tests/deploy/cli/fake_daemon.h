@@ -28,6 +28,8 @@ class FakeDaemon {
   std::vector<v1::Revision> revisions;
   std::vector<v1::Node> nodes;
   std::vector<v1::Network> networks;
+  std::vector<v1::Secret> secrets;
+  std::vector<v1::Config> configs;
   std::vector<v1::Container> containers;
   std::vector<v1::Image> images;
   std::vector<v1::LocalVolume> volumes;
@@ -51,6 +53,10 @@ class FakeDaemon {
   std::vector<v1::CreateServiceRequest> created_services;
   std::vector<v1::UpdateServiceRequest> updated_services;
   std::vector<v1::CreateNetworkRequest> created_networks;
+  std::vector<v1::CreateSecretRequest> created_secrets;
+  std::vector<v1::UpdateSecretRequest> updated_secrets;
+  std::vector<v1::CreateConfigRequest> created_configs;
+  std::vector<v1::UpdateConfigRequest> updated_configs;
   std::vector<v1::UpdateNodeRequest> updated_nodes;
   std::vector<std::string> removed;
   std::vector<v1::ExecInput> exec_inputs;

@@ -42,9 +42,9 @@ TEST_F(Usage, HelpOfACommand) {
 }
 
 TEST_F(Usage, CommandsOfLaterVersionsAreNotTypingErrors) {
-  const Outcome outcome = run({"secret", "create", "key", "-"});
+  const Outcome outcome = run({"swarm", "unlock-key"});
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_THAT(outcome.err, StartsWith("muster: 'secret create' is not there yet in version "));
+  EXPECT_THAT(outcome.err, StartsWith("muster: 'swarm unlock-key' is not there yet in version "));
   EXPECT_EQ(run({"swarm", "join", "10.0.0.1:2377"}).code, 1);
   EXPECT_EQ(run({"swarm", "jion"}).code, 2);
 }

@@ -38,7 +38,8 @@ TEST(ComposeSuite, LoadsAndConverts) {
   EXPECT_EQ(service.at("annotations").at("name"), "shop_web");
   EXPECT_EQ(service.at("task").at("networks").at(0).at("target"), "shop_default");
   EXPECT_EQ(o.at("networks").at(0).at("driver"), "overlay");
-  EXPECT_EQ(o.at("secrets").at(0).at("data"), "eA==");
+  EXPECT_EQ(o.at("secrets").at(0).at("data_bytes"), 1);
+  EXPECT_EQ(o.at("secrets").at(0).as_object().if_contains("data"), nullptr);
 }
 
 TEST(ComposeSuite, NumbersThatJsonHasNotAreTexts) {

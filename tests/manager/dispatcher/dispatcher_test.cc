@@ -202,6 +202,53 @@ TEST_F(DispatcherTest, ARevisionTravelsOncePerSession) {
   EXPECT_EQ(revisions, 1);
 }
 
+TEST_F(DispatcherTest, SecretsComeBeforeTheirTasksAndGoWithTheLast) {
+  write([](store::Transaction& tx) -> Status {
+    v1::Blob blob;
+    blob.set_id("blob");
+    blob.set_data(std::string(400'000, 'x'));
+    MUSTER_TRY(tx.create(blob));
+    v1::Secret secret;
+    secret.set_id("sec1");
+    secret.set_blob_id("blob");
+    secret.mutable_spec()->mutable_annotations()->set_name("password");
+    MUSTER_TRY(tx.create(secret));
+    v1::Revision revision = *tx.view().get<v1::Revision>(store::revision_id("s1", 1));
+    revision.mutable_spec()->mutable_container()->add_secrets()->set_secret_id("sec1");
+    return tx.update(revision);
+  });
+  Agent one = connect("n1");
+  const Agent two = connect("n2");
+  const auto acknowledge = [&] {
+    v1::AgentMessage message;
+    message.mutable_ack()->mutable_feed()->set_kind(v1::FeedId::SECRETS);
+    message.mutable_ack()->set_version(one.connection->feeds(v1::FeedId::SECRETS).back().version());
+    one.session->received(message);
+  };
+  ASSERT_EQ(one.connection->feeds(v1::FeedId::SECRETS).size(), 1u);
+  EXPECT_TRUE(one.connection->feeds(v1::FeedId::SECRETS)[0].complete());
+  acknowledge();
+  one.connection->messages.clear();
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  std::string order;
+  for (const auto& message : one.connection->messages) {
+    if (!message.has_feed()) continue;
+    if (message.feed().feed().kind() == v1::FeedId::SECRETS) order += "s";
+    if (message.feed().feed().kind() == v1::FeedId::TASKS) order += "t";
+  }
+  EXPECT_EQ(order, "sst") << "in two pieces";
+  acknowledge();
+  write_task("t2", "n1", v1::TASK_ASSIGNED);
+  write_task("t1", "n1", v1::TASK_RUNNING);
+  write_task("t1", "n1", v1::TASK_FAILED);
+  EXPECT_EQ(one.connection->feeds(v1::FeedId::SECRETS).size(), 2u) << "nothing changed";
+  write_task("t2", "n1", v1::TASK_FAILED);
+  const auto last = one.connection->feeds(v1::FeedId::SECRETS).back();
+  ASSERT_EQ(last.removed_secret_ids_size(), 1);
+  EXPECT_EQ(last.removed_secret_ids(0), "sec1");
+  EXPECT_EQ(two.connection->feeds(v1::FeedId::SECRETS).size(), 1u) << "nobody else has it";
+}
+
 TEST_F(DispatcherTest, NetworkMembersReachEveryParticipantAndNobodyElse) {
   const Agent one = connect("n1");
   const Agent two = connect("n2");
