@@ -26,6 +26,7 @@ class SimHost {
     bool alive = false;    // the container runs, whatever anybody knows
     std::optional<int> exit_code;
     std::optional<TimePoint> stops_at;
+    std::optional<TimePoint> ends_at;  // of a job: by itself
     std::optional<TimePoint> told_to_stop;
   };
   struct Deps {
