@@ -111,7 +111,9 @@ void SimRules::on_commit(const store::CommitEvent& event) {
       }
     }
     if (after.job_iteration() != 0) {
-      check_job(event.after, after, change->before == nullptr);
+      // A manager that starts reads tasks of any state.
+      const bool fresh = change->before == nullptr && after.status().state() == v1::TASK_NEW;
+      check_job(event.after, after, fresh);
     } else {
       check_slot(event.after, after);
     }
