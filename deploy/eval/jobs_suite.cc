@@ -39,9 +39,7 @@ const std::map<std::string, v1::TaskState> kStates = {
 Result<Attempt> attempt_from_json(const json::value& value, size_t index, bool global) {
   ObjectReader in(value, fmt::format("attempts[{}]", index));
   Attempt out;
-  const int64_t slot = in.number("slot");
-  if (slot < 0) in.complain("slot", "a number from 0");
-  out.slot = static_cast<uint64_t>(slot);
+  out.slot = static_cast<uint64_t>(in.number("slot"));
   out.node = in.text("node", global ? "" : "n1");
   if (out.node.empty()) in.complain("node", "one of the nodes");
   auto task = std::make_shared<v1::Task>();
@@ -141,8 +139,7 @@ Result<json::value> eval_jobs(const json::value& input) {
   view.global = global;
   const int64_t concurrent = in.number("max_concurrent", global ? 0 : 1);
   const int64_t total = in.number("total", concurrent);
-  if (concurrent < 0) in.complain("max_concurrent", "a number from 0");
-  if (total < 0 || total > INT32_MAX) in.complain("total", "a number from 0 to 2147483647");
+  if (total > INT32_MAX) in.complain("total", "a number from 0 to 2147483647");
   if (global && (in.child("total") != nullptr || in.child("max_concurrent") != nullptr))
     in.complain("nodes", "given without total and max_concurrent");
   view.concurrent = static_cast<uint64_t>(concurrent);
