@@ -1,10 +1,10 @@
 #include "manager/orchestrator/job_plan.h"
 
 #include <fmt/format.h>
-#include <google/protobuf/util/message_differencer.h>
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "manager/orchestrator/slot_plan.h"
 #include "manager/store/job_status.h"
@@ -64,20 +64,21 @@ enum class Stage {
 };
 
 struct Looked {
-  JobSlot slot;  // attempts newest first
+  const JobSlot* slot = nullptr;  // attempts newest first
   Stage stage = Stage::kVacant;
   const JobAttempt* live = nullptr;  // of kActive
 };
 
 class JobPlanner {
  public:
-  JobPlanner(const JobView& view, WallTime now, size_t changes_max)
-      : view_(view), now_(now), changes_max_(changes_max) {
-    verdict_.status = view.status;
+  JobPlanner(JobView view, WallTime now, size_t changes_max)
+      : view_(std::move(view)), now_(now), changes_max_(changes_max) {
+    verdict_.status = view_.status;
   }
 
   JobVerdict run() {
-    for (const JobSlot& slot : view_.slots) looked_.push_back(look(slot));
+    looked_.reserve(view_.slots.size());
+    for (JobSlot& slot : view_.slots) looked_.push_back(look(slot));
     count();
     retire_earlier();
     for (const Looked& looked : looked_) tend(looked);
@@ -108,10 +109,10 @@ class JobPlanner {
     return true;
   }
   bool leaving(const Looked& looked) {
-    return std::any_of(looked.slot.attempts.begin(), looked.slot.attempts.end(),
+    return std::any_of(looked.slot->attempts.begin(), looked.slot->attempts.end(),
                        [&](const JobAttempt& a) { return &a != looked.live && holds(a); });
   }
-  Looked look(const JobSlot& slot) const;
+  Looked look(JobSlot& slot) const;
   void count();
   void retire_earlier();
   void tend(const Looked& looked);
@@ -130,7 +131,7 @@ class JobPlanner {
     return view_.concurrent > begun ? view_.concurrent - begun : 0;
   }
 
-  const JobView& view_;
+  JobView view_;
   WallTime now_;
   size_t changes_max_;
   JobVerdict verdict_;
@@ -143,10 +144,10 @@ class JobPlanner {
   bool pending_ = false;              // something is still to be begun
 };
 
-Looked JobPlanner::look(const JobSlot& slot) const {
+Looked JobPlanner::look(JobSlot& slot) const {
   Looked looked;
-  looked.slot = slot;
-  auto& attempts = looked.slot.attempts;
+  looked.slot = &slot;
+  auto& attempts = slot.attempts;
   std::sort(attempts.begin(), attempts.end(),
             [](const JobAttempt& a, const JobAttempt& b) { return newer(a.task, b.task); });
   if (std::any_of(attempts.begin(), attempts.end(),
@@ -212,7 +213,7 @@ void JobPlanner::retire_earlier() {
 void JobPlanner::tend(const Looked& looked) {
   if (full()) return;
   explain(looked);
-  for (const JobAttempt& attempt : looked.slot.attempts) {
+  for (const JobAttempt& attempt : looked.slot->attempts) {
     if (&attempt != looked.live) end(attempt);
   }
   let_run(looked);
@@ -232,7 +233,7 @@ void JobPlanner::end(const JobAttempt& attempt) {
 // once more takes it away again; then this is told anew.
 void JobPlanner::explain(const Looked& looked) {
   if (looked.stage != Stage::kGivenUp) return;
-  const v1::Task& last = *looked.slot.attempts.front().task;
+  const v1::Task& last = *looked.slot->attempts.front().task;
   if (!ended(last)) return;
   std::string text = why(last, view_.restart);
   if (text == last.status().error()) return;
@@ -259,7 +260,7 @@ void JobPlanner::forget(const Looked& looked) {
   const int64_t least = looked.live == nullptr ? 1 : 0;
   const int64_t most = view_.history < 0 ? INT64_MAX : std::max(view_.history, least);
   int64_t kept = 0;
-  for (const JobAttempt& attempt : looked.slot.attempts) {
+  for (const JobAttempt& attempt : looked.slot->attempts) {
     if (&attempt == looked.live || is_complete(*attempt.task)) continue;
     if (!attempt.forgettable) continue;
     if (attempt.task->desired_state() < v1::TASK_REMOVE && kept < most) {
@@ -275,11 +276,11 @@ void JobPlanner::forget(const Looked& looked) {
 void JobPlanner::repeat() {
   for (const Looked& looked : looked_) {
     if (looked.stage != Stage::kVacant) continue;
-    if (view_.global && held_nodes_.contains(looked.slot.node_id)) continue;
+    if (view_.global && held_nodes_.contains(looked.slot->node_id)) continue;
     if (room() == 0 || full()) return;
-    JobVerdict::Start start{looked.slot.number, looked.slot.node_id, WallTime{0}, false};
-    if (!looked.slot.attempts.empty()) {
-      const v1::Task& last = *looked.slot.attempts.front().task;
+    JobVerdict::Start start{looked.slot->number, looked.slot->node_id, WallTime{0}, false};
+    if (!looked.slot->attempts.empty()) {
+      const v1::Task& last = *looked.slot->attempts.front().task;
       if (ended_by_itself(last.status().state())) {
         // An attempt that fails while it is prepared may end before its own delay has passed.
         const WallTime end{std::max(reached_at_ns(last), last.start_after_ns())};
@@ -295,7 +296,7 @@ void JobPlanner::repeat() {
 
 void JobPlanner::begin_fresh() {
   std::set<uint64_t> known;
-  for (const Looked& looked : looked_) known.insert(looked.slot.number);
+  for (const Looked& looked : looked_) known.insert(looked.slot->number);
   for (uint64_t number = 0; number < view_.total; ++number) {
     const v1::SlotRange* range = store::range_of(view_.status.collected_completed(), number);
     if (range == nullptr) range = store::range_of(view_.status.collected_failed(), number);
@@ -315,7 +316,7 @@ void JobPlanner::collect() {
   std::vector<const Looked*> done;
   std::vector<const Looked*> failed;
   for (const Looked& looked : looked_) {
-    const auto& attempts = looked.slot.attempts;
+    const auto& attempts = looked.slot->attempts;
     const bool gone = std::all_of(attempts.begin(), attempts.end(),
                                   [](const JobAttempt& a) { return a.forgettable; });
     if (!gone) continue;
@@ -336,12 +337,12 @@ void JobPlanner::collect(std::vector<const Looked*> finished, store::SlotRanges&
     if (full()) return;
     const Looked& looked = *finished[i];
     // Told just now why it has failed: it goes with the next look.
-    if (updated_.contains(looked.slot.attempts.front().task->id())) continue;
-    const uint64_t number = looked.slot.number;
+    if (updated_.contains(looked.slot->attempts.front().task->id())) continue;
+    const uint64_t number = looked.slot->number;
     const bool adjoins = number > 0 && store::range_of(ranges, number - 1) != nullptr;
     if (!adjoins && ranges.size() >= kRangesMax) return;
     store::add_slot(ranges, number);
-    for (const JobAttempt& attempt : looked.slot.attempts) {
+    for (const JobAttempt& attempt : looked.slot->attempts) {
       if (removed_.insert(attempt.task->id()).second) verdict_.remove.push_back(attempt.task);
     }
     std::erase_if(verdict_.update,
@@ -354,7 +355,7 @@ void JobPlanner::judge_end() {
   const TaskPtr* last = nullptr;
   for (const Looked& looked : looked_) {
     if (looked.stage != Stage::kGivenUp) continue;
-    const TaskPtr& task = looked.slot.attempts.front().task;
+    const TaskPtr& task = looked.slot->attempts.front().task;
     if (last == nullptr || reached_at_ns(*task) > reached_at_ns(**last)) last = &task;
   }
   if (verdict_.failed == 0) status.clear_message();
@@ -382,8 +383,8 @@ void JobPlanner::judge_end() {
 
 }  // namespace
 
-JobVerdict judge_job(const JobView& view, WallTime now, size_t changes_max) {
-  return JobPlanner(view, now, changes_max).run();
+JobVerdict judge_job(JobView view, WallTime now, size_t changes_max) {
+  return JobPlanner(std::move(view), now, changes_max).run();
 }
 
 }  // namespace muster::manager::orchestrator

@@ -80,7 +80,7 @@ struct JobVerdict {
 // History: of each slot the newest ended attempts are kept, as of a service's. Of finished slots
 // of a replicated job those beyond 20 times the limit go wholly, lowest numbers first, and the
 // status remembers that they have completed or failed.
-JobVerdict judge_job(const JobView& view, WallTime now, size_t changes_max);
+JobVerdict judge_job(JobView view, WallTime now, size_t changes_max);
 
 // The above for a service in the store. True when everything was planned.
 bool plan_job(const ServiceContext& context, size_t changes_max, Plan& plan);
