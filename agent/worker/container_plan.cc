@@ -67,7 +67,9 @@ boost::json::value task_template_data(const v1::LocalTask& local, const NodeCont
   context.node_architecture = node.architecture;
   context.task_id = task.id();
   context.task_name = container_name(task);
-  context.task_slot = task.slot() > 0 ? fmt::format("{}", task.slot()) : node.node_id;
+  // Slots of replicated jobs count from 0; tasks of global services are named after their node.
+  const bool numbered = task.slot() > 0 || task.name().ends_with(".0");
+  context.task_slot = numbered ? fmt::format("{}", task.slot()) : node.node_id;
   return context.to_json();
 }
 

@@ -10,8 +10,8 @@ namespace {
 struct Slot {
   const v1::Task* shown = nullptr;  // the one with the lowest desired state; the newest of those
   const v1::Task* newest = nullptr;
-  int failures = 0;  // of the present revision
-  int completions = 0;
+  int failures = 0;     // of the present revision
+  int completions = 0;  // which the restart policy may count as attempts
 };
 
 bool is_job(const v1::ServiceSpec& spec) {
@@ -68,8 +68,7 @@ std::string slot_text(const v1::Task& task) {
 
 uint64_t wanted_tasks(const ServiceView& view, size_t slots) {
   const auto& spec = view.service.spec();
-  if (spec.has_replicated_job()) return spec.replicated_job().total_completions();
-  if (spec.has_global() || spec.has_global_job()) return slots;
+  if (spec.has_global()) return slots;
   return spec.replicated().replicas();
 }
 
@@ -97,9 +96,8 @@ void judge_update(const v1::UpdateStatus& update, Assessment* result) {
 void judge_slot(const Slot& slot, const ServiceView& view, Assessment* result) {
   const v1::Task& shown = *slot.shown;
   const auto& spec = view.service.spec();
-  const bool done = is_job(spec) ? slot.completions > 0
-                                 : shown.status().state() == v1::TASK_RUNNING &&
-                                       shown.desired_state() <= v1::TASK_RUNNING;
+  const bool done =
+      shown.status().state() == v1::TASK_RUNNING && shown.desired_state() <= v1::TASK_RUNNING;
   if (done) {
     ++result->done;
     if (const std::string note = running_note(shown); !note.empty())
@@ -129,14 +127,16 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
     result.failure = "the service was removed";
     return result;
   }
-  const bool global = service.spec().has_global() || service.spec().has_global_job();
+  if (is_job(service.spec())) {
+    assess_job(view, node_names, &result);
+    return result;
+  }
+  const bool global = service.spec().has_global();
   std::map<std::pair<uint64_t, std::string>, Slot> slots;
   uint64_t old_running = 0;
   const bool complete = service.update_status().state() == v1::UpdateStatus::COMPLETED ||
                         service.update_status().state() == v1::UpdateStatus::ROLLBACK_COMPLETED;
   for (const auto& [id, task] : view.tasks) {
-    if (is_job(service.spec()) && task.job_iteration() != service.job_status().iteration())
-      continue;
     if (task.desired_state() == v1::TASK_REMOVE) continue;
     if (global && !node_names.contains(task.node_id())) continue;
     const bool surplus =
@@ -156,9 +156,8 @@ Assessment assess(const ServiceView& view, const std::map<std::string, std::stri
   for (const auto& [key, slot] : slots) {
     judge_slot(slot, view, &result);
     SlotProgress line;
-    const uint64_t number =
-        service.spec().has_replicated_job() ? slot.shown->slot() + 1 : slot.shown->slot();
-    line.label = global ? node_names.at(key.second) : fmt::format("{}/{}", number, result.wanted);
+    line.label = global ? node_names.at(key.second)
+                        : fmt::format("{}/{}", slot.shown->slot(), result.wanted);
     line.state = slot.shown->status().state();
     line.text = slot_text(*slot.shown);
     result.slots.push_back(std::move(line));

@@ -61,6 +61,18 @@ boost::json::array pools_json(const v1::Network& network) {
   return out;
 }
 
+// Docker's two fields, and what muster knows beyond them.
+boost::json::object job_status_json(const v1::JobStatus& status) {
+  boost::json::object out;
+  out["JobIteration"] = {{"Index", status.iteration()}};
+  out["LastExecution"] = time_json(status.last_execution_ns());
+  out["State"] = job_state_name(status.state());
+  if (status.ended_at_ns() != 0) out["EndedAt"] = time_json(status.ended_at_ns());
+  put_number(out, "FailedTasks", static_cast<int64_t>(status.failed()));
+  put(out, "Message", status.message());
+  return out;
+}
+
 }  // namespace
 
 boost::json::object service_json(const v1::Service& service) {
@@ -78,9 +90,7 @@ boost::json::object service_json(const v1::Service& service) {
     put(status, "Message", update.message());
     out["UpdateStatus"] = std::move(status);
   }
-  if (service.has_job_status())
-    out["JobStatus"] = {{"JobIteration", {{"Index", service.job_status().iteration()}}},
-                        {"LastExecution", time_json(service.job_status().last_execution_ns())}};
+  if (service.has_job_status()) out["JobStatus"] = job_status_json(service.job_status());
   put(out, "AllocationError", service.allocation_error());
   return out;
 }

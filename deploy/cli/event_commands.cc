@@ -48,6 +48,13 @@ void service_attributes(const v1::ObjectEvent& event, Shown* shown) {
   if (old.update_status().state() != service.update_status().state())
     change("updatestate", update_state_name(old.update_status().state()),
            update_state_name(service.update_status().state()));
+  if (!service.has_job_status()) return;
+  const auto& job = service.job_status();
+  change("jobiteration", std::to_string(old.job_status().iteration()),
+         std::to_string(job.iteration()));
+  change("jobstate", job_state_name(old.job_status().state()), job_state_name(job.state()));
+  if (!job.message().empty() && job.message() != old.job_status().message())
+    shown->attributes.emplace_back("jobmessage", job.message());
 }
 
 void task_attributes(const v1::ObjectEvent& event, Shown* shown) {

@@ -36,6 +36,9 @@ std::string role_name(v1::NodeSpec::Role role) {
 std::string availability_name(v1::NodeSpec::Availability availability) {
   return from_enum(v1::NodeSpec::Availability_Name(availability), 0, availability);
 }
+std::string job_state_name(v1::JobStatus::State state) {
+  return from_enum(v1::JobStatus::State_Name(state), 0, state);
+}
 std::string mode_name(const v1::ServiceSpec& spec) {
   switch (spec.mode_case()) {
     case v1::ServiceSpec::kGlobal: return "global";

@@ -13,6 +13,7 @@ std::string update_state_name(v1::UpdateStatus::State state);  // "rollback_star
 std::string node_state_name(v1::NodeStatus::State state);      // "ready"
 std::string role_name(v1::NodeSpec::Role role);                // "worker"
 std::string availability_name(v1::NodeSpec::Availability availability);
+std::string job_state_name(v1::JobStatus::State state);        // "running"
 std::string mode_name(const v1::ServiceSpec& spec);            // "replicated", "global-job"
 std::string protocol_name(v1::PortConfig::Protocol protocol);  // "tcp"
 std::string mount_type_name(v1::Mount::Type type);             // "volume"

@@ -20,7 +20,6 @@ constexpr int64_t kBlockedGrace = 10 * kSecond;
 constexpr int64_t kRelistDelay = 1 * kSecond;  // after a lost stream
 constexpr int kStreamLossesMax = 30;
 constexpr int kLossesSilent = 2;
-constexpr size_t kSlotLinesMax = 20;
 
 class Waiter {
  public:
@@ -194,11 +193,12 @@ class Waiter {
   }
 
   int64_t monitor_ns(const Entry& entry) const {
+    // What is done stays done.
+    const auto& spec = entry.view.service.spec();
+    if (spec.has_replicated_job() || spec.has_global_job()) return 0;
     if (options_.monitor) return parse_duration_ns(*options_.monitor).value_or(kDefaultMonitor);
     if (const std::string text = run_.env("MUSTER_MONITOR"); !text.empty())
       return parse_duration_ns(text).value_or(kDefaultMonitor);
-    const auto& spec = entry.view.service.spec();
-    if (spec.has_replicated_job() || spec.has_global_job()) return 0;
     if (spec.update().has_monitor_ns()) return spec.update().monitor_ns();
     return kDefaultMonitor;
   }
@@ -275,11 +275,18 @@ class Waiter {
     return entry.view.service.spec().annotations().name();
   }
 
+  // As Docker shows it.
   std::string overall(const Entry& entry) const {
+    if (entry.now.job) {
+      const size_t width = std::to_string(entry.now.wanted).size();
+      return fmt::format("job progress: {:>{}} out of {} complete", entry.now.done, width,
+                         entry.now.wanted);
+    }
     return fmt::format("overall progress: {} out of {} tasks", entry.now.done, entry.now.wanted);
   }
 
   std::string verify_text(const Entry& entry, int64_t now) const {
+    if (entry.now.job) return "job complete";
     if (entry.verified) return fmt::format("verify: Service {} converged", name_of(entry));
     const int64_t left = std::max<int64_t>(0, entry.converged_at + monitor_ns(entry) - now);
     return fmt::format("verify: Waiting {} seconds to verify that tasks are stable...",
@@ -332,9 +339,13 @@ class Waiter {
     for (const auto& id : order_) {
       const Entry& entry = entries_[id];
       const bool single = order_.size() == 1;
-      lines.push_back(single ? overall(entry)
-                             : fmt::format("{}: {}/{} running", name_of(entry), entry.now.done,
-                                           entry.now.wanted));
+      lines.push_back(single
+                          ? overall(entry)
+                          : fmt::format("{}: {}/{} {}", name_of(entry), entry.now.done,
+                                        entry.now.wanted, entry.now.job ? "complete" : "running"));
+      if (single && entry.now.job && entry.view.service.spec().has_replicated_job())
+        lines.push_back(fmt::format("active tasks: {} out of {} tasks", entry.now.active,
+                                    entry.now.active_wanted));
       const size_t shown = std::min(entry.now.slots.size(), kSlotLinesMax);
       for (size_t i = 0; i < shown && single; ++i)
         lines.push_back(entry.now.slots[i].label + ": " + entry.now.slots[i].text);

@@ -33,9 +33,12 @@ struct Assessment {
   uint64_t done = 0;
   uint64_t wanted = 0;
   bool converged = false;
-  bool rolled_back = false;  // the update failed, and the previous spec is back
-  bool updating = false;     // the manager still watches an update
-  std::string going_back;    // why a rollback is under way
+  bool job = false;            // done and wanted count completions
+  uint64_t active = 0;         // of a job: tasks under way
+  uint64_t active_wanted = 0;  // of a job: how many may be, with what is left to do
+  bool rolled_back = false;    // the update failed, and the previous spec is back
+  bool updating = false;       // the manager still watches an update
+  std::string going_back;      // why a rollback is under way
   std::vector<SlotProgress> slots;
   std::string blocked;          // why something cannot run now; may pass
   std::string failure;          // why it will not come to be: certain
@@ -45,8 +48,14 @@ struct Assessment {
 // Pure: state in, opinion out. `node_names` are the nodes that count, by id, with their hostnames.
 // A service is certain to fail when its update was paused, when the restart policy has given up a
 // slot, or when kFailuresCertain attempts of one slot at the present revision have failed.
+// A job is certain to fail when the manager says that a slot is given up, or when an endless
+// restart policy has seen as many failures of one slot.
 inline constexpr int kFailuresCertain = 3;
+inline constexpr size_t kSlotLinesMax = 20;
 Assessment assess(const ServiceView& view, const std::map<std::string, std::string>& node_names);
+// The part of it that is about jobs.
+void assess_job(const ServiceView& view, const std::map<std::string, std::string>& node_names,
+                Assessment* result);
 
 struct WaitOptions {
   bool detach = false;

@@ -27,6 +27,19 @@ void update_lines(const char* title, const v1::UpdateConfig& config, std::string
                   config.order() == v1::UpdateConfig::START_FIRST ? "start-first" : "stop-first");
 }
 
+void job_lines(const v1::Service& service, std::string* out) {
+  if (service.spec().has_replicated_job()) {
+    const auto& job = service.spec().replicated_job();
+    *out += fmt::format(" Max Concurrent:\t{}\n Total Completions:\t{}\n", job.max_concurrent(),
+                        job.total_completions());
+  }
+  const auto& status = service.job_status();
+  *out += fmt::format("JobStatus:\n Iteration:\t{}\n State:\t\t{}\n", status.iteration(),
+                      job_state_name(status.state()));
+  if (status.failed() > 0) *out += fmt::format(" Failed:\t{}\n", status.failed());
+  if (!status.message().empty()) *out += fmt::format(" Message:\t{}\n", status.message());
+}
+
 void container_lines(const v1::ContainerSpec& container, std::string* out) {
   *out += fmt::format("ContainerSpec:\n Image:\t\t{}\n", container.image());
   const auto list = [&](const char* title, const auto& items) {
@@ -70,12 +83,19 @@ std::string replicas_text(const v1::GetServiceResponse& service) {
   const auto& spec = service.service().spec();
   const auto& status = service.status();
   std::string text = fmt::format("{}/{}", status.running_tasks(), status.desired_tasks());
+  if (spec.has_replicated_job() || spec.has_global_job()) {
+    // Desired of a global job is what has not completed yet. As Docker, without the maximum per
+    // node: the line would be too long.
+    const uint64_t total =
+        spec.has_replicated_job()
+            ? spec.replicated_job().total_completions()
+            : status.desired_tasks() + status.completed_tasks() + status.failed_tasks();
+    text += fmt::format(" ({}/{} completed)", status.completed_tasks(), total);
+    if (status.failed_tasks() > 0) text += fmt::format(" ({} failed)", status.failed_tasks());
+    return text;
+  }
   if (const uint64_t most = spec.task().placement().max_replicas(); most > 0)
     text += fmt::format(" (max {} per node)", most);
-  if (spec.has_replicated_job())
-    text += fmt::format(" ({}/{} completed)", status.completed_tasks(),
-                        spec.replicated_job().total_completions());
-  if (spec.has_global_job()) text += fmt::format(" ({} completed)", status.completed_tasks());
   return text;
 }
 
@@ -117,6 +137,7 @@ std::string service_pretty(const v1::Service& service) {
     out += fmt::format(" {}={}\n", label.key(), label.value());
   out += fmt::format("Service Mode:\t{}\n", capitalized(mode_name(spec)));
   if (spec.has_replicated()) out += fmt::format(" Replicas:\t{}\n", spec.replicated().replicas());
+  if (service.has_job_status()) job_lines(service, &out);
   if (service.update_status().state() != 0) {
     out += fmt::format("UpdateStatus:\n State:\t\t{}\n",
                        update_state_name(service.update_status().state()));

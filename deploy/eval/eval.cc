@@ -20,6 +20,12 @@
 #else
 #define MUSTER_EVAL_IPAM
 #endif
+#if __has_include("deploy/eval/jobs_suite.h")
+#include "deploy/eval/jobs_suite.h"
+#define MUSTER_EVAL_JOBS {"jobs", eval_jobs},
+#else
+#define MUSTER_EVAL_JOBS
+#endif
 #if __has_include("deploy/eval/restart_suite.h")
 #include "deploy/eval/restart_suite.h"
 #define MUSTER_EVAL_RESTART {"restart", eval_restart},
@@ -55,7 +61,7 @@ struct Suite {
 
 // Sorted by name.
 constexpr Suite kSuites[] = {
-    MUSTER_EVAL_COMPOSE MUSTER_EVAL_CONSTRAINT MUSTER_EVAL_IPAM MUSTER_EVAL_RESTART
+    MUSTER_EVAL_COMPOSE MUSTER_EVAL_CONSTRAINT MUSTER_EVAL_IPAM MUSTER_EVAL_JOBS MUSTER_EVAL_RESTART
         MUSTER_EVAL_SCHEDULE MUSTER_EVAL_TEMPLATE MUSTER_EVAL_UPDATE};
 
 }  // namespace

@@ -18,7 +18,22 @@ Result<Duration> duration_of(const json::value& value) {
   return fail(invalid_argument("a duration is nanoseconds or a text such as \"5s\""));
 }
 
-Result<orchestrator::RestartRules> rules_of(const json::value* policy) {
+Result<v1::TaskState> state_of(const json::value* value) {
+  static const std::map<std::string_view, v1::TaskState> kStates = {
+      {"complete", v1::TASK_COMPLETE}, {"failed", v1::TASK_FAILED},
+      {"rejected", v1::TASK_REJECTED}, {"shutdown", v1::TASK_SHUTDOWN},
+      {"orphaned", v1::TASK_ORPHANED}, {"node-down", v1::TASK_RUNNING}};
+  if (value != nullptr && value->is_string()) {
+    const auto found = kStates.find(std::string_view(value->get_string()));
+    if (found != kStates.end()) return found->second;
+  }
+  return fail(invalid_argument(
+      "an event's state must be complete, failed, rejected, shutdown, orphaned or node-down"));
+}
+
+}  // namespace
+
+Result<orchestrator::RestartRules> restart_rules_from_json(const json::value* policy) {
   orchestrator::RestartRules rules;
   if (policy == nullptr) return rules;
   if (!policy->is_object()) return fail(invalid_argument("policy must be an object"));
@@ -50,25 +65,11 @@ Result<orchestrator::RestartRules> rules_of(const json::value* policy) {
   return rules;
 }
 
-Result<v1::TaskState> state_of(const json::value* value) {
-  static const std::map<std::string_view, v1::TaskState> kStates = {
-      {"complete", v1::TASK_COMPLETE}, {"failed", v1::TASK_FAILED},
-      {"rejected", v1::TASK_REJECTED}, {"shutdown", v1::TASK_SHUTDOWN},
-      {"orphaned", v1::TASK_ORPHANED}, {"node-down", v1::TASK_RUNNING}};
-  if (value != nullptr && value->is_string()) {
-    const auto found = kStates.find(std::string_view(value->get_string()));
-    if (found != kStates.end()) return found->second;
-  }
-  return fail(invalid_argument(
-      "an event's state must be complete, failed, rejected, shutdown, orphaned or node-down"));
-}
-
-}  // namespace
-
 Result<json::value> eval_restart(const json::value& input) {
   if (!input.is_object()) return fail(invalid_argument("the case must be an object"));
   const json::object& root = input.get_object();
-  MUSTER_ASSIGN(const orchestrator::RestartRules rules, rules_of(root.if_contains("policy")));
+  MUSTER_ASSIGN(const orchestrator::RestartRules rules,
+                restart_rules_from_json(root.if_contains("policy")));
   const json::value* events = root.if_contains("events");
   if (events == nullptr || !events->is_array()) {
     return fail(invalid_argument("events must be a list"));

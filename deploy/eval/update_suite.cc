@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "deploy/eval/placement_json.h"
+#include "deploy/eval/case_values.h"
 #include "manager/orchestrator/update_plan.h"
 
 namespace muster::deploy::eval {
@@ -20,27 +20,6 @@ using orchestrator::UpdateVerdict;
 
 // When the update began; the times of a case count from here.
 constexpr WallTime kBegan{1'700'000'000'000'000'000};
-
-// Absent: `fallback`.
-Result<Duration> duration_at(ObjectReader& in, std::string_view key, Duration fallback) {
-  const json::value* value = in.child(key);
-  if (value == nullptr) return fallback;
-  if (value->is_int64()) return Duration(value->get_int64());
-  if (value->is_string()) {
-    if (const auto parsed = parse_duration(std::string_view(value->get_string()))) return *parsed;
-  }
-  return fail(invalid_argument("{} must be nanoseconds or a text such as \"5s\"", in.path(key)));
-}
-
-template <class Value>
-Result<Value> one_of(ObjectReader& in, std::string_view key, std::string fallback,
-                     const std::map<std::string, Value>& values) {
-  const auto found = values.find(in.text(key, std::move(fallback)));
-  if (found != values.end()) return found->second;
-  std::string names;
-  for (const auto& [name, value] : values) names += (names.empty() ? "" : ", ") + name;
-  return fail(invalid_argument("{} must be one of {}", in.path(key), names));
-}
 
 Result<v1::UpdateConfig> config_from_json(const json::value& value) {
   ObjectReader in(value, "config");

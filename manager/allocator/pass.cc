@@ -282,7 +282,7 @@ Result<std::vector<v1::NetworkAttachment>> Pass::attachments(const Snapshot& vie
 Status Pass::tasks(store::Transaction& tx) {
   std::vector<Ptr<v1::Task>> fresh;
   tx.view().tasks_in_state(v1::TASK_NEW, [&](const Ptr<v1::Task>& task) {
-    if (task->desired_state() > v1::TASK_RUNNING || work_.blocked_tasks.count(task->id()) != 0) {
+    if (task->desired_state() > v1::TASK_COMPLETE || work_.blocked_tasks.count(task->id()) != 0) {
       return true;
     }
     if (fresh.size() == tasks_max_) {

@@ -9,11 +9,37 @@
 #include "manager/control/filter.h"
 #include "manager/control/redact.h"
 #include "manager/control/watch_events.h"
+#include "manager/store/job_status.h"
 
 namespace muster::manager::control {
 namespace {
 
+v1::ServiceStatus count_job_tasks(const store::Snapshot& state, const v1::Service& service) {
+  v1::ServiceStatus status;
+  uint64_t running = 0;
+  uint64_t meant = 0;
+  std::set<std::string> completed;  // by name: a slot or node completes once
+  state.tasks_of_service(service.id(), [&](const auto& task) {
+    if (task->job_iteration() != service.job_status().iteration()) return true;
+    const v1::TaskState is = task->status().state();
+    if (is == v1::TASK_COMPLETE) completed.insert(task->name());
+    if (task->desired_state() > v1::TASK_COMPLETE || is >= v1::TASK_COMPLETE) return true;
+    ++meant;
+    if (is == v1::TASK_RUNNING) ++running;
+    return true;
+  });
+  const v1::ReplicatedJob& job = service.spec().replicated_job();
+  const uint64_t most = job.max_concurrent() == 0 ? job.total_completions() : job.max_concurrent();
+  status.set_running_tasks(running);
+  status.set_desired_tasks(service.spec().has_replicated_job() ? most : meant);
+  status.set_completed_tasks(completed.size() +
+                             store::slots_in(service.job_status().collected_completed()));
+  status.set_failed_tasks(service.job_status().failed());
+  return status;
+}
+
 v1::ServiceStatus count_tasks(const store::Snapshot& state, const v1::Service& service) {
+  if (store::is_job(service.spec())) return count_job_tasks(state, service);
   v1::ServiceStatus status;
   uint64_t running = 0;
   uint64_t meant = 0;
@@ -62,7 +88,7 @@ void each_task(const store::Snapshot& state, const v1::ListFilter& filter,
 bool before(const store::Ptr<v1::Task>& a, const store::Ptr<v1::Task>& b) {
   const auto key = [](const v1::Task& t) {
     return std::tuple(std::string_view(t.service_id()), t.slot(),
-                      t.slot() == 0 ? std::string_view(t.node_id()) : std::string_view(),
+                      t.slot() == 0 ? std::string_view(t.name()) : std::string_view(),
                       -t.meta().created_at_ns(), std::string_view(t.id()));
   };
   return key(*a) < key(*b);

@@ -91,7 +91,11 @@ Status check_network_unused(const store::Snapshot& state, const v1::Network& net
   }
   std::string task_id;
   state.tasks_of_network(network.id(), [&](const auto& task) {
-    if (task->desired_state() <= v1::TASK_RUNNING) task_id = task->id();
+    const bool job = task->desired_state() == v1::TASK_COMPLETE;
+    if (job ? task->status().state() < v1::TASK_COMPLETE
+            : task->desired_state() <= v1::TASK_RUNNING) {
+      task_id = task->id();
+    }
     return task_id.empty();
   });
   if (task_id.empty()) return ok_status();

@@ -6,6 +6,7 @@
 
 #include "manager/control/references.h"
 #include "manager/control/validation.h"
+#include "manager/store/job_status.h"
 #include "manager/store/update_status.h"
 
 namespace muster::manager::control {
@@ -41,10 +42,19 @@ uint64_t previous_revision(const store::Snapshot& state, const v1::Service& serv
   return same ? revision->number() : 0;
 }
 
+// The job runs, or runs again: the orchestrator ends what is left of the iteration before.
+void begin_iteration(v1::Service& service, WallTime now) {
+  const uint64_t last = service.job_status().iteration();
+  v1::JobStatus& status = *service.mutable_job_status();
+  status.Clear();
+  status.set_iteration(last + 1);
+  status.set_last_execution_ns(now.unix_ns);
+}
+
 // The orchestrator takes it from here.
 void begin_update(v1::Service& service, bool rollback, WallTime now) {
   service.clear_update_status();
-  if (!service.spec().has_replicated() && !service.spec().has_global()) return;
+  if (store::is_job(service.spec())) return;
   v1::UpdateStatus& status = *service.mutable_update_status();
   status.set_state(rollback ? v1::UpdateStatus::ROLLBACK_STARTED : v1::UpdateStatus::UPDATING);
   status.set_started_at_ns(now.unix_ns);
@@ -83,6 +93,7 @@ Status create_service_in(store::Transaction& tx, const std::string& id, v1::Serv
   service.set_id(id);
   *service.mutable_spec() = std::move(spec);
   service.set_revision(1);
+  if (store::is_job(service.spec())) begin_iteration(service, tx.now());
   MUSTER_TRY(tx.create(revision_of(service)));
   return tx.create(std::move(service));
 }
@@ -95,6 +106,12 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
     return Status(StatusCode::kAborted, "update out of sequence", "out-of-sequence");
   }
   v1::ServiceSpec spec = request.spec();
+  if (request.rollback() && store::is_job(known->spec())) {
+    return failed_precondition(
+        "service {} is a job, and jobs are not rolled back: a run that has begun cannot be undone; "
+        "update the service to run it with another spec",
+        known->spec().annotations().name());
+  }
   if (request.rollback()) {
     if (!known->has_previous_spec()) {
       return failed_precondition("service {} does not have a previous spec",
@@ -137,6 +154,7 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   } else {
     resume_update(known->spec(), service, tx.now());
   }
+  if (store::is_job(service.spec())) begin_iteration(service, tx.now());
   return tx.update(std::move(service));
 }
 

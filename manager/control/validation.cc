@@ -10,6 +10,7 @@
 #include "base/template.h"
 #include "base/time.h"
 #include "manager/control/payload_validation.h"
+#include "manager/store/job_status.h"
 #include "overlay/ipam/address_pool.h"
 #include "scheduler/constraint.h"
 
@@ -239,6 +240,29 @@ Status validate_endpoint(const v1::EndpointSpec& endpoint) {
   return ok_status();
 }
 
+Status validate_job_amount(uint64_t amount, std::string_view what) {
+  if (amount > uint64_t{INT64_MAX}) return invalid_argument("{} must not be negative", what);
+  if (amount > uint64_t{INT32_MAX}) {
+    return invalid_argument("{} must be between 0 and 2147483647", what);
+  }
+  return ok_status();
+}
+
+// What runs to its end is not updated while it runs: a change begins the next iteration.
+Status validate_policies(const v1::ServiceSpec& spec) {
+  if (store::is_job(spec)) {
+    if (spec.has_update()) return bad("Jobs may not have an update config");
+    if (spec.has_rollback()) return bad("Jobs may not have a rollback config");
+    return ok_status();
+  }
+  MUSTER_TRY(validate_update(spec.update(), "update"));
+  MUSTER_TRY(validate_update(spec.rollback(), "rollback"));
+  if (spec.rollback().failure_action() == v1::UpdateConfig::ROLLBACK) {
+    return bad("a rollback's failure action can only be pause or continue");
+  }
+  return ok_status();
+}
+
 Status validate_mode(const v1::ServiceSpec& spec) {
   switch (spec.mode_case()) {
     case v1::ServiceSpec::kReplicated:
@@ -253,8 +277,14 @@ Status validate_mode(const v1::ServiceSpec& spec) {
       }
       return ok_status();
     case v1::ServiceSpec::kReplicatedJob:
+      MUSTER_TRY(
+          validate_job_amount(spec.replicated_job().max_concurrent(), "Maximum concurrent jobs"));
+      return validate_job_amount(spec.replicated_job().total_completions(), "Total completed jobs");
     case v1::ServiceSpec::kGlobalJob:
-      return Status(StatusCode::kUnimplemented, "job services are not supported", "unimplemented");
+      if (spec.task().placement().max_replicas() > 0) {
+        return bad("replicas-max-per-node can only be used with replicated or replicated-job mode");
+      }
+      return ok_status();
     case v1::ServiceSpec::MODE_NOT_SET: break;
   }
   return bad("exactly one service mode must be given");
@@ -310,11 +340,7 @@ Status validate_service_spec(const v1::ServiceSpec& spec) {
   MUSTER_TRY(validate_placement(spec.task().placement()));
   if (!spec.task().has_container()) return bad("TaskSpec: missing runtime");
   MUSTER_TRY(validate_container(spec.task().container()));
-  MUSTER_TRY(validate_update(spec.update(), "update"));
-  MUSTER_TRY(validate_update(spec.rollback(), "rollback"));
-  if (spec.rollback().failure_action() == v1::UpdateConfig::ROLLBACK) {
-    return bad("a rollback's failure action can only be pause or continue");
-  }
+  MUSTER_TRY(validate_policies(spec));
   return validate_endpoint(spec.endpoint());
 }
 
@@ -377,6 +403,11 @@ void normalise(v1::ServiceSpec& spec) {
     sort(container->mutable_sysctls());
   }
   if (spec.mode_case() == v1::ServiceSpec::MODE_NOT_SET) spec.mutable_replicated()->set_replicas(1);
+  if (spec.has_replicated_job()) {
+    v1::ReplicatedJob& job = *spec.mutable_replicated_job();
+    if (!job.has_max_concurrent()) job.set_max_concurrent(1);
+    if (!job.has_total_completions()) job.set_total_completions(job.max_concurrent());
+  }
 }
 
 }  // namespace muster::manager::control

@@ -8,8 +8,8 @@
 namespace muster::manager::control {
 
 // Checks of specs by themselves, with Swarm's messages where Swarm has one. Pure. What needs the
-// store (names of networks, ports of other services) is in references.h. All INVALID_ARGUMENT,
-// except job modes: UNIMPLEMENTED.
+// store (names of networks, ports of other services) is in references.h. All
+// INVALID_ARGUMENT.
 
 // A service or network name: a DNS label of at most 63 characters.
 Status validate_name(std::string_view name);
@@ -22,7 +22,7 @@ Status validate_network_spec(const v1::NetworkSpec& spec);
 Status validate_node_spec(const v1::NodeSpec& spec);
 Status validate_cluster_spec(const v1::ClusterSpec& spec);
 
-// Sorts labels and fills in what Swarm fills in (mode, endpoint mode). Called before validation.
+// Sorts labels and fills in what Swarm fills in (mode, counts of a job). Called before validation.
 void normalise(v1::ServiceSpec& spec);
 
 }  // namespace muster::manager::control

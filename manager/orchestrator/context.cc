@@ -39,6 +39,7 @@ ServiceContext ServiceContext::load(const store::Snapshot& state, std::string_vi
   const auto cluster = state.cluster();
   const int64_t limit = cluster == nullptr ? kDefaultHistory : cluster->spec().task_history_limit();
   context.history = history_limit(context.restart, limit);
+  context.cluster_history = limit;
   // The control API lets only good constraints in; what does not parse matches nothing there.
   if (auto parsed =
           scheduler::parse_constraints(context.revision->spec().placement().constraints())) {

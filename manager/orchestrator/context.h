@@ -50,7 +50,8 @@ struct ServiceContext {
   store::Ptr<v1::Revision> revision;
   RestartRules restart;
   UpdateRules update;
-  int64_t history = 5;
+  int64_t history = 5;          // ended tasks kept of a slot
+  int64_t cluster_history = 5;  // the limit the cluster has
   std::vector<scheduler::Constraint> constraints;
 
  private:

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "manager/orchestrator/context.h"
 #include "manager/orchestrator/service_plan.h"
+#include "manager/store/job_status.h"
 #include "manager/store/update_status.h"
 
 namespace muster::manager::orchestrator {
@@ -120,7 +121,10 @@ void Orchestrator::on_task(const store::Change<v1::Task>& change, const store::S
   const v1::TaskState is = after.status().state();
   const bool ended = is != was && is > v1::TASK_RUNNING;
   const bool runs = is != was && is == v1::TASK_RUNNING;
-  if (ended || before.desired_state() != after.desired_state()) {
+  // The end of a job's task, reported once more, lacks the reason why it is not tried again.
+  const bool retold = after.job_iteration() != 0 && is > v1::TASK_RUNNING &&
+                      before.status().error() != after.status().error();
+  if (ended || retold || before.desired_state() != after.desired_state()) {
     mark_slot(after);
   } else if (runs) {
     // With start-first the predecessor's time has come.
@@ -145,7 +149,7 @@ void Orchestrator::on_node(const store::Change<v1::Node>& change, const store::S
     return true;
   });
   state.each<v1::Service>([&](const auto& service) {
-    if (service->spec().has_global()) mark(service->id());
+    if (service->spec().has_global() || service->spec().has_global_job()) mark(service->id());
     return true;
   });
 }
@@ -210,7 +214,8 @@ Status Orchestrator::evaluate(store::Transaction& tx) {
 void Orchestrator::evaluate_service(const store::Snapshot& state, const std::string& service_id,
                                     const Dirt& dirt, WallTime now, size_t room, Plan& plan) {
   const auto service = state.get<v1::Service>(service_id);
-  if (dirt.whole || service == nullptr) {
+  // How many slots of a job may be worked on is a matter of all of them.
+  if (dirt.whole || service == nullptr || store::is_job(service->spec())) {
     plan_service(state, service_id, now, room, plan);
     if (plan.wake) note_wake({service_id, std::nullopt}, *plan.wake);
     return;

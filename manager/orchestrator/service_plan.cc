@@ -5,7 +5,9 @@
 #include <set>
 #include <vector>
 
+#include "manager/orchestrator/job_plan.h"
 #include "manager/orchestrator/slot_plan.h"
+#include "manager/store/job_status.h"
 #include "manager/store/update_status.h"
 
 namespace muster::manager::orchestrator {
@@ -293,7 +295,9 @@ ServicePlanResult plan_service(const store::Snapshot& state, std::string_view se
   }
   const ServiceContext context = ServiceContext::load(state, service_id, now);
   if (context.service == nullptr) return result;  // its revision is missing: nothing to go by
-  result.complete = ServicePlanner(context, changes_max, plan).run();
+  result.complete = store::is_job(context.service->spec())
+                        ? plan_job(context, changes_max, plan)
+                        : ServicePlanner(context, changes_max, plan).run();
   plan_revisions(state, service_id, plan);
   return result;
 }

@@ -15,6 +15,7 @@ namespace muster::manager::orchestrator {
 // Updates: slots whose tasks are outdated are replaced, those that do not run first, at most
 // `parallelism` under way, each counted until its new task has run for the update's delay; failures
 // and slots that do not come up are judged by update_plan.h.
+// Jobs: job_plan.h.
 // A service that is gone has its tasks removed and, once nothing uses them, its revisions.
 //
 // At most about `changes_max` changes are planned, so that a plan fits one transaction; `complete`

@@ -11,26 +11,11 @@ bool meant_to_run(const v1::Task& task) {
   return task.desired_state() <= v1::TASK_RUNNING;
 }
 
-// Newest first; of equal age the greater id, so that every leader sees the same order.
-bool newer(const TaskPtr& a, const TaskPtr& b) {
-  if (a->meta().created_at_ns() != b->meta().created_at_ns()) {
-    return a->meta().created_at_ns() > b->meta().created_at_ns();
-  }
-  return a->id() > b->id();
-}
-
 std::vector<const v1::Task*> raw(const std::vector<TaskPtr>& tasks) {
   std::vector<const v1::Task*> out;
   out.reserve(tasks.size());
   for (const TaskPtr& task : tasks) out.push_back(task.get());
   return out;
-}
-
-// A task whose container is certainly gone, so that the object may be forgotten.
-bool forgettable(const v1::Task& task, const store::Snapshot& state) {
-  const v1::TaskState observed = task.status().state();
-  if (observed < v1::TASK_ASSIGNED || observed >= v1::TASK_COMPLETE) return true;
-  return !task.node_id().empty() && state.get<v1::Node>(task.node_id()) == nullptr;
 }
 
 // One evaluation of a slot; tasks it has decided about are out of the way of later steps.
@@ -211,6 +196,19 @@ void SlotPlanner::update() {
 }
 
 }  // namespace
+
+bool newer(const TaskPtr& a, const TaskPtr& b) {
+  if (a->meta().created_at_ns() != b->meta().created_at_ns()) {
+    return a->meta().created_at_ns() > b->meta().created_at_ns();
+  }
+  return a->id() > b->id();
+}
+
+bool forgettable(const v1::Task& task, const store::Snapshot& state) {
+  const v1::TaskState observed = task.status().state();
+  if (observed < v1::TASK_ASSIGNED || observed >= v1::TASK_COMPLETE) return true;
+  return !task.node_id().empty() && state.get<v1::Node>(task.node_id()) == nullptr;
+}
 
 SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
   SlotState slot;

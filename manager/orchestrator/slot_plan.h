@@ -35,6 +35,11 @@ void plan_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks,
 // Replaces what is meant to run in the slot by a task of the service's revision.
 void plan_slot_update(const ServiceContext& context, const std::vector<TaskPtr>& tasks, Plan& plan);
 
+// Newest first; of equal age the greater id, so that every leader sees the same order.
+bool newer(const TaskPtr& a, const TaskPtr& b);
+// Whether a task's container is certainly gone, so that the object may be forgotten.
+bool forgettable(const v1::Task& task, const store::Snapshot& state);
+
 // Empties a slot: every task is to be removed, and is deleted once stopped. `state` null: the
 // service is gone, tasks are judged by their own state alone.
 void plan_removal(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,

@@ -9,7 +9,7 @@ using manager::control::ControlApi;
 
 namespace {
 
-constexpr int kServices = 6;
+constexpr int kServices = 8;
 constexpr int kNodes = 5;
 constexpr uint64_t kReplicasMax = 6;
 
@@ -102,6 +102,14 @@ v1::ServiceSpec SimClient::random_spec(const std::string& name) {
   spec.mutable_annotations()->set_name(name);
   if (name == "s0" || name == "s1") {
     spec.mutable_global();
+  } else if (name == "s6") {
+    // Now and then so large that finished tasks are collected.
+    const bool large = rng_.below(6) == 0;
+    v1::ReplicatedJob& job = *spec.mutable_replicated_job();
+    job.set_total_completions(large ? 60 : rng_.below(kReplicasMax + 1));
+    job.set_max_concurrent(large ? 6 + rng_.below(4) : rng_.below(4));
+  } else if (name == "s7") {
+    spec.mutable_global_job();
   } else {
     spec.mutable_replicated()->set_replicas(rng_.below(kReplicasMax + 1));
   }
@@ -128,6 +136,7 @@ v1::ServiceSpec SimClient::random_spec(const std::string& name) {
     port.set_mode(ports == 0 ? v1::PortConfig::HOST : v1::PortConfig::INGRESS);
     port.set_published_port(static_cast<uint32_t>(8000 + rng_.below(3)));
   }
+  if (spec.has_replicated_job() || spec.has_global_job()) return spec;
   v1::UpdateConfig& update = *spec.mutable_update();
   update.set_parallelism(rng_.below(3));
   update.set_delay_ns(Duration(1s).count() * static_cast<int64_t>(rng_.below(2)));
@@ -343,6 +352,9 @@ void SimClient::act() {
     case 2:
       return update(name, [replicas = rng_.below(kReplicasMax + 1)](v1::ServiceSpec& spec) {
         if (spec.has_replicated()) spec.mutable_replicated()->set_replicas(replicas);
+        if (spec.has_replicated_job()) {
+          spec.mutable_replicated_job()->set_total_completions(replicas);
+        }
       });
     case 3:
       return update(name, [](v1::ServiceSpec& spec) {

@@ -198,7 +198,17 @@ void SimHost::work(Container& container) {
         container.alive = false;
         return move(container, v1::TASK_FAILED, "the command was not found");
       }
+      // What a job does comes to an end, well or not.
+      if (container.task.job_iteration() != 0) {
+        container.ends_at =
+            deps_.world.now() + Duration(1ms) * static_cast<int64_t>(deps_.rng.below(4'000));
+      }
       return move(container, v1::TASK_RUNNING);
+    case v1::TASK_RUNNING:
+      if (!container.alive || !container.ends_at || deps_.world.now() < *container.ends_at) return;
+      container.alive = false;
+      container.exit_code = chance(3) ? 1 : 0;
+      return;
     default: return;
   }
 }

@@ -30,6 +30,7 @@ class SimHost {
     agent::PayloadSet payloads;
     std::optional<int> exit_code;
     std::optional<TimePoint> stops_at;
+    std::optional<TimePoint> ends_at;  // of a job: by itself
     std::optional<TimePoint> told_to_stop;
   };
   struct Deps {

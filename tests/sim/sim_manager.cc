@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "base/sim_executor.h"
 #include "manager/orchestrator/orchestrator.h"
+#include "manager/store/job_status.h"
 #include "manager/store/store.h"
 #include "manager/store/update_status.h"
 
@@ -19,7 +20,7 @@ namespace store = manager::store;
 using manager::store::is_updating;
 using TaskPtr = store::Ptr<v1::Task>;
 
-constexpr int kServices = 4;
+constexpr int kServices = 5;
 constexpr int kNodes = 6;
 constexpr uint64_t kReplicasMax = 8;
 constexpr int64_t kHistory = 3;
@@ -112,7 +113,7 @@ void Simulation::set_up() {
   orchestrator_.start(store_.snapshot());
 }
 
-// A new shape for the service; service 0 is the global one.
+// A new shape for the service; service 0 is the global one, service 4 a job.
 void Simulation::put_service(const std::string& id) {
   v1::Service service;
   if (const auto known = store_.snapshot().get<v1::Service>(id)) {
@@ -126,6 +127,11 @@ void Simulation::put_service(const std::string& id) {
   if (renew) service.set_revision(++number);
   if (id == "s0") {
     service.mutable_spec()->mutable_global();
+  } else if (id == "s4") {
+    v1::ReplicatedJob& job = *service.mutable_spec()->mutable_replicated_job();
+    job.set_total_completions(rng_.below(kReplicasMax + 1));
+    job.set_max_concurrent(rng_.below(4));
+    service.mutable_job_status()->set_iteration(1);
   } else {
     service.mutable_spec()->mutable_replicated()->set_replicas(rng_.below(kReplicasMax + 1));
   }
@@ -148,6 +154,11 @@ void Simulation::put_service(const std::string& id) {
     if (known == nullptr) return renew ? tx.create(service) : ok_status();
     v1::Service next = *known;
     *next.mutable_spec() = service.spec();
+    if (store::is_job(next.spec())) {
+      const uint64_t last = next.job_status().iteration();
+      next.mutable_job_status()->Clear();
+      next.mutable_job_status()->set_iteration(last + 1);
+    }
     if (renew) {  // as the control API does it
       *next.mutable_previous_spec() = known->spec();
       next.set_previous_revision(known->revision());
@@ -222,6 +233,10 @@ v1::TaskState Simulation::next_state(const v1::Task& task) {
   if (state < v1::TASK_RUNNING) {
     return task.desired_state() >= v1::TASK_RUNNING ? v1::TASK_RUNNING : state;
   }
+  if (task.job_iteration() != 0) {
+    if (rng_.below(8) != 0) return state;
+    return quiet_ || rng_.below(3) != 0 ? v1::TASK_COMPLETE : v1::TASK_FAILED;
+  }
   if (quiet_ || rng_.below(60) != 0) return state;
   return rng_.below(2) == 0 ? v1::TASK_FAILED : v1::TASK_COMPLETE;
 }
@@ -280,7 +295,9 @@ Status Simulation::check_end() {
       const std::string node = task->slot() == 0 ? task->node_id() : std::string();
       // An update under way keeps the task by which a slot failed or passed.
       const auto service = state.get<v1::Service>(task->service_id());
-      const int64_t kept = kHistory + (is_updating(service->update_status()) ? 1 : 0);
+      // And a job what has completed.
+      const bool more = is_updating(service->update_status()) || store::is_job(service->spec());
+      const int64_t kept = kHistory + (more ? 1 : 0);
       if (++ended[{task->service_id(), task->slot(), node}] > kept) {
         status = internal_error("a slot of {} keeps too much history", task->service_id());
       }
@@ -300,7 +317,12 @@ Status Simulation::check_end() {
     if (is_updating(service->update_status())) {
       status = internal_error("the update of {} does not end", service->id());
     }
-    if (running[service->id()] != wanted) {
+    if (store::is_job(service->spec())) {
+      if (service->job_status().state() != v1::JobStatus::COMPLETED) {
+        status = internal_error("job {} does not end: {}", service->id(),
+                                service->job_status().ShortDebugString());
+      }
+    } else if (running[service->id()] != wanted) {
       status = internal_error("service {} runs {} of {} tasks", service->id(),
                               running[service->id()], wanted);
     }

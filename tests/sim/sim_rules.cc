@@ -9,6 +9,7 @@
 
 #include "manager/dispatcher/network_feed.h"
 #include "manager/orchestrator/restart_policy.h"
+#include "manager/store/job_status.h"
 #include "manager/store/update_status.h"
 
 namespace muster::sim {
@@ -23,9 +24,9 @@ namespace {
 constexpr int64_t kHistoryMax = 3;  // the limit of 2, or the attempts of a policy and one more
 constexpr Duration kStopWait = 60s;
 
-// A slot is a number, or a node of a global service.
+// A slot is a number, or a node of a global service; either is in the task's name.
 std::string slot_of(const v1::Task& task) {
-  return task.slot() == 0 ? task.node_id() : std::to_string(task.slot());
+  return task.name().substr(task.name().find('.') + 1);
 }
 
 // The service may be gone already; its name is in the task's, too.
@@ -43,6 +44,7 @@ std::string details(const SimHost::Container& c) {
 bool same_request(const v1::ServiceSpec& a, const v1::ServiceSpec& b) {
   return a.task().container().image() == b.task().container().image() &&
          a.replicated().replicas() == b.replicated().replicas() &&
+         a.replicated_job().total_completions() == b.replicated_job().total_completions() &&
          a.task().force_update() == b.task().force_update();
 }
 
@@ -108,7 +110,13 @@ void SimRules::on_commit(const store::CommitEvent& event) {
         broken_(fmt::format("the desired state of task {} went back", after.id()));
       }
     }
-    check_slot(event.after, after);
+    if (after.job_iteration() != 0) {
+      // A manager that starts reads tasks of any state.
+      const bool fresh = change->before == nullptr && after.status().state() == v1::TASK_NEW;
+      check_job(event.after, after, fresh);
+    } else {
+      check_slot(event.after, after);
+    }
   }
 }
 
@@ -137,6 +145,7 @@ void SimRules::on_start(const SimHost& host, const SimHost::Container& container
                         const store::Snapshot& state) {
   const v1::Task& task = container.task;
   check_files(host, container, state);
+  check_job_start(host, container, state);
   for (const auto& other_host : hosts_) {
     for (const auto& [id, other] : other_host->tasks()) {
       if (!other.alive || id == task.id()) continue;
@@ -199,7 +208,8 @@ Status SimRules::check_settled(const store::Snapshot& state) const {
   MUSTER_TRY(check_services(state));
   Status status;
   state.each<v1::Service>([&](const store::Ptr<v1::Service>& service) {
-    status = check_slots(state, *service);
+    status = store::is_job(service->spec()) ? check_job_settled(state, *service)
+                                            : check_slots(state, *service);
     return status.ok();
   });
   MUSTER_TRY(status);

@@ -34,6 +34,10 @@ class SimRules {
 
  private:
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
+  void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);
+  void check_job_start(const SimHost& host, const SimHost::Container& container,
+                       const manager::store::Snapshot& state) const;
+  Status check_job_settled(const manager::store::Snapshot& state, const v1::Service& service) const;
   bool may_overlap(const SimHost& host, const SimHost::Container& other,
                    const manager::store::Snapshot& state) const;
   bool was_lost(const SimHost& host, const v1::Task& task,

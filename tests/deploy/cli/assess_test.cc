@@ -104,14 +104,84 @@ TEST_F(Assess, GlobalServicesCountNodes) {
   EXPECT_TRUE(now().converged);
 }
 
-TEST_F(Assess, JobsCountCompletions) {
-  auto* job = view_.service.mutable_spec()->mutable_replicated_job();
-  job->set_total_completions(1);
-  view_.service.mutable_job_status()->set_iteration(4);
-  v1::Task& task = add(0, v1::TASK_COMPLETE, v1::TASK_COMPLETE);
+class AssessJob : public Assess {
+ protected:
+  AssessJob() {
+    auto* job = view_.service.mutable_spec()->mutable_replicated_job();
+    job->set_total_completions(3);
+    job->set_max_concurrent(2);
+    view_.service.mutable_job_status()->set_iteration(4);
+  }
+  v1::JobStatus& status() { return *view_.service.mutable_job_status(); }
+  v1::Task& add(uint64_t slot, v1::TaskState state, v1::TaskState desired = v1::TASK_COMPLETE) {
+    v1::Task& task = Assess::add(slot, state, desired);
+    task.set_name("job." + std::to_string(slot));
+    task.set_job_iteration(4);
+    return task;
+  }
+};
+
+TEST_F(AssessJob, CountsCompletions) {
+  add(0, v1::TASK_COMPLETE);
+  add(1, v1::TASK_RUNNING);
+  add(2, v1::TASK_COMPLETE).set_job_iteration(3);
+  EXPECT_TRUE(now().job);
+  EXPECT_EQ(now().done, 1U);
+  EXPECT_EQ(now().wanted, 3U);
+  EXPECT_EQ(now().active, 1U);
+  EXPECT_EQ(now().active_wanted, 2U);
+  EXPECT_EQ(now().slots[0].label + " " + now().slots[0].text, "1/3 complete");
+  EXPECT_EQ(now().slots[1].label + " " + now().slots[1].text, "2/3 running");
   EXPECT_FALSE(now().converged);
-  task.set_job_iteration(4);
+  status().set_state(v1::JobStatus::COMPLETED);
   EXPECT_TRUE(now().converged);
+}
+
+TEST_F(AssessJob, CountsCompletionsWhoseTasksAreGone) {
+  auto* range = status().add_collected_completed();
+  range->set_first(0);
+  range->set_last(1);
+  add(2, v1::TASK_RUNNING);
+  EXPECT_EQ(now().done, 2U);
+  EXPECT_EQ(now().active_wanted, 1U);
+}
+
+TEST_F(AssessJob, EndsWithTheManagersReason) {
+  status().set_failed(1);
+  status().set_message("a task of the job cannot complete: task job.0 (x): exit code 1");
+  EXPECT_EQ(now().failure,
+            "a task of the job cannot complete: task job.0 (x): exit code 1 (its other tasks go "
+            "on)");
+  status().set_state(v1::JobStatus::FAILED);
+  EXPECT_EQ(now().failure, "a task of the job cannot complete: task job.0 (x): exit code 1");
+  EXPECT_FALSE(now().converged);
+}
+
+TEST_F(AssessJob, EndlessFailuresAreCertainLimitedOnesAreThePolicys) {
+  for (int i = 0; i < 3; ++i)
+    add(0, v1::TASK_FAILED, v1::TASK_SHUTDOWN).mutable_status()->set_error("exit code 1");
+  EXPECT_EQ(now().failure, "task job.0 failed 3 times: exit code 1 (muster goes on trying)");
+  view_.service.mutable_spec()->mutable_task()->mutable_restart()->set_max_attempts(5);
+  EXPECT_EQ(now().failure, "");
+}
+
+TEST_F(AssessJob, QueuesForItsTurnWithoutBeingBlocked) {
+  add(0, v1::TASK_PENDING).mutable_status()->set_error("no suitable node (insufficient memory)");
+  EXPECT_EQ(now().blocked, "no suitable node (insufficient memory)");
+  add(1, v1::TASK_RUNNING);
+  EXPECT_EQ(now().blocked, "");
+}
+
+TEST_F(AssessJob, GlobalJobsCountNodes) {
+  view_.service.mutable_spec()->mutable_global_job();
+  add(0, v1::TASK_COMPLETE).set_node_id("n1");
+  add(0, v1::TASK_RUNNING).set_node_id("n2");
+  EXPECT_EQ(now().done, 1U);
+  EXPECT_EQ(now().wanted, 2U);
+  EXPECT_EQ(now().slots[1].label, "host2");
+  view_.tasks.clear();
+  status().set_message("no suitable node: none is ready");
+  EXPECT_EQ(now().blocked, "no suitable node: none is ready");
 }
 
 TEST_F(Assess, UpdatesDecide) {

@@ -46,6 +46,81 @@ TEST_F(Wait, ScaleEndsWhenTheTasksRun) {
   EXPECT_EQ(daemon_.watch_requests.at(0).resume_from(), 11U);
 }
 
+// A job of two of which one task has completed.
+v1::Service& make_job(FakeDaemon& daemon) {
+  auto& service = daemon.add_service("job", 2);
+  service.mutable_spec()->mutable_replicated_job()->set_total_completions(2);
+  service.mutable_spec()->mutable_replicated_job()->set_max_concurrent(1);
+  service.mutable_job_status()->set_iteration(1);
+  for (size_t i = 0; i < 2; ++i) {
+    daemon.tasks[i].set_slot(i);
+    daemon.tasks[i].set_name("job." + std::to_string(i));
+    daemon.tasks[i].set_job_iteration(1);
+    daemon.tasks[i].set_desired_state(v1::TASK_COMPLETE);
+  }
+  daemon.tasks[0].mutable_status()->set_state(v1::TASK_COMPLETE);
+  daemon.end_streams = false;
+  return service;
+}
+
+TEST_F(Wait, AJobIsWaitedForToItsEnd) {
+  const v1::Service service = make_job(daemon_);
+  daemon_.watch_messages.push_back(task_event(1, v1::TASK_COMPLETE));
+  v1::WatchResponse message;
+  auto* event = message.add_events();
+  event->set_action(v1::ObjectEvent::UPDATE);
+  *event->mutable_service() = service;
+  event->mutable_service()->mutable_meta()->set_version(60);
+  event->mutable_service()->mutable_job_status()->set_state(v1::JobStatus::COMPLETED);
+  daemon_.watch_messages.push_back(message);
+  const Outcome outcome = run({"service", "update", "--force", "job"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "job\njob progress: 1 out of 2 complete\njob progress: 2 out of 2 complete\n"
+            "job complete\n");
+}
+
+TEST_F(Wait, AJobThatCannotCompleteSaysWhy) {
+  auto& status = *make_job(daemon_).mutable_job_status();
+  status.set_failed(1);
+  status.set_state(v1::JobStatus::FAILED);
+  status.set_message("a task of the job cannot complete: task job.1 (x): exit code 3");
+  const Outcome outcome = run({"service", "update", "--force", "job"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err,
+            "muster: service job: a task of the job cannot complete: task job.1 (x): exit code "
+            "3\n");
+}
+
+TEST_F(Wait, JobsAreListedWithTheirCompletions) {
+  auto& service = make_job(daemon_);
+  auto& status = *daemon_.services[0].mutable_status();
+  status.set_running_tasks(1);
+  status.set_desired_tasks(1);
+  status.set_completed_tasks(1);
+  const std::vector<std::string> ls = {"service", "ls", "--format", "{{.Mode}} {{.Replicas}}"};
+  EXPECT_EQ(run(ls).out, "replicated-job 1/1 (1/2 completed)\n");
+  status.set_failed_tasks(1);
+  EXPECT_EQ(run(ls).out, "replicated-job 1/1 (1/2 completed) (1 failed)\n");
+  status.set_failed_tasks(0);
+  service.mutable_spec()->mutable_global_job();
+  EXPECT_EQ(run(ls).out, "global-job 1/1 (1/2 completed)\n");
+}
+
+TEST_F(Wait, JobsAreInspectedWithTheirStatus) {
+  auto& status = *make_job(daemon_).mutable_job_status();
+  status.set_message("why");
+  EXPECT_THAT(run({"service", "inspect", "--pretty", "job"}).out,
+              HasSubstr("Service Mode:\tReplicated-job\n Max Concurrent:\t1\n Total "
+                        "Completions:\t2\nJobStatus:\n Iteration:\t1\n State:\t\trunning\n "
+                        "Message:\twhy\n"));
+  EXPECT_EQ(
+      run({"service", "inspect", "--format",
+           "{{.JobStatus.JobIteration.Index}} {{.JobStatus.State}} {{.JobStatus.Message}}", "job"})
+          .out,
+      "1 running why\n");
+}
+
 TEST_F(Wait, MonitorPeriodIsWaitedFor) {
   daemon_.add_service("web", 1);
   daemon_.end_streams = false;

@@ -63,6 +63,18 @@ TEST(ScheduleSuite, GivesNamesOfGenericResources) {
             R"("generic":[{"kind":"GPU","names":["a"]}]}],"unplaced":[]})");
 }
 
+TEST(ScheduleSuite, TasksOfJobsHoldTheirReservationOnlyWhileTheyRun) {
+  const std::string begin = R"({
+      "nodes": [{"id": "n1", "resources": {"memory_bytes": 500}}],
+      "services": [{"id": "job", "reservations": {"memory_bytes": 500}, "max_replicas_per_node": 1}],
+      "tasks": [{"service": "job", "slot": 0, "node": "n1", "desired_state": "complete", "state": ")";
+  const std::string end = R"("},
+                {"service": "job", "slot": 1, "desired_state": "complete"}]})";
+  EXPECT_EQ(answer(eval_schedule, begin + "complete" + end),
+            R"({"placements":[{"task":"job.1","node":"n1"}],"unplaced":[]})");
+  EXPECT_EQ(answer(eval_schedule, begin + "running" + end).find(R"("placements":[])"), 1u);
+}
+
 TEST(ScheduleSuite, NamesWhatIsWrong) {
   const struct {
     const char* input;

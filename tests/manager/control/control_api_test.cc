@@ -67,6 +67,85 @@ TEST_F(ControlApiTest, OutsideASwarmSaysWhatToDo) {
   EXPECT_NE(result.error().message().find("muster swarm init"), std::string::npos);
 }
 
+TEST_F(ControlApiTest, EveryChangeOfAJobBeginsTheNextIteration) {
+  v1::CreateServiceRequest create = web();
+  create.mutable_spec()->mutable_replicated_job()->set_total_completions(3);
+  auto made = call(&ControlApi::create_service, create);
+  ASSERT_TRUE(made) << made.error().to_string();
+  EXPECT_EQ(made->service().job_status().iteration(), 1u);
+  v1::Service service = made->service();
+  const auto update = [&](std::function<void(v1::UpdateServiceRequest&)> change) {
+    v1::UpdateServiceRequest request;
+    request.set_service_id(service.id());
+    request.set_version(service.meta().version());
+    *request.mutable_spec() = service.spec();
+    change(request);
+    return call(&ControlApi::update_service, request);
+  };
+  // A label, no change at all, and the force: the job runs anew, with the same tasks or others.
+  auto updated = update([](auto& r) {
+    auto* label = r.mutable_spec()->mutable_annotations()->add_labels();
+    label->set_key("a");
+  });
+  ASSERT_TRUE(updated);
+  EXPECT_EQ(updated->service().job_status().iteration(), 2u);
+  EXPECT_EQ(updated->service().revision(), 1u);
+  EXPECT_FALSE(updated->service().has_update_status());
+  service = updated->service();
+  updated = update([](auto& r) { r.mutable_spec()->mutable_task()->set_force_update(1); });
+  ASSERT_TRUE(updated);
+  EXPECT_EQ(updated->service().job_status().iteration(), 3u);
+  EXPECT_EQ(updated->service().revision(), 2u);
+  service = updated->service();
+  const auto back = update([](auto& r) { r.set_rollback(true); });
+  ASSERT_FALSE(back);
+  EXPECT_EQ(back.error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(back.error().message().find("jobs are not rolled back"), std::string::npos);
+  EXPECT_EQ(update([](auto& r) { r.mutable_spec()->mutable_global_job(); }).error().code(),
+            StatusCode::kUnimplemented);
+}
+
+TEST_F(ControlApiTest, CompletionsOfAJobAreCountedOfItsIteration) {
+  v1::CreateServiceRequest create = web();
+  create.mutable_spec()->mutable_replicated_job()->set_total_completions(30);
+  create.mutable_spec()->mutable_replicated_job()->set_max_concurrent(2);
+  const auto made = call(&ControlApi::create_service, create);
+  ASSERT_TRUE(made);
+  const std::string id = made->service().id();
+  store_.update(
+      [&](store::Transaction& tx) -> Status {
+        v1::Service service = *tx.view().get<v1::Service>(id);
+        auto* range = service.mutable_job_status()->add_collected_completed();
+        range->set_first(0);
+        range->set_last(9);
+        service.mutable_job_status()->set_failed(1);
+        MUSTER_TRY(tx.update(service));
+        const auto task = [&](uint64_t slot, v1::TaskState state, uint64_t iteration) {
+          v1::Task out;
+          out.set_id(fmt::format("t{}-{}-{}", slot, iteration, static_cast<int>(state)));
+          out.set_name(fmt::format("web.{}", slot));
+          out.set_slot(slot);
+          out.set_service_id(id);
+          out.set_job_iteration(iteration);
+          out.set_desired_state(v1::TASK_COMPLETE);
+          out.mutable_status()->set_state(state);
+          return tx.create(std::move(out));
+        };
+        MUSTER_TRY(task(10, v1::TASK_COMPLETE, 1));
+        MUSTER_TRY(task(11, v1::TASK_RUNNING, 1));
+        return task(12, v1::TASK_COMPLETE, 7);
+      },
+      [](const store::Commit&) {});
+  world_.settle();
+  v1::GetServiceRequest get;
+  get.set_service(id);
+  const auto status = api_.get_service(user_, get)->status();
+  EXPECT_EQ(status.completed_tasks(), 11u);
+  EXPECT_EQ(status.running_tasks(), 1u);
+  EXPECT_EQ(status.desired_tasks(), 2u);
+  EXPECT_EQ(status.failed_tasks(), 1u);
+}
+
 TEST_F(ControlApiTest, CreatesWithARevisionAndNeverShowsCredentials) {
   const auto made = call(&ControlApi::create_service, web());
   ASSERT_TRUE(made) << made.error().to_string();

@@ -61,7 +61,11 @@ TEST(Validation, ServiceSpecs) {
        [](auto& s) { s.mutable_task()->mutable_container()->add_mounts()->set_target("a"); }},
       {"template",
        [](auto& s) { s.mutable_task()->mutable_container()->set_hostname("{{.Nothing}}"); }},
-      {"job", [](auto& s) { s.mutable_global_job(); }, StatusCode::kUnimplemented},
+      {"job per node",
+       [](auto& s) {
+         s.mutable_global_job();
+         s.mutable_task()->mutable_placement()->set_max_replicas(1);
+       }},
       {"dnsrr with ingress",
        [](auto& s) {
          s.mutable_endpoint()->set_mode(v1::EndpointSpec::DNSRR);
@@ -81,6 +85,48 @@ TEST(Validation, ServiceSpecs) {
     c.spoil(spec);
     EXPECT_EQ(validate_service_spec(spec).code(), c.code) << c.what;
   }
+}
+
+TEST(Validation, JobsInSwarmsWords) {
+  const auto error_of = [](std::function<void(v1::ServiceSpec&)> spoil) {
+    v1::ServiceSpec spec = good();
+    spec.mutable_replicated_job()->set_total_completions(3);
+    spoil(spec);
+    normalise(spec);
+    return validate_service_spec(spec).message();
+  };
+  EXPECT_EQ(error_of([](auto&) {}), "");
+  EXPECT_EQ(error_of([](auto& s) { s.mutable_update(); }), "Jobs may not have an update config");
+  EXPECT_EQ(error_of([](auto& s) { s.mutable_rollback(); }), "Jobs may not have a rollback config");
+  EXPECT_EQ(error_of([](auto& s) {
+              s.mutable_global_job();
+              s.mutable_update();
+            }),
+            "Jobs may not have an update config");
+  EXPECT_EQ(error_of([](auto& s) {
+              s.mutable_replicated_job()->set_max_concurrent(static_cast<uint64_t>(-1));
+            }),
+            "Maximum concurrent jobs must not be negative");
+  EXPECT_EQ(
+      error_of([](auto& s) { s.mutable_replicated_job()->set_total_completions(1ull << 40); }),
+      "Total completed jobs must be between 0 and 2147483647");
+}
+
+TEST(Validation, CountsOfAJobHaveDefaults) {
+  v1::ServiceSpec spec = good();
+  spec.mutable_replicated_job();
+  normalise(spec);
+  EXPECT_EQ(spec.replicated_job().max_concurrent(), 1u);
+  EXPECT_EQ(spec.replicated_job().total_completions(), 1u);
+  spec.mutable_replicated_job()->Clear();
+  spec.mutable_replicated_job()->set_max_concurrent(4);
+  normalise(spec);
+  EXPECT_EQ(spec.replicated_job().total_completions(), 4u);
+  spec.mutable_replicated_job()->Clear();
+  spec.mutable_replicated_job()->set_total_completions(0);
+  normalise(spec);
+  EXPECT_EQ(spec.replicated_job().max_concurrent(), 1u);
+  EXPECT_EQ(spec.replicated_job().total_completions(), 0u) << "0 was meant";
 }
 
 TEST(Validation, SubnetsOfNetworks) {
