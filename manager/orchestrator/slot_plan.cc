@@ -143,9 +143,12 @@ void SlotPlanner::replace_ended(bool replace) {
     if (!replace || (global() && moved)) continue;
     // The policy is about attempts at what is wanted now. An outdated task that has ended, perhaps
     // before it ever had a node, leaves its slot to the service's revision.
-    if (context_.up_to_date(*task) && !wants_restart(context_.restart, *task, history)) continue;
-    const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(),
-                                             [&](const TaskPtr& t) { return live(t); });
+    const bool current = context_.up_to_date(*task);
+    if (current && !wants_restart(context_.restart, *task, history)) continue;
+    // An outdated task that runs until this slot's new one does is no reason not to try again.
+    const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& t) {
+                         return live(t) && (!current || context_.up_to_date(*t));
+                       });
     if (other) continue;
     const bool attempt = !moved && ended_by_itself(task->status().state());
     add_successor(*task, attempt ? context_.restart.delay : Duration(0));
@@ -202,7 +205,7 @@ void SlotPlanner::forget() {
   // What says that a slot was given up, or how the task on its way came to be, is kept whatever the
   // limit: without it the slot would look vacant and be tried again, or undisturbed.
   const bool runs = std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& t) {
-    return live(t) && t->status().state() == v1::TASK_RUNNING;
+    return live(t) && t->status().state() == v1::TASK_RUNNING && context_.up_to_date(*t);
   });
   const int64_t history =
       context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, runs ? 0 : 1);
@@ -327,7 +330,13 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
   }
   if (best != nullptr) {
     slot.filled = true;
-    slot.outdated = !best_current;
+    // Start-first: the policy has given up the attempts at replacing what runs. Until the service
+    // changes there is nothing more to be done.
+    const bool given_up = !best_current && newest != best && !meant_to_run(*newest) &&
+                          ended_by_itself(newest->status().state()) &&
+                          context.up_to_date(*newest) &&
+                          !wants_restart(context.restart, *newest, raw(tasks));
+    slot.outdated = !best_current && !given_up;
     slot.running = best->status().state() == v1::TASK_RUNNING;
     slot.running_since_ns = reached_at_ns(*best);
     slot.node_id = best->node_id();
