@@ -303,11 +303,14 @@ Status SimRules::check_homes(const store::Snapshot& state, const v1::Service& se
   state.tasks_of_service(service.id(), [&](const TaskPtr& task) {
     if (task->desired_state() > v1::TASK_RUNNING || task->node_id().empty()) return true;
     const auto node = state.get<v1::Node>(task->node_id());
-    const auto revision = state.get<v1::Revision>(
-        store::revision_id(service.id(), updates ? service.revision() : task->revision()));
     if (updates && task->revision() != service.revision()) return true;
-    const auto& constraints = revision->spec().placement().constraints();
-    if (!constraints.empty() && node->spec().annotations().labels().empty()) {
+    // Of an older revision with the same content, which one counts depends; not if both say no.
+    bool suits = !node->spec().annotations().labels().empty();
+    for (const uint64_t number : {task->revision(), service.revision()}) {
+      const auto revision = state.get<v1::Revision>(store::revision_id(service.id(), number));
+      suits = suits || revision->spec().placement().constraints().empty();
+    }
+    if (!suits) {
       status = internal_error("{} stays on {}, which lacks the label", task->name(), node->id());
     }
     const auto crowded = manager::orchestrator::crowded_out(state, *node);
