@@ -240,7 +240,7 @@ Status Orchestrator::evaluate(store::Transaction& tx) {
   in_work_.clear();
   found_wakes_.clear();
   size_t changes = 0;
-  const Crowded crowded = look_at_tight_nodes(tx.view());
+  const Crowded crowded = tight_nodes_.empty() ? Crowded() : look_at_tight_nodes(tx.view());
   // A service that is not done within the limit is looked at again after this write.
   while (!dirt_.empty() && changes < changes_max_) {
     auto node = dirt_.extract(dirt_.begin());
