@@ -92,6 +92,27 @@ std::string node_pretty(const v1::Node& node) {
   return out;
 }
 
+// Only nodes that are not yet what they are asked to be are changed.
+Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
+  MUSTER_TRY(run.parse(1, -1));
+  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    if (node.spec().desired_role() == to) {
+      run.line(fmt::format(fmt::runtime(already), name));
+      return ok_status();
+    }
+    v1::UpdateNodeRequest request;
+    request.set_node_id(node.id());
+    request.set_version(node.meta().version());
+    *request.mutable_spec() = node.spec();
+    request.mutable_spec()->set_desired_role(to);
+    const auto updated = run.client().call(request);
+    if (!updated) return updated.error();
+    run.line(fmt::format(fmt::runtime(done), name));
+    return ok_status();
+  });
+}
+
 }  // namespace
 
 Result<int> node_ls(Run& run) {
@@ -220,27 +241,6 @@ Result<int> node_update(Run& run) {
   }());
   run.line(run.args[0]);
   return 0;
-}
-
-// Only nodes that are not yet what they are asked to be are changed.
-Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
-  MUSTER_TRY(run.parse(1, -1));
-  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
-    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
-    if (node.spec().desired_role() == to) {
-      run.line(fmt::format(fmt::runtime(already), name));
-      return ok_status();
-    }
-    v1::UpdateNodeRequest request;
-    request.set_node_id(node.id());
-    request.set_version(node.meta().version());
-    *request.mutable_spec() = node.spec();
-    request.mutable_spec()->set_desired_role(to);
-    const auto updated = run.client().call(request);
-    if (!updated) return updated.error();
-    run.line(fmt::format(fmt::runtime(done), name));
-    return ok_status();
-  });
 }
 
 Result<int> node_promote(Run& run) {
