@@ -178,20 +178,38 @@ bool Constraint::matches_ip(std::string_view address) const {
   return inside == equal_;
 }
 
-bool Constraint::matches(const NodeFacts& node) const {
-  auto compare = [this](std::string_view actual) { return equal_fold(actual, value_) == equal_; };
+std::string_view Constraint::actual(const NodeFacts& node) const {
   switch (subject_) {
-    case Subject::kId: return compare(node.id);
-    case Subject::kHostname: return compare(node.hostname);
-    case Subject::kIp: return matches_ip(node.address);
-    case Subject::kRole: return compare(node.manager ? "manager" : "worker");
-    case Subject::kOs: return compare(node.os);
-    case Subject::kArchitecture: return compare(node.architecture);
-    case Subject::kNodeLabel: return compare(find_label(node.node_labels, label_));
-    case Subject::kEngineLabel: return compare(find_label(node.engine_labels, label_));
-    case Subject::kUnknown: return false;
+    case Subject::kId: return node.id;
+    case Subject::kHostname: return node.hostname;
+    case Subject::kIp: return node.address;
+    case Subject::kRole: return node.manager ? "manager" : "worker";
+    case Subject::kOs: return node.os;
+    case Subject::kArchitecture: return node.architecture;
+    case Subject::kNodeLabel: return find_label(node.node_labels, label_);
+    case Subject::kEngineLabel: return find_label(node.engine_labels, label_);
+    case Subject::kUnknown: break;
   }
-  return false;
+  return {};
+}
+
+bool Constraint::matches(const NodeFacts& node) const {
+  if (subject_ == Subject::kUnknown) return false;
+  if (subject_ == Subject::kIp) return matches_ip(node.address);
+  return equal_fold(actual(node), value_) == equal_;
+}
+
+std::string Constraint::words() const {
+  return key_ + (equal_ ? " == " : " != ") + value_;
+}
+
+std::string Constraint::finding(const NodeFacts& node) const {
+  if (subject_ == Subject::kUnknown) return "no node has such a property";
+  if (subject_ == Subject::kIp && ip_prefix_ < 0) return "no address or network";
+  const bool label = subject_ == Subject::kNodeLabel || subject_ == Subject::kEngineLabel;
+  const std::string_view is = actual(node);
+  if (is.empty()) return label ? "the label is absent" : "the node has not said what it is";
+  return std::string(label ? "the label is " : "it is ").append(is);
 }
 
 std::string Constraint::text() const {

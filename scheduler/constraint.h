@@ -42,6 +42,9 @@ class Constraint {
   bool matches(const NodeFacts& node) const;
   // Canonical form, "key==value".
   std::string text() const;
+  // For people: "key == value", and what a node has there: "the label is absent", "it is worker".
+  std::string words() const;
+  std::string finding(const NodeFacts& node) const;
 
   const std::string& key() const { return key_; }
   const std::string& value() const { return value_; }
@@ -60,6 +63,7 @@ class Constraint {
     kUnknown,
   };
   Constraint() = default;
+  std::string_view actual(const NodeFacts& node) const;
   bool matches_ip(std::string_view address) const;
 
   Subject subject_ = Subject::kUnknown;

@@ -25,6 +25,10 @@ class Filter {
   // to ask of any node, which skips it.
   virtual bool set_group(const TaskShape& shape, ClusterState& state) = 0;
   virtual bool check(const Candidate& candidate) const = 0;
+  // The filter's name in explanations: "ready", "constraint".
+  virtual const char* name() const = 0;
+  // Why check() turns this one node away, with the figures of both sides.
+  virtual std::string why(const Candidate& candidate) const = 0;
   // Swarm's words for `nodes` nodes turned away (at least 1); scripts match on them.
   virtual std::string explain(size_t nodes) const = 0;
   // What exactly this node lacks, as phrases that go in front of "on 3 nodes"; none when explain()

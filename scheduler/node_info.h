@@ -49,6 +49,8 @@ class NodeInfo {
   }
   int64_t available_nano_cpus() const { return total_nano_cpus_ - held_nano_cpus_; }
   int64_t available_memory() const { return total_memory_ - held_memory_; }
+  int64_t total_nano_cpus() const { return total_nano_cpus_; }
+  int64_t total_memory() const { return total_memory_; }
   int64_t available_generic(std::string_view kind) const;
   bool port_used(HostPort port) const;
   // How much of the scarcer of CPU and memory is reserved, in 1/1000: 0 for an empty node.

@@ -22,6 +22,14 @@ class Pipeline {
     return true;
   }
 
+  // The first filter that turns the candidate away; null when none does.
+  const Filter* first_against(const Candidate& candidate) const {
+    for (const Filter* filter : active_) {
+      if (!filter->check(candidate)) return filter;
+    }
+    return nullptr;
+  }
+
   // Collects why nodes turn the group away and says it in one line.
   //
   // Swarm's text comes first and whole: "no suitable node (<reason>; <reason>)", most nodes first,

@@ -45,7 +45,7 @@ class ExecStream : public Stream<v1::ExecOutput> {
   X(GetCluster)                                                                               \
   X(UpdateCluster)                                                                            \
   X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \
-      X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork)          \
+      X(ExplainService) X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork)          \
           X(RemoveNetwork) X(GetNetwork) X(ListNetworks)                                      \
   X(CreateSecret)                                                                             \
   X(UpdateSecret)                                                                             \

@@ -27,6 +27,20 @@ const std::vector<Command>& commands() {
        "service inspect web\nservice inspect --pretty web\n"
        "service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image}}' web",
        C::kService, service_inspect},
+      {"service explain", "SERVICE", "Say why a service's tasks are where they are, or nowhere",
+       "service explain web\nservice explain --format json web\n"
+       "service explain -f '{{range .Nodes}}{{.Hostname}}: {{.Reason}}{{println}}{{end}}' web",
+       C::kService, service_explain, false,
+       "The first table has every node: how many tasks of the service it has, whether it would "
+       "get\n"
+       "one more, and if not, the first filter that turns it away, with the figures. The filters, "
+       "in\n"
+       "their order: ready, resource, plugin, constraint, platform, host-port, max-replicas, "
+       "volume.\n"
+       "The second has every task that is wanted: why it waits, what it replaces, or what the "
+       "choice\n"
+       "of its node was between. Nothing is moved for balance alone: \"service update --force\"\n"
+       "spreads a service anew."},
       {"service update", "SERVICE", "Change a service",
        "service update --image nginx:1.25 web\nservice update --env-add DEBUG=1 --force web",
        C::kService, service_update},
@@ -60,6 +74,10 @@ const std::vector<Command>& commands() {
       {"node update", "NODE", "Change a node's role, availability or labels",
        "node update --availability drain worker1\nnode update --label-add zone=a worker1", C::kNode,
        node_update},
+      {"node promote", "NODE...", "Make nodes managers", "node promote worker1", C::kNode,
+       node_promote},
+      {"node demote", "NODE...", "Make managers plain workers", "node demote manager2", C::kNode,
+       node_demote},
 
       {"task ls", "", "List the tasks of the whole swarm", "task ls", C::kNothing, task_ls},
       {"task inspect", "TASK...", "Show tasks as JSON", "task inspect 3f2k", C::kTask,

@@ -17,6 +17,7 @@ Result<int> service_rollback(Run& run);
 Result<int> service_scale(Run& run);
 Result<int> service_ls(Run& run);
 Result<int> service_ps(Run& run);
+Result<int> service_explain(Run& run);
 Result<int> service_inspect(Run& run);
 Result<int> service_rm(Run& run);
 
@@ -33,6 +34,8 @@ Result<int> node_ls(Run& run);
 Result<int> node_inspect(Run& run);
 Result<int> node_ps(Run& run);
 Result<int> node_update(Run& run);
+Result<int> node_promote(Run& run);
+Result<int> node_demote(Run& run);
 
 Result<int> task_ls(Run& run);
 Result<int> task_inspect(Run& run);

@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <map>
+
+#include "base/time.h"
 
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
@@ -24,37 +27,90 @@ std::string manager_text(const v1::Node& node) {
   return node.manager_status().reachable() ? "Reachable" : "Unreachable";
 }
 
+void print_labels(std::string* out, const char* title,
+                  const google::protobuf::RepeatedPtrField<v1::KeyValue>& labels) {
+  if (labels.empty()) return;
+  *out += fmt::format("{}:\n", title);
+  for (const auto& label : labels) {
+    *out += label.value().empty() ? fmt::format(" - {}\n", label.key())
+                                  : fmt::format(" - {}={}\n", label.key(), label.value());
+  }
+}
+
+// As Go prints a time: "2026-01-31 08:05:00.5 +0000 utc".
+std::string go_time(int64_t unix_ns) {
+  std::string text = format_rfc3339({unix_ns});
+  text.pop_back();  // Z
+  text[text.find('T')] = ' ';
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + " +0000 utc";
+}
+
+void print_about(std::string* out, const v1::NodeDescription& about) {
+  *out += fmt::format("Platform:\n Operating System:\t{}\n Architecture:\t\t{}\n",
+                      about.platform().os(), about.platform().architecture());
+  *out += fmt::format("Resources:\n CPUs:\t\t\t{}\n Memory:\t\t{}\n",
+                      about.resources().nano_cpus() / 1'000'000'000,
+                      binary_size(static_cast<uint64_t>(about.resources().memory_bytes())));
+  for (const auto& resource : about.resources().generic())
+    *out += fmt::format(" {}:\t\t\t{}\n", resource.kind(),
+                        resource.names().empty()
+                            ? std::to_string(resource.count())
+                            : join({resource.names().begin(), resource.names().end()}, ", "));
+  std::map<std::string, std::vector<std::string>> plugins;
+  for (const auto& plugin : about.engine().plugins())
+    plugins[plugin.type()].push_back(plugin.name());
+  if (!plugins.empty()) *out += "Plugins:\n";
+  for (const auto& [type, names] : plugins)
+    *out += fmt::format(" {}:\t\t{}\n", type, join(names, ", "));
+  *out += fmt::format("Engine Version:\t\t{}\n", about.engine().version());
+  print_labels(out, "Engine Labels", about.engine().labels());
+  for (const auto& limitation : about.limitations())
+    *out += fmt::format("Limitation:\t\t{}\n", limitation);
+}
+
 std::string node_pretty(const v1::Node& node) {
-  const auto& about = node.description();
   std::string out = fmt::format("ID:\t\t\t{}\n", node.id());
-  for (const auto& label : node.spec().annotations().labels())
-    out += fmt::format(" - {}={}\n", label.key(), label.value());
-  out += fmt::format("Hostname:\t\t{}\nStatus:\n State:\t\t\t{}\n", about.hostname(),
+  print_labels(&out, "Labels", node.spec().annotations().labels());
+  out += fmt::format("Hostname:              \t{}\nJoined at:             \t{}\n",
+                     node.description().hostname(), go_time(node.meta().created_at_ns()));
+  out += fmt::format("Status:\n State:\t\t\t{}\n",
                      capitalized(node_state_name(node.status().state())));
   if (!node.status().message().empty())
     out += fmt::format(" Message:\t\t{}\n", node.status().message());
-  out += fmt::format(" Availability:\t\t{}\n Address:\t\t{}\n",
-                     capitalized(availability_name(node.spec().availability())),
-                     node.status().address());
+  out += fmt::format(" Availability:\t\t{}\n",
+                     capitalized(availability_name(node.spec().availability())));
+  if (!node.status().address().empty())
+    out += fmt::format(" Address:\t\t{}\n", node.status().address());
   if (node.has_manager_status())
     out += fmt::format("Manager Status:\n Address:\t\t{}\n Raft Status:\t\t{}\n Leader:\t\t{}\n",
                        node.manager_status().address(),
                        manager_text(node) == "Unreachable" ? "Unreachable" : "Reachable",
                        node.manager_status().leader() ? "Yes" : "No");
-  out += fmt::format("Platform:\n Operating System:\t{}\n Architecture:\t\t{}\n",
-                     about.platform().os(), about.platform().architecture());
-  out += fmt::format("Resources:\n CPUs:\t\t\t{}\n Memory:\t\t{}\n",
-                     about.resources().nano_cpus() / 1'000'000'000,
-                     binary_size(static_cast<uint64_t>(about.resources().memory_bytes())));
-  for (const auto& resource : about.resources().generic())
-    out += fmt::format(" {}:\t\t\t{}\n", resource.kind(),
-                       resource.names().empty()
-                           ? std::to_string(resource.count())
-                           : join({resource.names().begin(), resource.names().end()}, ","));
-  out += fmt::format("Engine Version:\t\t{}\n", about.engine().version());
-  for (const auto& limitation : about.limitations())
-    out += fmt::format("Limitation:\t\t{}\n", limitation);
+  print_about(&out, node.description());
   return out;
+}
+
+// Only nodes that are not yet what they are asked to be are changed.
+Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
+  MUSTER_TRY(run.parse(1, -1));
+  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    if (node.spec().desired_role() == to) {
+      run.line(fmt::format(fmt::runtime(already), name));
+      return ok_status();
+    }
+    v1::UpdateNodeRequest request;
+    request.set_node_id(node.id());
+    request.set_version(node.meta().version());
+    *request.mutable_spec() = node.spec();
+    request.mutable_spec()->set_desired_role(to);
+    const auto updated = run.client().call(request);
+    if (!updated) return updated.error();
+    run.line(fmt::format(fmt::runtime(done), name));
+    return ok_status();
+  });
 }
 
 }  // namespace
@@ -105,6 +161,8 @@ Result<int> node_inspect(Run& run) {
   run.flags.value("format,f", &format, "TEMPLATE", "print through a template");
   run.flags.toggle("pretty", &pretty, "print for people");
   MUSTER_TRY(run.parse(1, -1));
+  if (pretty && !format.empty())
+    return fail(usage_error("--format is incompatible with human friendly format"));
   boost::json::array objects;
   const int code = for_each_name(run, run.args, [&](const std::string& name) -> Status {
     MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
@@ -183,6 +241,16 @@ Result<int> node_update(Run& run) {
   }());
   run.line(run.args[0]);
   return 0;
+}
+
+Result<int> node_promote(Run& run) {
+  return change_roles(run, v1::NodeSpec::MANAGER, "Node {} is already a manager.",
+                      "Node {} promoted to a manager in the swarm.");
+}
+
+Result<int> node_demote(Run& run) {
+  return change_roles(run, v1::NodeSpec::WORKER, "Node {} is already a worker.",
+                      "Manager {} demoted in the swarm.");
 }
 
 }  // namespace muster::deploy::cli

@@ -204,6 +204,7 @@ std::string Run::usage() const {
 
 std::string Run::help() const {
   std::string text = fmt::format("{}\n\n{}\n", usage(), command_.summary);
+  if (!command_.notes.empty()) text += fmt::format("\n{}\n", command_.notes);
   if (!flags.all().empty()) text += "\nOptions:\n" + flags.help();
   if (!command_.examples.empty()) {
     text += "\nExamples:\n";

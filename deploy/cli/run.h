@@ -60,6 +60,7 @@ struct Command {
   Completes completes = Completes::kNothing;
   Result<int> (*run)(Run&) = nullptr;  // the exit code
   bool hidden = false;
+  std::string_view notes = {};  // what help says after the summary
 };
 
 // One invocation of one command.

@@ -169,6 +169,10 @@ Result<std::vector<v1::GenericResource>> parse_generic_resources(
     if (discrete) {
       resource.set_count(count);
     } else {
+      const auto& names = resource.names();
+      if (std::find(names.begin(), names.end(), value) != names.end()) {
+        return fail(invalid_argument("generic resource {} has the name {} twice", kind, value));
+      }
       resource.add_names(value);
       resource.set_count(resource.names_size());
     }

@@ -53,7 +53,8 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   app.add_option("--label", options.labels, "Engine label key=value (repeatable)")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_option("--node-generic-resource", options.generic_resources,
+  // Docker's key has the plural.
+  app.add_option("--node-generic-resource,--node-generic-resources", options.generic_resources,
                  "User-defined resource: SSD=4 or GPU=uuid1 (repeatable)")
       ->take_all()
       ->allow_extra_args(false);

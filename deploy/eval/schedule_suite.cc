@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "deploy/eval/placement_json.h"
+#include "scheduler/explain.h"
 #include "scheduler/placement.h"
 
 namespace muster::deploy::eval {
@@ -132,6 +133,31 @@ json::object placement_to_json(const scheduler::Decision& decision, const std::s
   return one;
 }
 
+// Every node after the round, for one more task of each of the services' newest revisions.
+json::array explanations(scheduler::ClusterState& state, const std::vector<std::string>& services,
+                         const std::map<std::string, uint64_t>& revisions) {
+  json::array all;
+  for (const std::string& id : services) {
+    json::array nodes;
+    for (const auto& verdict : scheduler::explain_nodes(state, id, revisions.at(id))) {
+      json::object node;
+      node["id"] = state.nodes()[verdict.node].facts.id;
+      node["fits"] = verdict.fits;
+      node["tasks"] = verdict.tasks;
+      if (!verdict.fits) {
+        node["filter"] = verdict.filter;
+        node["reason"] = verdict.why;
+      }
+      nodes.push_back(std::move(node));
+    }
+    json::object one;
+    one["service"] = id;
+    one["nodes"] = std::move(nodes);
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
 }  // namespace
 
 Result<json::value> eval_schedule(const json::value& input) {
@@ -139,11 +165,13 @@ Result<json::value> eval_schedule(const json::value& input) {
   const json::array& nodes = in.list("nodes");
   const json::array& services = in.list("services");
   const json::array& task_list = in.list("tasks");
+  const std::vector<std::string> to_explain = in.texts("explain");
   MUSTER_TRY(in.finish());
 
   scheduler::ClusterState state;
   scheduler::PendingQueue queue(state);
   scheduler::Placer placer(state, queue);
+  std::map<std::string, uint64_t> revisions;
   for (size_t i = 0; i < nodes.size(); ++i) {
     MUSTER_ASSIGN(auto node, node_from_json(nodes[i], fmt::format("nodes[{}]", i)));
     state.put_node(node);
@@ -151,6 +179,13 @@ Result<json::value> eval_schedule(const json::value& input) {
   for (size_t i = 0; i < services.size(); ++i) {
     MUSTER_ASSIGN(auto revision, revision_from_json(services[i], fmt::format("services[{}]", i)));
     state.put_revision(revision);
+    uint64_t& newest = revisions[revision.service_id()];
+    newest = std::max(newest, revision.number());
+  }
+  for (const std::string& id : to_explain) {
+    if (!revisions.contains(id)) {
+      return fail(invalid_argument("explain: there is no service '{}'", id));
+    }
   }
   std::vector<v1::Task> tasks;
   for (size_t i = 0; i < task_list.size(); ++i) {
@@ -182,6 +217,7 @@ Result<json::value> eval_schedule(const json::value& input) {
   json::object result;
   result["placements"] = std::move(placements);
   result["unplaced"] = std::move(unplaced);
+  if (!to_explain.empty()) result["explained"] = explanations(state, to_explain, revisions);
   return json::value(std::move(result));
 }
 

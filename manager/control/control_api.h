@@ -91,6 +91,8 @@ class ControlApi {
 
   Result<v1::GetClusterResponse> get_cluster(const Principal&, const v1::GetClusterRequest&) const;
   Result<v1::GetServiceResponse> get_service(const Principal&, const v1::GetServiceRequest&) const;
+  Result<v1::ExplainServiceResponse> explain_service(const Principal&,
+                                                     const v1::ExplainServiceRequest&) const;
   Result<v1::ListServicesResponse> list_services(const Principal&,
                                                  const v1::ListServicesRequest&) const;
   Result<v1::GetTaskResponse> get_task(const Principal&, const v1::GetTaskRequest&) const;

@@ -6,6 +6,7 @@
 
 #include "manager/control/access.h"
 #include "manager/control/control_api.h"
+#include "manager/control/explain.h"
 #include "manager/control/filter.h"
 #include "manager/control/redact.h"
 #include "manager/control/watch_events.h"
@@ -112,6 +113,15 @@ Result<v1::GetServiceResponse> ControlApi::get_service(const Principal& principa
   MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.GetService", principal));
   MUSTER_ASSIGN(const auto service, state.resolve<v1::Service>(r.service()));
   return describe(state, *service);
+}
+
+Result<v1::ExplainServiceResponse> ControlApi::explain_service(
+    const Principal& principal, const v1::ExplainServiceRequest& r) const {
+  MUSTER_ASSIGN(const auto state, reading("muster.v1.Control.ExplainService", principal));
+  MUSTER_ASSIGN(const auto service, state.resolve<v1::Service>(r.service()));
+  auto response = control::explain_service(state, *service, strand_.clock().wall_now());
+  redact(*response.mutable_service());
+  return response;
 }
 
 Result<v1::ListServicesResponse> ControlApi::list_services(const Principal& principal,

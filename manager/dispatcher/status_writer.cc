@@ -136,6 +136,10 @@ std::optional<v1::Task> StatusWriter::changed_by(const v1::Task& present,
   status = update.status();
   cut(*status.mutable_message());
   cut(*status.mutable_error());
+  // Why the manager told the task to stop outlives the agent's word that it has.
+  if (status.error().empty() && present.desired_state() >= v1::TASK_SHUTDOWN) {
+    status.set_error(present.status().error());
+  }
   status.set_applied_by(present.status().applied_by());
   status.set_applied_at_ns(present.status().applied_at_ns());
   status.set_running_since_ns(present.status().running_since_ns());

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "manager/store/update_status.h"
+
 namespace muster::manager::orchestrator {
 namespace {
 
@@ -25,10 +27,11 @@ bool equal_ports(const Ports& a, const Ports& b) {
 }  // namespace
 
 ServiceContext ServiceContext::load(const store::Snapshot& state, std::string_view service_id,
-                                    WallTime now) {
+                                    WallTime now, const Crowded* crowded) {
   ServiceContext context;
   context.state = state;
   context.now = now;
+  context.crowded_ = crowded;
   auto service = state.get<v1::Service>(service_id);
   if (service == nullptr) return context;
   context.revision = state.get<v1::Revision>(store::revision_id(service_id, service->revision()));
@@ -78,11 +81,15 @@ bool ServiceContext::up_to_date(const v1::Task& task) const {
   if (!same_content(task.revision(), &placement_differs)) return false;
   if (!placement_differs) return true;
   const auto node = state.get<v1::Node>(task.node_id());
-  return node != nullptr && satisfies_constraints(*node);
+  if (node == nullptr) return false;
+  return !store::is_unfinished(service->update_status()) || satisfies_constraints(*node);
 }
 
 bool ServiceContext::satisfies_constraints(const v1::Node& node) const {
-  return constraints.empty() || scheduler::matches_all(constraints, scheduler::facts_of(node));
+  if (constraints.empty()) return true;
+  const auto [known, fresh] = satisfied_.try_emplace(node.id());
+  if (fresh) known->second = scheduler::matches_all(constraints, scheduler::facts_of(node));
+  return known->second;
 }
 
 bool ServiceContext::node_takes(const v1::Node& node) const {
@@ -90,18 +97,67 @@ bool ServiceContext::node_takes(const v1::Node& node) const {
          node.spec().availability() == v1::NodeSpec::ACTIVE && satisfies_constraints(node);
 }
 
+// The constraints a task's node has to satisfy for the task to stay; null: none now.
+const ServiceContext::Constraints* ServiceContext::held_to(const v1::Task& task) const {
+  // The node of a global service's task may not be in its set any more, where no update would come.
+  if (task.revision() == service->revision() || service->spec().has_global()) return &constraints;
+  const v1::UpdateStatus& status = service->update_status();
+  if (store::is_updating(status)) return nullptr;  // the update's business, at the update's pace
+  bool placement_differs = false;
+  const bool same = same_content(task.revision(), &placement_differs);
+  if (same && !store::is_paused(status)) return &constraints;
+  // Nothing else is going to replace it: what it was made for holds.
+  const auto [known, fresh] = older_constraints_.try_emplace(task.revision());
+  if (fresh) {
+    const auto old = state.get<v1::Revision>(store::revision_id(service->id(), task.revision()));
+    if (old != nullptr) {
+      if (auto parsed = scheduler::parse_constraints(old->spec().placement().constraints())) {
+        known->second = *std::move(parsed);
+      }
+    }
+  }
+  return &known->second;
+}
+
+const std::string* ServiceContext::crowded(const v1::Task& task) const {
+  if (crowded_ == nullptr) return nullptr;
+  const auto at = crowded_->find(task.id());
+  return at == crowded_->end() ? nullptr : &at->second;
+}
+
+std::string ServiceContext::wrong_platform_for(const v1::Task& task, const v1::Node& node) const {
+  if (task.revision() != service->revision()) return {};
+  return wrong_platform(revision->spec().placement(), node);
+}
+
 ServiceContext::Place ServiceContext::place(const v1::Task& task) const {
   if (task.node_id().empty()) return Place::kNone;
   const auto node = state.get<v1::Node>(task.node_id());
   if (node == nullptr || node->status().state() == v1::NodeStatus::DOWN) return Place::kLost;
   if (node->spec().availability() == v1::NodeSpec::DRAIN) return Place::kDrained;
-  // An outdated task of a replicated service is the update's business, at the update's pace; the
-  // node of a global one may not be in its set any more, where no update would ever come.
-  const bool judged = task.revision() == service->revision() || service->spec().has_global();
-  if (judged && !satisfies_constraints(*node)) {
-    return Place::kUnsuitable;
-  }
+  const Constraints* held = held_to(task);
+  if (held == nullptr) return Place::kFine;
+  const bool suits = held == &constraints
+                         ? satisfies_constraints(*node)
+                         : scheduler::matches_all(*held, scheduler::facts_of(*node));
+  if (!suits) return Place::kUnsuitable;
+  if (crowded(task) != nullptr || !wrong_platform_for(task, *node).empty()) return Place::kUnable;
   return Place::kFine;
+}
+
+std::string ServiceContext::why_leaves(const v1::Task& task) const {
+  const auto node = state.get<v1::Node>(task.node_id());
+  switch (place(task)) {
+    case Place::kNone:
+    case Place::kFine: return {};
+    case Place::kLost:
+      return node == nullptr ? "node was removed from the swarm" : "node went down";
+    case Place::kDrained: return "node was drained";
+    case Place::kUnsuitable: return broken_constraint(*held_to(task), *node);
+    case Place::kUnable: break;
+  }
+  const std::string* reason = crowded(task);
+  return reason != nullptr ? *reason : wrong_platform_for(task, *node);
 }
 
 bool ServiceContext::stopped(const v1::Task& task) const {
@@ -137,7 +193,8 @@ v1::Task ServiceContext::new_task(uint64_t slot, const std::string& node_id,
   return task;
 }
 
-v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now) {
+v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now,
+                      const std::string& why) {
   v1::Task changed = task;
   changed.set_desired_state(std::max(task.desired_state(), desired));
   if (desired >= v1::TASK_SHUTDOWN && task.status().state() < v1::TASK_ASSIGNED) {
@@ -146,6 +203,7 @@ v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now)
     changed.mutable_status()->set_message("shut down before it was started");
     changed.mutable_status()->clear_error();
   }
+  if (!why.empty()) changed.mutable_status()->set_error(why);
   return changed;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/orchestrator/node_fit.h"
 #include "manager/orchestrator/plan.h"
 #include "manager/orchestrator/restart_policy.h"
 #include "manager/orchestrator/update_plan.h"
@@ -15,12 +16,14 @@ namespace muster::manager::orchestrator {
 // How an old task and its successor share a slot, and what else the policies ask of the state.
 // Everything an evaluation of one service needs, read once from a snapshot.
 struct ServiceContext {
-  // Fails (nullptr service) when the service or its revision is not in the snapshot.
+  // Fails (nullptr service) when the service or its revision is not in the snapshot. `crowded` may
+  // be null: no node is; it outlives the context.
   static ServiceContext load(const store::Snapshot& state, std::string_view service_id,
-                             WallTime now);
+                             WallTime now, const Crowded* crowded = nullptr);
 
-  // Whether a task at `revision` need not be replaced: it is the service's, its content is the
-  // same, or only the placement differs and the task's node still satisfies it.
+  // Whether a task need not be replaced by an update: it is of the service's revision, its content
+  // is the same, or only the placement differs. That an update makes stricter is the update's
+  // business while it lasts; afterwards it is the node that has changed, and moves its tasks.
   bool up_to_date(const v1::Task& task) const;
 
   // The node of a task as far as keeping the task there is concerned.
@@ -29,9 +32,19 @@ struct ServiceContext {
     kFine,
     kLost,  // down, or removed from the cluster
     kDrained,
-    kUnsuitable  // no longer satisfies the constraints
+    kUnsuitable,  // no longer satisfies the constraints
+    kUnable       // no longer has the resources, or not the platform
   };
   Place place(const v1::Task& task) const;
+  // Why a task has to leave its node, in words; empty when it may stay.
+  std::string why_leaves(const v1::Task& task) const;
+  bool leaves(const v1::Task& task) const { return place(task) >= Place::kLost; }
+  // Lost and drained nodes are left at once, and so is a node that a global service no longer
+  // wants; what has to leave otherwise waits for its turn.
+  bool left_at_once(Place place) const {
+    return place == Place::kLost || place == Place::kDrained ||
+           (place == Place::kUnsuitable && service->spec().has_global());
+  }
   // Whether the container can be taken for stopped, so that a successor may start.
   bool stopped(const v1::Task& task) const;
 
@@ -55,6 +68,10 @@ struct ServiceContext {
   std::vector<scheduler::Constraint> constraints;
 
  private:
+  using Constraints = std::vector<scheduler::Constraint>;
+  const Constraints* held_to(const v1::Task& task) const;
+  const std::string* crowded(const v1::Task& task) const;
+  std::string wrong_platform_for(const v1::Task& task, const v1::Node& node) const;
   bool same_content(uint64_t revision_number, bool* placement_differs) const;
 
   struct Difference {
@@ -62,10 +79,14 @@ struct ServiceContext {
     bool placement = false;
   };
   mutable std::map<uint64_t, Difference> differences_;
+  mutable std::map<uint64_t, Constraints> older_constraints_;
+  mutable std::map<std::string, bool, std::less<>> satisfied_;  // by node
+  const Crowded* crowded_ = nullptr;
 };
 
 // `task` with a higher desired state; a task that was never placed ends at once, since nobody has
-// to stop it.
-v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now);
+// to stop it. `why` becomes its error, and stays it unless the agent has one of its own.
+v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now,
+                      const std::string& why = {});
 
 }  // namespace muster::manager::orchestrator

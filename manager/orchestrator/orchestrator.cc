@@ -27,6 +27,12 @@ bool under_update(const store::Snapshot& state, const std::string& service_id) {
   return service != nullptr && store::is_updating(service->update_status());
 }
 
+// Whether a task on its way may be keeping another one of its slot waiting.
+bool waits_beside(const store::Snapshot& state, const v1::Task& task) {
+  const auto service = state.get<v1::Service>(task.service_id());
+  return service != nullptr && UpdateRules::of(*service).start_first;
+}
+
 // Whether what the policies ask of a node changed; its address or manager status does not matter.
 bool matters(const v1::Node& a, const v1::Node& b) {
   using google::protobuf::util::MessageDifferencer;
@@ -60,7 +66,12 @@ void Orchestrator::start(const store::Snapshot& snapshot) {
   // A snapshot too old to follow from: begin with the present one.
   subscription_ = subscription ? *std::move(subscription)
                                : store_.watch([this](const auto& event) { on_commit(event); });
-  mark_all(subscription ? snapshot : store_.snapshot());
+  const store::Snapshot& begin = subscription ? snapshot : store_.snapshot();
+  mark_all(begin);
+  begin.each<v1::Node>([&](const auto& node) {
+    mark_crowded(begin, *node);
+    return true;
+  });
   pump();
 }
 
@@ -73,6 +84,8 @@ void Orchestrator::stop() {
   strand_.cancel(retry_);
   armed_for_.reset();
   dirt_.clear();
+  moving_.clear();
+  tight_nodes_.clear();
   in_work_.clear();
   found_wakes_.clear();
   wakes_.clear();
@@ -96,6 +109,24 @@ void Orchestrator::mark_all(const store::Snapshot& state) {
     mark(revision->service_id());
     return true;
   });
+}
+
+void Orchestrator::mark_crowded(const store::Snapshot& state, const v1::Node& node) {
+  for (const auto& [task_id, reason] : crowded_out(state, node)) {
+    tight_nodes_.insert(node.id());
+    if (const auto task = state.get<v1::Task>(task_id)) mark(task->service_id());
+  }
+}
+
+Crowded Orchestrator::look_at_tight_nodes(const store::Snapshot& state) {
+  Crowded all;
+  for (auto at = tight_nodes_.begin(); at != tight_nodes_.end();) {
+    const auto node = state.get<v1::Node>(*at);
+    Crowded crowded = node == nullptr ? Crowded() : crowded_out(state, *node);
+    at = crowded.empty() ? tight_nodes_.erase(at) : std::next(at);
+    all.merge(crowded);
+  }
+  return all;
 }
 
 void Orchestrator::mark_slot(const v1::Task& task) {
@@ -130,6 +161,13 @@ void Orchestrator::on_task(const store::Change<v1::Task>& change, const store::S
     // With start-first the predecessor's time has come.
     mark_slot(after);
   }
+  // What is on its way to replace something else has found no place: that has its consequences.
+  const bool stuck = is <= v1::TASK_PENDING && after.status().error() != before.status().error();
+  if (stuck && waits_beside(state, after)) mark_slot(after);
+  const bool told = before.desired_state() != after.desired_state();
+  if ((ended || runs || told || stuck) && moving_.contains(after.service_id())) {
+    mark(after.service_id());
+  }
   if ((ended || runs) && under_update(state, after.service_id())) mark(after.service_id());
   if (ended && state.get<v1::Service>(after.service_id()) == nullptr) mark(after.service_id());
 }
@@ -140,14 +178,26 @@ void Orchestrator::on_node(const store::Change<v1::Node>& change, const store::S
     return;
   }
   const std::string& id = change.after != nullptr ? change.after->id() : change.before->id();
+  std::map<std::string, ServiceContext> contexts;
   state.tasks_of_node(id, [&](const TaskPtr& task) {
     mark_slot(*task);
+    const auto service = state.get<v1::Service>(task->service_id());
+    if (service == nullptr) return true;
     // Of an older revision whose only difference is the placement: whether it may stay depends on
     // the node, and what is outdated is the whole service's business.
-    const auto service = state.get<v1::Service>(task->service_id());
-    if (service == nullptr || service->revision() != task->revision()) mark(task->service_id());
+    if (service->revision() != task->revision()) mark(task->service_id());
+    if (task->desired_state() > v1::TASK_RUNNING || dirt_[task->service_id()].whole) return true;
+    const auto [context, fresh] = contexts.try_emplace(task->service_id());
+    if (fresh) context->second = ServiceContext::load(state, task->service_id(), WallTime());
+    if (context->second.service == nullptr) return true;
+    // What has to leave does so in turn with the others of its service.
+    const ServiceContext::Place place = context->second.place(*task);
+    if (context->second.leaves(*task) && !context->second.left_at_once(place)) {
+      mark(task->service_id());
+    }
     return true;
   });
+  if (change.after != nullptr) mark_crowded(state, *change.after);
   state.each<v1::Service>([&](const auto& service) {
     if (service->spec().has_global() || service->spec().has_global_job()) mark(service->id());
     return true;
@@ -194,13 +244,14 @@ Status Orchestrator::evaluate(store::Transaction& tx) {
   in_work_.clear();
   found_wakes_.clear();
   size_t changes = 0;
+  const Crowded crowded = tight_nodes_.empty() ? Crowded() : look_at_tight_nodes(tx.view());
   // A service that is not done within the limit is looked at again after this write.
   while (!dirt_.empty() && changes < changes_max_) {
     auto node = dirt_.extract(dirt_.begin());
     const std::string service_id = node.key();
     const Dirt dirt = std::move(node.mapped());
     Plan plan;
-    evaluate_service(tx.view(), service_id, dirt, tx.now(), changes_max_ - changes, plan);
+    evaluate_service(tx.view(), service_id, dirt, crowded, tx.now(), changes_max_ - changes, plan);
     changes += size_of(plan);
     Dirt& work = in_work_[service_id];
     work.whole |= dirt.whole;
@@ -212,15 +263,21 @@ Status Orchestrator::evaluate(store::Transaction& tx) {
 }
 
 void Orchestrator::evaluate_service(const store::Snapshot& state, const std::string& service_id,
-                                    const Dirt& dirt, WallTime now, size_t room, Plan& plan) {
+                                    const Dirt& dirt, const Crowded& crowded, WallTime now,
+                                    size_t room, Plan& plan) {
   const auto service = state.get<v1::Service>(service_id);
   // How many slots of a job may be worked on is a matter of all of them.
   if (dirt.whole || service == nullptr || store::is_job(service->spec())) {
-    plan_service(state, service_id, now, room, plan);
+    plan_service(state, service_id, now, room, plan, &crowded);
+    if (plan.moves_left) {
+      moving_.insert(service_id);
+    } else {
+      moving_.erase(service_id);
+    }
     if (plan.wake) note_wake({service_id, std::nullopt}, *plan.wake);
     return;
   }
-  const ServiceContext context = ServiceContext::load(state, service_id, now);
+  const ServiceContext context = ServiceContext::load(state, service_id, now, &crowded);
   if (context.service == nullptr) return;
   for (const SlotKey& slot : dirt.slots) {
     if (size_of(plan) >= room) break;

@@ -12,6 +12,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "manager/orchestrator/node_fit.h"
 #include "manager/orchestrator/plan.h"
 #include "manager/store/store.h"
 
@@ -66,11 +67,14 @@ class Orchestrator {
   void mark(const std::string& service_id) { dirt_[service_id].whole = true; }
   void mark_slot(const v1::Task& task);
   void mark_all(const store::Snapshot& state);
+  void mark_crowded(const store::Snapshot& state, const v1::Node& node);
+  Crowded look_at_tight_nodes(const store::Snapshot& state);
 
   void pump();
   Status evaluate(store::Transaction& tx);
   void evaluate_service(const store::Snapshot& state, const std::string& service_id,
-                        const Dirt& dirt, WallTime now, size_t room, Plan& plan);
+                        const Dirt& dirt, const Crowded& crowded, WallTime now, size_t room,
+                        Plan& plan);
   Status write(store::Transaction& tx, Plan& plan);
   void on_written(const store::Commit& commit);
   void merge(DirtMap from);
@@ -87,6 +91,11 @@ class Orchestrator {
   bool running_ = false;
   bool writing_ = false;
   DirtMap dirt_;
+  // Services with tasks that wait for their turn to leave their nodes.
+  std::set<std::string, std::less<>> moving_;
+  // Nodes that may offer less than is reserved on them: only a change of what they offer can bring
+  // that about, so the tasks of others need not be counted.
+  std::set<std::string> tight_nodes_;
   DirtMap in_work_;                       // evaluated by the transaction under way
   std::map<Wake, WallTime> found_wakes_;  // of the transaction under way
   std::map<Wake, WallTime> wakes_;

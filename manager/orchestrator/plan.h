@@ -21,6 +21,9 @@ struct Plan {
   std::optional<v1::Service> service;  // its update status changed
   std::vector<std::string> remove_revisions;
   std::optional<WallTime> wake;  // look again then, if nothing happens before
+  // Tasks are left that have to leave their nodes and wait for their turn: whatever happens to a
+  // task of the service is a reason to look at it as a whole.
+  bool moves_left = false;
 
   bool empty() const {
     return create.empty() && update.empty() && remove.empty() && !service &&

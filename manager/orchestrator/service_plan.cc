@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "manager/orchestrator/job_plan.h"
@@ -40,6 +41,7 @@ class ServicePlanner {
       scale_down();
     }
     if (!update()) return true;
+    move();
     for (const Slot& slot : slots_) {
       if (full()) return false;
       plan_slot(context_, slot.tasks, slot.takes, plan_);
@@ -55,7 +57,8 @@ class ServicePlanner {
   void collect_replicated();
   void scale_down();
   bool update();
-  void begin(const std::vector<size_t>& outdated, uint64_t room);
+  void move();
+  void begin(const std::vector<size_t>& which, uint64_t room, bool is_update);
   UpdatedSlot updated(const Slot& slot, const UpdateAttempts& attempts) const;
   bool create_global();
   bool create_replicated();
@@ -71,6 +74,7 @@ class ServicePlanner {
   std::vector<Slot> slots_;
   std::vector<uint64_t> vacant_;
   std::set<uint64_t> leaving_;  // vacant slots with a task that has not stopped yet
+  uint64_t busy_ = 0;           // slots that are under way, for whatever reason
 };
 
 void ServicePlanner::collect_replicated() {
@@ -186,15 +190,21 @@ bool ServicePlanner::update() {
     plan_.service = with_update_begun(*context_.service, outdated.size(), context_.now);
   }
   const v1::Service& service = plan_.service ? *plan_.service : *context_.service;
+  const auto all_moving = static_cast<uint64_t>(std::count_if(
+      slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.state.moving; }));
+  busy_ = all_moving;
   if (!store::is_updating(service.update_status())) return true;
   std::vector<UpdatedSlot> reached;
+  uint64_t moving = all_moving;  // but for what the update counts itself
   const UpdateAttempts attempts = update_attempts(service, context_.update, context_.restart);
   for (const Slot& slot : slots_) {
     if (!slot.state.filled || !slot.takes || slot.state.outdated) continue;
     reached.push_back(updated(slot, attempts));
+    const bool counted = reached.back().stage == UpdatedSlot::Stage::kUnderWay;
+    if (counted && slot.state.moving) --moving;
   }
   const UpdateVerdict verdict = judge_update(context_.update, service.update_status(),
-                                             outdated.size(), reached, context_.now);
+                                             outdated.size(), reached, context_.now, moving);
   if (verdict.wake) plan_.wake_at(*verdict.wake);
   if (verdict.step != UpdateVerdict::Step::kGoOn) {
     plan_.service = with_step(service, verdict, context_.now);
@@ -204,17 +214,57 @@ bool ServicePlanner::update() {
   std::stable_sort(outdated.begin(), outdated.end(), [&](size_t a, size_t b) {
     return slots_[a].state.running < slots_[b].state.running;
   });
-  begin(outdated, verdict.room);
+  busy_ = verdict.busy;
+  begin(outdated, verdict.room, true);
   return true;
 }
 
-void ServicePlanner::begin(const std::vector<size_t>& outdated, uint64_t room) {
+// Tasks that may not stay where they are, as many at a time as an update may take, together with
+// what is under way already. What does not run goes first, then what the nodes have no room for,
+// newest first, then the rest in the order of slots.
+void ServicePlanner::move() {
+  std::vector<size_t> leaving;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const SlotState& state = slots_[i].state;
+    if (state.moving && state.unsettled) plan_.wake_at(state.moving_until);
+    plan_.moves_left |= state.unsettled;
+    // What an update is going to replace moves with it.
+    const bool updates =
+        state.outdated && store::is_updating(plan_.service ? plan_.service->update_status()
+                                                           : context_.service->update_status());
+    if (state.leaving && !updates) leaving.push_back(i);
+  }
+  if (leaving.empty()) return;
+  const auto key = [&](size_t i) {
+    const SlotState& state = slots_[i].state;
+    const bool crowded = context_.place(*state.occupant) == ServiceContext::Place::kUnable;
+    const int64_t age = crowded ? -state.occupant->meta().created_at_ns() : 0;
+    return std::tuple(state.running, !crowded, age, i);
+  };
+  std::sort(leaving.begin(), leaving.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
+  const uint64_t most = context_.update.parallelism;
+  const uint64_t room = most == 0 ? leaving.size() : most > busy_ ? most - busy_ : 0;
+  // Without room there is something under way, whose time may end without an event.
+  for (const Slot& slot : slots_) {
+    if (room < leaving.size() && slot.state.moving) plan_.wake_at(slot.state.moving_until);
+  }
+  begin(leaving, room, false);
+}
+
+// Begins the first `room` of the slots, which are then out of the way of later steps.
+void ServicePlanner::begin(const std::vector<size_t>& which, uint64_t room, bool is_update) {
   std::set<size_t> begun;
-  for (const size_t i : outdated) {
+  for (const size_t i : which) {
     if (begun.size() >= room || full()) break;
-    plan_slot_update(context_, slots_[i].tasks, plan_);
+    if (is_update) {
+      plan_slot_update(context_, slots_[i].tasks, plan_);
+    } else {
+      plan_slot_move(context_, slots_[i].tasks, slots_[i].takes, plan_);
+    }
     begun.insert(i);
   }
+  busy_ += begun.size();
+  if (begun.empty()) return;
   std::vector<Slot> rest;
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!begun.contains(i)) rest.push_back(std::move(slots_[i]));
@@ -275,7 +325,8 @@ void plan_revisions(const store::Snapshot& state, std::string_view service_id, P
 }  // namespace
 
 ServicePlanResult plan_service(const store::Snapshot& state, std::string_view service_id,
-                               WallTime now, size_t changes_max, Plan& plan) {
+                               WallTime now, size_t changes_max, Plan& plan,
+                               const Crowded* crowded) {
   ServicePlanResult result;
   if (state.get<v1::Service>(service_id) == nullptr) {
     std::vector<TaskPtr> tasks;
@@ -293,7 +344,7 @@ ServicePlanResult plan_service(const store::Snapshot& state, std::string_view se
     plan_revisions(state, service_id, plan);
     return result;
   }
-  const ServiceContext context = ServiceContext::load(state, service_id, now);
+  const ServiceContext context = ServiceContext::load(state, service_id, now, crowded);
   if (context.service == nullptr) return result;  // its revision is missing: nothing to go by
   result.complete = store::is_job(context.service->spec())
                         ? plan_job(context, changes_max, plan)

@@ -16,6 +16,10 @@ namespace muster::manager::orchestrator {
 // `parallelism` under way, each counted until its new task has run for the update's delay; failures
 // and slots that do not come up are judged by update_plan.h.
 // Jobs: job_plan.h.
+// Moves: tasks whose nodes no longer satisfy the constraints, or no longer have the resources or
+// the platform, leave them, together with an update at most `parallelism` at a time. A slot is
+// counted until its new task runs, fails, finds no node or is late; where nothing fits, everything
+// ends up waiting with the reason, one after the other.
 // A service that is gone has its tasks removed and, once nothing uses them, its revisions.
 //
 // At most about `changes_max` changes are planned, so that a plan fits one transaction; `complete`
@@ -24,7 +28,8 @@ struct ServicePlanResult {
   bool complete = true;
 };
 ServicePlanResult plan_service(const store::Snapshot& state, std::string_view service_id,
-                               WallTime now, size_t changes_max, Plan& plan);
+                               WallTime now, size_t changes_max, Plan& plan,
+                               const Crowded* crowded = nullptr);
 
 // The part of the above that concerns one slot (or one node of a global service) and nothing else:
 // restarts, starts, history. Cheap, whatever the size of the service.

@@ -31,10 +31,14 @@ class SlotPlanner {
   void let_run();
   void forget();
   void update();
+  void move(bool replace);
 
  private:
-  void shut_down(const TaskPtr& task) {
-    plan_.update.push_back(with_desired(*task, v1::TASK_SHUTDOWN, context_.now));
+  using Place = ServiceContext::Place;
+
+  bool global() const { return context_.service->spec().has_global(); }
+  void shut_down(const TaskPtr& task, const std::string& why = {}) {
+    plan_.update.push_back(with_desired(*task, v1::TASK_SHUTDOWN, context_.now, why));
     touched_.insert(task->id());
   }
   bool live(const TaskPtr& task) const {
@@ -47,7 +51,15 @@ class SlotPlanner {
       return told && !context_.stopped(*task);
     });
   }
+  // Whether a task that has to leave may stay until its successor runs.
+  bool stays_meanwhile(const v1::Task& task) const {
+    return context_.update.start_first && !global() && task.status().state() == v1::TASK_RUNNING &&
+           wants_restart(context_.restart, task, raw(tasks_));
+  }
   void add_successor(const v1::Task& old, Duration delay);
+  void add_beside(const v1::Task& old);
+  bool replace_drained(const TaskPtr& task);
+  void stop_leavers();
 
   const ServiceContext& context_;
   std::vector<TaskPtr> tasks_;
@@ -57,9 +69,8 @@ class SlotPlanner {
 };
 
 void SlotPlanner::add_successor(const v1::Task& old, Duration delay) {
-  const bool global = context_.service->spec().has_global();
   const bool at_once = delay.count() <= 0 && !leaving();
-  v1::Task task = context_.new_task(old.slot(), global ? old.node_id() : std::string(),
+  v1::Task task = context_.new_task(old.slot(), global() ? old.node_id() : std::string(),
                                     at_once ? v1::TASK_RUNNING : v1::TASK_READY);
   if (delay.count() > 0) {
     const WallTime start = context_.now + delay;
@@ -71,16 +82,37 @@ void SlotPlanner::add_successor(const v1::Task& old, Duration delay) {
   added_ = true;
 }
 
+void SlotPlanner::add_beside(const v1::Task& old) {
+  plan_.create.push_back(
+      context_.new_task(old.slot(), global() ? old.node_id() : std::string(), v1::TASK_RUNNING));
+  added_ = true;
+}
+
+// The successor of a task on a drained node comes up before the task is stopped, if the service's
+// order is start-first. False: it is not that way.
+bool SlotPlanner::replace_drained(const TaskPtr& task) {
+  if (!stays_meanwhile(*task)) return false;
+  const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(),
+                                           [&](const TaskPtr& t) { return t != task && live(t); });
+  if (!other) add_beside(*task);
+  return true;
+}
+
+// The first attempt at replacing what has to leave has failed: that does not wait for another.
+void SlotPlanner::stop_leavers() {
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task) || task->status().state() > v1::TASK_RUNNING) continue;
+    if (context_.leaves(*task)) shut_down(task, context_.why_leaves(*task));
+  }
+}
+
 void SlotPlanner::replace_ended(bool replace) {
-  const bool global = context_.service->spec().has_global();
   const auto history = raw(tasks_);
   for (const TaskPtr& task : tasks_) {
     if (!live(task)) continue;
     const bool ended = task->status().state() > v1::TASK_RUNNING;
-    const ServiceContext::Place place = context_.place(*task);
-    const bool moved = place == ServiceContext::Place::kLost ||
-                       place == ServiceContext::Place::kDrained ||
-                       place == ServiceContext::Place::kUnsuitable;
+    const Place place = context_.place(*task);
+    const bool moved = context_.left_at_once(place);
     if (!ended && !moved) continue;
     // An attempt that fails while it is prepared ends before its delay has passed. Its successor
     // waits for that, or a service that cannot start would be tried in a tight loop.
@@ -89,14 +121,19 @@ void SlotPlanner::replace_ended(bool replace) {
       plan_.wake_at(earliest);
       continue;
     }
-    shut_down(task);
+    if (place == Place::kDrained && replace && replace_drained(task)) continue;
+    shut_down(task, ended ? std::string() : context_.why_leaves(*task));
+    if (ended && !moved) stop_leavers();
     // The node is the slot of a global service: where it takes no task there is nothing to do.
-    if (!replace || (global && moved)) continue;
+    if (!replace || (global() && moved)) continue;
     // The policy is about attempts at what is wanted now. An outdated task that has ended, perhaps
     // before it ever had a node, leaves its slot to the service's revision.
-    if (context_.up_to_date(*task) && !wants_restart(context_.restart, *task, history)) continue;
-    const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(),
-                                             [&](const TaskPtr& t) { return live(t); });
+    const bool current = context_.up_to_date(*task);
+    if (current && !wants_restart(context_.restart, *task, history)) continue;
+    // An outdated task that runs until this slot's new one does is no reason not to try again.
+    const bool other = added_ || std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& t) {
+                         return live(t) && (!current || context_.up_to_date(*t));
+                       });
     if (other) continue;
     const bool attempt = !moved && ended_by_itself(task->status().state());
     add_successor(*task, attempt ? context_.restart.delay : Duration(0));
@@ -109,19 +146,25 @@ void SlotPlanner::drop_surplus() {
     if (live(task)) meant.push_back(task);
   }
   if (meant.size() < 2) return;
-  // The one to keep: up to date, then running, then the newest.
+  // The one to keep: up to date where it may stay, then running, then the newest.
+  const auto outgoing = [&](const TaskPtr& task) {
+    return !context_.up_to_date(*task) || context_.leaves(*task);
+  };
   const auto rank = [&](const TaskPtr& task) {
-    return std::pair(!context_.up_to_date(*task), task->status().state() != v1::TASK_RUNNING);
+    return std::pair(outgoing(task), task->status().state() != v1::TASK_RUNNING);
   };
   std::stable_sort(meant.begin(), meant.end(),
                    [&](const TaskPtr& a, const TaskPtr& b) { return rank(a) < rank(b); });
-  const bool keeper_current = context_.up_to_date(*meant[0]);
   const bool keeper_runs = meant[0]->status().state() == v1::TASK_RUNNING;
+  const bool beside = context_.update.start_first && !outgoing(meant[0]) && !keeper_runs;
+  const Handover handover = beside ? look_at_handover(context_, tasks_) : Handover();
   for (size_t i = 1; i < meant.size(); ++i) {
-    // Start-first: what runs stays until its successor does.
-    const bool wait = context_.update.start_first && keeper_current && !keeper_runs &&
-                      !context_.up_to_date(*meant[i]);
-    if (!wait) shut_down(meant[i]);
+    // Start-first: what runs stays until its successor does. An update waits for that; a node that
+    // is to be left, only while there is something to wait for.
+    const bool leaves = context_.leaves(*meant[i]);
+    const bool wait = beside && (leaves ? handover.fresh != nullptr : outgoing(meant[i]));
+    if (!wait) shut_down(meant[i], leaves ? context_.why_leaves(*meant[i]) : std::string());
+    if (wait && leaves) plan_.wake_at(handover.until);
   }
 }
 
@@ -144,12 +187,13 @@ void SlotPlanner::let_run() {
 }
 
 void SlotPlanner::forget() {
-  // What says that a slot was given up is kept whatever the limit, or the slot would look vacant
-  // and be tried again.
-  const bool vacant = !added_ && std::none_of(tasks_.begin(), tasks_.end(),
-                                              [&](const TaskPtr& t) { return live(t); });
+  // What says that a slot was given up, or how the task on its way came to be, is kept whatever the
+  // limit: without it the slot would look vacant and be tried again, or undisturbed.
+  const bool runs = std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& t) {
+    return live(t) && t->status().state() == v1::TASK_RUNNING && context_.up_to_date(*t);
+  });
   const int64_t history =
-      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, vacant ? 1 : 0);
+      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, runs ? 0 : 1);
   // An update counts its failures from the tasks there are.
   const v1::Service& service = *context_.service;
   TaskPtr deciding;
@@ -170,7 +214,6 @@ void SlotPlanner::forget() {
 }
 
 void SlotPlanner::update() {
-  const bool global = context_.service->spec().has_global();
   // What runs stays until its successor does. Whatever else was on its way here, of an update that
   // this one overtakes, goes.
   TaskPtr kept;
@@ -191,8 +234,27 @@ void SlotPlanner::update() {
     add_successor(*last, Duration(0));
     return;
   }
-  plan_.create.push_back(
-      context_.new_task(last->slot(), global ? last->node_id() : std::string(), v1::TASK_RUNNING));
+  add_beside(*last);
+}
+
+void SlotPlanner::move(bool replace) {
+  TaskPtr last;
+  bool stays = false;
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task)) continue;
+    if (last == nullptr) last = task;
+    if (!stays && stays_meanwhile(*task)) {
+      stays = true;
+    } else {
+      shut_down(task, context_.why_leaves(*task));
+    }
+  }
+  if (last == nullptr) return;
+  if (stays) {
+    add_beside(*last);
+  } else if (replace && wants_restart(context_.restart, *last, raw(tasks_))) {
+    add_successor(*last, Duration(0));
+  }
 }
 
 }  // namespace
@@ -210,17 +272,52 @@ bool forgettable(const v1::Task& task, const store::Snapshot& state) {
   return !task.node_id().empty() && state.get<v1::Node>(task.node_id()) == nullptr;
 }
 
+Handover look_at_handover(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
+  // Of the tasks that are wanted where they are, the newest.
+  TaskPtr fresh;
+  for (const TaskPtr& task : tasks) {
+    if (!meant_to_run(*task) || task->status().state() >= v1::TASK_RUNNING) continue;
+    if (!context.up_to_date(*task) || context.leaves(*task)) continue;
+    if (fresh == nullptr || newer(task, fresh)) fresh = task;
+  }
+  if (fresh == nullptr) return {};
+  const v1::TaskStatus& status = fresh->status();
+  if (status.state() <= v1::TASK_PENDING && !status.error().empty()) return {};  // finds no place
+  const Duration patience =
+      context.update.deadline.count() > 0 ? context.update.deadline : UpdateRules().deadline;
+  const WallTime until = WallTime{fresh->meta().created_at_ns()} + patience;
+  if (context.now >= until) return {};
+  TaskPtr before;
+  for (const TaskPtr& task : tasks) {
+    if (!newer(fresh, task) || task == fresh) continue;
+    if (before == nullptr || newer(task, before)) before = task;
+  }
+  if (before == nullptr || ended_by_itself(before->status().state())) return {};
+  const bool told =
+      before->desired_state() == v1::TASK_SHUTDOWN ||
+      (meant_to_run(*before) && (context.leaves(*before) || !context.up_to_date(*before)));
+  return told ? Handover{fresh, until} : Handover();
+}
+
 SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
   SlotState slot;
   TaskPtr newest;
   TaskPtr best;
   bool best_current = false;
+  bool one_stays = false;
+  int meant = 0;
   for (const TaskPtr& task : tasks) {
     if (task->desired_state() >= v1::TASK_REMOVE) continue;
     if (newest == nullptr || newer(task, newest)) newest = task;
     const bool current = context.up_to_date(*task);
     if (!meant_to_run(*task)) continue;
     const bool runs = task->status().state() == v1::TASK_RUNNING;
+    const auto place = task->status().state() > v1::TASK_RUNNING ? ServiceContext::Place::kFine
+                                                                 : context.place(*task);
+    const bool at_once = context.left_at_once(place);
+    const bool leaves = place >= ServiceContext::Place::kLost;
+    if (leaves && !at_once) slot.unsettled = true;
+    one_stays |= !leaves;
     const bool better =
         best == nullptr || std::pair(current, runs) >
                                std::pair(best_current, best->status().state() == v1::TASK_RUNNING);
@@ -231,11 +328,23 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
   }
   if (best != nullptr) {
     slot.filled = true;
-    slot.outdated = !best_current;
+    // Start-first: the policy has given up the attempts at replacing what runs. Until the service
+    // changes there is nothing more to be done.
+    const bool given_up = !best_current && newest != best && !meant_to_run(*newest) &&
+                          ended_by_itself(newest->status().state()) &&
+                          context.up_to_date(*newest) &&
+                          !wants_restart(context.restart, *newest, raw(tasks));
+    slot.outdated = !best_current && !given_up;
     slot.running = best->status().state() == v1::TASK_RUNNING;
     slot.running_since_ns = reached_at_ns(*best);
     slot.node_id = best->node_id();
     slot.occupant = best;
+    slot.leaving = slot.unsettled && !one_stays;
+    if (!slot.running || meant > 1) {
+      const Handover handover = look_at_handover(context, tasks);
+      slot.moving = handover.fresh != nullptr;
+      slot.moving_until = handover.until;
+    }
   } else if (newest != nullptr && context.up_to_date(*newest)) {
     // Given up: the policy wants no further attempt until the service changes.
     slot.filled = !wants_restart(context.restart, *newest, raw(tasks));
@@ -257,6 +366,13 @@ void plan_slot_update(const ServiceContext& context, const std::vector<TaskPtr>&
                       Plan& plan) {
   SlotPlanner planner(context, tasks, plan);
   planner.update();
+  planner.forget();
+}
+
+void plan_slot_move(const ServiceContext& context, const std::vector<TaskPtr>& tasks, bool replace,
+                    Plan& plan) {
+  SlotPlanner planner(context, tasks, plan);
+  planner.move(replace);
   planner.forget();
 }
 

@@ -157,7 +157,8 @@ TaskPtr deciding_task(const UpdateAttempts& attempts, std::vector<TaskPtr> tasks
 }
 
 UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& status,
-                           uint64_t outdated, const std::vector<UpdatedSlot>& slots, WallTime now) {
+                           uint64_t outdated, const std::vector<UpdatedSlot>& slots, WallTime now,
+                           uint64_t moving) {
   UpdateVerdict verdict;
   const bool continues = rules.action == v1::UpdateConfig::CONTINUE;
   // A rollback that fails has nowhere to go back to.
@@ -173,7 +174,8 @@ UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& sta
   for (const UpdatedSlot& slot : slots) {
     if (slot.stage == Stage::kRuns) progress = std::max(progress, slot.since);
   }
-  uint64_t busy = 0;
+  uint64_t& busy = verdict.busy;
+  busy = moving;
   bool watched = false;  // a slot is under way, or has not run for the monitor period yet
   for (const UpdatedSlot& slot : slots) {
     if (slot.stage == Stage::kDone) continue;

@@ -64,13 +64,16 @@ struct UpdateVerdict {
   enum class Step { kGoOn, kPause, kRollBack, kComplete };
   Step step = Step::kGoOn;
   uint64_t room = 0;  // slots that may be begun now
+  uint64_t busy = 0;  // slots that take the room others have to wait for
   uint64_t failures = 0;
   std::string reason;  // of kPause and kRollBack: what happened, and to which task
   std::optional<WallTime> wake;
 };
-// `outdated`: slots still to be begun.
+// `outdated`: slots still to be begun. `moving`: slots that are under way for another reason than
+// this update, such as a drain; together they do not pass the parallelism.
 UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& status,
-                           uint64_t outdated, const std::vector<UpdatedSlot>& slots, WallTime now);
+                           uint64_t outdated, const std::vector<UpdatedSlot>& slots, WallTime now,
+                           uint64_t moving = 0);
 
 // The service with the step taken. The spec only changes by kRollBack, which needs a previous spec
 // and ends in kPause without one; the previous spec is used up by it.

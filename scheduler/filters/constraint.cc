@@ -1,5 +1,7 @@
 #include "scheduler/filters/constraint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace muster::scheduler {
@@ -19,6 +21,17 @@ bool ConstraintFilter::check(const Candidate& candidate) const {
   return std::all_of(columns_.begin(), columns_.end(), [&](const NodeColumns::Column& column) {
     return (*column)[candidate.node.index] != 0;
   });
+}
+
+std::string ConstraintFilter::why(const Candidate& candidate) const {
+  if (!shape_->bad_constraint.empty()) return shape_->bad_constraint;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    if ((*columns_[i])[candidate.node.index] != 0) continue;
+    const Constraint& constraint = shape_->constraints[i];
+    return fmt::format("constraint {}: {}", constraint.words(),
+                       constraint.finding(candidate.node.facts));
+  }
+  return {};
 }
 
 std::string ConstraintFilter::explain(size_t nodes) const {

@@ -1,5 +1,7 @@
 #include "scheduler/filters/host_port.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace muster::scheduler {
@@ -12,6 +14,10 @@ bool HostPortFilter::set_group(const TaskShape& shape, ClusterState&) {
 bool HostPortFilter::check(const Candidate& candidate) const {
   return std::none_of(shape_->host_ports.begin(), shape_->host_ports.end(),
                       [&](HostPort port) { return candidate.node.port_used(port); });
+}
+
+std::string HostPortFilter::why(const Candidate& candidate) const {
+  return fmt::format("{}", fmt::join(details(candidate), "; "));
 }
 
 std::string HostPortFilter::explain(size_t nodes) const {

@@ -9,6 +9,8 @@ class HostPortFilter final : public Filter {
  public:
   bool set_group(const TaskShape& shape, ClusterState& state) override;
   bool check(const Candidate& candidate) const override;
+  const char* name() const override { return "host-port"; }
+  std::string why(const Candidate& candidate) const override;
   std::string explain(size_t nodes) const override;
   std::vector<std::string> details(const Candidate& candidate) const override;
 

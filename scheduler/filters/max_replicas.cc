@@ -1,5 +1,7 @@
 #include "scheduler/filters/max_replicas.h"
 
+#include <fmt/format.h>
+
 namespace muster::scheduler {
 
 bool MaxReplicasFilter::set_group(const TaskShape& shape, ClusterState&) {
@@ -12,6 +14,11 @@ bool MaxReplicasFilter::check(const Candidate& candidate) const {
 }
 
 // Swarm's text has no number of nodes and this spelling.
+std::string MaxReplicasFilter::why(const Candidate& candidate) const {
+  return fmt::format("{} {} of the service on it, {} at most", candidate.service_tasks,
+                     candidate.service_tasks == 1 ? "task" : "tasks", max_replicas_);
+}
+
 std::string MaxReplicasFilter::explain(size_t) const {
   return "max replicas per node limit exceed";
 }

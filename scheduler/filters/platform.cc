@@ -14,6 +14,12 @@ std::string_view canonical(std::string_view architecture) {
 
 }  // namespace
 
+bool runs_on(const v1::Platform& wanted, std::string_view os, std::string_view architecture) {
+  return (wanted.os().empty() || wanted.os() == os) &&
+         (wanted.architecture().empty() ||
+          canonical(wanted.architecture()) == canonical(architecture));
+}
+
 bool PlatformFilter::set_group(const TaskShape& shape, ClusterState&) {
   shape_ = &shape;
   return !shape.platforms.empty();
@@ -23,12 +29,13 @@ bool PlatformFilter::check(const Candidate& candidate) const {
   const NodeFacts& node = candidate.node.facts;
   // A node that has not said what it is cannot be trusted with an image for something particular.
   if (node.os.empty() && node.architecture.empty()) return false;
-  return std::any_of(shape_->platforms.begin(), shape_->platforms.end(),
-                     [&](const v1::Platform& wanted) {
-                       return (wanted.os().empty() || wanted.os() == node.os) &&
-                              (wanted.architecture().empty() ||
-                               canonical(wanted.architecture()) == canonical(node.architecture));
-                     });
+  return std::any_of(
+      shape_->platforms.begin(), shape_->platforms.end(),
+      [&](const v1::Platform& wanted) { return runs_on(wanted, node.os, node.architecture); });
+}
+
+std::string PlatformFilter::why(const Candidate& candidate) const {
+  return details(candidate).front();
 }
 
 std::string PlatformFilter::explain(size_t nodes) const {

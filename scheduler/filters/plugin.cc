@@ -1,5 +1,7 @@
 #include "scheduler/filters/plugin.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace muster::scheduler {
@@ -27,6 +29,10 @@ bool PluginFilter::check(const Candidate& candidate) const {
     if (!has_plugin(candidate.node, kVolume, driver)) return false;
   }
   return shape_->log_driver.empty() || has_plugin(candidate.node, kLog, shape_->log_driver);
+}
+
+std::string PluginFilter::why(const Candidate& candidate) const {
+  return fmt::format("{}", fmt::join(details(candidate), "; "));
 }
 
 std::string PluginFilter::explain(size_t nodes) const {

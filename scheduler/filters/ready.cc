@@ -10,6 +10,11 @@ bool ReadyFilter::check(const Candidate& candidate) const {
   return candidate.node.ready();
 }
 
+std::string ReadyFilter::why(const Candidate& candidate) const {
+  const std::vector<std::string> found = details(candidate);
+  return found.empty() ? std::string() : found.front();
+}
+
 std::string ReadyFilter::explain(size_t nodes) const {
   return count_nodes(nodes) + " not available for new tasks";
 }

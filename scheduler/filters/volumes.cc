@@ -10,6 +10,10 @@ bool VolumesFilter::check(const Candidate&) const {
   return false;
 }
 
+std::string VolumesFilter::why(const Candidate& candidate) const {
+  return candidate.node.present ? "no node provides the mounts of this type" : "";
+}
+
 std::string VolumesFilter::explain(size_t nodes) const {
   return "cannot fulfill requested CSI volume mounts on " + count_nodes(nodes);
 }

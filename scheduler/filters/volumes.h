@@ -10,6 +10,8 @@ class VolumesFilter final : public Filter {
  public:
   bool set_group(const TaskShape& shape, ClusterState& state) override;
   bool check(const Candidate& candidate) const override;
+  const char* name() const override { return "volume"; }
+  std::string why(const Candidate& candidate) const override;
   std::string explain(size_t nodes) const override;
 };
 

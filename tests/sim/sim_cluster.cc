@@ -122,7 +122,7 @@ void Cluster::back_later(SimHost& host, uint64_t ms_max) {
 }
 
 void Cluster::fault_of(SimHost& host) {
-  switch (rng_.below(5)) {
+  switch (rng_.below(6)) {
     case 0: host.kill_agent(); return back_later(host, rng_.below(4) == 0 ? 45'000 : 5'000);
     case 1: return host.restart_agent(up_to(5'000));
     case 2:
@@ -130,6 +130,8 @@ void Cluster::fault_of(SimHost& host) {
       strand_.after(up_to(15'000), [this, &host] { network_.mend(host.id()); });
       return;
     case 3: host.reboot(); return back_later(host, 8'000);
+    // From room for four of the tasks that reserve memory to room for one.
+    case 4: return host.resize((1 << 30) >> rng_.below(3));
     default: return host.end_a_container();
   }
 }

@@ -19,18 +19,20 @@ struct ClusterOutcome {
 //
 // A client creates, updates, scales and removes services and networks, drains, pauses and labels
 // nodes, repeating what it got no certain answer to under its request id. Meanwhile agents are
-// killed, restarted, cut off and rebooted, containers fail and end, the log refuses entries or
-// loses its leadership in the middle of one, and the manager is killed and started again from its
-// log or a snapshot. Then everything heals, and the cluster has to converge; at last everything is
-// removed.
+// killed, restarted, cut off and rebooted, hosts lose and regain memory, containers fail and end,
+// the log refuses entries or loses its leadership in the middle of one, and the manager is killed
+// and started again from its log or a snapshot. Then everything heals, and the cluster has to
+// converge; at last everything is removed.
 //
 // Checked all the time: states only grow; a slot has one task that is meant to run (two while a
-// start-first update replaces it); no two containers of one slot run at once unless the policies
-// allow it; no address and no host port is used twice. Checked at the end: the services are those
-// the client was told of; each slot runs, was given up by its restart policy, or says why not;
-// hosts run what the store says and nothing else; network feeds name the members; history is
-// bounded; no revision is left without a user; and after the clean-up every address and port can be
-// given out again. INTERNAL says which rule broke and when.
+// start-first step replaces it); updates and moves together take no more running tasks away than
+// the parallelism allows; what is told to leave a node is told why; no two containers of one slot
+// run at once unless the policies allow it; no address and no host port is used twice. Checked at
+// the end: the services are those the client was told of; no task is where it does not fit; each
+// slot runs, was given up by its restart policy, or says why not; hosts run what the store says and
+// nothing else; network feeds name the members; history is bounded; no revision is left without a
+// user; and after the clean-up every address and port can be given out again. INTERNAL says which
+// rule broke and when.
 Result<ClusterOutcome> run_cluster(uint64_t seed);
 
 }  // namespace muster::sim

@@ -8,13 +8,13 @@
 namespace muster::sim {
 namespace {
 
-v1::NodeDescription describe(const std::string& id) {
+v1::NodeDescription describe(const std::string& id, int64_t memory_bytes) {
   v1::NodeDescription description;
   description.set_hostname(id);
   description.mutable_platform()->set_os("linux");
   description.mutable_platform()->set_architecture("amd64");
   description.mutable_resources()->set_nano_cpus(4'000'000'000);
-  description.mutable_resources()->set_memory_bytes(1 << 30);
+  description.mutable_resources()->set_memory_bytes(memory_bytes);
   return description;
 }
 
@@ -27,7 +27,8 @@ bool to_stop(const SimHost::Container& c) {
 SimHost::Agent::Agent(SimHost& the_host)
     : host(the_host),
       strand(the_host.deps_.world),
-      session({strand, *this, *this, the_host.deps_.rng, null_log()}, describe(the_host.id_)) {}
+      session({strand, *this, *this, the_host.deps_.rng, null_log()},
+              describe(the_host.id_, the_host.memory_bytes_)) {}
 
 SimHost::SimHost(Deps deps, std::string id)
     : deps_(std::move(deps)), id_(std::move(id)), strand_(deps_.world) {}
@@ -58,6 +59,12 @@ void SimHost::restart_agent(Duration away) {
       strand_.after(away, [this] { start_agent(); });
     });
   });
+}
+
+void SimHost::resize(int64_t memory_bytes) {
+  memory_bytes_ = memory_bytes;
+  if (agent_ == nullptr) return;
+  agent_->strand.post([this] { agent_->session.describe(describe(id_, memory_bytes_)); });
 }
 
 void SimHost::reboot() {

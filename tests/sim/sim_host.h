@@ -59,6 +59,8 @@ class SimHost {
   void kill_agent();                  // kill -9: containers go on
   void restart_agent(Duration away);  // orderly, with a goodbye
   void reboot();                      // containers and agent end
+  // What the host has from now on; its agent says so at once, or when it comes back.
+  void resize(int64_t memory_bytes);
   // Lets a random container end by itself, whether the agent lives or not.
   void end_a_container();
 
@@ -90,6 +92,7 @@ class SimHost {
   Deps deps_;
   const std::string id_;
   SimExecutor strand_;  // the host's own, for what happens without an agent
+  int64_t memory_bytes_ = 1 << 30;
   std::unique_ptr<Agent> agent_;
   std::map<std::string, Container> tasks_;
   std::map<std::string, v1::Revision> revisions_;

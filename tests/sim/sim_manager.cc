@@ -80,6 +80,7 @@ class Simulation {
   manager::orchestrator::Orchestrator orchestrator_{strand_, store_, ids_, null_log()};
   store::Store::Subscription checks_;
   std::map<std::string, uint64_t> revisions_;
+  std::set<std::string> paired_;  // services that were start-first at any time
   bool quiet_ = false;
   Status broken_;
 };
@@ -268,11 +269,16 @@ void Simulation::check_commit(const store::CommitEvent& event) {
         broken(fmt::format("desired state of task {} went back", after.id()));
       }
     }
+    const auto service = event.after.get<v1::Service>(after.service_id());
+    const bool pairs = service == nullptr ||
+                       service->spec().update().order() == v1::UpdateConfig::START_FIRST ||
+                       paired_.contains(after.service_id());
+    if (pairs) paired_.insert(after.service_id());
     std::map<std::pair<std::string, uint64_t>, int> meant;
     event.after.tasks_of_slot(after.service_id(), after.slot(), [&](const TaskPtr& task) {
       if (task->desired_state() > v1::TASK_RUNNING) return true;
       const std::string where = task->slot() == 0 ? task->node_id() : std::string();
-      if (++meant[{where, task->revision()}] > 1) {
+      if (++meant[{where, task->revision()}] > (pairs ? 2 : 1)) {
         broken(fmt::format("two tasks of one revision in a slot of {}", task->service_id()));
       }
       return true;

@@ -10,6 +10,7 @@
 #include "manager/store/store.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_host.h"
+#include "tests/sim/sim_pace.h"
 
 namespace muster::sim {
 
@@ -20,7 +21,7 @@ class SimRules {
  public:
   SimRules(SimWorld& world, const Hosts& hosts, const SimClient& client,
            std::function<void(std::string)> broken)
-      : world_(world), hosts_(hosts), client_(client), broken_(std::move(broken)) {}
+      : world_(world), hosts_(hosts), client_(client), broken_(broken), pace_(std::move(broken)) {}
 
   // After every commit.
   void on_commit(const manager::store::CommitEvent& event);
@@ -44,6 +45,7 @@ class SimRules {
                 const manager::store::Snapshot& state) const;
   Status check_services(const manager::store::Snapshot& state) const;
   Status check_slots(const manager::store::Snapshot& state, const v1::Service& service) const;
+  Status check_homes(const manager::store::Snapshot& state, const v1::Service& service) const;
   Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_members(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_revisions(const manager::store::Snapshot& state) const;
@@ -56,6 +58,7 @@ class SimRules {
   const Hosts& hosts_;
   const SimClient& client_;
   std::function<void(std::string)> broken_;
+  SimPace pace_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
   // What services went back to by themselves when an update failed, by name.
   std::map<std::string, v1::ServiceSpec> rolled_back_to_;

@@ -196,6 +196,7 @@ class ControlService final : public v1::Control::CallbackService {
   MUSTER_WRITE(RemoveConfig, remove_config)
   MUSTER_READ(GetCluster, get_cluster)
   MUSTER_READ(GetService, get_service)
+  MUSTER_READ(ExplainService, explain_service)
   MUSTER_READ(ListServices, list_services)
   MUSTER_READ(GetTask, get_task)
   MUSTER_READ(ListTasks, list_tasks)

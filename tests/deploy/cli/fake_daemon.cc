@@ -142,6 +142,14 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     *response = *entry;
     return S::OK;
   }
+  S ExplainService(C*, const v1::ExplainServiceRequest* request,
+                   v1::ExplainServiceResponse* response) override {
+    const auto* entry = find_service(request->service());
+    if (entry == nullptr) return missing("service", request->service());
+    *response = fake.explanation;
+    *response->mutable_service() = entry->service();
+    return S::OK;
+  }
   S ListServices(C*, const v1::ListServicesRequest* request,
                  v1::ListServicesResponse* response) override {
     for (const auto& entry : fake.services)

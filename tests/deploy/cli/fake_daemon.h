@@ -35,6 +35,7 @@ class FakeDaemon {
   std::vector<v1::LocalVolume> volumes;
   v1::GetInfoResponse info;
   v1::Cluster cluster;
+  v1::ExplainServiceResponse explanation;
 
   // Streams: each message is sent, then the stream stays open until the client leaves, unless
   // `end_streams`.

@@ -294,6 +294,50 @@ TEST_F(Program, Nodes) {
             "muster: key nope doesn't exist in node's labels\n");
   const auto json = boost::json::parse(run({"node", "inspect", "self"}).out);
   EXPECT_EQ(json.at(0).at("Status").at("State").as_string(), "ready");
+  EXPECT_EQ(run({"node", "inspect", "--pretty", "-f", "x", "self"}).code, 2);
+}
+
+TEST_F(Program, ANodeForPeople) {
+  v1::Node& node = daemon_.nodes.at(0);
+  node.mutable_meta()->set_created_at_ns(kNow);
+  auto& label = *node.mutable_spec()->mutable_annotations()->add_labels();
+  label.set_key("zone");
+  label.set_value("a");
+  auto& about = *node.mutable_description();
+  about.mutable_platform()->set_os("linux");
+  about.mutable_platform()->set_architecture("amd64");
+  about.mutable_resources()->set_nano_cpus(2'000'000'000);
+  about.mutable_resources()->set_memory_bytes(1 << 30);
+  auto& gpu = *about.mutable_resources()->add_generic();
+  gpu.set_kind("GPU");
+  gpu.add_names("u1");
+  gpu.add_names("u2");
+  auto& ssd = *about.mutable_resources()->add_generic();
+  ssd.set_kind("SSD");
+  ssd.set_count(4);
+  about.mutable_engine()->set_version("1.0");
+  *about.mutable_engine()->add_labels() = label;
+  for (const char* driver : {"json-file", "none"}) {
+    auto& plugin = *about.mutable_engine()->add_plugins();
+    plugin.set_type("Log");
+    plugin.set_name(driver);
+  }
+  const std::string text = run({"node", "inspect", "--pretty", "self"}).out;
+  for (const char* part :
+       {"Labels:\n - zone=a\n", "Joined at:             \t2026-01-31 08:05:00 +0000 utc\n",
+        " Availability:\t\tActive\n", "Manager Status:\n", " CPUs:\t\t\t2\n Memory:\t\t1GiB\n",
+        " GPU:\t\t\tu1, u2\n SSD:\t\t\t4\n", "Plugins:\n Log:\t\tjson-file, none\n",
+        "Engine Version:\t\t1.0\nEngine Labels:\n - zone=a\n"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+}
+
+TEST_F(Program, RolesAreChangedOnlyWhereTheyDiffer) {
+  daemon_.nodes.at(0).mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
+  EXPECT_EQ(run({"node", "promote", "host1"}).out, "Node host1 is already a manager.\n");
+  EXPECT_EQ(daemon_.updated_nodes.size(), 0u);
+  EXPECT_EQ(run({"node", "demote", "host1"}).out, "Manager host1 demoted in the swarm.\n");
+  EXPECT_EQ(daemon_.updated_nodes.at(0).spec().desired_role(), v1::NodeSpec::WORKER);
 }
 
 TEST_F(Program, Networks) {

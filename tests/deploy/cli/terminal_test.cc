@@ -20,6 +20,17 @@ TEST_F(Terminal, LiveProgressPerTask) {
   EXPECT_THAT(screen_, HasSubstr("verify: Service web converged"));
 }
 
+TEST_F(Terminal, LongReasonsStayInTheirColumn) {
+  daemon_.add_service("web", 1);
+  auto& node = *daemon_.explanation.add_nodes();
+  node.set_hostname("host1");
+  node.set_filter("constraint");
+  node.set_reason("constraint node.labels.disk == ssd: the label is absent");
+  start({"service", "explain", "web"});
+  EXPECT_EQ(finish(), 0);
+  EXPECT_THAT(screen_, HasSubstr("ssd: the label is\r\n" + std::string(46, ' ') + "absent\r\n"));
+}
+
 TEST_F(Terminal, InterruptEndsTheWaitingOnly) {
   daemon_.add_service("web", 1);
   daemon_.tasks[0].mutable_status()->set_state(v1::TASK_PREPARING);

@@ -54,6 +54,31 @@ TEST(ScheduleSuite, Example) {
             R"(availability drain on 1 node"}]})");
 }
 
+TEST(ScheduleSuite, ExplainsEveryNode) {
+  EXPECT_EQ(
+      answer(eval_schedule, R"({
+      "nodes": [
+        {"id": "n1", "resources": {"memory_bytes": 1000}},
+        {"id": "n2", "resources": {"memory_bytes": 500}},
+        {"id": "n3", "availability": "drain"}],
+      "services": [{"id": "web", "reservations": {"memory_bytes": 500}},
+                   {"id": "free"}],
+      "tasks": [
+        {"service": "web", "slot": 1, "node": "n1", "state": "running"},
+        {"service": "web", "slot": 2, "count": 2}],
+      "explain": ["web", "free"]})"),
+      R"({"placements":[{"task":"web.2","node":"n2"},{"task":"web.3","node":"n1"}],)"
+      R"("unplaced":[],"explained":[{"service":"web","nodes":[)"
+      R"({"id":"n1","fits":false,"tasks":2,"filter":"resource",)"
+      R"("reason":"memory: 500B asked, 0B free of 1000B"},)"
+      R"({"id":"n2","fits":false,"tasks":1,"filter":"resource",)"
+      R"("reason":"memory: 500B asked, 0B free of 500B"},)"
+      R"({"id":"n3","fits":false,"tasks":0,"filter":"ready","reason":"availability drain"}]},)"
+      R"({"service":"free","nodes":[{"id":"n1","fits":true,"tasks":0},)"
+      R"({"id":"n2","fits":true,"tasks":0},)"
+      R"({"id":"n3","fits":false,"tasks":0,"filter":"ready","reason":"availability drain"}]}]})");
+}
+
 TEST(ScheduleSuite, GivesNamesOfGenericResources) {
   EXPECT_EQ(answer(eval_schedule, R"({
       "nodes": [{"id": "n1", "resources": {"generic": [{"kind": "GPU", "names": ["b", "a"]}]}}],
@@ -93,6 +118,7 @@ TEST(ScheduleSuite, NamesWhatIsWrong) {
       {R"({"tasks": [{"state": "walking"}]})",
        "error: tasks[0].state: 'walking' is not a task state"},
       {R"({"tasks": [{"id": "a"}, {"id": "a"}]})", "error: two tasks have the id 'a'"},
+      {R"({"explain": ["web"]})", "error: explain: there is no service 'web'"},
   };
   for (const auto& c : kCases) EXPECT_EQ(answer(eval_schedule, c.input), c.error) << c.input;
 }

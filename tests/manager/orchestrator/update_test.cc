@@ -1,4 +1,5 @@
 #include <map>
+#include <variant>
 
 #include "tests/manager/orchestrator/fixture.h"
 
@@ -328,6 +329,52 @@ TEST_F(UpdateTest, StartFirstLeavesTheOldTaskWhenTheNewOneDoesNotComeUp) {
   std::set<std::string> after;
   for (const TaskPtr& task : active()) after.insert(task->id());
   EXPECT_EQ(before, after);
+}
+
+TEST_F(UpdateTest, StartFirstTriesAgainAtThePaceOfTheRestartPolicy) {
+  for (const auto action : {v1::UpdateConfig::CONTINUE, v1::UpdateConfig::PAUSE}) {
+    const uint64_t number = action == v1::UpdateConfig::CONTINUE ? 1 : 11;
+    update_.set_parallelism(1);
+    update_.set_order(v1::UpdateConfig::START_FIRST);
+    update_.set_failure_action(action);
+    put_service(1, number);
+    run(10s);
+    size_t created = 0;
+    const auto watch = store_.watch([&](const store::CommitEvent& event) {
+      for (const store::AnyChange& any : *event.changes) {
+        const auto* task = std::get_if<store::Change<v1::Task>>(&any);
+        created += task != nullptr && task->before == nullptr ? 1 : 0;
+      }
+    });
+    bad_ = {number + 1};
+    put_service(1, number + 1);
+    run(21s);
+    EXPECT_EQ(created, 5u) << "one at once, and one every five seconds";
+    EXPECT_EQ(revisions()[number], 1u) << "the old task runs all the time";
+    bad_ = {};
+    run(6s);
+    EXPECT_EQ(revisions(), (Revisions{{number + 1, 1}}));
+  }
+}
+
+TEST_F(UpdateTest, StartFirstThatIsGivenUpStaysSo) {
+  restart_.set_max_attempts(1);
+  restart_.set_delay_ns(0);
+  update_.set_parallelism(1);
+  update_.set_order(v1::UpdateConfig::START_FIRST);
+  update_.set_failure_action(v1::UpdateConfig::CONTINUE);
+  put_service(2, 1);
+  run(1s);
+  bad_ = {2};
+  put_service(2, 2);
+  run(30s);
+  EXPECT_EQ(revisions(), (Revisions{{1, 2}}));
+  EXPECT_EQ(status().state(), v1::UpdateStatus::COMPLETED);
+  EXPECT_EQ(tasks().size(), 6u) << "two attempts in each slot";
+  bad_ = {};
+  put_service(2, 3);
+  run(20s);
+  EXPECT_EQ(revisions(), (Revisions{{3, 2}}));
 }
 
 TEST_F(UpdateTest, AGlobalServiceRollsBackToo) {

@@ -1,0 +1,148 @@
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <boost/json/array.hpp>
+
+#include "base/template.h"
+#include "deploy/cli/commands.h"
+#include "deploy/cli/listing.h"
+#include "deploy/cli/names.h"
+
+namespace muster::deploy::cli {
+namespace {
+
+namespace json = boost::json;
+
+// A narrower column is harder to read than lines the terminal breaks itself.
+constexpr size_t kReasonMin = 24;
+
+std::string slot_name(const v1::Service& service, const v1::SlotExplanation& slot) {
+  const std::string& name = service.spec().annotations().name();
+  const bool global = service.spec().has_global() || service.spec().has_global_job();
+  return fmt::format("{}.{}", name, global ? slot.node_id() : std::to_string(slot.slot()));
+}
+
+std::string state_of(const v1::SlotExplanation& slot) {
+  if (slot.task_id().empty()) return "";
+  return capitalized(state_name(slot.state()));
+}
+
+json::object explanation_json(const v1::ExplainServiceResponse& response) {
+  json::array nodes;
+  for (const auto& node : response.nodes()) {
+    nodes.push_back(json::object{{"ID", node.node_id()},
+                                 {"Hostname", node.hostname()},
+                                 {"Fits", node.fits()},
+                                 {"Tasks", node.tasks()},
+                                 {"Filter", node.filter()},
+                                 {"Reason", node.reason()}});
+  }
+  json::array slots;
+  for (const auto& slot : response.slots()) {
+    const bool task = !slot.task_id().empty();
+    slots.push_back(json::object{{"Name", slot_name(response.service(), slot)},
+                                 {"Slot", slot.slot()},
+                                 {"TaskID", slot.task_id()},
+                                 {"NodeID", slot.node_id()},
+                                 {"Hostname", slot.hostname()},
+                                 {"State", task ? state_name(slot.state()) : ""},
+                                 {"DesiredState", task ? state_name(slot.desired_state()) : ""},
+                                 {"Reason", slot.reason()}});
+  }
+  return {{"ID", response.service().id()},
+          {"Name", response.service().spec().annotations().name()},
+          {"Mode", mode_name(response.service().spec())},
+          {"Nodes", std::move(nodes)},
+          {"Tasks", std::move(slots)}};
+}
+
+// Breaks the last column at blanks, so that it stays a column; `header` is its title in the first
+// line.
+std::string wrap_last_column(std::string_view table, std::string_view header, size_t width) {
+  const size_t column = table.substr(0, table.find('\n')).rfind(header);
+  if (column == std::string_view::npos || column + kReasonMin > width) return std::string(table);
+  const size_t room = width - column;
+  std::string out;
+  for (const std::string& line : split(table, '\n')) {
+    if (line.size() <= column) {
+      if (!line.empty()) out += line + "\n";
+      continue;
+    }
+    out += line.substr(0, column);
+    std::string_view rest = std::string_view(line).substr(column);
+    while (rest.size() > room) {
+      const size_t blank = rest.rfind(' ', room);
+      if (blank == std::string_view::npos || blank == 0) break;
+      out += std::string(rest.substr(0, blank)) + "\n" + std::string(column, ' ');
+      rest.remove_prefix(blank + 1);
+    }
+    out += std::string(rest) + "\n";
+  }
+  return out;
+}
+
+size_t terminal_width(const World& world) {
+  winsize size{};
+  if (!world.out_is_terminal || ioctl(world.out_fd, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col;
+}
+
+Status print_table(Run& run, const Listing& listing, std::string_view last_header) {
+  MUSTER_ASSIGN(const std::string text, listing.render("table"));
+  const size_t width = terminal_width(run.world);
+  run.out(width == 0 ? text : wrap_last_column(text, last_header, width));
+  return ok_status();
+}
+
+Status print_tables(Run& run, const v1::ExplainServiceResponse& response, bool no_trunc) {
+  Listing nodes({{"Hostname", "NODE"},
+                 {"Tasks", "TASKS"},
+                 {"Fits", "TAKES MORE"},
+                 {"Filter", "FILTER"},
+                 {"Reason", "REASON"}});
+  for (const auto& node : response.nodes()) {
+    nodes.add({node.hostname(), std::to_string(node.tasks()), node.fits() ? "yes" : "no",
+               node.filter(), node.reason()});
+  }
+  MUSTER_TRY(print_table(run, nodes, "REASON"));
+  run.line("");
+  Listing tasks({{"Name", "TASK"},
+                 {"ID", "ID"},
+                 {"Hostname", "NODE"},
+                 {"State", "STATE"},
+                 {"Reason", "REASON"}});
+  for (const auto& slot : response.slots()) {
+    tasks.add({slot_name(response.service(), slot),
+               no_trunc ? slot.task_id() : short_id(slot.task_id()), slot.hostname(),
+               state_of(slot), slot.reason()});
+  }
+  return print_table(run, tasks, "REASON");
+}
+
+}  // namespace
+
+Result<int> service_explain(Run& run) {
+  std::string format;
+  bool no_trunc = false;
+  run.flags.value("format,f", &format, "table|json|TEMPLATE",
+                  "tables (default), one JSON object, or print it through a template");
+  run.flags.toggle("no-trunc", &no_trunc, "show whole ids");
+  MUSTER_TRY(run.parse(1, 1));
+  v1::ExplainServiceRequest request;
+  request.set_service(run.args[0]);
+  MUSTER_ASSIGN(const auto response, run.client().call(request));
+  if (format.empty() || format == "table") {
+    MUSTER_TRY(print_tables(run, response, no_trunc));
+    return 0;
+  }
+  json::object object = explanation_json(response);
+  if (format == "json") {
+    run.line(template_json(object));
+    return 0;
+  }
+  MUSTER_ASSIGN(const std::string text, render_inspect({std::move(object)}, format));
+  run.out(text);
+  return 0;
+}
+
+}  // namespace muster::deploy::cli
