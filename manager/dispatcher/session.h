@@ -32,6 +32,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   // Sends complete feeds of networks the node newly takes part in, and drops those it left.
   void refresh_networks(const store::Snapshot& view);
   void send_all(const std::vector<Bytes>& messages);
+  void send_message(const v1::ManagerMessage& message) { send(serialise(message)); }
   void send_cluster(const store::Snapshot& view);
   // Says why, then closes.
   void end(v1::SessionEnd::Reason reason, const std::string& message);

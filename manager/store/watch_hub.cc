@@ -9,10 +9,22 @@ namespace muster::manager::store {
 
 using Link = Store::Subscription::Link;
 
+namespace {
+
+Duration retention(const Snapshot& state) {
+  const auto cluster = state.cluster();
+  const int64_t wanted = cluster == nullptr ? 0 : cluster->spec().event_retention_ns();
+  return wanted > 0 ? Duration(wanted) : Store::kHistoryKept;
+}
+
+}  // namespace
+
 void WatchHub::publish(const CommitEvent& event) {
   history_.push_back({event.version, event.time, event.changes});
   history_changes_ += event.changes->size();
-  while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax) {
+  const WallTime oldest = event.time - retention(event.after);
+  while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax ||
+         (!history_.empty() && history_.front().time < oldest)) {
     history_base_ = history_.front().version;
     history_changes_ -= history_.front().changes->size();
     history_.pop_front();

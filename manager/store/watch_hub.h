@@ -16,7 +16,8 @@ namespace muster::manager::store {
 // The states a resumed watcher sees are made again by undoing the changes from the present one.
 class WatchHub {
  public:
-  // Besides Store::kHistoryCommitsMax: changes kept, since one commit may have 100,000.
+  // Besides time and Store::kHistoryCommitsMax: changes kept, since one commit may have 100,000.
+  // What a change pins is the object's earlier self, a kilobyte or two.
   static constexpr size_t kHistoryChangesMax = 20'000;
 
   explicit WatchHub(Executor& strand) : strand_(strand) {}
