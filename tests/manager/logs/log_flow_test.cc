@@ -106,7 +106,9 @@ TEST_F(LogFlowTest, ANodeThatDoesNotAnswerIsAskedAgainAndGivenUp) {
     now = *flow.wake_at(true);
     flow.tick(now);
     asked += static_cast<int>(flow.take_asks().size());
-    if (now < kStart + LogFlow::kSilenceMax) EXPECT_EQ(take(flow, now), "");
+    if (now < kStart + LogFlow::kSilenceMax) {
+      EXPECT_EQ(take(flow, now), "");
+    }
   }
   EXPECT_EQ(now, kStart + LogFlow::kSilenceMax);
   EXPECT_EQ(asked, 9);

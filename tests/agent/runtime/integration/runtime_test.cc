@@ -434,7 +434,9 @@ TEST_F(RuntimeTest, LogIsFollowedThroughRotation) {
   reader.add({"t", req.bundle_dir, false});
   Lines lines;
   lines.each = [&] {
-    if (lines.count == 3) EXPECT_TRUE(rotate_log({req.bundle_dir, 1, 3}).ok());
+    if (lines.count == 3) {
+      EXPECT_TRUE(rotate_log({req.bundle_dir, 1, 3}).ok());
+    }
   };
   ASSERT_TRUE(runtime_
                   ->watch_exit(req.container_id, req.bundle_dir,
