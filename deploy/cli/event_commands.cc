@@ -255,8 +255,11 @@ bool EventFeed::resume(const Status& why, v1::WatchRequest* request, Signals& si
     return true;
   }
   // Only what had begun is taken up again: whoever cannot reach a manager is told so at once.
-  const bool begun = seen_ != 0 || lost_at_ns_ != 0 || why.reason() == "connection-lost";
-  const bool gone = why.code() == StatusCode::kUnavailable || why.reason() == "slow-watcher";
+  // A server that stops cancels what is under way.
+  const bool stopped = why.reason() == "connection-lost" || why.code() == StatusCode::kCancelled;
+  const bool begun = seen_ != 0 || lost_at_ns_ != 0 || stopped;
+  const bool gone =
+      stopped || why.code() == StatusCode::kUnavailable || why.reason() == "slow-watcher";
   if (!gone || !begun) return false;
   const int64_t now = run_.world.now_ns();
   if (lost_at_ns_ == 0) lost_at_ns_ = now;

@@ -56,7 +56,8 @@ class MissingReport {
 
 // The manager went away in the middle: where the reader stands, and how to go on.
 Status cut_off(const Status& why, const LogPrinter& printer) {
-  if (why.code() != StatusCode::kUnavailable) return why;
+  // A server that stops cancels what is under way.
+  if (why.code() != StatusCode::kUnavailable && why.code() != StatusCode::kCancelled) return why;
   std::string text = "the log stream was cut off: " + why.message();
   if (printer.last_time_ns() > 0)
     text += "; go on with --since " + format_rfc3339(WallTime{printer.last_time_ns()});

@@ -1,11 +1,13 @@
 #include "agent/logs/log_forwarder.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -125,6 +127,33 @@ TEST_F(LogForwarderTest, TheJournalGetsItsOwnProtocol) {
   const std::string entry = receiver.next();
   EXPECT_EQ(entry.rfind("MESSAGE=hello\n", 0), 0U) << entry;
   EXPECT_NE(entry.find("CONTAINER_NAME=web.1\n"), std::string::npos);
+}
+
+TEST_F(LogForwarderTest, AStreamThatWasClosedIsOpenedAnew) {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  struct sockaddr_in address {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* const any = reinterpret_cast<struct sockaddr*>(&address);
+  ASSERT_EQ(::bind(listener.get(), any, size), 0);
+  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  ASSERT_EQ(::getsockname(listener.get(), any, &size), 0);
+  const auto sink = make_syslog_sink(
+      *parse_syslog_address(fmt::format("tcp://127.0.0.1:{}", ntohs(address.sin_port))));
+  const auto received = [](const UniqueFd& from) {
+    char buffer[256];
+    const ssize_t got = ::recv(from.get(), buffer, sizeof buffer, 0);
+    return std::string(buffer, static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  };
+  ASSERT_TRUE(sink->send("<30>one").ok());
+  UniqueFd first(::accept(listener.get(), nullptr, nullptr));
+  EXPECT_EQ(received(first), "<30>one\n");
+  ::shutdown(first.get(), SHUT_RDWR);
+  first.reset();
+  ASSERT_TRUE(sink->send("<30>two").ok());
+  const UniqueFd second(::accept(listener.get(), nullptr, nullptr));
+  EXPECT_EQ(received(second), "<30>two\n");
 }
 
 TEST_F(LogForwarderTest, WhatIsNotNamedAnyMoreIsLeft) {
