@@ -26,6 +26,7 @@ void WatchHub::publish(const CommitEvent& event) {
   while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax ||
          (!history_.empty() && history_.front().time < oldest)) {
     history_base_ = history_.front().version;
+    base_time_ = history_.front().time;
     history_changes_ -= history_.front().changes->size();
     history_.pop_front();
   }
@@ -45,6 +46,7 @@ void WatchHub::reset(uint64_t version) {
   history_.clear();
   history_changes_ = 0;
   history_base_ = version;
+  base_time_ = WallTime{INT64_MAX};  // nobody knows when the last of them was
 }
 
 // From the newest back: clocks of successive leaders may differ, and what is wanted then is
@@ -53,7 +55,7 @@ Store::HistoryStart WatchHub::since(WallTime time) const {
   for (auto past = history_.rbegin(); past != history_.rend(); ++past) {
     if (past->time < time) return {past->version, true};
   }
-  return {history_base_, history_base_ == 0};
+  return {history_base_, history_base_ == 0 || base_time_ < time};
 }
 
 Result<std::shared_ptr<Link>> WatchHub::watch(uint64_t after_version, const Snapshot& present,

@@ -46,6 +46,7 @@ class WatchHub {
   std::deque<Past> history_;
   size_t history_changes_ = 0;
   uint64_t history_base_ = 0;  // history holds every commit above this version
+  WallTime base_time_;         // of the last commit that was dropped
   std::vector<std::shared_ptr<Store::Subscription::Link>> links_;
 };
 

@@ -12,7 +12,11 @@ namespace {
 // The blocking interface, since its user is a thread that has nothing else to do.
 class GrpcLogStream final : public LogPublishStream {
  public:
-  explicit GrpcLogStream(v1::Logs::Stub& stub) : writer_(stub.Publish(&context_, &answer_)) {}
+  explicit GrpcLogStream(v1::Logs::Stub& stub) {
+    // Else opening would wait for the connection, on the strand of the one who opens.
+    context_.set_initial_metadata_corked(true);
+    writer_ = stub.Publish(&context_, &answer_);
+  }
   ~GrpcLogStream() override {
     if (finished_) return;
     context_.TryCancel();
