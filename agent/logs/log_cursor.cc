@@ -121,7 +121,7 @@ bool LogCursor::open_file(int index, uint64_t offset) {
 void LogCursor::adopt(UniqueFd file, uint64_t offset) {
   current_ = std::move(file);
   head_ = head_of(current_.get());
-  read_offset_ = piece_offset_ = offset;
+  read_offset_ = offset;
   block_.clear();
   block_begin_ = 0;
   skipping_ = drained_ = false;
@@ -192,6 +192,7 @@ bool LogCursor::seek(const LogPosition& position) {
       continue;
     }
     adopt(std::move(file), position.offset);
+    safe_ = position;
     return true;
   }
   return false;
@@ -260,9 +261,7 @@ LogCursor::Next LogCursor::next(LogLine* line) {
     block_begin_ = end + 1;
     bool complete = false;
     if (record) complete = add_record(*std::move(record), line);
-    if (pieces_[0].text.empty() && pieces_[1].text.empty()) {
-      piece_offset_ = read_offset_ - (block_.size() - block_begin_);
-    }
+    if (pieces_[0].text.empty() && pieces_[1].text.empty()) mark_safe();
     if (!complete) continue;
     if (filter_.until_ns > 0 && line->time_ns >= filter_.until_ns) return Next::kPastUntil;
     if (filter_.takes(line->time_ns, line->is_stderr)) return Next::kLine;
@@ -273,14 +272,15 @@ bool LogCursor::take_unfinished(LogLine* line) {
   for (LogLine& piece : pieces_) {
     if (piece.text.empty()) continue;
     *line = std::exchange(piece, {});
-    piece_offset_ = read_offset_ - (block_.size() - block_begin_);
+    if (pieces_[0].text.empty() && pieces_[1].text.empty()) mark_safe();
     if (filter_.takes(line->time_ns, line->is_stderr)) return true;
   }
   return false;
 }
 
-LogPosition LogCursor::position() const {
-  return {head_, piece_offset_};
+void LogCursor::mark_safe() {
+  if (safe_.file_head != head_) safe_.file_head = head_;
+  safe_.offset = read_offset_ - (block_.size() - block_begin_);
 }
 
 }  // namespace muster::agent

@@ -56,7 +56,7 @@ class LogCursor {
   bool take_unfinished(LogLine* line);
 
   // How far what next() has returned reaches. Unfinished pieces are read again from there.
-  LogPosition position() const;
+  const LogPosition& position() const { return safe_; }
   // How often the file that was being read had been deleted before its successor was begun: with
   // more than one file kept, lines in between are lost.
   uint64_t gaps() const { return gaps_; }
@@ -72,6 +72,8 @@ class LogCursor {
   // At the end of the open file: goes on with the next newer one, if that exists.
   bool advance();
   bool fill();
+  // Everything up to here has been handed out, or is of no interest.
+  void mark_safe();
   // Takes a record into the pieces; true when that completes a line.
   bool add_record(LogLine record, LogLine* line);
 
@@ -85,7 +87,7 @@ class LogCursor {
   bool skipping_ = false;          // inside a record that is longer than a block can be
   bool drained_ = false;           // read to its end after it was seen to be an old one
   std::array<LogLine, 2> pieces_;  // by is_stderr; empty text = none
-  uint64_t piece_offset_ = 0;      // where the oldest unfinished piece begins
+  LogPosition safe_;               // in front of the oldest unfinished piece
   uint64_t gaps_ = 0;
 };
 

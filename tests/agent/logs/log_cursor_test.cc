@@ -212,6 +212,18 @@ TEST_F(LogCursorTest, APositionOutlivesRotationAndTheReader) {
   EXPECT_EQ(rest(lost), "e\n");
 }
 
+TEST_F(LogCursorTest, APositionIsNeverInAFileThatHasNoLine) {
+  append(record(1, "a") + record(2, "b"));
+  append(record(3, "begun ", "stdout", 'P'));
+  rotate();
+  LogCursor cursor(dir_, {});
+  EXPECT_EQ(rest(cursor), "a\nb\n");  // and stands in the empty file now
+  LogCursor next(dir_, {});
+  EXPECT_TRUE(next.seek(cursor.position()));
+  append(record(4, "ended"));
+  EXPECT_EQ(rest(next), "begun ended\n");
+}
+
 TEST_F(LogCursorTest, TornAndForeignLinesAreSkipped) {
   append("garbage\n" + record(1, "a") + "2026-01-31T08:05:00Z std");
   LogCursor cursor(dir_, {});
