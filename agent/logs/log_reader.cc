@@ -1,159 +1,191 @@
 #include "agent/logs/log_reader.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <queue>
 #include <utility>
 
 #include "base/thread_executor.h"
 
 namespace muster::agent {
-namespace {
 
-// How often the container's state is looked at while its log is silent.
-constexpr int kEndedCheckMs = 500;
-constexpr int kRotatedFilesMax = 100;
-
-bool same_file(int fd, const std::string& path) {
-  struct stat open_file {};
-  struct stat named {};
-  return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named) == 0 &&
-         open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
-}
-
-}  // namespace
-
-std::optional<LogLine> parse_log_line(std::string_view line) {
-  const size_t first = line.find(' ');
-  if (first == std::string_view::npos) return std::nullopt;
-  const size_t second = line.find(' ', first + 1);
-  if (second == std::string_view::npos || second + 3 > line.size()) return std::nullopt;
-  const auto time = parse_rfc3339(line.substr(0, first));
-  const std::string_view stream = line.substr(first + 1, second - first - 1);
-  const char tag = line[second + 1];
-  if (!time || (stream != "stdout" && stream != "stderr") || (tag != 'F' && tag != 'P') ||
-      line[second + 2] != ' ') {
-    return std::nullopt;
-  }
-  LogLine out;
-  out.time_ns = time->unix_ns;
-  out.is_stderr = stream == "stderr";
-  out.text = std::string(line.substr(second + 3));
-  if (tag == 'F') out.text.push_back('\n');
-  return out;
-}
-
-LogReader::LogReader(LogQuery query)
-    : query_(std::move(query)), cancel_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+LogReader::LogReader(LogQuery query, bool open_ended)
+    : query_(std::move(query)),
+      open_ended_(open_ended),
+      event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 LogReader::~LogReader() = default;
 
-void LogReader::cancel() {
+void LogReader::wake() {
   const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t done = ::write(cancel_.get(), &one, sizeof one);
+  [[maybe_unused]] const ssize_t done = ::write(event_.get(), &one, sizeof one);
 }
 
-LogReader::More LogReader::deliver(LogLine line, const std::function<bool(LogLine)>& each) {
-  if (line.is_stderr ? !query_.include_stderr : !query_.include_stdout) return More::kYes;
-  if (query_.since_ns > 0 && line.time_ns < query_.since_ns) return More::kYes;
-  if (query_.until_ns > 0 && line.time_ns >= query_.until_ns) return More::kStop;
-  if (!collecting_tail_) return each(std::move(line)) ? More::kYes : More::kStop;
-  tail_.push_back(std::move(line));
-  if (static_cast<int64_t>(tail_.size()) > *query_.tail) tail_.pop_front();
-  return More::kYes;
+void LogReader::add(LogSource source) {
+  std::lock_guard lock(mutex_);
+  added_.push_back(std::move(source));
+  wake();
 }
 
-LogReader::More LogReader::read_file_lines(int fd, std::string& rest,
-                                           const std::function<bool(LogLine)>& each) {
-  char buffer[65536];
-  while (true) {
-    const ssize_t got = ::read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return More::kYes;
-    rest.append(buffer, static_cast<size_t>(got));
-    size_t begin = 0;
-    for (size_t end = 0; (end = rest.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      auto line = parse_log_line(std::string_view(rest).substr(begin, end - begin));
-      if (line && deliver(*std::move(line), each) == More::kStop) return More::kStop;
-    }
-    rest.erase(0, begin);
+void LogReader::set_ended(const std::string& task_id) {
+  std::lock_guard lock(mutex_);
+  ended_.push_back(task_id);
+  wake();
+}
+
+void LogReader::finish() {
+  std::lock_guard lock(mutex_);
+  finish_asked_ = true;
+  wake();
+}
+
+void LogReader::cancel() {
+  std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  wake();
+}
+
+void LogReader::take_news() {
+  std::vector<LogSource> added;
+  std::vector<std::string> ended;
+  {
+    std::lock_guard lock(mutex_);
+    added.swap(added_);
+    ended.swap(ended_);
+    finishing_ = finish_asked_;
+  }
+  for (LogSource& source : added) open(std::move(source));
+  for (const std::string& task_id : ended) {
+    const auto found = by_task_.find(task_id);
+    if (found != by_task_.end()) found->second->ended = true;
   }
 }
 
-Status LogReader::run(const std::function<bool(LogLine)>& each,
-                      const std::function<bool()>& ended) {
-  const std::string path = query_.bundle_dir + "/container.log";
+void LogReader::open(LogSource source) {
+  if (by_task_.count(source.task_id) != 0) return;
+  auto opened = std::make_unique<Open>(Open{
+      source.task_id, LogCursor(source.bundle_dir, query_.filter), {}, source.ended, false, -1});
+  // Watched first: what is written between the first look and the watch would be missed.
+  watch(*opened);
+  // A container that began while its service is followed is shown from its beginning.
+  if (query_.tail && !was_current_) opened->cursor.seek_tail(std::max<int64_t>(*query_.tail, 0));
+  by_task_[opened->task_id] = opened.get();
+  sources_.push_back(std::move(opened));
+}
+
+void LogReader::watch(Open& source) {
+  if (!query_.follow || source.watch >= 0) return;
+  source.watch = ::inotify_add_watch(inotify_.get(), source.cursor.bundle_dir().c_str(),
+                                     IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF);
+  if (source.watch >= 0) by_watch_[source.watch] = &source;
+}
+
+LogReader::Pass LogReader::pull(Open& source, LogOutput& output) {
+  if (source.over || source.head) return Pass::kGoOn;
+  // Known before the look at the file: what was written before the end is not missed.
+  const bool ended = source.ended || finishing_ || !query_.follow;
+  LogLine line;
+  LogCursor::Next next;
+  while ((next = source.cursor.next(&line)) == LogCursor::Next::kMore) {
+    if (!output.idle()) return Pass::kStop;
+  }
+  if (next == LogCursor::Next::kLine ||
+      (next == LogCursor::Next::kNothing && ended && source.cursor.take_unfinished(&line))) {
+    source.head = std::move(line);
+  } else {
+    source.over = ended || next == LogCursor::Next::kPastUntil;
+  }
+  return Pass::kGoOn;
+}
+
+LogReader::Pass LogReader::drain(LogOutput& output, const std::set<Open*>& changed) {
+  const auto later = [](const Open* a, const Open* b) {
+    if (a->head->time_ns != b->head->time_ns) return a->head->time_ns > b->head->time_ns;
+    return a->task_id > b->task_id;
+  };
+  std::priority_queue<Open*, std::vector<Open*>, decltype(later)> heads(later);
+  for (Open* source : changed) {
+    if (pull(*source, output) == Pass::kStop) return Pass::kStop;
+    if (source->head) heads.push(source);
+  }
+  while (!heads.empty()) {
+    Open* source = heads.top();
+    heads.pop();
+    LogLine line = *std::exchange(source->head, std::nullopt);
+    if (!output.line(source->task_id, std::move(line))) return Pass::kStop;
+    if (pull(*source, output) == Pass::kStop) return Pass::kStop;
+    if (source->head) heads.push(source);
+  }
+  return Pass::kGoOn;
+}
+
+bool LogReader::complete() const {
+  if (query_.follow && open_ended_ && !finishing_) return false;
+  return std::all_of(sources_.begin(), sources_.end(),
+                     [](const auto& source) { return source->over; });
+}
+
+bool LogReader::wait(std::set<Open*>* changed) {
+  struct pollfd fds[2] = {{inotify_.get(), POLLIN, 0}, {event_.get(), POLLIN, 0}};
+  const int count = ::poll(fds, 2, static_cast<int>(kIdlePeriod / 1ms));
+  alignas(struct inotify_event) char buffer[16384];
+  ssize_t got = 0;
+  while ((got = ::read(inotify_.get(), buffer, sizeof buffer)) > 0) {
+    for (ssize_t at = 0; at < got;) {
+      const auto* event = reinterpret_cast<const struct inotify_event*>(buffer + at);
+      at += static_cast<ssize_t>(sizeof *event + event->len);
+      const auto found = by_watch_.find(event->wd);
+      if (found != by_watch_.end()) changed->insert(found->second);
+      if ((event->mask & IN_IGNORED) != 0 && found != by_watch_.end()) {
+        // The directory is gone, and with it whatever could still have been written.
+        found->second->ended = true;
+        by_watch_.erase(found);
+      }
+    }
+  }
+  // Events may have been dropped, or a directory made since: a look at everything is cheap.
+  if (count == 0 || fds[1].revents != 0) {
+    for (const auto& source : sources_) {
+      watch(*source);
+      if (!source->over) changed->insert(source.get());
+    }
+  }
+  uint64_t ignored = 0;
+  [[maybe_unused]] const ssize_t taken = ::read(event_.get(), &ignored, sizeof ignored);
+  std::lock_guard lock(mutex_);
+  return !cancelled_;
+}
+
+Status LogReader::run(LogOutput& output) {
   if (query_.follow) {
     inotify_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!inotify_ ||
-        ::inotify_add_watch(inotify_.get(), query_.bundle_dir.c_str(),
-                            IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF) < 0) {
-      return errno_status(errno, "following " + path);
-    }
+    if (!inotify_) return errno_status(errno, "following logs");
   }
-  collecting_tail_ = query_.tail.has_value() && *query_.tail >= 0;
-  // Opened oldest first while the newest stays open: a rotation meanwhile only renames.
-  std::vector<UniqueFd> files;
-  for (int i = 0; i <= kRotatedFilesMax; ++i) {
-    const std::string name = i == 0 ? path : fmt::format("{}.{}", path, i);
-    UniqueFd file(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file && i > 0) break;
-    if (file) files.push_back(std::move(file));
-  }
-  More more = More::kYes;
-  while (!files.empty() && more == More::kYes) {
-    current_ = std::move(files.back());
-    files.pop_back();
-    rest_.clear();
-    more = read_file_lines(current_.get(), rest_, each);
-  }
-  if (collecting_tail_) {
-    collecting_tail_ = false;
-    for (LogLine& line : std::exchange(tail_, {})) {
-      if (*query_.tail > 0 && !each(std::move(line))) return {};
-    }
-  }
-  if (more == More::kStop || !query_.follow) return {};
-  return follow(each, ended);
-}
-
-bool LogReader::wait_for_change() {
-  struct pollfd fds[2] = {{inotify_.get(), POLLIN, 0}, {cancel_.get(), POLLIN, 0}};
-  ::poll(fds, 2, kEndedCheckMs);
-  if (fds[1].revents != 0) return false;
-  char buffer[4096];
-  while (::read(inotify_.get(), buffer, sizeof buffer) > 0) {
-  }
-  return true;
-}
-
-Status LogReader::follow(const std::function<bool(LogLine)>& each,
-                         const std::function<bool()>& ended) {
-  const std::string path = query_.bundle_dir + "/container.log";
   const SystemClock clock;
+  std::set<Open*> changed;
   while (true) {
-    const bool over = ended();  // asked before reading, so that nothing written before is missed
-    if (current_ && read_file_lines(current_.get(), rest_, each) == More::kStop) return {};
-    if (!current_ || !same_file(current_.get(), path)) {
-      UniqueFd next(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-      if (next) {
-        // What was written to the old file until the very moment of its replacement.
-        if (current_ && read_file_lines(current_.get(), rest_, each) == More::kStop) return {};
-        current_ = std::move(next);
-        rest_.clear();
-        continue;
-      }
-      if (::access(query_.bundle_dir.c_str(), F_OK) != 0) return {};
+    const size_t known = sources_.size();
+    const bool was_finishing = finishing_;
+    take_news();
+    for (size_t i = known; i < sources_.size(); ++i) changed.insert(sources_[i].get());
+    if (finishing_ && !was_finishing) {
+      for (const auto& source : sources_) changed.insert(source.get());
     }
-    if (over) return {};
-    if (query_.until_ns > 0 && clock.wall_now().unix_ns >= query_.until_ns) return {};
-    if (!wait_for_change()) return {};
+    if (drain(output, changed) == Pass::kStop) return {};
+    changed.clear();
+    if (!was_current_) {
+      was_current_ = true;
+      if (!output.current()) return {};
+    }
+    if (!output.idle()) return {};
+    if (!query_.follow || complete()) return {};
+    if (query_.filter.until_ns > 0 && clock.wall_now().unix_ns >= query_.filter.until_ns) return {};
+    if (!wait(&changed)) return {};
   }
 }
 

@@ -1,70 +1,112 @@
 #pragma once
 
-#include <sys/types.h>
-
-#include <atomic>
 #include <cstdint>
-#include <deque>
-#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "agent/logs/log_cursor.h"
+#include "agent/logs/log_line.h"
 #include "base/status.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace muster::agent {
 
-// One line of a container's output, or a piece of a very long one.
-struct LogLine {
-  int64_t time_ns = 0;
-  bool is_stderr = false;
-  std::string text;  // with its newline, except for a piece that goes on in the next
+// One container whose log is read.
+struct LogSource {
+  std::string task_id;
+  std::string bundle_dir;  // need not exist yet while following
+  bool ended = false;      // its container writes no more
 };
 
-// Parses a line of conmon's k8s-file format: "<RFC 3339> stdout|stderr F|P <text>". Nothing when
-// it is malformed (a torn write of a killed monitor).
-std::optional<LogLine> parse_log_line(std::string_view line);
-
 struct LogQuery {
-  std::string bundle_dir;
-  std::optional<int64_t> tail;  // last lines that match; absent = all
-  int64_t since_ns = 0;         // 0 = from the start
-  int64_t until_ns = 0;         // 0 = no end
-  bool include_stdout = true;
-  bool include_stderr = true;
+  std::optional<int64_t> tail;  // last lines of each source that match; absent = all
+  LogFilter filter;
   bool follow = false;
 };
 
-// Reads one container's log through all its rotated files, oldest first, and follows it with
-// inotify. Blocks; one thread per reader. Memory: one line, or with `tail` that many.
+// Takes what is read, on the reader's thread. What returns false stops the reader.
+class LogOutput {
+ public:
+  virtual ~LogOutput() = default;
+  // Blocking here is the back-pressure: nothing is read meanwhile.
+  virtual bool line(const std::string& task_id, LogLine line) = 0;
+  // A good time to pass on what was collected: everything written so far was handed over, or a long
+  // stretch had nothing of interest. Called once every LogReader::kIdlePeriod while nothing comes.
+  virtual bool idle() { return true; }
+  // Only new lines come from here on. Before the first idle(), once.
+  virtual bool current() { return true; }
+};
+
+// Reads the logs of several containers merged by time, and follows them with inotify. One thread
+// runs it; all other methods may be called from any thread at any time.
+//
+// Without `follow` it ends with what is written. Following, it ends when it is cancelled, when
+// until_ns has passed, or when finish() was called or it is not `open_ended` and every source has
+// ended and was read to its end.
 class LogReader {
  public:
-  explicit LogReader(LogQuery query);
+  static constexpr Duration kIdlePeriod = 1s;
+
+  // `open_ended`: sources may still be added after all present ones have ended.
+  LogReader(LogQuery query, bool open_ended);
   ~LogReader();
 
-  // Calls `each` for every line until the end, or, following, until cancel(), the container's end
-  // (`ended` true and everything read) or until_ns has passed. `each` returns false to stop.
-  Status run(const std::function<bool(LogLine)>& each, const std::function<bool()>& ended);
-  // From any thread; run() returns soon.
+  // Known ones are left as they are.
+  void add(LogSource source);
+  void set_ended(const std::string& task_id);
+  // Reads what is written and ends.
+  void finish();
   void cancel();
 
- private:
-  enum class More { kYes, kStop };
-  More read_file_lines(int fd, std::string& rest, const std::function<bool(LogLine)>& each);
-  More deliver(LogLine line, const std::function<bool(LogLine)>& each);
-  Status follow(const std::function<bool(LogLine)>& each, const std::function<bool()>& ended);
-  bool wait_for_change();
+  Status run(LogOutput& output);
 
-  LogQuery query_;
+ private:
+  struct Open {
+    std::string task_id;
+    LogCursor cursor;
+    std::optional<LogLine> head;  // the next line
+    bool ended = false;           // as of before the last look at the file
+    bool over = false;            // nothing can come any more
+    int watch = -1;
+  };
+  enum class Pass { kGoOn, kStop };
+
+  // Takes over what other threads have said since the last time.
+  void take_news();
+  void open(LogSource source);
+  void watch(Open& source);
+  Pass pull(Open& source, LogOutput& output);
+  // Hands over every line that is there, in the order of time.
+  Pass drain(LogOutput& output, const std::set<Open*>& changed);
+  bool complete() const;
+  // False when cancelled.
+  bool wait(std::set<Open*>* changed);
+  void wake();
+
+  const LogQuery query_;
+  const bool open_ended_;
   UniqueFd inotify_;
-  UniqueFd cancel_;
-  UniqueFd current_;
-  std::string rest_;  // of current_, after its last newline
-  bool collecting_tail_ = false;
-  std::deque<LogLine> tail_;
+  UniqueFd event_;
+
+  std::mutex mutex_;  // of what other threads say
+  std::vector<LogSource> added_;
+  std::vector<std::string> ended_;
+  bool finish_asked_ = false;
+  bool cancelled_ = false;
+
+  // The running thread's alone.
+  std::vector<std::unique_ptr<Open>> sources_;
+  std::map<std::string, Open*, std::less<>> by_task_;
+  std::map<int, Open*> by_watch_;
+  bool finishing_ = false;
+  bool was_current_ = false;
 };
 
 }  // namespace muster::agent

@@ -89,8 +89,9 @@ void Session::received(v1::ManagerMessage message) {
         return deps_.sink.node_removed(message.end().message());
       }
       return restart(unavailable("{}", message.end().message()));
-    case v1::ManagerMessage::kLogs:
+    case v1::ManagerMessage::kLogs: return deps_.sink.logs_wanted(message.logs());
     case v1::ManagerMessage::kCancelLogs:
+      return deps_.sink.logs_unwanted(message.cancel_logs().id());
     case v1::ManagerMessage::MESSAGE_NOT_SET: return;  // of a newer manager
   }
 }

@@ -20,6 +20,10 @@ class FeedSink {
   virtual void apply(const v1::FeedUpdate& step) = 0;
   // This node was removed from the swarm; nothing will come any more.
   virtual void node_removed(const std::string& why) = 0;
+  // The manager wants log lines, or no longer. Answered on streams of their own; what belongs to
+  // this session is all that came before.
+  virtual void logs_wanted(const v1::LogSubscription&) {}
+  virtual void logs_unwanted(const std::string& /*subscription_id*/) {}
 };
 
 struct SessionDeps {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "agent/logs/log_plan.h"
 #include "base/template.h"
 
 namespace muster::agent {
@@ -93,9 +94,8 @@ Result<v1::TaskSpec> expand_spec(const v1::LocalTask& task, const NodeContext& n
       MUSTER_TRY(expand(option.mutable_value(), data, "volume driver option"));
     }
   }
-  if (spec.log_driver().name().empty() && !node.default_log_driver.name().empty()) {
-    *spec.mutable_log_driver() = node.default_log_driver;
-  }
+  *spec.mutable_log_driver() =
+      effective_log_driver(spec.log_driver(), node.default_log_driver, node.node_log_driver);
   return spec;
 }
 

@@ -17,8 +17,9 @@ struct NodeContext {
   std::string node_id;
   std::string hostname;
   std::string os = "linux";
-  std::string architecture;  // "x86_64"
-  v1::LogDriver default_log_driver;
+  std::string architecture;          // "x86_64"
+  v1::LogDriver default_log_driver;  // the cluster's
+  v1::LogDriver node_log_driver;     // this node's own, where neither service nor cluster says
 };
 
 // How a task's container is connected.

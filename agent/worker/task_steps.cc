@@ -12,6 +12,7 @@
 #include "agent/runtime/signals.h"
 #include "agent/runtime/user_lookup.h"
 #include "agent/secrets/expand.h"
+#include "agent/worker/log_view.h"
 #include "base/file.h"
 
 namespace muster::agent {
@@ -109,6 +110,7 @@ Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   request.name = container_name(task);
   MUSTER_ASSIGN(request.spec, expand_spec(input.task, input.node));
   request.log_driver = request.spec.log_driver();
+  MUSTER_TRY(check_log_driver_here(request.log_driver));
   request.labels = container_labels(input.task, input.node);
   request.extra_env = resource_env(task);
   request.bundle_dir = paths_.container(request.container_id);

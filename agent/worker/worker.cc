@@ -7,8 +7,10 @@
 #include <set>
 #include <utility>
 
+#include "agent/logs/log_plan.h"
 #include "agent/logs/log_rotation.h"
 #include "agent/runtime/signals.h"
+#include "agent/worker/log_view.h"
 #include "agent/worker/worker_entry.h"
 #include "base/check.h"
 #include "base/file.h"
@@ -105,10 +107,9 @@ void Worker::check_logs() {
   for (const auto& [id, entry] : entries_) {
     const v1::LocalTask& task = entry->machine.task();
     if (entry->machine.ended() || !task.started()) continue;
-    const v1::LogDriver& own = task.revision().spec().log_driver();
-    const auto limit = log_limit(own.name().empty() ? options_.node.default_log_driver : own);
-    if (limit.bytes_max > 0) {
-      limits.push_back({paths_.container(task.container_id()), limit.bytes_max, limit.files_max});
+    const LogPlan plan = plan_log(log_driver_of(task, options_.node));
+    if (plan.bytes_max > 0) {
+      limits.push_back({paths_.container(task.container_id()), plan.bytes_max, plan.files_max});
     }
   }
   if (!limits.empty()) {
@@ -120,6 +121,13 @@ void Worker::check_logs() {
     });
   }
   log_timer_ = deps_.strand.after(kLogCheckPeriod, [this] { check_logs(); });
+}
+
+bool Worker::any_forwarded() const {
+  return std::any_of(entries_.begin(), entries_.end(), [this](const auto& item) {
+    const v1::LocalTask& task = item.second->machine.task();
+    return task.started() && plan_log(log_driver_of(task, options_.node)).forwarded;
+  });
 }
 
 void Worker::collect_garbage() {
@@ -364,6 +372,7 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
   task.set_image_digest(prepared->image_digest);
   task.set_command(prepared->command);
   task.set_host_network(prepared->host_network);
+  *task.mutable_log_driver() = prepared->request.log_driver;
   task.set_stop_signal(prepared->request.image.stop_signal);
   task.mutable_status()->clear_host_ports();
   for (v1::PortConfig& port : prepared->host_ports) {

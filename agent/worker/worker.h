@@ -72,6 +72,9 @@ class Worker {
   // What runs and ran here, for the local API. Sorted by task id.
   std::vector<v1::LocalTask> tasks() const;
   const TaskPaths& paths() const { return paths_; }
+  const NodeContext& node() const { return options_.node; }
+  // Whether a container's log goes on to the journal or to syslog.
+  bool any_forwarded() const;
 
  private:
   struct Entry;

@@ -269,6 +269,11 @@ class GrpcClient final : public Client {
     return read_stream<v1::WatchResponse>(
         path_, [this, request](auto* context) { return control_->Watch(context, request); });
   }
+  std::unique_ptr<Stream<v1::ServiceLogsResponse>> service_logs(
+      const v1::ServiceLogsRequest& request) override {
+    return read_stream<v1::ServiceLogsResponse>(
+        path_, [this, request](auto* context) { return control_->ServiceLogs(context, request); });
+  }
   std::unique_ptr<Stream<v1::LogsResponse>> logs(const v1::LogsRequest& request) override {
     return read_stream<v1::LogsResponse>(
         path_, [this, request](auto* context) { return local_->Logs(context, request); });

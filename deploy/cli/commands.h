@@ -21,6 +21,8 @@ Result<int> service_explain(Run& run);
 Result<int> service_inspect(Run& run);
 Result<int> service_rm(Run& run);
 
+Result<int> service_logs(Run& run);
+Result<int> stack_logs(Run& run);
 Result<int> logs(Run& run);
 
 Result<int> stack_deploy(Run& run);

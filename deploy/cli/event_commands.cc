@@ -48,6 +48,14 @@ void service_attributes(const v1::ObjectEvent& event, Shown* shown) {
   if (old.update_status().state() != service.update_status().state())
     change("updatestate", update_state_name(old.update_status().state()),
            update_state_name(service.update_status().state()));
+  if (old.update_status().message() != service.update_status().message() &&
+      !service.update_status().message().empty())
+    shown->attributes.emplace_back("message", service.update_status().message());
+  if (!service.update_status().reason().empty() &&
+      old.update_status().reason() != service.update_status().reason())
+    shown->attributes.emplace_back("reason", service.update_status().reason());
+  if (!service.allocation_error().empty())
+    shown->attributes.emplace_back("error", service.allocation_error());
   if (!service.has_job_status()) return;
   const auto& job = service.job_status();
   change("jobiteration", std::to_string(old.job_status().iteration()),
@@ -64,8 +72,11 @@ void task_attributes(const v1::ObjectEvent& event, Shown* shown) {
   shown->attributes.emplace_back("desired", state_name(task.desired_state()));
   if (!task.node_id().empty()) shown->attributes.emplace_back("node", task.node_id());
   shown->attributes.emplace_back("service", task.service_id());
+  if (!task.status().message().empty())
+    shown->attributes.emplace_back("message", task.status().message());
   if (!task.status().error().empty())
     shown->attributes.emplace_back("error", task.status().error());
+  if (task.status().container().oom_killed()) shown->attributes.emplace_back("oomKilled", "true");
   if (task.status().container().has_exit_code())
     shown->attributes.emplace_back("exitCode",
                                    std::to_string(task.status().container().exit_code()));
@@ -76,6 +87,21 @@ void node_attributes(const v1::ObjectEvent& event, Shown* shown) {
   shown->name = node.description().hostname();
   shown->attributes.emplace_back("state", node_state_name(node.status().state()));
   shown->attributes.emplace_back("availability", availability_name(node.spec().availability()));
+  if (!node.status().message().empty())
+    shown->attributes.emplace_back("message", node.status().message());
+  if (!event.has_old_node()) return;
+  // What changed, in the words of Docker's node events.
+  const v1::Node& old = event.old_node();
+  const auto change = [shown](const char* key, const std::string& before,
+                              const std::string& after) {
+    if (before == after) return;
+    shown->attributes.emplace_back(std::string(key) + ".old", before);
+    shown->attributes.emplace_back(std::string(key) + ".new", after);
+  };
+  change("state", node_state_name(old.status().state()), node_state_name(node.status().state()));
+  change("availability", availability_name(old.spec().availability()),
+         availability_name(node.spec().availability()));
+  change("role", role_name(old.role()), role_name(node.role()));
 }
 
 template <class T>
@@ -104,7 +130,11 @@ Shown show(const v1::ObjectEvent& event) {
       shown.id = event.node().id();
       node_attributes(event, &shown);
       break;
-    case v1::ObjectEvent::kNetwork: plain("network", event.network(), &shown); break;
+    case v1::ObjectEvent::kNetwork:
+      plain("network", event.network(), &shown);
+      if (!event.network().allocation_error().empty())
+        shown.attributes.emplace_back("error", event.network().allocation_error());
+      break;
     case v1::ObjectEvent::kSecret: plain("secret", event.secret(), &shown); break;
     case v1::ObjectEvent::kConfig: plain("config", event.config(), &shown); break;
     case v1::ObjectEvent::kVolume: plain("volume", event.volume(), &shown); break;
@@ -116,7 +146,7 @@ Shown show(const v1::ObjectEvent& event) {
   return shown;
 }
 
-boost::json::object event_json(const Shown& shown, int64_t time_ns) {
+boost::json::object event_json(const Shown& shown, int64_t time_ns, uint64_t version) {
   boost::json::object attributes;
   for (const auto& [key, value] : shown.attributes) attributes[key] = value;
   boost::json::object actor;
@@ -129,6 +159,7 @@ boost::json::object event_json(const Shown& shown, int64_t time_ns) {
   out["scope"] = "swarm";
   out["time"] = time_ns / 1'000'000'000;
   out["timeNano"] = time_ns;
+  out["version"] = version;
   return out;
 }
 
@@ -139,12 +170,13 @@ std::string event_text(const Shown& shown, int64_t time_ns) {
                      shown.action, shown.id, join(attributes, ", "));
 }
 
-Status print_event(Run& run, const Shown& shown, int64_t time_ns, const std::string& format) {
+Status print_event(Run& run, const Shown& shown, int64_t time_ns, uint64_t version,
+                   const std::string& format) {
   if (format.empty()) {
     run.line(event_text(shown, time_ns));
     return ok_status();
   }
-  const auto json = event_json(shown, time_ns);
+  const auto json = event_json(shown, time_ns, version);
   if (format == "json") {
     run.line(template_json(json));
     return ok_status();
@@ -154,11 +186,133 @@ Status print_event(Run& run, const Shown& shown, int64_t time_ns, const std::str
   return ok_status();
 }
 
+// Whether an attribute says that the event concerns the object, or is of the object's own kind.
+bool concerns(const Filters& filters, const Shown& shown, const std::string& kind) {
+  if (!filters.has(kind)) return true;
+  if (shown.type == kind)
+    return filters.equals(kind, shown.name) || filters.prefixes(kind, shown.id);
+  // Tasks belong to a service and a node; other kinds to neither.
+  if (shown.type != "task" || (kind != "service" && kind != "node")) return false;
+  for (const auto& [key, value] : shown.attributes)
+    if (key == kind && filters.prefixes(kind, value)) return true;
+  // "web.1" and "web.<node id>" are of the service web.
+  return kind == "service" && filters.equals(kind, shown.name.substr(0, shown.name.rfind('.')));
+}
+
 bool passes(const Filters& filters, const Shown& shown) {
+  for (const char* kind : {"service", "node", "network", "task", "secret", "config", "volume"})
+    if (!concerns(filters, shown, kind)) return false;
   return filters.equals("type", shown.type) && filters.equals("event", shown.action) &&
-         filters.equals("scope", "swarm") &&
-         (filters.of(shown.type).empty() || filters.equals(shown.type, shown.name) ||
-          filters.prefixes(shown.type, shown.id));
+         filters.equals("scope", "swarm");
+}
+
+// The events of one invocation, from its first watch to its end.
+class EventFeed {
+ public:
+  EventFeed(Run& run, const Filters& filters, std::string format, int64_t from, int64_t to)
+      : run_(run),
+        filters_(filters),
+        format_(std::move(format)),
+        from_(from),
+        to_(to),
+        began_ns_(run.world.now_ns()) {}
+
+  Result<int> follow(v1::WatchRequest request, Signals& signals);
+
+ private:
+  // True when the end of the time asked for was seen.
+  Result<bool> print(const v1::WatchResponse& message);
+  // Whether a watch that broke off can go on; takes care of what may have been missed.
+  bool resume(const Status& why, v1::WatchRequest* request, Signals& signals);
+
+  Run& run_;
+  const Filters& filters_;
+  const std::string format_;
+  const int64_t from_, to_;
+  uint64_t seen_ = 0;  // the version of the last message
+  const int64_t began_ns_;
+  int64_t lost_at_ns_ = 0;  // when the connection went; 0 while it is there
+  bool told_incomplete_ = false;
+};
+
+// How long a manager that went away is waited for.
+constexpr int64_t kResumeLimitNs = 30'000'000'000;
+
+Result<bool> EventFeed::print(const v1::WatchResponse& message) {
+  lost_at_ns_ = 0;
+  if (message.time_ns() > to_) return true;
+  if (message.incomplete() && !std::exchange(told_incomplete_, true))
+    run_.warn("the earliest events are no longer kept");
+  seen_ = std::max(seen_, message.version());
+  if (message.time_ns() < from_) return false;
+  for (const auto& event : message.events()) {
+    const Shown shown = show(event);
+    if (passes(filters_, shown))
+      MUSTER_TRY(print_event(run_, shown, message.time_ns(), message.version(), format_));
+  }
+  return false;
+}
+
+bool EventFeed::resume(const Status& why, v1::WatchRequest* request, Signals& signals) {
+  if (why.reason() == "history-gone" && seen_ != 0) {
+    run_.warn("events are missing here: " + why.message());
+    seen_ = 0;
+    request->clear_resume_from();
+    request->clear_since_ns();
+    return true;
+  }
+  // Only what had begun is taken up again: whoever cannot reach a manager is told so at once.
+  // A server that stops cancels what is under way.
+  const bool stopped = why.reason() == "connection-lost" || why.code() == StatusCode::kCancelled;
+  const bool begun = seen_ != 0 || lost_at_ns_ != 0 || stopped;
+  const bool gone =
+      stopped || why.code() == StatusCode::kUnavailable || why.reason() == "slow-watcher";
+  if (!gone || !begun) return false;
+  const int64_t now = run_.world.now_ns();
+  if (lost_at_ns_ == 0) lost_at_ns_ = now;
+  if (now - lost_at_ns_ > kResumeLimitNs) return false;
+  if (seen_ != 0) {
+    request->clear_since_ns();
+    request->set_resume_from(seen_);
+  } else if (request->since_ns() == 0) {
+    request->set_since_ns(began_ns_);
+  }
+  wait_readable({signals.fd()}, 200);
+  return true;
+}
+
+Result<int> EventFeed::follow(v1::WatchRequest request, Signals& signals) {
+  auto stream = run_.client().watch(request);
+  for (;;) {
+    v1::WatchResponse message;
+    while (stream->pop(&message)) {
+      MUSTER_ASSIGN(const bool over, print(message));
+      if (over) return 0;
+    }
+    if (signals.pop() != 0) return 130;
+    if (run_.world.out_status) MUSTER_TRY(run_.world.out_status());
+    if (stream->ended()) {
+      const Status status = stream->status();
+      if (status.ok()) return 0;
+      if (!resume(status, &request, signals)) return fail(status);
+      stream = run_.client().watch(request);
+      continue;
+    }
+    const int64_t left = to_ - run_.world.now_ns();
+    if (request.until_present() || to_ == INT64_MAX) {
+      wait_readable({stream->fd(), signals.fd()}, std::nullopt);
+    } else if (left > 0) {
+      wait_readable({stream->fd(), signals.fd()}, left / 1'000'000 + 1);
+    } else if (seen_ != 0) {
+      // The time has come; what happened before it may still be on its way.
+      request.clear_since_ns();
+      request.set_resume_from(seen_);
+      request.set_until_present(true);
+      stream = run_.client().watch(request);
+    } else {
+      return 0;
+    }
+  }
 }
 
 }  // namespace
@@ -184,44 +338,13 @@ Result<int> events(Run& run) {
   if (!until.empty()) {
     MUSTER_ASSIGN(to, parse_moment(until, now));
   }
+  Signals signals({SIGINT, SIGTERM});
   v1::WatchRequest request;
   request.set_include_old(true);
   for (const auto& type : filters.of("type")) request.add_kinds(type);
   if (!since.empty()) request.set_since_ns(std::max<int64_t>(from, 1));
   request.set_until_present(to <= now);
-  auto stream = run.client().watch(request);
-  uint64_t seen = 0;  // the version of the last message
-  for (;;) {
-    v1::WatchResponse message;
-    while (stream->pop(&message)) {
-      if (message.time_ns() > to) return 0;
-      if (message.incomplete()) run.warn("the earliest events are no longer kept");
-      seen = std::max(seen, message.version());
-      if (message.time_ns() < from) continue;
-      for (const auto& event : message.events()) {
-        const Shown shown = show(event);
-        if (passes(filters, shown)) MUSTER_TRY(print_event(run, shown, message.time_ns(), format));
-      }
-    }
-    if (stream->ended()) {
-      MUSTER_TRY(stream->status());
-      return 0;
-    }
-    const int64_t left = to - run.world.now_ns();
-    if (request.until_present() || to == INT64_MAX) {
-      wait_readable({stream->fd()}, std::nullopt);
-    } else if (left > 0) {
-      wait_readable({stream->fd()}, left / 1'000'000 + 1);
-    } else if (seen != 0) {
-      // The time has come; what happened before it may still be on its way.
-      request.clear_since_ns();
-      request.set_resume_from(seen);
-      request.set_until_present(true);
-      stream = run.client().watch(request);
-    } else {
-      return 0;
-    }
-  }
+  return EventFeed(run, filters, format, from, to).follow(std::move(request), signals);
 }
 
 }  // namespace muster::deploy::cli

@@ -159,6 +159,12 @@ std::string service_pretty(const v1::Service& service) {
   if (resources.has_limits() || resources.has_reservations()) out += "Resources:\n";
   if (resources.has_reservations()) resource_lines("Reservations", resources.reservations(), &out);
   if (resources.has_limits()) resource_lines("Limits", resources.limits(), &out);
+  const auto& log_driver = spec.task().log_driver();
+  if (!log_driver.name().empty() || !log_driver.options().empty()) out += "Log Driver:\n";
+  if (!log_driver.name().empty()) out += fmt::format(" Name:\t\t{}\n", log_driver.name());
+  if (!log_driver.options().empty()) out += " LogOpts:\n";
+  for (const auto& option : log_driver.options())
+    out += fmt::format("  {}:\t{}\n", option.key(), option.value());
   if (!spec.task().networks().empty()) {
     std::vector<std::string> targets;
     for (const auto& network : spec.task().networks()) targets.push_back(network.target());

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/quantities.h"
@@ -7,7 +9,8 @@ namespace {
 
 // The options of init and update that become the cluster's spec.
 struct ClusterFlags {
-  std::optional<std::string> history, heartbeat, grace, cert_expiry;
+  std::optional<std::string> history, heartbeat, grace, cert_expiry, retention, log_driver;
+  std::vector<std::string> log_options;
 
   void declare(Flags& flags) {
     flags.value("task-history-limit", &history, "N",
@@ -16,8 +19,16 @@ struct ClusterFlags {
     flags.value("vanished-agent-grace", &grace, "DURATION",
                 "how long a node stays up whose host answers but whose musterd is gone (30s)");
     flags.value("cert-expiry", &cert_expiry, "DURATION", "validity of node certificates (2160h)");
+    flags.value("event-retention", &retention, "DURATION",
+                "how long events and changes are kept (1h)");
+    flags.value("default-log-driver", &log_driver, "NAME",
+                "log driver of services that name none (empty = each node's own)");
+    flags.list("default-log-opt", &log_options, "K=V", "option of that log driver");
   }
-  bool any() const { return history || heartbeat || grace || cert_expiry; }
+  bool any() const {
+    return history || heartbeat || grace || cert_expiry || retention || log_driver ||
+           !log_options.empty();
+  }
   Status apply(v1::ClusterSpec* spec) const {
     const auto named = [](const char* flag, auto result) {
       if (!result)
@@ -40,6 +51,37 @@ struct ClusterFlags {
     if (cert_expiry) {
       MUSTER_ASSIGN(const int64_t ns, named("cert-expiry", parse_duration_ns(*cert_expiry)));
       spec->set_node_cert_expiry_ns(ns);
+    }
+    if (retention) {
+      MUSTER_ASSIGN(const int64_t ns, named("event-retention", parse_duration_ns(*retention)));
+      if (ns <= 0) return usage_error("--event-retention must be more than 0");
+      spec->set_event_retention_ns(ns);
+    }
+    return apply_log_driver(spec);
+  }
+
+ private:
+  // Another driver begins without options; options alone change those there are.
+  Status apply_log_driver(v1::ClusterSpec* spec) const {
+    if (log_driver && log_driver->empty() && log_options.empty()) {
+      spec->clear_default_log_driver();
+      return ok_status();
+    }
+    if (log_driver) {
+      spec->mutable_default_log_driver()->set_name(*log_driver);
+      spec->mutable_default_log_driver()->clear_options();
+    }
+    for (const std::string& text : log_options) {
+      const size_t equals = text.find('=');
+      if (equals == std::string::npos || equals == 0)
+        return usage_error(fmt::format("invalid log option \"{}\": write key=value", text));
+      auto& options = *spec->mutable_default_log_driver()->mutable_options();
+      auto found = std::find_if(options.begin(), options.end(), [&](const auto& option) {
+        return option.key() == text.substr(0, equals);
+      });
+      v1::KeyValue& option = found == options.end() ? *options.Add() : *found;
+      option.set_key(text.substr(0, equals));
+      option.set_value(text.substr(equals + 1));
     }
     return ok_status();
   }

@@ -2,8 +2,11 @@
 
 #include <utility>
 
+#include "agent/logs/log_forwarder.h"
 #include "agent/session/grpc/grpc_link.h"
+#include "agent/session/grpc/grpc_log_streams.h"
 #include "agent/worker/exec_health_probe.h"
+#include "agent/worker/log_view.h"
 #include "deploy/daemon/run_on.h"
 
 namespace muster::daemon {
@@ -22,6 +25,7 @@ agent::NodeContext node_of(const AgentConfig& config) {
   node.hostname = config.description.hostname();
   node.os = config.description.platform().os();
   node.architecture = config.description.platform().architecture();
+  node.node_log_driver = config.default_log_driver;
   return node;
 }
 
@@ -35,12 +39,21 @@ struct AgentRole::Core final : agent::FeedSink {
         worker({role.deps_.strand, *role.prepare_pool_, *role.step_pool_, *role.health_pool_,
                 *role.deps_.parts.runtime, *role.deps_.parts.images, *role.deps_.parts.volumes,
                 *role.deps_.parts.network, health, role.deps_.rng,
-                [this](v1::TaskStatusUpdate update) { session.report(std::move(update)); },
+                [this](v1::TaskStatusUpdate update) {
+                  session.report(std::move(update));
+                  tasks_changed();
+                },
                 child_log(role.deps_.log, "worker")},
                worker_options(role.config_)),
         session({role.deps_.strand, *role.links_, *this, role.deps_.rng,
                  child_log(role.deps_.log, "session")},
-                role.config_.description) {}
+                role.config_.description),
+        publisher(
+            role.deps_.strand, [this] { return logged_tasks(); }, *role.log_streams_,
+            child_log(role.deps_.log, "logs")),
+        strand(role.deps_.strand),
+        self(std::make_shared<Core*>(this)) {}
+  ~Core() override { *self = nullptr; }
 
   static agent::WorkerOptions worker_options(const AgentConfig& config) {
     agent::WorkerOptions options;
@@ -51,16 +64,62 @@ struct AgentRole::Core final : agent::FeedSink {
     return options;
   }
 
-  void apply(const v1::FeedUpdate& step) override { worker.apply(step); }
+  void apply(const v1::FeedUpdate& step) override {
+    worker.apply(step);
+    tasks_changed();  // tasks that went report nothing
+  }
+  void logs_wanted(const v1::LogSubscription& subscription) override {
+    publisher.subscribe(subscription);
+  }
+  void logs_unwanted(const std::string& id) override { publisher.cancel(id); }
   void node_removed(const std::string& why) override {
     log->warn("this node was removed from the swarm ({}): its containers are stopped", why);
     worker.leave([] {});
+  }
+
+  std::vector<agent::LoggedTask> logged_tasks() const {
+    std::vector<agent::LoggedTask> out;
+    for (const v1::LocalTask& task : worker.tasks()) {
+      out.push_back(agent::describe_logged_task(task, worker.node(), worker.paths()));
+    }
+    return out;
+  }
+
+  // The worker may be in the middle of a change; what follows from it is looked at afterwards, once
+  // for all changes that come together.
+  void tasks_changed() {
+    if (std::exchange(change_posted, true)) return;
+    strand.post([self = self] {
+      if (*self == nullptr) return;
+      (*self)->change_posted = false;
+      (*self)->publisher.tasks_changed();
+      (*self)->forward_logs();
+    });
+  }
+  // The forwarder is made when the first container needs it; most nodes never have one.
+  void forward_logs() {
+    if (forwarder == nullptr && !worker.any_forwarded()) return;
+    std::vector<agent::ForwardTarget> targets;
+    for (const v1::LocalTask& task : worker.tasks()) {
+      auto target = agent::forward_target(task, worker.node(), worker.paths());
+      if (target) targets.push_back(*std::move(target));
+    }
+    if (forwarder == nullptr) {
+      if (targets.empty()) return;
+      forwarder = std::make_unique<agent::LogForwarder>(agent::kJournalSocket, log);
+    }
+    forwarder->set_targets(std::move(targets));
   }
 
   Log log;
   agent::ExecHealthProbe health;
   agent::Worker worker;
   agent::Session session;
+  agent::LogPublisher publisher;
+  std::unique_ptr<agent::LogForwarder> forwarder;
+  Executor& strand;
+  std::shared_ptr<Core*> self;
+  bool change_posted = false;
 };
 
 AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
@@ -70,7 +129,9 @@ AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
       step_pool_(std::make_unique<agent::ThreadPool>("container", kStepThreads)),
       health_pool_(std::make_unique<agent::ThreadPool>("health", kHealthThreads)),
       links_(agent::make_grpc_link_factory(deps_.strand, config_.membership.advertise_addr,
-                                           config_.credentials)) {}
+                                           config_.credentials)),
+      log_streams_(
+          agent::make_grpc_log_streams(config_.membership.advertise_addr, config_.credentials)) {}
 
 AgentRole::~AgentRole() {
   stop(v1::Goodbye::RESTART);
@@ -80,7 +141,9 @@ AgentRole::~AgentRole() {
 Status AgentRole::start_alone() {
   return run_on(deps_.strand, [this]() -> Status {
     core_ = std::make_unique<Core>(*this);
-    return core_->worker.start();
+    MUSTER_TRY(core_->worker.start());
+    core_->tasks_changed();
+    return ok_status();
   });
 }
 
@@ -116,7 +179,7 @@ const agent::TaskPaths& AgentRole::paths() const {
 }
 
 agent::NodeContext AgentRole::node() const {
-  return node_of(config_);
+  return run_on(deps_.strand, [this] { return core_->worker.node(); });
 }
 
 }  // namespace muster::daemon

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/logs/log_publisher.h"
 #include "agent/session/session.h"
 #include "agent/worker/worker.h"
 #include "base/executor.h"
@@ -28,6 +29,7 @@ struct AgentConfig {
   Membership membership;
   security::NodeCredentials credentials;
   v1::NodeDescription description;
+  v1::LogDriver default_log_driver;  // of this node
 };
 
 // What makes this node run tasks: the worker and its session with a manager. Used from the daemon's
@@ -60,6 +62,7 @@ class AgentRole {
   std::unique_ptr<agent::BlockingPool> step_pool_;
   std::unique_ptr<agent::BlockingPool> health_pool_;
   std::unique_ptr<agent::LinkFactory> links_;
+  std::unique_ptr<agent::LogStreamFactory> log_streams_;
   std::unique_ptr<Core> core_;  // on the strand
   bool session_open_ = false;
 };

@@ -15,6 +15,7 @@
 #include "deploy/daemon/run_on.h"
 #include "manager/control/cluster_objects.h"
 #include "manager/control/grpc/control_service.h"
+#include "manager/logs/grpc/log_services.h"
 
 namespace muster::daemon {
 namespace {
@@ -97,6 +98,7 @@ Status Daemon::start() {
   MUSTER_TRY(listener_.listen(options_.socket));
   MUSTER_ASSIGN(state_, load_node_state(options_.data_dir));
   MUSTER_ASSIGN(description_, describe_host(options_));
+  MUSTER_ASSIGN(default_log_driver_, default_log_driver(options_));
   MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, log_));
   for (const auto& limitation : parts_->runtime->info().limitations) {
     description_.add_limitations(limitation);
@@ -125,7 +127,13 @@ Status Daemon::start_local_api() {
   const auto principal_of = [this](const grpc::ServerContextBase& context) {
     return listener_.principal(context);
   };
-  control_service_ = manager::control::make_control_service(api_, principal_of);
+  manager::control::ControlServiceOptions control;
+  control.service_logs =
+      manager::logs::make_service_logs_call([this]() -> std::shared_ptr<manager::logs::LogBroker> {
+        const auto role = manager();
+        return role == nullptr ? nullptr : role->log_broker();
+      });
+  control_service_ = manager::control::make_control_service(api_, principal_of, std::move(control));
   local_service_ =
       make_local_service({*local_calls_, *parts_, options_.data_dir, [this] { return agent(); },
                           [this] { return role_error(); }, principal_of});
@@ -152,6 +160,7 @@ void Daemon::stop() {
   metrics_server_.reset();
   if (parts_ != nullptr && !state_.membership) sweep_host();
   agent_strand_.stop();
+  logs_strand_.stop();
   main_loop_.stop();
 }
 
@@ -170,7 +179,7 @@ std::shared_ptr<AgentRole> Daemon::agent() const {
 Status Daemon::take_roles(const security::NodeCredentials& credentials,
                           const std::function<Status(ManagerRole&)>& before_start) {
   MUSTER_ASSIGN(auto opened,
-                ManagerRole::open({main_loop_, rng_, api_, log_},
+                ManagerRole::open({main_loop_, logs_strand_, rng_, api_, log_},
                                   {options_.data_dir, *state_.membership, credentials}));
   const std::shared_ptr<ManagerRole> manager = std::move(opened);
   if (before_start) MUSTER_TRY(before_start(*manager));
@@ -193,6 +202,7 @@ AgentConfig Daemon::agent_config(const security::NodeCredentials& credentials) c
   if (state_.membership) config.membership = *state_.membership;
   config.credentials = credentials;
   config.description = description_;
+  config.default_log_driver = default_log_driver_;
   return config;
 }
 

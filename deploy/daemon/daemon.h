@@ -73,9 +73,11 @@ class Daemon final : public manager::control::NodeControl {
   SystemRng rng_;
   Metrics metrics_;
   ThreadExecutor main_loop_{"main-loop"};
+  ThreadExecutor logs_strand_{"logs"};
   ThreadExecutor agent_strand_{"agent"};
   manager::control::ControlApi api_;
   v1::NodeDescription description_;
+  v1::LogDriver default_log_driver_;
   UniqueFd data_lock_;  // one musterd a data directory
   std::unique_ptr<NodeParts> parts_;
 

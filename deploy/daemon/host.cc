@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/log_driver.h"
 #include "base/unique_fd.h"
 
 namespace muster::daemon {
@@ -229,14 +230,30 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
     label.set_value(value);
   }
   const std::pair<const char*, const char*> plugins[] = {
-      {"Log", "json-file"}, {"Log", "none"},        {"Network", "bridge"}, {"Network", "host"},
-      {"Network", "null"},  {"Network", "overlay"}, {"Volume", "local"}};
+      {"Log", "journald"},    {"Log", "json-file"},  {"Log", "local"},    {"Log", "none"},
+      {"Log", "syslog"},      {"Network", "bridge"}, {"Network", "host"}, {"Network", "null"},
+      {"Network", "overlay"}, {"Volume", "local"}};
   for (const auto& [type, plugin] : plugins) {
     v1::Plugin& out = *engine.add_plugins();
     out.set_type(type);
     out.set_name(plugin);
   }
   return description;
+}
+
+Result<v1::LogDriver> default_log_driver(const Options& options) {
+  v1::LogDriver driver;
+  LogOptions pairs;
+  driver.set_name(options.log_driver);
+  for (const std::string& text : options.log_options) {
+    MUSTER_ASSIGN(auto pair, split_pair(text, "log-opt"));
+    v1::KeyValue& option = *driver.add_options();
+    option.set_key(pair.first);
+    option.set_value(pair.second);
+    pairs.push_back(std::move(pair));
+  }
+  MUSTER_TRY(check_log_driver(driver.name(), pairs).with_context("--log-driver"));
+  return driver;
 }
 
 Result<std::string> find_advertise_address(const std::string& wanted, uint16_t default_port) {

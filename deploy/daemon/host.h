@@ -14,6 +14,10 @@ namespace muster::daemon {
 // INVALID_ARGUMENT for labels or resources that do not parse.
 Result<v1::NodeDescription> describe_host(const Options& options);
 
+// The log driver of containers for which neither their service nor the cluster names one, from
+// --log-driver and --log-opt.
+Result<v1::LogDriver> default_log_driver(const Options& options);
+
 // "KIND=4" is discrete, "KIND=name" one of a named set; mixing both for one kind is an error.
 Result<std::vector<v1::GenericResource>> parse_generic_resources(
     const std::vector<std::string>& texts);

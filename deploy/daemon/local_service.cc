@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/worker/local_view.h"
+#include "agent/worker/log_view.h"
 #include "base/file.h"
 #include "deploy/daemon/exec_calls.h"
 #include "deploy/daemon/grpc_status.h"
@@ -41,14 +42,32 @@ class Service final : public v1::Local::CallbackService {
     if (const Status allowed = check(*c, "Logs"); !allowed.ok()) return LogCalls::refuse(allowed);
     const auto agent = deps_.agent();
     if (agent == nullptr) return LogCalls::refuse(no_agent());
-    std::vector<LogSource> sources;
-    for (const v1::LocalTask& task : agent::tasks_for_logs(agent->tasks(), *in)) {
-      if (task.container_id().empty()) continue;
-      const std::string& id = task.assignment().task().id();
-      sources.push_back({id, agent->paths().container(task.container_id()),
-                         [this, id] { return has_ended(id); }});
+    std::vector<v1::LocalTask> tasks = agent->tasks();
+    if (!in->container().empty()) {
+      auto one = agent::resolve_container(tasks, in->container());
+      if (!one) return LogCalls::refuse(one.error());
+      tasks = {*std::move(one)};
+    } else {
+      tasks = agent::tasks_for_logs(tasks, *in);
     }
-    return logs_.start(*in, std::move(sources));
+    const agent::NodeContext node = agent->node();
+    std::vector<agent::LogSource> sources;
+    std::string unreadable;
+    for (const v1::LocalTask& task : tasks) {
+      if (task.container_id().empty()) continue;
+      agent::LoggedTask logged = agent::describe_logged_task(task, node, agent->paths());
+      if (!logged.unreadable.empty()) {
+        unreadable = std::move(logged.unreadable);
+      } else {
+        sources.push_back({logged.task_id, logged.bundle_dir, logged.ended});
+      }
+    }
+    if (sources.empty() && !unreadable.empty()) {
+      return LogCalls::refuse(failed_precondition("{}", unreadable));
+    }
+    std::vector<std::string> ids;
+    for (const agent::LogSource& source : sources) ids.push_back(source.task_id);
+    return logs_.start(*in, std::move(sources), [this, ids] { return ended_of(ids); });
   }
 
   grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(Context* c) override {
@@ -152,15 +171,16 @@ class Service final : public v1::Local::CallbackService {
     if (agent == nullptr) return fail(no_agent());
     return agent->tasks();
   }
-  bool has_ended(const std::string& task_id) const {
-    const auto tasks = local_tasks();
-    if (!tasks) return true;
-    for (const v1::LocalTask& task : *tasks) {
-      if (task.assignment().task().id() == task_id) {
-        return task.status().state() >= v1::TASK_COMPLETE;
+  // Of these tasks the ones that write no more: ended, or gone.
+  std::vector<std::string> ended_of(std::vector<std::string> ids) const {
+    if (const auto tasks = local_tasks()) {
+      for (const v1::LocalTask& task : *tasks) {
+        if (task.status().state() < v1::TASK_COMPLETE) {
+          std::erase(ids, task.assignment().task().id());
+        }
       }
     }
-    return true;
+    return ids;
   }
 
   Status no_agent() const {

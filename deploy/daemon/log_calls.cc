@@ -1,14 +1,13 @@
 #include "deploy/daemon/log_calls.h"
 
-#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <memory>
-#include <optional>
+#include <set>
 #include <utility>
 
-#include "agent/logs/log_reader.h"
+#include "base/thread_executor.h"
 #include "deploy/daemon/grpc_status.h"
 
 namespace muster::daemon {
@@ -16,16 +15,15 @@ namespace {
 
 constexpr size_t kQueueMax = 1024;
 
-agent::LogQuery query_of(const v1::LogsRequest& request, const LogSource& source) {
+agent::LogQuery query_of(const v1::LogsRequest& request) {
   agent::LogQuery query;
-  query.bundle_dir = source.bundle_dir;
   if (request.has_tail()) query.tail = request.tail();
-  query.since_ns = request.since_ns();
-  query.until_ns = request.until_ns();
+  query.filter.since_ns = request.since_ns();
+  query.filter.until_ns = request.until_ns();
   // Neither asked for means both.
   const bool both = !request.stdout() && !request.stderr();
-  query.include_stdout = both || request.stdout();
-  query.include_stderr = both || request.stderr();
+  query.filter.include_stdout = both || request.stdout();
+  query.filter.include_stderr = both || request.stderr();
   query.follow = request.follow();
   return query;
 }
@@ -45,7 +43,7 @@ class Refusal final : public grpc::ServerWriteReactor<v1::LogsResponse> {
   void OnDone() override { delete this; }
 };
 
-// Between the readers' threads, which wait when it is full, and gRPC's.
+// Between the reader's thread, which waits when it is full, and gRPC's.
 class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
  public:
   struct Shared {
@@ -61,7 +59,9 @@ class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
     void reader_done(const Status& status) {
       std::lock_guard lock(mutex);
       if (!status.ok() && outcome.ok()) outcome = status;
-      if (--readers == 0 && !writing) finish();
+      reader = nullptr;
+      read_all = true;
+      if (queue.empty() && !writing) finish();
     }
     void written(bool ok) {
       std::lock_guard lock(mutex);
@@ -70,7 +70,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
       room.notify_all();
       if (!queue.empty()) {
         write_next();
-      } else if (readers == 0 || closed) {
+      } else if (read_all || closed) {
         finish();
       }
     }
@@ -86,28 +86,23 @@ class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
       close();
       room.notify_all();
     }
-    // Registers a reader to be cancelled with the call; false when it is over already.
-    bool enlist(agent::LogReader& reader) {
+    // Has the reader cancelled with the call; false when that is over already.
+    bool enlist(agent::LogReader& running) {
       std::lock_guard lock(mutex);
       if (closed) return false;
-      following.push_back(&reader);
+      reader = &running;
       return true;
-    }
-    void delist(agent::LogReader& reader) {
-      std::lock_guard lock(mutex);
-      std::erase(following, &reader);
     }
 
     std::mutex mutex;
     std::condition_variable room;
     LogStream* stream = nullptr;
-    size_t readers = 0;
 
    private:
     void close() {
       closed = true;
       queue.clear();
-      for (agent::LogReader* reader : following) reader->cancel();
+      if (reader != nullptr) reader->cancel();
     }
     void write_next() {
       outgoing = std::move(queue.front());
@@ -127,7 +122,8 @@ class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
     bool closed = false;
     bool finished = false;
     Status outcome;
-    std::vector<agent::LogReader*> following;
+    bool read_all = false;
+    agent::LogReader* reader = nullptr;
   };
 
   explicit LogStream(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {
@@ -146,40 +142,41 @@ class LogStream final : public grpc::ServerWriteReactor<v1::LogsResponse> {
 
 using Shared = std::shared_ptr<LogStream::Shared>;
 
-void follow_one(const Shared& shared, const v1::LogsRequest& request, const LogSource& source) {
-  agent::LogReader reader(query_of(request, source));
-  Status status;
-  if (shared->enlist(reader)) {
-    status = reader.run(
-        [&](agent::LogLine line) {
-          return shared->push(to_message(source.task_id, std::move(line)));
-        },
-        source.ended);
-    shared->delist(reader);
-  }
-  shared->reader_done(status);
-}
+class Output final : public agent::LogOutput {
+ public:
+  Output(Shared shared, agent::LogReader& reader, LogCalls::EndedTasks ended)
+      : shared_(std::move(shared)), reader_(reader), ended_(std::move(ended)) {}
 
-void read_all(const Shared& shared, const v1::LogsRequest& request,
-              const std::vector<LogSource>& sources) {
-  std::vector<v1::LogsResponse> lines;
-  Status outcome;
-  for (const LogSource& source : sources) {
-    agent::LogReader reader(query_of(request, source));
-    const Status status = reader.run(
-        [&](agent::LogLine line) {
-          lines.push_back(to_message(source.task_id, std::move(line)));
-          return true;
-        },
-        source.ended);
-    if (!status.ok() && outcome.ok()) outcome = status;
+  bool line(const std::string& task_id, agent::LogLine line) override {
+    return shared_->push(to_message(task_id, std::move(line)));
   }
-  std::stable_sort(lines.begin(), lines.end(),
-                   [](const auto& a, const auto& b) { return a.time_ns() < b.time_ns(); });
-  for (auto& line : lines) {
-    if (!shared->push(std::move(line))) break;
+  bool idle() override {
+    const TimePoint now = clock_.now();
+    if (now - asked_at_ < agent::LogReader::kIdlePeriod) return true;
+    asked_at_ = now;
+    for (const std::string& task_id : ended_()) {
+      if (told_.insert(task_id).second) reader_.set_ended(task_id);
+    }
+    return true;
   }
-  shared->reader_done(outcome);
+
+ private:
+  Shared shared_;
+  agent::LogReader& reader_;
+  LogCalls::EndedTasks ended_;
+  std::set<std::string> told_;
+  const SystemClock clock_;
+  TimePoint asked_at_;
+};
+
+void read(const Shared& shared, const v1::LogsRequest& request,
+          std::vector<agent::LogSource> sources, LogCalls::EndedTasks ended) {
+  agent::LogReader reader(query_of(request), false);
+  for (agent::LogSource& source : sources) reader.add(std::move(source));
+  Output output(shared, reader, std::move(ended));
+  Status status;
+  if (shared->enlist(reader)) status = reader.run(output);
+  shared->reader_done(status);
 }
 
 }  // namespace
@@ -204,22 +201,15 @@ grpc::ServerWriteReactor<v1::LogsResponse>* LogCalls::refuse(const Status& why) 
 }
 
 grpc::ServerWriteReactor<v1::LogsResponse>* LogCalls::start(const v1::LogsRequest& request,
-                                                            std::vector<LogSource> sources) {
+                                                            std::vector<agent::LogSource> sources,
+                                                            EndedTasks ended) {
   if (sources.empty()) return refuse(ok_status());
-  const Status busy = resource_exhausted("more than {} logs are being read", kReadersMax);
   auto shared = std::make_shared<LogStream::Shared>();
-  shared->readers = request.follow() ? sources.size() : 1;
   auto* stream = new LogStream(shared);
-  if (!request.follow()) {
-    if (!spawn([shared, request, sources] { read_all(shared, request, sources); })) {
-      shared->reader_done(busy);
-    }
-    return stream;
-  }
-  for (const LogSource& source : sources) {
-    if (!spawn([shared, request, source] { follow_one(shared, request, source); })) {
-      shared->reader_done(busy);
-    }
+  if (!spawn([shared, request, sources = std::move(sources), ended = std::move(ended)] {
+        read(shared, request, sources, ended);
+      })) {
+    shared->reader_done(resource_exhausted("{} logs are being read already", kReadersMax));
   }
   return stream;
 }

@@ -8,32 +8,29 @@
 #include <string>
 #include <vector>
 
+#include "agent/logs/log_reader.h"
 #include "base/status.h"
 #include "muster/v1/local.pb.h"
 
 namespace muster::daemon {
 
-// One task whose log is read.
-struct LogSource {
-  std::string task_id;
-  std::string bundle_dir;
-  std::function<bool()> ended;  // whether its container will write no more
-};
-
-// The Logs call of the local API. Without `follow` all lines come in the order of time; following,
-// each task's last lines come first, then new ones as they are written. Reading waits when the
-// client does not take what was read.
+// The Logs call of the local API: all lines in the order of time, as far as they are there; then,
+// with `follow`, new ones as they are written. Reading waits when the client does not take what was
+// read.
 //
-// A following reader blocks in a thread of its own until the client goes away, so there are at most
-// kReadersMax.
+// A call has a thread of its own for as long as it lasts, so there are at most kReadersMax.
 class LogCalls {
  public:
-  static constexpr size_t kReadersMax = 256;
+  static constexpr size_t kReadersMax = 64;
+  // Ids of tasks of the call whose containers write no more. Asked about once a second while
+  // following; from any thread.
+  using EndedTasks = std::function<std::vector<std::string>()>;
 
   ~LogCalls();
 
   grpc::ServerWriteReactor<v1::LogsResponse>* start(const v1::LogsRequest& request,
-                                                    std::vector<LogSource> sources);
+                                                    std::vector<agent::LogSource> sources,
+                                                    EndedTasks ended);
   static grpc::ServerWriteReactor<v1::LogsResponse>* refuse(const Status& why);
 
  private:

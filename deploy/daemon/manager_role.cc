@@ -13,6 +13,7 @@
 #include "manager/control/grpc/control_service.h"
 #include "manager/dispatcher/grpc/dispatcher_service.h"
 #include "manager/leader/leader_parts.h"
+#include "manager/logs/grpc/log_services.h"
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/scheduling_loop.h"
 #include "manager/store/durable/durable_store.h"
@@ -25,6 +26,24 @@ using namespace muster::manager;  // NOLINT: this file wires all of them togethe
 uint16_t port_of(const std::string& address) {
   return static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1)));
 }
+
+// Log subscriptions go to the nodes by their sessions, which live on the main strand.
+class SessionMessenger final : public logs::AgentMessenger {
+ public:
+  SessionMessenger(Executor& strand, dispatcher::Dispatcher& dispatcher)
+      : strand_(strand), dispatcher_(std::make_shared<dispatcher::Dispatcher*>(&dispatcher)) {}
+  ~SessionMessenger() override { *dispatcher_ = nullptr; }  // on the main strand
+
+  void send(const std::string& node_id, const v1::ManagerMessage& message) override {
+    strand_.post([cell = dispatcher_, node_id, message] {
+      if (*cell != nullptr) (*cell)->send(node_id, message);
+    });
+  }
+
+ private:
+  Executor& strand_;
+  std::shared_ptr<dispatcher::Dispatcher*> dispatcher_;
+};
 
 }  // namespace
 
@@ -40,6 +59,10 @@ struct ManagerRole::Core {
         scheduling(deps.strand, placement, store, child_log(deps.log, "scheduler")),
         dispatcher({deps.strand, store, deps.rng, probe, child_log(deps.log, "dispatcher")},
                    {config.membership.node_id, {config.membership.advertise_addr}}),
+        messenger(deps.strand, dispatcher),
+        broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{deps.logs_strand, deps.strand,
+                                                                  store, messenger, deps.rng,
+                                                                  child_log(deps.log, "logs")})),
         leader(child_log(deps.log, "leader")) {
     leader.add("allocator",
                leader::make_part([this] { allocator.start(); }, [this] { allocator.stop(); }));
@@ -50,6 +73,7 @@ struct ManagerRole::Core {
     leader.add("payloads", leader::make_part([&api = deps.api] { api.collect_blobs(); }, [] {}));
     leader.add("dispatcher", leader::make_part([this] { dispatcher.start_leading(); },
                                                [this] { dispatcher.stop_leading(); }));
+    leader.add("logs", leader::make_part([this] { broker->start(); }, [this] { broker->stop(); }));
   }
 
   std::unique_ptr<store::DurableStore> durable;
@@ -60,6 +84,8 @@ struct ManagerRole::Core {
   orchestrator::Orchestrator orchestrator;
   orchestrator::SchedulingLoop scheduling;
   dispatcher::Dispatcher dispatcher;
+  SessionMessenger messenger;
+  std::shared_ptr<logs::LogBroker> broker;
   leader::LeaderParts leader;
   bool serving = false;
 };
@@ -80,6 +106,7 @@ Result<std::unique_ptr<ManagerRole>> ManagerRole::open(ManagerDeps deps, Manager
     options.log = child_log(role->deps_.log, "raft");
     MUSTER_ASSIGN(auto durable, store::DurableStore::open(strand, std::move(options)));
     role->core_ = std::make_shared<Core>(role->deps_, role->config_, std::move(durable));
+    role->log_broker_ = role->core_->broker;
     return ok_status();
   });
   MUSTER_TRY(opened);
@@ -116,9 +143,14 @@ Status ManagerRole::start() {
 }
 
 Status ManagerRole::start_server() {
+  const auto broker = [broker = log_broker_] { return broker; };
+  control::ControlServiceOptions options;
+  options.service_logs = logs::make_service_logs_call(broker);
   control_service_ = control::make_control_service(
       deps_.api,
-      [](const grpc::ServerContextBase& context) { return security::principal_of_tls(context); });
+      [](const grpc::ServerContextBase& context) { return security::principal_of_tls(context); },
+      std::move(options));
+  logs_service_ = logs::make_logs_service(broker);
   dispatcher_service_ = dispatcher::make_dispatcher_service(
       deps_.strand, [weak = std::weak_ptr<Core>(core_)]() -> dispatcher::Dispatcher* {
         const auto core = weak.lock();
@@ -134,6 +166,7 @@ Status ManagerRole::start_server() {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.RegisterService(control_service_.get());
   builder.RegisterService(dispatcher_service_.get());
+  builder.RegisterService(logs_service_.get());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || bound_port == 0) {
     server_.reset();
@@ -155,10 +188,14 @@ void ManagerRole::stop(const std::string& reason) {
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     server_.reset();
   }
-  run_on(deps_.strand, [this] {
-    core_->leader.stop();
-    core_.reset();
-  });
+  run_on(deps_.strand, [this] { core_->leader.stop(); });
+  // The broker has let go of the store once its strand has done what it was told.
+  run_on(deps_.logs_strand, [] {});
+  run_on(deps_.strand, [this] { core_.reset(); });
+}
+
+std::shared_ptr<logs::LogBroker> ManagerRole::log_broker() const {
+  return log_broker_;
 }
 
 store::Snapshot ManagerRole::snapshot() const {

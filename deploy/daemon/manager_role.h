@@ -16,11 +16,13 @@
 #include "manager/control/cluster_objects.h"
 #include "manager/control/control_api.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/logs/log_broker.h"
 
 namespace muster::daemon {
 
 struct ManagerDeps {
-  Executor& strand;  // "main-loop"
+  Executor& strand;       // "main-loop"
+  Executor& logs_strand;  // "logs": lines on their way never hold up the former
   Rng& rng;
   manager::control::ControlApi& api;
   Log log;
@@ -49,6 +51,8 @@ class ManagerRole {
   void stop(const std::string& reason);
 
   manager::store::Snapshot snapshot() const;
+  // Any thread. It refuses everybody while this manager does not lead.
+  std::shared_ptr<manager::logs::LogBroker> log_broker() const;
 
  private:
   struct Core;
@@ -58,8 +62,10 @@ class ManagerRole {
   ManagerDeps deps_;
   ManagerConfig config_;
   std::shared_ptr<Core> core_;
+  std::shared_ptr<manager::logs::LogBroker> log_broker_;
   std::unique_ptr<grpc::Service> control_service_;
   std::unique_ptr<grpc::Service> dispatcher_service_;
+  std::unique_ptr<grpc::Service> logs_service_;
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -65,6 +65,12 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   app.add_option("--registry-mirror", options.registry_mirrors, "Mirror of docker.io (repeatable)")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--log-driver", options.log_driver,
+                 "Log driver of containers whose service and cluster name none")
+      ->capture_default_str();
+  app.add_option("--log-opt", options.log_options, "Option of that log driver k=v (repeatable)")
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_flag("--init", options.default_init, "Run an init as PID 1 of containers by default");
   app.add_flag("--allow-privileged", options.allow_privileged,
                "Let services use privileged, devices and host namespaces on this node");

@@ -25,6 +25,8 @@ struct Options {
   std::vector<std::string> generic_resources;    // KIND=count or KIND=name, repeatable
   std::vector<std::string> insecure_registries;  // host:port or CIDR reached over plain http
   std::vector<std::string> registry_mirrors;     // mirrors of docker.io
+  std::string log_driver = "json-file";          // of containers, where nothing else is said
+  std::vector<std::string> log_options;          // of that driver, key=value
   bool default_init = false;
   bool allow_privileged = false;  // containers with privileged, devices, host namespaces
   bool show_version = false;

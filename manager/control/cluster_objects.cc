@@ -10,6 +10,9 @@ v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
   if (spec.heartbeat_period_ns() == 0) spec.set_heartbeat_period_ns(Duration(1s).count());
   if (spec.node_cert_expiry_ns() == 0) spec.set_node_cert_expiry_ns(Duration(2160h).count());
   if (spec.vanished_agent_grace_ns() == 0) spec.set_vanished_agent_grace_ns(Duration(30s).count());
+  if (spec.event_retention_ns() == 0) {
+    spec.set_event_retention_ns(store::Store::kHistoryKept.count());
+  }
   return spec;
 }
 

@@ -109,6 +109,9 @@ class ControlApi {
   Result<v1::ListConfigsResponse> list_configs(const Principal&,
                                                const v1::ListConfigsRequest&) const;
 
+  // Whether the caller may have logs and this node could serve them; any thread.
+  Status may_read_logs(const Principal&) const;
+
   // Reports commits to `sink` on the strand until the subscription is dropped. On the strand.
   using WatchSink = UniqueFunction<void(const v1::WatchResponse&)>;
   Result<store::Store::Subscription> watch(const Principal&, const v1::WatchRequest&, WatchSink);

@@ -229,6 +229,11 @@ Result<v1::ListNetworksResponse> ControlApi::list_networks(const Principal& prin
   return response;
 }
 
+Status ControlApi::may_read_logs(const Principal& principal) const {
+  const auto state = reading("muster.v1.Control.ServiceLogs", principal);
+  return state ? ok_status() : state.error();
+}
+
 Result<store::Store::Subscription> ControlApi::watch(const Principal& principal,
                                                      const v1::WatchRequest& request,
                                                      WatchSink sink) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "base/log_driver.h"
 #include "base/template.h"
 #include "base/time.h"
 #include "manager/control/payload_validation.h"
@@ -111,6 +112,14 @@ Status validate_placement(const v1::Placement& placement) {
   auto constraints = scheduler::parse_constraints(placement.constraints());
   if (!constraints) return std::move(constraints).error();
   return ok_status();
+}
+
+Status validate_log_driver(const v1::LogDriver& driver) {
+  LogOptions options;
+  for (const v1::KeyValue& option : driver.options()) {
+    options.emplace_back(option.key(), option.value());
+  }
+  return check_log_driver(driver.name(), options);
 }
 
 Status validate_mount(const v1::Mount& mount, std::set<std::string>& targets) {
@@ -338,6 +347,7 @@ Status validate_service_spec(const v1::ServiceSpec& spec) {
   MUSTER_TRY(validate_resources(spec.task().resources()));
   MUSTER_TRY(validate_restart(spec.task().restart()));
   MUSTER_TRY(validate_placement(spec.task().placement()));
+  MUSTER_TRY(validate_log_driver(spec.task().log_driver()));
   if (!spec.task().has_container()) return bad("TaskSpec: missing runtime");
   MUSTER_TRY(validate_container(spec.task().container()));
   MUSTER_TRY(validate_policies(spec));
@@ -387,6 +397,8 @@ Status validate_cluster_spec(const v1::ClusterSpec& spec) {
     return bad("minimum certificate expiry time is: 1h0m0s");
   }
   if (spec.vanished_agent_grace_ns() < 0) return bad("the vanished agent grace cannot be negative");
+  if (spec.event_retention_ns() < 0) return bad("the event retention cannot be negative");
+  MUSTER_TRY(validate_log_driver(spec.default_log_driver()).with_context("default log driver"));
   return ok_status();
 }
 

@@ -81,6 +81,11 @@ void Dispatcher::shut_down(const std::string& message) {
   for (auto& [node_id, session] : sessions) session->end(v1::SessionEnd::SHUTTING_DOWN, message);
 }
 
+void Dispatcher::send(const std::string& node_id, const v1::ManagerMessage& message) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  if (const auto session = find_session(node_id)) session->send_message(message);
+}
+
 uint64_t Dispatcher::applied_version(const std::string& node_id, const v1::FeedId& feed) const {
   const auto it = sessions_.find(node_id);
   return it == sessions_.end() ? 0 : it->second->applied_version(feed);

@@ -73,6 +73,9 @@ class Dispatcher {
   // Ends every session, telling the agents to come back elsewhere or later.
   void shut_down(const std::string& message);
 
+  // Hands the node a message of another room; dropped when it has no session.
+  void send(const std::string& node_id, const v1::ManagerMessage& message);
+
   // Applied version of a feed, as the node last acknowledged it; 0 when it has no session.
   uint64_t applied_version(const std::string& node_id, const v1::FeedId& feed) const;
   size_t session_count() const { return sessions_.size(); }

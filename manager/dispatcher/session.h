@@ -36,6 +36,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   // Works out anew which secrets and configs the node is to have, and sends what it lacks.
   void refresh_payloads(const store::Snapshot& view);
   void send_all(const std::vector<Bytes>& messages);
+  void send_message(const v1::ManagerMessage& message) { send(serialise(message)); }
   void send_cluster(const store::Snapshot& view);
   // Says why, then closes.
   void end(v1::SessionEnd::Reason reason, const std::string& message);

@@ -178,8 +178,10 @@ class Store {
   };
   HistoryStart history_since(WallTime time) const;
 
-  // Commits kept for watch resume.
+  // Commits kept for watch resume: those of the cluster's event_retention_ns, and as many of them
+  // as memory may hold.
   static constexpr size_t kHistoryCommitsMax = 10'000;
+  static constexpr Duration kHistoryKept = 1h;
 
  private:
   struct Impl;

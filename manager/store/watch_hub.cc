@@ -25,13 +25,22 @@ std::shared_ptr<const std::vector<AnyChange>> without_blobs(
   return kept;
 }
 
+Duration retention(const Snapshot& state) {
+  const auto cluster = state.cluster();
+  const int64_t wanted = cluster == nullptr ? 0 : cluster->spec().event_retention_ns();
+  return wanted > 0 ? Duration(wanted) : Store::kHistoryKept;
+}
+
 }  // namespace
 
 void WatchHub::publish(const CommitEvent& event) {
   history_.push_back({event.version, event.time, without_blobs(event.changes)});
   history_changes_ += history_.back().changes->size();
-  while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax) {
+  const WallTime oldest = event.time - retention(event.after);
+  while (history_.size() > Store::kHistoryCommitsMax || history_changes_ > kHistoryChangesMax ||
+         (!history_.empty() && history_.front().time < oldest)) {
     history_base_ = history_.front().version;
+    base_time_ = history_.front().time;
     history_changes_ -= history_.front().changes->size();
     history_.pop_front();
   }
@@ -51,6 +60,7 @@ void WatchHub::reset(uint64_t version) {
   history_.clear();
   history_changes_ = 0;
   history_base_ = version;
+  base_time_ = WallTime{INT64_MAX};  // nobody knows when the last of them was
 }
 
 // From the newest back: clocks of successive leaders may differ, and what is wanted then is
@@ -59,7 +69,7 @@ Store::HistoryStart WatchHub::since(WallTime time) const {
   for (auto past = history_.rbegin(); past != history_.rend(); ++past) {
     if (past->time < time) return {past->version, true};
   }
-  return {history_base_, history_base_ == 0};
+  return {history_base_, history_base_ == 0 || base_time_ < time};
 }
 
 Result<std::shared_ptr<Link>> WatchHub::watch(uint64_t after_version, const Snapshot& present,

@@ -18,7 +18,8 @@ namespace muster::manager::store {
 // it sees are the present ones.
 class WatchHub {
  public:
-  // Besides Store::kHistoryCommitsMax: changes kept, since one commit may have 100,000.
+  // Besides time and Store::kHistoryCommitsMax: changes kept, since one commit may have 100,000.
+  // What a change pins is the object's earlier self, a kilobyte or two.
   static constexpr size_t kHistoryChangesMax = 20'000;
 
   explicit WatchHub(Executor& strand) : strand_(strand) {}
@@ -47,6 +48,7 @@ class WatchHub {
   std::deque<Past> history_;
   size_t history_changes_ = 0;
   uint64_t history_base_ = 0;  // history holds every commit above this version
+  WallTime base_time_;         // of the last commit that was dropped
   std::vector<std::shared_ptr<Store::Subscription::Link>> links_;
 };
 

@@ -162,10 +162,16 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
   Status status_;
 };
 
+class LogsRefusal final : public grpc::ServerWriteReactor<v1::ServiceLogsResponse> {
+ public:
+  explicit LogsRefusal(grpc::Status why) { Finish(std::move(why)); }
+  void OnDone() override { delete this; }
+};
+
 class ControlService final : public v1::Control::CallbackService {
  public:
   ControlService(ControlApi& api, PrincipalOf principal_of, ControlServiceOptions options)
-      : api_(api), principal_of_(std::move(principal_of)), options_(options) {}
+      : api_(api), principal_of_(std::move(principal_of)), options_(std::move(options)) {}
 
 // One line a method: both kinds differ only in how the API answers.
 #define MUSTER_WRITE(Name, method)                                                           \
@@ -214,6 +220,18 @@ class ControlService final : public v1::Control::CallbackService {
   grpc::ServerWriteReactor<v1::WatchResponse>* Watch(CallbackServerContext* context,
                                                      const v1::WatchRequest* request) override {
     return new Watcher(api_, context, principal_of_(*context), request, options_.watch_bytes_max);
+  }
+
+  grpc::ServerWriteReactor<v1::ServiceLogsResponse>* ServiceLogs(
+      CallbackServerContext* context, const v1::ServiceLogsRequest* request) override {
+    // The API knows who may ask, and why nobody can answer.
+    const Status allowed = api_.may_read_logs(principal_of_(*context));
+    auto* answer =
+        allowed.ok() && options_.service_logs ? options_.service_logs(context, *request) : nullptr;
+    if (answer != nullptr) return answer;
+    const Status why = allowed.ok() ? unavailable("this manager is starting or stopping") : allowed;
+    add_reason(*context, why);
+    return new LogsRefusal(to_grpc(why));
   }
 
  private:
@@ -267,7 +285,7 @@ class ControlService final : public v1::Control::CallbackService {
 
 std::unique_ptr<grpc::Service> make_control_service(ControlApi& api, PrincipalOf principal_of,
                                                     ControlServiceOptions options) {
-  return std::make_unique<ControlService>(api, std::move(principal_of), options);
+  return std::make_unique<ControlService>(api, std::move(principal_of), std::move(options));
 }
 
 }  // namespace muster::manager::control

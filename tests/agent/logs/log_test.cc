@@ -22,18 +22,20 @@ class LogTest : public ::testing::Test {
   void put(const std::string& name, const std::string& text) {
     ASSERT_TRUE(write_file_atomic(dir_ + "/" + name, text, 0600, Durability::kNone).ok());
   }
-  std::string read(LogQuery query) {
-    query.bundle_dir = dir_;
+  struct Collect final : LogOutput {
+    bool line(const std::string& task_id, LogLine line) override {
+      out += (task_id.empty() ? "" : task_id + "/") + (line.is_stderr ? "E:" : "O:") + line.text;
+      return true;
+    }
     std::string out;
-    LogReader reader(query);
-    const Status status = reader.run(
-        [&](LogLine line) {
-          out += (line.is_stderr ? "E:" : "O:") + line.text;
-          return true;
-        },
-        [] { return true; });
+  };
+  std::string read(const LogQuery& query) {
+    LogReader reader(query, false);
+    reader.add({"", dir_, true});
+    Collect collect;
+    const Status status = reader.run(collect);
     EXPECT_TRUE(status.ok()) << status.message();
-    return out;
+    return collect.out;
   }
 
   std::string dir_;
@@ -65,34 +67,16 @@ TEST_F(LogTest, RotatedFilesComeFirst) {
   tail.tail = 0;
   EXPECT_EQ(read(tail), "");
   LogQuery streams;
-  streams.include_stdout = false;
+  streams.filter.include_stdout = false;
   EXPECT_EQ(read(streams), "E:two\n");
   LogQuery window;
-  window.since_ns = parse_rfc3339("2026-01-01T00:00:02Z")->unix_ns;
-  window.until_ns = parse_rfc3339("2026-01-01T00:00:03Z")->unix_ns;
+  window.filter.since_ns = parse_rfc3339("2026-01-01T00:00:02Z")->unix_ns;
+  window.filter.until_ns = parse_rfc3339("2026-01-01T00:00:03Z")->unix_ns;
   EXPECT_EQ(read(window), "E:two\n");
 }
 
 TEST_F(LogTest, NoLogIsEmpty) {
   EXPECT_EQ(read({}), "");
-}
-
-TEST_F(LogTest, SizesAndLimits) {
-  EXPECT_EQ(parse_size("10m"), uint64_t{10} << 20);
-  EXPECT_EQ(parse_size("64K"), uint64_t{64} << 10);
-  EXPECT_EQ(parse_size("1gb"), uint64_t{1} << 30);
-  EXPECT_EQ(parse_size("x"), 0u);
-  EXPECT_EQ(parse_size("5q"), 0u);
-  v1::LogDriver driver;
-  auto& size = *driver.add_options();
-  size.set_key("max-size");
-  size.set_value("1k");
-  auto& files = *driver.add_options();
-  files.set_key("max-file");
-  files.set_value("3");
-  EXPECT_EQ(log_limit(driver).bytes_max, 1024u);
-  EXPECT_EQ(log_limit(driver).files_max, 3u);
-  EXPECT_EQ(log_limit({}).bytes_max, 0u);
 }
 
 TEST_F(LogTest, NothingIsRotatedWithoutAMonitor) {

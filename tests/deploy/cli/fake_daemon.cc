@@ -303,6 +303,13 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
         *response->add_networks() = network;
     return S::OK;
   }
+  S ServiceLogs(C* context, const v1::ServiceLogsRequest* request,
+                grpc::ServerWriter<v1::ServiceLogsResponse>* writer) override {
+    fake.service_log_requests.push_back(*request);
+    const S played = play(context, writer, fake.service_log_messages, fake.end_streams);
+    const Status& end = fake.service_logs_end;
+    return end.ok() ? played : S(static_cast<grpc::StatusCode>(end.code()), end.message());
+  }
   S Watch(C* context, const v1::WatchRequest* request,
           grpc::ServerWriter<v1::WatchResponse>* writer) override {
     fake.watch_requests.push_back(*request);

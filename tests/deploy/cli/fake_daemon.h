@@ -41,6 +41,8 @@ class FakeDaemon {
   // `end_streams`.
   std::vector<v1::WatchResponse> watch_messages;
   std::vector<v1::LogsResponse> log_messages;
+  std::vector<v1::ServiceLogsResponse> service_log_messages;
+  Status service_logs_end;  // how that stream ends
   std::vector<v1::StatsResponse> stats_messages;
   std::vector<v1::PullProgress> pull_messages;
   std::vector<v1::ExecOutput> exec_messages;
@@ -62,6 +64,7 @@ class FakeDaemon {
   std::vector<std::string> removed;
   std::vector<v1::ExecInput> exec_inputs;
   std::vector<v1::LogsRequest> log_requests;
+  std::vector<v1::ServiceLogsRequest> service_log_requests;
   std::vector<v1::WatchRequest> watch_requests;
   v1::InitSwarmRequest init_request;
   std::string loaded;

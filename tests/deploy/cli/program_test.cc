@@ -376,23 +376,112 @@ TEST_F(Program, SwarmSettingsHaveTheirUnits) {
   EXPECT_THAT(wrong.err, HasSubstr("--vanished-agent-grace"));
 }
 
-TEST_F(Program, LogsNameTheirTask) {
+v1::LogLine log_line(const std::string& text, bool is_stderr = false) {
+  v1::LogLine line;
+  line.set_task_id("taskweb1");
+  line.set_node_id("n1");
+  line.set_line(text);
+  line.set_time_ns(kNow);
+  line.set_stderr(is_stderr);
+  return line;
+}
+
+TEST_F(Program, ServiceLogsNameTheirTask) {
+  daemon_.add_service("web", 1);
+  v1::ServiceLogsResponse message;
+  v1::LogTask& task = *message.add_tasks();
+  task.set_task_id("taskweb1");
+  auto& attribute = *task.add_attributes();
+  attribute.set_key("tier");
+  attribute.set_value("front");
+  *message.add_lines() = log_line("hello\n");
+  *message.add_lines() = log_line("oops", true);
+  daemon_.service_log_messages.push_back(message);
+  Outcome outcome = run({"service", "logs", "--tail", "5", "--since", "10s", "web"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, "web.1.taskweb1@host1    | hello\n");
+  EXPECT_EQ(outcome.err, "web.1.taskweb1@host1    | oops\n");
+  const v1::ServiceLogsRequest& request = daemon_.service_log_requests.at(0);
+  EXPECT_EQ(request.tail(), 5);
+  EXPECT_EQ(request.since_ns(), kNow - 10'000'000'000);
+  EXPECT_FALSE(request.follow());
+  EXPECT_THAT(request.services(), ElementsAre("id-web"));
+  EXPECT_EQ(run({"service", "logs", "--raw", "-t", "web.1"}).out,
+            "2026-01-31T08:05:00.000000000Z hello\n");
+  EXPECT_THAT(daemon_.service_log_requests.at(1).tasks(), ElementsAre("taskweb1"));
+  EXPECT_EQ(run({"service", "logs", "--details", "--no-task-ids", "web"}).out,
+            "web.1@host1    | tier=front hello\n");
+  EXPECT_EQ(run({"service", "logs", "--no-resolve", "web"}).out,
+            "id-web.1.taskweb1@n1    | hello\n");
+  EXPECT_EQ(run({"service", "logs", "nope"}).err, "muster: no such task or service: nope\n");
+  EXPECT_EQ(run({"service", "logs", "--tail", "x", "web"}).code, 2);
+}
+
+TEST_F(Program, ServiceLogsOfATtyNeedRaw) {
+  daemon_.add_service("web", 1).mutable_spec()->mutable_task()->mutable_container()->set_tty(true);
+  const Outcome outcome = run({"service", "logs", "web"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err, "muster: tty service logs only supported with --raw\n");
+  EXPECT_EQ(run({"service", "logs", "--raw", "web"}).code, 0);
+}
+
+TEST_F(Program, ServiceLogsSayWhatIsMissing) {
+  daemon_.add_service("web", 1);
+  v1::ServiceLogsResponse message;
+  for (int i = 0; i < 2; ++i) {  // told once
+    v1::MissingLogs& missing = *message.add_missing();
+    missing.set_node_id("n1");
+    missing.set_hostname("host1");
+    missing.add_task_ids("taskweb1");
+    missing.set_reason("the node is down: unreachable");
+  }
+  daemon_.service_log_messages.push_back(message);
+  Outcome outcome = run({"service", "logs", "web"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err,
+            "warning: incomplete log stream: node host1: the node is down: unreachable "
+            "(web.1.taskweb1@host1)\n");
+  v1::ServiceLogsResponse lines;
+  *lines.add_lines() = log_line("a\n");
+  daemon_.service_log_messages = {lines};
+  daemon_.service_logs_end = Status(StatusCode::kUnavailable, "the manager stops");
+  outcome = run({"service", "logs", "-f", "web"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err,
+            "muster: the log stream was cut off: the manager stops; go on with --since "
+            "2026-01-31T08:05:00.000000000Z\n");
+}
+
+TEST_F(Program, StackLogsTakeAllServicesOrSome) {
+  for (const char* name : {"shop_web", "shop_db"}) {
+    v1::Service& service = daemon_.add_service(name, 1);
+    auto& label = *service.mutable_spec()->mutable_annotations()->add_labels();
+    label.set_key("com.docker.stack.namespace");
+    label.set_value("shop");
+  }
+  EXPECT_EQ(run({"stack", "logs", "shop"}).code, 0);
+  EXPECT_THAT(daemon_.service_log_requests.at(0).services(),
+              ElementsAre("id-shop_db", "shop_id-web"));
+  EXPECT_EQ(run({"stack", "logs", "shop", "web"}).code, 0);
+  EXPECT_THAT(daemon_.service_log_requests.at(1).services(), ElementsAre("shop_id-web"));
+  EXPECT_EQ(run({"stack", "logs", "shop", "x"}).err, "muster: no such service in stack shop: x\n");
+  EXPECT_EQ(run({"stack", "logs", "none"}).err, "muster: nothing found in stack: none\n");
+}
+
+TEST_F(Program, LogsAreThisNodesOwn) {
   daemon_.add_service("web", 1);
   v1::LogsResponse line;
   line.set_task_id("taskweb1");
   line.set_line("hello\n");
   line.set_time_ns(kNow);
   daemon_.log_messages.push_back(line);
-  line.set_stderr(true);
-  line.set_line("oops");
-  daemon_.log_messages.push_back(line);
-  Outcome outcome = run({"service", "logs", "--tail", "5", "--since", "10s", "web"});
-  EXPECT_EQ(outcome.out, "web.1.taskweb1@host1    | hello\n");
-  EXPECT_EQ(outcome.err, "web.1.taskweb1@host1    | oops\n");
-  EXPECT_EQ(daemon_.log_requests.at(0).tail(), 5);
-  EXPECT_EQ(daemon_.log_requests.at(0).since_ns(), kNow - 10'000'000'000);
-  outcome = run({"logs", "--raw", "-t", "web.1"});
-  EXPECT_EQ(outcome.out, "2026-01-31T08:05:00.000000000Z hello\n");
+  EXPECT_EQ(run({"logs", "--raw", "-t", "web.1"}).out, "2026-01-31T08:05:00.000000000Z hello\n");
+  v1::Container container;
+  container.set_id(std::string(64, 'c'));
+  container.set_task_id("taskweb1");
+  daemon_.containers.push_back(container);
+  EXPECT_EQ(run({"logs", "--raw", "cccccccccccc"}).code, 0);
+  EXPECT_THAT(daemon_.log_requests.at(1).task_ids(), ElementsAre("taskweb1"));
   EXPECT_EQ(run({"logs", "nope"}).err, "muster: no such task or service: nope\n");
 }
 

@@ -108,20 +108,25 @@ class RuntimeTest : public ::testing::Test {
     return future.get();
   }
 
-  std::string log_of(const ContainerRequest& request) {
-    LogQuery query;
-    query.bundle_dir = request.bundle_dir;
+  struct Lines final : LogOutput {
+    bool line(const std::string&, LogLine line) override {
+      out += line.text;
+      ++count;
+      if (each) each();
+      return true;
+    }
     std::string out;
-    LogReader reader(query);
-    EXPECT_TRUE(reader
-                    .run(
-                        [&](LogLine line) {
-                          out += line.text;
-                          return true;
-                        },
-                        [] { return true; })
-                    .ok());
-    return out;
+    int count = 0;
+    std::function<void()> each;
+  };
+  std::string log_of(const ContainerRequest& request, std::optional<int64_t> tail = std::nullopt) {
+    LogQuery query;
+    query.tail = tail;
+    LogReader reader(query, false);
+    reader.add({"t", request.bundle_dir, true});
+    Lines lines;
+    EXPECT_TRUE(reader.run(lines).ok());
+    return lines.out;
   }
 
   std::string root_, rootfs_, instance_;
@@ -424,39 +429,24 @@ TEST_F(RuntimeTest, LogIsFollowedThroughRotation) {
   auto req = request({"sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.2; done"});
   ASSERT_TRUE(runtime_->start(req).has_value());
   LogQuery query;
-  query.bundle_dir = req.bundle_dir;
   query.follow = true;
-  std::string out;
-  int lines = 0;
-  LogReader reader(query);
-  const Status status = reader.run(
-      [&](LogLine line) {
-        out += line.text;
-        if (++lines == 3) {
-          EXPECT_TRUE(rotate_log({req.bundle_dir, 1, 3}).ok());
-        }
-        return true;
-      },
-      [&] {
-        auto state = runtime_->inspect(req.container_id, req.bundle_dir);
-        return !state || state->phase == ContainerState::Phase::kExited;
-      });
-  EXPECT_TRUE(status.ok());
-  EXPECT_EQ(out, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
+  LogReader reader(query, false);
+  reader.add({"t", req.bundle_dir, false});
+  Lines lines;
+  lines.each = [&] {
+    if (lines.count == 3) {
+      EXPECT_TRUE(rotate_log({req.bundle_dir, 1, 3}).ok());
+    }
+  };
+  ASSERT_TRUE(runtime_
+                  ->watch_exit(req.container_id, req.bundle_dir,
+                               [&](ContainerExit) { reader.set_ended("t"); })
+                  .ok());
+  EXPECT_TRUE(reader.run(lines).ok());
+  EXPECT_EQ(lines.out, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
   EXPECT_TRUE(fs::exists(req.bundle_dir + "/container.log.1"));
-  EXPECT_EQ(log_of(req), out) << "rotated files are joined";
-  LogQuery tail;
-  tail.bundle_dir = req.bundle_dir;
-  tail.tail = 2;
-  std::string last;
-  LogReader(tail)
-      .run(
-          [&](LogLine line) {
-            last += line.text;
-            return true;
-          },
-          [] { return true; })
-      .ok();
+  EXPECT_EQ(log_of(req), lines.out) << "rotated files are joined";
+  const std::string last = log_of(req, 2);
   EXPECT_EQ(last, "line 5\nline 6\n");
 }
 

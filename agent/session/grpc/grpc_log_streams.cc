@@ -1,0 +1,64 @@
+#include "agent/session/grpc/grpc_log_streams.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include "base/security/tls/credentials.h"
+#include "muster/v1/logs.grpc.pb.h"
+
+namespace muster::agent {
+namespace {
+
+// The blocking interface, since its user is a thread that has nothing else to do.
+class GrpcLogStream final : public LogPublishStream {
+ public:
+  explicit GrpcLogStream(v1::Logs::Stub& stub) {
+    // Else opening would wait for the connection, on the strand of the one who opens.
+    context_.set_initial_metadata_corked(true);
+    writer_ = stub.Publish(&context_, &answer_);
+  }
+  ~GrpcLogStream() override {
+    if (finished_) return;
+    context_.TryCancel();
+    (void)writer_->Finish();
+  }
+
+  bool write(const v1::LogPublish& message) override { return writer_->Write(message); }
+  Status finish() override {
+    writer_->WritesDone();
+    const grpc::Status status = writer_->Finish();
+    finished_ = true;
+    return Status(static_cast<StatusCode>(status.error_code()), status.error_message());
+  }
+  void cancel() override { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  v1::LogPublished answer_;
+  std::unique_ptr<grpc::ClientWriter<v1::LogPublish>> writer_;
+  bool finished_ = false;
+};
+
+class GrpcLogStreams final : public LogStreamFactory {
+ public:
+  GrpcLogStreams(const std::string& address, const security::NodeCredentials& credentials)
+      : stub_(v1::Logs::NewStub(
+            grpc::CreateCustomChannel(address, security::channel_credentials(credentials),
+                                      security::manager_channel_arguments()))) {}
+
+  std::unique_ptr<LogPublishStream> open() override {
+    return std::make_unique<GrpcLogStream>(*stub_);
+  }
+
+ private:
+  std::unique_ptr<v1::Logs::Stub> stub_;
+};
+
+}  // namespace
+
+std::unique_ptr<LogStreamFactory> make_grpc_log_streams(
+    const std::string& address, const security::NodeCredentials& credentials) {
+  return std::make_unique<GrpcLogStreams>(address, credentials);
+}
+
+}  // namespace muster::agent
