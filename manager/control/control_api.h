@@ -2,7 +2,9 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/executor.h"
 #include "base/log.h"
@@ -10,6 +12,7 @@
 #include "base/security/principal.h"
 #include "base/status.h"
 #include "base/unique_function.h"
+#include "manager/control/image_questions.h"
 #include "manager/store/store.h"
 #include "muster/v1/control.pb.h"
 
@@ -47,6 +50,9 @@ class NodeControl {
 class ControlApi {
  public:
   ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log);
+
+  // Where digests come from; before the first request. Outlives it. Without: no image is pinned.
+  void use_registries(ImageResolver* images) { images_.use(images); }
 
   // Gives and takes the store, on the strand. The store outlives its activity here.
   void activate(store::Store& store);
@@ -93,10 +99,16 @@ class ControlApi {
   Result<store::Snapshot> reading(std::string_view method, const Principal& principal) const;
   Result<store::Store*> writing(std::string_view method, const Principal& principal) const;
 
+  void write_new_service(const Principal&, const v1::CreateServiceRequest&, v1::ServiceSpec spec,
+                         std::vector<std::string> warnings, Callback<v1::CreateServiceResponse>);
+  void write_service(const Principal&, const v1::UpdateServiceRequest&,
+                     std::optional<ImageAnswer> image, Callback<v1::UpdateServiceResponse>);
+
   Executor& strand_;
   Rng& rng_;
   NodeControl& node_;
   Log log_;
+  ImageQuestions images_;     // on the strand
   mutable std::mutex mutex_;  // guards the pointer, for reads from other threads
   store::Store* store_ = nullptr;
 };
