@@ -180,7 +180,7 @@ bool settle_image(ResolveImage mode, const v1::Service* existing, v1::ServiceSpe
     return mode == ResolveImage::kChanged;
   container->set_image(existing->spec().task().container().image());
   const auto& platforms = existing->spec().task().placement().platforms();
-  if (!platforms.empty())
+  if (spec->task().placement().platforms().empty() && !platforms.empty())
     *spec->mutable_task()->mutable_placement()->mutable_platforms() = platforms;
   return false;
 }

@@ -23,22 +23,22 @@ std::string with_digest(std::string_view image, std::string_view digest) {
 
 void pin_image(const ImageAnswer& answer, const v1::TaskSpec* known, v1::TaskSpec& spec) {
   v1::ContainerSpec& container = *spec.mutable_container();
+  const bool platforms_given = spec.placement().platforms_size() > 0;
   if (answer) {
-    spec.mutable_placement()->clear_platforms();
     for (const v1::Platform& platform : answer->platforms) {
-      *spec.mutable_placement()->add_platforms() = platform;
+      if (!platforms_given) *spec.mutable_placement()->add_platforms() = platform;
     }
     if (!answer->digest.empty()) {
       container.set_image(with_digest(container.image(), answer->digest));
     }
     return;
   }
-  spec.mutable_placement()->clear_platforms();
   if (known == nullptr) return;
   const std::string& pinned = known->container().image();
   const size_t at = pinned.find('@');
   if (at == std::string::npos || pinned.substr(0, at) != tagged(container.image())) return;
   container.set_image(pinned);
+  if (platforms_given || known->placement().platforms().empty()) return;
   *spec.mutable_placement()->mutable_platforms() = known->placement().platforms();
 }
 

@@ -19,9 +19,10 @@ std::string with_digest(std::string_view image, std::string_view digest);
 // The registry's answer for one service's image, or why there is none.
 using ImageAnswer = Result<ResolvedImage>;
 
-// Puts the answer into the spec: digest and platforms. Without an answer the image stays as it is
-// written, for any platform; but where `known`, the service's spec so far, has that very name with
-// a digest, the digest stays: a registry that is away replaces no task.
+// Puts the answer into the spec: digest, and platforms unless the spec names some already, which
+// are the user's wish. Without an answer the image stays as it is written; but where `known`, the
+// service's spec so far, has that very name with a digest, the digest stays: a registry that is
+// away replaces no task.
 void pin_image(const ImageAnswer& answer, const v1::TaskSpec* known, v1::TaskSpec& spec);
 
 // Docker's warning for a registry that did not answer, with the reason; `image` as asked for,

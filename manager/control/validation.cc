@@ -430,6 +430,16 @@ void normalise(v1::ServiceSpec& spec) {
     sort(container->mutable_sysctls());
   }
   if (spec.mode_case() == v1::ServiceSpec::MODE_NOT_SET) spec.mutable_replicated()->set_replicas(1);
+  // A part that says nothing is none, or specs of one meaning would differ.
+  v1::TaskSpec& task = *spec.mutable_task();
+  if (task.placement().ByteSizeLong() == 0) task.clear_placement();
+  if (task.resources().limits().ByteSizeLong() == 0) task.mutable_resources()->clear_limits();
+  if (task.resources().reservations().ByteSizeLong() == 0) {
+    task.mutable_resources()->clear_reservations();
+  }
+  if (task.resources().ByteSizeLong() == 0) task.clear_resources();
+  if (task.log_driver().ByteSizeLong() == 0) task.clear_log_driver();
+  if (spec.endpoint().ByteSizeLong() == 0) spec.clear_endpoint();
 }
 
 }  // namespace muster::manager::control

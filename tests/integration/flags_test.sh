@@ -2,12 +2,19 @@
 # What the options of `service create` and `update` say is looked for where it counts: in the
 # container, in its cgroup and in /proc.
 source tests/integration/lib.sh "$@"
+export MUSTER_MONITOR=0s
 start_registry
 push_images busybox
 start_node
 image=$REGISTRY/busybox:1
 loop='trap "exit 0" TERM USR1; while :; do sleep 86400 & wait; done'
 pid_of() { pids_of "$1" | head -1; }
+# label SERVICE KEY: of its container.
+label() {
+  local id
+  id=$(muster ps --no-trunc --format '{{.ID}} {{.Names}}' | awk -v s="$1." 'index($2, s) == 1 {print $1}')
+  jq -r --arg key "$2" '.annotations[$key]' "$NODE/data/agent/containers/$id/config.json"
+}
 in_it() { muster exec "$1.1" "${@:2}"; }
 # status FIELD PID: of the process, without its name.
 status() { awk -v f="$1:" '$1 == f {$1 = ""; print substr($0, 2)}' "/proc/$2/status"; }
@@ -51,7 +58,8 @@ is "$(in_it all hostname)" h1 'hostname'
 is "$(in_it all sh -c 'echo $WHO')" "all.1 on $(hostname)" 'templates in the environment'
 is "$(in_it all sh -c 'echo $A$FILE')" 1f 'environment'
 is "$(in_it all readlink /proc/1/cwd)" /tmp 'working directory'
-has "$(muster ps --format '{{.Labels}}')" purpose=flags 'container label'
+is "$(label all purpose)" flags 'container label'
+is "$(label all tier)" null 'a label of the service is none of its containers'
 has "$(in_it all readlink /proc/1/fd/1)" /pts/ 'terminal'
 is "$(in_it all readlink /proc/1/exe)" /sbin/docker-init 'init is process 1'
 has "$(tr '\0' '\n' <"/proc/$pid/cmdline")" 'two words' 'arguments after the entrypoint'
@@ -123,7 +131,7 @@ hasnt " $(status Groups "$pid") " ' 4343 ' 'group after the update'
 hasnt "$(in_it all cat /etc/resolv.conf)" 10.9.8.7 'dns after the update'
 in_it all touch /file || die 'the root is writable after the update'
 hasnt "$(in_it all readlink /proc/1/exe)" docker-init 'no init after the update'
-has "$(muster ps --format '{{.Labels}}')" purpose=update 'container label after the update'
+is "$(label all purpose)" update 'container label after the update'
 note 'a rollback brings all of it back'
 muster service rollback all >/dev/null
 pid=$(pid_of all)

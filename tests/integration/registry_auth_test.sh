@@ -2,6 +2,7 @@
 # Images of a service: pinned to the digest their tag has now, pulled with the service's own
 # credentials, which nobody gets to read.
 source tests/integration/lib.sh "$@"
+export MUSTER_MONITOR=0s
 start_registry
 push_images busybox
 start_node
@@ -27,7 +28,6 @@ copy() { skopeo copy --insecure-policy --quiet --src-tls-verify=false --dest-tls
 digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$1"; }
 auth_file() { jq -n --arg r "$PRIVATE" --arg a "$(printf %s "$1" | base64 -w0)" '{auths: {($r): {auth: $a}}}'; }
 image_of() { muster service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "$1"; }
-version_of() { muster service inspect -f '{{.Version.Index}}' "$1"; }
 open=$REGISTRY/busybox:1
 image=$PRIVATE/app:1
 copy --dest-creds "ada:$password" "docker://$open" "docker://$image"
@@ -118,7 +118,7 @@ muster service scale app=1 >/dev/null
 runs app 1 || die 'the pull after the rollback failed'
 
 note 'nobody reads them'
-everything=$(muster service inspect app; muster task inspect $(muster service ps -q app)
+everything=$(muster service inspect app; muster service ps -q app | xargs muster task inspect
   muster service inspect --pretty app; muster events --since 1h --until 0s --format '{{json .}}')
 for secret in "$password" "$(printf %s "ada:$password" | base64 -w0)" "$(printf %s "bob:other-$password" | base64 -w0)"; do
   hasnt "$everything" "$secret" 'what muster shows'
@@ -140,9 +140,9 @@ networks:
 YAML
 REGISTRY_AUTH_FILE=$RUN/auth.json muster stack deploy --detach=false --with-registry-auth -c "$NODE/stack.yml" shop >/dev/null
 has "$(image_of shop_web)" "$image@sha256:" 'image of the stack'
-version=$(version_of shop_web) before=$(pids_of shop_web)
+before=$(pids_of shop_web)
 REGISTRY_AUTH_FILE=$RUN/auth.json muster stack deploy --detach=false --with-registry-auth -c "$NODE/stack.yml" shop >/dev/null
-is "$(muster service inspect -f '{{with .PreviousSpec}}changed{{end}}' shop_web)" '' 'previous spec of an unchanged service'
+is "$(muster service inspect shop_web | jq '.[0] | has("PreviousSpec")')" false 'a previous spec after no change'
 muster stack deploy --detach=false -c "$NODE/stack.yml" shop >/dev/null
 is "$(pids_of shop_web)" "$before" 'containers after the second and third deploy'
 
@@ -163,12 +163,12 @@ has "$out" "connection refused to registry $PRIVATE" 'reason of the warning'
 is "$(image_of away)" "$image" 'created nevertheless'
 serve_private
 
-note 'an image that was loaded here is no registry’s'
+note 'an image that was loaded here belongs to no registry'
 skopeo copy --insecure-policy --quiet --src-tls-verify=false "docker://$open" "docker-archive:$NODE/loaded.tar:local/thing:1"
 muster image load -i "$NODE/loaded.tar" >/dev/null
 out=$(try --name loaded local/thing:1 "${run[@]}" 2>&1 >/dev/null)
 hasnt "$out" WARNING 'a loaded image'
 is "$(image_of loaded)" local/thing:1 'image of the service'
-muster service rm $(muster service ls -q) >/dev/null
+muster service ls -q | xargs muster service rm >/dev/null
 await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
 finish

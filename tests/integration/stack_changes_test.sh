@@ -2,13 +2,14 @@
 # A stack over time: the same file again, changed files, prune, what is external, what goes wrong
 # half-way, and removal with and without waiting.
 source tests/integration/lib.sh "$@"
+export MUSTER_MONITOR=0s
 start_registry
 push_images busybox
 start_node
 cd "$NODE"
 image=$REGISTRY/busybox:1
-version_of() { muster service inspect -f '{{.Version.Index}}' "$1"; }
-created_of() { muster service inspect -f '{{.ID}} {{with .PreviousSpec}}updated{{end}}' "$1"; }
+# The id, and whether there is something to roll back to.
+state_of() { muster service inspect "$1" | jq -r '.[0] | "\(.ID) \(has("PreviousSpec"))"'; }
 # stack FILE WEB-ENV [MORE]: two services, one network in use and one that is not.
 stack() {
   cat >"$1" <<YAML
@@ -47,11 +48,11 @@ is "$(muster stack ps --format '{{.Name}} {{.DesiredState}}' shop)" $'shop_db.1 
 is "$(muster volume inspect -f '{{index .Labels "kind"}}' shop_store)" test 'label of a volume'
 
 note 'the same file again is no new version'
-web=$(created_of shop_web) pid=$(pids_of shop_web)
+web=$(state_of shop_web)
 revision=$(muster service inspect -f '{{.UpdatedAt}}' shop_web)
 out=$(muster stack deploy --detach=false -c a.yml shop)
 has "$out" 'Updating service shop_web (id: ' 'second deploy'
-is "$(created_of shop_web)" "$web" 'the service after a second deploy'
+is "$(state_of shop_web)" "$web" 'the service after a second deploy'
 is "$(muster service inspect -f '{{.UpdatedAt}}' shop_web)" "$revision" 'time of the last change'
 
 note 'a changed file updates what it changes'

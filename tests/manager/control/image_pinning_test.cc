@@ -30,7 +30,7 @@ v1::TaskSpec task_of(const std::string& image, const char* os = nullptr) {
 }
 
 TEST(ImagePinning, AnAnswerReplacesDigestAndPlatforms) {
-  v1::TaskSpec task = task_of("web:1", "plan9");
+  v1::TaskSpec task = task_of("web:1");
   v1::Platform platform;
   platform.set_os("linux");
   platform.set_architecture("amd64");
@@ -38,6 +38,10 @@ TEST(ImagePinning, AnAnswerReplacesDigestAndPlatforms) {
   EXPECT_EQ(task.container().image(), "web:1@" + kDigest);
   ASSERT_EQ(task.placement().platforms_size(), 1);
   EXPECT_EQ(task.placement().platforms(0).architecture(), "amd64");
+  v1::TaskSpec wished = task_of("web:1", "plan9");
+  pin_image(ResolvedImage{kDigest, {platform}}, nullptr, wished);
+  ASSERT_EQ(wished.placement().platforms_size(), 1);
+  EXPECT_EQ(wished.placement().platforms(0).os(), "plan9");
 }
 
 TEST(ImagePinning, AnImageOfNoRegistryIsLeftAlone) {
@@ -54,7 +58,7 @@ TEST(ImagePinning, NoAnswerKeepsWhatTheServiceHas) {
   pin_image(none, &known, same);
   EXPECT_EQ(same.container().image(), "web:latest@" + kDigest);
   EXPECT_EQ(same.placement().platforms_size(), 1);
-  v1::TaskSpec other = task_of("web:2", "plan9");
+  v1::TaskSpec other = task_of("web:2");
   pin_image(none, &known, other);
   EXPECT_EQ(other.container().image(), "web:2");
   EXPECT_EQ(other.placement().platforms_size(), 0);
