@@ -9,6 +9,7 @@
 
 #include "agent/runtime/runtime.h"
 #include "base/status.h"
+#include "base/time.h"
 #include "muster/v1/local.pb.h"
 
 namespace muster::agent {
@@ -35,6 +36,12 @@ struct ImageHandle {
   ImageConfig config;
 };
 
+// What a registry has under a name right now.
+struct RemoteImage {
+  std::string digest;  // empty: the name is of an image that was loaded here, no registry's
+  std::vector<v1::Platform> platforms;  // it is built for; empty when it does not say
+};
+
 // The node's images: a content-addressed store of blobs and unpacked layers. Calls block and are
 // thread-safe; one pull at a time per image, others of the same image join it.
 class ImageStore {
@@ -46,6 +53,10 @@ class ImageStore {
   virtual Result<ImageHandle> ensure(const PullRequest& request) = 0;
   // The local image of a reference; NOT_FOUND "No such image: x".
   virtual Result<ImageHandle> find(const std::string& reference) = 0;
+
+  // Asks the registry, or a mirror, what the reference is now; fetches no image. `request` as for
+  // ensure(), `progress` and `refresh` aside; UNAVAILABLE when there is no answer within `limit`.
+  virtual Result<RemoteImage> inspect_remote(const PullRequest& request, Duration limit) = 0;
 
   // Mounts a writable root file system for a container (overlayfs over the image's layers) and
   // takes a reference on the image until unmount_root. Survives a restart of the process; calling

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <mutex>
 
 #include "agent/images/archive_loader.h"
@@ -55,6 +56,7 @@ class LocalImageStore final : public ImageStore {
 
   Result<ImageHandle> ensure(const PullRequest& request) override;
   Result<ImageHandle> find(const std::string& reference) override;
+  Result<RemoteImage> inspect_remote(const PullRequest& request, Duration limit) override;
   Result<std::string> mount_root(const ImageHandle& image,
                                  const std::string& container_id) override;
   Status unmount_root(const std::string& container_id) override {
@@ -127,6 +129,25 @@ Result<ImageHandle> LocalImageStore::ensure(const PullRequest& request) {
                         collect_if_wanted();
                         return image;
                       });
+}
+
+Result<RemoteImage> LocalImageStore::inspect_remote(const PullRequest& request, Duration limit) {
+  MUSTER_ASSIGN(const ImageReference reference, parse_reference(request.reference));
+  if (const CatalogEntryPtr present = lookup(reference);
+      present != nullptr && present->record.digests.empty()) {
+    return RemoteImage();
+  }
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  bool late = false;
+  auto remote = puller_.inspect(reference, request.registry_auth, [&] {
+    late = late || std::chrono::steady_clock::now() > deadline;
+    return late || (request.cancelled && request.cancelled->load());
+  });
+  if (!remote && late) {
+    return fail(unavailable("registry {} did not answer within {}", reference.registry,
+                            format_duration(limit)));
+  }
+  return remote;
 }
 
 Result<ImageHandle> LocalImageStore::pull(const ImageReference& reference, const std::string& auth,

@@ -60,6 +60,19 @@ v1::HealthCheck health_check(const json::value& config) {
   return result;
 }
 
+void add_platform(std::vector<v1::Platform>& list, const std::string& os,
+                  const std::string& architecture) {
+  if (os.empty() && architecture.empty()) return;
+  if (os == "unknown" && architecture == "unknown") return;
+  v1::Platform platform;
+  platform.set_os(os);
+  platform.set_architecture(architecture == "arm" ? "" : architecture);
+  const bool known = std::any_of(list.begin(), list.end(), [&](const v1::Platform& other) {
+    return other.os() == platform.os() && other.architecture() == platform.architecture();
+  });
+  if (!known) list.push_back(std::move(platform));
+}
+
 std::vector<std::string> sorted_keys(const json::object& object) {
   std::vector<std::string> keys;
   for (const auto& pair : object) keys.emplace_back(pair.key().data(), pair.key().size());
@@ -156,6 +169,22 @@ Result<Descriptor> choose_platform(std::string_view raw_index, const Platform& p
                           platform.to_string()));
   }
   return descriptor(*best, "platform entry");
+}
+
+Result<std::vector<v1::Platform>> platforms_of_index(std::string_view raw_index) {
+  MUSTER_ASSIGN(const json::value v, parse_json(raw_index, "the manifest list"));
+  std::vector<v1::Platform> list;
+  for (const json::value& entry : json_array(v, "manifests")) {
+    const json::value* p = json_member(entry, "platform");
+    if (p != nullptr) add_platform(list, json_string(*p, "os"), json_string(*p, "architecture"));
+  }
+  return list;
+}
+
+std::vector<v1::Platform> platforms_of_image(const Platform& platform) {
+  std::vector<v1::Platform> list;
+  add_platform(list, platform.os, platform.architecture);
+  return list;
 }
 
 Result<ParsedConfig> parse_config(std::string_view raw) {

@@ -59,4 +59,10 @@ Result<Descriptor> choose_platform(std::string_view raw_index, const Platform& p
 
 Result<ParsedConfig> parse_config(std::string_view raw);
 
+// The platforms an index, or one image, is built for, as placement compares them: each once,
+// "unknown/unknown" (attestations) left out, and 32-bit ARM without its architecture, since images
+// and hosts name its variants too differently to compare. Empty: nothing is said.
+Result<std::vector<v1::Platform>> platforms_of_index(std::string_view raw_index);
+std::vector<v1::Platform> platforms_of_image(const Platform& platform);
+
 }  // namespace muster::agent

@@ -161,20 +161,59 @@ Result<ImageFiles> Puller::fetch(Job& job, const RegistryEndpoint& from) {
   return files;
 }
 
+Status Puller::write_auth(const fs::path& temp, const std::string& auth,
+                          RegistryAccess& access) const {
+  access.temp_dir = (temp / "skopeo").string();
+  MUSTER_TRY(make_directory(access.temp_dir, 0700));
+  if (auth.empty() && !options_.default_auth_file.empty()) {
+    access.auth_file = options_.default_auth_file;
+    return ok_status();
+  }
+  access.auth_file = (temp / "auth.json").string();
+  return write_file_atomic(access.auth_file, auth.empty() ? "{\"auths\":{}}" : auth, 0600,
+                           Durability::kNone);
+}
+
+Result<RemoteImage> Puller::inspect(const ImageReference& image, const std::string& auth,
+                                    const std::function<bool()>& cancelled) {
+  MUSTER_ASSIGN(const fs::path temp, content_.make_temp());
+  const TempFolder cleanup(temp);
+  RegistryAccess access;
+  MUSTER_TRY(write_auth(temp, auth, access));
+  access.cancelled = cancelled;
+  const auto ask = [&](const RegistryEndpoint& from) -> Result<RemoteImage> {
+    const std::string selector = image.digest.empty() ? ":" + image.tag : "@" + image.digest;
+    MUSTER_ASSIGN(const std::string top, registry_.raw_manifest(from, image, selector, access));
+    RemoteImage remote;
+    remote.digest = digest_of(top);
+    MUSTER_ASSIGN(const std::string type, media_type_of(top));
+    if (is_index(type)) {
+      MUSTER_ASSIGN(remote.platforms, platforms_of_index(top));
+      return remote;
+    }
+    MUSTER_ASSIGN([[maybe_unused]] const Manifest manifest, parse_manifest(top));
+    MUSTER_ASSIGN(const std::string raw,
+                  registry_.raw_config(from, image, "@" + remote.digest, access));
+    MUSTER_ASSIGN(const ParsedConfig config, parse_config(raw));
+    remote.platforms = platforms_of_image(config.platform);
+    return remote;
+  };
+  Status last;
+  for (const RegistryEndpoint& from : registry_.endpoints(image)) {
+    auto remote = ask(from);
+    if (remote) return remote;
+    last = remote.error();
+    if (last.code() == StatusCode::kCancelled) break;
+  }
+  return fail(last);
+}
+
 Result<FetchedImage> Puller::pull(const ImageReference& image, const std::string& auth,
                                   const Watch& watch) {
   MUSTER_ASSIGN(const fs::path temp, content_.make_temp());
   const TempFolder cleanup(temp);
   Job job{image, watch, temp, {}};
-  job.access.temp_dir = (temp / "skopeo").string();
-  MUSTER_TRY(make_directory(job.access.temp_dir, 0700));
-  if (auth.empty() && !options_.default_auth_file.empty()) {
-    job.access.auth_file = options_.default_auth_file;
-  } else {
-    job.access.auth_file = (temp / "auth.json").string();
-    MUSTER_TRY(write_file_atomic(job.access.auth_file, auth.empty() ? "{\"auths\":{}}" : auth, 0600,
-                                 Durability::kNone));
-  }
+  MUSTER_TRY(write_auth(temp, auth, job.access));
   job.access.cancelled = [&watch] { return watch.cancelled != nullptr && *watch.cancelled; };
 
   Status last;

@@ -51,12 +51,18 @@ class Puller {
   Result<FetchedImage> pull(const ImageReference& image, const std::string& auth,
                             const Watch& watch);
 
+  // What the registry has under the name; nothing is kept. `cancelled` may be empty.
+  Result<RemoteImage> inspect(const ImageReference& image, const std::string& auth,
+                              const std::function<bool()>& cancelled);
+
   // Verifies and unpacks what is in a private folder; for archives too.
   Result<FetchedImage> commit(const ImageFiles& files, const std::filesystem::path& temp,
                               const std::string& name, const Watch& watch);
 
  private:
   struct Job;
+  Status write_auth(const std::filesystem::path& temp, const std::string& auth,
+                    RegistryAccess& access) const;
   Result<ImageFiles> resolve(Job& job, const RegistryEndpoint& from);
   Status download(Job& job, const RegistryEndpoint& from, ImageFiles& files);
   Result<ImageFiles> fetch(Job& job, const RegistryEndpoint& from);

@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <charconv>
+#include <cstdio>
 
 #include "base/file.h"
 
@@ -84,6 +85,11 @@ HostFacts probe_host() {
   if (::uname(&names) == 0) {
     facts.hostname = names.nodename;
     facts.architecture = names.machine;
+    int major = 0;
+    int minor = 0;
+    if (std::sscanf(names.release, "%d.%d", &major, &minor) == 2) {
+      facts.recursive_read_only = major > 5 || (major == 5 && minor >= 12);
+    }
   }
   return facts;
 }

@@ -32,6 +32,8 @@ struct HostFacts {
   // Whether specs may ask for privileged containers, devices and the host's namespaces.
   bool allow_privileged = false;
   bool init_by_default = false;
+  // mount_setattr(2), Linux 5.12: whether mounts below a read-only one can be made read-only, too.
+  bool recursive_read_only = true;
 };
 
 // Reads the facts from /proc, /sys and the usual places of tini and catatonit.

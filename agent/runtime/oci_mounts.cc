@@ -62,7 +62,20 @@ void put_defaults(Mounts& mounts, const ContainerRequest& request, const HostFac
   }
 }
 
-Result<json::object> user_mount(const PreparedMount& prepared) {
+// What makes a bind read-only, with the mounts below it where that is wanted and possible.
+Result<const char*> read_only_option(const v1::Mount& spec, const HostFacts& host) {
+  const v1::Mount::BindOptions& bind = spec.bind();
+  const bool recursive = !bind.non_recursive() && !bind.read_only_non_recursive();
+  if (bind.read_only_force_recursive() && !host.recursive_read_only) {
+    return fail(failed_precondition(
+        "mount at {}: this node's kernel cannot make mounts below it read-only, which "
+        "bind-recursive=readonly asks for",
+        spec.target()));
+  }
+  return recursive && host.recursive_read_only ? "rro" : "ro";
+}
+
+Result<json::object> user_mount(const PreparedMount& prepared, const HostFacts& host) {
   const v1::Mount& spec = prepared.spec;
   const std::string& target = spec.target();
   if (target.empty() || target[0] != '/') {
@@ -87,7 +100,10 @@ Result<json::object> user_mount(const PreparedMount& prepared) {
     json::array options;
     options.emplace_back(spec.bind().non_recursive() ? "bind" : "rbind");
     options.emplace_back(propagation);
-    if (spec.read_only()) options.emplace_back("ro");
+    if (spec.read_only()) {
+      MUSTER_ASSIGN(const char* const option, read_only_option(spec, host));
+      options.emplace_back(option);
+    }
     for (const std::string& option : prepared.options) options.emplace_back(option);
     return mount(target, "bind", prepared.source, std::move(options));
   }
@@ -116,7 +132,7 @@ Result<json::array> mounts_array(const ContainerRequest& request, const HostFact
   // What the user asks for wins over the defaults.
   for (PreparedMount prepared : request.mounts) {
     prepared.spec.set_target(normal_target(prepared.spec.target()));
-    MUSTER_ASSIGN(json::object entry, user_mount(prepared));
+    MUSTER_ASSIGN(json::object entry, user_mount(prepared, host));
     put(mounts, std::move(entry));
   }
   json::array out;

@@ -12,6 +12,7 @@
 #include "agent/runtime/signals.h"
 #include "agent/runtime/user_lookup.h"
 #include "agent/secrets/expand.h"
+#include "agent/volumes/volume_mounts.h"
 #include "agent/worker/log_view.h"
 #include "base/file.h"
 
@@ -19,6 +20,9 @@ namespace muster::agent {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kImageRootMark = ".image";
+constexpr std::string_view kImageRoots = "image-roots";  // in a container's folder: a root a line
 
 std::string progress_text(const PullProgress& progress) {
   const auto mb = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
@@ -176,6 +180,11 @@ Status TaskSteps::prepare_mounts(const ImageHandle& image, ContainerRequest& req
         break;
       }
       case v1::Mount::TMPFS: break;
+      case v1::Mount::IMAGE: {
+        MUSTER_ASSIGN(prepared.source, mount_image(mount, request));
+        prepared.spec.set_read_only(true);
+        break;
+      }
       default:
         return Status(StatusCode::kUnimplemented, fmt::format("mounts of type {} are not supported",
                                                               v1::Mount::Type_Name(mount.type())));
@@ -185,9 +194,61 @@ Status TaskSteps::prepare_mounts(const ImageHandle& image, ContainerRequest& req
   return {};
 }
 
+// Each image gets a root of its own, named after the container. Which ones there are is written
+// down before the first is mounted: clean_up() goes by it.
+Result<std::string> TaskSteps::mount_image(const v1::Mount& mount,
+                                           const ContainerRequest& request) {
+  PullRequest pull;
+  pull.reference = mount.source();
+  pull.registry_auth = request.spec.registry_auth();
+  MUSTER_ASSIGN(const ImageHandle image, images_.ensure(pull));
+  const std::string record = fmt::format("{}/{}", request.bundle_dir, kImageRoots);
+  size_t number = 0;
+  for (const v1::Mount& other : request.spec.container().mounts()) {
+    if (other.target() == mount.target()) break;
+    ++number;
+  }
+  const std::string id = fmt::format("{}{}{}", request.container_id, kImageRootMark, number);
+  const auto known = read_file(record, 1 << 20);
+  MUSTER_TRY(write_file_atomic(record, (known ? *known : "") + id + "\n", 0600, Durability::kNone));
+  MUSTER_ASSIGN(const std::string root, images_.mount_root(image, id));
+  const std::string& subpath = mount.image().subpath();
+  if (subpath.empty()) return root;
+  // Links in the image lead nowhere outside of it.
+  const auto opened = open_in_root(root, subpath);
+  if (!opened) {
+    return fail(opened.error().with_context(
+        fmt::format("subpath \"{}\" of image {}", subpath, mount.source())));
+  }
+  std::error_code error;
+  const fs::path path = fs::read_symlink(fmt::format("/proc/self/fd/{}", opened->get()), error);
+  if (error) return fail(internal_error("subpath \"{}\": {}", subpath, error.message()));
+  return path.string();
+}
+
+Status TaskSteps::unmount_images(const std::string& container_id) {
+  const std::string path = fmt::format("{}/{}", paths_.container(container_id), kImageRoots);
+  const auto record = read_file(path, 1 << 20);
+  if (!record) return {};
+  Status first;
+  std::string_view rest = *record;
+  for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+    keep_first(first, images_.unmount_root(std::string(rest.substr(0, end))));
+  }
+  if (first.ok()) ::unlink(path.c_str());
+  return first;
+}
+
 Status TaskSteps::prepare_network(const PrepareInput&, const NetworkPlan& plan,
                                   ContainerRequest& request) {
-  if (plan.host) return {};
+  if (plan.host) {
+    for (const v1::KeyValue& entry : request.spec.container().sysctls()) {
+      if (entry.key().rfind("net.", 0) == 0) {
+        return invalid_argument("sysctl \"{}\" not allowed in host network namespace", entry.key());
+      }
+    }
+    return {};
+  }
   overlay::ContainerNetworkRequest attach;
   attach.container_id = request.container_id;
   attach.links = plan.links;
@@ -280,11 +341,13 @@ Status TaskSteps::clean_up(const std::string& container_id) {
   Status first = runtime_.remove(container_id, directory);
   keep_first(first, network_.detach(container_id));
   keep_first(first, memory_files_.remove(container_id));
+  keep_first(first, unmount_images(container_id));
   keep_first(first, images_.unmount_root(container_id));
   keep_first(first, volumes_.release(container_id));
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (entry.path().filename().string().rfind("container.log", 0) == 0) continue;
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("container.log", 0) == 0 || name == kImageRoots) continue;
     std::error_code ignored;
     fs::remove_all(entry.path(), ignored);
   }
@@ -309,7 +372,12 @@ Status TaskSteps::collect_garbage(const std::vector<std::string>& live,
     found.insert(ids->begin(), ids->end());
   };
   collect(runtime_.list());
-  collect(images_.mounted_roots());
+  if (auto roots = images_.mounted_roots()) {
+    // A root of a mounted image belongs to its container.
+    for (const std::string& id : *roots) found.insert(id.substr(0, id.find(kImageRootMark)));
+  } else {
+    keep_first(first, roots.error());
+  }
   std::error_code error;
   for (const std::string& id : memory_files_.list()) found.insert(id);
   for (const auto& entry : fs::directory_iterator(paths_.containers(), error)) {

@@ -66,6 +66,8 @@ class TaskSteps {
                          const std::vector<std::string>& known);
 
  private:
+  Result<std::string> mount_image(const v1::Mount& mount, const ContainerRequest& request);
+  Status unmount_images(const std::string& container_id);
   Status prepare_mounts(const ImageHandle& image, ContainerRequest& request);
   Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                          ContainerRequest& request);

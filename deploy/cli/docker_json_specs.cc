@@ -57,6 +57,8 @@ boost::json::object mount_json(const v1::Mount& mount) {
     put(bind, "Propagation", mount.bind().propagation());
     put_true(bind, "NonRecursive", mount.bind().non_recursive());
     put_true(bind, "CreateMountpoint", mount.bind().create_source());
+    put_true(bind, "ReadOnlyNonRecursive", mount.bind().read_only_non_recursive());
+    put_true(bind, "ReadOnlyForceRecursive", mount.bind().read_only_force_recursive());
     out["BindOptions"] = std::move(bind);
   }
   if (mount.has_volume()) {
@@ -72,6 +74,11 @@ boost::json::object mount_json(const v1::Mount& mount) {
       volume["DriverConfig"] = std::move(driver);
     }
     out["VolumeOptions"] = std::move(volume);
+  }
+  if (mount.has_image()) {
+    boost::json::object image;
+    put(image, "Subpath", mount.image().subpath());
+    out["ImageOptions"] = std::move(image);
   }
   if (mount.has_tmpfs()) {
     boost::json::object tmpfs;

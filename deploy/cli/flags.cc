@@ -104,6 +104,7 @@ Status Flags::parse_long(const std::vector<std::string>& words, size_t* at) {
       return usage_error(fmt::format("flag needs an argument: --{}", name));
     value = words[++*at];
   }
+  given_.insert(flag->name);
   const Status status = flag->set(value);
   return status.ok() ? status : bad_value("--" + name, value, status);
 }
@@ -128,6 +129,7 @@ Status Flags::parse_short(const std::vector<std::string>& words, size_t* at) {
       else
         return usage_error(fmt::format("flag needs an argument: '{}' in {}", flag->letter, word));
     }
+    given_.insert(flag->name);
     if (Status status = flag->set(value); !status.ok())
       return bad_value(fmt::format("-{}, --{}", flag->letter, flag->name), value, status);
     if (last) break;
@@ -137,6 +139,7 @@ Status Flags::parse_short(const std::vector<std::string>& words, size_t* at) {
 
 Result<std::vector<std::string>> Flags::parse(const std::vector<std::string>& words) {
   std::vector<std::string> arguments;
+  given_.clear();
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--") {

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,9 @@ class Flags {
   // The arguments left when all options are taken. INVALID_ARGUMENT with reason "usage".
   Result<std::vector<std::string>> parse(const std::vector<std::string>& words);
 
+  // The options of the last parse() that were given, whatever their values, by name.
+  const std::set<std::string>& given() const { return given_; }
+
   const std::vector<Flag>& all() const { return flags_; }
   const Flag* find(std::string_view name) const;
   const Flag* find(char letter) const;
@@ -58,6 +62,7 @@ class Flags {
   Status parse_short(const std::vector<std::string>& words, size_t* at);
 
   std::vector<Flag> flags_;
+  std::set<std::string> given_;
   bool stop_at_first_argument_ = false;
 };
 

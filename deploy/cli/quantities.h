@@ -35,7 +35,8 @@ Result<v1::ConfigReference> parse_config(std::string_view text);
 Result<v1::Ulimit> parse_ulimit(std::string_view text);                     // "nofile=1024[:2048]"
 Result<v1::GenericResource> parse_generic_resource(std::string_view text);  // "gpu=2"
 Result<v1::PlacementPreference> parse_placement_pref(std::string_view text);
-Result<std::string> parse_host(std::string_view text);  // "name:ip" -> "ip name"
-v1::KeyValue parse_key_value(std::string_view text);    // "k=v" or "k"
+Result<std::string> parse_ip_address(std::string_view text);  // as it is, without blanks around
+Result<std::string> parse_host(std::string_view text);        // "name:ip" or "name=ip" -> "ip name"
+v1::KeyValue parse_key_value(std::string_view text);          // "k=v" or "k"
 
 }  // namespace muster::deploy::cli

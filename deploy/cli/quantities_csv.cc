@@ -1,4 +1,7 @@
+#include <arpa/inet.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "deploy/cli/listing.h"
 #include "deploy/cli/quantities.h"
@@ -137,6 +140,23 @@ Status apply_volume_key(const Pair& pair, v1::Mount* mount) {
   return ok_status();
 }
 
+Status apply_recursive(const Pair& pair, v1::Mount::BindOptions* bind) {
+  if (pair.value == "enabled") return ok_status();
+  if (pair.value == "disabled") {
+    bind->set_non_recursive(true);
+  } else if (pair.value == "writable") {
+    bind->set_read_only_non_recursive(true);
+  } else if (pair.value == "readonly") {
+    bind->set_read_only_force_recursive(true);
+  } else {
+    return invalid_argument(
+        "invalid value for {}: {} (must be \"enabled\", \"disabled\", \"writable\", or "
+        "\"readonly\")",
+        pair.key, pair.value);
+  }
+  return ok_status();
+}
+
 Status apply_mount_key(const Pair& pair, v1::Mount* mount) {
   const std::string& key = pair.key;
   if (key == "readonly" || key == "ro") {
@@ -156,6 +176,10 @@ Status apply_mount_key(const Pair& pair, v1::Mount* mount) {
       mount->set_type(v1::Mount::TMPFS);
     else if (type == "image")
       mount->set_type(v1::Mount::IMAGE);
+    else if (type == "npipe")
+      return invalid_argument("mounts of type npipe are of Windows nodes");
+    else if (type == "cluster")
+      return invalid_argument("cluster volumes (CSI) are not supported");
     else
       return invalid_argument("mount type '{}' is not supported", pair.value);
   } else if (key == "source" || key == "src") {
@@ -167,13 +191,15 @@ Status apply_mount_key(const Pair& pair, v1::Mount* mount) {
   } else if (key == "bind-propagation") {
     mount->mutable_bind()->set_propagation(lower(pair.value));
   } else if (key == "bind-recursive") {
-    mount->mutable_bind()->set_non_recursive(pair.value == "disabled");
+    return apply_recursive(pair, mount->mutable_bind());
   } else if (key == "bind-nonrecursive") {
     MUSTER_ASSIGN(const bool value, parse_switch(pair));
     mount->mutable_bind()->set_non_recursive(value);
   } else if (key == "bind-create-src") {
     MUSTER_ASSIGN(const bool value, parse_switch(pair));
     mount->mutable_bind()->set_create_source(value);
+  } else if (key == "image-subpath") {
+    mount->mutable_image()->set_subpath(pair.value);
   } else if (key == "tmpfs-size") {
     MUSTER_ASSIGN(const int64_t size, parse_bytes(pair.value));
     mount->mutable_tmpfs()->set_size_bytes(size);
@@ -196,10 +222,23 @@ Status check_mount(const v1::Mount& mount) {
   if (mount.has_volume() && mount.type() != v1::Mount::VOLUME) return mixed("volume-*", type);
   if (mount.has_bind() && mount.type() != v1::Mount::BIND) return mixed("bind-*", type);
   if (mount.has_tmpfs() && mount.type() != v1::Mount::TMPFS) return mixed("tmpfs-*", type);
+  if (mount.has_image() && mount.type() != v1::Mount::IMAGE) return mixed("image-*", type);
   if (mount.type() == v1::Mount::TMPFS && !mount.source().empty())
     return invalid_argument("cannot specify 'source' on a tmpfs mount");
   if (mount.type() == v1::Mount::BIND && mount.source().empty())
     return invalid_argument("source is required when specifying a bind mount");
+  if (mount.type() == v1::Mount::IMAGE && mount.source().empty())
+    return invalid_argument("source is required when specifying an image mount");
+  const auto& bind = mount.bind();
+  const auto needs = [](const char* value, const char* what) {
+    return invalid_argument(
+        "option 'bind-recursive={}' requires '{}' to be specified in conjunction", value, what);
+  };
+  if (bind.read_only_non_recursive() && !mount.read_only()) return needs("writable", "readonly");
+  if (bind.read_only_force_recursive()) {
+    if (!mount.read_only()) return needs("readonly", "readonly");
+    if (bind.propagation() != "rprivate") return needs("readonly", "bind-propagation=rprivate");
+  }
   return ok_status();
 }
 
@@ -269,10 +308,10 @@ Result<v1::Mount> parse_mount(std::string_view text, std::string_view current_di
   for (const Pair& pair : pairs) MUSTER_TRY(apply_mount_key(pair, &mount));
   MUSTER_TRY(check_mount(mount));
   if (mount.type() == v1::Mount::BIND && mount.source().starts_with(".")) {
-    std::string source = mount.source();
-    std::string base(current_dir);
-    while (source == "." || source.starts_with("./")) source.erase(0, 2);
-    mount.set_source(source.empty() ? base : base + "/" + source);
+    std::string source =
+        (std::filesystem::path(current_dir) / mount.source()).lexically_normal().string();
+    while (source.size() > 1 && source.back() == '/') source.pop_back();
+    mount.set_source(source);
   }
   return mount;
 }
@@ -326,6 +365,9 @@ Result<v1::Ulimit> parse_ulimit(std::string_view text) {
   ulimit.set_name(std::string(text.substr(0, equals)));
   const std::string_view limits = text.substr(equals + 1);
   const size_t colon = limits.find(':');
+  if (colon != std::string_view::npos && limits.find(':', colon + 1) != std::string_view::npos)
+    return fail(invalid_argument(
+        "too many limit values - {}, can only have up to two - `soft[:hard]`", limits));
   MUSTER_ASSIGN(const int64_t soft, parse_signed(limits.substr(0, colon)));
   int64_t hard = soft;
   if (colon != std::string_view::npos) {
@@ -368,14 +410,27 @@ Result<v1::PlacementPreference> parse_placement_pref(std::string_view text) {
   return preference;
 }
 
+Result<std::string> parse_ip_address(std::string_view text) {
+  std::string address(text);
+  address.erase(0, address.find_first_not_of(' '));
+  address.erase(address.find_last_not_of(' ') + 1);
+  unsigned char buffer[sizeof(in6_addr)];
+  if (inet_pton(AF_INET, address.c_str(), buffer) == 1 ||
+      inet_pton(AF_INET6, address.c_str(), buffer) == 1)
+    return address;
+  return fail(invalid_argument("IP address is not correctly formatted: {}", text));
+}
+
 Result<std::string> parse_host(std::string_view text) {
-  const size_t colon = text.find(':');
-  if (colon == std::string_view::npos || colon == 0 || colon + 1 == text.size())
+  const size_t mark = text.find_first_of("=:");
+  if (mark == std::string_view::npos || mark == 0 || mark + 1 == text.size())
     return fail(invalid_argument("bad format for add-host: \"{}\": expected NAME:IP", text));
-  std::string_view address = text.substr(colon + 1);
+  std::string_view address = text.substr(mark + 1);
   if (address.size() > 2 && address.front() == '[' && address.back() == ']')
     address = address.substr(1, address.size() - 2);
-  return fmt::format("{} {}", address, text.substr(0, colon));
+  if (!parse_ip_address(address))
+    return fail(invalid_argument("invalid IP address in add-host: \"{}\"", address));
+  return fmt::format("{} {}", address, text.substr(0, mark));
 }
 
 v1::KeyValue parse_key_value(std::string_view text) {

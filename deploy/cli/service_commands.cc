@@ -1,6 +1,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/file.h"
 #include "base/rng.h"
@@ -9,6 +10,7 @@
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
 #include "deploy/cli/progress.h"
+#include "deploy/cli/quantities.h"
 #include "deploy/cli/registry_auth.h"
 #include "deploy/cli/service_text.h"
 #include "deploy/cli/spec_flags.h"
@@ -32,19 +34,41 @@ Result<v1::GetServiceResponse> get_service(Run& run, const std::string& name) {
   return run.client().call(request);
 }
 
-// Networks to leave are named by people and held by id.
-Status remove_networks(Run& run, const std::vector<std::string>& names, v1::TaskSpec* task) {
-  for (const std::string& name : names) {
-    std::string id = name;
+// Networks are named by people and held by id. Both to leave and to join have to exist.
+Status change_networks(Run& run, const ListChange& change, v1::TaskSpec* task) {
+  auto* list = task->mutable_networks();
+  const auto id_of = [&run, list](const std::string& name) -> Result<std::string> {
     v1::GetNetworkRequest request;
     request.set_network(name);
-    if (const auto network = run.client().call(request)) id = network->network().id();
-    auto* list = task->mutable_networks();
-    list->erase(std::remove_if(
-                    list->begin(), list->end(),
-                    [&](const auto& item) { return item.target() == id || item.target() == name; }),
-                list->end());
+    const auto network = run.client().call(request);
+    if (network) return network->network().id();
+    // A network that is gone may still be named by its id.
+    for (const auto& item : *list)
+      if (item.target() == name) return name;
+    return fail(network.error());
+  };
+  for (const std::string& name : change.remove) {
+    MUSTER_ASSIGN(const std::string id, id_of(name));
+    remove_if(list, [&](const auto& item) { return item.target() == id; });
   }
+  for (const std::string& text : change.add) {
+    MUSTER_ASSIGN(auto network, parsed("network-add", text, parse_network));
+    MUSTER_ASSIGN(const std::string id, id_of(network.target()));
+    for (const auto& item : *list)
+      if (item.target() == id)
+        return invalid_argument("service is already attached to network {}", network.target());
+    network.set_target(id);
+    *list->Add() = network;
+  }
+  return ok_status();
+}
+
+// Nothing but the waiting goes with --rollback.
+Status check_rollback(const Flags& flags) {
+  static const std::set<std::string> kFitting = {"rollback", "detach", "quiet", "monitor"};
+  for (const std::string& name : flags.given())
+    if (!kFitting.contains(name))
+      return usage_error("other flags may not be combined with --rollback");
   return ok_status();
 }
 
@@ -70,7 +94,8 @@ Result<int> service_create(Run& run) {
   spec_flags.declare(run.flags, SpecFlags::For::kCreate);
   wait.declare(run.flags);
   run.flags.toggle("with-registry-auth", &with_registry_auth, "send registry credentials along");
-  run.flags.toggle("no-resolve-image", &no_resolve_image, "accepted for compatibility");
+  run.flags.toggle("no-resolve-image", &no_resolve_image,
+                   "do not ask the registry which digest the image has now");
   MUSTER_TRY(run.parse(1, -1));
   MUSTER_TRY(wait.check());
 
@@ -82,10 +107,8 @@ Result<int> service_create(Run& run) {
   MUSTER_TRY(spec_flags.apply(spec, SpecFlags::For::kCreate, run.world.environment,
                               run.world.current_dir, read_text_file));
   if (spec->annotations().name().empty()) spec->mutable_annotations()->set_name(random_name());
-  if (with_registry_auth) {
-    MUSTER_ASSIGN(*spec->mutable_task()->mutable_registry_auth(),
-                  registry_auth(run, container->image()));
-  }
+  if (with_registry_auth) MUSTER_TRY(put_registry_auth(run, spec->mutable_task()));
+  request.set_resolve_image(!no_resolve_image);
   request.set_request_id(request_id());
   Signals signals({SIGINT, SIGTERM});
   MUSTER_ASSIGN(const auto response, run.client().call(request));
@@ -105,9 +128,11 @@ Result<int> service_update(Run& run) {
   wait.declare(run.flags);
   run.flags.toggle("rollback", &rollback, "go back to the previous configuration");
   run.flags.toggle("with-registry-auth", &with_registry_auth, "send registry credentials along");
-  run.flags.toggle("no-resolve-image", &no_resolve_image, "accepted for compatibility");
+  run.flags.toggle("no-resolve-image", &no_resolve_image,
+                   "do not ask the registry which digest the new image has now");
   MUSTER_TRY(run.parse(1, 1));
   MUSTER_TRY(wait.check());
+  if (rollback) MUSTER_TRY(check_rollback(run.flags));
   Signals signals({SIGINT, SIGTERM});
   MUSTER_ASSIGN(const auto current, get_service(run, run.args[0]));
   v1::UpdateServiceRequest request;
@@ -115,17 +140,17 @@ Result<int> service_update(Run& run) {
   request.set_version(current.service().meta().version());
   request.set_rollback(rollback);
   *request.mutable_spec() = current.service().spec();
-  const v1::ServiceSpec before = request.spec();
   MUSTER_TRY(spec_flags.apply(request.mutable_spec(), SpecFlags::For::kUpdate,
                               run.world.environment, run.world.current_dir, read_text_file));
-  MUSTER_TRY(
-      remove_networks(run, spec_flags.networks().remove, request.mutable_spec()->mutable_task()));
-  if (rollback && before.SerializeAsString() != request.spec().SerializeAsString())
-    return fail(usage_error("other flags may not be combined with --rollback"));
-  if (with_registry_auth) {
-    auto* task = request.mutable_spec()->mutable_task();
-    MUSTER_ASSIGN(*task->mutable_registry_auth(), registry_auth(run, task->container().image()));
+  auto* spec = request.mutable_spec();
+  MUSTER_TRY(change_networks(run, spec_flags.networks(), spec->mutable_task()));
+  if (spec_flags.image) {
+    // Those of the image before.
+    if (spec->task().has_placement())
+      spec->mutable_task()->mutable_placement()->clear_platforms();
+    request.set_resolve_image(!no_resolve_image);
   }
+  if (with_registry_auth) MUSTER_TRY(put_registry_auth(run, spec->mutable_task()));
   return send_update(run, std::move(request), run.args[0], wait, signals);
 }
 

@@ -14,34 +14,6 @@ using google::protobuf::RepeatedPtrField;
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-template <class T, class Match>
-void remove_if(RepeatedPtrField<T>* items, Match match) {
-  items->erase(std::remove_if(items->begin(), items->end(), match), items->end());
-}
-
-void change_strings(RepeatedPtrField<std::string>* items, const ListChange& change) {
-  remove_if(items, [&](const std::string& item) {
-    return std::find(change.remove.begin(), change.remove.end(), item) != change.remove.end();
-  });
-  for (const std::string& item : change.add)
-    if (std::find(items->begin(), items->end(), item) == items->end()) *items->Add() = item;
-}
-
-void change_pairs(RepeatedPtrField<v1::KeyValue>* pairs, const ListChange& change) {
-  for (const std::string& key : change.remove) remove_pair(pairs, key);
-  for (const std::string& text : change.add) set_pair(pairs, parse_key_value(text));
-}
-
-// The value of an option, with the option's name before what is wrong with it.
-template <class Parse>
-auto parsed(const char* flag, const std::string& text, Parse parse) -> decltype(parse(text)) {
-  auto result = parse(text);
-  if (!result)
-    return fail(usage_error(fmt::format("invalid argument \"{}\" for \"--{}\" flag: {}", text, flag,
-                                        result.error().message())));
-  return result;
-}
-
 Result<v1::UpdateConfig::FailureAction> parse_failure_action(const std::string& text,
                                                              bool rollback_allowed) {
   if (text == "pause") return v1::UpdateConfig::PAUSE;
@@ -102,6 +74,19 @@ v1::UpdateConfig default_update() {
 
 }  // namespace
 
+void change_strings(RepeatedPtrField<std::string>* items, const ListChange& change) {
+  remove_if(items, [&](const std::string& item) {
+    return std::find(change.remove.begin(), change.remove.end(), item) != change.remove.end();
+  });
+  for (const std::string& item : change.add)
+    if (std::find(items->begin(), items->end(), item) == items->end()) *items->Add() = item;
+}
+
+void change_pairs(RepeatedPtrField<v1::KeyValue>* pairs, const ListChange& change) {
+  for (const std::string& key : change.remove) remove_pair(pairs, key);
+  for (const std::string& text : change.add) set_pair(pairs, parse_key_value(text));
+}
+
 void remove_pair(RepeatedPtrField<v1::KeyValue>* pairs, const std::string& key) {
   remove_if(pairs, [&](const v1::KeyValue& pair) { return pair.key() == key; });
 }
@@ -157,6 +142,14 @@ Status SpecFlags::apply_mode(v1::ServiceSpec* spec, For command) const {
 
 Status SpecFlags::apply_process(v1::ContainerSpec* container) const {
   if (image) container->set_image(*image);
+  if (isolation_ && !isolation_->empty() && *isolation_ != "default")
+    return usage_error(
+        fmt::format("isolation \"{}\" is of Windows nodes: muster runs Linux containers, where "
+                    "only \"default\" "
+                    "is known",
+                    *isolation_));
+  if (credential_spec_ && !credential_spec_->empty())
+    return usage_error("credential specs are of Windows nodes: muster runs Linux containers only");
   if (args) {
     MUSTER_ASSIGN(const auto words, parsed("args", *args, parse_shell_words));
     container->clear_args();
@@ -182,88 +175,6 @@ Status SpecFlags::apply_process(v1::ContainerSpec* container) const {
     MUSTER_ASSIGN(const int64_t score, parsed("oom-score-adj", *oom_score_adj_, parse_signed));
     container->set_oom_score_adj(score);
   }
-  return ok_status();
-}
-
-Status SpecFlags::apply_environment(
-    v1::ContainerSpec* container, For command,
-    const std::map<std::string, std::string>& environment,
-    const std::function<Result<std::string>(const std::string&)>& read) const {
-  const auto name_of = [](const std::string& entry) { return entry.substr(0, entry.find('=')); };
-  std::vector<std::string> entries;
-  for (const std::string& file : env_files_) {
-    MUSTER_ASSIGN(const std::string content, read(file));
-    for (std::string entry : split(content, '\n')) {
-      entry.erase(0, entry.find_first_not_of(" \t"));
-      if (!entry.empty() && entry.back() == '\r') entry.pop_back();
-      if (entry.empty() || entry[0] == '#') continue;
-      if (name_of(entry).find_first_of(" \t") != std::string::npos)
-        return usage_error(
-            fmt::format("{}: variable '{}' contains whitespaces", file, name_of(entry)));
-      entries.push_back(entry);
-    }
-  }
-  entries.insert(entries.end(), env_.add.begin(), env_.add.end());
-  for (const std::string& gone : env_.remove)
-    remove_if(container->mutable_env(), [&](const auto& entry) { return name_of(entry) == gone; });
-  for (std::string entry : entries) {
-    if (entry.empty() || entry[0] == '=')
-      return usage_error(fmt::format("invalid environment variable: {}", entry));
-    if (entry.find('=') == std::string::npos && command == For::kCreate) {
-      const auto it = environment.find(entry);
-      if (it == environment.end()) continue;
-      entry += "=" + it->second;
-    }
-    remove_if(container->mutable_env(),
-              [&](const auto& old) { return name_of(old) == name_of(entry); });
-    container->add_env(entry);
-  }
-  return ok_status();
-}
-
-Status SpecFlags::apply_container_lists(v1::ContainerSpec* container,
-                                        const std::string& current_dir) const {
-  change_pairs(container->mutable_labels(), container_labels_);
-  change_strings(container->mutable_groups(), groups_);
-  for (const std::string& target : mounts_.remove)
-    remove_if(container->mutable_mounts(),
-              [&](const v1::Mount& mount) { return mount.target() == target; });
-  for (const std::string& text : mounts_.add) {
-    MUSTER_ASSIGN(const v1::Mount mount, parsed("mount", text, [&](const std::string& value) {
-                    return parse_mount(value, current_dir);
-                  }));
-    remove_if(container->mutable_mounts(),
-              [&](const v1::Mount& old) { return old.target() == mount.target(); });
-    *container->add_mounts() = mount;
-  }
-  if (!dns_.empty() || !dns_options_.empty() || !dns_search_.empty()) {
-    change_strings(container->mutable_dns()->mutable_nameservers(), dns_);
-    change_strings(container->mutable_dns()->mutable_options(), dns_options_);
-    change_strings(container->mutable_dns()->mutable_search(), dns_search_);
-  }
-  for (const std::string& gone : hosts_.remove) {
-    const std::string name = gone.substr(0, gone.find(':'));
-    remove_if(container->mutable_hosts(), [&](const std::string& host) {
-      const auto words = split(host, ' ');
-      return std::find(words.begin() + 1, words.end(), name) != words.end();
-    });
-  }
-  for (const std::string& text : hosts_.add) {
-    MUSTER_ASSIGN(const std::string host, parsed("host", text, parse_host));
-    container->add_hosts(host);
-  }
-  change_pairs(container->mutable_sysctls(), sysctls_);
-  for (const std::string& gone : ulimits_.remove)
-    remove_if(container->mutable_ulimits(),
-              [&](const v1::Ulimit& ulimit) { return ulimit.name() == gone; });
-  for (const std::string& text : ulimits_.add) {
-    MUSTER_ASSIGN(const v1::Ulimit ulimit, parsed("ulimit", text, parse_ulimit));
-    remove_if(container->mutable_ulimits(),
-              [&](const v1::Ulimit& old) { return old.name() == ulimit.name(); });
-    *container->add_ulimits() = ulimit;
-  }
-  change_strings(container->mutable_capability_add(), {cap_add_, cap_drop_});
-  change_strings(container->mutable_capability_drop(), {cap_drop_, cap_add_});
   return ok_status();
 }
 
@@ -506,7 +417,7 @@ Status SpecFlags::apply(
   auto* container = task->mutable_container();
   MUSTER_TRY(apply_process(container));
   MUSTER_TRY(apply_environment(container, command, environment, read_file));
-  MUSTER_TRY(apply_container_lists(container, current_dir));
+  MUSTER_TRY(apply_container_lists(container, command, current_dir));
   MUSTER_TRY(apply_references(container));
   MUSTER_TRY(apply_health(container));
   MUSTER_TRY(apply_resources(task));
@@ -515,6 +426,7 @@ Status SpecFlags::apply(
   MUSTER_TRY(apply_logging(task));
   MUSTER_TRY(apply_endpoint(spec));
   for (const std::string& text : networks_.add) {
+    if (command == For::kUpdate) break;
     MUSTER_ASSIGN(const auto network, parsed("network", text, parse_network));
     *task->add_networks() = network;
   }

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <optional>
@@ -44,7 +47,7 @@ class SpecFlags {
                const std::string& current_dir,
                const std::function<Result<std::string>(const std::string&)>& read_file) const;
 
-  // Networks to leave may be given by name while the spec holds ids: the caller resolves both.
+  // On update networks are the caller's, who can resolve names: the spec holds ids.
   const ListChange& networks() const { return networks_; }
   std::optional<std::string> name, image, mode, replicas, max_concurrent, args;
   bool force = false;
@@ -62,7 +65,13 @@ class SpecFlags {
       v1::ContainerSpec* container, For command,
       const std::map<std::string, std::string>& environment,
       const std::function<Result<std::string>(const std::string&)>& read) const;
-  Status apply_container_lists(v1::ContainerSpec* container, const std::string& current_dir) const;
+  Status apply_container_lists(v1::ContainerSpec* container, For command,
+                               const std::string& current_dir) const;
+  Status apply_mounts(v1::ContainerSpec* container, For command,
+                      const std::string& current_dir) const;
+  Status apply_dns(v1::ContainerSpec* container) const;
+  Status apply_hosts(v1::ContainerSpec* container) const;
+  void apply_capabilities(v1::ContainerSpec* container, For command) const;
   Status apply_references(v1::ContainerSpec* container) const;
   Status apply_health(v1::ContainerSpec* container) const;
   Status apply_resources(v1::TaskSpec* task) const;
@@ -72,6 +81,7 @@ class SpecFlags {
   Status apply_endpoint(v1::ServiceSpec* spec) const;
 
   std::optional<std::string> entrypoint_, workdir_, user_, hostname_, stop_signal_, stop_grace_;
+  std::optional<std::string> isolation_, credential_spec_;
   std::optional<bool> tty_, read_only_, init_;
   std::vector<std::string> env_files_;
   ListChange labels_, container_labels_, env_, groups_, mounts_, publish_, networks_, dns_,
@@ -88,6 +98,27 @@ class SpecFlags {
   std::optional<std::string> log_driver_;
   UpdateFlags update_, rollback_;
 };
+
+// The value of an option, with the option's name before what is wrong with it.
+template <class Parse>
+auto parsed(const char* flag, const std::string& text, Parse parse) -> decltype(parse(text)) {
+  auto result = parse(text);
+  if (!result)
+    return fail(usage_error(fmt::format("invalid argument \"{}\" for \"--{}\" flag: {}", text, flag,
+                                        result.error().message())));
+  return result;
+}
+
+template <class T, class Match>
+void remove_if(google::protobuf::RepeatedPtrField<T>* items, Match match) {
+  items->erase(std::remove_if(items->begin(), items->end(), match), items->end());
+}
+
+// Without the removed ones, and with the added ones once each.
+void change_strings(google::protobuf::RepeatedPtrField<std::string>* items,
+                    const ListChange& change);
+void change_pairs(google::protobuf::RepeatedPtrField<v1::KeyValue>* pairs,
+                  const ListChange& change);
 
 // Pairs as the protos want them: sorted by key, the last of equal keys wins.
 void set_pair(google::protobuf::RepeatedPtrField<v1::KeyValue>* pairs, const v1::KeyValue& pair);

@@ -36,6 +36,8 @@ void SpecFlags::declare_process(Flags& flags, For command) {
   flags.toggle("tty,t", &tty_, "give the process a terminal");
   flags.toggle("read-only", &read_only_, "mount the root file system read-only");
   flags.toggle("init", &init_, "run an init as PID 1 that forwards signals and reaps");
+  flags.value("isolation", &isolation_, "default", "of Windows nodes; only \"default\" is taken");
+  flags.value("credential-spec", &credential_spec_, "SPEC", "of Windows nodes; not supported");
   flags.value("stop-signal", &stop_signal_, "SIGNAL", "signal that ends the container");
   flags.value("stop-grace-period", &stop_grace_, "DURATION",
               "time between the stop signal and a kill (10s)");

@@ -13,6 +13,7 @@
 #include "deploy/cli/progress.h"
 #include "deploy/cli/registry_auth.h"
 #include "deploy/cli/service_text.h"
+#include "deploy/cli/stack_ledger.h"
 #include "deploy/cli/stack_payloads.h"
 #include "deploy/cli/task_table.h"
 #include "deploy/compose/loader.h"
@@ -21,6 +22,7 @@ namespace muster::deploy::cli {
 namespace {
 
 constexpr const char* kNamespaceLabel = "com.docker.stack.namespace";
+constexpr const char* kImageLabel = "com.docker.stack.image";
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kRemovalDeadline = 120 * kSecond;
 constexpr int64_t kGraceMax = 24 * 3600 * kSecond;
@@ -76,6 +78,8 @@ struct LoadOptions {
       for (const std::string& path : split(entry, ',')) paths.push_back(path);
     if (paths.empty())
       return fail(usage_error("Please specify a Compose file (with --compose-file)"));
+    if (std::count(paths.begin(), paths.end(), "-") > 1)
+      return fail(usage_error("standard input (-) can be read only once"));
     for (const std::string& path : paths) {
       compose::SourceFile file;
       file.path = path;
@@ -119,34 +123,80 @@ Status check_external_networks(Run& run, const compose::StackSpecs& specs) {
   return ok_status();
 }
 
-Status create_networks(Run& run, const std::string& stack, const compose::StackSpecs& specs) {
+std::string network_step(const v1::NetworkSpec& spec) {
+  return "network " + spec.annotations().name();
+}
+std::string service_step(const v1::ServiceSpec& spec) {
+  return "service " + spec.annotations().name();
+}
+
+// Networks of the stack that are not there yet. Existing ones are never changed.
+Result<std::vector<v1::NetworkSpec>> missing_networks(Run& run, const std::string& stack,
+                                                      const compose::StackSpecs& specs) {
   v1::ListNetworksRequest list;
   *list.mutable_filter() = of_stack(stack);
   MUSTER_ASSIGN(const auto existing, run.client().call(list));
   std::set<std::string> names;
   for (const auto& network : existing.networks()) names.insert(network.spec().annotations().name());
-  for (const auto& spec : specs.networks) {
-    const std::string& name = spec.annotations().name();
-    if (names.contains(name)) continue;
-    run.line("Creating network " + name);
-    v1::CreateNetworkRequest request;
-    *request.mutable_spec() = spec;
-    SystemRng rng;
-    request.set_request_id(rng.id());
-    const auto created = run.client().call(request);
-    if (!created) return created.error().with_context("failed to create network " + name);
-  }
-  return ok_status();
+  std::vector<v1::NetworkSpec> missing;
+  for (const auto& spec : specs.networks)
+    if (!names.contains(spec.annotations().name())) missing.push_back(spec);
+  return missing;
 }
 
-// Creates or updates one service; absent when the spec is already what is there.
-Result<v1::Service> deploy_service(Run& run, v1::ServiceSpec spec, const v1::Service* existing) {
+Status create_network(Run& run, const v1::NetworkSpec& spec) {
+  const std::string& name = spec.annotations().name();
+  run.line("Creating network " + name);
+  v1::CreateNetworkRequest request;
+  *request.mutable_spec() = spec;
+  SystemRng rng;
+  request.set_request_id(rng.id());
+  const auto created = run.client().call(request);
+  return created ? ok_status() : created.error().with_context("failed to create network " + name);
+}
+
+// --resolve-image: whose digests are asked for.
+enum class ResolveImage { kAlways, kChanged, kNever };
+
+Result<ResolveImage> parse_resolve_image(const std::string& text) {
+  if (text.empty() || text == "always") return ResolveImage::kAlways;
+  if (text == "changed") return ResolveImage::kChanged;
+  if (text == "never") return ResolveImage::kNever;
+  return fail(usage_error(fmt::format("Invalid option {} for flag --resolve-image", text)));
+}
+
+std::string image_as_written(const v1::ServiceSpec& spec) {
+  for (const auto& label : spec.annotations().labels())
+    if (label.key() == kImageLabel) return label.value();
+  return {};
+}
+
+// Whether the leader is to ask the registry. An image that the file has not changed may keep the
+// digest it has, which then goes into the spec: else the service would be updated to none.
+bool settle_image(ResolveImage mode, const v1::Service* existing, v1::ServiceSpec* spec) {
+  if (existing == nullptr) return mode != ResolveImage::kNever;
+  if (mode == ResolveImage::kAlways) return true;
+  auto* container = spec->mutable_task()->mutable_container();
+  if (container->image() != image_as_written(existing->spec()))
+    return mode == ResolveImage::kChanged;
+  container->set_image(existing->spec().task().container().image());
+  const auto& platforms = existing->spec().task().placement().platforms();
+  if (spec->task().placement().platforms().empty() && !platforms.empty())
+    *spec->mutable_task()->mutable_placement()->mutable_platforms() = platforms;
+  return false;
+}
+
+// Creates or updates one service. A spec that is what is there already changes nothing.
+Result<v1::Service> deploy_service(Run& run, v1::ServiceSpec spec, const v1::Service* existing,
+                                   ResolveImage mode) {
   const std::string name = spec.annotations().name();
   SystemRng rng;
+  const bool resolve = settle_image(mode, existing, &spec);
   if (existing == nullptr) {
     run.line("Creating service " + name);
     v1::CreateServiceRequest request;
     *request.mutable_spec() = std::move(spec);
+    request.set_resolve_image(resolve);
     request.set_request_id(rng.id());
     auto created = run.client().call(request);
     if (!created) return fail(created.error().with_context("failed to create service " + name));
@@ -160,6 +210,7 @@ Result<v1::Service> deploy_service(Run& run, v1::ServiceSpec spec, const v1::Ser
   // What `service update --force` counted stays, or every deploy would replace all tasks.
   spec.mutable_task()->set_force_update(existing->spec().task().force_update());
   *request.mutable_spec() = std::move(spec);
+  request.set_resolve_image(resolve);
   request.set_request_id(rng.id());
   auto updated = run.client().call(request);
   if (!updated) return fail(updated.error().with_context("failed to update service " + name));
@@ -177,14 +228,65 @@ Status remove_service(Run& run, const v1::Service& service) {
 }
 
 // Services of the stack that the files no longer have.
-Status prune(Run& run, const compose::StackSpecs& specs,
-             const std::map<std::string, v1::Service>& existing) {
+std::vector<v1::Service> services_to_prune(const compose::StackSpecs& specs,
+                                           const std::map<std::string, v1::Service>& existing) {
   std::set<std::string> kept;
   for (const auto& spec : specs.services) kept.insert(spec.annotations().name());
+  std::vector<v1::Service> gone;
   for (const auto& [name, service] : existing)
-    if (!kept.contains(name)) MUSTER_TRY(remove_service(run, service));
-  return ok_status();
+    if (!kept.contains(name)) gone.push_back(service);
+  return gone;
 }
+
+// What one deploy has to do, in its order; apply() stops at the first failure, and says how far it
+// came.
+struct Deployment {
+  std::vector<v1::Service> prune;
+  std::vector<v1::NetworkSpec> networks;
+  const compose::StackSpecs* payloads = nullptr;  // its secrets and configs
+  std::vector<v1::ServiceSpec> services;
+  std::map<std::string, v1::Service> existing;  // by name
+  ResolveImage resolve = ResolveImage::kAlways;
+
+  StackLedger ledger(const std::string& stack) const {
+    StackLedger ledger(stack);
+    for (const auto& service : prune) ledger.plan("removal of " + service_step(service.spec()));
+    for (const auto& network : networks) ledger.plan(network_step(network));
+    for (const std::string& step : payload_steps(*payloads)) ledger.plan(step);
+    for (const auto& service : services) ledger.plan(service_step(service));
+    return ledger;
+  }
+  Status apply(Run& run, StackLedger& ledger, Signals& signals,
+               std::vector<v1::Service>* deployed) const {
+    const auto interrupted = [&signals]() -> Status {
+      if (signals.pop() == 0) return ok_status();
+      return Status(StatusCode::kCancelled, "interrupted");
+    };
+    for (const auto& service : prune) {
+      MUSTER_TRY(interrupted());
+      MUSTER_TRY(remove_service(run, service));
+      ledger.done("removal of " + service_step(service.spec()));
+    }
+    for (const auto& network : networks) {
+      MUSTER_TRY(interrupted());
+      MUSTER_TRY(create_network(run, network));
+      ledger.done(network_step(network));
+    }
+    MUSTER_TRY(interrupted());
+    MUSTER_TRY(deploy_payloads(run, *payloads,
+                               [&ledger](const std::string& step) { ledger.done(step); }));
+    for (const auto& spec : services) {
+      MUSTER_TRY(interrupted());
+      const auto it = existing.find(spec.annotations().name());
+      MUSTER_ASSIGN(
+          v1::Service service,
+          deploy_service(run, spec, it == existing.end() ? nullptr : &it->second, resolve));
+      deployed->push_back(std::move(service));
+      ledger.done(service_step(spec));
+    }
+    return ok_status();
+  }
+};
 
 // Waits until no task of the services is left. Changes of tasks say when to look again.
 Status wait_tasks_gone(Run& run, const std::vector<v1::GetServiceResponse>& services,
@@ -245,7 +347,9 @@ Status remove_network(Run& run, const v1::Network& network, bool patient, Signal
   }
 }
 
-Result<bool> remove_stack(Run& run, const std::string& stack, Signals& signals) {
+// `detach`: the networks go as soon as no task is wanted on them, and their tasks stop by
+// themselves.
+Status remove_stack(Run& run, const std::string& stack, bool detach, Signals& signals) {
   MUSTER_ASSIGN(auto services, stack_services_of(run, stack));
   v1::ListNetworksRequest list;
   *list.mutable_filter() = of_stack(stack);
@@ -253,22 +357,21 @@ Result<bool> remove_stack(Run& run, const std::string& stack, Signals& signals) 
   MUSTER_ASSIGN(const StackPayloads payloads, payloads_of_stack(run, of_stack(stack)));
   if (services.empty() && networks.networks().empty() && payloads.empty()) {
     run.warn("Nothing found in stack: " + stack);
-    return true;
+    return ok_status();
   }
   for (const auto& entry : services) MUSTER_TRY(remove_service(run, entry.service()));
   // Tasks that still stop keep their files.
   MUSTER_TRY(remove_payloads(run, payloads));
   bool interrupted = false;
-  MUSTER_TRY(wait_tasks_gone(run, services, signals, &interrupted));
+  if (!detach) MUSTER_TRY(wait_tasks_gone(run, services, signals, &interrupted));
   if (interrupted)
-    return fail(
-        Status(StatusCode::kCancelled,
-               fmt::format("interrupted: the tasks of {} go on stopping; its networks remain until "
-                           "'muster stack rm {}' is run again",
-                           stack, stack)));
+    return Status(StatusCode::kCancelled,
+                  fmt::format("interrupted: the tasks of {} go on stopping; its networks remain "
+                              "until 'muster stack rm {}' is run again",
+                              stack, stack));
   for (const auto& network : networks.networks())
     MUSTER_TRY(remove_network(run, network, true, signals));
-  return true;
+  return ok_status();
 }
 
 }  // namespace
@@ -284,38 +387,35 @@ Result<int> stack_deploy(Run& run) {
   run.flags.toggle("prune", &prune_services, "remove services that the files no longer have");
   run.flags.toggle("with-registry-auth", &with_registry_auth, "send registry credentials along");
   run.flags.value("resolve-image", &resolve_image, "always|changed|never",
-                  "accepted for compatibility");
+                  "which images have their digests asked for (always)");
   MUSTER_TRY(run.parse(1, 1));
   MUSTER_TRY(wait.check());
   const std::string& stack = run.args[0];
   MUSTER_TRY(compose::check_stack_name(stack));
+  Deployment deployment;
+  MUSTER_ASSIGN(deployment.resolve, parse_resolve_image(resolve_image));
   MUSTER_ASSIGN(const compose::Project project, load.load(run, stack));
   for (const auto& warning : project.warnings) run.warn(warning);
   MUSTER_ASSIGN(compose::StackSpecs specs, compose::convert(project, stack));
   for (const auto& warning : specs.warnings) run.warn(warning);
 
   Signals signals({SIGINT, SIGTERM});
-  MUSTER_ASSIGN(const auto current, stack_services_of(run, stack));
-  std::map<std::string, v1::Service> existing;
-  for (const auto& entry : current)
-    existing[entry.service().spec().annotations().name()] = entry.service();
-  if (prune_services) MUSTER_TRY(prune(run, specs, existing));
+  // What is missing is found before anything is changed.
   MUSTER_TRY(check_external_networks(run, specs));
   MUSTER_TRY(check_payloads(run, specs));
-  MUSTER_TRY(create_networks(run, stack, specs));
-  MUSTER_TRY(deploy_payloads(run, specs));
+  MUSTER_ASSIGN(const auto current, stack_services_of(run, stack));
+  for (const auto& entry : current)
+    deployment.existing[entry.service().spec().annotations().name()] = entry.service();
+  if (prune_services) deployment.prune = services_to_prune(specs, deployment.existing);
+  MUSTER_ASSIGN(deployment.networks, missing_networks(run, stack, specs));
+  if (with_registry_auth)
+    for (auto& spec : specs.services) MUSTER_TRY(put_registry_auth(run, spec.mutable_task()));
+  deployment.services = std::move(specs.services);
+  deployment.payloads = &specs;
+  StackLedger ledger = deployment.ledger(stack);
   std::vector<v1::Service> deployed;
-  for (auto& spec : specs.services) {
-    if (with_registry_auth) {
-      MUSTER_ASSIGN(*spec.mutable_task()->mutable_registry_auth(),
-                    registry_auth(run, spec.task().container().image()));
-    }
-    const auto it = existing.find(spec.annotations().name());
-    MUSTER_ASSIGN(
-        v1::Service service,
-        deploy_service(run, std::move(spec), it == existing.end() ? nullptr : &it->second));
-    deployed.push_back(std::move(service));
-  }
+  if (const Status applied = deployment.apply(run, ledger, signals, &deployed); !applied.ok())
+    return fail(ledger.stopped(applied));
   if (wait.detach) return 0;
   return wait_for_services(run, deployed, wait, signals);
 }
@@ -384,12 +484,11 @@ Result<int> stack_ps(Run& run) {
 
 Result<int> stack_rm(Run& run) {
   bool detach = false;
-  run.flags.toggle("detach,d", &detach, "accepted for compatibility: networks need the waiting");
+  run.flags.toggle("detach,d", &detach, "do not wait until the tasks have stopped");
   MUSTER_TRY(run.parse(1, -1));
   Signals signals({SIGINT, SIGTERM});
-  return for_each_name(run, run.args, [&](const std::string& stack) -> Status {
-    const auto removed = remove_stack(run, stack, signals);
-    return removed ? ok_status() : removed.error();
+  return for_each_name(run, run.args, [&](const std::string& stack) {
+    return remove_stack(run, stack, detach, signals);
   });
 }
 

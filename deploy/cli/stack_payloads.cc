@@ -82,13 +82,20 @@ Status update(Run& run, const std::string& id, uint64_t version, const typename 
 }
 
 template <class Calls>
-Status deploy(Run& run, const std::vector<typename Calls::Spec>& specs) {
+std::string step(const typename Calls::Spec& spec) {
+  return fmt::format("{} {}", Calls::kKind, spec.annotations().name());
+}
+
+template <class Calls>
+Status deploy(Run& run, const std::vector<typename Calls::Spec>& specs,
+              const std::function<void(const std::string& step)>& done) {
   for (const auto& spec : specs) {
     const std::string& name = spec.annotations().name();
     MUSTER_ASSIGN(const auto found, by_name<Calls>(run, name));
     if (!Calls::objects(found).empty()) {
       const auto& known = Calls::objects(found)[0];
       MUSTER_TRY(update<Calls>(run, known.id(), known.meta().version(), spec));
+      done(step<Calls>(spec));
       continue;
     }
     run.line(fmt::format("Creating {} {}", Calls::kKind, name));
@@ -100,6 +107,7 @@ Status deploy(Run& run, const std::vector<typename Calls::Spec>& specs) {
     if (!created)
       return created.error().with_context(
           fmt::format("failed to create {} {}", Calls::kKind, name));
+    done(step<Calls>(spec));
   }
   return ok_status();
 }
@@ -127,9 +135,17 @@ Status check_payloads(Run& run, const compose::StackSpecs& specs) {
   return check_external<ConfigCalls>(run, specs.external_configs);
 }
 
-Status deploy_payloads(Run& run, const compose::StackSpecs& specs) {
-  MUSTER_TRY(deploy<SecretCalls>(run, specs.secrets));
-  return deploy<ConfigCalls>(run, specs.configs);
+Status deploy_payloads(Run& run, const compose::StackSpecs& specs,
+                       const std::function<void(const std::string& step)>& done) {
+  MUSTER_TRY(deploy<SecretCalls>(run, specs.secrets, done));
+  return deploy<ConfigCalls>(run, specs.configs, done);
+}
+
+std::vector<std::string> payload_steps(const compose::StackSpecs& specs) {
+  std::vector<std::string> steps;
+  for (const auto& spec : specs.secrets) steps.push_back(step<SecretCalls>(spec));
+  for (const auto& spec : specs.configs) steps.push_back(step<ConfigCalls>(spec));
+  return steps;
 }
 
 Result<StackPayloads> payloads_of_stack(Run& run, const v1::ListFilter& filter) {

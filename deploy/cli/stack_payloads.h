@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,11 @@ namespace muster::deploy::cli {
 Status check_payloads(Run& run, const compose::StackSpecs& specs);
 // Creates what is not there, updates the labels of what is. A changed content is refused by the
 // manager; the error says what to do instead.
-Status deploy_payloads(Run& run, const compose::StackSpecs& specs);
+// `done` is told of each, as payload_steps() names it.
+Status deploy_payloads(Run& run, const compose::StackSpecs& specs,
+                       const std::function<void(const std::string& step)>& done);
+// "secret shop_password", in the order in which they are deployed.
+std::vector<std::string> payload_steps(const compose::StackSpecs& specs);
 
 // What belongs to a stack.
 struct StackPayloads {

@@ -62,7 +62,17 @@ Status convert_bind(const Conversion& conversion, const Fields& volume, Mount* o
   }
   if (!conversion.spec()) return {};
   if (bind.flag("create_host_path")) out->mutable_bind()->set_create_source(true);
-  if (bind.text("recursive") == "disabled") out->mutable_bind()->set_non_recursive(true);
+  const std::string recursive = bind.text("recursive");
+  if (recursive == "disabled") out->mutable_bind()->set_non_recursive(true);
+  if (recursive != "writable" && recursive != "readonly") return {};
+  if (!volume.flag("read_only")) {
+    return bind.error("recursive", fmt::format("\"{}\" needs read_only", recursive));
+  }
+  if (recursive == "writable") {
+    out->mutable_bind()->set_read_only_non_recursive(true);
+  } else {
+    out->mutable_bind()->set_read_only_force_recursive(true);
+  }
   return {};
 }
 
@@ -99,8 +109,17 @@ Status convert_volume(Conversion& conversion, const Fields& volume, Mount* out) 
     if (mode) out->mutable_tmpfs()->set_mode(*mode);
     return {};
   }
-  return volume.error("type",
-                      fmt::format("\"{}\": volume type must be volume, bind or tmpfs", type));
+  if (type == "image") {
+    MUSTER_TRY(check_blocks(volume, "image"));
+    out->set_type(Mount::IMAGE);
+    out->set_source(volume.text("source"));
+    if (out->source().empty()) return volume.error("source", "an image mount needs an image");
+    const std::string subpath = volume.child("image").text("subpath");
+    if (!subpath.empty()) out->mutable_image()->set_subpath(subpath);
+    return {};
+  }
+  return volume.error(
+      "type", fmt::format("\"{}\": volume type must be volume, bind, tmpfs or image", type));
 }
 
 // The newest mount has its place for itself.
@@ -204,7 +223,8 @@ Status convert_mounts(Conversion& conversion, const Fields& fields,
     const Fields volume(&volumes->items[i], fmt::format("{}.volumes.{}", fields.path(), i));
     // Types muster has no mounts for were reported by the loader.
     const std::string type = volume.text("type");
-    if (type == "npipe" || type == "cluster" || type == "image") continue;
+    if (type == "npipe" || type == "cluster") continue;
+    if (type == "image" && !conversion.spec()) continue;
     MUSTER_TRY(convert_volume(conversion, volume, out->add_mounts()));
     MUSTER_TRY(check_target(*out, volumes->items[i].at, volume.path()));
   }

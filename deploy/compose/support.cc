@@ -99,11 +99,11 @@ const Values kValuesInSpec[] = {
      {"", "0.0.0.0", "::"},
      "ports are published on every address of the nodes"},
     {"services.*.volumes.[].type",
-     {"", "volume", "bind", "tmpfs"},
-     "only volume, bind and tmpfs are supported"},
+     {"", "volume", "bind", "tmpfs", "image"},
+     "only volume, bind, tmpfs and image are supported"},
     {"services.*.volumes.[].bind.recursive",
-     {"", "enabled", "disabled"},
-     "only enabled and disabled are supported"},
+     {"", "enabled", "disabled", "writable", "readonly"},
+     "only enabled, disabled, writable and readonly are known"},
     {"networks.*.enable_ipv4", {"true"}, "networks always have IPv4"},
 };
 

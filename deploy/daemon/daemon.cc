@@ -103,6 +103,8 @@ Status Daemon::start() {
   for (const auto& limitation : parts_->runtime->info().limitations) {
     description_.add_limitations(limitation);
   }
+  registries_ = std::make_unique<RegistryResolver>(main_loop_, *parts_->images);
+  api_.use_registries(registries_.get());
   if (!options_.metrics_addr.empty()) {
     metrics_server_ = std::make_unique<MetricsServer>(metrics_, child_log(log_, "metrics"));
     MUSTER_TRY(metrics_server_->start(options_.metrics_addr));
@@ -157,6 +159,7 @@ void Daemon::stop() {
   lifecycle_.stop();
   local_server_.reset();
   local_calls_.reset();
+  registries_.reset();  // the control API is not called any more
   metrics_server_.reset();
   if (parts_ != nullptr && !state_.membership) sweep_host();
   agent_strand_.stop();

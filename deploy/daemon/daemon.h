@@ -19,6 +19,7 @@
 #include "deploy/daemon/node_parts.h"
 #include "deploy/daemon/node_state.h"
 #include "deploy/daemon/options.h"
+#include "deploy/daemon/registry_resolver.h"
 #include "deploy/daemon/work_pool.h"
 
 namespace muster::daemon {
@@ -80,6 +81,7 @@ class Daemon final : public manager::control::NodeControl {
   v1::LogDriver default_log_driver_;
   UniqueFd data_lock_;  // one musterd a data directory
   std::unique_ptr<NodeParts> parts_;
+  std::unique_ptr<RegistryResolver> registries_;
 
   mutable std::mutex mutex_;  // of what follows, for API threads; changed on lifecycle_ only
   NodeState state_;

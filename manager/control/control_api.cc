@@ -30,7 +30,7 @@ Status not_a_manager(const NodeControl& node) {
 }  // namespace
 
 ControlApi::ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log)
-    : strand_(strand), rng_(rng), node_(node), log_(std::move(log)) {}
+    : strand_(strand), rng_(rng), node_(node), log_(std::move(log)), images_(strand) {}
 
 void ControlApi::activate(store::Store& store) {
   blobs_ = std::make_shared<BlobKeeper>(strand_, store, log_);
@@ -41,8 +41,11 @@ void ControlApi::activate(store::Store& store) {
 
 void ControlApi::deactivate() {
   blobs_.reset();
-  std::lock_guard lock(mutex_);
-  store_ = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    store_ = nullptr;
+  }
+  images_.end_all(not_a_manager(node_));  // whose requests then find no store
 }
 
 void ControlApi::collect_blobs() {
@@ -125,16 +128,42 @@ void ControlApi::create_service(const Principal& principal, const v1::CreateServ
   v1::ServiceSpec spec = request.spec();
   normalise(spec);
   MUSTER_OR_DONE(validate_service_spec(spec));
+  const std::string image = spec.task().container().image();
+  // What fails anyway, or was done already under this request id, asks no registry.
+  if (!request.resolve_image() || has_digest(image) ||
+      !check_new_service(store.snapshot(), spec).ok()) {
+    write_new_service(principal, request, std::move(spec), {}, std::move(done));
+    return;
+  }
+  const std::string auth = spec.task().registry_auth();
+  images_.ask(image, auth,
+              [this, principal, request, spec = std::move(spec), image,
+               done = std::move(done)](ImageAnswer answer) mutable {
+                pin_image(answer, nullptr, *spec.mutable_task());
+                std::vector<std::string> warnings;
+                if (!answer) warnings.push_back(unpinned_warning(image, image, answer.error()));
+                write_new_service(principal, request, std::move(spec), std::move(warnings),
+                                  std::move(done));
+              });
+}
+
+void ControlApi::write_new_service(const Principal& principal,
+                                   const v1::CreateServiceRequest& request, v1::ServiceSpec spec,
+                                   std::vector<std::string> warnings,
+                                   Callback<v1::CreateServiceResponse> done) {
+  MUSTER_WRITING(store, "muster.v1.Control.CreateService");
   commit<v1::CreateServiceResponse>(
       store, "service.create", request.request_id(),
       [id = rng_.id(), spec = std::move(spec)](store::Transaction& tx) -> Result<std::string> {
         MUSTER_TRY(create_service_in(tx, id, spec));
         return id;
       },
-      [](const store::Snapshot& state, const std::string& id) {
+      [warnings = std::move(warnings)](const store::Snapshot& state, const std::string& id) {
         auto response =
             respond(state.get<v1::Service>(id), &v1::CreateServiceResponse::mutable_service);
-        if (response) redact(*response->mutable_service());
+        if (!response) return response;
+        redact(*response->mutable_service());
+        for (const std::string& warning : warnings) response->add_warnings(warning);
         return response;
       },
       std::move(done));
@@ -143,18 +172,45 @@ void ControlApi::create_service(const Principal& principal, const v1::CreateServ
 void ControlApi::update_service(const Principal& principal, const v1::UpdateServiceRequest& request,
                                 Callback<v1::UpdateServiceResponse> done) {
   MUSTER_WRITING(store, "muster.v1.Control.UpdateService");
+  const std::string& image = request.spec().task().container().image();
+  const auto known = store.snapshot().get<v1::Service>(request.service_id());
+  const bool resolve = request.resolve_image() && !request.rollback() && !has_digest(image);
+  // What fails anyway, or was done already under this request id, asks no registry.
+  if (!resolve || known == nullptr || known->meta().version() != request.version() ||
+      !validate_image_reference(image).ok()) {
+    write_service(principal, request, std::nullopt, std::move(done));
+    return;
+  }
+  const auto auth = credentials_for(request, *known);
+  MUSTER_OR_DONE(auth ? ok_status() : auth.error());
+  images_.ask(image, *auth,
+              [this, principal, request, done = std::move(done)](ImageAnswer answer) mutable {
+                write_service(principal, request, std::move(answer), std::move(done));
+              });
+}
+
+void ControlApi::write_service(const Principal& principal, const v1::UpdateServiceRequest& request,
+                               std::optional<ImageAnswer> image,
+                               Callback<v1::UpdateServiceResponse> done) {
+  MUSTER_WRITING(store, "muster.v1.Control.UpdateService");
+  const Status unresolved = !image || *image ? ok_status() : image->error();
   commit<v1::UpdateServiceResponse>(
       store, "service.update", request.request_id(),
-      [request](store::Transaction& tx) -> Result<std::string> {
-        MUSTER_TRY(update_service_in(tx, request));
+      [request, image = std::move(image)](store::Transaction& tx) -> Result<std::string> {
+        MUSTER_TRY(update_service_in(tx, request, image));
         return request.service_id();
       },
-      [](const store::Snapshot& state, const std::string& id) {
+      [asked = request.spec().task().container().image(), unresolved](const store::Snapshot& state,
+                                                                      const std::string& id) {
         auto response =
             respond(state.get<v1::Service>(id), &v1::UpdateServiceResponse::mutable_service);
         if (!response) return response;
         redact(*response->mutable_service());
         const v1::Service& service = response->service();
+        if (!unresolved.ok()) {
+          response->add_warnings(
+              unpinned_warning(asked, service.spec().task().container().image(), unresolved));
+        }
         if (store::is_paused(service.update_status())) {
           response->add_warnings(fmt::format(
               "service {} stays paused in the middle of an update, which this change does not "

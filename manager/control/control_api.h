@@ -2,7 +2,9 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/executor.h"
 #include "base/log.h"
@@ -11,6 +13,7 @@
 #include "base/status.h"
 #include "base/unique_function.h"
 #include "manager/control/blob_keeper.h"
+#include "manager/control/image_questions.h"
 #include "manager/store/store.h"
 #include "muster/v1/control.pb.h"
 
@@ -48,6 +51,9 @@ class NodeControl {
 class ControlApi {
  public:
   ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log);
+
+  // Where digests come from; before the first request. Outlives it. Without: no image is pinned.
+  void use_registries(ImageResolver* images) { images_.use(images); }
 
   // Gives and takes the store, on the strand. The store outlives its activity here.
   void activate(store::Store& store);
@@ -127,10 +133,16 @@ class ControlApi {
   void update_payload(store::Store& store, const std::string& id, const Request& request,
                       T* (Response::*field)(), Callback<Response> done);
 
+  void write_new_service(const Principal&, const v1::CreateServiceRequest&, v1::ServiceSpec spec,
+                         std::vector<std::string> warnings, Callback<v1::CreateServiceResponse>);
+  void write_service(const Principal&, const v1::UpdateServiceRequest&,
+                     std::optional<ImageAnswer> image, Callback<v1::UpdateServiceResponse>);
+
   Executor& strand_;
   Rng& rng_;
   NodeControl& node_;
   Log log_;
+  ImageQuestions images_;     // on the strand
   mutable std::mutex mutex_;  // guards the pointer, for reads from other threads
   store::Store* store_ = nullptr;
   std::shared_ptr<BlobKeeper> blobs_;  // of store_

@@ -16,6 +16,11 @@ bool equal(const google::protobuf::Message& a, const google::protobuf::Message& 
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
 }
 
+Status no_previous_spec(const v1::Service& service) {
+  return failed_precondition("service {} does not have a previous spec",
+                             service.spec().annotations().name());
+}
+
 v1::Revision revision_of(const v1::Service& service) {
   v1::Revision revision;
   revision.set_id(store::revision_id(service.id(), service.revision()));
@@ -75,20 +80,28 @@ void resume_update(const v1::ServiceSpec& was, v1::Service& service, WallTime no
   }
 }
 
+// Names become ids.
+Status fit_new_service(const store::Snapshot& state, v1::ServiceSpec& spec) {
+  if (state.find<v1::Service>(spec.annotations().name()) != nullptr) {
+    return already_exists("service {} already exists: name conflicts with an existing object",
+                          spec.annotations().name());
+  }
+  MUSTER_TRY(resolve_references(state, spec));
+  return check_port_conflicts(state, {}, spec);
+}
+
 bool outdates_tasks(const v1::ServiceSpec& was, const v1::ServiceSpec& is) {
   return !equal(was.task(), is.task()) || !equal(was.endpoint(), is.endpoint());
 }
 
 }  // namespace
 
+Status check_new_service(const store::Snapshot& state, v1::ServiceSpec spec) {
+  return fit_new_service(state, spec);
+}
+
 Status create_service_in(store::Transaction& tx, const std::string& id, v1::ServiceSpec spec) {
-  const store::Snapshot state = tx.view();
-  if (state.find<v1::Service>(spec.annotations().name()) != nullptr) {
-    return already_exists("service {} already exists: name conflicts with an existing object",
-                          spec.annotations().name());
-  }
-  MUSTER_TRY(resolve_references(state, spec));
-  MUSTER_TRY(check_port_conflicts(state, {}, spec));
+  MUSTER_TRY(fit_new_service(tx.view(), spec));
   v1::Service service;
   service.set_id(id);
   *service.mutable_spec() = std::move(spec);
@@ -98,7 +111,19 @@ Status create_service_in(store::Transaction& tx, const std::string& id, v1::Serv
   return tx.create(std::move(service));
 }
 
-Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest& request) {
+// Readers never see the credentials, so a spec that comes back without them means "the same".
+Result<std::string> credentials_for(const v1::UpdateServiceRequest& request,
+                                    const v1::Service& known) {
+  if (!request.spec().task().registry_auth().empty()) return request.spec().task().registry_auth();
+  if (request.registry_auth_from() != v1::UpdateServiceRequest::PREVIOUS_SPEC) {
+    return known.spec().task().registry_auth();
+  }
+  if (!known.has_previous_spec()) return fail(no_previous_spec(known));
+  return known.previous_spec().task().registry_auth();
+}
+
+Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest& request,
+                         const std::optional<ImageAnswer>& image) {
   const store::Snapshot state = tx.view();
   const auto known = state.get<v1::Service>(request.service_id());
   if (known == nullptr) return not_found("service {} not found", request.service_id());
@@ -113,15 +138,11 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
         known->spec().annotations().name());
   }
   if (request.rollback()) {
-    if (!known->has_previous_spec()) {
-      return failed_precondition("service {} does not have a previous spec",
-                                 known->spec().annotations().name());
-    }
+    if (!known->has_previous_spec()) return no_previous_spec(*known);
     spec = known->previous_spec();
-  }
-  // Readers never see the credentials, so a spec that comes back without them means "the same".
-  if (!request.rollback() && spec.task().registry_auth().empty()) {
-    spec.mutable_task()->set_registry_auth(known->spec().task().registry_auth());
+  } else {
+    MUSTER_ASSIGN(*spec.mutable_task()->mutable_registry_auth(), credentials_for(request, *known));
+    if (image) pin_image(*image, &known->spec().task(), *spec.mutable_task());
   }
   normalise(spec);
   MUSTER_TRY(validate_service_spec(spec));
@@ -133,6 +154,8 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   }
   MUSTER_TRY(resolve_references(state, spec));
   MUSTER_TRY(check_port_conflicts(state, known->id(), spec));
+  // Deploying an unchanged file is no change, and leaves what a rollback would go back to.
+  if (!request.rollback() && equal(spec, known->spec())) return ok_status();
   v1::Service service = *known;
   *service.mutable_spec() = std::move(spec);
   const bool outdates = outdates_tasks(known->spec(), service.spec());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <regex>
 #include <set>
 #include <string>
@@ -27,6 +28,11 @@ constexpr int64_t kHeartbeatMin = 100'000'000;  // less would keep managers busy
 constexpr size_t kServiceBytesMax = 240'000;
 // Networks travel with every task, nodes and the cluster with every session.
 constexpr size_t kOtherBytesMax = 32'000;
+
+constexpr int64_t kOomScoreMax = 1000;
+constexpr std::string_view kUlimits[] = {
+    "as",   "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue",
+    "nice", "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack"};
 
 bool alnum(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0;
@@ -153,7 +159,9 @@ Status validate_mount(const v1::Mount& mount, std::set<std::string>& targets) {
         if (!good) return invalid_argument("invalid volume mount source: \"{}\"", source);
       }
       break;
-    case v1::Mount::IMAGE: return validate_image_reference(source);
+    case v1::Mount::IMAGE:
+      if (source.find("{{") != std::string::npos) break;
+      return validate_image_reference(source);
     default: return bad("unknown mount type");
   }
   return ok_status();
@@ -197,6 +205,15 @@ Status validate_templates(const v1::ContainerSpec& container) {
   return ok_status();
 }
 
+// Whether a kernel parameter belongs to a container's namespaces rather than to the host.
+bool has_namespace(std::string_view name) {
+  static const std::set<std::string_view> kIpc = {
+      "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+      "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"};
+  return kIpc.contains(name) || name == "kernel.domainname" || name.starts_with("net.") ||
+         name.starts_with("fs.mqueue.");
+}
+
 Status validate_container(const v1::ContainerSpec& container) {
   if (container.image().empty()) return bad("ContainerSpec: image reference must be provided");
   MUSTER_TRY(validate_image_reference(container.image()));
@@ -213,7 +230,19 @@ Status validate_container(const v1::ContainerSpec& container) {
       return invalid_argument("invalid environment variable: \"{}\"", env);
     }
   }
+  for (const v1::KeyValue& sysctl : container.sysctls()) {
+    if (!has_namespace(sysctl.key())) {
+      return invalid_argument("sysctl '{}' is not allowed", sysctl.key());
+    }
+  }
+  if (std::abs(container.oom_score_adj()) > kOomScoreMax) {
+    return invalid_argument("Invalid value {}, range for oom score adj is [-1000, 1000]",
+                            container.oom_score_adj());
+  }
   for (const v1::Ulimit& limit : container.ulimits()) {
+    if (std::find(std::begin(kUlimits), std::end(kUlimits), limit.name()) == std::end(kUlimits)) {
+      return invalid_argument("invalid ulimit type: {}", limit.name());
+    }
     if (limit.hard() != -1 && (limit.soft() == -1 || limit.soft() > limit.hard())) {
       return invalid_argument("ulimit soft limit must be less than or equal to hard limit: {}",
                               limit.name());
@@ -420,6 +449,16 @@ void normalise(v1::ServiceSpec& spec) {
     if (!job.has_max_concurrent()) job.set_max_concurrent(1);
     if (!job.has_total_completions()) job.set_total_completions(job.max_concurrent());
   }
+  // A part that says nothing is none, or specs of one meaning would differ.
+  v1::TaskSpec& task = *spec.mutable_task();
+  if (task.placement().ByteSizeLong() == 0) task.clear_placement();
+  if (task.resources().limits().ByteSizeLong() == 0) task.mutable_resources()->clear_limits();
+  if (task.resources().reservations().ByteSizeLong() == 0) {
+    task.mutable_resources()->clear_reservations();
+  }
+  if (task.resources().ByteSizeLong() == 0) task.clear_resources();
+  if (task.log_driver().ByteSizeLong() == 0) task.clear_log_driver();
+  if (spec.endpoint().ByteSizeLong() == 0) spec.clear_endpoint();
 }
 
 }  // namespace muster::manager::control

@@ -19,6 +19,24 @@ std::string layer(char c, const std::string& size) {
          R"(","size":)" + size + "}";
 }
 
+TEST(ImagePlatforms, AsPlacementComparesThem) {
+  const auto list = platforms_of_index(R"({"manifests": [
+    {"platform": {"os": "linux", "architecture": "amd64"}},
+    {"platform": {"os": "linux", "architecture": "arm", "variant": "v6"}},
+    {"platform": {"os": "linux", "architecture": "arm", "variant": "v7"}},
+    {"platform": {"os": "unknown", "architecture": "unknown"}},
+    {"platform": {"os": "linux", "architecture": "amd64", "variant": "v3"}},
+    {"digest": "without a platform"},
+    {"platform": {"os": "windows", "architecture": "amd64"}}]})");
+  ASSERT_TRUE(list.has_value());
+  std::vector<std::string> got;
+  for (const auto& platform : *list) got.push_back(platform.os() + "/" + platform.architecture());
+  EXPECT_EQ(got, (std::vector<std::string>{"linux/amd64", "linux/", "windows/amd64"}));
+  EXPECT_TRUE(platforms_of_image({}).empty());
+  EXPECT_EQ(platforms_of_image({"linux", "arm64", "v8"}).at(0).architecture(), "arm64");
+  EXPECT_FALSE(platforms_of_index("no json").has_value());
+}
+
 TEST(ImageManifest, LayersComeLowestFirst) {
   const auto m = parse_manifest(manifest(layer('1', "10") + "," + layer('2', "20")));
   ASSERT_TRUE(m.has_value()) << m.error().message();

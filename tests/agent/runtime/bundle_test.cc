@@ -274,12 +274,47 @@ TEST(Mounts, UsersWinAndParentsComeFirst) {
   };
   EXPECT_LT(position("/data"), position("/data/deep/er"));
   EXPECT_LT(position("/dev"), position("/dev/shm"));
-  EXPECT_EQ(strings(mount_at(config, "/data").at("options")), (Strings{"rbind", "rprivate", "ro"}));
+  EXPECT_EQ(strings(mount_at(config, "/data").at("options")),
+            (Strings{"rbind", "rprivate", "rro"}));
   EXPECT_EQ(strings(mount_at(config, "/dev/shm").at("options")),
             (Strings{"noexec", "nosuid", "nodev", "mode=1777", "size=4096"}));
   ContainerRequest bad = request();
   bad.mounts.emplace_back().spec.set_target("relative");
   EXPECT_EQ(error_of(bad), "mount target \"relative\" is not an absolute path");
+}
+
+TEST(Mounts, ReadOnlyReachesWhatIsBelowWhereItCan) {
+  struct Case {
+    bool kernel, non_recursive, writable_below, forced;
+    std::vector<std::string> want;  // empty: refused
+  };
+  for (const Case& c : {Case{true, false, false, false, {"rbind", "rprivate", "rro"}},
+                        Case{false, false, false, false, {"rbind", "rprivate", "ro"}},
+                        Case{true, true, false, false, {"bind", "rprivate", "ro"}},
+                        Case{true, false, true, false, {"rbind", "rprivate", "ro"}},
+                        Case{true, false, false, true, {"rbind", "rprivate", "rro"}},
+                        Case{false, false, false, true, {}}}) {
+    ContainerRequest req = request();
+    PreparedMount& mount = req.mounts.emplace_back();
+    mount.source = "/a";
+    mount.spec.set_type(v1::Mount::BIND);
+    mount.spec.set_target("/a");
+    mount.spec.set_read_only(true);
+    mount.spec.mutable_bind()->set_non_recursive(c.non_recursive);
+    mount.spec.mutable_bind()->set_read_only_non_recursive(c.writable_below);
+    mount.spec.mutable_bind()->set_read_only_force_recursive(c.forced);
+    HostFacts host = facts();
+    host.recursive_read_only = c.kernel;
+    const auto made = make_bundle(req, host, {});
+    ASSERT_EQ(made.has_value(), !c.want.empty());
+    if (made) {
+      EXPECT_EQ(strings(mount_at(*made, "/a").at("options")), c.want);
+    } else {
+      EXPECT_EQ(made.error().message(),
+                "mount at /a: this node's kernel cannot make mounts below it read-only, which "
+                "bind-recursive=readonly asks for");
+    }
+  }
 }
 
 TEST(Bundle, LimitsTheHostCannotSet) {

@@ -108,6 +108,9 @@ class FakeImages final : public ImageStore {
     return image;
   }
   Result<ImageHandle> find(const std::string&) override { return fail(not_found("none")); }
+  Result<RemoteImage> inspect_remote(const PullRequest&, Duration) override {
+    return RemoteImage();
+  }
   Result<std::string> mount_root(const ImageHandle&, const std::string& id) override {
     roots.insert(id);
     return std::string("/nonexistent/") + id;

@@ -138,6 +138,43 @@ TEST_F(WorkerTest, RunsWhatIsAssigned) {
             messages_.end());
 }
 
+TEST_F(WorkerTest, ImagesAreMountedAsLongAsTheirContainer) {
+  for (const char* target : {"/tools", "/more"}) {
+    v1::Mount& mount = *revision_.mutable_spec()->mutable_container()->add_mounts();
+    mount.set_type(v1::Mount::IMAGE);
+    mount.set_source("tools:1");
+    mount.set_target(target);
+  }
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  const std::string id = container("t1");
+  const std::set<std::string> roots{id, id + ".image0", id + ".image1"};
+  EXPECT_EQ(images_.roots, roots);
+  const auto& mounts = runtime_.containers[id].request.mounts;
+  ASSERT_EQ(mounts.size(), 2U);
+  EXPECT_EQ(mounts[1].source, "/nonexistent/" + id + ".image1");
+  EXPECT_TRUE(mounts[1].spec.read_only());
+  restart();
+  world_.advance(100ms);
+  EXPECT_EQ(images_.roots, roots) << "what lives is not collected";
+  worker_->apply(feed({task("t1")}));
+  runtime_.end(id, {0, false, {}});
+  world_.advance(100ms);
+  EXPECT_TRUE(images_.roots.empty());
+}
+
+TEST_F(WorkerTest, NetworkParametersOfTheHostAreNotAContainers) {
+  v1::KeyValue& sysctl = *revision_.mutable_spec()->mutable_container()->add_sysctls();
+  sysctl.set_key("net.core.somaxconn");
+  sysctl.set_value("7");
+  v1::FeedUpdate step = feed({task("t1")});
+  step.mutable_tasks(0)->mutable_networks(0)->mutable_spec()->set_driver("host");
+  worker_->apply(step);
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
+  EXPECT_EQ(error("t1"), "sysctl \"net.core.somaxconn\" not allowed in host network namespace");
+}
+
 TEST_F(WorkerTest, EndsAreReportedAndCleanedAndTheLogStays) {
   worker_->apply(feed({task("t1")}));
   world_.advance(100ms);

@@ -70,6 +70,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   using S = grpc::Status;
 
   S changed(C* context) {
+    if (!fake.next_error.ok() && fake.calls_before_error-- > 0) return S::OK;
     Status error;
     std::swap(error, fake.next_error);
     return error.ok() ? S::OK : to_grpc(context, error);
@@ -117,6 +118,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     v1::Service& service = fake.add_service(request->spec().annotations().name(), 0);
     *service.mutable_spec() = request->spec();
     *response->mutable_service() = service;
+    for (const auto& warning : fake.warnings) response->add_warnings(warning);
     return changed(context);
   }
   S UpdateService(C* context, const v1::UpdateServiceRequest* request,
@@ -126,6 +128,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     if (entry == nullptr) return missing("service", request->service_id());
     if (!request->rollback()) *entry->mutable_service()->mutable_spec() = request->spec();
     *response->mutable_service() = entry->service();
+    for (const auto& warning : fake.warnings) response->add_warnings(warning);
     return changed(context);
   }
   S RemoveService(C* context, const v1::RemoveServiceRequest* request,
@@ -455,6 +458,7 @@ Outcome run_muster(FakeDaemon& daemon, const std::vector<std::string>& words,
   world.out_is_terminal = false;
   world.environment = {
       {"MUSTER_SOCKET", daemon.address()}, {"HOME", "/nonexistent"}, {"FROM_SHELL", "yes"}};
+  for (const auto& [name, value] : daemon.environment) world.environment[name] = value;
   world.current_dir = "/work-dir";
   if (!real_time) world.now_ns = [] { return kNow; };
   int pipe_fds[2];

@@ -47,7 +47,10 @@ class FakeDaemon {
   std::vector<v1::PullProgress> pull_messages;
   std::vector<v1::ExecOutput> exec_messages;
   bool end_streams = true;
-  Status next_error;  // what the next changing call fails with
+  Status next_error;                               // what the next changing call fails with
+  int calls_before_error = 0;                      // so many changing calls succeed before that
+  std::vector<std::string> warnings;               // of every service created or updated
+  std::map<std::string, std::string> environment;  // of muster, over the usual
   // So many of the next GetService, ListTasks and RemoveNetwork calls find no manager.
   int calls_unavailable = 0;
   bool tasks_by_name = true;  // GetTask takes "web.1" for an id

@@ -159,7 +159,7 @@ TEST_F(Program, ServiceCreateSendsTheWholeSpec) {
   EXPECT_EQ(spec.replicated().replicas(), 3U);
   EXPECT_THAT(spec.task().container().args(), ElementsAre("-g", "daemon off;"));
   EXPECT_THAT(spec.task().container().command(), ElementsAre("sh", "-c"));
-  EXPECT_THAT(spec.task().container().env(), ElementsAre("A=1", "FROM_SHELL=yes"));
+  EXPECT_THAT(spec.task().container().env(), ElementsAre("A=1", "FROM_SHELL=yes", "NOT_SET"));
   EXPECT_EQ(spec.annotations().labels(0).key(), "a");
   EXPECT_EQ(spec.endpoint().ports(0).published_port(), 8080U);
   EXPECT_EQ(spec.task().resources().limits().memory_bytes(), 64 << 20);
