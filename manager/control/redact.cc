@@ -21,4 +21,10 @@ void redact(v1::Secret& secret) {
   secret.mutable_spec()->clear_data();
 }
 
+void drop_probes(v1::Task& task) {
+  if (!task.status().health().probes().empty()) {
+    task.mutable_status()->mutable_health()->clear_probes();
+  }
+}
+
 }  // namespace muster::manager::control
