@@ -33,6 +33,7 @@ namespace json = boost::json;
 constexpr int kTerminalTimeoutMs = 10'000;
 constexpr size_t kErrorTextMax = 1024;
 constexpr int kHeldPollMs = 10;
+constexpr int kReapMs = 1000;
 
 // The container's own process object, changed as asked.
 Result<json::object> process_document(const ExecRequest& request, const HostFacts& host) {
@@ -351,13 +352,19 @@ UniqueFd ExecSession::open_command() {
   return process;
 }
 
-// The command's own process first, in the host's numbering; the runtime ends with it.
+// The command's own process first, in the host's numbering; the runtime ends with it. It is given
+// the time to reap it: a zombie that waits for the host's first process holds up the container's
+// end.
 void ExecSession::kill_processes() {
   if (const UniqueFd process = open_command()) {
     if (kill_tree_) kill_process_tree(*cgroups_, container_cgroup_, command_pid_);
     // Its group has no descriptor, but keeps its number while the leader is pinned and alive.
     ::kill(static_cast<pid_t>(-command_pid_), SIGKILL);
     ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+    struct pollfd ended {
+      child_->pidfd(), POLLIN, 0
+    };
+    ::poll(&ended, 1, kReapMs);
   }
   [[maybe_unused]] const Status killed = child_->kill(SIGKILL);
 }
