@@ -15,8 +15,8 @@ namespace {
 constexpr Duration kStartMax = 30s;
 constexpr Duration kStartPoll = 5ms;
 
-HealthResult failed(std::string why) {
-  return {-1, std::move(why), false};
+HealthResult failed(std::string why, std::string output = "") {
+  return {-1, std::move(output), std::move(why), false};
 }
 
 }  // namespace
@@ -84,11 +84,11 @@ HealthResult ExecHealthProbe::run(const std::string& container_id, const std::st
   session->reset();
   HealthResult out;
   if (!trouble.empty()) {
-    out = failed(output.empty() ? trouble : trouble + ": " + output);
+    out = failed(trouble, std::move(output));
   } else if (!*run.ended) {
     out = failed("health check could not be run: " + run.ended->error().message());
   } else {
-    out = {**run.ended, std::move(output), false};
+    out = {**run.ended, std::move(output), "", false};
   }
   // A command that went down with its container has not found anything, nor one that was ended.
   out.gone = out.exit_code != 0 && !runtime_.is_alive(container_id);

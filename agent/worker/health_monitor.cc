@@ -8,8 +8,9 @@
 namespace muster::agent {
 namespace {
 
-// Of a probe's output, in the reason of a task's end.
-constexpr size_t kReasonBytesMax = 200;
+// Of a probe's output, in the reason of a task's end. What the probe itself has to say comes first.
+constexpr size_t kReasonHeadMax = 80;
+constexpr size_t kReasonTailMax = 200;
 
 Duration or_default(int64_t ns, int64_t image_ns, Duration otherwise) {
   if (ns > 0) return Duration(ns);
@@ -64,6 +65,14 @@ std::string_view whole(std::string_view text) {
   return text;
 }
 
+std::string output_of(const HealthResult& result) {
+  constexpr size_t kMax = HealthMonitor::kOutputBytesMax;
+  if (result.trouble.empty()) return utf8_tail(result.output, kMax);
+  std::string out = utf8_tail(result.trouble, kMax / 2);
+  if (!result.output.empty()) out += ": " + utf8_tail(result.output, kMax - out.size() - 2);
+  return out;
+}
+
 }  // namespace
 
 std::optional<HealthPlan> plan_health(
@@ -109,7 +118,7 @@ bool HealthMonitor::probed(const HealthResult& result, TimePoint began, WallTime
   probe.set_started_at_ns(began_at.unix_ns);
   probe.set_ended_at_ns(ended_at.unix_ns);
   probe.set_exit_code(result.exit_code);
-  probe.set_output(utf8_tail(result.output, kOutputBytesMax));
+  probe.set_output(output_of(result));
   if (result.exit_code == 0) {
     health_.set_failing_streak(0);
     health_.set_state(v1::Health::HEALTHY);
@@ -126,7 +135,8 @@ bool HealthMonitor::probed(const HealthResult& result, TimePoint began, WallTime
 std::string describe_last_probe(const v1::Health& health) {
   if (health.probes().empty()) return "health check failed";
   const v1::Health::Probe& last = health.probes(health.probes_size() - 1);
-  const std::string output = one_line_tail(last.output(), kReasonBytesMax);
+  const size_t head = last.exit_code() < 0 ? kReasonHeadMax : 0;
+  const std::string output = one_line(last.output(), head, kReasonTailMax);
   if (last.exit_code() < 0) return output.empty() ? "health check failed" : output;
   std::string out = fmt::format("health check failed with exit code {}", last.exit_code());
   if (!output.empty()) out += ": " + output;
@@ -148,7 +158,7 @@ std::string utf8_tail(std::string_view bytes, size_t bytes_max) {
   return out.size() <= bytes_max ? out : std::string(whole(tail(out, bytes_max)));
 }
 
-std::string one_line_tail(std::string_view text, size_t bytes_max) {
+std::string one_line(std::string_view text, size_t head_max, size_t tail_max) {
   std::string line;
   for (const char c : text) {
     const bool blank = static_cast<unsigned char>(c) <= ' ' || c == '\x7f';
@@ -159,8 +169,10 @@ std::string one_line_tail(std::string_view text, size_t bytes_max) {
     }
   }
   if (!line.empty() && line.back() == ' ') line.pop_back();
-  if (line.size() <= bytes_max) return line;
-  return "..." + std::string(whole(tail(line, bytes_max)));
+  if (line.size() <= head_max + tail_max) return line;
+  size_t head = head_max;
+  while (head > 0 && continues(line[head])) --head;
+  return line.substr(0, head) + "..." + std::string(whole(tail(line, tail_max)));
 }
 
 }  // namespace muster::agent

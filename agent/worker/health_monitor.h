@@ -13,9 +13,10 @@ namespace muster::agent {
 
 // What one run of a check's command gave.
 struct HealthResult {
-  int exit_code = 0;   // -1: it did not end by itself, or could not be started
-  std::string output;  // the last 4 KiB of what it printed, any bytes; with -1 why, in words
-  bool gone = false;   // the container has ended meanwhile: this says nothing of its health
+  int exit_code = 0;    // -1: it did not end by itself, or could not be started
+  std::string output;   // what it printed, any bytes; at least the last 4 KiB
+  std::string trouble;  // with -1: why, in words; comes before the output
+  bool gone = false;    // the container has ended meanwhile: this says nothing of its health
 };
 
 // Runs a health check's command in a container. Blocks up to the time-out; thread-safe.
@@ -75,8 +76,8 @@ std::string describe_last_probe(const v1::Health& health);
 
 // The end of `bytes` as UTF-8 of at most `bytes_max` bytes; what is none is U+FFFD.
 std::string utf8_tail(std::string_view bytes, size_t bytes_max);
-// The end of a text of UTF-8 in one line of about `bytes_max` bytes: runs of space, line ends and
-// control characters are one space each, "..." stands for what was cut.
-std::string one_line_tail(std::string_view text, size_t bytes_max);
+// A text of UTF-8 in one line: runs of space, line ends and control characters are one space each.
+// Of a longer one about so many bytes of its beginning and its end, with "..." between.
+std::string one_line(std::string_view text, size_t head_max, size_t tail_max);
 
 }  // namespace muster::agent

@@ -202,7 +202,7 @@ class FakeHealth final : public HealthProbe {
                    Duration) override {
     ++probes;
     last_command = command;
-    return {exit_code, "said so", gone};
+    return {exit_code, "said so", "", gone};
   }
   int exit_code = 0;
   bool gone = false;

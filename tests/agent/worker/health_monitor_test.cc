@@ -76,8 +76,9 @@ std::string story(const HealthPlan& plan, const std::vector<int>& results, Durat
   for (const int code : results) {
     const TimePoint began = now + monitor.next_delay(now);
     now = began + takes;
-    const bool news = monitor.probed({code, "", false}, began, WallTime{began.since_start.count()},
-                                     WallTime{now.since_start.count()});
+    const bool news =
+        monitor.probed({code, "", "", false}, began, WallTime{began.since_start.count()},
+                       WallTime{now.since_start.count()});
     const v1::Health& health = monitor.health();
     const char state = "-shu"[health.state()];
     out += fmt::format("{}{}:{}{}{}", out.empty() ? "" : " ", format_duration(began.since_start),
@@ -137,7 +138,8 @@ TEST(HealthMonitor, GoesOnFromWhatIsKnown) {
 TEST(HealthMonitor, KeepsTheLastFiveProbes) {
   HealthMonitor monitor({}, TimePoint{});
   for (int i = 1; i <= 7; ++i) {
-    monitor.probed({i, fmt::format("out {}", i), false}, TimePoint{}, WallTime{i}, WallTime{i + 1});
+    monitor.probed({i, fmt::format("out {}", i), "", false}, TimePoint{}, WallTime{i},
+                   WallTime{i + 1});
   }
   ASSERT_EQ(monitor.health().probes_size(), 5);
   EXPECT_EQ(monitor.health().probes(0).output(), "out 3");
@@ -174,10 +176,28 @@ TEST(HealthOutput, IsTheEndAndAlwaysText) {
 }
 
 TEST(HealthOutput, InOneLine) {
-  EXPECT_EQ(one_line_tail("  a\r\n\tb \x1b[0m c\n\n", 100), "a b [0m c");
-  EXPECT_EQ(one_line_tail("", 100), "");
-  EXPECT_EQ(one_line_tail("0123456789", 4), "...6789");
-  EXPECT_EQ(one_line_tail("\xe2\x82\xac\xe2\x82\xac", 4), "...\xe2\x82\xac");
+  EXPECT_EQ(one_line("  a\r\n\tb \x1b[0m c\n\n", 0, 100), "a b [0m c");
+  EXPECT_EQ(one_line("", 0, 100), "");
+  EXPECT_EQ(one_line("0123456789", 0, 4), "...6789");
+  EXPECT_EQ(one_line("0123456789", 2, 4), "01...6789");
+  EXPECT_EQ(one_line("0123456789", 6, 4), "0123456789");
+  EXPECT_EQ(one_line("\xe2\x82\xac\xe2\x82\xac", 1, 4), "...\xe2\x82\xac");
+}
+
+// However much a command says: that it was killed, and why, is not lost.
+TEST(HealthOutput, TheTroubleComesFirst) {
+  HealthMonitor monitor({}, TimePoint{});
+  monitor.probed(
+      {-1, std::string(10'000, 'x') + "END", "health check exceeded timeout (2s)", false},
+      TimePoint{}, WallTime{1}, WallTime{2});
+  const std::string& output = monitor.health().probes(0).output();
+  EXPECT_EQ(output.size(), 4096u);
+  EXPECT_TRUE(output.starts_with("health check exceeded timeout (2s): xxx"));
+  EXPECT_TRUE(output.ends_with("xEND"));
+  const std::string reason = describe_last_probe(monitor.health());
+  EXPECT_TRUE(reason.starts_with("health check exceeded timeout (2s): xxx")) << reason;
+  EXPECT_TRUE(reason.ends_with("xEND")) << reason;
+  EXPECT_LT(reason.size(), 300u);
 }
 
 TEST(HealthOutput, ReasonsOfFailedProbes) {
