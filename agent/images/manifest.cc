@@ -220,6 +220,7 @@ Result<ParsedConfig> parse_config(std::string_view raw) {
     result.run.labels.push_back(std::move(label));
   }
   result.run.healthcheck = health_check(*c);
+  result.run.shell = json_strings(*c, "Shell");
   return result;
 }
 

@@ -17,6 +17,7 @@
 #include <filesystem>
 
 #include "agent/runtime/oci_bundle.h"
+#include "agent/runtime/process_tree.h"
 #include "agent/runtime/user_lookup.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -421,6 +422,13 @@ Result<int64_t> ConmonRuntime::first_process(const std::string& container_id) co
     }
   }
   return fail(not_found("container {} is not running", container_id.substr(0, 12)));
+}
+
+bool ConmonRuntime::is_alive(const std::string& container_id) const {
+  const auto pid = first_process(container_id);
+  if (!pid) return false;
+  const auto stat = read_process_stat(*pid);
+  return stat && !stat->ending;
 }
 
 Status ConmonRuntime::kill(const std::string& container_id, int signal) {

@@ -72,6 +72,9 @@ class ConmonRuntime final : public Runtime {
   std::vector<std::string> runtime_env() const;
   // The container's first process, checked against its cgroup; NOT_FOUND when it has ended.
   Result<int64_t> first_process(const std::string& container_id) const;
+  // Whether that process lives and has not begun to end. The kernel ends all others of the
+  // container before the first one can be seen as ended.
+  bool is_alive(const std::string& container_id) const;
 
  private:
   void add_compiled_seccomp(boost::json::object& config);

@@ -20,6 +20,7 @@
 
 #include "agent/runtime/capabilities.h"
 #include "agent/runtime/oci_bundle.h"
+#include "agent/runtime/process_tree.h"
 #include "agent/runtime/user_lookup.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -32,6 +33,7 @@ namespace json = boost::json;
 constexpr int kTerminalTimeoutMs = 10'000;
 constexpr size_t kErrorTextMax = 1024;
 constexpr int kHeldPollMs = 10;
+constexpr int kReapMs = 1000;
 
 // The container's own process object, changed as asked.
 Result<json::object> process_document(const ExecRequest& request, const HostFacts& host) {
@@ -111,6 +113,7 @@ Result<std::unique_ptr<ExecSession>> ExecSession::start(const ConmonRuntime& run
   session->events_ = std::move(events);
   session->program_ = request.command.front();
   session->tty_ = request.tty;
+  session->kill_tree_ = request.kill_tree;
   SystemRng rng;
   session->directory_ = runtime.exec_dir() + "/" + rng.id();
   session->cgroups_ = runtime.cgroups();
@@ -264,6 +267,10 @@ void ExecSession::kill() {
   wake();
 }
 
+bool ExecSession::has_begun() const {
+  return ::access((directory_ + "/pid").c_str(), F_OK) == 0;
+}
+
 bool ExecSession::was_killed() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return killed_;
@@ -280,6 +287,7 @@ void ExecSession::read_ready(UniqueFd& fd, const std::function<void(std::string_
     return;
   }
   const std::string_view data(buffer, static_cast<size_t>(got));
+  if (ended_) rest_bytes_ += data.size();
   if (capture && error_text_.size() < kErrorTextMax) {
     error_text_.append(data.substr(0, kErrorTextMax - error_text_.size()));
   }
@@ -294,7 +302,7 @@ void ExecSession::read_ready(UniqueFd& fd, const std::function<void(std::string_
 // complaint, which is told as the reason of the failure and not as the command's output.
 void ExecSession::release_held() {
   if (held_.empty()) return;
-  started_ = started_ || ::access((directory_ + "/pid").c_str(), F_OK) == 0;
+  started_ = started_ || has_begun();
   if (!started_) return;
   if (events_.err) events_.err(held_);
   held_.clear();
@@ -344,12 +352,19 @@ UniqueFd ExecSession::open_command() {
   return process;
 }
 
-// The command's own process first, in the host's numbering; the runtime ends with it.
+// The command's own process first, in the host's numbering; the runtime ends with it. It is given
+// the time to reap it: a zombie that waits for the host's first process holds up the container's
+// end.
 void ExecSession::kill_processes() {
   if (const UniqueFd process = open_command()) {
+    if (kill_tree_) kill_process_tree(*cgroups_, container_cgroup_, command_pid_);
     // Its group has no descriptor, but keeps its number while the leader is pinned and alive.
     ::kill(static_cast<pid_t>(-command_pid_), SIGKILL);
     ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+    struct pollfd ended {
+      child_->pidfd(), POLLIN, 0
+    };
+    ::poll(&ended, 1, kReapMs);
   }
   [[maybe_unused]] const Status killed = child_->kill(SIGKILL);
 }
@@ -384,8 +399,10 @@ bool ExecSession::pump() {
   if (fds[4].revents != 0) read_ready(stderr_, events_.err, true);
   release_held();
   const bool quiet = fds[2].revents == 0 && fds[3].revents == 0 && fds[4].revents == 0;
-  // Output may be held open by what the command left in the background: not waited for.
-  return !(fds[1].revents != 0 && quiet);
+  // Output may be held open by what the command left in the background: not waited for, however
+  // much that has to say.
+  ended_ = fds[1].revents != 0;
+  return !ended_ || (!quiet && rest_bytes_ < kRestBytesMax);
 }
 
 Result<int> ExecSession::wait_child() {
@@ -401,8 +418,7 @@ void ExecSession::run() {
   }
   Result<int> code = wait_child();
   // The runtime's own complaint, which was no output of the command.
-  const bool started = ::access((directory_ + "/pid").c_str(), F_OK) == 0;
-  if (code && *code != 0 && !started && !was_killed()) {
+  if (code && *code != 0 && !has_begun() && !was_killed()) {
     // With a terminal crun loses its last words; then the place where it failed tells enough.
     const Status why = tty_ && error_text_.empty()
                            ? not_found("command not found or not executable: \"{}\"", program_)

@@ -28,6 +28,9 @@ struct ExecRequest {
   std::string dir;               // empty = the container's
   std::string user;              // user[:group]; empty = the container's
   bool privileged = false;
+  // When it is killed, so is all it has started, whatever sessions and groups that is in; only what
+  // has made itself the container's own child in time is left.
+  bool kill_tree = false;
   uint32_t rows = 0;  // of the terminal; 0 = unknown
   uint32_t columns = 0;
 };
@@ -48,6 +51,9 @@ class ExecSession {
   // Input that the process does not read is kept up to this; beyond, write_input() fails with
   // RESOURCE_EXHAUSTED and takes nothing: try again after `input_taken`.
   static constexpr size_t kInputBytesMax = 4 << 20;
+  // Output read after the command's end: more than a pipe holds. What comes then is of processes it
+  // has left behind, of which nobody waits for the end.
+  static constexpr size_t kRestBytesMax = 1 << 20;
 
   // NOT_FOUND when the container does not run; errors of the command itself come through
   // `events.done`: NOT_FOUND "command not found: \"x\"", PERMISSION_DENIED.
@@ -58,8 +64,10 @@ class ExecSession {
   Status write_input(std::string_view data);
   void close_input();
   void resize(uint32_t rows, uint32_t columns);
-  // SIGKILL to the process and its process group.
+  // SIGKILL to the process and its process group, or to its whole tree.
   void kill();
+  // Whether the command itself runs or has run; until then it is the runtime's turn.
+  bool has_begun() const;
 
  private:
   ExecSession() = default;
@@ -82,6 +90,9 @@ class ExecSession {
   std::string program_;
   std::string directory_;  // with the process document, pid file and socket
   bool tty_ = false;
+  bool kill_tree_ = false;
+  bool ended_ = false;            // the command
+  size_t rest_bytes_ = 0;         // read since
   bool copied_terminal_ = false;  // the runtime copies between ours and the container's
   std::optional<Process> child_;  // the OCI runtime's, whose exit code is the command's
   int64_t command_pid_ = 0;

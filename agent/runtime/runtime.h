@@ -27,6 +27,7 @@ struct ImageConfig {
   std::vector<std::string> exposed_ports;  // "80/tcp"
   std::vector<v1::KeyValue> labels;
   v1::HealthCheck healthcheck;
+  std::vector<std::string> shell;  // for health checks of the shell form; empty = /bin/sh -c
 };
 
 // A mount that the agent has already prepared on the host.

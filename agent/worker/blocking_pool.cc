@@ -2,16 +2,13 @@
 
 #include <pthread.h>
 
+#include <system_error>
 #include <utility>
 
 namespace muster::agent {
 
-ThreadPool::ThreadPool(std::string name, unsigned threads) {
-  for (unsigned i = 0; i < threads; ++i) {
-    threads_.emplace_back([this] { run(); });
-    ::pthread_setname_np(threads_.back().native_handle(), name.substr(0, 15).c_str());
-  }
-}
+ThreadPool::ThreadPool(std::string name, unsigned threads_max)
+    : name_(name.substr(0, 15)), threads_max_(threads_max) {}
 
 ThreadPool::~ThreadPool() {
   stop();
@@ -34,8 +31,19 @@ void ThreadPool::post(UniqueFunction<void()> work) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;
     queue_.push_back(std::move(work));
+    if (queue_.size() > idle_ && threads_.size() < threads_max_) add_thread();
   }
   wake_.notify_one();
+}
+
+void ThreadPool::add_thread() {
+  try {
+    threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    if (threads_.empty()) throw;
+    return;  // the host has no more to give: those that are there do it, later
+  }
+  ::pthread_setname_np(threads_.back().native_handle(), name_.c_str());
 }
 
 void ThreadPool::run() {
@@ -43,7 +51,9 @@ void ThreadPool::run() {
     UniqueFunction<void()> work;
     {
       std::unique_lock<std::mutex> lock(mutex_);
+      ++idle_;
       wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      --idle_;
       if (stopping_) return;
       work = std::move(queue_.front());
       queue_.pop_front();

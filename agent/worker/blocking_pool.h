@@ -19,20 +19,25 @@ class BlockingPool {
   virtual void post(UniqueFunction<void()> work) = 0;
 };
 
-// A fixed number of threads. Destruction finishes what runs and drops what waits.
+// Up to a number of threads, made when there is work and none is idle. Destruction finishes what
+// runs and drops what waits.
 class ThreadPool final : public BlockingPool {
  public:
-  ThreadPool(std::string name, unsigned threads);
+  ThreadPool(std::string name, unsigned threads_max);
   ~ThreadPool() override;
   void post(UniqueFunction<void()> work) override;
   void stop();
 
  private:
+  void add_thread();
   void run();
 
+  const std::string name_;
+  const unsigned threads_max_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
+  size_t idle_ = 0;  // threads
   std::deque<UniqueFunction<void()>> queue_;
   std::vector<std::thread> threads_;
 };

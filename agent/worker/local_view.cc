@@ -3,6 +3,18 @@
 #include <algorithm>
 
 namespace muster::agent {
+namespace {
+
+const char* health_name(v1::Health::State state) {
+  switch (state) {
+    case v1::Health::STARTING: return "starting";
+    case v1::Health::HEALTHY: return "healthy";
+    case v1::Health::UNHEALTHY: return "unhealthy";
+    default: return "";
+  }
+}
+
+}  // namespace
 
 bool is_running(const v1::LocalTask& task) {
   return task.started() && task.status().state() < v1::TASK_COMPLETE &&
@@ -26,6 +38,7 @@ v1::Container describe_container(const v1::LocalTask& local, const NodeContext& 
   const v1::ContainerStatus& container = local.status().container();
   if (container.has_exit_code()) out.set_exit_code(container.exit_code());
   out.set_pid(container.pid());
+  out.set_health(health_name(local.status().health().state()));
   out.set_service_id(task.service_id());
   for (const v1::PortConfig& port : task.ports()) {
     if (port.mode() == v1::PortConfig::INGRESS) *out.add_ports() = port;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/runtime/signals.h"
+#include "agent/worker/health_monitor.h"
 
 namespace muster::agent {
 namespace {
@@ -21,6 +22,17 @@ std::string exit_error(const ContainerExit& exit) {
     text += fmt::format(": killed by {}", signal_name(exit.exit_code - 128));
   }
   return text;
+}
+
+std::string unhealthy_reason(const v1::Health& health) {
+  return "unhealthy container: " + describe_last_probe(health);
+}
+
+// Where a task stays until its check has passed.
+std::string waiting_message(const v1::Health& health) {
+  constexpr const char* kWaiting = "waiting to become healthy";
+  if (health.probes().empty()) return kWaiting;
+  return fmt::format("{}; {}", kWaiting, describe_last_probe(health));
 }
 
 }  // namespace
@@ -86,9 +98,12 @@ TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
     if (!task_.cleaned()) clean_up(out);
     return out;
   }
-  const bool half_stopped = task_.endpoint_state() == v1::ENDPOINT_DRAINING;
+  const v1::Health& health = task_.status().health();
+  const bool found_unhealthy = health.state() == v1::Health::UNHEALTHY;
+  const bool half_stopped = task_.endpoint_state() == v1::ENDPOINT_DRAINING || found_unhealthy;
   if (half_stopped && !task_.stop_asked() && !stop_wanted()) {
-    unhealthy_ = "unhealthy container (musterd was restarted while stopping it)";
+    unhealthy_ = found_unhealthy ? unhealthy_reason(health)
+                                 : "unhealthy container (musterd was restarted while stopping it)";
   }
   if (found.phase == Found::kExited) {
     phase_ = Phase::kUp;
@@ -229,7 +244,8 @@ TaskActions TaskMachine::started(int64_t pid, WallTime now) {
   task_.set_started_at_ns(now.unix_ns);
   out.push_back(TaskAction::kWatch);
   if (times_.has_healthcheck) {
-    set_state(v1::TASK_STARTING, "waiting to become healthy", now);
+    task_.mutable_status()->mutable_health()->set_state(v1::Health::STARTING);
+    set_state(v1::TASK_STARTING, waiting_message({}), now);
     report(out);
     out.push_back(TaskAction::kWatchHealth);
   } else {
@@ -253,14 +269,28 @@ TaskActions TaskMachine::start_failed(const Status& why, WallTime now) {
   return out;
 }
 
-TaskActions TaskMachine::healthy(WallTime now) {
+TaskActions TaskMachine::probed(const v1::Health& health, bool news, WallTime now) {
   TaskActions out;
-  if (phase_ != Phase::kUp || task_.status().state() >= v1::TASK_RUNNING) return out;
+  if (phase_ != Phase::kUp) return out;
+  v1::TaskStatus& status = *task_.mutable_status();
+  *status.mutable_health() = health;
+  if (health.state() == v1::Health::UNHEALTHY) return unhealthy(unhealthy_reason(health), now);
+  const bool waits = status.state() < v1::TASK_RUNNING;
+  if (waits && health.state() == v1::Health::HEALTHY) {
+    became_healthy(now, out);
+  } else if (news) {
+    // Since when it waits stays as it is.
+    if (waits) status.set_message(waiting_message(health));
+    report(out);
+  }
+  return out;
+}
+
+void TaskMachine::became_healthy(WallTime now, TaskActions& out) {
   set_state(v1::TASK_RUNNING, "started", now);
   task_.set_endpoint_state(v1::ENDPOINT_READY);
   report(out);
   out.push_back(TaskAction::kPublishPorts);
-  return out;
 }
 
 TaskActions TaskMachine::unhealthy(const std::string& why, WallTime now) {

@@ -21,7 +21,7 @@ enum class TaskAction {
   kCancelPrepare,  // make a running preparation fail soon
   kStart,          // -> started() or start_failed()
   kWatch,          // -> exited(), once
-  kWatchHealth,    // run the health check -> healthy(), unhealthy()
+  kWatchHealth,    // run the health check -> probed()
   kPublishPorts,   // the set of routable tasks changed
   kSignalStop,     // the task's stop signal
   kSignalKill,
@@ -62,7 +62,10 @@ class TaskMachine {
   TaskActions prepare_failed(const Status& why, WallTime now);
   TaskActions started(int64_t pid, WallTime now);
   TaskActions start_failed(const Status& why, WallTime now);
-  TaskActions healthy(WallTime now);
+  // What the health check has found so far. With `news` it is reported and put down whether or not
+  // the task's state changes by it.
+  TaskActions probed(const v1::Health& health, bool news, WallTime now);
+  // It runs and must not go on; its end counts as a failure.
   TaskActions unhealthy(const std::string& why, WallTime now);
   TaskActions exited(const ContainerExit& exit, WallTime now);
   // Something the user should see of a running task.
@@ -77,6 +80,8 @@ class TaskMachine {
   Duration timer_delay() const { return timer_delay_; }
   // Whether published ports may lead to it.
   bool routable() const { return task_.endpoint_state() == v1::ENDPOINT_READY; }
+  // Whether its container runs and shall go on.
+  bool up() const { return phase_ == Phase::kUp; }
   bool ended() const { return task_.status().state() >= v1::TASK_COMPLETE; }
 
  private:
@@ -97,6 +102,7 @@ class TaskMachine {
            TaskActions& out);
   void run_if_wanted(WallTime now, TaskActions& out);
   void stop_container(WallTime now, TaskActions& out);
+  void became_healthy(WallTime now, TaskActions& out);
   void clean_up(TaskActions& out);
   void report(TaskActions& out);
 

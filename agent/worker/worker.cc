@@ -31,7 +31,8 @@ TaskTimes times_of(const v1::LocalTask& task) {
   const v1::ContainerSpec& spec = task.revision().spec().container();
   TaskTimes times;
   if (spec.has_stop_grace_period_ns()) times.stop_grace = Duration(spec.stop_grace_period_ns());
-  times.has_healthcheck = plan_health(spec.healthcheck(), task.image_healthcheck()).has_value();
+  times.has_healthcheck =
+      plan_health(spec.healthcheck(), task.image_healthcheck(), task.image_shell()).has_value();
   return times;
 }
 
@@ -380,9 +381,9 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
   }
   // An image may bring a health check of its own; only now is it known.
   *task.mutable_image_healthcheck() = prepared->request.image.healthcheck;
-  entry->machine.set_has_healthcheck(
-      plan_health(task.revision().spec().container().healthcheck(), task.image_healthcheck())
-          .has_value());
+  const std::vector<std::string>& shell = prepared->request.image.shell;
+  task.mutable_image_shell()->Assign(shell.begin(), shell.end());
+  entry->machine.set_has_healthcheck(times_of(task).has_healthcheck);
   entry->prepared = *std::move(prepared);
   run(*entry, entry->machine.prepared(now()));
 }
@@ -482,54 +483,6 @@ void Worker::forget(Entry& entry) {
   if (!status.ok()) deps_.log->warn("forgetting task {}: {}", id, status.message());
   entries_.erase(id);
   if (entries_.empty() && left_) std::exchange(left_, nullptr)();
-}
-
-// ---------------------------------------------------------------- health
-
-void Worker::watch_health(Entry& entry) {
-  const v1::LocalTask& task = entry.machine.task();
-  auto plan =
-      plan_health(task.revision().spec().container().healthcheck(), task.image_healthcheck());
-  if (!plan) return;
-  const TimePoint at = deps_.strand.clock().now();
-  entry.health.emplace(*std::move(plan), at);
-  entry.health_timer = deps_.strand.after(entry.health->next_delay(at),
-                                          [this, id = entry.task_id()] { probe_health(id); });
-}
-
-void Worker::probe_health(const Id& task_id) {
-  Entry* entry = find(task_id);
-  if (entry == nullptr || !entry->health || entry->machine.ended()) return;
-  entry->health_timer = 0;
-  const std::string container = entry->machine.task().container_id();
-  deps_.health_pool.post([this, self = self_, strand = &deps_.strand, probe = &deps_.health,
-                          task_id, container, directory = paths_.container(container),
-                          plan = entry->health->plan()] {
-    auto result = probe->run(container, directory, plan.command, plan.timeout);
-    strand->post([this, self, task_id, result = std::move(result)]() mutable {
-      if (*self != nullptr) health_finished(task_id, std::move(result));
-    });
-  });
-}
-
-void Worker::health_finished(const Id& task_id, Result<HealthResult> result) {
-  Entry* entry = find(task_id);
-  if (entry == nullptr || !entry->health || entry->machine.ended()) return;
-  const TimePoint at = deps_.strand.clock().now();
-  const bool success = result && result->exit_code == 0;
-  switch (entry->health->probed(success, at)) {
-    case HealthMonitor::Verdict::kUnchanged: break;
-    case HealthMonitor::Verdict::kHealthy: run(*entry, entry->machine.healthy(now())); break;
-    case HealthMonitor::Verdict::kUnhealthy: {
-      const std::string why = result ? fmt::format("health check failed with exit code {}: {}",
-                                                   result->exit_code, result->output)
-                                     : "health check failed: " + result.error().message();
-      run(*entry, entry->machine.unhealthy("unhealthy container: " + why, now()));
-      return;
-    }
-  }
-  entry->health_timer =
-      deps_.strand.after(entry->health->next_delay(at), [this, task_id] { probe_health(task_id); });
 }
 
 }  // namespace muster::agent

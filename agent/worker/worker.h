@@ -96,7 +96,7 @@ class Worker {
   void watch(Entry& entry);
   void watch_health(Entry& entry);
   void probe_health(const Id& task_id);
-  void health_finished(const Id& task_id, Result<HealthResult> result);
+  void health_finished(const Id& task_id, const HealthResult& result, TimePoint began);
   void signal(Entry& entry, int number);
   void arm(Entry& entry);
   void clean_up(Entry& entry);

@@ -23,7 +23,12 @@ std::string status_text(const v1::Container& container, int64_t now_ns) {
   const auto since = [now_ns](int64_t then) {
     return human_duration(Duration(std::max<int64_t>(now_ns - then, 0)));
   };
-  if (container.state() == "running") return "Up " + since(container.started_at_ns());
+  if (container.state() == "running") {
+    const std::string up = "Up " + since(container.started_at_ns());
+    const std::string& health = container.health();
+    if (health.empty()) return up;
+    return fmt::format("{} ({}{})", up, health == "starting" ? "health: " : "", health);
+  }
   if (container.state() == "exited")
     return fmt::format("Exited ({}) {} ago", container.exit_code(),
                        since(container.finished_at_ns()));
@@ -76,8 +81,11 @@ Result<int> container_ps(Run& run) {
   options.declare(run.flags, true);
   run.flags.toggle("all,a", &all, "ended containers too");
   MUSTER_TRY(run.parse(0, 0));
-  MUSTER_TRY(options.filters.check({"id", "name", "label", "status", "service"}));
+  MUSTER_TRY(options.filters.check({"id", "name", "label", "status", "service", "health"}));
   v1::ListContainersRequest request;
+  for (const std::string& health : options.filters.of("health"))
+    if (health != "starting" && health != "healthy" && health != "unhealthy" && health != "none")
+      return fail(usage_error(fmt::format("invalid filter 'health={}'", health)));
   request.set_all(all || options.filters.has("status"));
   MUSTER_ASSIGN(const auto response, run.client().call(request));
   std::vector<v1::Container> containers(response.containers().begin(), response.containers().end());
@@ -94,12 +102,14 @@ Result<int> container_ps(Run& run) {
                    {"State", "STATE", false},
                    {"CreatedAt", "CREATED AT", false},
                    {"TaskID", "TASK ID", false},
-                   {"Pid", "PID", false}});
+                   {"Pid", "PID", false},
+                   {"Health", "HEALTH", false}});
   const int64_t now = run.world.now_ns();
   for (const auto& container : containers) {
     const auto& filters = options.filters;
     if (!filters.prefixes("id", container.id()) || !filters.prefixes("name", container.name()) ||
         !filters.equals("status", container.state()) ||
+        !filters.equals("health", container.health().empty() ? "none" : container.health()) ||
         !(filters.equals("service", container.service_id()) ||
           filters.equals("service", service_of(container))) ||
         !filters.labels("label", container.labels()))
@@ -109,7 +119,8 @@ Result<int> container_ps(Run& run) {
                  time_ago(now, container.created_at_ns()), status_text(container, now),
                  ports_text(container.ports(), false), container.name(), container.state(),
                  format_rfc3339(WallTime{container.created_at_ns()}), container.task_id(),
-                 container.pid() == 0 ? std::string() : std::to_string(container.pid())});
+                 container.pid() == 0 ? std::string() : std::to_string(container.pid()),
+                 container.health()});
   }
   MUSTER_TRY(options.print(run, listing));
   return 0;

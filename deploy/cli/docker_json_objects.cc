@@ -25,6 +25,20 @@ boost::json::object endpoint_json(const v1::Endpoint& endpoint) {
   return out;
 }
 
+boost::json::object health_json(const v1::Health& health) {
+  boost::json::object out;
+  out["Status"] = health_name(health.state());
+  out["FailingStreak"] = health.failing_streak();
+  boost::json::array log;
+  for (const auto& probe : health.probes())
+    log.push_back({{"Start", time_json(probe.started_at_ns())},
+                   {"End", time_json(probe.ended_at_ns())},
+                   {"ExitCode", probe.exit_code()},
+                   {"Output", probe.output()}});
+  out["Log"] = std::move(log);
+  return out;
+}
+
 boost::json::object task_status_json(const v1::TaskStatus& status) {
   boost::json::object out;
   out["Timestamp"] = time_json(status.timestamp_ns());
@@ -40,6 +54,7 @@ boost::json::object task_status_json(const v1::TaskStatus& status) {
     put_true(item, "OOMKilled", container.oom_killed());
     out["ContainerStatus"] = std::move(item);
   }
+  if (status.health().state() != v1::Health::NONE) out["Health"] = health_json(status.health());
   boost::json::object ports;
   put(ports, "Ports", ports_json(status.host_ports()));
   out["PortStatus"] = std::move(ports);

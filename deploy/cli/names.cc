@@ -61,6 +61,9 @@ std::string restart_condition_name(v1::RestartPolicy::Condition condition) {
 std::string failure_action_name(v1::UpdateConfig::FailureAction action) {
   return from_enum(v1::UpdateConfig::FailureAction_Name(action), 0, action);
 }
+std::string health_name(v1::Health::State state) {
+  return from_enum(v1::Health::State_Name(state), 0, state);
+}
 std::string capitalized(std::string text) {
   if (!text.empty()) text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
   return text;
@@ -71,10 +74,16 @@ bool is_terminal(v1::TaskState state) {
 }
 
 std::string running_note(const v1::Task& task) {
+  // An agent says "started; port 80 is in use on this node" or "waiting to become healthy; health
+  // check failed with exit code 1".
   constexpr std::string_view kStarted = "started; ";
+  constexpr std::string_view kWaiting = "waiting to become healthy; ";
   const std::string& message = task.status().message();
-  const bool noted = task.status().state() == v1::TASK_RUNNING && message.starts_with(kStarted);
-  return noted ? message.substr(kStarted.size()) : std::string();
+  const bool running = task.status().state() == v1::TASK_RUNNING;
+  if (running && message.starts_with(kStarted)) return message.substr(kStarted.size());
+  const bool starting = task.status().state() == v1::TASK_STARTING;
+  if (starting && message.starts_with(kWaiting)) return message.substr(kWaiting.size());
+  return "";
 }
 
 }  // namespace muster::deploy::cli

@@ -19,12 +19,13 @@ std::string protocol_name(v1::PortConfig::Protocol protocol);  // "tcp"
 std::string mount_type_name(v1::Mount::Type type);             // "volume"
 std::string restart_condition_name(v1::RestartPolicy::Condition condition);
 std::string failure_action_name(v1::UpdateConfig::FailureAction action);
-std::string capitalized(std::string text);  // "Running"
+std::string health_name(v1::Health::State state);  // "starting"
+std::string capitalized(std::string text);         // "Running"
 
 // Whether the task's state can not change any more.
 bool is_terminal(v1::TaskState state);
-// What is wrong with a task although it runs, for example that its port is taken on its node; else
-// empty.
+// What is wrong with a task although it runs, for example that its port is taken on its node, or
+// why it is not healthy yet; else empty.
 std::string running_note(const v1::Task& task);
 
 }  // namespace muster::deploy::cli

@@ -1,3 +1,5 @@
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -140,6 +142,21 @@ Labels with_stack_label(const Conversion& conversion, Labels labels) {
 
 namespace {
 
+// "10.0.0.0/24", "fd00::/64".
+bool is_cidr(const std::string& text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string::npos) return false;
+  const std::string address = text.substr(0, slash);
+  in6_addr parsed{};
+  const bool v4 = ::inet_pton(AF_INET, address.c_str(), &parsed) == 1;
+  if (!v4 && ::inet_pton(AF_INET6, address.c_str(), &parsed) != 1) return false;
+  unsigned bits = 0;
+  const char* begin = text.data() + slash + 1;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(begin, end, bits);
+  return error == std::errc() && rest == end && bits <= (v4 ? 32u : 128u);
+}
+
 Status convert_networks(const Conversion& conversion, StackSpecs& out) {
   std::set<std::string> external;
   for (const std::string& key : conversion.used_networks) {
@@ -164,6 +181,11 @@ Status convert_networks(const Conversion& conversion, StackSpecs& out) {
     const Node* pools = ipam.find("config");
     for (size_t i = 0; pools != nullptr && i < pools->items.size(); ++i) {
       const Fields pool(&pools->items[i], fmt::format("{}.config.{}", ipam.path(), i));
+      for (const char* key : {"subnet", "ip_range"}) {
+        const std::string range = pool.text(key);
+        if (range.empty() || is_cidr(range)) continue;
+        return pool.error(key, fmt::format("invalid CIDR address: {}", range));
+      }
       muster::v1::IpamPool* to = spec.add_pools();
       to->set_subnet(pool.text("subnet"));
       to->set_ip_range(pool.text("ip_range"));

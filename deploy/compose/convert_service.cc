@@ -203,6 +203,9 @@ Status convert_endpoint(const Fields& fields, muster::v1::EndpointSpec* out) {
     } else if (!publish.empty() && publish != "ingress") {
       return port.error("mode", "invalid publish mode value '" + publish + "'");
     }
+    if (out->mode() == EndpointSpec::DNSRR && to.mode() == PortConfig::INGRESS) {
+      return port.error("mode", "port published with ingress mode can't be used with dnsrr mode");
+    }
     MUSTER_ASSIGN(const std::optional<int64_t> target, port.integer("target"));
     if (!target || *target < 1 || *target > 65535) {
       return port.error("target", "must be a port from 1 to 65535");

@@ -16,7 +16,9 @@ namespace {
 // where crun's throughput peaks on small hosts.
 constexpr unsigned kPrepareThreads = 8;
 constexpr unsigned kStepThreads = 4;
-constexpr unsigned kHealthThreads = 4;
+// Health checks mostly wait, the hanging ones until their time-out, and none may keep others from
+// their turn.
+constexpr unsigned kHealthThreads = 256;
 constexpr Duration kLeaveLimit = 120s;
 
 agent::NodeContext node_of(const AgentConfig& config) {
@@ -35,10 +37,9 @@ agent::NodeContext node_of(const AgentConfig& config) {
 struct AgentRole::Core final : agent::FeedSink {
   Core(AgentRole& role)
       : log(child_log(role.deps_.log, "agent")),
-        health(*role.deps_.parts.runtime),
         worker({role.deps_.strand, *role.prepare_pool_, *role.step_pool_, *role.health_pool_,
                 *role.deps_.parts.runtime, *role.deps_.parts.images, *role.deps_.parts.volumes,
-                *role.deps_.parts.network, health, role.deps_.rng,
+                *role.deps_.parts.network, *role.health_, role.deps_.rng,
                 [this](v1::TaskStatusUpdate update) {
                   session.report(std::move(update));
                   tasks_changed();
@@ -112,7 +113,6 @@ struct AgentRole::Core final : agent::FeedSink {
   }
 
   Log log;
-  agent::ExecHealthProbe health;
   agent::Worker worker;
   agent::Session session;
   agent::LogPublisher publisher;
@@ -125,6 +125,7 @@ struct AgentRole::Core final : agent::FeedSink {
 AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
     : deps_(std::move(deps)),
       config_(std::move(config)),
+      health_(std::make_unique<agent::ExecHealthProbe>(*deps_.parts.runtime)),
       prepare_pool_(std::make_unique<agent::ThreadPool>("prepare", kPrepareThreads)),
       step_pool_(std::make_unique<agent::ThreadPool>("container", kStepThreads)),
       health_pool_(std::make_unique<agent::ThreadPool>("health", kHealthThreads)),
@@ -136,6 +137,7 @@ AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
 AgentRole::~AgentRole() {
   stop(v1::Goodbye::RESTART);
   run_on(deps_.strand, [this] { core_.reset(); });
+  health_->stop();  // the pool waits for what runs, and that may hang
 }
 
 Status AgentRole::start_alone() {

@@ -13,6 +13,10 @@
 #include "deploy/daemon/node_parts.h"
 #include "deploy/daemon/node_state.h"
 
+namespace muster::agent {
+class ExecHealthProbe;
+}
+
 namespace muster::daemon {
 
 struct AgentDeps {
@@ -58,6 +62,7 @@ class AgentRole {
   struct Core;
   AgentDeps deps_;
   AgentConfig config_;
+  std::unique_ptr<agent::ExecHealthProbe> health_;  // used on the pool until that has ended
   std::unique_ptr<agent::BlockingPool> prepare_pool_;
   std::unique_ptr<agent::BlockingPool> step_pool_;
   std::unique_ptr<agent::BlockingPool> health_pool_;

@@ -170,6 +170,7 @@ Result<v1::ListTasksResponse> ControlApi::list_tasks(const Principal& principal,
   std::set<std::string> revisions;
   for (const auto& task : found) {
     *response.add_tasks() = *task;
+    drop_probes(*response.mutable_tasks(response.tasks_size() - 1));
     revisions.insert(store::revision_id(task->service_id(), task->revision()));
   }
   for (const std::string& id : revisions) {

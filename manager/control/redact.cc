@@ -27,4 +27,10 @@ void redact(v1::Config& config) {
   config.clear_blob_id();
 }
 
+void drop_probes(v1::Task& task) {
+  if (!task.status().health().probes().empty()) {
+    task.mutable_status()->mutable_health()->clear_probes();
+  }
+}
+
 }  // namespace muster::manager::control

@@ -12,4 +12,8 @@ void redact(v1::Cluster& cluster);
 void redact(v1::Secret& secret);
 void redact(v1::Config& config);
 
+// Takes out what only an answer about this one task has room for: the outputs of its health checks,
+// up to 20 KiB. What remains says whether it is healthy.
+void drop_probes(v1::Task& task);
+
 }  // namespace muster::manager::control

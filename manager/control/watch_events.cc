@@ -24,6 +24,7 @@ void put(v1::ObjectEvent& e, const v1::Service& o) {
 }
 void put(v1::ObjectEvent& e, const v1::Task& o) {
   *e.mutable_task() = o;
+  drop_probes(*e.mutable_task());
 }
 void put(v1::ObjectEvent& e, const v1::Network& o) {
   *e.mutable_network() = o;
@@ -48,6 +49,7 @@ template <class T>
 void put_old(v1::ObjectEvent&, const T&) {}
 void put_old(v1::ObjectEvent& e, const v1::Task& o) {
   *e.mutable_old_task() = o;
+  drop_probes(*e.mutable_old_task());
 }
 void put_old(v1::ObjectEvent& e, const v1::Node& o) {
   *e.mutable_old_node() = o;

@@ -12,6 +12,7 @@ namespace {
 
 // Longer texts of an agent are cut: a state must never be too large for an entry.
 constexpr size_t kTextBytesMax = 4096;
+constexpr int kProbesMax = 5;
 
 void cut(std::string& text) {
   if (text.size() <= kTextBytesMax) return;
@@ -19,6 +20,12 @@ void cut(std::string& text) {
   // Not inside a character: protobuf wants whole ones.
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
   text.resize(end);
+}
+
+void cut(v1::Health& health) {
+  const int surplus = health.probes_size() - kProbesMax;
+  if (surplus > 0) health.mutable_probes()->DeleteSubrange(0, surplus);
+  for (v1::Health::Probe& probe : *health.mutable_probes()) cut(*probe.mutable_output());
 }
 
 }  // namespace
@@ -140,6 +147,7 @@ std::optional<v1::Task> StatusWriter::changed_by(const v1::Task& present,
   if (status.error().empty() && present.desired_state() >= v1::TASK_SHUTDOWN) {
     status.set_error(present.status().error());
   }
+  if (status.has_health()) cut(*status.mutable_health());
   status.set_applied_by(present.status().applied_by());
   status.set_applied_at_ns(present.status().applied_at_ns());
   status.set_running_since_ns(present.status().running_since_ns());

@@ -105,6 +105,7 @@ class FakeImages final : public ImageStore {
     image.digest = "sha256:1";
     image.config.cmd = {"serve"};
     image.config.stop_signal = "SIGINT";
+    image.config.shell = shell;
     return image;
   }
   Result<ImageHandle> find(const std::string&) override { return fail(not_found("none")); }
@@ -132,6 +133,7 @@ class FakeImages final : public ImageStore {
   Result<v1::PruneImagesResponse> prune(bool) override { return v1::PruneImagesResponse(); }
 
   Status error;
+  std::vector<std::string> shell;
   std::set<std::string> roots;
 };
 
@@ -199,13 +201,16 @@ class FakeNetwork final : public overlay::NodeNetwork {
 
 class FakeHealth final : public HealthProbe {
  public:
-  Result<HealthResult> run(const std::string&, const std::string&, const std::vector<std::string>&,
-                           Duration) override {
+  HealthResult run(const std::string&, const std::string&, const std::vector<std::string>& command,
+                   Duration) override {
     ++probes;
-    return HealthResult{exit_code, "said so"};
+    last_command = command;
+    return {exit_code, "said so", "", gone};
   }
   int exit_code = 0;
+  bool gone = false;
   int probes = 0;
+  std::vector<std::string> last_command;
 };
 
 }  // namespace muster::agent

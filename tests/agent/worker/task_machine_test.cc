@@ -197,18 +197,61 @@ TEST(TaskMachine, UnassignedIsStoppedCleanedForgotten) {
   EXPECT_EQ(over.removed(kNow), TaskActions{A::kForget});
 }
 
-TEST(TaskMachine, HealthDecidesRunning) {
+v1::Health health(v1::Health::State state, int exit_code = 0, const std::string& output = "") {
+  v1::Health out;
+  out.set_state(state);
+  v1::Health::Probe& probe = *out.add_probes();
+  probe.set_exit_code(exit_code);
+  probe.set_output(output);
+  return out;
+}
+
+TaskTimes checked() {
   TaskTimes times;
   times.has_healthcheck = true;
-  TaskMachine m = running(times);
+  return times;
+}
+
+TEST(TaskMachine, HealthDecidesRunning) {
+  TaskMachine m = running(checked());
   EXPECT_EQ(state(m), v1::TASK_STARTING);
+  EXPECT_EQ(m.task().status().health().state(), v1::Health::STARTING);
   EXPECT_FALSE(m.routable());
-  EXPECT_EQ(m.healthy(kNow), (TaskActions{A::kSave, A::kReport, A::kPublishPorts}));
+  EXPECT_EQ(m.probed(health(v1::Health::HEALTHY), true, kNow),
+            (TaskActions{A::kSave, A::kReport, A::kPublishPorts}));
   EXPECT_EQ(state(m), v1::TASK_RUNNING);
-  m.unhealthy("unhealthy container: x", kNow);
+  EXPECT_TRUE(m.routable());
+  EXPECT_EQ(m.probed(health(v1::Health::UNHEALTHY, 7, "no\nanswer\n"), true, kNow),
+            (TaskActions{A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop, A::kArmTimer}));
+  EXPECT_FALSE(m.routable());
+  EXPECT_FALSE(m.up());
   m.exited({0, false, {}}, kNow);
   EXPECT_EQ(state(m), v1::TASK_FAILED);
-  EXPECT_EQ(error(m), "unhealthy container: x");
+  EXPECT_EQ(error(m), "unhealthy container: health check failed with exit code 7: no answer");
+  EXPECT_EQ(m.task().status().health().state(), v1::Health::UNHEALTHY);
+}
+
+// A write to the store per probe of every container would be most of what a cluster does.
+TEST(TaskMachine, OnlyNewsOfHealthIsReported) {
+  TaskMachine m = running(checked());
+  const WallTime since = WallTime{m.task().status().timestamp_ns()};
+  EXPECT_EQ(m.probed(health(v1::Health::STARTING, 1, "refused"), true, kNow + 5s),
+            (TaskActions{A::kSave, A::kReport}));
+  EXPECT_EQ(m.task().status().message(),
+            "waiting to become healthy; health check failed with exit code 1: refused");
+  EXPECT_EQ(m.task().status().timestamp_ns(), since.unix_ns);
+  EXPECT_EQ(m.probed(health(v1::Health::STARTING, 1, "refused"), false, kNow), TaskActions{});
+  m.probed(health(v1::Health::HEALTHY), true, kNow);
+  EXPECT_EQ(m.task().status().message(), "started");
+  EXPECT_EQ(m.probed(health(v1::Health::HEALTHY), false, kNow), TaskActions{});
+  EXPECT_EQ(m.probed(health(v1::Health::HEALTHY, 1), true, kNow),
+            (TaskActions{A::kSave, A::kReport}));
+  EXPECT_EQ(m.task().status().message(), "started");
+  // What a probe finds of a container that is being stopped is nobody's business.
+  m.removed(kNow);
+  EXPECT_EQ(m.probed(health(v1::Health::UNHEALTHY, 137), true, kNow), TaskActions{});
+  m.exited({143, false, kNow}, kNow);
+  EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
 }
 
 ContainerState found(ContainerState::Phase phase, int exit_code = 0) {
@@ -289,6 +332,35 @@ TEST(TaskMachine, AHalfStoppedUnhealthyContainerIsStoppedByTheSuccessor) {
   TaskMachine next(stopped.task(), {});
   next.adopt(found(ContainerState::Phase::kExited, 143), kNow);
   EXPECT_EQ(state(next), v1::TASK_SHUTDOWN);
+}
+
+TEST(TaskMachine, TheSuccessorKnowsTheHealthOfWhatItAdopts) {
+  // A task that runs is not unready because musterd was restarted.
+  TaskMachine before = running(checked());
+  before.probed(health(v1::Health::HEALTHY), true, kNow);
+  TaskMachine m(before.task(), checked());
+  const ContainerState up = found(ContainerState::Phase::kRunning);
+  EXPECT_EQ(m.adopt(up, kNow),
+            (TaskActions{A::kWatch, A::kWatchHealth, A::kSave, A::kReport, A::kPublishPorts}));
+  EXPECT_EQ(state(m), v1::TASK_RUNNING);
+  EXPECT_TRUE(m.routable());
+  EXPECT_EQ(m.task().status().health().state(), v1::Health::HEALTHY);
+
+  // Found unhealthy before it was ever ready, and killed before the signal went out.
+  TaskMachine sick = running(checked());
+  sick.probed(health(v1::Health::UNHEALTHY, 1, "down"), true, kNow);
+  for (const bool exited : {false, true}) {
+    TaskMachine next(sick.task(), checked());
+    if (exited) {
+      next.adopt(found(ContainerState::Phase::kExited, 0), kNow);
+    } else {
+      const TaskActions actions = next.adopt(up, kNow);
+      EXPECT_NE(std::find(actions.begin(), actions.end(), A::kSignalStop), actions.end());
+      next.exited({143, false, kNow}, kNow);
+    }
+    EXPECT_EQ(state(next), v1::TASK_FAILED);
+    EXPECT_EQ(error(next), "unhealthy container: health check failed with exit code 1: down");
+  }
 }
 
 }  // namespace

@@ -530,6 +530,21 @@ TEST_F(Program, ContainersAndStats) {
   daemon_.containers.push_back(container);
   EXPECT_EQ(run({"ps", "-a", "--format", "{{.ID}}|{{.Image}}|{{.Command}}|{{.Status}}"}).out,
             "0123456789ab|nginx:1|\"nginx -g daemon off…\"|Exited (137) 2 minutes ago\n");
+  container.set_state("running");
+  container.set_started_at_ns(kNow - 120'000'000'000);
+  for (const char* health : {"", "starting", "healthy", "unhealthy"}) {
+    container.set_id(fmt::format("{:0>12}", health));
+    container.set_health(health);
+    daemon_.containers.push_back(container);
+  }
+  const auto ps = [&](const std::string& health) {
+    return run({"ps", "--filter", "health=" + health, "--format", "{{.Status}}|{{.Health}}"}).out;
+  };
+  EXPECT_EQ(ps("none"), "Exited (137) 2 minutes ago|\nUp 2 minutes|\n");
+  EXPECT_EQ(ps("starting"), "Up 2 minutes (health: starting)|starting\n");
+  EXPECT_EQ(ps("healthy"), "Up 2 minutes (healthy)|healthy\n");
+  EXPECT_EQ(ps("unhealthy"), "Up 2 minutes (unhealthy)|unhealthy\n");
+  EXPECT_EQ(run({"ps", "--filter", "health=fine"}).err, "invalid filter 'health=fine'\n");
   v1::StatsResponse stats;
   auto* one = stats.add_containers();
   one->set_id("0123456789abcdef");

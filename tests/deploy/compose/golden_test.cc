@@ -26,28 +26,12 @@
 #include "deploy/compose/loader.h"
 #include "deploy/compose/values.h"
 #include "deploy/compose/yaml_reader.h"
+#include "tests/deploy/compose/cases.h"
 
 namespace muster::deploy::compose {
 namespace {
 
 constexpr std::string_view kDir = "tests/deploy/compose/data";
-
-class FakeFiles final : public Files {
- public:
-  std::map<std::string, std::string> files;
-  Result<std::string> read(const std::string& path) override {
-    const auto found = files.find(path);
-    if (found == files.end()) return fail(not_found("{}: No such file or directory", path));
-    return found->second;
-  }
-  bool exists(const std::string& path) override {
-    return files.count(path) != 0 || is_directory(path);
-  }
-  bool is_directory(const std::string& path) override {
-    const auto next = files.lower_bound(path + "/");
-    return next != files.end() && next->first.starts_with(path + "/");
-  }
-};
 
 struct Case {
   std::string name;
@@ -123,27 +107,11 @@ std::string print_specs(const StackSpecs& specs) {
 
 std::string run(const Case& c) {
   FakeFiles files;
-  LoadRequest request;
-  request.current_dir = "/p";
-  std::string stack = "shop";
-  std::string wanted = "specs";
   for (const auto& [path, content] : c.files) files.files[join_file_path("/p", path)] = content;
-  for (const std::string& arg : c.args) {
-    const size_t equals = arg.find('=');
-    const std::string key = arg.substr(0, equals);
-    const std::string value = equals == std::string::npos ? "" : arg.substr(equals + 1);
-    if (key == "print") wanted = value;
-    if (key == "stack") stack = value;
-    if (key == "profile") request.profiles.push_back(value);
-    if (key == "dialect") request.dialect = value == "v3" ? Dialect::kV3 : Dialect::kSpec;
-    if (key == "ignore-unsupported") request.ignore_unsupported = true;
-    if (key == "skip-interpolation") request.skip_interpolation = true;
-    if (key.starts_with("env:")) request.environment[key.substr(4)] = value;
-    if (key == "files") {
-      std::istringstream names(value);
-      for (std::string name; std::getline(names, name, ',');) request.files.push_back({name, {}});
-    }
-  }
+  CaseRequest asked = read_args(c.args);
+  LoadRequest& request = asked.load;
+  const std::string& wanted = asked.print;
+  const std::string& stack = asked.stack;
   if (request.files.empty()) request.files.push_back({c.files.at(0).first, {}});
   const Result<Project> project = load(request, files);
   if (!project) return "error: " + project.error().message() + "\n";

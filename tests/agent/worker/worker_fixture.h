@@ -1,0 +1,132 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/worker/worker.h"
+#include "base/file.h"
+#include "tests/agent/worker/fakes.h"
+
+namespace muster::agent {
+
+namespace fs = std::filesystem;
+
+// A worker in virtual time over fakes of everything it stands on.
+class WorkerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char path[] = "/tmp/muster-worker-XXXXXX";
+    ASSERT_NE(::mkdtemp(path), nullptr);
+    root_ = path;
+    restart();
+  }
+  void TearDown() override {
+    worker_.reset();
+    fs::remove_all(root_);
+  }
+
+  // A new worker on what the old one left, as after kill -9.
+  void restart() {
+    worker_.reset();
+    strand_ = std::make_unique<SimExecutor>(world_);
+    WorkerOptions options;
+    options.instance_id = "i1";
+    options.data_dir = root_ + "/agent";
+    options.run_dir = root_ + "/run";
+    options.node.node_id = "node1";
+    options.node.hostname = "host1";
+    worker_ = std::make_unique<Worker>(WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_,
+                                                  volumes_, network_, health_, rng_,
+                                                  [this](v1::TaskStatusUpdate update) {
+                                                    messages_.push_back(update.status().message());
+                                                    last_[update.task_id()] = std::move(update);
+                                                  },
+                                                  null_log()},
+                                       options);
+    ASSERT_TRUE(worker_->start().ok());
+    world_.advance(10ms);
+  }
+
+  v1::FeedUpdate feed(const std::vector<v1::Task>& tasks, bool complete = true) {
+    v1::FeedUpdate step;
+    step.mutable_feed()->set_kind(v1::FeedId::TASKS);
+    step.set_complete(complete);
+    for (const v1::Task& task : tasks) {
+      v1::TaskAssignment& assignment = *step.add_tasks();
+      *assignment.mutable_task() = task;
+      v1::Network& network = *assignment.add_networks();
+      network.set_id("n1");
+      network.mutable_spec()->set_driver("bridge");
+    }
+    *step.add_revisions() = revision_;
+    return step;
+  }
+
+  v1::Task task(const std::string& id, v1::TaskState desired = v1::TASK_RUNNING) {
+    v1::Task out;
+    out.set_id(id);
+    out.set_name("web.1");
+    out.set_service_id("s1");
+    out.set_slot(1);
+    out.set_revision(1);
+    out.set_desired_state(desired);
+    out.mutable_status()->set_state(v1::TASK_ASSIGNED);
+    v1::NetworkAttachment& attachment = *out.add_networks();
+    attachment.set_network_id("n1");
+    attachment.add_addresses("10.0.0.2/24");
+    for (const v1::PortConfig& port : ports_) *out.add_ports() = port;
+    return out;
+  }
+
+  void publish(v1::PortConfig::Mode mode, uint32_t published) {
+    v1::PortConfig& port = ports_.emplace_back();
+    port.set_mode(mode);
+    port.set_target_port(80);
+    port.set_published_port(published);
+  }
+
+  v1::TaskState state(const std::string& id) { return last_[id].status().state(); }
+  std::string error(const std::string& id) { return last_[id].status().error(); }
+  std::string container(const std::string& id) {
+    for (const v1::LocalTask& local : worker_->tasks()) {
+      if (local.assignment().task().id() == id) return local.container_id();
+    }
+    return "";
+  }
+
+  static v1::Revision make_revision() {
+    v1::Revision out;
+    out.set_id("s1.1");
+    out.set_service_id("s1");
+    out.set_number(1);
+    out.set_service_name("web");
+    out.mutable_spec()->mutable_container()->set_image("busybox");
+    out.mutable_spec()->mutable_container()->add_env("SLOT={{.Task.Slot}}");
+    return out;
+  }
+
+  std::string root_;
+  SimWorld world_;
+  SimPool pool_{world_};
+  FakeRuntime runtime_;
+  FakeImages images_;
+  FakeVolumes volumes_;
+  FakeNetwork network_{runtime_.events};
+  FakeHealth health_;
+  SeededRng rng_{7};
+  v1::Revision revision_ = make_revision();
+  std::vector<v1::PortConfig> ports_;
+  std::map<std::string, v1::TaskStatusUpdate> last_;
+  std::vector<std::string> messages_;
+  std::unique_ptr<SimExecutor> strand_;
+  std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace muster::agent
