@@ -4,10 +4,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/images/image_store.h"
+#include "agent/names/name_server.h"
 #include "agent/runtime/runtime.h"
 #include "agent/volumes/volume_store.h"
 #include "agent/worker/container_plan.h"
@@ -51,7 +53,7 @@ struct PreparedTask {
 class TaskSteps {
  public:
   TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
-            VolumeStore& volumes, overlay::NodeNetwork& network);
+            VolumeStore& volumes, overlay::NodeNetwork& network, NameServer* names);
 
   // Image, root file system, volumes, network, files. On failure the caller cleans up.
   Result<PreparedTask> prepare(const PrepareInput& input);
@@ -59,6 +61,8 @@ class TaskSteps {
   Status clean_up(const std::string& container_id);
   // Removes the container's directory with the log.
   Status forget(const std::string& container_id);
+  // The resolver that the container was given; nothing for one that has none.
+  std::optional<v1::NetdContainer> resolver_of(const std::string& container_id) const;
   // Removes whatever of this instance belongs to none of the given containers; `known` have a
   // record (their log stays), `live` are not cleaned up yet.
   Status collect_garbage(const std::vector<std::string>& live,
@@ -68,6 +72,7 @@ class TaskSteps {
   Status prepare_mounts(const ImageHandle& image, ContainerRequest& request);
   Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                          ContainerRequest& request);
+  Status give_resolver(const NetworkPlan& plan, const ContainerRequest& request);
   Status write_files(const NetworkPlan& plan, ContainerRequest& request);
   Status write_secrets(const PrepareInput& input, ContainerRequest& request);
   Result<std::vector<v1::PortConfig>> reserve_ports(const v1::LocalTask& task);
@@ -78,6 +83,7 @@ class TaskSteps {
   ImageStore& images_;
   VolumeStore& volumes_;
   overlay::NodeNetwork& network_;
+  NameServer* names_;
 };
 
 }  // namespace muster::agent

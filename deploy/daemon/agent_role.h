@@ -28,6 +28,7 @@ struct AgentConfig {
   Membership membership;
   security::NodeCredentials credentials;
   v1::NodeDescription description;
+  bool names = true;  // whether containers have resolvers; not while all of them are ended
 };
 
 // What makes this node run tasks: the worker and its session with a manager. Used from the daemon's

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/time.h"
 #include "muster/v1/objects.pb.h"
 
 namespace muster::daemon {
@@ -25,6 +26,7 @@ struct Options {
   std::vector<std::string> generic_resources;    // KIND=count or KIND=name, repeatable
   std::vector<std::string> insecure_registries;  // host:port or CIDR reached over plain http
   std::vector<std::string> registry_mirrors;     // mirrors of docker.io
+  Duration dns_ttl = 5s;  // of answers about services and tasks; whole seconds
   bool default_init = false;
   bool allow_privileged = false;  // containers with privileged, devices, host namespaces
   bool show_version = false;
