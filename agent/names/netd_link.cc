@@ -173,7 +173,7 @@ Status NetdLink::connect() {
   const std::string path = overlay::dns::netd_socket(options_.run_dir);
   auto fd = connect_to(path);
   if (!fd) {
-    MUSTER_TRY(options_.launch());
+    MUSTER_TRY(options_.launch(false));
     fd = connect_to(path);
     if (!fd) return fd.error();
     log_->info("netd was started");
@@ -225,8 +225,22 @@ bool NetdLink::receive() {
     if (!*frame) return true;
     v1::NetdReply reply;
     if (!reply.ParseFromString(**frame)) return false;
-    if (reply.has_ack()) acknowledged(reply.ack());
+    if (!heard(reply)) return true;
   }
+}
+
+// False when the connection is another one now.
+bool NetdLink::heard(const v1::NetdReply& reply) {
+  if (reply.has_ack()) acknowledged(reply.ack());
+  if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
+  replaced_ = true;
+  log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
+  const Status launched = options_.launch(true);
+  if (!launched.ok()) log_->warn("replacing netd: {}", launched.message());
+  // Whoever serves now is found at the same place, and is told everything.
+  socket_.reset();
+  retry_at_ = clock_.now();
+  return false;
 }
 
 void NetdLink::acknowledged(const v1::NetdAck& ack) {

@@ -20,8 +20,10 @@ namespace muster::agent {
 
 struct NetdLinkOptions {
   std::string run_dir;  // of this instance
-  // Starts a netd and returns once its socket can be connected to.
-  std::function<Status()> launch;
+  // Starts a netd and returns once its socket can be connected to; `take_over`: from the one that
+  // runs.
+  std::function<Status(bool take_over)> launch;
+  std::string build;  // of the program: a netd of another one is replaced, once
   Duration ttl{0};
 };
 
@@ -64,6 +66,7 @@ class NetdLink final : public NameServer {
   bool send_update();
   bool receive();
   void disconnect();
+  bool heard(const v1::NetdReply& reply);
   void acknowledged(const v1::NetdAck& ack);
   void release_waiters();
   int wait_ms();
@@ -96,6 +99,7 @@ class NetdLink final : public NameServer {
   bool told_ = false;       // whether the complete update was sent on this connection
   uint64_t under_way_ = 0;  // the change that the unacknowledged update reaches
   bool update_sent_ = false;
+  bool replaced_ = false;  // whether a replacement was tried
   Backoff backoff_{50ms, 2s};
   TimePoint retry_at_;
   std::thread thread_;

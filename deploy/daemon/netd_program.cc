@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -26,6 +27,7 @@ struct NetdArguments {
   std::string log_level = "info";
   std::string log_format = "text";
   bool background = false;
+  bool take_over = false;
 };
 
 // Two sockets a container, and one a question to another resolver.
@@ -62,6 +64,8 @@ Status serve(const NetdArguments& arguments, const Log& log) {
   SystemRng rng;
   overlay::dns::NetdOptions options;
   options.run_dir = arguments.run_dir;
+  options.build = program_build();
+  options.take_over = arguments.take_over;
   overlay::dns::Netd netd(options, rng, log);
   MUSTER_TRY(netd.open());
   if (arguments.background) MUSTER_TRY(go_to_background());
@@ -80,6 +84,7 @@ int netd_main(int argc, char** argv) {
   app.add_option("--log-level", arguments.log_level, "debug, info, warn or error");
   app.add_option("--log-format", arguments.log_format, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
+  app.add_flag("--take-over", arguments.take_over, "Go on where another netd is");
   app.add_flag("--background", arguments.background, "Return once the socket is there");
   try {
     app.parse(argc, argv);
@@ -101,8 +106,15 @@ int netd_main(int argc, char** argv) {
   return 1;
 }
 
-Result<std::function<Status()>> netd_launcher(const Options& options,
-                                              const std::string& instance_id) {
+std::string program_build() {
+  struct stat file {};
+  if (::stat("/proc/self/exe", &file) != 0) return {};
+  return fmt::format("{}:{}:{}.{}", file.st_dev, file.st_ino, file.st_mtim.tv_sec,
+                     file.st_mtim.tv_nsec);
+}
+
+Result<std::function<Status(bool)>> netd_launcher(const Options& options,
+                                                  const std::string& instance_id) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return fail(errno_status(error.value(), "/proc/self/exe"));
@@ -115,8 +127,10 @@ Result<std::function<Status()>> netd_launcher(const Options& options,
                   "--background"};
   process.new_session = true;
   process.err = ProcessOptions::Stream::kInherit;
-  return std::function<Status()>([process]() -> Status {
-    MUSTER_ASSIGN(Process started, Process::spawn(process));
+  return std::function<Status(bool)>([process](bool take_over) -> Status {
+    ProcessOptions options = process;
+    if (take_over) options.argv.push_back("--take-over");
+    MUSTER_ASSIGN(Process started, Process::spawn(options));
     MUSTER_ASSIGN(const auto ended, started.wait(kLaunchTimeout));
     if (!ended) return Status(StatusCode::kDeadlineExceeded, "netd did not start in time");
     if (!ended->success()) return internal_error("netd did not start: {}", ended->to_string());

@@ -29,6 +29,7 @@ class ContainerResolver {
   Status start();
 
   int namespace_fd() const { return sockets_.ns.get(); }
+  const NamespaceHopper::ResolverSockets& sockets() const { return sockets_; }
 
  private:
   struct Connection;

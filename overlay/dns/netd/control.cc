@@ -13,8 +13,12 @@
 
 namespace muster::overlay::dns {
 
-Control::Control(EventLoop& loop, v1::NetdHello hello, Handler handler, Log log)
-    : loop_(loop), hello_(std::move(hello)), handler_(std::move(handler)), log_(std::move(log)) {}
+Control::Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver hand_over, Log log)
+    : loop_(loop),
+      hello_(std::move(hello)),
+      handler_(std::move(handler)),
+      hand_over_(std::move(hand_over)),
+      log_(std::move(log)) {}
 
 Control::~Control() {
   while (!connections_.empty()) close(connections_.begin()->first);
@@ -95,6 +99,10 @@ bool Control::read(Connection& connection) {
     v1::NetdCommand command;
     if (!command.ParseFromString(**frame)) {
       log_->error("a command that cannot be read");
+      return false;
+    }
+    if (command.has_handover()) {
+      if (connection.out.empty()) hand_over_(connection.fd.get());
       return false;
     }
     connection.out += encode_frame(handler_(command));

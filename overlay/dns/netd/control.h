@@ -17,7 +17,10 @@ class Control {
  public:
   using Handler = std::function<v1::NetdReply(const v1::NetdCommand&)>;
 
-  Control(EventLoop& loop, v1::NetdHello hello, Handler handler, Log log);
+  // Gives everything away over the descriptor, which is closed afterwards.
+  using HandOver = std::function<void(int fd)>;
+
+  Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver hand_over, Log log);
   ~Control();
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
@@ -42,6 +45,7 @@ class Control {
   EventLoop& loop_;
   v1::NetdHello hello_;
   Handler handler_;
+  HandOver hand_over_;
   Log log_;
   UniqueFd listener_;
   std::map<int, std::shared_ptr<Connection>> connections_;

@@ -53,6 +53,15 @@ Netd::~Netd() {
 
 Status Netd::open() {
   MUSTER_TRY(make_directory(options_.run_dir, 0700));
+  if (options_.take_over) {
+    auto handover = receive_handover(netd_socket(options_.run_dir));
+    if (handover) {
+      inherited_ = *std::move(handover);
+      log_->info("takes over {} containers", inherited_.sockets.size());
+    } else {
+      log_->info("nothing to take over: {}", handover.error().message());
+    }
+  }
   const std::string lock = netd_lock(options_.run_dir);
   lock_.reset(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock_) return errno_status(errno, lock);
@@ -62,8 +71,10 @@ Status Netd::open() {
   v1::NetdHello hello;
   hello.set_level(kNetdLevel);
   hello.set_program(MUSTER_VERSION);
+  hello.set_build(options_.build);
   control_ = std::make_unique<Control>(
-      loop_, hello, [this](const v1::NetdCommand& received) { return command(received); }, log_);
+      loop_, hello, [this](const v1::NetdCommand& received) { return command(received); },
+      [this](int fd) { hand_over(fd); }, log_);
   return control_->listen(netd_socket(options_.run_dir));
 }
 
@@ -85,6 +96,8 @@ Status Netd::run() {
   MUSTER_TRY(loop_.open());
   MUSTER_TRY(hopper_.open());
   MUSTER_TRY(watch_signals());
+  update(inherited_.state);
+  inherited_ = {};
   MUSTER_TRY(control_->start());
   check_company();
   log_->info("serves names, pid {}", getpid());
@@ -92,7 +105,7 @@ Status Netd::run() {
   containers_.clear();
   // While the lock is held, so that a successor's socket is not taken away; and the lock is free
   // when musterd sees its connection end.
-  ::unlink(netd_socket(options_.run_dir).c_str());
+  if (!handed_over_) ::unlink(netd_socket(options_.run_dir).c_str());
   lock_.reset();
   control_.reset();
   return ended;
@@ -120,6 +133,7 @@ v1::NetdReply Netd::command(const v1::NetdCommand& received) {
       reply.mutable_ack()->set_version(records_.version());
       loop_.stop();
       break;
+    case v1::NetdCommand::kHandover:               // Control sees to it
     case v1::NetdCommand::COMMAND_NOT_SET: break;  // of a newer musterd
   }
   return reply;
@@ -139,6 +153,24 @@ v1::NetdReply Netd::update(const v1::NetdUpdate& update) {
   log_->debug("version {}: {} changed, {} removed", update.version(), changes.set.size(),
               changes.removed.size());
   return reply;
+}
+
+// What waits in the sockets meanwhile is the successor's to answer. When it breaks off, nothing has
+// happened.
+void Netd::hand_over(int fd) {
+  std::map<std::string, HandedSockets> sockets;
+  for (const auto& [id, container] : containers_) {
+    const auto& held = container.resolver->sockets();
+    sockets[id] = {held.ns.get(), held.udp.get(), held.tcp.get()};
+  }
+  if (const Status sent = send_handover(fd, records_.all(), sockets); !sent.ok()) {
+    return log_->warn("handing over: {}", sent.message());
+  }
+  handed_over_ = true;
+  lock_.reset();
+  (void)send_handover_end(fd);
+  log_->info("handed over {} containers", sockets.size());
+  loop_.stop();
 }
 
 void Netd::remove(const v1::NetdRecord& record) {
@@ -184,7 +216,12 @@ void Netd::set_container(const v1::NetdContainer& record, v1::NetdAck& ack) {
 }
 
 Status Netd::open_container(const v1::NetdContainer& record) {
-  MUSTER_ASSIGN(auto sockets, hopper_.open_resolver(record.namespace_path()));
+  NamespaceHopper::ResolverSockets sockets;
+  if (auto inherited = inherited_.sockets.extract(record.id()); !inherited.empty()) {
+    sockets = std::move(inherited.mapped());
+  } else {
+    MUSTER_ASSIGN(sockets, hopper_.open_resolver(record.namespace_path()));
+  }
   Container& container = containers_[record.id()];
   container.record = record;
   container.networks.assign(record.network_ids().begin(), record.network_ids().end());

@@ -12,6 +12,7 @@
 #include "overlay/dns/netd/container_resolver.h"
 #include "overlay/dns/netd/control.h"
 #include "overlay/dns/netd/event_loop.h"
+#include "overlay/dns/netd/handover.h"
 #include "overlay/dns/netd/namespace_sockets.h"
 #include "overlay/dns/netd/node_resolvers.h"
 #include "overlay/dns/netd/records.h"
@@ -26,6 +27,8 @@ inline constexpr uint32_t kNetdLevel = 1;
 struct NetdOptions {
   std::string run_dir;  // of one instance; holds the socket and the lock
   std::string resolv_conf = "/etc/resolv.conf";
+  std::string build;       // names the program's file
+  bool take_over = false;  // from another netd of the instance, if there is one
 };
 
 // The process that holds the resolvers of a node's containers, so that names go on being answered
@@ -58,6 +61,7 @@ class Netd {
   void forwarder_due();
   void check_company();
   Status watch_signals();
+  void hand_over(int fd);
 
   struct Container {
     v1::NetdContainer record;
@@ -83,6 +87,8 @@ class Netd {
   EventLoop::TimerId forwarder_timer_ = 0;
   TimePoint forwarder_due_;
   bool was_lonely_ = false;
+  Handover inherited_;        // of the predecessor, until run() has taken it up
+  bool handed_over_ = false;  // the sockets are a successor's
 };
 
 }  // namespace muster::overlay::dns

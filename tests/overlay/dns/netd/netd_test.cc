@@ -1,13 +1,18 @@
 // The parts of netd that need no kernel; the whole is in tests/integration/dns_test.sh.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "base/file.h"
 #include "overlay/dns/netd/frames.h"
+#include "overlay/dns/netd/handover.h"
 #include "overlay/dns/netd/node_resolvers.h"
 #include "overlay/dns/netd/records.h"
 
@@ -113,6 +118,52 @@ TEST(FramesTest, OneThatIsTooLongIsRefused) {
   FrameReader reader;
   reader.add(std::string("\xff\xff\xff\xff", 4));
   EXPECT_EQ(reader.next().error().code(), StatusCode::kResourceExhausted);
+}
+
+TEST(HandoverTest, StateAndSocketsArriveAtTheSuccessor) {
+  std::string directory = std::filesystem::temp_directory_path() / "muster-netd-XXXXXX";
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const std::string path = netd_socket(directory);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener.get(), 1), 0);
+  Result<Handover> got = fail(internal_error("not run"));
+  std::thread successor([&] { got = receive_handover(path); });
+  const UniqueFd fd(accept(listener.get(), nullptr, nullptr));
+  v1::NetdReply hello;
+  hello.mutable_hello();
+  const std::string frame = encode_frame(hello);
+  ASSERT_EQ(write(fd.get(), frame.data(), frame.size()), static_cast<ssize_t>(frame.size()));
+  v1::NetdUpdate state = complete({network_record("n"), endpoint_record("n", "a", false)});
+  // Pipes instead of sockets: what is written into one end comes out of the other.
+  std::map<std::string, HandedSockets> sockets;
+  std::vector<UniqueFd> ends;
+  for (int i = 0; i < 300; ++i) {
+    int pipe[2];
+    ASSERT_EQ(pipe2(pipe, O_CLOEXEC), 0);
+    ends.emplace_back(pipe[0]);
+    ends.emplace_back(pipe[1]);
+    sockets["c" + std::to_string(i)] = {pipe[0], pipe[1], pipe[0]};
+  }
+  ASSERT_TRUE(send_handover(fd.get(), state, sockets).ok());
+  ASSERT_TRUE(send_handover_end(fd.get()).ok());
+  successor.join();
+  ASSERT_TRUE(got) << got.error().message();
+  EXPECT_EQ(got->state.SerializeAsString(), state.SerializeAsString());
+  ASSERT_EQ(got->sockets.size(), 300u);
+  const auto& last = got->sockets.at("c299");
+  ASSERT_EQ(write(last.udp.get(), "x", 1), 1);
+  char byte = 0;
+  EXPECT_EQ(read(last.tcp.get(), &byte, 1), 1);
+  EXPECT_EQ(byte, 'x');
+  std::filesystem::remove_all(directory);
+}
+
+TEST(HandoverTest, WithoutAPredecessorThereIsNothing) {
+  EXPECT_FALSE(receive_handover("/nonexistent/netd.sock"));
 }
 
 TEST(NodeResolversTest, ReadsNameservers) {
