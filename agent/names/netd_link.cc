@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -13,6 +15,9 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "base/file.h"
+#include "base/process.h"
 
 namespace muster::agent {
 namespace {
@@ -163,6 +168,7 @@ void NetdLink::run() {
         retry_at_ = clock_.now() + backoff_.next();
       }
     }
+    if (socket_ && update_sent_ && clock_.now() - sent_at_ >= kHungTimeout) end_hung();
     if (socket_ && !send_update()) disconnect();
     release_waiters();
     wait();
@@ -197,6 +203,17 @@ void NetdLink::disconnect() {
   retry_at_ = clock_.now();
 }
 
+void NetdLink::end_hung() {
+  log_->error("netd has not answered for {} and is killed", format_duration(kHungTimeout));
+  const UniqueFd process = open_pidfd(pid_);
+  // Held now, is it still the one that said its number?
+  const auto line = read_file(fmt::format("/proc/{}/cmdline", pid_), 1 << 16);
+  if (process && line && line->find(options_.run_dir) != std::string::npos) {
+    ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+  }
+  disconnect();
+}
+
 bool NetdLink::send_update() {
   if (update_sent_) return true;
   v1::NetdCommand command;
@@ -210,6 +227,7 @@ bool NetdLink::send_update() {
   command.mutable_update()->set_version(under_way_);
   told_ = true;
   update_sent_ = true;
+  sent_at_ = clock_.now();
   return send_all(socket_.get(), overlay::dns::encode_frame(command));
 }
 
@@ -232,6 +250,7 @@ bool NetdLink::receive() {
 // False when the connection is another one now.
 bool NetdLink::heard(const v1::NetdReply& reply) {
   if (reply.has_ack()) acknowledged(reply.ack());
+  if (reply.has_hello()) pid_ = reply.hello().pid();
   if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
   replaced_ = true;
   log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
@@ -280,6 +299,7 @@ int NetdLink::wait_ms() {
   // They are in the order of their time-outs.
   if (!waiters_.empty()) next = waiters_.front().until;
   if (wanted_ && !socket_) next = std::min(next, retry_at_);
+  if (socket_ && update_sent_) next = std::min(next, sent_at_ + kHungTimeout);
   if (next.since_start == Duration::max()) return -1;
   return static_cast<int>(std::max<int64_t>((next - clock_.now()) / 1ms + 1, 0));
 }

@@ -36,6 +36,8 @@ class NetdLink final : public NameServer {
  public:
   static constexpr Duration kAttachTimeout = 10s;
   static constexpr Duration kForceTimeout = 1s;
+  // A netd that takes longer over an update hangs, and is killed and started anew.
+  static constexpr Duration kHungTimeout = 20s;
 
   NetdLink(NetdLinkOptions options, Log log);
   ~NetdLink() override;
@@ -66,6 +68,7 @@ class NetdLink final : public NameServer {
   bool send_update();
   bool receive();
   void disconnect();
+  void end_hung();
   bool heard(const v1::NetdReply& reply);
   void acknowledged(const v1::NetdAck& ack);
   void release_waiters();
@@ -99,6 +102,8 @@ class NetdLink final : public NameServer {
   bool told_ = false;       // whether the complete update was sent on this connection
   uint64_t under_way_ = 0;  // the change that the unacknowledged update reaches
   bool update_sent_ = false;
+  TimePoint sent_at_;
+  int64_t pid_ = 0;        // as it said
   bool replaced_ = false;  // whether a replacement was tried
   Backoff backoff_{50ms, 2s};
   TimePoint retry_at_;

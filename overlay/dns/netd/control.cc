@@ -64,6 +64,7 @@ void Control::accept_connections() {
     connection->fd = std::move(fd);
     v1::NetdReply hello;
     *hello.mutable_hello() = hello_;
+    hello.mutable_hello()->set_pid(getpid());
     connection->out = encode_frame(hello);
     connections_[number] = connection;
     if (!flush(*connection)) close(number);
