@@ -16,9 +16,10 @@ class NameServer {
  public:
   virtual ~NameServer() = default;
 
-  // Wants the resolver to be there from now on, with a table that starts empty: to be called before
-  // anything else, and again after end().
+  // A table that starts empty: to be called before anything else. What is said after it is told
+  // only from serve() on, all at once: names of containers that run already do not come and go.
   virtual void begin(const std::string& node_id) = 0;
+  virtual void serve() = 0;
 
   // Gives a container its resolver and waits until it answers (some milliseconds, kAttachTimeout at
   // most). FAILED_PRECONDITION when the kernel cannot, DEADLINE_EXCEEDED when nobody answers.

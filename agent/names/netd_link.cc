@@ -97,7 +97,16 @@ void NetdLink::begin(const std::string& node_id) {
     failures_.clear();
     begun_anew_ = true;
     wanted_ = true;
+    serving_ = false;
   });
+}
+
+void NetdLink::serve() {
+  {
+    std::lock_guard lock(mutex_);
+    serving_ = wanted_;
+  }
+  wake();
 }
 
 Status NetdLink::attach(const v1::NetdContainer& container) {
@@ -160,12 +169,14 @@ void NetdLink::run() {
       if (stopping_) return;
     }
     bool wanted = false;
+    bool serving = false;
     {
       std::lock_guard lock(mutex_);
       wanted = wanted_;
+      serving = serving_;
     }
     if (!wanted && socket_) disconnect();
-    if (wanted && !socket_ && clock_.now() >= retry_at_) {
+    if (serving && !socket_ && clock_.now() >= retry_at_) {
       if (const Status status = connect(); !status.ok()) {
         if (backoff_.fresh()) log_->error("netd: {}", status.message());
         retry_at_ = clock_.now() + backoff_.next();
@@ -222,6 +233,7 @@ bool NetdLink::send_update() {
   v1::NetdCommand command;
   {
     std::lock_guard lock(mutex_);
+    if (!serving_) return true;
     if (std::exchange(begun_anew_, false)) told_ = false;
     if (told_ && !book_.changed()) return true;
     *command.mutable_update() = told_ ? book_.increment() : book_.complete();
@@ -301,7 +313,7 @@ int NetdLink::wait_ms() {
   TimePoint next{Duration::max()};
   // They are in the order of their time-outs.
   if (!waiters_.empty()) next = waiters_.front().until;
-  if (wanted_ && !socket_) next = std::min(next, retry_at_);
+  if (serving_ && !socket_) next = std::min(next, retry_at_);
   if (socket_ && update_sent_) next = std::min(next, sent_at_ + kHungTimeout);
   if (next.since_start == Duration::max()) return -1;
   return static_cast<int>(std::max<int64_t>((next - clock_.now()) / 1ms + 1, 0));
@@ -323,6 +335,7 @@ Status NetdLink::end() {
   {
     std::lock_guard lock(mutex_);
     wanted_ = false;
+    serving_ = false;
     book_ = NameBook();
   }
   applied_changed_.notify_all();

@@ -43,6 +43,7 @@ class NetdLink final : public NameServer {
   ~NetdLink() override;
 
   void begin(const std::string& node_id) override;
+  void serve() override;
   Status attach(const v1::NetdContainer& container) override;
   void adopt(const v1::NetdContainer& container) override;
   void detach(const std::string& container_id) override;
@@ -88,7 +89,8 @@ class NetdLink final : public NameServer {
   std::mutex mutex_;
   std::condition_variable applied_changed_;
   NameBook book_;
-  bool wanted_ = false;
+  bool wanted_ = false;      // from begin() to end()
+  bool serving_ = false;     // from serve() on
   bool begun_anew_ = false;  // netd is to be told everything, whatever it knows
   bool stopping_ = false;
   uint64_t changes_ = 0;                         // said so far

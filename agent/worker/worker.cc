@@ -96,6 +96,7 @@ Status Worker::start() {
   }
   ports_changed();
   adopt_names();
+  if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
   check_logs();
   return {};

@@ -9,9 +9,11 @@ namespace muster::agent {
 namespace {
 
 std::string hostname_of(const v1::LocalTask& task, const NodeContext& node) {
+  if (task.revision().spec().container().hostname().empty()) {
+    return task.container_id().substr(0, 12);
+  }
   const auto spec = expand_spec(task, node);
-  const std::string name = spec ? spec->container().hostname() : std::string();
-  return name.empty() ? task.container_id().substr(0, 12) : name;
+  return spec ? spec->container().hostname() : std::string();
 }
 
 }  // namespace
@@ -19,6 +21,7 @@ std::string hostname_of(const v1::LocalTask& task, const NodeContext& node) {
 void Worker::names_changed(const Entry& entry) {
   const v1::LocalTask& task = entry.machine.task();
   if (deps_.names == nullptr || task.host_network()) return;
+  if (task.assignment().task().networks_size() == 0) return;
   deps_.names->set_task(task, hostname_of(task, options_.node));
 }
 

@@ -24,6 +24,7 @@ class FakeNames final : public NameServer {
   explicit FakeNames(std::vector<std::string>& events) : events_(events) {}
 
   void begin(const std::string& node_id) override { events_.push_back("begin " + node_id); }
+  void serve() override { events_.push_back("serve"); }
   Status attach(const v1::NetdContainer& container) override {
     containers[container.id()] = container;
     return attach_error;
@@ -205,8 +206,9 @@ TEST_F(WorkerNamesTest, ASuccessorTellsOfWhatRuns) {
   events_.clear();
   restart();
   EXPECT_EQ(events_.at(0), "begin node1");
-  at("adopt");
-  at("names ENDPOINT_READY");
+  const size_t serve = at("serve");
+  EXPECT_LT(at("adopt"), serve);
+  EXPECT_LT(at("names ENDPOINT_READY"), serve);
   ASSERT_EQ(names_.containers.size(), 1u);
   EXPECT_EQ(names_.containers.begin()->second.SerializeAsString(),
             before.begin()->second.SerializeAsString());
