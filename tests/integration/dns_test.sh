@@ -87,12 +87,12 @@ await 15 'its last words' test -s "$NODE/data/volumes/told/_data/said"
 hasnt "$(cat "$NODE/data/volumes/told/_data/said")" "$own" 'its name led to it when it was to stop'
 
 note 'port 53 is the container'"'"'s'
-muster service create --name own53 --network app --cap-add NET_BIND_SERVICE "$box" \
-  sh -c 'trap "exit 0" TERM; while :; do nc -l -p 53 -e echo mine & wait $!; done' >/dev/null
+muster service create --name own53 --network app --stop-grace-period 1s "$box" \
+  sh -c 'mkdir /w; echo mine >/w/index.html; exec httpd -f -p 53 -h /w' >/dev/null
 own53=$(containers own53)
 is "$(in_ns "$own53" dig +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over UDP'
 is "$(in_ns "$own53" dig +tcp +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over TCP'
-is "$(muster exec probe.1 timeout 3 nc "$(addresses own53)" 53)" mine 'what listens on port 53'
+is "$(muster exec probe.1 timeout 3 wget -qO- "http://own53:53/")" mine 'what listens on port 53'
 
 note 'other names are asked for elsewhere'
 gateway=$(in_ns "$probe" ip route show default | awk '{print $3}')
