@@ -165,7 +165,7 @@ void NameBook::put_fed(const std::string& network_id, const v1::NetworkService& 
   out.set_id(service.service_id());
   out.set_name(service.name());
   *out.mutable_aliases() = service.aliases();
-  *out.mutable_virtual_ips() = service.virtual_ips();
+  if (virtual_ips_) *out.mutable_virtual_ips() = service.virtual_ips();
   for (const v1::PortConfig& port : service.ports()) {
     v1::NetdPort& to = *out.add_ports();
     to.set_name(port.name());

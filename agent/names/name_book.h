@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "muster/v1/agent.pb.h"
@@ -16,7 +17,12 @@ namespace muster::agent {
 // them is older. Networks that no task here is in are not told of. Pure.
 class NameBook {
  public:
-  void set_node(const std::string& node_id) { node_id_ = node_id; }
+  // `virtual_ips`: whether this node's kernel leads a service's virtual address to its tasks. Where
+  // it does not, the service's name means the tasks themselves.
+  NameBook() = default;
+  NameBook(std::string node_id, bool virtual_ips)
+      : node_id_(std::move(node_id)), virtual_ips_(virtual_ips) {}
+
   void set_settings(const v1::NetdSettings& settings);
   void set_container(const v1::NetdContainer& container);
   void remove_container(const std::string& id);
@@ -45,6 +51,7 @@ class NameBook {
   void drop_fed(const std::string& network_id, const Feed& feed);
 
   std::string node_id_;
+  bool virtual_ips_ = false;
   std::map<std::string, v1::NetdRecord> records_;
   std::set<std::string> dirty_;  // keys
   std::set<std::string> containers_;

@@ -89,8 +89,7 @@ uint64_t NetdLink::change(F f) {
 
 void NetdLink::begin(const std::string& node_id) {
   change([&] {
-    book_ = NameBook();
-    book_.set_node(node_id);
+    book_ = NameBook(node_id, options_.virtual_ips);
     v1::NetdSettings settings;
     settings.set_ttl_ns(options_.ttl.count());
     book_.set_settings(settings);

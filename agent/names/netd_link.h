@@ -25,6 +25,7 @@ struct NetdLinkOptions {
   std::function<Status(bool take_over)> launch;
   std::string build;  // of the program: a netd of another one is replaced, once
   Duration ttl{0};
+  bool virtual_ips = false;  // whether the kernel balances them; NameBook
 };
 
 // Keeps a netd running and told: starts one where there is none, gives it everything, then what

@@ -63,7 +63,6 @@ v1::FeedUpdate step(const std::string& net, const v1::NetworkFeed& feed, bool co
 // A receiver: what netd holds after the updates.
 class NameBookTest : public testing::Test {
  protected:
-  NameBookTest() { book_.set_node("here"); }
   std::vector<std::string> keys() {
     told(book_.increment());
     std::vector<std::string> out;
@@ -77,7 +76,7 @@ class NameBookTest : public testing::Test {
   }
   const v1::NetdEndpoint& endpoint(const std::string& key) { return held_.at(key).endpoint(); }
 
-  NameBook book_;
+  NameBook book_{"here", false};
   std::map<std::string, v1::NetdRecord> held_;
 };
 
@@ -149,6 +148,22 @@ TEST_F(NameBookTest, AFeedIsToldWhileATaskHereIsInTheNetwork) {
   EXPECT_THAT(keys(), IsEmpty());
   book_.set_task(local_task("t4", "n1", true), "box");
   EXPECT_THAT(keys(), testing::Contains("endpoint/n1/t2")) << "the feed is still known";
+}
+
+TEST_F(NameBookTest, VirtualAddressesAreToldOnlyWhereTheyLeadSomewhere) {
+  v1::NetworkFeed feed;
+  auto& service = *feed.add_services();
+  service.set_service_id("svc");
+  service.set_name("web");
+  service.add_virtual_ips("10.0.1.2");
+  for (const bool balanced : {false, true}) {
+    book_ = NameBook("here", balanced);
+    held_.clear();
+    book_.set_task(local_task("t1", "n1", true), "box");
+    book_.apply(step("n1", feed, true));
+    keys();
+    EXPECT_EQ(held_.at("service/n1/svc").service().virtual_ips_size(), balanced ? 1 : 0);
+  }
 }
 
 TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
