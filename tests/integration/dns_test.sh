@@ -8,7 +8,15 @@ push_images busybox redis
 start_node
 box=$REGISTRY/busybox:1
 idle='trap "exit 0" TERM; sleep 86400 & wait'
-trap 'touch "$RUN/stop"; kill ${UPSTREAM:-} 2>/dev/null || true; cleanup' EXIT
+end_helpers() {
+  local status=$?
+  set +e
+  touch "$RUN/stop"
+  [[ -z ${UPSTREAM:-} ]] || kill "$UPSTREAM"
+  (exit "$status")
+  cleanup
+}
+trap end_helpers EXIT
 
 # SERVICE: container ids; a container's namespace; the address of a task in its first network
 containers() { muster ps --no-trunc --format '{{.ID}} {{.Names}}' | awk -v s="$1." 'index($2, s) == 1 {print $1}'; }
@@ -172,4 +180,5 @@ await 20 'its namespaces' bash -c "[[ \$(ls $RUN/$INSTANCE/netns | wc -l) == \$(
 muster service rm redis sick own53 asker probe far >/dev/null
 await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
 kill "$UPSTREAM"
+UPSTREAM=
 finish
