@@ -474,7 +474,7 @@ Status ConmonRuntime::remove(const std::string& container_id, const std::string&
 Result<std::vector<std::string>> ConmonRuntime::list() {
   std::vector<std::string> out = entries(state_dir());
   for (std::string& name : cgroups_.children("/muster/" + options_.instance_id)) {
-    if (name != kMonitors) out.push_back(std::move(name));
+    if (name != kMonitors && name != kNetdCgroup) out.push_back(std::move(name));
   }
   for (std::string& name : entries(exit_dir())) out.push_back(std::move(name));
   std::sort(out.begin(), out.end());

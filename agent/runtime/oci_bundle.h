@@ -26,6 +26,9 @@ Result<boost::json::object> make_bundle(const ContainerRequest& request, const H
 
 // The absolute cgroup path of a container, below every controller's mount point.
 std::string cgroup_path(std::string_view instance_id, std::string_view container_id);
+// Stands where a container's id does for the cgroup of this instance's netd, which ends with the
+// rest at teardown.
+inline constexpr const char* kNetdCgroup = "netd";
 
 // The parts, for tests and for exec.
 

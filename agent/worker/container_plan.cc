@@ -229,6 +229,41 @@ std::string resolv_conf_text(const v1::DnsConfig& dns, const std::string& host_t
   return search + servers + options;
 }
 
+std::string resolver_conf_text(const v1::DnsConfig& dns, const std::string& host_text) {
+  std::string search;
+  for (size_t at = 0; at < host_text.size();) {
+    const size_t end = std::min(host_text.find('\n', at), host_text.size());
+    const std::string line = host_text.substr(at, end - at);
+    if (line.rfind("search", 0) == 0 || line.rfind("domain", 0) == 0) search = line + "\n";
+    at = end + 1;
+  }
+  if (dns.search_size() > 0) search = fmt::format("search {}\n", fmt::join(dns.search(), " "));
+  // "." asks for no search list at all.
+  if (dns.search_size() == 1 && dns.search(0) == ".") search.clear();
+  // A service's name has no dot, and is to be asked for as it is.
+  std::string options = "options";
+  const bool has_ndots =
+      std::any_of(dns.options().begin(), dns.options().end(),
+                  [](const std::string& option) { return option.rfind("ndots:", 0) == 0; });
+  if (!has_ndots) options += " ndots:0";
+  for (const std::string& option : dns.options()) options += " " + option;
+  return search + "nameserver 127.0.0.11\n" + options + "\n";
+}
+
+v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest& request) {
+  v1::NetdContainer out;
+  out.set_id(request.container_id);
+  out.set_namespace_path(request.network_namespace);
+  bool leads_out = false;
+  for (const overlay::ContainerLink& link : plan.links) {
+    leads_out = leads_out || !link.network.spec().internal();
+    if (!link.network.spec().ingress()) out.add_network_ids(link.network.id());
+  }
+  out.set_internal(!leads_out);
+  *out.mutable_nameservers() = request.spec.container().dns().nameservers();
+  return out;
+}
+
 std::string port_name(const v1::PortConfig& port) {
   const char* protocol = "tcp";
   if (port.protocol() == v1::PortConfig::UDP) protocol = "udp";

@@ -8,6 +8,7 @@
 #include "agent/runtime/runtime.h"
 #include "base/status.h"
 #include "muster/v1/agent.pb.h"
+#include "muster/v1/netd.pb.h"
 #include "overlay/dataplane/node_network.h"
 
 namespace muster::agent {
@@ -44,11 +45,17 @@ NetworkPlan plan_network(const v1::TaskAssignment& assignment, const v1::TaskSpe
 // Mounts of the spec, and an anonymous volume for each of the image's volumes that none covers.
 std::vector<v1::Mount> planned_mounts(const v1::ContainerSpec& spec, const ImageConfig& image);
 
+// The resolver of a container with these links.
+v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest& request);
+
 // Texts of the files bound over /etc/hosts and /etc/resolv.conf.
 std::string hosts_text(const v1::ContainerSpec& spec, const std::string& hostname,
                        const NetworkPlan& network);
-// `host_text` is the host's own file. Loopback servers of the host cannot be reached from another
-// namespace and are left out.
+// For a container with a resolver of its own at 127.0.0.11. `host_text` is the host's own file,
+// which gives the search list where the service has none.
+std::string resolver_conf_text(const v1::DnsConfig& dns, const std::string& host_text);
+// For one without. `host_text` is the host's own file. Loopback servers of the host cannot be
+// reached from another namespace and are left out.
 std::string resolv_conf_text(const v1::DnsConfig& dns, const std::string& host_text,
                              bool host_network);
 

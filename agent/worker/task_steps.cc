@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kImageRootMark = ".image";
 constexpr std::string_view kImageRoots = "image-roots";  // in a container's folder: a root a line
+// In a container's directory: its resolver, as netd was told.
+constexpr const char* kResolverFile = "resolver";
 
 std::string progress_text(const PullProgress& progress) {
   const auto mb = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
@@ -95,14 +97,15 @@ PreparedMount bind_payload(const std::string& source, const PayloadFile& file) {
 }  // namespace
 
 TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
-                     VolumeStore& volumes, overlay::NodeNetwork& network)
+                     VolumeStore& volumes, overlay::NodeNetwork& network, NameServer* names)
     : instance_id_(std::move(instance_id)),
       paths_(std::move(paths)),
       memory_files_(paths_.secrets()),
       runtime_(runtime),
       images_(images),
       volumes_(volumes),
-      network_(network) {}
+      network_(network),
+      names_(names) {}
 
 Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   const v1::Task& task = input.task.assignment().task();
@@ -260,7 +263,23 @@ Status TaskSteps::prepare_network(const PrepareInput&, const NetworkPlan& plan,
     if (entry.key().rfind("net.", 0) == 0) attach.sysctls.push_back(entry);
   }
   MUSTER_ASSIGN(request.network_namespace, network_.attach(attach));
-  return {};
+  return give_resolver(plan, request);
+}
+
+Status TaskSteps::give_resolver(const NetworkPlan& plan, const ContainerRequest& request) {
+  if (names_ == nullptr || plan.links.empty()) return {};
+  const v1::NetdContainer container = plan_resolver(plan, request);
+  // A successor of this process finds it here, also when the next step is the last.
+  MUSTER_TRY(write_file_atomic(request.bundle_dir + "/" + kResolverFile,
+                               container.SerializeAsString(), 0600, Durability::kNone));
+  return names_->attach(container);
+}
+
+std::optional<v1::NetdContainer> TaskSteps::resolver_of(const std::string& container_id) const {
+  const auto bytes = read_file(paths_.container(container_id) + "/" + kResolverFile, 1 << 20);
+  v1::NetdContainer container;
+  if (!bytes || !container.ParseFromString(*bytes)) return std::nullopt;
+  return container;
 }
 
 Result<std::vector<v1::PortConfig>> TaskSteps::reserve_ports(const v1::LocalTask& task) {
@@ -296,9 +315,11 @@ Status TaskSteps::write_files(const NetworkPlan& plan, ContainerRequest& request
   MUSTER_TRY(write_file_atomic(request.hosts_file, hosts, 0644, Durability::kNone));
   MUSTER_TRY(
       write_file_atomic(request.hostname_file, request.hostname + "\n", 0644, Durability::kNone));
-  return write_file_atomic(request.resolv_conf_file,
-                           resolv_conf_text(spec.dns(), host_resolv_conf(), plan.host), 0644,
-                           Durability::kNone);
+  const bool resolver = names_ != nullptr && !plan.links.empty();
+  const std::string resolv_conf = resolver
+                                      ? resolver_conf_text(spec.dns(), host_resolv_conf())
+                                      : resolv_conf_text(spec.dns(), host_resolv_conf(), plan.host);
+  return write_file_atomic(request.resolv_conf_file, resolv_conf, 0644, Durability::kNone);
 }
 
 Status TaskSteps::write_payloads(const PrepareInput& input, ContainerRequest& request) {
@@ -339,6 +360,8 @@ Status TaskSteps::write_payloads(const PrepareInput& input, ContainerRequest& re
 Status TaskSteps::clean_up(const std::string& container_id) {
   const std::string directory = paths_.container(container_id);
   Status first = runtime_.remove(container_id, directory);
+  // The resolver's sockets would keep the namespace alive.
+  if (names_ != nullptr) names_->detach(container_id);
   keep_first(first, network_.detach(container_id));
   keep_first(first, memory_files_.remove(container_id));
   keep_first(first, unmount_images(container_id));

@@ -4,10 +4,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/images/image_store.h"
+#include "agent/names/name_server.h"
 #include "agent/runtime/runtime.h"
 #include "agent/secrets/memory_files.h"
 #include "agent/secrets/payloads.h"
@@ -52,7 +54,7 @@ struct PreparedTask {
 class TaskSteps {
  public:
   TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
-            VolumeStore& volumes, overlay::NodeNetwork& network);
+            VolumeStore& volumes, overlay::NodeNetwork& network, NameServer* names);
 
   // Image, root file system, volumes, network, files. On failure the caller cleans up.
   Result<PreparedTask> prepare(const PrepareInput& input);
@@ -60,6 +62,8 @@ class TaskSteps {
   Status clean_up(const std::string& container_id);
   // Removes the container's directory with the log.
   Status forget(const std::string& container_id);
+  // The resolver that the container was given; nothing for one that has none.
+  std::optional<v1::NetdContainer> resolver_of(const std::string& container_id) const;
   // Removes whatever of this instance belongs to none of the given containers; `known` have a
   // record (their log stays), `live` are not cleaned up yet.
   Status collect_garbage(const std::vector<std::string>& live,
@@ -71,6 +75,7 @@ class TaskSteps {
   Status prepare_mounts(const ImageHandle& image, ContainerRequest& request);
   Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                          ContainerRequest& request);
+  Status give_resolver(const NetworkPlan& plan, const ContainerRequest& request);
   Status write_files(const NetworkPlan& plan, ContainerRequest& request);
   Status write_payloads(const PrepareInput& input, ContainerRequest& request);
   Result<std::vector<v1::PortConfig>> reserve_ports(const v1::LocalTask& task);
@@ -82,6 +87,7 @@ class TaskSteps {
   ImageStore& images_;
   VolumeStore& volumes_;
   overlay::NodeNetwork& network_;
+  NameServer* names_;
 };
 
 }  // namespace muster::agent

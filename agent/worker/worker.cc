@@ -43,7 +43,7 @@ Worker::Worker(WorkerDeps deps, WorkerOptions options)
       options_(std::move(options)),
       paths_{options_.data_dir, options_.run_dir},
       steps_(options_.instance_id, paths_, deps_.runtime, deps_.images, deps_.volumes,
-             deps_.network),
+             deps_.network, deps_.names),
       files_(paths_.tasks()),
       self_(std::make_shared<Worker*>(this)) {}
 
@@ -83,6 +83,7 @@ Status Worker::start() {
   MUSTER_TRY(make_directory(paths_.containers(), 0700));
   std::vector<std::string> damaged;
   MUSTER_ASSIGN(auto records, files_.load(&damaged));
+  if (deps_.names != nullptr) deps_.names->begin(options_.node.node_id);
   for (const std::string& id : damaged) {
     deps_.log->error("the record of task {} cannot be read; its container will be removed", id);
   }
@@ -98,6 +99,8 @@ Status Worker::start() {
     run(entry, entry.machine.adopt(found, now()));
   }
   ports_changed();
+  adopt_names();
+  if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
   check_logs();
   return {};
@@ -153,6 +156,9 @@ void Worker::apply(const v1::FeedUpdate& step) {
     case v1::FeedId::SECRETS: apply_secrets(step); break;
     case v1::FeedId::CLUSTER:
       options_.node.default_log_driver = step.cluster().default_log_driver();
+      break;
+    case v1::FeedId::NETWORK:
+      if (deps_.names != nullptr) deps_.names->apply(step);
       break;
     default: break;
   }
@@ -264,7 +270,10 @@ void Worker::run_one(Entry& entry, TaskAction action) {
     case TaskAction::kStart: start_container(entry); break;
     case TaskAction::kWatch: watch(entry); break;
     case TaskAction::kWatchHealth: watch_health(entry); break;
-    case TaskAction::kPublishPorts: ports_changed(); break;
+    case TaskAction::kPublishPorts:
+      names_changed(entry);
+      ports_changed();
+      break;
     case TaskAction::kSignalStop: {
       std::string name = entry.machine.task().revision().spec().container().stop_signal();
       if (name.empty()) name = entry.machine.task().stop_signal();
@@ -385,6 +394,7 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
   task.mutable_image_shell()->Assign(shell.begin(), shell.end());
   entry->machine.set_has_healthcheck(times_of(task).has_healthcheck);
   entry->prepared = *std::move(prepared);
+  names_changed(*entry);
   run(*entry, entry->machine.prepared(now()));
 }
 
@@ -433,8 +443,8 @@ void Worker::watch(Entry& entry) {
 }
 
 void Worker::signal(Entry& entry, int number) {
-  // Its backends leave the kernel's tables first.
-  after_ports([this, id = entry.task_id(), number] {
+  // Nobody is sent to it any more by then.
+  after_routes([this, id = entry.task_id(), number] {
     Entry* entry = find(id);
     if (entry == nullptr) return;
     deps_.step_pool.post([runtime = &deps_.runtime, log = deps_.log, number,
@@ -459,7 +469,8 @@ void Worker::clean_up(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.timer, 0));
   deps_.strand.cancel(std::exchange(entry.health_timer, 0));
   entry.prepared.reset();
-  after_ports([this, id = entry.task_id()] {
+  if (deps_.names != nullptr) deps_.names->forget_task(entry.task_id());
+  after_routes([this, id = entry.task_id()] {
     Entry* entry = find(id);
     if (entry == nullptr) return;
     deps_.step_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/names/name_server.h"
 #include "agent/secrets/payloads.h"
 #include "agent/worker/blocking_pool.h"
 #include "agent/worker/health_monitor.h"
@@ -41,6 +42,7 @@ struct WorkerDeps {
   Rng& rng;                                          // container ids
   std::function<void(v1::TaskStatusUpdate)> report;  // on the strand; the last per task counts
   Log log;
+  NameServer* names = nullptr;  // none: containers have the host's resolvers
 };
 
 // A node's tasks: makes the host run what the node was told, and reports what it sees. Each task
@@ -112,8 +114,12 @@ class Worker {
   void port_refused(const v1::PortConfig& port);
   void port_freed(const v1::PortConfig& port);
   void check_logs();
-  // Runs `next` once the kernel's published ports are what the tasks now say.
+  // Runs `next` once published ports and names lead where the tasks now say.
+  void after_routes(UniqueFunction<void()> next);
   void after_ports(UniqueFunction<void()> next);
+  // Has the names of a task known, and whether they lead to it.
+  void names_changed(const Entry& entry);
+  void adopt_names();
 
   Entry* find(const Id& task_id);
   // Runs `f` on the strand if the worker still exists.

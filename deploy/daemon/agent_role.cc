@@ -44,7 +44,8 @@ struct AgentRole::Core final : agent::FeedSink {
                   session.report(std::move(update));
                   tasks_changed();
                 },
-                child_log(role.deps_.log, "worker")},
+                child_log(role.deps_.log, "worker"),
+                role.config_.names ? role.deps_.parts.names.get() : nullptr},
                worker_options(role.config_)),
         session({role.deps_.strand, *role.links_, *this, role.deps_.rng,
                  child_log(role.deps_.log, "session")},

@@ -34,6 +34,7 @@ struct AgentConfig {
   security::NodeCredentials credentials;
   v1::NodeDescription description;
   v1::LogDriver default_log_driver;  // of this node
+  bool names = true;  // whether containers have resolvers; not while all of them are ended
 };
 
 // What makes this node run tasks: the worker and its session with a manager. Used from the daemon's

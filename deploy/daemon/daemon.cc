@@ -228,7 +228,15 @@ void Daemon::remove_swarm_files() {
   }
 }
 
+void Daemon::end_names() {
+  // One that does not end by itself is killed with its cgroup at the runtime's teardown.
+  if (const Status ended = parts_->names->end(); !ended.ok()) {
+    log_->warn("{}", ended.message());
+  }
+}
+
 void Daemon::sweep_host() {
+  end_names();
   Status swept = parts_->runtime->teardown();
   if (swept.ok()) swept = parts_->network->teardown();
   if (!swept.ok()) return log_->warn("left on this host: {}", swept.message());
@@ -336,6 +344,7 @@ Status Daemon::leave(bool force) {
   MUSTER_TRY(save_node_state(options_.data_dir, state_));
   remove_swarm_files();
   MUSTER_TRY(emptied);
+  end_names();
   MUSTER_TRY(parts_->runtime->teardown());
   MUSTER_TRY(parts_->network->teardown());
   log_->info("left the swarm");
@@ -346,6 +355,8 @@ Status Daemon::leave(bool force) {
 Status Daemon::end_left_containers() {
   AgentConfig config = agent_config({});
   config.membership.advertise_addr = "127.0.0.1:1";  // of a manager that is never asked
+  config.names = false;
+  end_names();
   AgentRole agent(AgentDeps{agent_strand_, rng_, *parts_, log_}, config);
   MUSTER_TRY(agent.start_alone());
   return agent.leave();

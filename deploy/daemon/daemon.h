@@ -63,6 +63,7 @@ class Daemon final : public manager::control::NodeControl {
   void remove_swarm_files();
   // What a node outside of a swarm has in the kernel and in its run directory.
   void sweep_host();
+  void end_names();
   Status start_local_api();
   v1::GetInfoResponse info();
 

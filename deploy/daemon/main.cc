@@ -10,6 +10,7 @@
 
 #include "base/security/tls/credentials.h"
 #include "deploy/daemon/daemon.h"
+#include "deploy/daemon/netd_program.h"
 #include "deploy/daemon/options.h"
 
 namespace {
@@ -32,6 +33,9 @@ void notify_ready() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "netd") == 0) {
+    return muster::daemon::netd_main(argc - 1, argv + 1);
+  }
   const auto options = muster::daemon::parse_options(argc, argv);
   if (!options) {
     const bool help = options.error().code() == muster::StatusCode::kOutOfRange;

@@ -4,6 +4,7 @@
 
 #include "agent/images/local_image_store.h"
 #include "agent/volumes/local_volume_store.h"
+#include "deploy/daemon/netd_program.h"
 #include "overlay/dataplane/linux_network.h"
 
 namespace muster::daemon {
@@ -37,6 +38,13 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   network.instance_id = instance_id;
   network.run_dir = options.run_dir;
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
+
+  agent::NetdLinkOptions names;
+  names.run_dir = run_dir;
+  names.ttl = options.dns_ttl;
+  names.build = program_build();
+  MUSTER_ASSIGN(names.launch, netd_launcher(options, instance_id));
+  parts->names = std::make_unique<agent::NetdLink>(std::move(names), child_log(log, "names"));
   return parts;
 }
 

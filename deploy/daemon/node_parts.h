@@ -4,6 +4,7 @@
 #include <string>
 
 #include "agent/images/image_store.h"
+#include "agent/names/netd_link.h"
 #include "agent/runtime/conmon_runtime.h"
 #include "agent/volumes/volume_store.h"
 #include "base/log.h"
@@ -19,6 +20,7 @@ struct NodeParts {
   std::unique_ptr<agent::ImageStore> images;
   std::unique_ptr<agent::VolumeStore> volumes;
   std::unique_ptr<overlay::NodeNetwork> network;
+  std::unique_ptr<agent::NetdLink> names;
 };
 
 // Names the part that cannot be had and why: "container runtime crun not found ...".

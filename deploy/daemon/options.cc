@@ -12,6 +12,8 @@ namespace {
 
 constexpr const char* kDefaultConfig = "/etc/muster/musterd.yaml";
 
+constexpr Duration kDnsTtlMax = 1h;
+
 constexpr const char* kFooter = R"(
 musterd starts outside any swarm and waits for "muster swarm init" on its socket.
 Every flag has a key of the same name in the configuration file, for example:
@@ -28,7 +30,7 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   Options options;
   std::string config;
   std::string log_format = "text";
-  std::string data_dir, run_dir;
+  std::string data_dir, run_dir, dns_ttl;
   CLI::App app{"The muster daemon: runs on every host, as a worker and, if asked, as a manager.",
                "musterd"};
   app.footer(kFooter);
@@ -71,6 +73,9 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   app.add_option("--log-opt", options.log_options, "Option of that log driver k=v (repeatable)")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--dns-ttl", dns_ttl,
+                 "How long containers may keep what the names of services and tasks mean")
+      ->default_str("5s");
   app.add_flag("--init", options.default_init, "Run an init as PID 1 of containers by default");
   app.add_flag("--allow-privileged", options.allow_privileged,
                "Let services use privileged, devices and host namespaces on this node");
@@ -110,6 +115,14 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   }
   options.log_format = log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   if (!data_dir.empty()) options.data_dir = data_dir;
+  if (!dns_ttl.empty()) {
+    const auto ttl = parse_duration(dns_ttl);
+    if (!ttl || *ttl < Duration(0) || *ttl > kDnsTtlMax || *ttl % Duration(1s) != Duration(0)) {
+      return fail(invalid_argument(
+          "dns-ttl \"{}\" is not a number of whole seconds between 0s and 1h", dns_ttl));
+    }
+    options.dns_ttl = *ttl;
+  }
   options.run_dir = run_dir.empty() ? std::filesystem::path(options.socket).parent_path()
                                     : std::filesystem::path(run_dir);
   for (const auto* path : {&options.data_dir, &options.run_dir}) {

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/time.h"
 #include "muster/v1/objects.pb.h"
 
 namespace muster::daemon {
@@ -27,6 +28,7 @@ struct Options {
   std::vector<std::string> registry_mirrors;     // mirrors of docker.io
   std::string log_driver = "json-file";          // of containers, where nothing else is said
   std::vector<std::string> log_options;          // of that driver, key=value
+  Duration dns_ttl = 5s;  // of answers about services and tasks; whole seconds
   bool default_init = false;
   bool allow_privileged = false;  // containers with privileged, devices, host namespaces
   bool show_version = false;

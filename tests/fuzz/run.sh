@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 readonly seconds=${1:-10}
 readonly pure_tests=(muster_base_test muster_base_security_test scheduler_test
-  muster_overlay_ipam_test muster_agent_session_test muster_agent_images_test
+  muster_overlay_ipam_test muster_overlay_dns_test muster_agent_session_test muster_agent_images_test
   muster_deploy_compose_test)
 
 cmake --preset fuzz >/dev/null

@@ -108,6 +108,7 @@ leftovers() {
   nft list tables 2>/dev/null | grep "$INSTANCE" || true
   find /sys/fs/cgroup -maxdepth 3 -type d -name "$INSTANCE*" 2>/dev/null | sed 's/^/cgroup /' || true
   pgrep -fa "conmon.*$NODE" | sed 's/^/process /' || true
+  pgrep -fa "netd --run-dir $RUN/" | sed 's/^/process /' || true
 }
 
 cleanup() {

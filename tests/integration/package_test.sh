@@ -66,6 +66,7 @@ whole() { [[ $(muster service ls --format '{{.Replicas}}') == 3/3 && $(pids | wc
 kernel() {  # what a node may leave in it
   grep -o '/\(var/lib\|run\)/muster/[^ ]*' /proc/self/mountinfo || true
   pgrep -fa '^[^ ]*conmon .*/var/lib/muster/' || true
+  pgrep -fa '^[^ ]*musterd netd .*/run/muster/' || true
   find /sys/fs/cgroup -maxdepth 3 -type d -path "*/muster/$instance" || true
   nft list tables | grep "$instance" || true
 }

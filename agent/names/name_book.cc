@@ -1,0 +1,236 @@
+#include "agent/names/name_book.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace muster::agent {
+namespace {
+
+std::string service_key(const std::string& network, const std::string& id) {
+  return fmt::format("service/{}/{}", network, id);
+}
+std::string endpoint_key(const std::string& network, const std::string& task) {
+  return fmt::format("endpoint/{}/{}", network, task);
+}
+
+// "web" of "web.3".
+std::string service_of_task(const std::string& name) {
+  return name.substr(0, name.rfind('.'));
+}
+
+const v1::Network* find_network(const v1::TaskAssignment& assignment, const std::string& id) {
+  for (const v1::Network& network : assignment.networks()) {
+    if (network.id() == id) return &network;
+  }
+  return nullptr;
+}
+
+const char* protocol_of(const v1::PortConfig& port) {
+  switch (port.protocol()) {
+    case v1::PortConfig::UDP: return "udp";
+    case v1::PortConfig::SCTP: return "sctp";
+    default: return "tcp";
+  }
+}
+
+}  // namespace
+
+std::string without_prefix_length(const std::string& cidr) {
+  return cidr.substr(0, cidr.find('/'));
+}
+
+void NameBook::put(v1::NetdRecord record) {
+  const std::string key = record.key();
+  v1::NetdRecord& known = records_[key];
+  if (known.SerializeAsString() == record.SerializeAsString()) return;
+  known = std::move(record);
+  dirty_.insert(key);
+}
+
+void NameBook::drop(const std::string& key) {
+  if (records_.erase(key) != 0) dirty_.insert(key);
+}
+
+void NameBook::set_settings(const v1::NetdSettings& settings) {
+  v1::NetdRecord record;
+  record.set_key("settings");
+  *record.mutable_settings() = settings;
+  put(std::move(record));
+}
+
+void NameBook::set_container(const v1::NetdContainer& container) {
+  containers_.insert(container.id());
+  v1::NetdRecord record;
+  record.set_key("container/" + container.id());
+  *record.mutable_container() = container;
+  // Always told: its namespace may have been made anew under the old name.
+  dirty_.insert(record.key());
+  put(std::move(record));
+}
+
+void NameBook::remove_container(const std::string& id) {
+  containers_.erase(id);
+  drop("container/" + id);
+}
+
+void NameBook::enter(const v1::Network& network, const std::string& task_id) {
+  const bool first = members_[network.id()].empty();
+  members_[network.id()].insert(task_id);
+  networks_[task_id].insert(network.id());
+  v1::NetdRecord record;
+  record.set_key("network/" + network.id());
+  v1::NetdNetwork& out = *record.mutable_network();
+  out.set_id(network.id());
+  out.set_name(network.spec().annotations().name());
+  for (const v1::IpamPool& pool : network.state().pools()) out.add_subnets(pool.subnet());
+  put(std::move(record));
+  if (!first) return;
+  for (const auto& [id, service] : feeds_[network.id()].services) put_fed(network.id(), service);
+  for (const auto& [id, endpoint] : feeds_[network.id()].endpoints) put_fed(network.id(), endpoint);
+}
+
+void NameBook::leave(const std::string& network_id, const std::string& task_id) {
+  drop(endpoint_key(network_id, task_id));
+  auto& members = members_[network_id];
+  members.erase(task_id);
+  if (!members.empty()) return;
+  members_.erase(network_id);
+  drop_fed(network_id, feeds_[network_id]);
+  drop("network/" + network_id);
+}
+
+void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname) {
+  const v1::Task& task = local.assignment().task();
+  for (const v1::NetworkAttachment& attachment : task.networks()) {
+    const v1::Network* network = find_network(local.assignment(), attachment.network_id());
+    // The mesh's own network has no names, as in Swarm.
+    if (network == nullptr || network->spec().ingress()) continue;
+    enter(*network, task.id());
+    v1::NetdRecord record;
+    record.set_key(endpoint_key(network->id(), task.id()));
+    v1::NetdEndpoint& out = *record.mutable_endpoint();
+    out.set_network_id(network->id());
+    out.set_task_id(task.id());
+    out.set_service_id(task.service_id());
+    out.set_service_name(local.revision().service_name());
+    *out.mutable_aliases() = attachment.aliases();
+    out.set_name(fmt::format("{}.{}", task.name(), task.id()));
+    out.add_own_names(task.name());
+    out.add_own_names(local.container_id().substr(0, 12));
+    if (!hostname.empty()) out.add_own_names(hostname);
+    for (const std::string& cidr : attachment.addresses()) {
+      out.add_addresses(without_prefix_length(cidr));
+    }
+    out.set_ready(local.endpoint_state() == v1::ENDPOINT_READY);
+    put(std::move(record));
+  }
+}
+
+void NameBook::remove_task(const std::string& task_id) {
+  const auto networks = networks_.extract(task_id);
+  if (networks.empty()) return;
+  for (const std::string& network : networks.mapped()) leave(network, task_id);
+}
+
+void NameBook::put_fed(const std::string& network_id, const v1::NetworkEndpoint& endpoint) {
+  if (members_.count(network_id) == 0) return;
+  v1::NetdRecord record;
+  record.set_key(endpoint_key(network_id, endpoint.task_id()));
+  record.set_fed(true);
+  v1::NetdEndpoint& out = *record.mutable_endpoint();
+  out.set_network_id(network_id);
+  out.set_task_id(endpoint.task_id());
+  out.set_service_id(endpoint.service_id());
+  const auto& services = feeds_[network_id].services;
+  const auto service = services.find(endpoint.service_id());
+  out.set_service_name(service != services.end() ? service->second.name()
+                                                 : service_of_task(endpoint.name()));
+  *out.mutable_aliases() = endpoint.aliases();
+  out.set_name(fmt::format("{}.{}", endpoint.name(), endpoint.task_id()));
+  out.add_own_names(endpoint.name());
+  *out.mutable_addresses() = endpoint.addresses();
+  out.set_ready(endpoint.state() == v1::ENDPOINT_READY);
+  put(std::move(record));
+}
+
+void NameBook::put_fed(const std::string& network_id, const v1::NetworkService& service) {
+  if (members_.count(network_id) == 0) return;
+  v1::NetdRecord record;
+  record.set_key(service_key(network_id, service.service_id()));
+  record.set_fed(true);
+  v1::NetdService& out = *record.mutable_service();
+  out.set_network_id(network_id);
+  out.set_id(service.service_id());
+  out.set_name(service.name());
+  *out.mutable_aliases() = service.aliases();
+  if (virtual_ips_) *out.mutable_virtual_ips() = service.virtual_ips();
+  for (const v1::PortConfig& port : service.ports()) {
+    v1::NetdPort& to = *out.add_ports();
+    to.set_name(port.name());
+    to.set_protocol(protocol_of(port));
+    to.set_target(port.target_port());
+    to.set_published(port.published_port());
+  }
+  put(std::move(record));
+}
+
+void NameBook::drop_fed(const std::string& network_id, const Feed& feed) {
+  for (const auto& [id, service] : feed.services) drop(service_key(network_id, id));
+  for (const auto& [id, endpoint] : feed.endpoints) drop(endpoint_key(network_id, id));
+}
+
+void NameBook::apply(const v1::FeedUpdate& step) {
+  if (step.feed().kind() != v1::FeedId::NETWORK) return;
+  const std::string& id = step.feed().network_id();
+  v1::NetworkFeed news;
+  if (!news.ParseFromString(step.network())) return;  // of a manager that speaks another language
+  Feed& feed = feeds_[id];
+  Feed before;
+  if (step.complete()) before = std::exchange(feed, {});
+  for (const v1::NetworkService& service : news.services()) {
+    feed.services[service.service_id()] = service;
+    before.services.erase(service.service_id());
+    put_fed(id, service);
+  }
+  for (const v1::NetworkEndpoint& endpoint : news.endpoints()) {
+    if (endpoint.node_id() == node_id_) continue;  // known better here
+    feed.endpoints[endpoint.task_id()] = endpoint;
+    before.endpoints.erase(endpoint.task_id());
+    put_fed(id, endpoint);
+  }
+  drop_fed(id, before);
+  for (const std::string& service : news.removed_service_ids()) {
+    if (feed.services.erase(service) != 0) drop(service_key(id, service));
+  }
+  for (const std::string& task : news.removed_task_ids()) {
+    if (feed.endpoints.erase(task) != 0) drop(endpoint_key(id, task));
+  }
+}
+
+v1::NetdUpdate NameBook::complete() {
+  dirty_.clear();
+  v1::NetdUpdate out;
+  out.set_complete(true);
+  for (const auto& [key, record] : records_) *out.add_records() = record;
+  for (const auto& [id, feed] : feeds_) {
+    if (!feed.services.empty() || !feed.endpoints.empty()) out.add_fed_network_ids(id);
+  }
+  return out;
+}
+
+v1::NetdUpdate NameBook::increment() {
+  v1::NetdUpdate out;
+  for (const std::string& key : std::exchange(dirty_, {})) {
+    const auto found = records_.find(key);
+    if (found == records_.end()) {
+      out.add_removed_keys(key);
+    } else {
+      *out.add_records() = found->second;
+    }
+  }
+  return out;
+}
+
+}  // namespace muster::agent

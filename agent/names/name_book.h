@@ -1,0 +1,66 @@
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "muster/v1/agent.pb.h"
+#include "muster/v1/dispatcher.pb.h"
+#include "muster/v1/netd.pb.h"
+
+namespace muster::agent {
+
+// What netd shall know, gathered from this node's tasks and the manager's feeds, and what of it
+// netd has not been told. The node's own tasks are the truth about themselves: what a feed says of
+// them is older. Networks that no task here is in are not told of. Pure.
+class NameBook {
+ public:
+  // `virtual_ips`: whether this node's kernel leads a service's virtual address to its tasks. Where
+  // it does not, the service's name means the tasks themselves.
+  NameBook() = default;
+  NameBook(std::string node_id, bool virtual_ips)
+      : node_id_(std::move(node_id)), virtual_ips_(virtual_ips) {}
+
+  void set_settings(const v1::NetdSettings& settings);
+  void set_container(const v1::NetdContainer& container);
+  void remove_container(const std::string& id);
+  void set_task(const v1::LocalTask& task, const std::string& hostname);
+  void remove_task(const std::string& task_id);
+  void apply(const v1::FeedUpdate& step);
+
+  bool changed() const { return !dirty_.empty(); }
+  // What is to be told next; counts as told.
+  v1::NetdUpdate complete();
+  v1::NetdUpdate increment();
+  size_t containers() const { return containers_.size(); }
+
+ private:
+  struct Feed {
+    std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task
+    std::map<std::string, v1::NetworkService> services;    // by id
+  };
+
+  void put(v1::NetdRecord record);
+  void drop(const std::string& key);
+  void enter(const v1::Network& network, const std::string& task_id);
+  void leave(const std::string& network_id, const std::string& task_id);
+  void put_fed(const std::string& network_id, const v1::NetworkEndpoint& endpoint);
+  void put_fed(const std::string& network_id, const v1::NetworkService& service);
+  void drop_fed(const std::string& network_id, const Feed& feed);
+
+  std::string node_id_;
+  bool virtual_ips_ = false;
+  std::map<std::string, v1::NetdRecord> records_;
+  std::set<std::string> dirty_;  // keys
+  std::set<std::string> containers_;
+  std::map<std::string, std::set<std::string>> members_;   // tasks here, by network
+  std::map<std::string, std::set<std::string>> networks_;  // the other way round
+  std::map<std::string, Feed> feeds_;  // by network, whether one is in it or not
+};
+
+// The text of an address without its prefix length.
+std::string without_prefix_length(const std::string& cidr);
+
+}  // namespace muster::agent

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <string>
+
+#include "base/executor.h"
+#include "base/status.h"
+#include "muster/v1/agent.pb.h"
+#include "muster/v1/dispatcher.pb.h"
+#include "muster/v1/netd.pb.h"
+
+namespace muster::agent {
+
+// The resolver of this node's containers, as the worker needs it. Thread-safe. What is said takes
+// effect in the order of saying it.
+class NameServer {
+ public:
+  virtual ~NameServer() = default;
+
+  // A table that starts empty: to be called before anything else. What is said after it is told
+  // only from serve() on, all at once: names of containers that run already do not come and go.
+  virtual void begin(const std::string& node_id) = 0;
+  virtual void serve() = 0;
+
+  // Gives a container its resolver and waits until it answers (some milliseconds, kAttachTimeout at
+  // most). FAILED_PRECONDITION when the kernel cannot, DEADLINE_EXCEEDED when nobody answers.
+  virtual Status attach(const v1::NetdContainer& container) = 0;
+  // The same for one that had its resolver before this process; does not wait.
+  virtual void adopt(const v1::NetdContainer& container) = 0;
+  virtual void detach(const std::string& container_id) = 0;
+
+  // A task of this node whose names are to be known, and whether they lead to it now
+  // (endpoint_state). `hostname` is its container's.
+  virtual void set_task(const v1::LocalTask& task, const std::string& hostname) = 0;
+  virtual void forget_task(const std::string& task_id) = 0;
+  // A step of a NETWORK feed; others are ignored.
+  virtual void apply(const v1::FeedUpdate& step) = 0;
+
+  // Posts `next` to the strand once all that was said before is in force: at once when it is, after
+  // kForceTimeout when the resolver does not answer.
+  virtual void after_applied(Executor& strand, UniqueFunction<void()> next) = 0;
+};
+
+}  // namespace muster::agent

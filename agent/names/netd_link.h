@@ -1,0 +1,116 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "agent/names/name_book.h"
+#include "agent/names/name_server.h"
+#include "base/backoff.h"
+#include "base/log.h"
+#include "base/thread_executor.h"
+#include "base/unique_fd.h"
+#include "overlay/dns/netd/frames.h"
+
+namespace muster::agent {
+
+struct NetdLinkOptions {
+  std::string run_dir;  // of this instance
+  // Starts a netd and returns once its socket can be connected to; `take_over`: from the one that
+  // runs.
+  std::function<Status(bool take_over)> launch;
+  std::string build;  // of the program: a netd of another one is replaced, once
+  Duration ttl{0};
+  bool virtual_ips = false;  // whether the kernel balances them; NameBook
+};
+
+// Keeps a netd running and told: starts one where there is none, gives it everything, then what
+// changes; notices its end at once and starts it anew. One update is under way at a time, and what
+// is said meanwhile goes into the next.
+//
+// A thread of its own; methods from any thread. Destruction leaves netd running.
+class NetdLink final : public NameServer {
+ public:
+  static constexpr Duration kAttachTimeout = 10s;
+  static constexpr Duration kForceTimeout = 1s;
+  // A netd that takes longer over an update hangs, and is killed and started anew.
+  static constexpr Duration kHungTimeout = 20s;
+
+  NetdLink(NetdLinkOptions options, Log log);
+  ~NetdLink() override;
+
+  void begin(const std::string& node_id) override;
+  void serve() override;
+  Status attach(const v1::NetdContainer& container) override;
+  void adopt(const v1::NetdContainer& container) override;
+  void detach(const std::string& container_id) override;
+  void set_task(const v1::LocalTask& task, const std::string& hostname) override;
+  void forget_task(const std::string& task_id) override;
+  void apply(const v1::FeedUpdate& step) override;
+  void after_applied(Executor& strand, UniqueFunction<void()> next) override;
+
+  // Ends netd, if there is one, and waits until it is gone (5 s at most); forgets everything.
+  Status end();
+
+ private:
+  struct Waiter {
+    uint64_t change = 0;
+    TimePoint until;
+    Executor* strand = nullptr;
+    UniqueFunction<void()> next;
+  };
+
+  // All of these on the thread.
+  void run();
+  Status connect();
+  bool send_update();
+  bool receive();
+  void disconnect();
+  void end_hung();
+  bool heard(const v1::NetdReply& reply);
+  void acknowledged(const v1::NetdAck& ack);
+  void release_waiters();
+  int wait_ms();
+  void wait();
+
+  // Runs `change` on the book and has it told.
+  template <class F>
+  uint64_t change(F f);
+  void wake();
+
+  NetdLinkOptions options_;
+  Log log_;
+  SystemClock clock_;
+  UniqueFd wake_;
+
+  std::mutex mutex_;
+  std::condition_variable applied_changed_;
+  NameBook book_;
+  bool wanted_ = false;      // from begin() to end()
+  bool serving_ = false;     // from serve() on
+  bool begun_anew_ = false;  // netd is to be told everything, whatever it knows
+  bool stopping_ = false;
+  uint64_t changes_ = 0;                         // said so far
+  uint64_t applied_ = 0;                         // in force
+  std::map<std::string, std::string> failures_;  // by container
+  std::list<Waiter> waiters_;
+
+  // Of the thread.
+  UniqueFd socket_;
+  overlay::dns::FrameReader in_;
+  bool told_ = false;       // whether the complete update was sent on this connection
+  uint64_t under_way_ = 0;  // the change that the unacknowledged update reaches
+  bool update_sent_ = false;
+  TimePoint sent_at_;
+  int64_t pid_ = 0;        // as it said
+  bool replaced_ = false;  // whether a replacement was tried
+  Backoff backoff_{50ms, 2s};
+  TimePoint retry_at_;
+  std::thread thread_;
+};
+
+}  // namespace muster::agent

@@ -1,0 +1,51 @@
+// The worker's names: what the resolver of this node's containers is told of its tasks.
+#include <utility>
+
+#include "agent/worker/container_plan.h"
+#include "agent/worker/worker.h"
+#include "agent/worker/worker_entry.h"
+
+namespace muster::agent {
+namespace {
+
+std::string hostname_of(const v1::LocalTask& task, const NodeContext& node) {
+  if (task.revision().spec().container().hostname().empty()) {
+    return task.container_id().substr(0, 12);
+  }
+  const auto spec = expand_spec(task, node);
+  return spec ? spec->container().hostname() : std::string();
+}
+
+}  // namespace
+
+void Worker::names_changed(const Entry& entry) {
+  const v1::LocalTask& task = entry.machine.task();
+  if (deps_.names == nullptr || task.host_network()) return;
+  if (task.assignment().task().networks_size() == 0) return;
+  deps_.names->set_task(task, hostname_of(task, options_.node));
+}
+
+// Of the containers that run already. One without a record of its resolver was started without one
+// and keeps what it has.
+void Worker::adopt_names() {
+  if (deps_.names == nullptr) return;
+  for (const auto& [id, entry] : entries_) {
+    const v1::LocalTask& task = entry->machine.task();
+    if (entry->machine.ended() || !task.started()) continue;
+    names_changed(*entry);
+    if (const auto container = steps_.resolver_of(task.container_id())) {
+      deps_.names->adopt(*container);
+    }
+  }
+}
+
+void Worker::after_routes(UniqueFunction<void()> next) {
+  after_ports([this, next = std::move(next)]() mutable {
+    if (deps_.names == nullptr) return next();
+    deps_.names->after_applied(deps_.strand, [self = self_, next = std::move(next)]() mutable {
+      if (*self != nullptr) next();
+    });
+  });
+}
+
+}  // namespace muster::agent

@@ -1,0 +1,129 @@
+#include "overlay/dns/netd/control.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace muster::overlay::dns {
+
+Control::Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver hand_over, Log log)
+    : loop_(loop),
+      hello_(std::move(hello)),
+      handler_(std::move(handler)),
+      hand_over_(std::move(hand_over)),
+      log_(std::move(log)) {}
+
+Control::~Control() {
+  while (!connections_.empty()) close(connections_.begin()->first);
+  if (listener_) loop_.unwatch(listener_.get());
+}
+
+Status Control::listen(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return invalid_argument("{} is too long", path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!listener_) return errno_status(errno, "socket");
+  ::unlink(path.c_str());
+  const mode_t mask = ::umask(0177);
+  const int bound =
+      bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int error = errno;
+  ::umask(mask);
+  if (bound != 0) return errno_status(error, path);
+  return ::listen(listener_.get(), 8) == 0 ? ok_status() : errno_status(errno, path);
+}
+
+Status Control::start() {
+  return loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { accept_connections(); });
+}
+
+void Control::accept_connections() {
+  while (true) {
+    UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd) return;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0) {
+      log_->warn("a process of user {} is turned away", peer.uid);
+      continue;
+    }
+    const int number = fd.get();
+    const Status watched =
+        loop_.watch(number, EPOLLIN, [this, number](uint32_t events) { ready(number, events); });
+    if (!watched.ok()) continue;
+    auto connection = std::make_shared<Connection>();
+    connection->fd = std::move(fd);
+    v1::NetdReply hello;
+    *hello.mutable_hello() = hello_;
+    hello.mutable_hello()->set_pid(getpid());
+    connection->out = encode_frame(hello);
+    connections_[number] = connection;
+    if (!flush(*connection)) close(number);
+  }
+}
+
+void Control::close(int fd) {
+  if (connections_.count(fd) == 0) return;
+  loop_.unwatch(fd);
+  connections_.erase(fd);
+}
+
+void Control::ready(int fd, uint32_t events) {
+  const auto found = connections_.find(fd);
+  if (found == connections_.end()) return;
+  const std::shared_ptr<Connection> connection = found->second;
+  if ((events & EPOLLOUT) != 0 && !flush(*connection)) return close(fd);
+  if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0 && !read(*connection)) close(fd);
+}
+
+bool Control::read(Connection& connection) {
+  std::array<char, 65536> buffer;
+  while (true) {
+    const ssize_t got = recv(connection.fd.get(), buffer.data(), buffer.size(), 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) break;
+    if (got <= 0) return false;
+    connection.in.add({buffer.data(), static_cast<size_t>(got)});
+  }
+  while (true) {
+    auto frame = connection.in.next();
+    if (!frame) return false;
+    if (!*frame) return true;
+    v1::NetdCommand command;
+    if (!command.ParseFromString(**frame)) {
+      log_->error("a command that cannot be read");
+      return false;
+    }
+    if (command.has_handover()) {
+      if (connection.out.empty()) hand_over_(connection.fd.get());
+      return false;
+    }
+    connection.out += encode_frame(handler_(command));
+    if (!flush(connection)) return false;
+  }
+}
+
+bool Control::flush(Connection& connection) {
+  while (!connection.out.empty()) {
+    const ssize_t sent =
+        send(connection.fd.get(), connection.out.data(), connection.out.size(), MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno != EAGAIN && errno != EINTR) return false;
+      loop_.change(connection.fd.get(), EPOLLIN | EPOLLOUT);
+      return true;
+    }
+    connection.out.erase(0, static_cast<size_t>(sent));
+  }
+  loop_.change(connection.fd.get(), EPOLLIN);
+  return true;
+}
+
+}  // namespace muster::overlay::dns

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "muster/v1/netd.pb.h"
+#include "overlay/dns/netd/event_loop.h"
+#include "overlay/dns/netd/frames.h"
+
+namespace muster::overlay::dns {
+
+// The socket by which musterd tells us what it wants. Only root is heard.
+class Control {
+ public:
+  using Handler = std::function<v1::NetdReply(const v1::NetdCommand&)>;
+
+  // Gives everything away over the descriptor, which is closed afterwards.
+  using HandOver = std::function<void(int fd)>;
+
+  Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver hand_over, Log log);
+  ~Control();
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+  // Replaces a socket that a former process left.
+  Status listen(const std::string& path);
+  Status start();
+  size_t connections() const { return connections_.size(); }
+
+ private:
+  struct Connection {
+    UniqueFd fd;
+    FrameReader in;
+    std::string out;
+  };
+  void accept_connections();
+  void ready(int fd, uint32_t events);
+  bool read(Connection& connection);
+  bool flush(Connection& connection);
+  void close(int fd);
+
+  EventLoop& loop_;
+  v1::NetdHello hello_;
+  Handler handler_;
+  HandOver hand_over_;
+  Log log_;
+  UniqueFd listener_;
+  std::map<int, std::shared_ptr<Connection>> connections_;
+};
+
+}  // namespace muster::overlay::dns

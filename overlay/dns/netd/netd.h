@@ -1,0 +1,94 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/unique_fd.h"
+#include "overlay/dns/forwarder.h"
+#include "overlay/dns/name_table.h"
+#include "overlay/dns/netd/container_resolver.h"
+#include "overlay/dns/netd/control.h"
+#include "overlay/dns/netd/event_loop.h"
+#include "overlay/dns/netd/handover.h"
+#include "overlay/dns/netd/namespace_sockets.h"
+#include "overlay/dns/netd/node_resolvers.h"
+#include "overlay/dns/netd/records.h"
+#include "overlay/dns/netd/upstream_sockets.h"
+#include "overlay/dns/resolver.h"
+
+namespace muster::overlay::dns {
+
+// Of the protocol in netd.proto; a musterd that needs more replaces the process.
+inline constexpr uint32_t kNetdLevel = 1;
+
+struct NetdOptions {
+  std::string run_dir;  // of one instance; holds the socket and the lock
+  std::string resolv_conf = "/etc/resolv.conf";
+  std::string build;       // names the program's file
+  bool take_over = false;  // from another netd of the instance, if there is one
+};
+
+// The process that holds the resolvers of a node's containers, so that names go on being answered
+// while musterd is away. One thread; needs root. It ends when musterd says so, on SIGTERM, and by
+// itself when it has neither a container nor a musterd for kLonelyMax.
+class Netd {
+ public:
+  static constexpr Duration kLonelyMax = 10s;
+
+  Netd(NetdOptions options, Rng& rng, Log log);
+  ~Netd();
+
+  // Takes the lock and listens; ALREADY_EXISTS when another process serves this instance. May be
+  // called before a fork: what follows is to be called in the process that goes on.
+  Status open();
+  Status run();
+
+ private:
+  v1::NetdReply command(const v1::NetdCommand& command);
+  v1::NetdReply update(const v1::NetdUpdate& update);
+  void remove(const v1::NetdRecord& record);
+  void set(const v1::NetdRecord& record);
+  void set_container(const v1::NetdContainer& record, v1::NetdAck& ack);
+  Status open_container(const v1::NetdContainer& record);
+  void remove_container(const std::string& id);
+  void question(const std::string& container, std::string_view packet, bool tcp,
+                ContainerResolver::Reply reply);
+  std::vector<Upstream> servers_of(const v1::NetdContainer& container);
+  void arm_forwarder();
+  void forwarder_due();
+  void check_company();
+  Status watch_signals();
+  void hand_over(int fd);
+
+  struct Container {
+    v1::NetdContainer record;
+    NameTable::Networks networks;
+    std::unique_ptr<ContainerResolver> resolver;
+  };
+
+  NetdOptions options_;
+  Rng& rng_;
+  Log log_;
+  UniqueFd lock_;
+  UniqueFd signals_;
+  EventLoop loop_;
+  NamespaceHopper hopper_;
+  Records records_;
+  NameTable table_;
+  Resolver resolver_;
+  NodeResolvers node_resolvers_;
+  std::unique_ptr<UpstreamSockets> upstream_;
+  std::unique_ptr<Forwarder> forwarder_;
+  std::map<std::string, Container> containers_;
+  std::unique_ptr<Control> control_;
+  EventLoop::TimerId forwarder_timer_ = 0;
+  TimePoint forwarder_due_;
+  bool was_lonely_ = false;
+  Handover inherited_;        // of the predecessor, until run() has taken it up
+  bool handed_over_ = false;  // the sockets are a successor's
+};
+
+}  // namespace muster::overlay::dns

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "muster/v1/netd.pb.h"
+
+namespace muster::overlay::dns {
+
+// What netd was told, by key. Pure.
+class Records {
+ public:
+  struct Changes {
+    std::vector<v1::NetdRecord> removed;
+    std::vector<v1::NetdRecord> set;  // new, or other than before
+  };
+  Changes apply(const v1::NetdUpdate& update);
+  // Everything, as a complete update.
+  v1::NetdUpdate all() const;
+  uint64_t version() const { return version_; }
+
+ private:
+  bool stays(const v1::NetdRecord& record, const v1::NetdUpdate& complete) const;
+
+  uint64_t version_ = 0;
+  std::map<std::string, v1::NetdRecord> records_;
+};
+
+}  // namespace muster::overlay::dns

@@ -1,0 +1,212 @@
+#include "agent/names/name_book.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace muster::agent {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Not;
+using testing::UnorderedElementsAre;
+
+v1::Network network(const std::string& id, bool ingress = false) {
+  v1::Network out;
+  out.set_id(id);
+  out.mutable_spec()->mutable_annotations()->set_name(id + "-name");
+  out.mutable_spec()->set_ingress(ingress);
+  out.mutable_state()->add_pools()->set_subnet("10.0.1.0/24");
+  return out;
+}
+
+v1::LocalTask local_task(const std::string& id, const std::string& net, bool ready) {
+  v1::LocalTask out;
+  v1::Task& task = *out.mutable_assignment()->mutable_task();
+  task.set_id(id);
+  task.set_service_id("svc");
+  task.set_name("web.1");
+  auto& attachment = *task.add_networks();
+  attachment.set_network_id(net);
+  attachment.add_addresses("10.0.1.5/24");
+  attachment.add_aliases("api");
+  *out.mutable_assignment()->add_networks() = network(net);
+  out.mutable_revision()->set_service_name("web");
+  out.set_container_id("0123456789abcdef");
+  out.set_endpoint_state(ready ? v1::ENDPOINT_READY : v1::ENDPOINT_ABSENT);
+  return out;
+}
+
+v1::NetworkEndpoint remote(const std::string& task, const std::string& node) {
+  v1::NetworkEndpoint out;
+  out.set_task_id(task);
+  out.set_service_id("svc");
+  out.set_name("web.2");
+  out.set_node_id(node);
+  out.add_addresses("10.0.1.9");
+  out.set_state(v1::ENDPOINT_READY);
+  return out;
+}
+
+v1::FeedUpdate step(const std::string& net, const v1::NetworkFeed& feed, bool complete) {
+  v1::FeedUpdate out;
+  out.mutable_feed()->set_kind(v1::FeedId::NETWORK);
+  out.mutable_feed()->set_network_id(net);
+  out.set_complete(complete);
+  out.set_network(feed.SerializeAsString());
+  return out;
+}
+
+// A receiver: what netd holds after the updates.
+class NameBookTest : public testing::Test {
+ protected:
+  std::vector<std::string> keys() {
+    told(book_.increment());
+    std::vector<std::string> out;
+    for (const auto& [key, record] : held_) out.push_back(key);
+    return out;
+  }
+  void told(const v1::NetdUpdate& update) {
+    if (update.complete()) held_.clear();
+    for (const auto& record : update.records()) held_[record.key()] = record;
+    for (const auto& key : update.removed_keys()) held_.erase(key);
+  }
+  const v1::NetdEndpoint& endpoint(const std::string& key) { return held_.at(key).endpoint(); }
+
+  NameBook book_{"here", false};
+  std::map<std::string, v1::NetdRecord> held_;
+};
+
+TEST_F(NameBookTest, ATaskHasItsNamesInItsNetworks) {
+  book_.set_task(local_task("t1", "n1", true), "box");
+  EXPECT_THAT(keys(), ElementsAre("endpoint/n1/t1", "network/n1"));
+  const auto& out = endpoint("endpoint/n1/t1");
+  EXPECT_EQ(out.service_name(), "web");
+  EXPECT_EQ(out.name(), "web.1.t1");
+  EXPECT_THAT(out.own_names(), ElementsAre("web.1", "0123456789ab", "box"));
+  EXPECT_THAT(out.aliases(), ElementsAre("api"));
+  EXPECT_THAT(out.addresses(), ElementsAre("10.0.1.5"));
+  EXPECT_TRUE(out.ready());
+  EXPECT_THAT(held_.at("network/n1").network().subnets(), ElementsAre("10.0.1.0/24"));
+  book_.remove_task("t1");
+  EXPECT_THAT(keys(), IsEmpty());
+}
+
+TEST_F(NameBookTest, OnlyWhatChangedIsTold) {
+  book_.set_task(local_task("t1", "n1", false), "box");
+  keys();
+  book_.set_task(local_task("t1", "n1", false), "box");
+  EXPECT_FALSE(book_.changed());
+  book_.set_task(local_task("t1", "n1", true), "box");
+  const v1::NetdUpdate update = book_.increment();
+  ASSERT_EQ(update.records_size(), 1);
+  EXPECT_TRUE(update.records(0).endpoint().ready());
+  EXPECT_FALSE(book_.changed());
+}
+
+TEST_F(NameBookTest, AContainerIsToldEvenWhenItIsTheSame) {
+  v1::NetdContainer container;
+  container.set_id("c1");
+  book_.set_container(container);
+  keys();
+  book_.set_container(container);
+  EXPECT_TRUE(book_.changed()) << "its namespace may be another";
+  EXPECT_EQ(book_.increment().records_size(), 1);
+  book_.remove_container("c1");
+  EXPECT_THAT(keys(), IsEmpty());
+}
+
+TEST_F(NameBookTest, TheMeshHasNoNames) {
+  auto task = local_task("t1", "n1", true);
+  *task.mutable_assignment()->mutable_networks(0) = network("n1", true);
+  book_.set_task(task, "box");
+  EXPECT_FALSE(book_.changed());
+}
+
+TEST_F(NameBookTest, AFeedIsToldWhileATaskHereIsInTheNetwork) {
+  v1::NetworkFeed feed;
+  *feed.add_endpoints() = remote("t2", "there");
+  *feed.add_endpoints() = remote("t3", "here");
+  auto& service = *feed.add_services();
+  service.set_service_id("svc");
+  service.set_name("web");
+  auto& port = *service.add_ports();
+  port.set_name("http");
+  port.set_target_port(80);
+  book_.apply(step("n1", feed, true));
+  EXPECT_FALSE(book_.changed()) << "nobody here is in it";
+  book_.set_task(local_task("t1", "n1", true), "box");
+  EXPECT_THAT(keys(),
+              ElementsAre("endpoint/n1/t1", "endpoint/n1/t2", "network/n1", "service/n1/svc"));
+  EXPECT_EQ(endpoint("endpoint/n1/t2").name(), "web.2.t2");
+  EXPECT_TRUE(held_.at("endpoint/n1/t2").fed());
+  EXPECT_EQ(held_.at("service/n1/svc").service().ports(0).protocol(), "tcp");
+  book_.remove_task("t1");
+  EXPECT_THAT(keys(), IsEmpty());
+  book_.set_task(local_task("t4", "n1", true), "box");
+  EXPECT_THAT(keys(), testing::Contains("endpoint/n1/t2")) << "the feed is still known";
+}
+
+TEST_F(NameBookTest, VirtualAddressesAreToldOnlyWhereTheyLeadSomewhere) {
+  v1::NetworkFeed feed;
+  auto& service = *feed.add_services();
+  service.set_service_id("svc");
+  service.set_name("web");
+  service.add_virtual_ips("10.0.1.2");
+  for (const bool balanced : {false, true}) {
+    book_ = NameBook("here", balanced);
+    held_.clear();
+    book_.set_task(local_task("t1", "n1", true), "box");
+    book_.apply(step("n1", feed, true));
+    keys();
+    EXPECT_EQ(held_.at("service/n1/svc").service().virtual_ips_size(), balanced ? 1 : 0);
+  }
+}
+
+TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
+  book_.set_task(local_task("t1", "n1", true), "box");
+  v1::NetworkFeed first;
+  *first.add_endpoints() = remote("t2", "there");
+  *first.add_endpoints() = remote("t3", "there");
+  book_.apply(step("n1", first, true));
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t2",
+                                           "endpoint/n1/t3"));
+  v1::NetworkFeed less;
+  less.add_removed_task_ids("t3");
+  less.add_removed_task_ids("t1");  // of ours; known better here
+  book_.apply(step("n1", less, false));
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t2"));
+  v1::NetworkFeed other;
+  *other.add_endpoints() = remote("t5", "there");
+  book_.apply(step("n1", other, true));
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t5"));
+}
+
+TEST_F(NameBookTest, ACompleteUpdateNamesTheFeedsItKnows) {
+  book_.set_task(local_task("t1", "n1", true), "box");
+  EXPECT_THAT(book_.complete().fed_network_ids(), IsEmpty());
+  v1::NetworkFeed feed;
+  *feed.add_endpoints() = remote("t3", "here");
+  book_.apply(step("n1", feed, true));
+  const v1::NetdUpdate update = book_.complete();
+  EXPECT_THAT(update.fed_network_ids(), ElementsAre("n1"));
+  EXPECT_TRUE(update.complete());
+  EXPECT_FALSE(book_.changed());
+}
+
+TEST_F(NameBookTest, WhatIsNoFeedIsIgnored) {
+  book_.set_task(local_task("t1", "n1", true), "box");
+  keys();
+  v1::FeedUpdate odd = step("n1", {}, true);
+  odd.set_network("\xff\xff rubbish");
+  book_.apply(odd);
+  odd.mutable_feed()->set_kind(v1::FeedId::TASKS);
+  book_.apply(odd);
+  EXPECT_FALSE(book_.changed());
+}
+
+}  // namespace
+}  // namespace muster::agent

@@ -1,0 +1,258 @@
+// The link over real sockets, to a netd that only writes down what it is told.
+#include "agent/names/netd_link.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <future>
+#include <vector>
+
+#include "base/thread_executor.h"
+
+namespace muster::agent {
+namespace {
+
+using overlay::dns::encode_frame;
+using testing::ElementsAre;
+
+constexpr auto kPatience = std::chrono::seconds(20);
+
+// Serves one connection after another until it is destroyed, as if killed.
+class FakeNetd {
+ public:
+  FakeNetd(const std::string& run_dir, std::string build) : build_(std::move(build)) {
+    lock_.reset(open(overlay::dns::netd_lock(run_dir).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    flock(lock_.get(), LOCK_EX | LOCK_NB);
+    const std::string path = overlay::dns::netd_socket(run_dir);
+    unlink(path.c_str());
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    listen(listener_.get(), 4);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~FakeNetd() {
+    stopping_ = true;
+    shutdown(listener_.get(), SHUT_RDWR);
+    {
+      std::lock_guard lock(mutex_);
+      if (connection_ >= 0) shutdown(connection_, SHUT_RDWR);
+    }
+    thread_.join();
+  }
+
+  std::atomic<bool> silent = false;  // acknowledges nothing
+
+  // Waits until `n` updates have come.
+  std::vector<v1::NetdUpdate> updates(size_t n) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, kPatience, [&] { return updates_.size() >= n; }));
+    return updates_;
+  }
+
+ private:
+  void run() {
+    while (!stopping_) {
+      const UniqueFd fd(accept(listener_.get(), nullptr, nullptr));
+      if (!fd) return;
+      {
+        std::lock_guard lock(mutex_);
+        connection_ = fd.get();
+      }
+      serve(fd.get());
+      std::lock_guard lock(mutex_);
+      connection_ = -1;
+    }
+  }
+  static void say(int fd, const v1::NetdReply& reply) {
+    const std::string frame = encode_frame(reply);
+    [[maybe_unused]] const ssize_t sent = send(fd, frame.data(), frame.size(), MSG_NOSIGNAL);
+  }
+  void serve(int fd) {
+    v1::NetdReply hello;
+    hello.mutable_hello()->set_build(build_);
+    say(fd, hello);
+    overlay::dns::FrameReader reader;
+    char buffer[4096];
+    while (true) {
+      const ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+      if (got <= 0) return;
+      reader.add({buffer, static_cast<size_t>(got)});
+      while (const auto frame = reader.next()) {
+        if (!*frame) break;
+        v1::NetdCommand command;
+        command.ParseFromString(**frame);
+        if (command.has_shutdown()) {
+          stopping_ = true;
+          lock_.reset();
+          return;
+        }
+        heard(fd, command.update());
+      }
+    }
+  }
+  void heard(int fd, const v1::NetdUpdate& update) {
+    v1::NetdReply reply;
+    reply.mutable_ack()->set_version(update.version());
+    for (const auto& record : update.records()) {
+      if (record.container().id() != "broken") continue;
+      auto& failure = *reply.mutable_ack()->add_failures();
+      failure.set_container_id("broken");
+      failure.set_message("no nftables");
+    }
+    {
+      std::lock_guard lock(mutex_);
+      updates_.push_back(update);
+    }
+    changed_.notify_all();
+    if (!silent) say(fd, reply);
+  }
+
+  std::string build_;
+  UniqueFd lock_;
+  UniqueFd listener_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<v1::NetdUpdate> updates_;
+  int connection_ = -1;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+};
+
+class NetdLinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::temp_directory_path() / "muster-link-XXXXXX";
+    ASSERT_NE(mkdtemp(directory_.data()), nullptr);
+  }
+  void TearDown() override {
+    link_.reset();
+    netd_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+  void make_link() {
+    NetdLinkOptions options;
+    options.run_dir = directory_;
+    options.build = "this";
+    options.launch = [this](bool take_over) {
+      launches_.push_back(take_over);
+      netd_.reset();
+      netd_ = std::make_unique<FakeNetd>(directory_, "this");
+      return ok_status();
+    };
+    link_ = std::make_unique<NetdLink>(std::move(options), null_log());
+  }
+  static v1::NetdContainer container(const std::string& id) {
+    v1::NetdContainer out;
+    out.set_id(id);
+    return out;
+  }
+  // Waits until what was said is in force.
+  void settle() {
+    std::promise<void> applied;
+    link_->after_applied(strand_, [&] { applied.set_value(); });
+    ASSERT_EQ(applied.get_future().wait_for(kPatience), std::future_status::ready);
+  }
+
+  std::string directory_;
+  ThreadExecutor strand_{"strand"};
+  std::vector<bool> launches_;  // by the link's thread; read when it rests
+  std::unique_ptr<FakeNetd> netd_;
+  std::unique_ptr<NetdLink> link_;
+};
+
+TEST_F(NetdLinkTest, StartsANetdAndTellsItEverythingThenWhatChanges) {
+  make_link();
+  link_->begin("node");
+  link_->adopt(container("old"));
+  link_->serve();
+  settle();
+  ASSERT_TRUE(link_->attach(container("new")).ok());
+  link_->detach("old");
+  settle();
+  EXPECT_THAT(launches_, ElementsAre(false));
+  const auto updates = netd_->updates(3);
+  EXPECT_TRUE(updates[0].complete());
+  EXPECT_EQ(updates[0].records_size(), 2) << "the settings, and one container";
+  EXPECT_FALSE(updates[1].complete());
+  EXPECT_EQ(updates[1].records(0).container().id(), "new");
+  EXPECT_THAT(updates[2].removed_keys(), ElementsAre("container/old"));
+}
+
+TEST_F(NetdLinkTest, FindsTheNetdThatRuns) {
+  netd_ = std::make_unique<FakeNetd>(directory_, "this");
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  EXPECT_TRUE(launches_.empty());
+}
+
+TEST_F(NetdLinkTest, OneThatIsKilledIsStartedAnewAndToldEverything) {
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  // The link starts the next one at once, by the same means.
+  auto killed = std::move(netd_);
+  killed.reset();
+  ASSERT_TRUE(link_->attach(container("d")).ok());
+  settle();
+  EXPECT_THAT(launches_, ElementsAre(false, false));
+  const auto updates = netd_->updates(1);
+  EXPECT_TRUE(updates[0].complete());
+}
+
+TEST_F(NetdLinkTest, OneOfAnotherProgramIsReplacedOnce) {
+  netd_ = std::make_unique<FakeNetd>(directory_, "older");
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  EXPECT_THAT(launches_, ElementsAre(true));
+}
+
+TEST_F(NetdLinkTest, AContainerThatCannotHaveAResolverIsSaid) {
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  const Status refused = link_->attach(container("broken"));
+  EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(refused.message(), "name resolution: no nftables");
+  EXPECT_TRUE(link_->attach(container("whole")).ok());
+}
+
+TEST_F(NetdLinkTest, AStopDoesNotWaitForeverForASilentNetd) {
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  netd_->silent = true;
+  link_->detach("c");
+  settle();  // after kForceTimeout
+}
+
+TEST_F(NetdLinkTest, EndEndsNetdAndLeavesNothing) {
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  ASSERT_TRUE(link_->end().ok());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_));
+  EXPECT_TRUE(link_->end().ok()) << "again";
+  settle();  // nothing is waited for
+  EXPECT_THAT(launches_, ElementsAre(false));
+}
+
+}  // namespace
+}  // namespace muster::agent
