@@ -36,7 +36,7 @@ if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${mis
   exit 1
 fi
 # Nor shall such a service start with the next boot.
-mapfile -t units < <(sed -n 's/^Setting up \([^ :]*\).*/\1/p' "$log" | xargs -r dpkg -L |
+mapfile -t units < <(dpkg -L "${missing[@]}" |
   sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p')
 if ((${#units[@]})) && command -v systemctl >/dev/null; then
   systemctl --quiet disable "${units[@]}" >>"$log" 2>&1 || true
