@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # One node, one stack, shown at work. On a Debian 12 machine, as root:
-#   deploy/demo.sh         installs what it needs, builds, starts a node, deploys and heals a stack
+#   deploy/demo.sh         installs what it needs, builds, starts a node, deploys a voting
+#                          application of five services, heals it, and updates it: once in vain
 #   deploy/demo.sh down    stops the demo and removes everything it made but the build
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly STATE=/var/lib/muster-demo RUN=/run/muster-demo STACK=hello
+readonly STATE=/var/lib/muster-demo RUN=/run/muster-demo STACK=voting
+readonly COMPOSE=deploy/examples/voting/compose.yml
 readonly REGISTRY_PORT=${MUSTER_DEMO_REGISTRY_PORT:-5000} WEB_PORT=${MUSTER_DEMO_WEB_PORT:-8080}
+readonly RESULT_PORT=${MUSTER_DEMO_RESULT_PORT:-8081}
 readonly REGISTRY=127.0.0.1:$REGISTRY_PORT
 readonly BIN=$PWD/build/release/bin
 export MUSTER_SOCKET=unix://$RUN/muster.sock
@@ -80,24 +83,48 @@ CONFIG
 start_node() {
   is_running $RUN/musterd.pid && return
   check_port "$WEB_PORT" MUSTER_DEMO_WEB_PORT
+  check_port "$RESULT_PORT" MUSTER_DEMO_RESULT_PORT
   setsid "$BIN/musterd" --data-dir $STATE/node --socket $RUN/muster.sock \
     >>$STATE/musterd.log 2>&1 </dev/null &
   echo $! >$RUN/musterd.pid
   await 15 "musterd (see $STATE/musterd.log)" "$BIN/muster" version
 }
 
-replicas_answer() {  # prints the different answers of the published port
-  for _ in $(seq 12); do curl -fsS -m 3 "http://127.0.0.1:$WEB_PORT/"; done | sort | uniq -c
-}
-all_running() { [[ $("$BIN/muster" service ls --filter name=${STACK}_web --format '{{.Replicas}}') == "$1/$1" ]]; }
+page() { curl -fsS -m 3 "http://127.0.0.1:$WEB_PORT/" "$@"; }
+result() { curl -fsS -m 3 "http://127.0.0.1:$RESULT_PORT/?text"; }
+counted() { [[ $(result) == "$1" ]]; }
 
-# Three run, and the given process is none of them. The service's count alone is also right in the
-# moment before the end of a container is known.
-is_replaced() {
-  local pids
-  pids=$(muster ps --filter "name=${STACK}_web" --format '{{.Pid}}')
-  all_running 3 && (($(wc -l <<<"$pids") == 3)) && ! grep -qx "$1" <<<"$pids"
+# Prints the versions and containers that answer on the published port.
+who_answers() {
+  for _ in $(seq 12); do page | sed -n 's/.*<small>\(.*\)<\/small>.*/\1/p'; done | sort | uniq -c
 }
+
+# Asks for the page until stop_asking, and then says how often it did not come.
+start_asking() {
+  rm -f $RUN/asking.*
+  (
+    asked=0 failed=0
+    while [[ ! -e $RUN/asking.stop ]]; do
+      page >/dev/null 2>&1 || failed=$((failed + 1))
+      asked=$((asked + 1))
+      sleep 0.02
+    done
+    echo "$asked requests meanwhile, $failed of them failed"
+  ) >$RUN/asking.log &
+  asking=$!
+}
+stop_asking() { touch $RUN/asking.stop; wait "$asking"; cat $RUN/asking.log; rm -f $RUN/asking.*; }
+
+# Runs in another container than before. The service's count alone is also right in the moment
+# before the end of a container is known.
+is_replaced() {  # service, process id
+  local pid
+  pid=$(muster ps --filter "name=${STACK}_$1" --format '{{.Pid}}')
+  [[ -n $pid && $pid != "$2" ]] &&
+    [[ $(muster service ls --filter "name=${STACK}_$1" --format '{{.Replicas}}') == 1/1 ]]
+}
+
+deploy() { run muster stack deploy --detach=false -c $COMPOSE $STACK; }
 
 case ${1:-up} in
   up) ;;
@@ -113,9 +140,10 @@ cmake --preset release >/dev/null
 cmake --build --preset release --target muster musterd muster-runtime-shim
 
 mkdir -p $STATE $RUN
-say 'A registry with three small images made of Debian packages'
+say 'A registry with images made of Debian packages'
 start_registry
-deploy/packaging/images/build.sh --out $STATE/images --push "$REGISTRY" busybox hello redis
+deploy/packaging/images/build.sh --out $STATE/images --push "$REGISTRY" \
+  busybox redis postgres vote vote:2 vote:3 worker result
 
 say 'A node'
 start_node
@@ -124,32 +152,52 @@ if [[ $(muster info --format '{{.Swarm.LocalNodeState}}') != active ]]; then
   run muster swarm init --advertise-addr 127.0.0.1
 fi
 
-say 'A stack'
-export REGISTRY WEB_PORT
-run muster stack deploy --detach=false -c deploy/examples/hello/compose.yml $STACK
+say 'A stack of five services, with a secret, a config and health checks'
+[[ -s $STATE/db_password ]] || (umask 077 && head -c 16 /dev/urandom | sha256sum | cut -c1-32 >$STATE/db_password)
+export REGISTRY WEB_PORT RESULT_PORT DB_PASSWORD_FILE=$STATE/db_password VOTE_VERSION=1
+deploy
 run muster stack services $STACK
 
-say "The published port answers from every replica"
-replicas_answer
+say 'Votes go from the page through the queue into the database'
+sql() { muster exec "${STACK}_db.1" psql -U postgres -qAtc "$1" postgres; }
+await 10 'the table of the votes' sql 'truncate votes'
+for _ in 1 2 3 4 5 6 7; do page -d vote=a; page -d vote=b; done >/dev/null
+page -d vote=a >/dev/null
+await 10 'the counting of 15 votes' counted 'Tabs: 8, Spaces: 7'
+echo "$ curl http://127.0.0.1:$RESULT_PORT/?text"
+result
 
-say 'One container is killed'
-task=$(muster ps --filter "name=${STACK}_web" -q | head -1)
-pid=$(muster ps --filter "id=$task" --format '{{.Pid}}')
+say 'The database is killed: it comes back on its volume'
+pid=$(muster ps --filter "name=${STACK}_db" --format '{{.Pid}}')
 echo "$ kill -9 $pid"
 kill -9 "$pid"
-await 10 'the end of the killed replica' bash -c "! kill -0 $pid"
-await 30 'its replacement' is_replaced "$pid"
-run muster service ps ${STACK}_web
-replicas_answer
+await 30 'the replacement of the database' is_replaced db "$pid"
+await 10 'the same result' counted 'Tabs: 8, Spaces: 7'
+run muster service ps ${STACK}_db
+result
+
+say 'An update that is broken: version 2 never becomes healthy, and is taken back'
+start_asking
+if VOTE_VERSION=2 deploy; then die 'the broken version was deployed'; fi
+stop_asking
+run muster service ps ${STACK}_vote
+who_answers
+
+say 'An update that works: version 3'
+start_asking
+VOTE_VERSION=3 deploy
+stop_asking
+who_answers
 
 say 'Look around'
 cat <<HINTS
   export PATH=$BIN:\$PATH MUSTER_SOCKET=$MUSTER_SOCKET
   muster service ls
-  muster service scale ${STACK}_web=6
-  muster service logs ${STACK}_web
-  muster exec -it ${STACK}_web.1 sh
-  curl http://127.0.0.1:$WEB_PORT/
+  muster service scale ${STACK}_vote=4
+  muster service logs ${STACK}_worker
+  muster service explain ${STACK}_vote
+  muster exec -it ${STACK}_db.1 psql -U postgres -c 'select * from votes'
+  curl -d vote=b http://127.0.0.1:$WEB_PORT/
 
 and to stop, leaving nothing behind:
 

@@ -31,6 +31,8 @@ install -D -m 644 "$here/musterd.yaml" "$stage/etc/muster/musterd.yaml"
 install -D -m 644 -t "$stage/usr/share/doc/muster" "$root/README.md"
 install -D -m 644 -t "$stage/usr/share/doc/muster/docs" "$root"/docs/*.md
 install -D -m 644 -t "$stage/usr/share/doc/muster/examples/hello" "$root"/deploy/examples/hello/*
+install -D -m 644 -t "$stage/usr/share/doc/muster/examples/voting" \
+  "$root"/deploy/examples/voting/{compose.yml,options,README.md}
 cat >"$stage/usr/share/doc/muster/copyright" <<'COPYRIGHT'
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: muster

@@ -35,4 +35,10 @@ if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${mis
   echo "apt-get failed; the whole output is in $log" >&2
   exit 1
 fi
+# Nor shall such a service start with the next boot.
+mapfile -t units < <(dpkg -L "${missing[@]}" |
+  sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p')
+if ((${#units[@]})) && command -v systemctl >/dev/null; then
+  systemctl --quiet disable "${units[@]}" >>"$log" 2>&1 || true
+fi
 rm -f "$log"

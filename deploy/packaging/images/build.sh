@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Small container images made of this host's Debian packages, for the demo, the tests and the
 # benchmarks. Needs neither root nor the internet; README.md beside this file says what is in them.
-#   build.sh --out DIR [--push HOST:PORT] [busybox|hello|redis|nginx]...
-# Each becomes an OCI layout DIR/<name> that holds one image named <name>:1. The same packages give
-# the same bytes, hence the same digests.
+#   build.sh --out DIR [--push HOST:PORT] [busybox|hello|redis|nginx|postgres|vote|worker|result]...
+# Each becomes an OCI layout DIR/<name> that holds one image named <name>:1; `vote` has the versions
+# vote:2 and vote:3 too, in DIR/<name>-<version>. The same packages give the same bytes, hence the
+# same digests.
 set -euo pipefail
 export LC_ALL=C
 umask 022
 
-readonly USAGE="usage: $0 --out DIR [--push HOST:PORT] [busybox|hello|redis|nginx]..."
+readonly USAGE="usage: $0 --out DIR [--push HOST:PORT] [IMAGE]...
+images: busybox hello redis nginx postgres vote vote:2 vote:3 worker result"
+VOTING=$(realpath "$(dirname "$0")/../../examples/voting/images")
+readonly VOTING
+readonly POSTGRES=/usr/lib/postgresql/15  # Debian 12's; its programs are not in /usr/bin
 readonly CREATED=2024-01-01T00:00:00Z  # one date for all, or no digest would ever repeat
 readonly SEARCH_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -38,11 +43,15 @@ make_layer() {
   rm "$WORK/$2.tar"
 }
 
-# write_layout NAME SETTINGS LAYER...: the image of these layers, bottom first; SETTINGS is the
-# inside of the configuration's "config" object.
+# folder_of NAME[:TAG]: where under OUT the image's layout lies.
+folder_of() { local folder=${1%:1}; echo "${folder/:/-}"; }
+
+# write_layout NAME[:TAG] SETTINGS LAYER...: the image of these layers, bottom first; SETTINGS is the
+# inside of the configuration's "config" object. The tag is 1 unless it is said.
 write_layout() {
   local name=$1 settings=$2 layout=$WORK/layout layer digest
   local diff_ids='' layers='' config manifest
+  [[ $name == *:* ]] || name+=:1
   shift 2
   rm -rf "$layout"
   mkdir -p "$layout/blobs/sha256"
@@ -64,19 +73,20 @@ write_layout() {
   {
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":['
     printf '{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s",' "$digest"
-    printf '"size":%d,"annotations":{"org.opencontainers.image.ref.name":"%s:1",' ${#manifest} "$name"
-    printf '"io.containerd.image.name":"docker.io/library/%s:1"},' "$name"
+    printf '"size":%d,"annotations":{"org.opencontainers.image.ref.name":"%s",' ${#manifest} "$name"
+    printf '"io.containerd.image.name":"docker.io/library/%s"},' "$name"
     printf '"platform":{"architecture":"%s","os":"linux"}}]}' "$ARCHITECTURE"
   } >"$layout/index.json"
   printf '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
 
-  local target=$OUT/$name
+  local target
+  target=$OUT/$(folder_of "$name")
   if [[ -e $target && ! -e $target/oci-layout ]]; then
     die "$target exists and is not an OCI layout; it is left alone"
   fi
   rm -rf "$target"
   cp -r "$layout" "$target"
-  echo "$target $name:1 sha256:$digest"
+  echo "$target $name sha256:$digest"
 }
 
 # ---------------------------------------------------------------- contents
@@ -188,6 +198,63 @@ CONF
 "StopSignal":"SIGQUIT"' base nginx
 }
 
+build_postgres() {
+  local root=$WORK/postgres programs=$POSTGRES/bin
+  mkdir -p "$root"/{bin,etc,var/lib/postgresql,usr/share/zoneinfo}
+  ln -s ../run "$root/var/run"
+  copy_programs "$root" "$programs"/{postgres,initdb,pg_isready,psql} \
+    "$POSTGRES"/lib/{plpgsql,dict_snowball}.so
+  cp -r --parents "/usr/share/postgresql/${POSTGRES##*/}" "$root"
+  ln -s "$programs"/{postgres,initdb,pg_isready,psql} "$root/bin/"
+  { cat "$WORK/base/etc/passwd"; echo 'postgres:x:999:999::/var/lib/postgresql:/bin/sh'; } \
+    >"$root/etc/passwd"
+  { cat "$WORK/base/etc/group"; echo 'postgres:x:999:'; } >"$root/etc/group"
+  install -m 0755 "$VOTING/postgres/start-postgres" "$root/bin/"
+  make_layer "$root" postgres
+  write_layout postgres '"Cmd":["/bin/start-postgres"],"ExposedPorts":{"5432/tcp":{}},
+"Volumes":{"/var/lib/postgresql":{}},"StopSignal":"SIGINT"' base postgres
+}
+
+# The voting application (deploy/examples/voting): one layer with the clients that its parts share.
+make_clients() {
+  local root=$WORK/clients
+  [[ ! -e $WORK/clients.gz ]] || return 0
+  mkdir -p "$root"/{bin,lib/voting}
+  copy_programs "$root" /usr/bin/redis-cli "$POSTGRES/bin/psql"
+  ln -s "$POSTGRES/bin/psql" "$root/bin/"
+  install -m 0755 "$VOTING/serve" "$root/bin/"
+  install -m 0644 "$VOTING/database.sh" "$root/lib/voting/"
+  make_layer "$root" clients
+}
+
+# voting_page NAME PART THEME: an image that serves the page of PART.
+voting_page() {
+  local layer=${1/:/-} version=${1#*:}
+  local root=$WORK/$layer
+  make_clients
+  mkdir -p "$root"/{bin,etc/vote,www/cgi-bin}
+  install -m 0755 "$VOTING/$2/index.cgi" "$root/www/cgi-bin/"
+  [[ ! -e $VOTING/$2/healthy ]] || install -m 0755 "$VOTING/$2/healthy" "$root/bin/"
+  echo "$version" >"$root/etc/vote/version"
+  [[ -z $3 ]] || echo "$3" >"$root/etc/vote/theme"
+  make_layer "$root" "$layer"
+  write_layout "$1" '"Cmd":["/bin/serve"],"ExposedPorts":{"80/tcp":{}},
+"Labels":{"org.opencontainers.image.version":"'"$version"'"}' base clients "$layer"
+}
+build_vote() { voting_page vote:1 vote light; }
+build_vote:2() { voting_page vote:2 vote ''; }  # somebody forgot the theme: never healthy
+build_vote:3() { voting_page vote:3 vote dark; }
+build_result() { voting_page result:1 result light; }
+
+build_worker() {
+  local root=$WORK/worker
+  make_clients
+  mkdir -p "$root/bin"
+  install -m 0755 "$VOTING/worker/worker" "$root/bin/"
+  make_layer "$root" worker
+  write_layout worker '"Cmd":["/bin/worker"]' base clients worker
+}
+
 # ---------------------------------------------------------------- the command
 
 # The Debian packages that the asked-for images and options need and this host lacks.
@@ -200,6 +267,11 @@ check_packages() {
     case $name in
       redis) [[ -x /usr/bin/redis-server && -x /usr/bin/redis-cli ]] || missing+=(redis-server) ;;
       nginx) [[ -x /usr/sbin/nginx && -e /etc/nginx/mime.types ]] || missing+=(nginx-light) ;;
+      postgres) [[ -x $POSTGRES/bin/postgres ]] || missing+=(postgresql-15) ;;
+      vote* | worker | result)
+        [[ -x $POSTGRES/bin/psql ]] || missing+=(postgresql-client-15)
+        [[ -x /usr/bin/redis-cli ]] || missing+=(redis-tools)
+        ;;
     esac
   done
   [[ -z $registry ]] || command -v skopeo >/dev/null || missing+=(skopeo)
@@ -214,14 +286,15 @@ while (($#)); do
       if [[ $1 == --out ]]; then OUT=$2; else registry=$2; fi
       shift
       ;;
-    busybox | hello | redis | nginx) names+=("$1") ;;
+    busybox | hello | redis | nginx | postgres | vote | vote:[23] | worker | result) names+=("$1") ;;
+    vote:1) names+=(vote) ;;
     -h | --help) echo "$USAGE"; exit 0 ;;
     *) echo "build.sh: unknown argument '$1'" >&2; usage ;;
   esac
   shift
 done
 [[ -n $OUT ]] || usage
-((${#names[@]})) || names=(busybox hello redis nginx)
+((${#names[@]})) || names=(busybox hello redis nginx postgres vote vote:2 vote:3 worker result)
 check_packages
 ARCHITECTURE=$(dpkg --print-architecture)  # amd64 and arm64 are OCI's words too
 mkdir -p "$OUT"
@@ -233,7 +306,10 @@ make_base
 for name in "${names[@]}"; do
   "build_$name"
   if [[ -n $registry ]]; then
+    tagged=$name
+    [[ $name == *:* ]] || tagged+=:1
     skopeo copy --quiet --insecure-policy --dest-tls-verify=false \
-      "oci:$OUT/$name" "docker://$registry/$name:1" || die "cannot push $name:1 to $registry"
+      "oci:$OUT/$(folder_of "$name")" "docker://$registry/$tagged" ||
+      die "cannot push $tagged to $registry"
   fi
 done
