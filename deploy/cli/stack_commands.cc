@@ -273,8 +273,8 @@ struct Deployment {
       ledger.done(network_step(network));
     }
     MUSTER_TRY(interrupted());
-    MUSTER_TRY(deploy_payloads(run, *payloads,
-                               [&ledger](const std::string& step) { ledger.done(step); }));
+    MUSTER_TRY(
+        deploy_payloads(run, *payloads, [&ledger](const std::string& step) { ledger.done(step); }));
     for (const auto& spec : services) {
       MUSTER_TRY(interrupted());
       const auto it = existing.find(spec.annotations().name());
