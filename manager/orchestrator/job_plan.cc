@@ -225,7 +225,8 @@ void JobPlanner::tend(const Looked& looked) {
 void JobPlanner::end(const JobAttempt& attempt) {
   if (!meant(*attempt.task) || is_complete(*attempt.task)) return;
   if (updated_.insert(attempt.task->id()).second) {
-    verdict_.update.push_back(with_desired(*attempt.task, v1::TASK_SHUTDOWN, now_));
+    const std::string why = ended(*attempt.task) ? std::string() : attempt.why;
+    verdict_.update.push_back(with_desired(*attempt.task, v1::TASK_SHUTDOWN, now_, why));
   }
 }
 

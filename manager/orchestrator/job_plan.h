@@ -19,6 +19,7 @@ struct JobAttempt {
   bool moved = false;        // its node is lost, drained or unsuitable: it may not go on there
   bool stopped = false;      // its container can be taken for stopped
   bool forgettable = false;  // its container is certainly gone
+  std::string why = {};      // it may not go on there, in words
 };
 
 // What has to be done once: a number of a replicated job, a node of a global one.

@@ -14,6 +14,7 @@ JobAttempt attempt_of(const ServiceContext& context, const TaskPtr& task) {
   attempt.task = task;
   const ServiceContext::Place place = context.place(*task);
   attempt.moved = place != ServiceContext::Place::kNone && place != ServiceContext::Place::kFine;
+  if (attempt.moved) attempt.why = context.why_leaves(*task);
   attempt.stopped = context.stopped(*task);
   attempt.forgettable = forgettable(*task, context.state);
   return attempt;
