@@ -44,7 +44,7 @@ Result<std::unique_ptr<SingleMember>> SingleMember::open(Executor& strand, Optio
 }
 
 Status SingleMember::replay(const Replay& into) const {
-  const SnapshotMark& snapshot = store_->snapshot();
+  const StoredSnapshot& snapshot = store_->snapshot();
   if (snapshot.index != 0) {
     MUSTER_TRY(read_snapshot(dir_ / snapshot.file, key_, snapshot.index, into.snapshot_chunk));
     MUSTER_TRY(into.snapshot_end());

@@ -348,7 +348,7 @@ Status LogStore::set_snapshot(uint64_t index, const std::string& file) {
     return failed_precondition("a snapshot at entry {} does not fit a log of {} to {}", index,
                                first_index(), mark_.index);
   }
-  SnapshotMark next{index, 0, {}, file};
+  StoredSnapshot next{index, 0, {}, file};
   MUSTER_ASSIGN(next.term, term_of(index));
   MUSTER_ASSIGN(next.chain, chain_before(index + 1));
   std::string value(1, kSnapshotVersion);

@@ -28,7 +28,7 @@ struct LogBatch {
 };
 
 // The snapshot the log begins after.
-struct SnapshotMark {
+struct StoredSnapshot {
   uint64_t index = 0;  // 0: none was taken
   uint64_t term = 0;
   Chain chain;       // of the entry at `index`
@@ -59,7 +59,7 @@ class LogStore {
   ~LogStore();
 
   const HardState& hard_state() const { return hard_state_; }
-  const SnapshotMark& snapshot() const { return snapshot_; }
+  const StoredSnapshot& snapshot() const { return snapshot_; }
   uint64_t first_index() const { return snapshot_.index + 1; }
   uint64_t last_index() const { return mark_.index; }
   uint64_t last_term() const { return mark_.term; }
@@ -97,7 +97,7 @@ class LogStore {
   DataKey key_;
   std::unique_ptr<Db> db_;
   HardState hard_state_;
-  SnapshotMark snapshot_;
+  StoredSnapshot snapshot_;
   Watermark mark_;
   Status failed_;
   int64_t watermark_saved_ns_ = 0;
