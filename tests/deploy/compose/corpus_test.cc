@@ -107,7 +107,6 @@ std::map<std::string, std::string> run(const fs::path& folder) {
     LoadRequest again = asked.load;
     again.files = {{"all.yml", out["expected.yml"]}};
     again.env_files.emplace();
-    again.environment.clear();
     const Result<Project> reread = load(again, files);
     EXPECT_TRUE(reread.has_value()) << reread.error().message();
     const Result<StackSpecs> respecs =
