@@ -146,8 +146,7 @@ Result<int> service_update(Run& run) {
   MUSTER_TRY(change_networks(run, spec_flags.networks(), spec->mutable_task()));
   if (spec_flags.image) {
     // Those of the image before.
-    if (spec->task().has_placement())
-      spec->mutable_task()->mutable_placement()->clear_platforms();
+    if (spec->task().has_placement()) spec->mutable_task()->mutable_placement()->clear_platforms();
     request.set_resolve_image(!no_resolve_image);
   }
   if (with_registry_auth) MUSTER_TRY(put_registry_auth(run, spec->mutable_task()));
