@@ -189,6 +189,7 @@ void NameBook::apply(const v1::FeedUpdate& step) {
   Feed& feed = feeds_[id];
   Feed before;
   if (step.complete()) before = std::exchange(feed, {});
+  feed.heard = true;
   for (const v1::NetworkService& service : news.services()) {
     feed.services[service.service_id()] = service;
     before.services.erase(service.service_id());
@@ -215,7 +216,7 @@ v1::NetdUpdate NameBook::complete() {
   out.set_complete(true);
   for (const auto& [key, record] : records_) *out.add_records() = record;
   for (const auto& [id, feed] : feeds_) {
-    if (!feed.services.empty() || !feed.endpoints.empty()) out.add_fed_network_ids(id);
+    if (feed.heard) out.add_fed_network_ids(id);
   }
   return out;
 }

@@ -38,6 +38,7 @@ class NameBook {
 
  private:
   struct Feed {
+    bool heard = false;  // the manager has told of it, though there may be nothing to tell
     std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task
     std::map<std::string, v1::NetworkService> services;    // by id
   };

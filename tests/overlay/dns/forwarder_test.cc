@@ -74,7 +74,7 @@ TEST_F(ForwarderTest, AnAnswerGoesToWhoeverAsked) {
   EXPECT_EQ(answers_[0].id, 77);
   EXPECT_EQ(answers_[0].name, "Example.org.");
   EXPECT_FALSE(answers_[0].edns) << "the client did not say it knows EDNS";
-  EXPECT_THAT(answers_[0].answers, ElementsAre("example.org. 300 A 198.51.100.7"));
+  EXPECT_THAT(answers_[0].answers, ElementsAre("Example.org. 300 A 198.51.100.7"));
   EXPECT_THAT(sockets_.open, IsEmpty());
   EXPECT_FALSE(forwarder_.next_deadline());
 }
@@ -175,7 +175,7 @@ TEST_F(ForwarderTest, AnswersAreKeptAsLongAsTheySay) {
   ask("EXAMPLE.org", {a_});
   ASSERT_EQ(answers_.size(), 2u);
   EXPECT_EQ(answers_[1].name, "EXAMPLE.org.");
-  EXPECT_THAT(answers_[1].answers, ElementsAre("example.org. 20 A 198.51.100.7"));
+  EXPECT_THAT(answers_[1].answers, ElementsAre("EXAMPLE.org. 20 A 198.51.100.7"));
   EXPECT_EQ(sockets_.sent.size(), 1u);
   pass(20s);
   ask("example.org", {a_});
