@@ -59,6 +59,7 @@ class SlotPlanner {
   void add_successor(const v1::Task& old, Duration delay);
   void add_beside(const v1::Task& old);
   bool replace_drained(const TaskPtr& task);
+  bool tells() const;
   void stop_leavers();
 
   const ServiceContext& context_;
@@ -186,14 +187,26 @@ void SlotPlanner::let_run() {
   }
 }
 
+// Whether the newest of the tasks that are over says something of the slot: that it was given up,
+// or that the task on its way takes the place of one told to leave. It is kept whatever the limit,
+// or the slot would look vacant and be tried again, or undisturbed.
+bool SlotPlanner::tells() const {
+  const TaskPtr* over = nullptr;
+  bool wanted = added_;
+  for (const TaskPtr& task : tasks_) {
+    if (!live(task)) {
+      if (over == nullptr) over = &task;
+    } else if (context_.up_to_date(*task)) {
+      if (task->status().state() == v1::TASK_RUNNING) return false;
+      wanted = true;
+    }
+  }
+  return !wanted || (over != nullptr && !ended_by_itself((*over)->status().state()));
+}
+
 void SlotPlanner::forget() {
-  // What says that a slot was given up, or how the task on its way came to be, is kept whatever the
-  // limit: without it the slot would look vacant and be tried again, or undisturbed.
-  const bool runs = std::any_of(tasks_.begin(), tasks_.end(), [&](const TaskPtr& t) {
-    return live(t) && t->status().state() == v1::TASK_RUNNING && context_.up_to_date(*t);
-  });
   const int64_t history =
-      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, runs ? 0 : 1);
+      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, tells() ? 1 : 0);
   // An update counts its failures from the tasks there are.
   const v1::Service& service = *context_.service;
   TaskPtr deciding;

@@ -21,7 +21,7 @@ networks:
   unused: {}
 )";
 
-class Stack : public testing::Test {
+class StackCommands : public testing::Test {
  protected:
   Outcome deploy(std::vector<std::string> options = {}, const std::string& file = kFile) {
     std::vector<std::string> words = {"stack", "deploy", "--detach", "-c", "-"};
@@ -46,7 +46,7 @@ class Stack : public testing::Test {
   FakeDaemon daemon_;
 };
 
-TEST_F(Stack, NetworksFirstAndOnlyThoseInUse) {
+TEST_F(StackCommands, NetworksFirstAndOnlyThoseInUse) {
   const Outcome outcome = deploy();
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(outcome.out,
@@ -56,7 +56,7 @@ TEST_F(Stack, NetworksFirstAndOnlyThoseInUse) {
   for (const auto& request : daemon_.created_services) EXPECT_TRUE(request.resolve_image());
 }
 
-TEST_F(Stack, AnUpdateKeepsTheForceCount) {
+TEST_F(StackCommands, AnUpdateKeepsTheForceCount) {
   deployed("web", "web:1", "web:1@sha256:1").mutable_spec()->mutable_task()->set_force_update(3);
   const Outcome outcome = deploy();
   EXPECT_THAT(outcome.out, HasSubstr("Updating service shop_web (id: id-shop_web)\n"));
@@ -66,7 +66,7 @@ TEST_F(Stack, AnUpdateKeepsTheForceCount) {
   EXPECT_TRUE(request.resolve_image());
 }
 
-TEST_F(Stack, ResolveImageChangedAsksForChangedImagesAlone) {
+TEST_F(StackCommands, ResolveImageChangedAsksForChangedImagesAlone) {
   deployed("web", "web:1", "web:1@sha256:1");
   deployed("db", "db:0", "db:0@sha256:2");
   ASSERT_EQ(deploy({"--resolve-image", "changed"}).code, 0);
@@ -80,7 +80,7 @@ TEST_F(Stack, ResolveImageChangedAsksForChangedImagesAlone) {
   EXPECT_FALSE(web.resolve_image());
 }
 
-TEST_F(Stack, ResolveImageNeverAsksNothingAndKeepsWhatIsPinned) {
+TEST_F(StackCommands, ResolveImageNeverAsksNothingAndKeepsWhatIsPinned) {
   deployed("web", "web:1", "web:1@sha256:1");
   ASSERT_EQ(deploy({"--resolve-image", "never"}).code, 0);
   EXPECT_FALSE(daemon_.created_services.at(0).resolve_image());
@@ -91,7 +91,7 @@ TEST_F(Stack, ResolveImageNeverAsksNothingAndKeepsWhatIsPinned) {
   EXPECT_THAT(wrong.err, HasSubstr("Invalid option often for flag --resolve-image"));
 }
 
-TEST_F(Stack, PruneTakesServicesAloneAndOnlyWhenAsked) {
+TEST_F(StackCommands, PruneTakesServicesAloneAndOnlyWhenAsked) {
   deployed("old", "x", "x");
   ASSERT_EQ(deploy().code, 0);
   EXPECT_THAT(daemon_.removed, IsEmpty());
@@ -100,7 +100,7 @@ TEST_F(Stack, PruneTakesServicesAloneAndOnlyWhenAsked) {
   EXPECT_THAT(outcome.out, testing::StartsWith("Removing service shop_old\n"));
 }
 
-TEST_F(Stack, AMissingExternalNetworkChangesNothing) {
+TEST_F(StackCommands, AMissingExternalNetworkChangesNothing) {
   deployed("old", "x", "x");
   const Outcome outcome = deploy({"--prune"}, R"(version: "3.8"
 services:
@@ -116,7 +116,7 @@ networks:
   EXPECT_THAT(daemon_.created_services, IsEmpty());
 }
 
-TEST_F(Stack, HalfADeploySaysWhatIsThereAndWhatIsNot) {
+TEST_F(StackCommands, HalfADeploySaysWhatIsThereAndWhatIsNot) {
   daemon_.next_error = invalid_argument("no such thing");
   daemon_.calls_before_error = 2;
   const Outcome outcome = deploy();
@@ -129,19 +129,19 @@ TEST_F(Stack, HalfADeploySaysWhatIsThereAndWhatIsNot) {
   EXPECT_THAT(deploy().err, Not(HasSubstr("in part"))) << "nothing was done";
 }
 
-TEST_F(Stack, WarningsOfTheManagerAreShown) {
+TEST_F(StackCommands, WarningsOfTheManagerAreShown) {
   daemon_.warnings = {"image web:1 could not be accessed"};
   const Outcome outcome = deploy();
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.err, HasSubstr("WARNING: image web:1 could not be accessed\n"));
 }
 
-TEST_F(Stack, SeveralFilesMergeAndStandardInputIsReadOnce) {
+TEST_F(StackCommands, SeveralFilesMergeAndStandardInputIsReadOnce) {
   EXPECT_EQ(deploy({"-c", "-"}).code, 2);
   EXPECT_EQ(run_muster(daemon_, {"stack", "deploy", "shop"}).code, 2);
 }
 
-TEST_F(Stack, NothingToShow) {
+TEST_F(StackCommands, NothingToShow) {
   const Outcome services = run_muster(daemon_, {"stack", "services", "shop"});
   EXPECT_EQ(services.code, 0);
   EXPECT_EQ(services.err, "Nothing found in stack: shop\n");
@@ -153,7 +153,7 @@ TEST_F(Stack, NothingToShow) {
   EXPECT_EQ(rm.err, "Nothing found in stack: shop\n");
 }
 
-TEST_F(Stack, Lists) {
+TEST_F(StackCommands, Lists) {
   deployed("web", "web:1", "web:1@sha256:1");
   EXPECT_EQ(run_muster(daemon_, {"stack", "ls"}).out, "NAME      SERVICES\nshop      1\n");
   EXPECT_EQ(run_muster(daemon_, {"stack", "services", "shop"}).out,
@@ -166,7 +166,7 @@ TEST_F(Stack, Lists) {
             "");
 }
 
-TEST_F(Stack, DetachedRemovalWaitsForNoTask) {
+TEST_F(StackCommands, DetachedRemovalWaitsForNoTask) {
   deployed("web", "web:1", "web:1@sha256:1");
   v1::Network network;
   network.set_id("net");

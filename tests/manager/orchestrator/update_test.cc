@@ -349,7 +349,7 @@ TEST_F(UpdateTest, StartFirstTriesAgainAtThePaceOfTheRestartPolicy) {
     bad_ = {number + 1};
     put_service(1, number + 1);
     run(21s);
-    EXPECT_EQ(created, 5u) << "one at once, and one every five seconds";
+    EXPECT_EQ(created, 6u) << "five attempts, and the sixth waits for its time";
     EXPECT_EQ(revisions()[number], 1u) << "the old task runs all the time";
     bad_ = {};
     run(6s);
