@@ -81,8 +81,14 @@ void LogReader::open(LogSource source) {
 void LogReader::watch(Open& source) {
   if (!query_.follow || source.watch >= 0) return;
   source.watch = ::inotify_add_watch(inotify_.get(), source.cursor.bundle_dir().c_str(),
-                                     IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF);
+                                     IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE);
   if (source.watch >= 0) by_watch_[source.watch] = &source;
+}
+
+// The directory was there and is gone, and with it whatever could still be written. inotify does
+// not tell while the log is open here.
+bool LogReader::vanished(const Open& source) const {
+  return source.watch >= 0 && ::access(source.cursor.bundle_dir().c_str(), F_OK) != 0;
 }
 
 LogReader::Pass LogReader::pull(Open& source, LogOutput& output) {
@@ -98,7 +104,7 @@ LogReader::Pass LogReader::pull(Open& source, LogOutput& output) {
       (next == LogCursor::Next::kNothing && ended && source.cursor.take_unfinished(&line))) {
     source.head = std::move(line);
   } else {
-    source.over = ended || next == LogCursor::Next::kPastUntil;
+    source.over = ended || next == LogCursor::Next::kPastUntil || vanished(source);
   }
   return Pass::kGoOn;
 }
@@ -141,11 +147,6 @@ bool LogReader::wait(std::set<Open*>* changed) {
       at += static_cast<ssize_t>(sizeof *event + event->len);
       const auto found = by_watch_.find(event->wd);
       if (found != by_watch_.end()) changed->insert(found->second);
-      if ((event->mask & IN_IGNORED) != 0 && found != by_watch_.end()) {
-        // The directory is gone, and with it whatever could still have been written.
-        found->second->ended = true;
-        by_watch_.erase(found);
-      }
     }
   }
   // Events may have been dropped, or a directory made since: a look at everything is cheap.

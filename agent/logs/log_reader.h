@@ -82,6 +82,7 @@ class LogReader {
   void take_news();
   void open(LogSource source);
   void watch(Open& source);
+  bool vanished(const Open& source) const;
   Pass pull(Open& source, LogOutput& output);
   // Hands over every line that is there, in the order of time.
   Pass drain(LogOutput& output, const std::set<Open*>& changed);

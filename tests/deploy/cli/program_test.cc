@@ -461,9 +461,9 @@ TEST_F(Program, StackLogsTakeAllServicesOrSome) {
   }
   EXPECT_EQ(run({"stack", "logs", "shop"}).code, 0);
   EXPECT_THAT(daemon_.service_log_requests.at(0).services(),
-              ElementsAre("id-shop_db", "shop_id-web"));
+              ElementsAre("id-shop_db", "id-shop_web"));
   EXPECT_EQ(run({"stack", "logs", "shop", "web"}).code, 0);
-  EXPECT_THAT(daemon_.service_log_requests.at(1).services(), ElementsAre("shop_id-web"));
+  EXPECT_THAT(daemon_.service_log_requests.at(1).services(), ElementsAre("id-shop_web"));
   EXPECT_EQ(run({"stack", "logs", "shop", "x"}).err, "muster: no such service in stack shop: x\n");
   EXPECT_EQ(run({"stack", "logs", "none"}).err, "muster: nothing found in stack: none\n");
 }
