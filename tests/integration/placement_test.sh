@@ -12,13 +12,13 @@ forever=(sh -c 'trap "exit 0" TERM; sleep 86400 & wait')
 export MUSTER_MONITOR=0s
 
 # SERVICE: how many of its tasks wait for a node
-pending() { muster service ps --filter desired-state=running --format '{{.CurrentState}}' "$1" | grep -c ^Pending; }
+pending() { muster service ps --filter desired-state=running --format '{{.CurrentState}}' "$1" | grep -c ^Pending || true; }
 only() { [[ $(pids_of "$1") == "$2" ]]; }
 pends() { [[ $(pending "$1") == "$2" ]]; }
 # SERVICE TEXT: the errors of its tasks have TEXT
-errs() { muster service ps --no-trunc --format '{{.Error}}' "$1" | grep -qF "$2"; }
+errs() { [[ $(muster service ps --no-trunc --format '{{.Error}}' "$1") == *"$2"* ]]; }
 # SERVICE TEXT: explain says TEXT
-explains() { muster service explain "$1" | grep -qF -- "$2"; }
+explains() { [[ $(muster service explain "$1") == *"$2"* ]]; }
 # SERVICE NAME: values of an environment variable of its containers
 env_of() {
   local pid
@@ -34,7 +34,7 @@ note 'a label that goes moves the task to pending, with the reason, and back'
 muster node update --label-add disk=ssd self >/dev/null
 muster service create --name web --network host --replicas 2 --constraint node.labels.disk==ssd \
   --constraint engine.labels.rack==r1 "$image" "${forever[@]}" >/dev/null
-explains web 'satisfies node.labels.disk == ssd, engine.labels.rack == r1' ||
+explains web 'satisfies engine.labels.rack == r1, node.labels.disk == ssd' ||
   die "explain: $(muster service explain web)"
 muster node update --label-add disk=hdd self >/dev/null
 await 20 'both tasks wait' pends web 2
@@ -115,7 +115,9 @@ explains train 'GPU: 1 asked, 0 free' || die 'what is short in explain'
 muster service scale --detach train=2 >/dev/null
 
 note 'a node that comes to offer less keeps what fits'
-kept=$(for pid in $(pids_of train); do grep -qz '^DOCKER_RESOURCE_GPU=u1$' "/proc/$pid/environ" && echo "$pid"; done)
+kept=$(for pid in $(pids_of train); do
+  if grep -qz '^DOCKER_RESOURCE_GPU=u1$' "/proc/$pid/environ"; then echo "$pid"; fi
+done)
 kill_daemon
 start_daemon --label rack=r1 --node-generic-resource GPU=u1 --node-generic-resource SSD=3
 await 30 'one waits' pends train 1
