@@ -91,6 +91,9 @@ PreparedMount bind_payload(const std::string& source, const PayloadFile& file) {
   mount.spec.set_type(v1::Mount::BIND);
   mount.spec.set_target(target.front() == '/' ? target : file.base + target);
   mount.spec.set_read_only(true);
+  // A file has no mounts below it, and crun takes what is bound "recursively read-only" for a
+  // directory.
+  mount.spec.mutable_bind()->set_non_recursive(true);
   return mount;
 }
 

@@ -92,7 +92,7 @@ TEST_F(PayloadCommands, MistakesSayWhatAndWhy) {
 
 TEST_F(PayloadCommands, ListsHaveSwarmsColumns) {
   EXPECT_EQ(run({"secret", "ls"}).out,
-            "ID                         NAME          DRIVER    CREATED       UPDATED\n"
+            "ID                          NAME          DRIVER    CREATED       UPDATED\n"
             "sec1aaaaaaaaaaaaaaaaaaaaa   db_password             3 hours ago   "
             "About a minute ago\n");
   EXPECT_EQ(run({"config", "ls", "--format", "{{.ID}} {{.Name}}"}).out,
@@ -117,8 +117,8 @@ TEST_F(PayloadCommands, InspectIsDockersShape) {
   EXPECT_EQ(run({"secret", "inspect", "-f", "{{.Spec.Name}}", "db_password"}).out, "db_password\n");
   EXPECT_EQ(run({"secret", "inspect", "--pretty", "db_password"}).out,
             "ID:\t\t\tsec1aaaaaaaaaaaaaaaaaaaaa\nName:\t\t\tdb_password\nLabels:\n - tier=db\n"
-            "Driver:\t\t\t\nCreated at:\t\t2026-01-31T05:05:00Z\n"
-            "Updated at:\t\t2026-01-31T08:04:00Z\n");
+            "Driver:\t\t\t\nCreated at:\t\t2026-01-31T05:05:00.000000000Z\n"
+            "Updated at:\t\t2026-01-31T08:04:00.000000000Z\n");
   EXPECT_THAT(run({"config", "inspect", "--pretty", "site"}).out, HasSubstr("Data:\nlisten 80;\n"));
   const Outcome missing = run({"secret", "inspect", "nope"});
   EXPECT_EQ(missing.code, 1);
