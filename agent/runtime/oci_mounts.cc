@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
+#include <filesystem>
 #include <map>
 
 #include "agent/runtime/oci_bundle.h"
@@ -62,8 +63,12 @@ void put_defaults(Mounts& mounts, const ContainerRequest& request, const HostFac
   }
 }
 
-// What makes a bind read-only, with the mounts below it where that is wanted and possible.
-Result<const char*> read_only_option(const v1::Mount& spec, const HostFacts& host) {
+// What makes a bind read-only, with the mounts below it where that is wanted and possible. Nothing
+// lies below a file, and runtimes refuse to look there.
+Result<const char*> read_only_option(const v1::Mount& spec, const std::string& source,
+                                     const HostFacts& host) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(source, error)) return "ro";
   const v1::Mount::BindOptions& bind = spec.bind();
   const bool recursive = !bind.non_recursive() && !bind.read_only_non_recursive();
   if (bind.read_only_force_recursive() && !host.recursive_read_only) {
@@ -101,7 +106,7 @@ Result<json::object> user_mount(const PreparedMount& prepared, const HostFacts& 
     options.emplace_back(spec.bind().non_recursive() ? "bind" : "rbind");
     options.emplace_back(propagation);
     if (spec.read_only()) {
-      MUSTER_ASSIGN(const char* const option, read_only_option(spec, host));
+      MUSTER_ASSIGN(const char* const option, read_only_option(spec, prepared.source, host));
       options.emplace_back(option);
     }
     for (const std::string& option : prepared.options) options.emplace_back(option);

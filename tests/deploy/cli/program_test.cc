@@ -544,7 +544,8 @@ TEST_F(Program, ContainersAndStats) {
   EXPECT_EQ(ps("starting"), "Up 2 minutes (health: starting)|starting\n");
   EXPECT_EQ(ps("healthy"), "Up 2 minutes (healthy)|healthy\n");
   EXPECT_EQ(ps("unhealthy"), "Up 2 minutes (unhealthy)|unhealthy\n");
-  EXPECT_EQ(run({"ps", "--filter", "health=fine"}).err, "invalid filter 'health=fine'\n");
+  EXPECT_EQ(run({"ps", "--filter", "health=fine"}).err,
+            "muster: invalid filter 'health=fine'. See 'muster ps --help'.\n");
   v1::StatsResponse stats;
   auto* one = stats.add_containers();
   one->set_id("0123456789abcdef");
