@@ -62,7 +62,7 @@ void LogReader::take_news() {
   for (LogSource& source : added) open(std::move(source));
   for (const std::string& task_id : ended) {
     const auto found = by_task_.find(task_id);
-    if (found != by_task_.end()) found->second->ended = true;
+    if (found != by_task_.end() && found->second != nullptr) found->second->ended = true;
   }
 }
 
@@ -130,10 +130,23 @@ LogReader::Pass LogReader::drain(LogOutput& output, const std::set<Open*>& chang
   return Pass::kGoOn;
 }
 
+// What is over lets go of its file and its watch: a service may be followed for months.
+void LogReader::retire(const std::set<Open*>& changed) {
+  std::set<Open*> over;
+  for (Open* source : changed) {
+    if (!source->over) continue;
+    over.insert(source);
+    by_task_[source->task_id] = nullptr;
+    if (source->watch < 0) continue;
+    by_watch_.erase(source->watch);
+    ::inotify_rm_watch(inotify_.get(), source->watch);
+  }
+  std::erase_if(sources_, [&](const auto& source) { return over.count(source.get()) != 0; });
+}
+
 bool LogReader::complete() const {
   if (query_.follow && open_ended_ && !finishing_) return false;
-  return std::all_of(sources_.begin(), sources_.end(),
-                     [](const auto& source) { return source->over; });
+  return sources_.empty();
 }
 
 bool LogReader::wait(std::set<Open*>* changed) {
@@ -153,7 +166,7 @@ bool LogReader::wait(std::set<Open*>* changed) {
   if (count == 0 || fds[1].revents != 0) {
     for (const auto& source : sources_) {
       watch(*source);
-      if (!source->over) changed->insert(source.get());
+      changed->insert(source.get());
     }
   }
   uint64_t ignored = 0;
@@ -178,6 +191,7 @@ Status LogReader::run(LogOutput& output) {
       for (const auto& source : sources_) changed.insert(source.get());
     }
     if (drain(output, changed) == Pass::kStop) return {};
+    retire(changed);
     changed.clear();
     if (!was_current_) {
       was_current_ = true;

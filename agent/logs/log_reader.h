@@ -86,6 +86,7 @@ class LogReader {
   Pass pull(Open& source, LogOutput& output);
   // Hands over every line that is there, in the order of time.
   Pass drain(LogOutput& output, const std::set<Open*>& changed);
+  void retire(const std::set<Open*>& changed);
   bool complete() const;
   // False when cancelled.
   bool wait(std::set<Open*>* changed);
@@ -104,7 +105,7 @@ class LogReader {
 
   // The running thread's alone.
   std::vector<std::unique_ptr<Open>> sources_;
-  std::map<std::string, Open*, std::less<>> by_task_;
+  std::map<std::string, Open*, std::less<>> by_task_;  // null = over
   std::map<int, Open*> by_watch_;
   bool finishing_ = false;
   bool was_current_ = false;

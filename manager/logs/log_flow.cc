@@ -75,7 +75,7 @@ void LogFlow::look(const FlowView& view, TimePoint now) {
     auto [place, fresh] = nodes_.try_emplace(node_id);
     Node& node = place->second;
     if (known != view.nodes.end()) node.hostname = known->second.hostname;
-    node.tasks.insert(tasks.begin(), tasks.end());
+    node.tasks = tasks;
     const bool came_back = node.down && !down;
     node.down = down;
     if (fresh) {
@@ -96,8 +96,20 @@ void LogFlow::look(const FlowView& view, TimePoint now) {
       ask(node_id, node, now);
     }
   }
+  forget_tasks(view);
   looked_ = true;
   if (view.gone && request_.follow() && !finishing_) finish_following(now);
+}
+
+// Tasks come and go while a service is followed; of those that are gone nothing is kept.
+void LogFlow::forget_tasks(const FlowView& view) {
+  std::set<std::string> present;
+  for (const FlowView::Task& task : view.tasks) present.insert(task.id);
+  for (auto& [node_id, node] : nodes_) {
+    std::erase_if(node.tasks, [&](const auto& id) { return present.count(id) == 0; });
+    std::erase_if(node.described, [&](const auto& id) { return present.count(id) == 0; });
+    std::erase_if(node.seen, [&](const auto& item) { return present.count(item.first) == 0; });
+  }
 }
 
 // What is followed exists no more: the nodes send what is left and end.

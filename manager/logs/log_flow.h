@@ -118,6 +118,7 @@ class LogFlow {
   void ask(const std::string& node_id, Node& node, TimePoint now);
   void lose(const std::string& node_id, Node& node, const std::string& reason);
   void finish_following(TimePoint now);
+  void forget_tasks(const FlowView& view);
   bool accept(Node& node, const v1::LogLine& line);
   // Nothing but what is written is wanted.
   bool ending() const { return !request_.follow() || finishing_; }
