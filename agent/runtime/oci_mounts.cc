@@ -68,7 +68,10 @@ void put_defaults(Mounts& mounts, const ContainerRequest& request, const HostFac
 Result<const char*> read_only_option(const v1::Mount& spec, const std::string& source,
                                      const HostFacts& host) {
   std::error_code error;
-  if (!std::filesystem::is_directory(source, error)) return "ro";
+  const auto type = std::filesystem::status(source, error).type();
+  const bool file = type != std::filesystem::file_type::directory &&
+                    type != std::filesystem::file_type::not_found;
+  if (file) return "ro";
   const v1::Mount::BindOptions& bind = spec.bind();
   const bool recursive = !bind.non_recursive() && !bind.read_only_non_recursive();
   if (bind.read_only_force_recursive() && !host.recursive_read_only) {

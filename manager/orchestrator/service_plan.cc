@@ -214,7 +214,6 @@ bool ServicePlanner::update() {
   std::stable_sort(outdated.begin(), outdated.end(), [&](size_t a, size_t b) {
     return slots_[a].state.running < slots_[b].state.running;
   });
-  busy_ = verdict.busy;
   begin(outdated, verdict.room, true);
   return true;
 }

@@ -174,8 +174,7 @@ UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& sta
   for (const UpdatedSlot& slot : slots) {
     if (slot.stage == Stage::kRuns) progress = std::max(progress, slot.since);
   }
-  uint64_t& busy = verdict.busy;
-  busy = moving;
+  uint64_t busy = moving;
   bool watched = false;  // a slot is under way, or has not run for the monitor period yet
   for (const UpdatedSlot& slot : slots) {
     if (slot.stage == Stage::kDone) continue;

@@ -64,7 +64,6 @@ struct UpdateVerdict {
   enum class Step { kGoOn, kPause, kRollBack, kComplete };
   Step step = Step::kGoOn;
   uint64_t room = 0;  // slots that may be begun now
-  uint64_t busy = 0;  // slots that take the room others have to wait for
   uint64_t failures = 0;
   std::string reason;  // of kPause and kRollBack: what happened, and to which task
   std::optional<WallTime> wake;

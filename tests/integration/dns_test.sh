@@ -12,7 +12,7 @@ end_helpers() {
   local status=$?
   set +e
   touch "$RUN/stop"
-  [[ -z ${UPSTREAM:-} ]] || kill "$UPSTREAM"
+  kill ${UPSTREAM:-} ${NODE_SERVER:-} 2>/dev/null
   (exit "$status")
   cleanup
 }
@@ -174,11 +174,37 @@ kill_daemon
 start_daemon
 await 10 'names are back' answers redis "$(addresses redis)"
 
+note "the node's own resolver on loopback is asked, but not for who must not speak to the world"
+muster network create --internal shut >/dev/null
+muster service create --name inner --network shut "$box" sh -c "$idle" >/dev/null
+loopback=127.53.$(($$ / 250 % 250)).$(($$ % 250 + 1))
+python3 "$tools" serve "$loopback" "$RUN/node.log" 2>"$RUN/node.err" &
+NODE_SERVER=$!
+await 5 'the server' bash -c "ss -Hlun 'src $loopback' | grep -q ':53 '"
+kill_daemon
+kill -9 "$(netd)"
+# A netd that sees another resolv.conf than the rest of the host.
+echo "nameserver $loopback" >"$RUN/resolv.conf"
+unshare --mount --propagation slave bash -c 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"' \
+  mount "$RUN/resolv.conf" "$BIN/musterd" netd --run-dir "$RUN/$INSTANCE" --instance-id "$INSTANCE" \
+  --log-level debug --background 2>>"$NODE/musterd.log"
+foreign=$(netd)
+start_daemon
+await 10 'names are back' answers redis "$(addresses redis)"
+is "$(netd)" "$foreign" 'the netd that was there'
+is "$(ask one.example)" 198.51.100.7 'an answer of the node'"'"'s resolver'
+probe=$(containers inner)
+is "$(ask inner)" "$(addresses inner)" 'names in an internal network'
+is "$(status_of secret.example)" SERVFAIL 'other names in an internal network'
+probe=$former
+hasnt "$(<"$RUN/node.log")" secret 'what left an internal network by way of the resolver'
+muster service rm inner >/dev/null
+
 note 'nothing is left of a container that is gone'
 muster service rm late web >/dev/null
 await 20 'its namespaces' bash -c "[[ \$(ls $RUN/$INSTANCE/netns | wc -l) == \$(muster ps -q | wc -l) ]]"
 muster service rm redis sick own53 asker probe far >/dev/null
 await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
-kill "$UPSTREAM"
-UPSTREAM=
+kill "$UPSTREAM" "$NODE_SERVER"
+UPSTREAM='' NODE_SERVER=''
 finish

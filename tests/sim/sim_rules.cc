@@ -327,7 +327,10 @@ Status SimRules::check_homes(const store::Snapshot& state, const v1::Service& se
       suits = suits || revision->spec().placement().constraints().empty();
     }
     if (!suits) {
-      status = internal_error("{} stays on {}, which lacks the label", task->name(), node->id());
+      status = internal_error("{} stays on {}, which lacks the label; revision {}, {}{}",
+                              task->name(), node->id(), service.revision(),
+                              v1::UpdateStatus::State_Name(service.update_status().state()),
+                              describe(slot_tasks(state, *task)));
     }
     const auto crowded = manager::orchestrator::crowded_out(state, *node);
     if (const auto at = crowded.find(task->id()); at != crowded.end()) {

@@ -376,6 +376,30 @@ TEST_F(MoveTest, ATaskThatWasUpdatedAndHasToMoveCountsWithTheUpdate) {
   for (const TaskPtr& task : active()) EXPECT_EQ(task->revision(), 2u);
 }
 
+TEST_F(MoveTest, AnUpdateThatWaitsForANodeDoesNotHoldWhatHasToLeave) {
+  constraint_ = kOk;
+  label("n1", true);
+  put_service(3, 1);
+  run(3s);
+  v1::Revision next = *store_.snapshot().get<v1::Revision>(store::revision_id("s", 1));
+  next.set_id(store::revision_id("s", 2));
+  next.set_number(2);
+  next.mutable_spec()->mutable_container()->set_image("other");
+  next.mutable_meta()->Clear();
+  put(next);
+  put_service(3, 2);
+  run(400ms);
+  label("n1", false);
+  run(10s);
+  EXPECT_EQ(store_.snapshot().get<v1::Service>("s")->update_status().state(),
+            v1::UpdateStatus::UPDATING);
+  for (const TaskPtr& task : active()) {
+    const bool outdated = task->revision() == 1;
+    EXPECT_EQ(task->status().state(), outdated ? v1::TASK_RUNNING : v1::TASK_PENDING)
+        << "what the update has reached leaves; what it has not is its business";
+  }
+}
+
 TEST_F(MoveTest, ConstraintsThatExcludeAllNodesInTheMiddleOfAnUpdateEndItWithTheReason) {
   constraint_ = kOk;
   update_.set_progress_deadline_ns(Duration(5s).count());
