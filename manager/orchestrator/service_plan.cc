@@ -190,18 +190,18 @@ bool ServicePlanner::update() {
     plan_.service = with_update_begun(*context_.service, outdated.size(), context_.now);
   }
   const v1::Service& service = plan_.service ? *plan_.service : *context_.service;
-  const auto all_moving = static_cast<uint64_t>(std::count_if(
-      slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.state.moving; }));
-  busy_ = all_moving;
+  busy_ = static_cast<uint64_t>(std::count_if(slots_.begin(), slots_.end(),
+                                              [](const Slot& slot) { return slot.state.moving; }));
   if (!store::is_updating(service.update_status())) return true;
   std::vector<UpdatedSlot> reached;
-  uint64_t moving = all_moving;  // but for what the update counts itself
+  // But for what the update counts itself, or replaces without taking anything away.
+  uint64_t moving = 0;
   const UpdateAttempts attempts = update_attempts(service, context_.update, context_.restart);
   for (const Slot& slot : slots_) {
     if (!slot.state.filled || !slot.takes || slot.state.outdated) continue;
     reached.push_back(updated(slot, attempts));
     const bool counted = reached.back().stage == UpdatedSlot::Stage::kUnderWay;
-    if (counted && slot.state.moving) --moving;
+    if (!counted && slot.state.moving) ++moving;
   }
   const UpdateVerdict verdict = judge_update(context_.update, service.update_status(),
                                              outdated.size(), reached, context_.now, moving);

@@ -18,6 +18,13 @@ std::vector<const v1::Task*> raw(const std::vector<TaskPtr>& tasks) {
   return out;
 }
 
+// Whether a task had come to an end of its own before `next` was made, which therefore is another
+// attempt; not whether it came to one while it was being stopped.
+bool ended_before(const v1::Task& task, const v1::Task& next) {
+  return ended_by_itself(task.status().state()) &&
+         reached_at_ns(task) <= next.meta().created_at_ns();
+}
+
 // One evaluation of a slot; tasks it has decided about are out of the way of later steps.
 class SlotPlanner {
  public:
@@ -60,6 +67,7 @@ class SlotPlanner {
   void add_beside(const v1::Task& old);
   bool replace_drained(const TaskPtr& task);
   bool tells() const;
+  std::set<std::string> counted_attempts() const;
   void stop_leavers();
 
   const ServiceContext& context_;
@@ -163,7 +171,7 @@ void SlotPlanner::drop_surplus() {
     // Start-first: what runs stays until its successor does. An update waits for that; a node that
     // is to be left, only while there is something to wait for.
     const bool leaves = context_.leaves(*meant[i]);
-    const bool wait = beside && (leaves ? handover.fresh != nullptr : outgoing(meant[i]));
+    const bool wait = beside && (leaves ? handover.fresh == meant[0] : outgoing(meant[i]));
     if (!wait) shut_down(meant[i], leaves ? context_.why_leaves(*meant[i]) : std::string());
     if (wait && leaves) plan_.wake_at(handover.until);
   }
@@ -191,17 +199,19 @@ void SlotPlanner::let_run() {
 // or that the task on its way takes the place of one told to leave. It is kept whatever the limit,
 // or the slot would look vacant and be tried again, or undisturbed.
 bool SlotPlanner::tells() const {
-  const TaskPtr* over = nullptr;
-  bool wanted = added_;
+  TaskPtr over;
+  TaskPtr fresh;
   for (const TaskPtr& task : tasks_) {
     if (!live(task)) {
-      if (over == nullptr) over = &task;
+      if (over == nullptr) over = task;
     } else if (context_.up_to_date(*task)) {
       if (task->status().state() == v1::TASK_RUNNING) return false;
-      wanted = true;
+      if (fresh == nullptr) fresh = task;
     }
   }
-  return !wanted || (over != nullptr && !ended_by_itself((*over)->status().state()));
+  if (over == nullptr) return false;
+  if (fresh == nullptr) return !added_ || !ended_by_itself(over->status().state());
+  return !ended_before(*over, *fresh);
 }
 
 void SlotPlanner::forget() {
@@ -213,17 +223,34 @@ void SlotPlanner::forget() {
   if (store::is_updating(service.update_status())) {
     deciding = deciding_task(update_attempts(service, context_.update, context_.restart), tasks_);
   }
+  const std::set<std::string> counted = counted_attempts();
+  // What the policy counts goes before what it does not, such as tasks that were moved.
+  const int64_t others =
+      std::max<int64_t>(history - static_cast<int64_t>(counted.size()), tells() ? 1 : 0);
   int64_t kept = 0;
   for (const TaskPtr& task : tasks_) {
-    if (task == deciding) continue;
+    if (task == deciding || counted.contains(task->id())) continue;
     if (meant_to_run(*task) || !forgettable(*task, context_.state)) continue;
     const bool removed = task->desired_state() >= v1::TASK_REMOVE;
-    if (!removed && kept < history) {
+    if (!removed && kept < others) {
       ++kept;
     } else {
       plan_.remove.push_back(task->id());
     }
   }
+}
+
+// The attempts that max_attempts is counted from, as many as it takes.
+std::set<std::string> SlotPlanner::counted_attempts() const {
+  std::set<std::string> counted;
+  const uint64_t most = context_.restart.max_attempts;
+  for (const TaskPtr& task : tasks_) {
+    if (most == 0 || counted.size() > most) break;
+    if (meant_to_run(*task) || task->desired_state() >= v1::TASK_REMOVE) continue;
+    if (task->revision() != tasks_.front()->revision()) continue;
+    if (ended_by_itself(task->status().state())) counted.insert(task->id());
+  }
+  return counted;
 }
 
 void SlotPlanner::update() {
@@ -290,7 +317,8 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
   TaskPtr fresh;
   for (const TaskPtr& task : tasks) {
     if (!meant_to_run(*task) || task->status().state() >= v1::TASK_RUNNING) continue;
-    if (!context.up_to_date(*task) || context.leaves(*task)) continue;
+    // From a node that is left at once it only changes places.
+    if (context.leaves(*task) && !context.left_at_once(context.place(*task))) continue;
     if (fresh == nullptr || newer(task, fresh)) fresh = task;
   }
   if (fresh == nullptr) return {};
@@ -305,7 +333,7 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
     if (!newer(fresh, task) || task == fresh) continue;
     if (before == nullptr || newer(task, before)) before = task;
   }
-  if (before == nullptr || ended_by_itself(before->status().state())) return {};
+  if (before == nullptr || ended_before(*before, *fresh)) return {};
   const bool told =
       before->desired_state() == v1::TASK_SHUTDOWN ||
       (meant_to_run(*before) && (context.leaves(*before) || !context.up_to_date(*before)));

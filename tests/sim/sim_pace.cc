@@ -39,6 +39,20 @@ bool is_open(const store::Snapshot& state, const v1::Service& service, uint64_t 
   return alive && !over;
 }
 
+// The tasks of a slot for whoever looks into a failed seed.
+std::string describe(const store::Snapshot& state, const std::string& service_id, uint64_t slot,
+                     int64_t since_ns) {
+  std::string out = fmt::format("\n slot {} since {}", slot, since_ns / 1'000'000);
+  state.tasks_of_slot(service_id, slot, [&](const TaskPtr& task) {
+    out += fmt::format(
+        "\n  {} rev {} {} wanted {} made {} node {}: {}", task->id().substr(0, 6), task->revision(),
+        v1::TaskState_Name(task->status().state()), v1::TaskState_Name(task->desired_state()),
+        task->meta().created_at_ns() / 1'000'000, task->node_id(), task->status().error());
+    return true;
+  });
+  return out;
+}
+
 }  // namespace
 
 void SimPace::settle(const std::string& service_id, const store::Snapshot& state) {
@@ -104,8 +118,12 @@ void SimPace::on_commit(const store::CommitEvent& event) {
     if (service == nullptr || open == open_.end()) continue;
     const uint64_t most = UpdateRules::of(*service).parallelism;
     if (most == 0 || open->second.size() <= most) continue;
-    broken_(fmt::format("{} slots of {} have no running task, {} may", open->second.size(),
-                        service->spec().annotations().name(), most));
+    std::string text;
+    for (const auto& [slot, since] : open->second) text += describe(event.after, id, slot, since);
+    broken_(
+        fmt::format("{} slots of {} (revision {}, {}) have no running task, {} may{}",
+                    open->second.size(), service->spec().annotations().name(), service->revision(),
+                    v1::UpdateStatus::State_Name(service->update_status().state()), most, text));
   }
 }
 

@@ -460,6 +460,36 @@ TEST_F(MoveTest, ADrainEndsAlsoWhereNothingElseFits) {
   EXPECT_EQ(homes(), (Homes{{"n1", 2}}));
 }
 
+TEST_F(MoveTest, TasksThatWereMovedDoNotTakeThePlaceOfAttemptsThatCount) {
+  v1::Cluster cluster;
+  cluster.set_id("c");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.mutable_spec()->set_task_history_limit(1);
+  put(cluster);
+  restart_.set_max_attempts(2);
+  restart_.set_delay_ns(0);
+  put_service(1, 1);
+  run(1s);
+  const auto fail_running = [&] {
+    for (const TaskPtr& task : active()) set_state(*task, v1::TASK_FAILED);
+    run(1s);
+  };
+  fail_running();
+  fail_running();
+  for (int i = 0; i < 4; ++i) {
+    const std::string home = active()[0]->node_id();
+    available(home, v1::NodeSpec::DRAIN);
+    run(1s);
+    available(home, v1::NodeSpec::ACTIVE);
+  }
+  fail_running();
+  EXPECT_EQ(active().size(), 0u) << "the third failure is one too many";
+  new_leaders_ = true;
+  run(5s);
+  EXPECT_EQ(active().size(), 0u) << "whoever looks at it";
+  EXPECT_LE(tasks().size(), 4u);
+}
+
 TEST_F(MoveTest, AGlobalServiceLeavesTheNodeAndComesBack) {
   constraint_ = kOk;
   for (const char* id : {"n1", "n2", "n3"}) label(id, true);
