@@ -154,8 +154,11 @@ Status update_service_in(store::Transaction& tx, const v1::UpdateServiceRequest&
   }
   MUSTER_TRY(resolve_references(state, spec));
   MUSTER_TRY(check_port_conflicts(state, known->id(), spec));
-  // Deploying an unchanged file is no change, and leaves what a rollback would go back to.
-  if (!request.rollback() && equal(spec, known->spec())) return ok_status();
+  // Deploying an unchanged file is no change, and leaves what a rollback would go back to. A job
+  // runs again with every update, as in Swarm.
+  if (!request.rollback() && !store::is_job(spec) && equal(spec, known->spec())) {
+    return ok_status();
+  }
   v1::Service service = *known;
   *service.mutable_spec() = std::move(spec);
   const bool outdates = outdates_tasks(known->spec(), service.spec());
