@@ -209,7 +209,8 @@ void LogBroker::opened(const std::string& node_id, const std::string& subscripti
     feed.feeder->end(Status(StatusCode::kCancelled, "a newer stream of this node has begun"));
   }
   by_feeder_[feeder.get()] = {subscription_id, node_id};
-  feed = {std::move(feeder), false};
+  // The message that said so is on its way to received(); before that no other is let through.
+  feed = {std::move(feeder), true};
   pump(*subscription);
 }
 

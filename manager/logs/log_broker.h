@@ -80,7 +80,7 @@ class LogBroker : public std::enable_shared_from_this<LogBroker> {
   void subscribe(const v1::ServiceLogsRequest& request, std::shared_ptr<LogClient> client);
   void sent(const LogClient& client);
   void gone(const LogClient& client);
-  // A node's stream has said which subscription it is for.
+  // A node's stream has said which subscription it is for; received() of that message follows.
   void opened(const std::string& node_id, const std::string& subscription_id,
               std::shared_ptr<LogFeeder> feeder);
   void received(const LogFeeder& feeder, v1::LogPublish message);

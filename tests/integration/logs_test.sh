@@ -6,8 +6,10 @@
 if [[ -z ${MUSTER_TEST_OWN_MOUNTS:-} ]]; then
   made=()
   for dir in /run/systemd/journal /run/log; do [[ -d $dir ]] || { mkdir -p "$dir" && made+=("$dir"); }; done
-  status=0
-  MUSTER_TEST_OWN_MOUNTS=1 unshare --mount --propagation private "$0" "$@" || status=$?
+  status=0 journald=$(mktemp)
+  MUSTER_TEST_OWN_MOUNTS=$journald unshare --mount --propagation private "$0" "$@" || status=$?
+  [[ ! -s $journald ]] || kill "$(cat "$journald")" 2>/dev/null || true
+  rm "$journald"
   ((${#made[@]} == 0)) || rmdir --ignore-fail-on-non-empty "${made[@]}"
   exit "$status"
 fi
@@ -17,8 +19,7 @@ mount -t tmpfs tmpfs /run/systemd/journal
 mount -t tmpfs tmpfs /run/log
 mkdir /run/log/journal
 /lib/systemd/systemd-journald >/dev/null 2>&1 &
-JOURNALD=$!
-trap 'kill "$JOURNALD" 2>/dev/null || true; cleanup' EXIT
+echo $! >"$MUSTER_TEST_OWN_MOUNTS"
 await 10 'the journal' test -S /run/systemd/journal/socket
 journal() { journalctl -q -D /run/log/journal -o cat "$@"; }
 
@@ -184,5 +185,4 @@ has "$(muster events --since 10m --until 0s 2>&1 >/dev/null)" 'the earliest even
   'that something is missing is told'
 
 muster service rm $(muster service ls -q) >/dev/null
-kill "$JOURNALD"
 finish

@@ -23,11 +23,13 @@ class LogBrokerTest : public ::testing::Test {
     Agent(LogBrokerTest& test, std::string id) : test_(test), id_(std::move(id)) {}
     void read() override {
       ++reads;
+      EXPECT_FALSE(std::exchange(reading, true)) << "one read at a time";
       test_.broker_strand_.post([this] { answer(); });
     }
-    void end(Status) override { open = false; }
+    void end(Status) override { open = reading = false; }
     void answer() {
       if (!open || next >= messages.size()) return;
+      reading = false;
       test_.broker_->received(*this, messages[next++]);
     }
 
@@ -37,6 +39,7 @@ class LogBrokerTest : public ::testing::Test {
     size_t next = 0;
     int reads = 0;
     bool open = false;
+    bool reading = false;
     bool mute = false;
     int asked = 0;
     int cancelled = 0;
@@ -58,6 +61,8 @@ class LogBrokerTest : public ::testing::Test {
       test.broker_strand_.post([this, &agent] {
         test.broker_->opened(agent.id_, agent.subscription.id(),
                              std::shared_ptr<LogFeeder>(std::shared_ptr<void>(), &agent));
+        EXPECT_FALSE(agent.reading) << "the first message was not yet taken";
+        test.broker_->received(agent, v1::LogPublish());
       });
     }
     LogBrokerTest& test;
@@ -279,7 +284,7 @@ TEST_F(LogBrokerTest, AgentsThatReconnectAreAskedAgain) {
   const auto client = ask(true);
   world_.advance(1s);
   EXPECT_EQ(client->lines.size(), 3U * kNodes);
-  agent(0).open = false;
+  agent(0).open = agent(0).reading = false;
   agent(0).messages.clear();
   agent(0).next = 0;
   broker_->closed(agent(0));
