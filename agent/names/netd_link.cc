@@ -177,7 +177,8 @@ void NetdLink::run() {
     if (!wanted && socket_) disconnect();
     if (serving && !socket_ && clock_.now() >= retry_at_) {
       if (const Status status = connect(); !status.ok()) {
-        if (backoff_.fresh()) log_->error("netd: {}", status.message());
+        if (backoff_.fresh() && status.code() != StatusCode::kCancelled)
+          log_->error("netd: {}", status.message());
         retry_at_ = clock_.now() + backoff_.next();
       }
     }
@@ -188,11 +189,26 @@ void NetdLink::run() {
   }
 }
 
+Status NetdLink::launch(bool take_over) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!wanted_) return Status(StatusCode::kCancelled, "no longer wanted");
+    launching_ = true;
+  }
+  Status launched = options_.launch(take_over);
+  {
+    std::lock_guard lock(mutex_);
+    launching_ = false;
+  }
+  applied_changed_.notify_all();
+  return launched;
+}
+
 Status NetdLink::connect() {
   const std::string path = overlay::dns::netd_socket(options_.run_dir);
   auto fd = connect_to(path);
   if (!fd) {
-    MUSTER_TRY(options_.launch(false));
+    MUSTER_TRY(launch(false));
     fd = connect_to(path);
     if (!fd) return fd.error();
     log_->info("netd was started");
@@ -268,7 +284,7 @@ bool NetdLink::heard(const v1::NetdReply& reply) {
   if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
   replaced_ = true;
   log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
-  const Status launched = options_.launch(true);
+  const Status launched = launch(true);
   if (!launched.ok()) log_->warn("replacing netd: {}", launched.message());
   // Whoever serves now is found at the same place, and is told everything.
   socket_.reset();
@@ -339,6 +355,11 @@ Status NetdLink::end() {
   }
   applied_changed_.notify_all();
   wake();
+  {
+    // One that is being started is to be ended, too.
+    std::unique_lock started(mutex_);
+    applied_changed_.wait(started, [&] { return !launching_; });
+  }
   const UniqueFd lock(
       ::open(overlay::dns::netd_lock(options_.run_dir).c_str(), O_RDWR | O_CLOEXEC));
   if (!lock) return ok_status();  // there never was one

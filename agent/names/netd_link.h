@@ -67,6 +67,7 @@ class NetdLink final : public NameServer {
   // All of these on the thread.
   void run();
   Status connect();
+  Status launch(bool take_over);
   bool send_update();
   bool receive();
   void disconnect();
@@ -94,6 +95,7 @@ class NetdLink final : public NameServer {
   bool serving_ = false;     // from serve() on
   bool begun_anew_ = false;  // netd is to be told everything, whatever it knows
   bool stopping_ = false;
+  bool launching_ = false;                       // a netd is being started; end() waits for it
   uint64_t changes_ = 0;                         // said so far
   uint64_t applied_ = 0;                         // in force
   std::map<std::string, std::string> failures_;  // by container

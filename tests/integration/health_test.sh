@@ -112,7 +112,8 @@ flood=$(task_of flood)
 await 20 'it ends' ended "$flood"
 muster task inspect "$flood" >"$NODE/flood.json"
 (($(stat -c %s "$NODE/flood.json") < 20000)) || die 'all of the flood was kept'
-has "$(field "$flood" .Status.Err)" 'health check exceeded timeout (500ms): flood' 'the reason'
+has "$(field "$flood" .Status.Err)" 'health check exceeded timeout (500ms): ' 'the reason'
+has "$(field "$flood" .Status.Err)" 'flood flood' 'what it said last'
 (($(field "$flood" .Status.Err | wc -c) < 400)) || die 'the reason is too long'
 
 note 'a command that is not there'

@@ -146,6 +146,7 @@ class NetdLinkTest : public testing::Test {
     options.build = "this";
     options.launch = [this](bool take_over) {
       launches_.push_back(take_over);
+      if (launching_) launching_();
       netd_.reset();
       netd_ = std::make_unique<FakeNetd>(directory_, "this");
       return ok_status();
@@ -166,6 +167,7 @@ class NetdLinkTest : public testing::Test {
 
   std::string directory_;
   ThreadExecutor strand_{"strand"};
+  std::function<void()> launching_;
   std::vector<bool> launches_;  // by the link's thread; read when it rests
   std::unique_ptr<FakeNetd> netd_;
   std::unique_ptr<NetdLink> link_;
@@ -252,6 +254,26 @@ TEST_F(NetdLinkTest, EndEndsNetdAndLeavesNothing) {
   EXPECT_TRUE(link_->end().ok()) << "again";
   settle();  // nothing is waited for
   EXPECT_THAT(launches_, ElementsAre(false));
+}
+
+TEST_F(NetdLinkTest, OneThatIsBeingStartedIsEndedToo) {
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  launching_ = [&] {
+    entered.set_value();
+    go_on.get_future().wait();
+  };
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_EQ(entered.get_future().wait_for(kPatience), std::future_status::ready);
+  auto ended = std::async(std::launch::async, [&] { return link_->end(); });
+  // It must wait; however long it takes to see that, the order of events is the same.
+  EXPECT_EQ(ended.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  go_on.set_value();
+  ASSERT_EQ(ended.wait_for(kPatience), std::future_status::ready);
+  EXPECT_TRUE(ended.get().ok());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_));
 }
 
 }  // namespace
