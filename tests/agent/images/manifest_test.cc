@@ -32,7 +32,7 @@ TEST(ImagePlatforms, AsPlacementComparesThem) {
   std::vector<std::string> got;
   for (const auto& platform : *list) got.push_back(platform.os() + "/" + platform.architecture());
   EXPECT_EQ(got, (std::vector<std::string>{"linux/amd64", "linux/", "windows/amd64"}));
-  EXPECT_TRUE(platforms_of_image({}).empty());
+  EXPECT_TRUE(platforms_of_image({"", "", ""}).empty());
   EXPECT_EQ(platforms_of_image({"linux", "arm64", "v8"}).at(0).architecture(), "arm64");
   EXPECT_FALSE(platforms_of_index("no json").has_value());
 }

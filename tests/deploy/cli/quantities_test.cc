@@ -100,7 +100,7 @@ TEST(Quantities, Mounts) {
        "error: cannot mix 'volume-*' options with mount type 'bind'"},
       {"target=/x,colour=red", "error: unexpected key 'colour' in 'colour=red'"},
       {"target=/x,src", "error: invalid field 'src' must be a key=value pair"},
-      {"type=cluster,target=/x", "error: mount type 'cluster' is not supported"},
+      {"type=cluster,target=/x", "error: cluster volumes (CSI) are not supported"},
   };
   for (const auto& c : cases) EXPECT_EQ(mount(c.text), c.want) << c.text;
 }
