@@ -23,7 +23,7 @@ serve_private() {
   await 10 'the private registry' curl -sS -o "$RUN/answer" "http://$PRIVATE/v2/"
 }
 serve_private
-trap 'status=$?; kill "$PRIVATE_PID" 2>/dev/null; (exit "$status"); cleanup' EXIT
+trap 'status=$?; set +e; kill "$PRIVATE_PID" 2>/dev/null; set +e; (exit "$status"); cleanup' EXIT
 copy() { skopeo copy --insecure-policy --quiet --src-tls-verify=false --dest-tls-verify=false "$@"; }
 digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$1"; }
 auth_file() { jq -n --arg r "$PRIVATE" --arg a "$(printf %s "$1" | base64 -w0)" '{auths: {($r): {auth: $a}}}'; }
