@@ -240,12 +240,16 @@ void SlotPlanner::forget() {
   }
 }
 
-// The attempts that max_attempts is counted from, as many as it takes.
+// The attempts that max_attempts is counted from, as many as it takes: the one under way, or the
+// last one, is one of them.
 std::set<std::string> SlotPlanner::counted_attempts() const {
   std::set<std::string> counted;
   const uint64_t most = context_.restart.max_attempts;
+  if (most == 0) return counted;
+  const bool under_way =
+      added_ || std::any_of(tasks_.begin(), tasks_.end(), [&](const auto& t) { return live(t); });
   for (const TaskPtr& task : tasks_) {
-    if (most == 0 || counted.size() > most) break;
+    if (counted.size() >= (under_way ? most : most + 1)) break;
     if (meant_to_run(*task) || task->desired_state() >= v1::TASK_REMOVE) continue;
     if (task->revision() != tasks_.front()->revision()) continue;
     if (ended_by_itself(task->status().state())) counted.insert(task->id());
@@ -333,6 +337,14 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
     if (!newer(fresh, task) || task == fresh) continue;
     if (before == nullptr || newer(task, before)) before = task;
   }
+  // A failed attempt may stand between it and what was stopped for that.
+  const bool stopping = std::any_of(tasks.begin(), tasks.end(), [&](const TaskPtr& task) {
+    if (task == fresh || task->desired_state() != v1::TASK_SHUTDOWN) return false;
+    return task->status().state() > v1::TASK_RUNNING
+               ? reached_at_ns(*task) > fresh->meta().created_at_ns()
+               : !context.stopped(*task);
+  });
+  if (stopping) return {fresh, until};
   if (before == nullptr || ended_before(*before, *fresh)) return {};
   const bool told =
       before->desired_state() == v1::TASK_SHUTDOWN ||

@@ -163,7 +163,8 @@ before=$(blobs)
 truncate -s 20 "$(stored "$layer")"
 fails 'damaged' muster image pull "$REGISTRY/damaged:1"
 try_service cutoff "$REGISTRY/damaged:1"
-says cutoff "the download of $REGISTRY/damaged:1 is damaged"
+says cutoff "the download of $REGISTRY/damaged:1@"
+says cutoff "is damaged"
 tr '\0-\377' '\1-\377\0' <"$NODE/passwd.tar.gz" >"$(stored "$layer")"
 fails 'damaged' muster image pull "$REGISTRY/damaged:1"
 is "$(temporaries)" '' 'what damaged downloads left'

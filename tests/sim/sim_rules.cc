@@ -283,7 +283,9 @@ Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& se
     }
     // An update under way keeps the task by which the slot failed or passed.
     const int64_t kept = kHistoryMax + (is_updating(service.update_status()) ? 1 : 0);
-    if (ended > kept) return internal_error("{}.{} keeps {} ended tasks", name, slot, ended);
+    if (ended > kept) {
+      return internal_error("{}.{} keeps {} ended tasks{}", name, slot, ended, describe(tasks));
+    }
     const auto revision =
         state.get<v1::Revision>(store::revision_id(service.id(), tasks.front()->revision()));
     const bool given_up =
