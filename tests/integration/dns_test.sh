@@ -98,6 +98,8 @@ note 'port 53 is the container'"'"'s'
 muster service create --name own53 --network app --stop-grace-period 1s "$box" \
   sh -c 'mkdir /w; echo mine >/w/index.html; exec httpd -f -p 53 -h /w' >/dev/null
 own53=$(containers own53)
+listens() { in_ns "$own53" ss -Hltn 'sport = :53' | grep -q '[:*]:53 '; }
+await 10 'it listens' listens
 is "$(in_ns "$own53" dig +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over UDP'
 is "$(in_ns "$own53" dig +tcp +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over TCP'
 is "$(muster exec probe.1 timeout 3 wget -qO- "http://own53:53/")" mine 'what listens on port 53'
