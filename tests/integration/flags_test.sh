@@ -139,7 +139,8 @@ is "$(in_it all readlink /proc/1/exe)" /sbin/docker-init 'init after the rollbac
 note 'the stop signal is the one asked for: its grace period is not used up'
 muster service rm all >/dev/null
 await 15 'it stopped by USR1' bash -c '[[ -z $(muster ps -q) ]]'
-await 10 'no image is mounted any more' bash -c "! grep -q '$NODE/data/images/roots' /proc/self/mountinfo"
+await 10 'the roots of the container and of its images are gone' \
+  bash -c "! grep -q '$NODE/data/images/roots' /proc/self/mountinfo"
 
 note 'local volumes: tmpfs, bind, options that fail, parts, no copy'
 mkdir "$NODE/exported"

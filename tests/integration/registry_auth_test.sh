@@ -18,12 +18,13 @@ http: {addr: $PRIVATE}
 auth: {htpasswd: {realm: test, path: $RUN/htpasswd}}
 CONFIG
 serve_private() {
-  docker-registry serve "$RUN/private.yml" >>"$NODE/private.log" 2>&1 </dev/null &
+  # REGISTRY_* would be settings of the registry.
+  env -u REGISTRY_AUTH_FILE docker-registry serve "$RUN/private.yml" >>"$NODE/private.log" 2>&1 </dev/null &
   PRIVATE_PID=$!
   await 10 'the private registry' curl -sS -o "$RUN/answer" "http://$PRIVATE/v2/"
 }
 serve_private
-trap 'status=$?; set +e; kill "$PRIVATE_PID" 2>/dev/null; set +e; (exit "$status"); cleanup' EXIT
+trap 'status=$?; set +e; kill "$PRIVATE_PID" 2>/dev/null; (exit "$status"); cleanup' EXIT
 copy() { skopeo copy --insecure-policy --quiet --src-tls-verify=false --dest-tls-verify=false "$@"; }
 digest_of() { skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$1"; }
 auth_file() { jq -n --arg r "$PRIVATE" --arg a "$(printf %s "$1" | base64 -w0)" '{auths: {($r): {auth: $a}}}'; }
