@@ -66,7 +66,7 @@ class SlotPlanner {
   void add_successor(const v1::Task& old, Duration delay);
   void add_beside(const v1::Task& old);
   bool replace_drained(const TaskPtr& task);
-  bool tells() const;
+  TaskPtr telling() const;
   std::set<std::string> counted_attempts() const;
   void stop_leavers();
 
@@ -195,28 +195,28 @@ void SlotPlanner::let_run() {
   }
 }
 
-// Whether the newest of the tasks that are over says something of the slot: that it was given up,
-// or that the task on its way takes the place of one told to leave. It is kept whatever the limit,
-// or the slot would look vacant and be tried again, or undisturbed.
-bool SlotPlanner::tells() const {
+// The newest of the tasks that are over, if it says something of the slot: that it was given up, or
+// that the task on its way takes the place of one told to leave. It is kept whatever the limit, or
+// the slot would look vacant and be tried again, or undisturbed.
+TaskPtr SlotPlanner::telling() const {
   TaskPtr over;
   TaskPtr fresh;
   for (const TaskPtr& task : tasks_) {
     if (!live(task)) {
       if (over == nullptr) over = task;
     } else if (context_.up_to_date(*task)) {
-      if (task->status().state() == v1::TASK_RUNNING) return false;
+      if (task->status().state() == v1::TASK_RUNNING) return nullptr;
       if (fresh == nullptr) fresh = task;
     }
   }
-  if (over == nullptr) return false;
-  if (fresh == nullptr) return !added_ || !ended_by_itself(over->status().state());
-  return !ended_before(*over, *fresh);
+  if (over == nullptr) return nullptr;
+  const bool tells = fresh == nullptr ? !added_ || !ended_by_itself(over->status().state())
+                                      : !ended_before(*over, *fresh);
+  return tells ? over : nullptr;
 }
 
 void SlotPlanner::forget() {
-  const int64_t history =
-      context_.history < 0 ? INT64_MAX : std::max<int64_t>(context_.history, tells() ? 1 : 0);
+  const int64_t history = context_.history < 0 ? INT64_MAX : context_.history;
   // An update counts its failures from the tasks there are.
   const v1::Service& service = *context_.service;
   TaskPtr deciding;
@@ -225,8 +225,10 @@ void SlotPlanner::forget() {
   }
   const std::set<std::string> counted = counted_attempts();
   // What the policy counts goes before what it does not, such as tasks that were moved.
+  const TaskPtr tells = telling();
+  const bool besides = tells != nullptr && !counted.contains(tells->id());
   const int64_t others =
-      std::max<int64_t>(history - static_cast<int64_t>(counted.size()), tells() ? 1 : 0);
+      std::max<int64_t>(history - static_cast<int64_t>(counted.size()), besides ? 1 : 0);
   int64_t kept = 0;
   for (const TaskPtr& task : tasks_) {
     if (task == deciding || counted.contains(task->id())) continue;
