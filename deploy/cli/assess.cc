@@ -10,7 +10,8 @@ namespace {
 struct Slot {
   const v1::Task* shown = nullptr;  // the one with the lowest desired state; the newest of those
   const v1::Task* newest = nullptr;
-  int failures = 0;     // of the present revision
+  int failures = 0;     // of the present revision, since the command began
+  int endings = 0;      // with exit code 0, since then
   int completions = 0;  // which the restart policy may count as attempts
 };
 
@@ -30,7 +31,10 @@ bool newer(const v1::Task& a, const v1::Task& b) {
 
 void take(Slot* slot, const v1::Task& task, uint64_t since_version) {
   if (failed(task) && task.meta().version() > since_version) ++slot->failures;
-  if (task.status().state() == v1::TASK_COMPLETE) ++slot->completions;
+  if (task.status().state() == v1::TASK_COMPLETE) {
+    ++slot->completions;
+    if (task.meta().version() > since_version) ++slot->endings;
+  }
   if (slot->newest == nullptr || newer(task, *slot->newest)) slot->newest = &task;
   if (slot->shown == nullptr || task.desired_state() < slot->shown->desired_state() ||
       (task.desired_state() == slot->shown->desired_state() && newer(task, *slot->shown)))
@@ -113,6 +117,11 @@ void judge_slot(const Slot& slot, const ServiceView& view, Assessment* result) {
       result->failure =
           fmt::format("task {} failed {} times: {}", task.name(), slot.failures, why(task));
     }
+  } else if (slot.endings >= kFailuresCertain) {
+    result->failure = fmt::format(
+        "task {} ended {} times with exit code 0, and is started again each time: its command does "
+        "not stay (what is meant to end is a job, --mode replicated-job)",
+        shown.name(), slot.endings);
   } else if (shown.status().state() <= v1::TASK_PENDING && !shown.status().error().empty()) {
     result->blocked = shown.status().error();
   }

@@ -73,6 +73,19 @@ TEST_F(Assess, ThreeFailuresOfASlotAreCertain) {
   EXPECT_EQ(now().failure, "task web.1 failed 3 times: no such image: x");
 }
 
+TEST_F(Assess, ACommandThatDoesNotStayIsCertainToo) {
+  for (int i = 0; i < 2; ++i) add(1, v1::TASK_COMPLETE, v1::TASK_SHUTDOWN);
+  add(1, v1::TASK_READY);
+  EXPECT_EQ(now().failure, "");
+  add(1, v1::TASK_COMPLETE, v1::TASK_SHUTDOWN);
+  EXPECT_EQ(
+      now().failure,
+      "task web.1 ended 3 times with exit code 0, and is started again each time: its command "
+      "does not stay (what is meant to end is a job, --mode replicated-job)");
+  view_.since_version = 1000;
+  EXPECT_EQ(now().failure, "");
+}
+
 TEST_F(Assess, FailuresOfAnEarlierTimeDoNotCount) {
   for (int i = 0; i < 5; ++i) add(1, v1::TASK_FAILED, v1::TASK_SHUTDOWN);
   view_.since_version = 1000;
