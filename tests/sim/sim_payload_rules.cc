@@ -54,20 +54,28 @@ void SimRules::check_files(const SimHost& host, const SimHost::Container& contai
 
 // A host holds what its tasks need, and nothing besides.
 Status SimRules::check_host_payloads(const store::Snapshot& state, const SimHost& host) const {
-  std::set<std::string> wanted;
+  std::map<std::string, TaskPtr> wanted;  // with a task that refers to it
   state.tasks_of_node(host.id(), [&](const TaskPtr& task) {
     if (!manager::dispatcher::entitles(*task)) return true;
-    for (const auto& [id, data] : referred(state, *task)) wanted.insert(id);
+    for (const auto& [id, data] : referred(state, *task)) wanted.emplace(id, task);
     return true;
   });
-  for (const std::string& id : wanted) {
-    if (host.payloads().find(id) == nullptr) {
-      return internal_error("{} does not have payload {}", host.id(), id);
+  size_t held = 0;
+  for (const auto& [id, task] : wanted) {
+    if (host.payloads().find(id) != nullptr) {
+      ++held;
+    } else if (state.get<v1::Secret>(id) != nullptr || state.get<v1::Config>(id) != nullptr) {
+      return internal_error("{} does not have payload {} of {}, revision {}, {} wanted {}",
+                            host.id(), id, task->name(), task->revision(),
+                            v1::TaskState_Name(task->status().state()),
+                            v1::TaskState_Name(task->desired_state()));
     }
+    // Else it was removed under an outdated task, as on a paused node: it may have what it began
+    // with, but nobody can give it again.
   }
-  if (host.payloads().size() != wanted.size()) {
+  if (host.payloads().size() != held) {
     return internal_error("{} holds {} payloads, {} are used", host.id(), host.payloads().size(),
-                          wanted.size());
+                          held);
   }
   return ok_status();
 }
