@@ -354,6 +354,20 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
   return told ? Handover{fresh, until} : Handover();
 }
 
+namespace {
+
+// When the slot goes on after an attempt that has failed before it was to start; 0 = there is none.
+WallTime failed_attempt_until(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
+  WallTime until;
+  for (const TaskPtr& task : tasks) {
+    if (!meant_to_run(*task) || task->status().state() <= v1::TASK_RUNNING) continue;
+    if (context.up_to_date(*task)) until = std::max(until, WallTime{task->start_after_ns()});
+  }
+  return until;
+}
+
+}  // namespace
+
 SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
   SlotState slot;
   TaskPtr newest;
@@ -366,6 +380,7 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
     if (newest == nullptr || newer(task, newest)) newest = task;
     const bool current = context.up_to_date(*task);
     if (!meant_to_run(*task)) continue;
+    ++meant;
     const bool runs = task->status().state() == v1::TASK_RUNNING;
     const auto place = task->status().state() > v1::TASK_RUNNING ? ServiceContext::Place::kFine
                                                                  : context.place(*task);
@@ -399,6 +414,13 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
       const Handover handover = look_at_handover(context, tasks);
       slot.moving = handover.fresh != nullptr;
       slot.moving_until = handover.until;
+      // A failed attempt whose delay has not passed: what it was to replace is stopped after that,
+      // which must not come on top of another slot's move.
+      const WallTime pending = failed_attempt_until(context, tasks);
+      if (!slot.moving && slot.unsettled && pending > context.now) {
+        slot.moving = true;
+        slot.moving_until = pending;
+      }
     }
   } else if (newest != nullptr && context.up_to_date(*newest)) {
     // Given up: the policy wants no further attempt until the service changes.

@@ -45,9 +45,11 @@ std::string describe(const store::Snapshot& state, const std::string& service_id
   std::string out = fmt::format("\n slot {} since {}", slot, since_ns / 1'000'000);
   state.tasks_of_slot(service_id, slot, [&](const TaskPtr& task) {
     out += fmt::format(
-        "\n  {} rev {} {} wanted {} made {} node {}: {}", task->id().substr(0, 6), task->revision(),
-        v1::TaskState_Name(task->status().state()), v1::TaskState_Name(task->desired_state()),
-        task->meta().created_at_ns() / 1'000'000, task->node_id(), task->status().error());
+        "\n  {} rev {} {} at {} wanted {} made {} starts {} node {}: {}", task->id().substr(0, 6),
+        task->revision(), v1::TaskState_Name(task->status().state()),
+        task->status().applied_at_ns() / 1'000'000, v1::TaskState_Name(task->desired_state()),
+        task->meta().created_at_ns() / 1'000'000, task->start_after_ns() / 1'000'000,
+        task->node_id(), task->status().error());
     return true;
   });
   return out;

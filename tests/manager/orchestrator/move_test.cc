@@ -242,6 +242,20 @@ TEST_F(MoveTest, StartFirstKeepsTheOldTaskUntilTheNewOneRuns) {
   EXPECT_EQ(errors_of_stopped(), (std::set<std::string>{kWhy}));
 }
 
+TEST_F(MoveTest, StartFirstMovesNoMoreSlotsAtOnceThanAnUpdate) {
+  constraint_ = kOk;
+  update_.set_order(v1::UpdateConfig::START_FIRST);
+  label("n1", true);
+  put_service(3, 1);
+  run(2s);
+  label("n2", true);
+  stuck_ = {"n2"};
+  label("n1", false);
+  run(2s);
+  EXPECT_EQ(running(), 3u);
+  EXPECT_EQ(active().size(), 4u) << "one new task beside the three that stay meanwhile";
+}
+
 TEST_F(MoveTest, StartFirstDoesNotKeepWhatHasNowhereToGo) {
   constraint_ = kOk;
   update_.set_order(v1::UpdateConfig::START_FIRST);
