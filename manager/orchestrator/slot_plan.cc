@@ -2,6 +2,7 @@
 #include "manager/store/update_status.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 namespace muster::manager::orchestrator {
@@ -356,14 +357,16 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
 
 namespace {
 
-// When the slot goes on after an attempt that has failed before it was to start; 0 = there is none.
-WallTime failed_attempt_until(const ServiceContext& context, const std::vector<TaskPtr>& tasks) {
-  WallTime until;
+// When an attempt that has failed is dealt with: now, or once the delay before its start has
+// passed. Nothing when there is none.
+std::optional<WallTime> failed_attempt_ends(const ServiceContext& context,
+                                            const std::vector<TaskPtr>& tasks) {
+  std::optional<WallTime> ends;
   for (const TaskPtr& task : tasks) {
     if (!meant_to_run(*task) || task->status().state() <= v1::TASK_RUNNING) continue;
-    if (context.up_to_date(*task)) until = std::max(until, WallTime{task->start_after_ns()});
+    ends = std::max({ends.value_or(context.now), context.now, WallTime{task->start_after_ns()}});
   }
-  return until;
+  return ends;
 }
 
 }  // namespace
@@ -414,12 +417,12 @@ SlotState look_at_slot(const ServiceContext& context, const std::vector<TaskPtr>
       const Handover handover = look_at_handover(context, tasks);
       slot.moving = handover.fresh != nullptr;
       slot.moving_until = handover.until;
-      // A failed attempt whose delay has not passed: what it was to replace is stopped after that,
-      // which must not come on top of another slot's move.
-      const WallTime pending = failed_attempt_until(context, tasks);
-      if (!slot.moving && slot.unsettled && pending > context.now) {
+      // What a failed attempt was to replace is stopped with it, which must not come on top of
+      // another slot's step.
+      const auto fallback = failed_attempt_ends(context, tasks);
+      if (!slot.moving && slot.unsettled && fallback) {
         slot.moving = true;
-        slot.moving_until = pending;
+        slot.moving_until = *fallback;
       }
     }
   } else if (newest != nullptr && context.up_to_date(*newest)) {

@@ -14,7 +14,8 @@ TEST(SimCluster, ManySeedsKeepTheRulesAndConverge) {
   }
 }
 
-// A payload removed under an outdated task on a paused node; start-first moves that were not counted.
+// A payload removed under an outdated task on a paused node; start-first moves that were not
+// counted.
 TEST(SimCluster, SeedsThatOnceBrokeARule) {
   for (const uint64_t seed : {5088, 5386, 20071, 20345}) {
     const auto outcome = run_cluster(seed);
