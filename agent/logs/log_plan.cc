@@ -77,9 +77,14 @@ LogOptions log_options(const v1::LogDriver& driver) {
   return out;
 }
 
+bool is_forwarded(const v1::LogDriver& driver) {
+  return driver.name() == "journald" || driver.name() == "syslog";
+}
+
 LogPlan plan_log(const v1::LogDriver& driver) {
   LogPlan plan;
   plan.driver = driver.name().empty() ? "json-file" : driver.name();
+  plan.forwarded = is_forwarded(driver);
   if (plan.driver == "none") {
     plan.file = false;
     plan.unreadable = kNoReading;
@@ -87,7 +92,6 @@ LogPlan plan_log(const v1::LogDriver& driver) {
     plan.bytes_max = size_option(driver, "max-size", kKeptBytes);
     plan.files_max = count_option(driver, "max-file", kKeptFiles);
   } else if (plan.driver == "journald") {
-    plan.forwarded = true;
     plan.bytes_max = size_option(driver, "cache-max-size", kKeptBytes);
     plan.files_max = std::max(count_option(driver, "cache-max-file", kKeptFiles), 2u);
     if (is_true(log_option(driver, "cache-disabled"))) {
@@ -96,7 +100,6 @@ LogPlan plan_log(const v1::LogDriver& driver) {
       plan.files_max = kSpoolFiles;
     }
   } else if (plan.driver == "syslog") {
-    plan.forwarded = true;
     plan.unreadable = kNoReading;
     plan.files_max = kSpoolFiles;
     plan.bytes_max = std::max<uint64_t>(

@@ -25,6 +25,8 @@ struct LogPlan {
   unsigned files_max = 1;
 };
 LogPlan plan_log(const v1::LogDriver& driver);
+// LogPlan::forwarded alone.
+bool is_forwarded(const v1::LogDriver& driver);
 
 // A service's own driver, with what it leaves open taken from the cluster's and then from the
 // node's default: Docker lets the options of a default of the same name through.

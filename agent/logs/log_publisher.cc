@@ -16,18 +16,6 @@ namespace {
 // Changes of tasks come in bursts; what they write meanwhile waits in the files.
 constexpr Duration kRefreshDelay = 50ms;
 
-LogQuery query_of(const v1::LogSubscription& wanted) {
-  LogQuery query;
-  if (wanted.has_tail()) query.tail = wanted.tail();
-  query.filter.since_ns = wanted.since_ns();
-  query.filter.until_ns = wanted.until_ns();
-  const bool both = !wanted.stdout() && !wanted.stderr();
-  query.filter.include_stdout = both || wanted.stdout();
-  query.filter.include_stderr = both || wanted.stderr();
-  query.follow = wanted.follow();
-  return query;
-}
-
 bool contains(const google::protobuf::RepeatedPtrField<std::string>& list,
               const std::string& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -39,7 +27,7 @@ bool contains(const google::protobuf::RepeatedPtrField<std::string>& list,
 class LogPublisher::Subscription final : public LogOutput {
  public:
   Subscription(v1::LogSubscription wanted, std::unique_ptr<LogPublishStream> stream)
-      : wanted_(std::move(wanted)), reader_(query_of(wanted_), true), stream_(std::move(stream)) {}
+      : wanted_(std::move(wanted)), reader_(log_query(wanted_), true), stream_(std::move(stream)) {}
   ~Subscription() override {
     cancel();
     if (thread_.joinable()) thread_.join();

@@ -31,6 +31,20 @@ struct LogQuery {
   bool follow = false;
 };
 
+// What a v1::LogsRequest or v1::LogSubscription asks for. Neither stream named means both.
+template <class Wanted>
+LogQuery log_query(const Wanted& wanted) {
+  LogQuery query;
+  if (wanted.has_tail()) query.tail = wanted.tail();
+  query.filter.since_ns = wanted.since_ns();
+  query.filter.until_ns = wanted.until_ns();
+  const bool both = !wanted.stdout() && !wanted.stderr();
+  query.filter.include_stdout = both || wanted.stdout();
+  query.filter.include_stderr = both || wanted.stderr();
+  query.follow = wanted.follow();
+  return query;
+}
+
 // Takes what is read, on the reader's thread. What returns false stops the reader.
 class LogOutput {
  public:

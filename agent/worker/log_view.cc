@@ -76,7 +76,7 @@ std::optional<ForwardTarget> forward_target(const v1::LocalTask& task, const Nod
                                             const TaskPaths& paths) {
   if (!task.started()) return std::nullopt;
   const v1::LogDriver driver = log_driver_of(task, node);
-  if (!plan_log(driver).forwarded) return std::nullopt;
+  if (!is_forwarded(driver)) return std::nullopt;
   ForwardTarget out;
   out.task_id = task.assignment().task().id();
   out.bundle_dir = paths.container(task.container_id());

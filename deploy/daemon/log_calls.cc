@@ -15,19 +15,6 @@ namespace {
 
 constexpr size_t kQueueMax = 1024;
 
-agent::LogQuery query_of(const v1::LogsRequest& request) {
-  agent::LogQuery query;
-  if (request.has_tail()) query.tail = request.tail();
-  query.filter.since_ns = request.since_ns();
-  query.filter.until_ns = request.until_ns();
-  // Neither asked for means both.
-  const bool both = !request.stdout() && !request.stderr();
-  query.filter.include_stdout = both || request.stdout();
-  query.filter.include_stderr = both || request.stderr();
-  query.follow = request.follow();
-  return query;
-}
-
 v1::LogsResponse to_message(const std::string& task_id, agent::LogLine line) {
   v1::LogsResponse message;
   message.set_task_id(task_id);
@@ -171,7 +158,7 @@ class Output final : public agent::LogOutput {
 
 void read(const Shared& shared, const v1::LogsRequest& request,
           std::vector<agent::LogSource> sources, LogCalls::EndedTasks ended) {
-  agent::LogReader reader(query_of(request), false);
+  agent::LogReader reader(agent::log_query(request), false);
   for (agent::LogSource& source : sources) reader.add(std::move(source));
   Output output(shared, reader, std::move(ended));
   Status status;

@@ -112,18 +112,7 @@ bool Control::read(Connection& connection) {
 }
 
 bool Control::flush(Connection& connection) {
-  while (!connection.out.empty()) {
-    const ssize_t sent =
-        send(connection.fd.get(), connection.out.data(), connection.out.size(), MSG_NOSIGNAL);
-    if (sent < 0) {
-      if (errno != EAGAIN && errno != EINTR) return false;
-      loop_.change(connection.fd.get(), EPOLLIN | EPOLLOUT);
-      return true;
-    }
-    connection.out.erase(0, static_cast<size_t>(sent));
-  }
-  loop_.change(connection.fd.get(), EPOLLIN);
-  return true;
+  return loop_.send_some(connection.fd.get(), connection.out);
 }
 
 }  // namespace muster::overlay::dns

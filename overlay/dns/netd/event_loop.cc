@@ -1,6 +1,7 @@
 #include "overlay/dns/netd/event_loop.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -42,6 +43,20 @@ void EventLoop::change(int fd, uint32_t events) {
 
 void EventLoop::unwatch(int fd) {
   if (watches_.erase(fd) != 0) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
+
+bool EventLoop::send_some(int fd, std::string& out) {
+  while (!out.empty()) {
+    const ssize_t sent = send(fd, out.data(), out.size(), MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno != EAGAIN && errno != EINTR) return false;
+      change(fd, EPOLLIN | EPOLLOUT);
+      return true;
+    }
+    out.erase(0, static_cast<size_t>(sent));
+  }
+  change(fd, EPOLLIN);
+  return true;
 }
 
 EventLoop::TimerId EventLoop::after(Duration delay, std::function<void()> f) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "base/status.h"
@@ -25,6 +26,9 @@ class EventLoop {
   Status watch(int fd, uint32_t events, Handler handler);
   void change(int fd, uint32_t events);
   void unwatch(int fd);
+  // Sends what the socket takes of `out` and drops it there; watches for room while some is left.
+  // False when the connection is broken.
+  bool send_some(int fd, std::string& out);
   TimerId after(Duration delay, std::function<void()> f);
   void cancel(TimerId timer);
   TimePoint now() const { return clock_.now(); }

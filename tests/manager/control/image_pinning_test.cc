@@ -7,6 +7,7 @@
 
 #include "base/sim_executor.h"
 #include "manager/control/control_api.h"
+#include "tests/manager/control/no_node.h"
 #include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::control {
@@ -74,19 +75,6 @@ class FakeRegistry final : public ImageResolver {
   }
   std::vector<std::string> images, auths;
   std::vector<Done> waiting;
-};
-
-class NoNode final : public NodeControl {
- public:
-  void init_swarm(const v1::InitSwarmRequest&, Callback<v1::InitSwarmResponse> done) override {
-    done(v1::InitSwarmResponse());
-  }
-  void leave_swarm(const v1::LeaveSwarmRequest&, Callback<v1::LeaveSwarmResponse> done) override {
-    done(v1::LeaveSwarmResponse());
-  }
-  void get_info(Callback<v1::GetInfoResponse> done) override { done(v1::GetInfoResponse()); }
-  std::string node_id() const override { return "self"; }
-  Result<std::string> new_join_token(const v1::Cluster&) override { return std::string("token"); }
 };
 
 class ResolveImage : public testing::Test {
