@@ -32,6 +32,9 @@ class WorkerTest : public ::testing::Test {
     fs::remove_all(root_);
   }
 
+  // The resolver it tells of its containers; without one they have none.
+  virtual NameServer* names() { return nullptr; }
+
   // A new worker on what the old one left, as after kill -9.
   void restart() {
     worker_.reset();
@@ -48,7 +51,7 @@ class WorkerTest : public ::testing::Test {
                                                     messages_.push_back(update.status().message());
                                                     last_[update.task_id()] = std::move(update);
                                                   },
-                                                  null_log()},
+                                                  null_log(), names()},
                                        options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);

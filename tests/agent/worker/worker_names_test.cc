@@ -8,12 +8,11 @@
 #include "agent/worker/container_plan.h"
 #include "agent/worker/worker.h"
 #include "base/file.h"
-#include "tests/agent/worker/fakes.h"
+#include "tests/agent/worker/worker_fixture.h"
 
 namespace muster::agent {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -64,72 +63,15 @@ class FakeNames final : public NameServer {
   std::vector<std::string>& events_;
 };
 
-class WorkerNamesTest : public testing::Test {
+class WorkerNamesTest : public WorkerTest {
  protected:
-  void SetUp() override {
-    char path[] = "/tmp/muster-worker-XXXXXX";
-    ASSERT_NE(::mkdtemp(path), nullptr);
-    root_ = path;
-    restart();
-  }
-  void TearDown() override {
-    worker_.reset();
-    fs::remove_all(root_);
-  }
-  void restart() {
-    worker_.reset();
-    strand_ = std::make_unique<SimExecutor>(world_);
-    WorkerOptions options;
-    options.instance_id = "i1";
-    options.data_dir = root_ + "/agent";
-    options.run_dir = root_ + "/run";
-    options.node.node_id = "node1";
-    WorkerDeps deps{
-        *strand_,
-        pool_,
-        pool_,
-        pool_,
-        runtime_,
-        images_,
-        volumes_,
-        network_,
-        health_,
-        rng_,
-        [this](const v1::TaskStatusUpdate& update) { last_[update.task_id()] = update; },
-        null_log()};
-    deps.names = &names_;
-    worker_ = std::make_unique<Worker>(std::move(deps), options);
-    ASSERT_TRUE(worker_->start().ok());
-    world_.advance(10ms);
-  }
-  void assign(v1::TaskState desired) {
-    v1::FeedUpdate step;
-    step.mutable_feed()->set_kind(v1::FeedId::TASKS);
-    step.set_complete(true);
-    v1::TaskAssignment& assignment = *step.add_tasks();
-    v1::Task& task = *assignment.mutable_task();
-    task.set_id("t1");
-    task.set_name("web.1");
-    task.set_service_id("s1");
-    task.set_slot(1);
-    task.set_revision(1);
-    task.set_desired_state(desired);
-    task.mutable_status()->set_state(v1::TASK_ASSIGNED);
-    v1::NetworkAttachment& attachment = *task.add_networks();
-    attachment.set_network_id("n1");
-    attachment.add_addresses("10.0.0.2/24");
-    assignment.add_networks()->set_id("n1");
-    v1::Revision& revision = *step.add_revisions();
-    revision.set_id("s1.1");
-    revision.set_service_id("s1");
-    revision.set_number(1);
-    revision.set_service_name("web");
-    v1::ContainerSpec& container = *revision.mutable_spec()->mutable_container();
-    container.set_image("busybox");
+  WorkerNamesTest() {
+    v1::ContainerSpec& container = *revision_.mutable_spec()->mutable_container();
     container.set_hostname("box-{{.Task.Slot}}");
     container.mutable_dns()->add_nameservers("192.0.2.1");
-    worker_->apply(step);
   }
+  NameServer* names() override { return &names_; }
+  void assign(v1::TaskState desired) { worker_->apply(feed({task("t1", desired)})); }
   // The place of the first event with this text from `from` on.
   size_t at(const std::string& text, size_t from = 0) {
     for (size_t i = from; i < events_.size(); ++i) {
@@ -139,20 +81,8 @@ class WorkerNamesTest : public testing::Test {
     return events_.size();
   }
 
-  std::string root_;
-  SimWorld world_;
-  SimPool pool_{world_};
-  FakeRuntime runtime_;
   std::vector<std::string>& events_ = runtime_.events;
-  FakeImages images_;
-  FakeVolumes volumes_;
-  FakeNetwork network_{events_};
-  FakeHealth health_;
   FakeNames names_{events_};
-  SeededRng rng_{7};
-  std::map<std::string, v1::TaskStatusUpdate> last_;
-  std::unique_ptr<SimExecutor> strand_;
-  std::unique_ptr<Worker> worker_;
 };
 
 TEST_F(WorkerNamesTest, AContainerGetsItsResolverBeforeItStarts) {
