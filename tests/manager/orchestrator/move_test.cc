@@ -288,6 +288,18 @@ TEST_F(MoveTest, StartFirstEndsWithTheFirstFailureOfTheNewTask) {
   EXPECT_EQ(running(), 1u);
 }
 
+TEST_F(MoveTest, StartFirstThatFailsTakesOneSlotAtATime) {
+  constraint_ = kOk;
+  update_.set_order(v1::UpdateConfig::START_FIRST);
+  label("n1", true);
+  put_service(3, 1);
+  run(2s);
+  label("n2", true);
+  bad_ = {"n2"};
+  label("n1", false);
+  EXPECT_EQ(run(3s), 2u) << "the others stay while one waits for its next attempt";
+}
+
 TEST_F(MoveTest, StartFirstGivesUpAsTheRestartPolicySays) {
   constraint_ = kOk;
   restart_.set_max_attempts(1);
