@@ -11,6 +11,21 @@ NODE=/var/lib/muster-test-$$
 RUN=/run/muster-test-$$
 export MUSTER_SOCKET=unix://$RUN/muster.sock
 checks=0
+
+# A test that was killed with everything above it left a node: its bridge holds the subnet that the
+# next one is given.
+sweep() {
+  local node pid
+  for node in /var/lib/muster-test-*; do
+    pid=${node##*-}
+    [[ -d $node && ! -d /proc/$pid ]] || continue
+    pkill -9 -f -- "$node/|/run/muster-test-$pid/" || true
+    "$BIN/musterd" --end-containers --log-level error --data-dir "$node/data" \
+      --socket "/run/muster-test-$pid/muster.sock" || true
+    rm -rf --one-file-system "$node" "/run/muster-test-$pid"
+  done
+}
+sweep
 mkdir -p "$NODE" "$RUN"
 
 note() { echo "-- $*"; }
