@@ -31,6 +31,8 @@ enum class Mutant : uint8_t {
   kPreviousTermIgnored,
   kEarlierVotesCount,
   kSnapshotAwaitedForEver,
+  kChangeBeforeOwnTerm,
+  kChangesOverlap,
   kEnd,
 };
 

@@ -1,5 +1,8 @@
 #include "tests/sim/raft/raft_run.h"
 
+#include <algorithm>
+#include <set>
+
 #include "tests/sim/raft/raft_world.h"
 
 namespace muster::sim {
@@ -90,6 +93,7 @@ class RaftRun {
       world_.run_for(millis(1, 60));
       MUSTER_TRY(broken());
       if (faults_.coups) coup();
+      if (faults_.members && rng_.below(40) == 0) duel();
       if (const auto id = any_running()) user(*id);
       if (rng_.below(calm_) == 0) operate();
       MUSTER_TRY(broken());
@@ -167,6 +171,83 @@ class RaftRun {
         world_.mend(*leading, other);
         if (coin()) world_.mend(other, *leading);
         user(*leading);
+    }
+  }
+
+  // Two halves of the group that each believe to be all of it: what goes wrong when a leader
+  // changes the group before it knows what is committed, or twice at once.
+  void duel() {
+    const auto leading = world_.leader();
+    if (!leading) return;
+    const std::vector<MemberId> voters = world_.core(*leading).members().voters();
+    if (voters.size() == 4) duel_of_two(*leading);
+    if (voters.size() == 5) duel_with_oneself(*leading, voters);
+  }
+
+  // Cut off with one companion, a leader removes others one after another.
+  void duel_with_oneself(MemberId leader, const std::vector<MemberId>& voters) {
+    MemberId companion = leader;
+    while (companion == leader) companion = voters[rng_.below(voters.size())];
+    separate({leader, companion});
+    for (const MemberId id : voters) {
+      if (id == leader || id == companion) continue;
+      Members next = world_.core(leader).members();
+      next.remove(id);
+      (void)world_.change_members(leader, std::move(next));
+      if (coin()) world_.run_for(millis(0, 5));
+      if (world_.member(leader).core == nullptr || !world_.broken().empty()) return;
+    }
+    user(leader);
+    world_.run_for(millis(500, 3000));
+    world_.mend_all();
+  }
+
+  // A leader that only a learner can hear makes it a voter; the next one removes the first before
+  // it has committed anything; then the first comes back with those who do not know of that.
+  void duel_of_two(MemberId first) {
+    Members next = world_.core(first).members();
+    const auto learner = std::find_if(next.list.begin(), next.list.end(),
+                                      [](const raft::Member& m) { return !m.voter; });
+    if (learner == next.list.end()) return change_members();
+    learner->voter = true;
+    const MemberId recruit = learner->id;
+    const std::vector<MemberId> voters = next.voters();
+    separate({first, recruit});
+    if (!world_.change_members(first, std::move(next))) return world_.mend_all();
+    std::optional<MemberId> second;
+    (void)world_.run_until(
+        [&] {
+          second = world_.leader();
+          return second && *second != first && *second != recruit;
+        },
+        5s);
+    if (!world_.broken().empty() || !second || *second == first) return world_.mend_all();
+    MemberId third = first;
+    while (third == first || third == *second || third == recruit) {
+      third = voters[rng_.below(voters.size())];
+    }
+    separate({*second, third});
+    Members without = world_.core(*second).members();
+    without.remove(first);
+    (void)world_.change_members(*second, std::move(without));
+    user(*second);
+    world_.run_for(millis(0, 2000));
+    if (!world_.broken().empty()) return;
+    if (const auto now = world_.leader(); now && world_.member(*now).core != nullptr) user(*now);
+    world_.run_for(millis(500, 4000));
+    if (const auto now = world_.leader()) user(*now);
+    world_.mend_all();
+  }
+
+  // Two sides that do not hear each other.
+  void separate(const std::set<MemberId>& side) {
+    world_.mend_all();
+    for (const MemberId a : world_.ids()) {
+      world_.resume(a);
+      world_.restart(a);
+      for (const MemberId b : world_.ids()) {
+        if (side.contains(a) != side.contains(b)) world_.cut(a, b);
+      }
     }
   }
 
