@@ -61,7 +61,8 @@ class Group {
   // To `target`, or with 0 to the voter that is furthest; OK when it leads.
   virtual void transfer_leadership(MemberId target, Done done) = 0;
   // OK with the index that a linearizable read must have applied, when this node has applied it.
-  // Works on followers, too, as long as the leader answers.
+  // A leader's alone: a follower asks its leader for the index through the control API, and waits
+  // until its own store has it.
   virtual void read_barrier(UniqueFunction<void(Result<Index>)> done) = 0;
 };
 

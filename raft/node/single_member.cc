@@ -16,7 +16,7 @@ constexpr char kUserEntry = 1;
 
 }  // namespace
 
-SingleMember::SingleMember(Executor& strand, Options options, std::unique_ptr<LogStore> store)
+SingleMember::SingleMember(Executor& strand, Options options, std::unique_ptr<RocksLogStore> store)
     : strand_(strand),
       on_fatal_(std::move(options.on_fatal)),
       log_(std::move(options.store.log)),
@@ -34,7 +34,7 @@ SingleMember::~SingleMember() {
 }
 
 Result<std::unique_ptr<SingleMember>> SingleMember::open(Executor& strand, Options options) {
-  MUSTER_ASSIGN(std::unique_ptr<LogStore> store, LogStore::open(options.store));
+  MUSTER_ASSIGN(std::unique_ptr<RocksLogStore> store, RocksLogStore::open(options.store));
   LogBatch batch;
   batch.has_hard_state = true;
   batch.hard_state = {.term = store->hard_state().term + 1, .vote = {}};
@@ -150,7 +150,7 @@ void SingleMember::take_snapshot(uint64_t index, UniqueFunction<Status(const Sin
 
 Result<std::string> SingleMember::write_snapshot(
     uint64_t index, UniqueFunction<Status(const Sink& sink)>& produce) {
-  MUSTER_ASSIGN(SnapshotWriter writer, SnapshotWriter::create(dir_, key_, index));
+  MUSTER_ASSIGN(SnapshotFileWriter writer, SnapshotFileWriter::create(dir_, key_, index));
   MUSTER_TRY(produce([&](std::string chunk) { return writer.add(chunk); }));
   return writer.finish();
 }

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/thread_executor.h"
 #include "raft/node/replicated_log.h"
-#include "raft/storage/log_store.h"
+#include "raft/storage/rocks_log_store.h"
 
 namespace muster::raft {
 
@@ -28,7 +28,7 @@ namespace muster::raft {
 class SingleMember final : public ReplicatedLog {
  public:
   struct Options {
-    LogStore::Options store;
+    RocksLogStore::Options store;
     // Called on the writer's thread when the disk failed. What was acknowledged is safe, nothing
     // more can be: the process has to end and start anew. Null = log the reason and _exit(70).
     std::function<void(const Status&)> on_fatal;
@@ -66,7 +66,7 @@ class SingleMember final : public ReplicatedLog {
     UniqueFunction<void(ProposeResult)> done;
   };
 
-  SingleMember(Executor& strand, Options options, std::unique_ptr<LogStore> store);
+  SingleMember(Executor& strand, Options options, std::unique_ptr<RocksLogStore> store);
   void write_queue();
   void answer(std::vector<Pending> batch, std::vector<ProposeResult> results);
   void fatal(const Status& status);
@@ -79,7 +79,7 @@ class SingleMember final : public ReplicatedLog {
   Log log_;
   DataKey key_;
   std::filesystem::path dir_;
-  std::unique_ptr<LogStore> store_;  // the writer's, once replay is over
+  std::unique_ptr<RocksLogStore> store_;  // the writer's, once replay is over
   std::atomic<uint64_t> term_{0};
   bool snapshotting_ = false;
   std::mutex mutex_;
