@@ -28,7 +28,22 @@ Core::Core(Tuning tuning, MemberId self, Restored restored, Members members, Rng
   MUSTER_CHECK(bool(self) && tuning.validate().ok());
   members_.emplace(snapshot_.index, snapshot_.index == 0 ? std::move(members) : snapshot_.members);
   commit_ = handed_out_ = snapshot_.index;
-  for (Entry& entry : restored.entries) append_entry(std::move(entry));
+  if (!restored.entries.empty() && restored.entries.front().index <= snapshot_.index) {
+    // The group of before the snapshot is never asked for: nothing committed is cut off.
+    const Index base = restored.entries.front().index - 1;
+    log_ = EntryLog(base, restored.before_term);
+    auto group = members_.extract(snapshot_.index);
+    group.key() = base;
+    members_.insert(std::move(group));
+  }
+  for (Entry& entry : restored.entries) {
+    if (entry.index <= snapshot_.index) {
+      log_.append(std::move(entry));
+    } else {
+      append_entry(std::move(entry));
+    }
+  }
+  MUSTER_CHECK(log_.last() >= snapshot_.index, "the log ends before its snapshot");
   unwritten_from_ = 0;
   durable_ = log_.last();
   if (snapshot_.index > 0) restore_ = snapshot_;

@@ -67,7 +67,11 @@ struct Output {
 struct Restored {
   HardState hard_state;
   SnapshotMark snapshot;
-  std::vector<Entry> entries;  // after the snapshot, all durable
+  // All durable. They follow the snapshot, or begin before its end: what was kept for members that
+  // are a little behind.
+  std::vector<Entry> entries;
+  Term before_term =
+      0;  // of the entry before the first, when that one is before the snapshot's end
 };
 
 // The Raft protocol of one member, as a function of (state, event, time): no thread, clock, IO or
@@ -103,6 +107,11 @@ class Core {
   Result<uint64_t> read(TimePoint now);
   // Hands leadership over; given up after an election time-out.
   Status transfer_to(TimePoint now, MemberId target);
+  // Gives leadership up, in its term; somebody is elected after a time-out.
+  void step_down(TimePoint now);
+  // A member that could not serve as a leader (its disk or its user does not answer) does not try
+  // to become one. True at the beginning.
+  void set_eligible(bool eligible) { eligible_ = eligible; }
   // The leader's process is not there any more (its stream ended without a goodbye and connecting
   // again is refused). Ends only this member's own lease; any word of the leader restores it.
   void suspect_leader(TimePoint now);
@@ -133,6 +142,8 @@ class Core {
   const Progress* progress(MemberId id) const;
   // Whether a leader has committed an entry of its own term, so that it knows all commits.
   bool leads_surely() const { return role_ == Role::kLeader && commit_ >= own_term_index_; }
+  // Of a leader: the entry that began its term.
+  Index own_term_index() const { return own_term_index_; }
   bool transferring() const { return bool(transfer_target_); }
   size_t uncommitted_bytes() const { return uncommitted_bytes_; }
 
@@ -202,6 +213,7 @@ class Core {
   Index applied_ = 0;
 
   TimePoint election_deadline_;
+  bool eligible_ = true;
   TimePoint lease_until_;  // no vote against the leader before
   std::map<MemberId, bool> votes_;
 

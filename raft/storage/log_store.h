@@ -1,106 +1,115 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "base/log.h"
 #include "base/status.h"
+#include "raft/core/core.h"
 #include "raft/core/types.h"
-#include "raft/storage/data_key.h"
-#include "raft/storage/record.h"
-
-namespace rocksdb {
-class Env;
-}
 
 namespace muster::raft {
 
-// One durable step: everything in it reaches the disk, or nothing does.
-struct LogBatch {
-  bool has_hard_state = false;
-  HardState hard_state;
-  // In order. The first index may lie inside the log: everything from there on is replaced.
-  std::vector<LogEntry> entries;
+inline constexpr size_t kSnapshotChunkBytesMax = 64 << 20;
+
+// A snapshot on its way to the disk: of this member's own state, or received from another. One
+// thread at a time, any. Destroyed before finish() it leaves nothing.
+class SnapshotSink {
+ public:
+  virtual ~SnapshotSink() = default;
+  // Not empty, up to kSnapshotChunkBytesMax; read back in the same pieces.
+  virtual Status add(std::string_view chunk) = 0;
+  // Complete and synced, beside the log. It counts once set_snapshot() or a Write's `install`
+  // names it; if none does, it is gone after the next start.
+  virtual Status finish() = 0;
 };
 
-// The snapshot the log begins after.
-struct StoredSnapshot {
-  uint64_t index = 0;  // 0: none was taken
-  uint64_t term = 0;
-  Chain chain;       // of the entry at `index`
-  std::string file;  // name inside the log's directory
+// A snapshot's chunks in order. One thread at a time, any. Stays readable when the snapshot is
+// replaced meanwhile.
+class SnapshotSource {
+ public:
+  virtual ~SnapshotSource() = default;
+  // Empty at the end, which is reached only when all of it was there. DATA_LOSS when a chunk is
+  // damaged, missing or out of place.
+  virtual Result<std::string> next() = 0;
 };
 
-// The replicated log on disk: one RocksDB instance of its own, every record encrypted and chained
-// (FORMAT.md). Not thread-safe; after open() one thread at a time uses it (LogWriter's).
+// What a log is bound to: stated when it is made, authenticated with every record, and the same
+// in every later life.
+struct LogIdentity {
+  std::string cluster_id;
+  std::string node_id;
+  MemberId member;
+
+  friend bool operator==(const LogIdentity&, const LogIdentity&) = default;
+};
+
+enum class DiskRoom : uint8_t {
+  kPlenty,
+  kLow,   // time to tell somebody, and to refuse what makes the state larger
+  kFull,  // entries are refused; a leader hands over
+};
+
+// What one member must not lose, in raft/core's words: term and vote, entries, the snapshot they
+// begin after. On disk: RocksLogStore; the simulator has its own.
 //
-// A failed write or sync is final: after it nothing on disk can be trusted until the directory is
-// opened again, and every further call fails.
+// Used by one thread at a time (the driver's log writer), but for create_snapshot() and
+// open_snapshot(), which any thread may call.
+//
+// A failed write or sync is final: what is on the disk is unknown until the log is opened again
+// (a repeated sync reports success for pages that are lost), so every further call fails and the
+// process has to end. Errors with the reason "disk-full" are the exception.
 class LogStore {
  public:
-  struct Options {
-    std::filesystem::path dir;
-    Log log;
-    rocksdb::Env* env = nullptr;  // for fault injection; null = the system's
-    // Free bytes on the file system below which entries are refused, so that no write ever meets a
-    // full disk; and the size of the reserve file, deleted to be able to start on a full one.
-    uint64_t free_bytes_min = 32 << 20;
-    uint64_t reserve_bytes = 64 << 20;
-  };
+  virtual ~LogStore() = default;
 
-  // Makes the directory when it is missing. DATA_LOSS when acknowledged entries are damaged or
-  // gone (a torn write after the last synced one is normal and dropped); what is damaged is left as
-  // it is.
-  static Result<std::unique_ptr<LogStore>> open(Options options);
-  ~LogStore();
+  virtual const LogIdentity& identity() const = 0;
+  virtual const HardState& hard_state() const = 0;
+  virtual const SnapshotMark& snapshot() const = 0;  // index 0: none
+  // Of the entries kept; first_index() <= snapshot().index + 1, last_index() >= first_index() - 1.
+  virtual Index first_index() const = 0;
+  virtual Index last_index() const = 0;
+  virtual Term last_term() const = 0;
 
-  const HardState& hard_state() const { return hard_state_; }
-  const StoredSnapshot& snapshot() const { return snapshot_; }
-  uint64_t first_index() const { return snapshot_.index + 1; }
-  uint64_t last_index() const { return mark_.index; }
-  uint64_t last_term() const { return mark_.term; }
-  const DataKey& key() const { return key_; }
-  const std::filesystem::path& dir() const { return options_.dir; }
+  // Everything, checked and decrypted, for Core's constructor. Before the first write.
+  // DATA_LOSS, reason "log-corrupt", when something is damaged.
+  virtual Result<Restored> restore() const = 0;
 
-  // Writes all batches with one synced write. RESOURCE_EXHAUSTED (reason "disk-full") when there is
-  // too little room: nothing was written and the log goes on. Any other error is final.
-  Status append(const std::vector<LogBatch>& batches);
+  // All of it, in order, with one synced write: after a crash all of it is there, or none.
+  //  - `install`: its snapshot lies complete beside the log (SnapshotSink::finish()); log and older
+  //    snapshot are replaced by it in the same step.
+  //  - `entries`: those from the first one's index on are replaced in the same step.
+  // RESOURCE_EXHAUSTED, reason "disk-full": too little room for entries. Nothing was written, the
+  // log goes on, and the same steps may be tried again; steps of term and vote alone still pass.
+  virtual Status write(const std::vector<const Write*>& writes) = 0;
 
-  // Visits entries from `from` (at least first_index()) to the end, checked and decrypted; stops at
-  // the first error.
-  Status read(uint64_t from, const std::function<Status(LogEntry entry)>& visit) const;
+  // This member's own snapshot of the state after mark.index, which finish() completed: the log may
+  // begin after it from now on. Entries from `keep_from` on stay for members that are a little
+  // behind; those before go, and their space with them.
+  // FAILED_PRECONDITION when the log has no such entry (any more): a newer snapshot came in
+  // between; the file is removed and the log goes on.
+  virtual Status set_snapshot(const SnapshotMark& mark, Index keep_from) = 0;
 
-  // Makes `file` (complete and synced, of the state at `index`) the log's beginning and drops the
-  // entries up to it and the snapshot before.
-  Status set_snapshot(uint64_t index, const std::string& file);
-  // The term of an entry in the log or of the snapshot; NOT_FOUND for others.
-  Result<uint64_t> term_of(uint64_t index) const;
+  // To be called now and then when there is nothing to write (a second is a good pace): keeps the
+  // watermark beside the log near, makes room when the disk is full, sets it aside when it is not.
+  virtual void settle() = 0;
+  virtual DiskRoom room() const = 0;
 
- private:
-  struct Db;
-  LogStore(Options options, DataKey key, std::unique_ptr<Db> db);
+  // New records are encrypted with a fresh key from now on. The old one is forgotten with the last
+  // record and snapshot that need it: take a snapshot to hurry it.
+  virtual Status rotate_data_key() = 0;
+  // How many data keys are still needed; 1 when no rotation is under way.
+  virtual size_t data_keys() const = 0;
+  // Wraps the data keys on disk with another unlock key of 32 bytes, or with none (null).
+  virtual Status rewrap(const std::optional<std::string>& unlock_key) = 0;
 
-  Status recover();
-  Status check_entries();
-  Status check_room();
-  Status add_entries(const LogBatch& batch, void* write_batch, Watermark& mark);
-  Result<Chain> chain_before(uint64_t index) const;
-  Result<std::string> record(uint64_t index) const;
-  void save_watermark_file(bool now);
-  void remove_stale_snapshots();
-
-  Options options_;
-  DataKey key_;
-  std::unique_ptr<Db> db_;
-  HardState hard_state_;
-  StoredSnapshot snapshot_;
-  Watermark mark_;
-  Status failed_;
-  int64_t watermark_saved_ns_ = 0;
+  // Any thread. Where a snapshot of the state after (index, term) goes.
+  virtual Result<std::unique_ptr<SnapshotSink>> create_snapshot(Index index, Term term) = 0;
+  // Any thread. NOT_FOUND when it was replaced, or never completed.
+  virtual Result<std::unique_ptr<SnapshotSource>> open_snapshot(Index index, Term term) const = 0;
 };
 
 }  // namespace muster::raft

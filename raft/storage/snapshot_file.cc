@@ -18,23 +18,24 @@ constexpr std::string_view kEnd = "end";
 
 }  // namespace
 
-SnapshotWriter::SnapshotWriter(std::filesystem::path dir, DataKey key, uint64_t index, UniqueFd fd)
+SnapshotFileWriter::SnapshotFileWriter(std::filesystem::path dir, DataKey key, uint64_t index,
+                                       UniqueFd fd)
     : dir_(std::move(dir)), key_(std::move(key)), index_(index), fd_(std::move(fd)) {}
 
-SnapshotWriter::~SnapshotWriter() {
+SnapshotFileWriter::~SnapshotFileWriter() {
   if (fd_) unlink(temporary().c_str());
 }
 
-std::string SnapshotWriter::name() const {
+std::string SnapshotFileWriter::name() const {
   return fmt::format("snapshot-{:020}", index_);
 }
-std::filesystem::path SnapshotWriter::temporary() const {
+std::filesystem::path SnapshotFileWriter::temporary() const {
   return dir_ / (name() + ".tmp");
 }
 
-Result<SnapshotWriter> SnapshotWriter::create(const std::filesystem::path& dir, const DataKey& key,
-                                              uint64_t index) {
-  SnapshotWriter writer(dir, key, index, UniqueFd());
+Result<SnapshotFileWriter> SnapshotFileWriter::create(const std::filesystem::path& dir,
+                                                      const DataKey& key, uint64_t index) {
+  SnapshotFileWriter writer(dir, key, index, UniqueFd());
   const std::string path = writer.temporary().string();
   writer.fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!writer.fd_) return fail(errno_status(errno, fmt::format("cannot create {}", path)));
@@ -42,7 +43,7 @@ Result<SnapshotWriter> SnapshotWriter::create(const std::filesystem::path& dir, 
   return writer;
 }
 
-Status SnapshotWriter::write_all(std::string_view data) {
+Status SnapshotFileWriter::write_all(std::string_view data) {
   while (!data.empty()) {
     const ssize_t n = ::write(fd_.get(), data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
@@ -52,7 +53,7 @@ Status SnapshotWriter::write_all(std::string_view data) {
   return ok_status();
 }
 
-Status SnapshotWriter::add_frame(std::string_view kind, std::string_view chunk) {
+Status SnapshotFileWriter::add_frame(std::string_view kind, std::string_view chunk) {
   MUSTER_ASSIGN(const std::string sealed,
                 key_.aead().seal(chunk, key_.aad(kind, index_, frames_++)));
   std::string frame;
@@ -60,14 +61,14 @@ Status SnapshotWriter::add_frame(std::string_view kind, std::string_view chunk) 
   return write_all(frame.append(sealed));
 }
 
-Status SnapshotWriter::add(std::string_view chunk) {
+Status SnapshotFileWriter::add(std::string_view chunk) {
   if (chunk.size() > kSnapshotChunkBytesMax) {
     return internal_error("a snapshot chunk of {} bytes", chunk.size());
   }
   return add_frame(kChunk, chunk);
 }
 
-Result<std::string> SnapshotWriter::finish() {
+Result<std::string> SnapshotFileWriter::finish() {
   MUSTER_TRY(add_frame(kEnd, {}));
   const std::filesystem::path path = dir_ / name();
   if (fsync(fd_.get()) != 0 || rename(temporary().c_str(), path.c_str()) != 0) {

@@ -8,26 +8,25 @@
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "raft/storage/data_key.h"
+#include "raft/storage/log_store.h"
 
 namespace muster::raft {
 
-inline constexpr size_t kSnapshotChunkBytesMax = 64 << 20;
-
 // Writes a snapshot as encrypted frames (FORMAT.md) into a temporary file; finish() syncs it and
 // gives it its name. Destroyed before, it leaves nothing. Any thread, one at a time.
-class SnapshotWriter {
+class SnapshotFileWriter {
  public:
-  static Result<SnapshotWriter> create(const std::filesystem::path& dir, const DataKey& key,
-                                       uint64_t index);
-  SnapshotWriter(SnapshotWriter&&) = default;
-  ~SnapshotWriter();
+  static Result<SnapshotFileWriter> create(const std::filesystem::path& dir, const DataKey& key,
+                                           uint64_t index);
+  SnapshotFileWriter(SnapshotFileWriter&&) = default;
+  ~SnapshotFileWriter();
 
   Status add(std::string_view chunk);
   // The file's name inside `dir`.
   Result<std::string> finish();
 
  private:
-  SnapshotWriter(std::filesystem::path dir, DataKey key, uint64_t index, UniqueFd fd);
+  SnapshotFileWriter(std::filesystem::path dir, DataKey key, uint64_t index, UniqueFd fd);
   Status add_frame(std::string_view kind, std::string_view chunk);
   Status write_all(std::string_view data);
   std::string name() const;

@@ -1,4 +1,4 @@
-#include "raft/storage/log_store.h"
+#include "raft/storage/rocks_log_store.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -29,26 +29,26 @@ class LogStoreTest : public testing::Test {
   }
   ~LogStoreTest() override { fs::remove_all(dir); }
 
-  Result<std::unique_ptr<LogStore>> try_open() {
-    LogStore::Options options;
+  Result<std::unique_ptr<RocksLogStore>> try_open() {
+    RocksLogStore::Options options;
     options.dir = dir / "raft";
     options.log = null_log();
     options.reserve_bytes = 0;
     options.free_bytes_min = 0;
-    return LogStore::open(options);
+    return RocksLogStore::open(options);
   }
-  std::unique_ptr<LogStore> open() {
+  std::unique_ptr<RocksLogStore> open() {
     auto store = try_open();
     EXPECT_TRUE(store.has_value()) << store.error().to_string();
     return store ? *std::move(store) : nullptr;
   }
-  static Status add(LogStore& store, uint64_t first, uint64_t term,
+  static Status add(RocksLogStore& store, uint64_t first, uint64_t term,
                     const std::vector<std::string>& payloads) {
     LogBatch batch;
     for (const std::string& p : payloads) batch.entries.push_back({first++, term, p});
     return store.append({batch});
   }
-  static std::vector<std::string> payloads(const LogStore& store) {
+  static std::vector<std::string> payloads(const RocksLogStore& store) {
     std::vector<std::string> out;
     const Status status = store.read(store.first_index(), [&](LogEntry e) {
       out.push_back(fmt::format("{}:{}:{}", e.index, e.term, e.payload));
@@ -105,7 +105,7 @@ TEST_F(LogStoreTest, SnapshotDropsThePrefixAndOldFiles) {
     auto store = open();
     ASSERT_TRUE(add(*store, 1, 1, {"a", "b", "c", "d"}).ok());
     for (const uint64_t index : {2, 3}) {
-      auto writer = SnapshotWriter::create(store->dir(), store->key(), index);
+      auto writer = SnapshotFileWriter::create(store->dir(), store->key(), index);
       ASSERT_TRUE(writer->add(fmt::format("state {}", index)).ok());
       ASSERT_TRUE(writer->add("more").ok());
       const auto file = writer->finish();
@@ -241,12 +241,12 @@ TEST_F(LogStoreTest, ANewerFormatIsRefusedInWords) {
 
 TEST_F(LogStoreTest, FullDiskIsRefusedBeforeAnythingIsWritten) {
   open();
-  LogStore::Options options;
+  RocksLogStore::Options options;
   options.dir = dir / "raft";
   options.log = null_log();
   options.reserve_bytes = 0;
   options.free_bytes_min = UINT64_MAX / 2;
-  auto store = *LogStore::open(options);
+  auto store = *RocksLogStore::open(options);
   const Status status = add(*store, 1, 1, {"a"});
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(status.reason(), "disk-full");

@@ -1,4 +1,4 @@
-#include "raft/storage/log_store.h"
+#include "raft/storage/rocks_log_store.h"
 
 #include <fcntl.h>
 #include <rocksdb/db.h>
@@ -100,7 +100,7 @@ rocksdb::Options database_options(rocksdb::Env* env) {
 
 }  // namespace
 
-struct LogStore::Db {
+struct RocksLogStore::Db {
   std::unique_ptr<rocksdb::DB> db;
   std::unique_ptr<rocksdb::ColumnFamilyHandle> fallback;  // RocksDB's obligatory "default"
   std::unique_ptr<rocksdb::ColumnFamilyHandle> meta;
@@ -130,14 +130,14 @@ struct LogStore::Db {
   }
 };
 
-LogStore::LogStore(Options options, DataKey key, std::unique_ptr<Db> db)
+RocksLogStore::RocksLogStore(Options options, DataKey key, std::unique_ptr<Db> db)
     : options_(std::move(options)), key_(std::move(key)), db_(std::move(db)) {}
 
-LogStore::~LogStore() {
+RocksLogStore::~RocksLogStore() {
   if (failed_.ok() && db_ != nullptr) save_watermark_file(true);
 }
 
-Result<std::unique_ptr<LogStore>> LogStore::open(Options options) {
+Result<std::unique_ptr<RocksLogStore>> RocksLogStore::open(Options options) {
   MUSTER_TRY(make_directory(options.dir, 0700));
   const std::filesystem::path db_dir = options.dir / "log";
   const bool existed = std::filesystem::exists(db_dir / "CURRENT");
@@ -162,7 +162,8 @@ Result<std::unique_ptr<LogStore>> LogStore::open(Options options) {
   db->meta.reset(handles[1]);
   db->log.reset(handles[2]);
   db->snap.reset(handles[3]);
-  std::unique_ptr<LogStore> store(new LogStore(std::move(options), *std::move(key), std::move(db)));
+  std::unique_ptr<RocksLogStore> store(
+      new RocksLogStore(std::move(options), *std::move(key), std::move(db)));
   if (Status recovered = store->recover(); !recovered.ok()) {
     store->failed_ = recovered;
     return fail(std::move(recovered));
@@ -170,7 +171,7 @@ Result<std::unique_ptr<LogStore>> LogStore::open(Options options) {
   return store;
 }
 
-Status LogStore::recover() {
+Status RocksLogStore::recover() {
   MUSTER_ASSIGN(const std::string format, db_->get(*db_->meta, kKeyFormat));
   if (format.empty()) {
     rocksdb::WriteBatch batch;
@@ -221,7 +222,7 @@ Status LogStore::recover() {
 }
 
 // The log has every entry after the snapshot up to the watermark, each chained to the one before.
-Status LogStore::check_entries() {
+Status RocksLogStore::check_entries() {
   Chain chain = snapshot_.index == 0 ? Chain(kChainBytes, '\0') : snapshot_.chain;
   uint64_t next = first_index();
   const std::unique_ptr<rocksdb::Iterator> it(db_->db->NewIterator({}, db_->log.get()));
@@ -241,13 +242,13 @@ Status LogStore::check_entries() {
   return ok_status();
 }
 
-Result<std::string> LogStore::record(uint64_t index) const {
+Result<std::string> RocksLogStore::record(uint64_t index) const {
   MUSTER_ASSIGN(std::string value, db_->get(*db_->log, index_key(index)));
   if (value.empty()) return fail(not_found("log entry {} not found", index));
   return value;
 }
 
-Result<Chain> LogStore::chain_before(uint64_t index) const {
+Result<Chain> RocksLogStore::chain_before(uint64_t index) const {
   if (index == mark_.index + 1) return mark_.chain;
   if (index < first_index() || index > mark_.index) {
     return fail(internal_error("entry {} cannot follow a log of {} to {}", index, first_index(),
@@ -257,7 +258,7 @@ Result<Chain> LogStore::chain_before(uint64_t index) const {
   return stated_previous(bytes);
 }
 
-Status LogStore::check_room() {
+Status RocksLogStore::check_room() {
   struct statvfs info {};
   if (statvfs(options_.dir.c_str(), &info) != 0) return ok_status();
   const uint64_t available = uint64_t{info.f_bavail} * info.f_frsize;
@@ -268,7 +269,7 @@ Status LogStore::check_room() {
                 "disk-full");
 }
 
-Status LogStore::add_entries(const LogBatch& batch, void* write_batch, Watermark& mark) {
+Status RocksLogStore::add_entries(const LogBatch& batch, void* write_batch, Watermark& mark) {
   auto& writes = *static_cast<rocksdb::WriteBatch*>(write_batch);
   if (batch.entries.empty()) return ok_status();
   const uint64_t first = batch.entries.front().index;
@@ -290,7 +291,7 @@ Status LogStore::add_entries(const LogBatch& batch, void* write_batch, Watermark
   return ok_status();
 }
 
-Status LogStore::append(const std::vector<LogBatch>& batches) {
+Status RocksLogStore::append(const std::vector<LogBatch>& batches) {
   MUSTER_TRY(failed_);
   // Term and vote are written on a full disk too: the reserve was given up for them.
   for (const LogBatch& batch : batches) {
@@ -318,7 +319,8 @@ Status LogStore::append(const std::vector<LogBatch>& batches) {
   return ok_status();
 }
 
-Status LogStore::read(uint64_t from, const std::function<Status(LogEntry entry)>& visit) const {
+Status RocksLogStore::read(uint64_t from,
+                           const std::function<Status(LogEntry entry)>& visit) const {
   if (from > mark_.index) return ok_status();
   MUSTER_ASSIGN(Chain chain, chain_before(from));
   const std::unique_ptr<rocksdb::Iterator> it(db_->db->NewIterator({}, db_->log.get()));
@@ -334,7 +336,7 @@ Status LogStore::read(uint64_t from, const std::function<Status(LogEntry entry)>
   return ok_status();
 }
 
-Result<uint64_t> LogStore::term_of(uint64_t index) const {
+Result<uint64_t> RocksLogStore::term_of(uint64_t index) const {
   if (index == snapshot_.index) return snapshot_.term;
   if (index == mark_.index) return mark_.term;
   MUSTER_ASSIGN(const std::string bytes, record(index));
@@ -342,7 +344,7 @@ Result<uint64_t> LogStore::term_of(uint64_t index) const {
   return entry.term;
 }
 
-Status LogStore::set_snapshot(uint64_t index, const std::string& file) {
+Status RocksLogStore::set_snapshot(uint64_t index, const std::string& file) {
   MUSTER_TRY(failed_);
   if (index <= snapshot_.index || index > mark_.index) {
     return failed_precondition("a snapshot at entry {} does not fit a log of {} to {}", index,
@@ -372,7 +374,7 @@ Status LogStore::set_snapshot(uint64_t index, const std::string& file) {
 }
 
 // Snapshots that were replaced or never finished.
-void LogStore::remove_stale_snapshots() {
+void RocksLogStore::remove_stale_snapshots() {
   std::error_code error;
   for (const auto& item : std::filesystem::directory_iterator(options_.dir, error)) {
     const std::string name = item.path().filename().string();
@@ -383,7 +385,7 @@ void LogStore::remove_stale_snapshots() {
 }
 
 // At most once a second, unless `now`. Losing this copy costs detection, not data.
-void LogStore::save_watermark_file(bool now) {
+void RocksLogStore::save_watermark_file(bool now) {
   const int64_t time = monotonic_ns();
   if (!now && time - watermark_saved_ns_ < 1'000'000'000) return;
   watermark_saved_ns_ = time;
