@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "base/status.h"
 #include "muster/v1/dispatcher.pb.h"
@@ -24,11 +25,11 @@ struct LinkEvents {
   std::function<void(Status)> closed;
 };
 
-// Opens streams to the node's manager.
+// Opens streams to the manager at an address, "host:port".
 class LinkFactory {
  public:
   virtual ~LinkFactory() = default;
-  virtual std::unique_ptr<ManagerLink> open(LinkEvents events) = 0;
+  virtual std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents events) = 0;
 };
 
 }  // namespace muster::agent

@@ -7,8 +7,11 @@
 
 namespace muster::agent {
 
-Session::Session(SessionDeps deps, v1::NodeDescription description)
-    : deps_(std::move(deps)), description_(std::move(description)) {}
+Session::Session(SessionDeps deps, v1::NodeDescription description,
+                 const std::vector<std::string>& managers)
+    : deps_(std::move(deps)),
+      description_(std::move(description)),
+      managers_(managers, deps_.rng) {}
 
 Session::~Session() {
   deps_.strand.cancel(beat_timer_);
@@ -18,6 +21,7 @@ Session::~Session() {
 
 void Session::start() {
   MUSTER_CHECK(deps_.strand.is_current());
+  MUSTER_CHECK(managers_.size() > 0);
   running_ = true;
   connect();
 }
@@ -45,6 +49,7 @@ void Session::stop(v1::Goodbye::Reason reason, UniqueFunction<void()> done) {
 
 void Session::connect() {
   retry_timer_ = 0;
+  manager_ = managers_.next(deps_.strand.clock().now())->address;
   const uint64_t generation = ++generation_;
   assembler_ = FeedAssembler();
   reports_.reset();
@@ -55,7 +60,7 @@ void Session::connect() {
   events.closed = [this, generation](const Status& why) {
     if (generation == generation_) closed(why);
   };
-  link_ = deps_.links.open(std::move(events));
+  link_ = deps_.links.open(manager_, std::move(events));
   v1::AgentMessage message;
   v1::SessionHello& hello = *message.mutable_hello();
   *hello.mutable_description() = description_;
@@ -63,8 +68,11 @@ void Session::connect() {
   hello.set_feature_level(kFeatureLevel);
   for (const auto& [name, ack] : applied_) *hello.add_applied() = ack;
   link_->send(message);
-  // A manager that accepts the stream and says nothing is as good as none.
-  beat_timer_ = deps_.strand.after(5s, [this] {
+  const Duration patience =
+      managers_.size() == 1
+          ? kHelloMax
+          : std::min(kHelloMin * (1 << std::min(managers_.failures(manager_), 3)), kHelloMax);
+  beat_timer_ = deps_.strand.after(patience, [this] {
     restart(Status(StatusCode::kDeadlineExceeded, "the manager did not answer the hello"));
   });
 }
@@ -82,13 +90,7 @@ void Session::received(v1::ManagerMessage message) {
       reports_.acknowledged(message.status_ack().sequence());
       return send_reports();
     case v1::ManagerMessage::kFeed: return feed(std::move(*message.mutable_feed()));
-    case v1::ManagerMessage::kEnd:
-      if (message.end().reason() == v1::SessionEnd::NODE_REMOVED) {
-        running_ = false;
-        deps_.log->warn("session ended: {}", message.end().message());
-        return deps_.sink.node_removed(message.end().message());
-      }
-      return restart(unavailable("{}", message.end().message()));
+    case v1::ManagerMessage::kEnd: return ended(message.end());
     case v1::ManagerMessage::kLogs: return deps_.sink.logs_wanted(message.logs());
     case v1::ManagerMessage::kCancelLogs:
       return deps_.sink.logs_unwanted(message.cancel_logs().id());
@@ -96,17 +98,55 @@ void Session::received(v1::ManagerMessage message) {
   }
 }
 
+void Session::ended(const v1::SessionEnd& end) {
+  const Status why = unavailable("{}", end.message());
+  switch (end.reason()) {
+    case v1::SessionEnd::NODE_REMOVED:
+      running_ = false;
+      restart(why);
+      return deps_.sink.node_removed(end.message());
+    case v1::SessionEnd::NOT_LEADER: {
+      const std::vector<std::string> better(end.manager_addrs().begin(), end.manager_addrs().end());
+      restart(why);
+      // After restart(), which puts the one that said so to the end.
+      if (managers_.prefer(better)) deps_.sink.managers_known(managers_.addresses());
+      return retry(Duration(0));
+    }
+    case v1::SessionEnd::ROLE_CHANGED:
+      restart(why);
+      return deps_.sink.certificate_outdated(end.message());
+    case v1::SessionEnd::SHUTTING_DOWN: return restart(why, kMoveJitter);
+    default: return restart(why);
+  }
+}
+
+void Session::learn(const google::protobuf::RepeatedPtrField<std::string>& addresses) {
+  if (addresses.empty()) return;
+  if (managers_.replace({addresses.begin(), addresses.end()}, manager_, deps_.rng)) {
+    deps_.sink.managers_known(managers_.addresses());
+  }
+}
+
+void Session::renew() {
+  MUSTER_CHECK(deps_.strand.is_current());
+  if (!running_) return;
+  restart(unavailable("the node has a new certificate"));
+  managers_.succeeded(manager_);  // it did nothing wrong
+  retry(Duration(0));
+}
+
 void Session::welcome(const v1::SessionWelcome& welcome) {
   session_id_ = welcome.session_id();
   established_ = true;
-  backoff_ = kBackoffMin;
+  managers_.succeeded(manager_);
+  learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {
     heartbeat_period_ = Duration(welcome.heartbeat_period_ns());
   }
   heartbeat_sequence_ = heartbeat_answered_ = 0;
   deps_.strand.cancel(beat_timer_);
   beat_timer_ = deps_.strand.after(heartbeat_period_, [this] { beat(); });
-  deps_.log->info("session {} established", session_id_);
+  deps_.log->info("session {} with {} established", session_id_, manager_);
   send_reports();
 }
 
@@ -116,6 +156,7 @@ void Session::feed(v1::FeedUpdate part) {
   if (!*step) return;
   const v1::FeedUpdate& whole = **step;
   for (const auto& id : whole.removed_task_ids()) reports_.forget(id);
+  if (whole.has_cluster()) learn(whole.cluster().manager_addrs());
   deps_.sink.apply(whole);
   if (link_ == nullptr) return;  // the sink stopped the session
   v1::AgentMessage message;
@@ -164,23 +205,34 @@ void Session::closed(const Status& why) {
     deps_.strand.cancel(stop_timer_);
     return std::exchange(stopped_, nullptr)();
   }
-  restart(why);
+  // Everybody whose manager went comes at once.
+  const bool lost = established_;
+  restart(why, lost && managers_.size() > 1 ? kMoveJitter : Duration(0));
+  if (why.code() == StatusCode::kUnauthenticated || why.code() == StatusCode::kPermissionDenied) {
+    deps_.sink.certificate_outdated(why.message());
+  }
 }
 
-void Session::restart(const Status& why) {
-  if (established_) deps_.log->warn("session lost: {}", why.message());
+void Session::restart(const Status& why, Duration jitter) {
+  if (established_) {
+    deps_.log->warn("session with {} lost: {}", manager_, why.message());
+  } else if (managers_.failures(manager_) == 0) {
+    deps_.log->info("no session with {}: {}", manager_, why.message());
+  }
   established_ = false;
   ++generation_;  // nothing the old link still says is heard
   deps_.strand.cancel(beat_timer_);
+  deps_.strand.cancel(retry_timer_);
+  managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
   if (!running_) return;
-  retry();
+  const auto spread = static_cast<uint64_t>(jitter.count());
+  retry(spread == 0 ? jitter : Duration(static_cast<int64_t>(deps_.rng.below(spread))));
 }
 
-void Session::retry() {
-  // Full jitter keeps thousands of agents from returning in step.
-  const auto spread = static_cast<uint64_t>(backoff_.count());
-  const Duration wait = backoff_ / 2 + Duration(static_cast<int64_t>(deps_.rng.below(spread) / 2));
-  backoff_ = std::min(backoff_ * 2, kBackoffMax);
+void Session::retry(Duration wait_min) {
+  deps_.strand.cancel(retry_timer_);
+  const TimePoint now = deps_.strand.clock().now();
+  const Duration wait = std::max(managers_.next(now)->not_before - now, wait_min);
   retry_timer_ = deps_.strand.after(wait, [this] {
     link_.reset();
     connect();

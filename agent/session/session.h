@@ -2,9 +2,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/session/feed_assembler.h"
 #include "agent/session/link.h"
+#include "agent/session/manager_list.h"
 #include "agent/session/report_queue.h"
 #include "base/executor.h"
 #include "base/log.h"
@@ -20,6 +22,11 @@ class FeedSink {
   virtual void apply(const v1::FeedUpdate& step) = 0;
   // This node was removed from the swarm; nothing will come any more.
   virtual void node_removed(const std::string& why) = 0;
+  // The node's certificate is not the one it should have: its role is another one, or it is
+  // refused. The session goes on trying.
+  virtual void certificate_outdated(const std::string& /*why*/) {}
+  // The managers there are, for the next start of this node.
+  virtual void managers_known(const std::vector<std::string>& /*addresses*/) {}
   // The manager wants log lines, or no longer. Answered on streams of their own; what belongs to
   // this session is all that came before.
   virtual void logs_wanted(const v1::LogSubscription&) {}
@@ -34,13 +41,17 @@ struct SessionDeps {
   Log log;
 };
 
-// The agent's session with a manager, kept open from start() to stop(). Lives on the agent's
-// strand.
+// The agent's session with a manager, kept open from start() to stop(): with any of those it knows,
+// since each can serve it. It learns of managers from managers, moves to another one within a
+// second when its own is gone, and waits with what it has to say while none is there. Lives on the
+// agent's strand.
 class Session {
  public:
   static constexpr uint32_t kFeatureLevel = 1;
 
-  Session(SessionDeps deps, v1::NodeDescription description);
+  // `managers`: those known from before, "host:port"; at least one.
+  Session(SessionDeps deps, v1::NodeDescription description,
+          const std::vector<std::string>& managers);
   ~Session();
 
   void start();
@@ -52,6 +63,10 @@ class Session {
   // The host changed (labels, resources).
   void describe(v1::NodeDescription description);
   bool established() const { return established_; }
+  // Opens the session anew, with the certificate that is in force now.
+  void renew();
+  // The manager it is with or was with last.
+  const std::string& manager() const { return manager_; }
 
  private:
   void connect();
@@ -59,8 +74,11 @@ class Session {
   void closed(const Status& why);
   void welcome(const v1::SessionWelcome& welcome);
   void feed(v1::FeedUpdate part);
-  void restart(const Status& why);
-  void retry();
+  void ended(const v1::SessionEnd& end);
+  void learn(const google::protobuf::RepeatedPtrField<std::string>& addresses);
+  // `jitter`: of thousands of sessions that end together.
+  void restart(const Status& why, Duration jitter = Duration(0));
+  void retry(Duration wait_min);
   void beat();
   void send_reports();
 
@@ -78,14 +96,18 @@ class Session {
   Duration heartbeat_period_ = 1s;
   uint64_t heartbeat_sequence_ = 0;
   uint64_t heartbeat_answered_ = 0;
-  Duration backoff_ = kBackoffMin;
+  ManagerList managers_;
+  std::string manager_;
   Executor::TimerId beat_timer_ = 0;
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;
   UniqueFunction<void()> stopped_;
 
-  static constexpr Duration kBackoffMin = 50ms;
-  static constexpr Duration kBackoffMax = 8s;
+  // A manager that accepts the stream and says nothing is as good as none; one that had to be asked
+  // again gets more time, since it may be busy with thousands of others.
+  static constexpr Duration kHelloMin = 1s;
+  static constexpr Duration kHelloMax = 5s;
+  static constexpr Duration kMoveJitter = 300ms;
   // A manager that leaves this many heartbeats unanswered is gone.
   static constexpr uint64_t kUnansweredMax = 5;
 };

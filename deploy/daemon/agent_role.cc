@@ -49,11 +49,12 @@ struct AgentRole::Core final : agent::FeedSink {
                worker_options(role.config_)),
         session({role.deps_.strand, *role.links_, *this, role.deps_.rng,
                  child_log(role.deps_.log, "session")},
-                role.config_.description),
+                role.config_.description, role.config_.managers),
         publisher(
             role.deps_.strand, [this] { return logged_tasks(); }, *role.log_streams_,
             child_log(role.deps_.log, "logs")),
         strand(role.deps_.strand),
+        events(role.config_.events),
         self(std::make_shared<Core*>(this)) {}
   ~Core() override { *self = nullptr; }
 
@@ -68,6 +69,7 @@ struct AgentRole::Core final : agent::FeedSink {
 
   void apply(const v1::FeedUpdate& step) override {
     worker.apply(step);
+    if (step.has_cluster() && events.cluster_changed) events.cluster_changed(step.cluster());
     tasks_changed();  // tasks that went report nothing
   }
   void logs_wanted(const v1::LogSubscription& subscription) override {
@@ -77,6 +79,13 @@ struct AgentRole::Core final : agent::FeedSink {
   void node_removed(const std::string& why) override {
     log->warn("this node was removed from the swarm ({}): its containers are stopped", why);
     worker.leave([] {});
+    if (events.node_removed) events.node_removed(why);
+  }
+  void certificate_outdated(const std::string& why) override {
+    if (events.certificate_outdated) events.certificate_outdated(why);
+  }
+  void managers_known(const std::vector<std::string>& addresses) override {
+    if (events.managers_known) events.managers_known(addresses);
   }
 
   std::vector<agent::LoggedTask> logged_tasks() const {
@@ -119,6 +128,7 @@ struct AgentRole::Core final : agent::FeedSink {
   agent::LogPublisher publisher;
   std::unique_ptr<agent::LogForwarder> forwarder;
   Executor& strand;
+  AgentEvents events;
   std::shared_ptr<Core*> self;
   bool change_posted = false;
 };
@@ -130,10 +140,10 @@ AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
       prepare_pool_(std::make_unique<agent::ThreadPool>("prepare", kPrepareThreads)),
       step_pool_(std::make_unique<agent::ThreadPool>("container", kStepThreads)),
       health_pool_(std::make_unique<agent::ThreadPool>("health", kHealthThreads)),
-      links_(agent::make_grpc_link_factory(deps_.strand, config_.membership.advertise_addr,
-                                           config_.credentials)),
-      log_streams_(
-          agent::make_grpc_log_streams(config_.membership.advertise_addr, config_.credentials)) {}
+      links_(agent::make_grpc_link_factory(deps_.strand, config_.credentials)),
+      // Opened on the strand, when the session has asked for lines.
+      log_streams_(agent::make_grpc_log_streams([this] { return core_->session.manager(); },
+                                                config_.credentials)) {}
 
 AgentRole::~AgentRole() {
   stop(v1::Goodbye::RESTART);
@@ -156,6 +166,15 @@ Status AgentRole::start() {
     core_->session.start();
     session_open_ = true;
     return ok_status();
+  });
+}
+
+void AgentRole::certificate_renewed(const v1::TlsInfo& tls) {
+  run_on(deps_.strand, [&] {
+    if (core_ == nullptr || !session_open_) return;
+    *config_.description.mutable_tls() = tls;
+    core_->session.describe(config_.description);
+    core_->session.renew();
   });
 }
 

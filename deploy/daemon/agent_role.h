@@ -1,15 +1,17 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/logs/log_publisher.h"
+#include "agent/session/grpc/grpc_link.h"
 #include "agent/session/session.h"
 #include "agent/worker/worker.h"
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "base/security/key_files.h"
 #include "deploy/daemon/node_parts.h"
 #include "deploy/daemon/node_state.h"
 
@@ -26,14 +28,24 @@ struct AgentDeps {
   Log log;
 };
 
+// What the agent learns of the swarm that concerns the whole node. On the agent's strand.
+struct AgentEvents {
+  std::function<void(const std::vector<std::string>& addresses)> managers_known;
+  std::function<void(const v1::ClusterFeed& feed)> cluster_changed;
+  std::function<void(const std::string& why)> certificate_outdated;
+  std::function<void(const std::string& why)> node_removed;
+};
+
 struct AgentConfig {
   std::string instance_id;
   std::filesystem::path data_dir;
   std::filesystem::path run_dir;
   Membership membership;
-  security::NodeCredentials credentials;
+  std::vector<std::string> managers;  // host:port, those to begin with
+  agent::CredentialsNow credentials;
   v1::NodeDescription description;
   v1::LogDriver default_log_driver;  // of this node
+  AgentEvents events;
   bool names = true;  // whether containers have resolvers; not while all of them are ended
 };
 
@@ -48,6 +60,8 @@ class AgentRole {
   Status start();
   // Adopts what runs and stays without a manager; for leave() alone.
   Status start_alone();
+  // The node has another certificate: a session with it begins.
+  void certificate_renewed(const v1::TlsInfo& tls);
   // Says goodbye; containers go on.
   void stop(v1::Goodbye::Reason reason);
   // Ends all containers and forgets their tasks; to be called after stop().

@@ -203,7 +203,8 @@ AgentConfig Daemon::agent_config(const security::NodeCredentials& credentials) c
   config.data_dir = options_.data_dir;
   config.run_dir = options_.run_dir / state_.instance_id;
   if (state_.membership) config.membership = *state_.membership;
-  config.credentials = credentials;
+  config.managers = {config.membership.advertise_addr};
+  config.credentials = [credentials] { return credentials; };
   config.description = description_;
   config.default_log_driver = default_log_driver_;
   return config;
@@ -354,7 +355,7 @@ Status Daemon::leave(bool force) {
 // A node whose roles did not start may still have containers of an earlier life.
 Status Daemon::end_left_containers() {
   AgentConfig config = agent_config({});
-  config.membership.advertise_addr = "127.0.0.1:1";  // of a manager that is never asked
+  config.managers = {"127.0.0.1:1"};  // of one that is never asked
   config.names = false;
   end_names();
   AgentRole agent(AgentDeps{agent_strand_, rng_, *parts_, log_}, config);

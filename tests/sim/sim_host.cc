@@ -28,7 +28,7 @@ SimHost::Agent::Agent(SimHost& the_host)
     : host(the_host),
       strand(the_host.deps_.world),
       session({strand, *this, *this, the_host.deps_.rng, null_log()},
-              describe(the_host.id_, the_host.memory_bytes_)) {}
+              describe(the_host.id_, the_host.memory_bytes_), {"the manager"}) {}
 
 SimHost::SimHost(Deps deps, std::string id)
     : deps_(std::move(deps)), id_(std::move(id)), strand_(deps_.world) {}

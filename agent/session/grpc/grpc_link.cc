@@ -119,10 +119,11 @@ class Stream final : public grpc::ClientBidiReactor<v1::AgentMessage, v1::Manage
 
 class GrpcLink final : public ManagerLink {
  public:
-  GrpcLink(Executor& strand, v1::Dispatcher::Stub& stub, LinkEvents events)
+  GrpcLink(Executor& strand, std::unique_ptr<v1::Dispatcher::Stub> stub, LinkEvents events)
       : events_(std::make_shared<LinkEvents>(std::move(events))),
+        stub_(std::move(stub)),
         stream_(std::make_shared<Stream>(strand, events_)) {
-    stream_->begin(stream_, stub);
+    stream_->begin(stream_, *stub_);
   }
   ~GrpcLink() override { stream_->abandon(); }
 
@@ -132,32 +133,32 @@ class GrpcLink final : public ManagerLink {
  private:
   // The stream holds it too, but posts it weakly: once the link is gone no event runs.
   std::shared_ptr<LinkEvents> events_;
+  std::unique_ptr<v1::Dispatcher::Stub> stub_;
   std::shared_ptr<Stream> stream_;
 };
 
 class GrpcLinkFactory final : public LinkFactory {
  public:
-  GrpcLinkFactory(Executor& strand, const std::string& address,
-                  const security::NodeCredentials& credentials)
-      : strand_(strand),
-        stub_(v1::Dispatcher::NewStub(
-            grpc::CreateCustomChannel(address, security::channel_credentials(credentials),
-                                      security::manager_channel_arguments()))) {}
+  GrpcLinkFactory(Executor& strand, CredentialsNow credentials)
+      : strand_(strand), credentials_(std::move(credentials)) {}
 
-  std::unique_ptr<ManagerLink> open(LinkEvents events) override {
-    return std::make_unique<GrpcLink>(strand_, *stub_, std::move(events));
+  std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents events) override {
+    return std::make_unique<GrpcLink>(strand_,
+                                      v1::Dispatcher::NewStub(grpc::CreateCustomChannel(
+                                          address, security::channel_credentials(credentials_()),
+                                          security::manager_channel_arguments())),
+                                      std::move(events));
   }
 
  private:
   Executor& strand_;
-  std::unique_ptr<v1::Dispatcher::Stub> stub_;
+  CredentialsNow credentials_;
 };
 
 }  // namespace
 
-std::unique_ptr<LinkFactory> make_grpc_link_factory(Executor& strand, std::string address,
-                                                    const security::NodeCredentials& credentials) {
-  return std::make_unique<GrpcLinkFactory>(strand, address, credentials);
+std::unique_ptr<LinkFactory> make_grpc_link_factory(Executor& strand, CredentialsNow credentials) {
+  return std::make_unique<GrpcLinkFactory>(strand, std::move(credentials));
 }
 
 }  // namespace muster::agent

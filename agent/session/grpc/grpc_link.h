@@ -1,7 +1,7 @@
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <string>
 
 #include "agent/session/link.h"
 #include "base/executor.h"
@@ -9,9 +9,11 @@
 
 namespace muster::agent {
 
-// Streams over gRPC with mTLS to the manager at `address` ("host:port"). Thread-safe factory,
-// events posted to `strand`.
-std::unique_ptr<LinkFactory> make_grpc_link_factory(Executor& strand, std::string address,
-                                                    const security::NodeCredentials& credentials);
+// The node's credentials as they are now; asked for with every connection, from any thread.
+using CredentialsNow = std::function<security::NodeCredentials()>;
+
+// Streams over gRPC with mTLS, each over a connection of its own. Thread-safe factory, events
+// posted to `strand`.
+std::unique_ptr<LinkFactory> make_grpc_link_factory(Executor& strand, CredentialsNow credentials);
 
 }  // namespace muster::agent

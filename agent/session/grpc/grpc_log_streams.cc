@@ -3,6 +3,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/sync_stream.h>
 
+#include <utility>
+
 #include "base/security/tls/credentials.h"
 #include "muster/v1/logs.grpc.pb.h"
 
@@ -12,10 +14,10 @@ namespace {
 // The blocking interface, since its user is a thread that has nothing else to do.
 class GrpcLogStream final : public LogPublishStream {
  public:
-  explicit GrpcLogStream(v1::Logs::Stub& stub) {
+  explicit GrpcLogStream(std::unique_ptr<v1::Logs::Stub> stub) : stub_(std::move(stub)) {
     // Else opening would wait for the connection, on the strand of the one who opens.
     context_.set_initial_metadata_corked(true);
-    writer_ = stub.Publish(&context_, &answer_);
+    writer_ = stub_->Publish(&context_, &answer_);
   }
   ~GrpcLogStream() override {
     if (finished_) return;
@@ -33,6 +35,7 @@ class GrpcLogStream final : public LogPublishStream {
   void cancel() override { context_.TryCancel(); }
 
  private:
+  std::unique_ptr<v1::Logs::Stub> stub_;
   grpc::ClientContext context_;
   v1::LogPublished answer_;
   std::unique_ptr<grpc::ClientWriter<v1::LogPublish>> writer_;
@@ -41,24 +44,25 @@ class GrpcLogStream final : public LogPublishStream {
 
 class GrpcLogStreams final : public LogStreamFactory {
  public:
-  GrpcLogStreams(const std::string& address, const security::NodeCredentials& credentials)
-      : stub_(v1::Logs::NewStub(
-            grpc::CreateCustomChannel(address, security::channel_credentials(credentials),
-                                      security::manager_channel_arguments()))) {}
+  GrpcLogStreams(std::function<std::string()> manager, CredentialsNow credentials)
+      : manager_(std::move(manager)), credentials_(std::move(credentials)) {}
 
   std::unique_ptr<LogPublishStream> open() override {
-    return std::make_unique<GrpcLogStream>(*stub_);
+    return std::make_unique<GrpcLogStream>(v1::Logs::NewStub(
+        grpc::CreateCustomChannel(manager_(), security::channel_credentials(credentials_()),
+                                  security::manager_channel_arguments())));
   }
 
  private:
-  std::unique_ptr<v1::Logs::Stub> stub_;
+  std::function<std::string()> manager_;
+  CredentialsNow credentials_;
 };
 
 }  // namespace
 
-std::unique_ptr<LogStreamFactory> make_grpc_log_streams(
-    const std::string& address, const security::NodeCredentials& credentials) {
-  return std::make_unique<GrpcLogStreams>(address, credentials);
+std::unique_ptr<LogStreamFactory> make_grpc_log_streams(std::function<std::string()> manager,
+                                                        CredentialsNow credentials) {
+  return std::make_unique<GrpcLogStreams>(std::move(manager), std::move(credentials));
 }
 
 }  // namespace muster::agent

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <vector>
 
 #include "base/sim_executor.h"
@@ -96,16 +97,25 @@ class FakeLinks final : public LinkFactory {
     void close_after_writes() override { owner.closing = true; }
     FakeLinks& owner;
   };
-  std::unique_ptr<ManagerLink> open(LinkEvents e) override {
+  std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents e) override {
     events = std::move(e);
     ++opened;
+    asked.push_back(address);
     auto link = std::make_unique<Link>(*this);
     live = link.get();
     return link;
   }
-  void welcome() {
+  void end(v1::SessionEnd::Reason reason, const std::vector<std::string>& managers = {}) {
+    v1::ManagerMessage message;
+    message.mutable_end()->set_reason(reason);
+    message.mutable_end()->set_message("ended");
+    for (const auto& address : managers) message.mutable_end()->add_manager_addrs(address);
+    events.received(message);
+  }
+  void welcome(const std::vector<std::string>& managers = {}) {
     v1::ManagerMessage message;
     message.mutable_welcome()->set_session_id("s1");
+    for (const auto& address : managers) message.mutable_welcome()->add_manager_addrs(address);
     message.mutable_welcome()->set_heartbeat_period_ns(Duration(1s).count());
     events.received(message);
   }
@@ -118,6 +128,7 @@ class FakeLinks final : public LinkFactory {
   LinkEvents events;
   Link* live = nullptr;
   int opened = 0;
+  std::vector<std::string> asked;
   bool closing = false;
   std::vector<v1::AgentMessage> sent;
 };
@@ -126,18 +137,35 @@ class RecordingSink final : public FeedSink {
  public:
   void apply(const v1::FeedUpdate& step) override { steps.push_back(step); }
   void node_removed(const std::string& why) override { removed = why; }
+  void certificate_outdated(const std::string& why) override { outdated.push_back(why); }
+  void managers_known(const std::vector<std::string>& addresses) override { managers = addresses; }
   std::vector<v1::FeedUpdate> steps;
   std::string removed;
+  std::vector<std::string> outdated;
+  std::vector<std::string> managers;
 };
 
 class SessionTest : public ::testing::Test {
  protected:
+  explicit SessionTest(std::vector<std::string> managers = {"a:1"})
+      : session_({strand_, links_, sink_, rng_, null_log()}, {}, managers) {}
+
   SimWorld world_;
   SimExecutor strand_{world_};
   FakeLinks links_;
   RecordingSink sink_;
   SeededRng rng_{1};
-  Session session_{{strand_, links_, sink_, rng_, null_log()}, {}};
+  Session session_;
+};
+
+class ManyManagers : public SessionTest {
+ protected:
+  ManyManagers() : SessionTest({"a:1", "b:1", "c:1"}) {}
+  void SetUp() override { session_.start(); }
+  // Of all that there are but one.
+  bool other_than(const std::string& address) const {
+    return !links_.asked.empty() && links_.asked.back() != address;
+  }
 };
 
 TEST_F(SessionTest, ReportsWaitForTheWelcomeAndForTheAcknowledgement) {
@@ -216,6 +244,127 @@ TEST_F(SessionTest, StopSaysGoodbyeAndEndsWithinASecond) {
   EXPECT_FALSE(done);
   world_.advance(1s);
   EXPECT_TRUE(done);
+}
+
+TEST_F(ManyManagers, AnotherOneIsFoundWithinASecondOfALoss) {
+  links_.welcome();
+  const std::string first = links_.asked.back();
+  links_.events.closed(unavailable("reset"));
+  world_.advance(300ms);
+  EXPECT_EQ(links_.opened, 2);
+  EXPECT_TRUE(other_than(first));
+  // That one does not answer at all: the third gets its turn a second later.
+  const std::string second = links_.asked.back();
+  world_.advance(1050ms);
+  EXPECT_EQ(links_.opened, 3);
+  EXPECT_TRUE(other_than(first) && other_than(second));
+}
+
+TEST_F(ManyManagers, EachRefusalLeadsToTheNextAtOnce) {
+  for (int i = 0; i < 2; ++i) {
+    links_.events.closed(unavailable("refused"));
+    world_.advance(0ms);
+  }
+  EXPECT_EQ(links_.opened, 3);
+  EXPECT_EQ(std::set(links_.asked.begin(), links_.asked.end()).size(), 3u);
+}
+
+TEST_F(ManyManagers, OneThatIsGoneIsAskedLessAndLess) {
+  // Somebody always answers; "a:1" never does.
+  int asked_in_vain = 0;
+  for (int i = 0; i < 600; ++i) {
+    if (links_.asked.back() == "a:1") {
+      ++asked_in_vain;
+      links_.events.closed(unavailable("refused"));
+    } else {
+      links_.welcome();
+      links_.events.closed(unavailable("reset"));
+    }
+    world_.advance(1s);
+  }
+  EXPECT_GT(asked_in_vain, 20);
+  EXPECT_LT(asked_in_vain, 250);
+}
+
+TEST_F(ManyManagers, WhoeverDoesNotLeadIsLeftForTheLeaderAtOnce) {
+  links_.end(v1::SessionEnd::NOT_LEADER, {"leader:1", "b:1"});
+  world_.advance(0ms);
+  EXPECT_EQ(links_.asked.back(), "leader:1");
+  EXPECT_EQ(sink_.managers.size(), 4u);
+}
+
+TEST_F(ManyManagers, TwoThatNameEachOtherAreNotAskedWithoutPause) {
+  for (int i = 0; i < 100; ++i) {
+    const std::string other = links_.asked.back() == "a:1" ? "b:1" : "a:1";
+    links_.end(v1::SessionEnd::NOT_LEADER, {other});
+    world_.advance(10ms);
+  }
+  EXPECT_LT(links_.opened, 30);
+}
+
+TEST_F(ManyManagers, TheListIsWhatManagersSay) {
+  const std::string first = links_.asked.back();
+  links_.welcome({"d:1", "e:1"});
+  // The one in use stays: it is reached by an address that managers may not know.
+  EXPECT_EQ(std::set(sink_.managers.begin(), sink_.managers.end()),
+            (std::set<std::string>{first, "d:1", "e:1"}));
+  v1::ManagerMessage message;
+  *message.mutable_feed() = tasks_step(0, 1, true);
+  message.mutable_feed()->mutable_feed()->set_kind(v1::FeedId::CLUSTER);
+  message.mutable_feed()->mutable_cluster()->add_manager_addrs("f:1");
+  links_.events.received(message);
+  EXPECT_EQ(std::set(sink_.managers.begin(), sink_.managers.end()),
+            (std::set<std::string>{first, "f:1"}));
+  links_.events.closed(unavailable("reset"));
+  world_.advance(300ms);
+  EXPECT_EQ(links_.asked.back(), "f:1");
+}
+
+TEST_F(ManyManagers, AChangedRoleAsksForACertificateAndGoesOn) {
+  links_.welcome();
+  links_.end(v1::SessionEnd::ROLE_CHANGED);
+  EXPECT_EQ(sink_.outdated.size(), 1u);
+  session_.renew();
+  world_.advance(0ms);
+  EXPECT_EQ(links_.opened, 2);
+  links_.events.closed(Status(StatusCode::kUnauthenticated, "expired"));
+  EXPECT_EQ(sink_.outdated.size(), 2u);
+  world_.advance(1s);
+  EXPECT_GE(links_.opened, 3);
+}
+
+TEST(ManagerList, OrderDiffersFromNodeToNode) {
+  std::set<std::string> first;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SeededRng rng(seed);
+    first.insert(ManagerList({"a", "b", "c"}, rng).next({})->address);
+  }
+  EXPECT_EQ(first.size(), 3u);
+}
+
+TEST(ManagerList, BackoffDoublesToItsCapAndIsForgottenWithSuccess) {
+  SeededRng rng(1);
+  ManagerList list({"a"}, rng);
+  Duration cap = ManagerList::kBackoffMin;
+  for (int i = 0; i < 12; ++i) {
+    list.failed("a", {}, rng);
+    const Duration wait = list.next({})->not_before.since_start;
+    EXPECT_GE(wait, cap / 2);
+    EXPECT_LE(wait, cap);
+    cap = std::min(cap * 2, ManagerList::kBackoffMax);
+  }
+  list.succeeded("a");
+  EXPECT_EQ(list.next({})->not_before, TimePoint{});
+}
+
+TEST(ManagerList, ReplacingKeepsWhatIsKnownOfThoseThatStay) {
+  SeededRng rng(1);
+  ManagerList list({"a", "b"}, rng);
+  list.failed("a", {}, rng);
+  EXPECT_TRUE(list.replace({"a", "c", "c", ""}, {}, rng));
+  EXPECT_EQ(list.size(), 2u);
+  EXPECT_EQ(list.failures("a"), 1);
+  EXPECT_FALSE(list.replace({"c", "a"}, {}, rng));
 }
 
 }  // namespace
