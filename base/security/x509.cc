@@ -1,83 +1,19 @@
 #include "base/security/x509.h"
 
-#include <openssl/bio.h>
 #include <openssl/ec.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <array>
-#include <memory>
 
-#include "base/security/base36.h"
+#include "base/security/openssl_handles.h"
 
+// Making: keys, roots, requests, certificates. x509_check.cc reads and judges them.
 namespace muster::security {
 namespace {
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using Certificate = std::unique_ptr<X509, Deleter<X509_free>>;
-using Request = std::unique_ptr<X509_REQ, Deleter<X509_REQ_free>>;
-using Bio = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
-using Extension = std::unique_ptr<X509_EXTENSION, Deleter<X509_EXTENSION_free>>;
-using TrustStore = std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>>;
-using TrustContext = std::unique_ptr<X509_STORE_CTX, Deleter<X509_STORE_CTX_free>>;
-
-constexpr Duration kBackdate = 1h;
-constexpr Duration kRootValidity = 24h * 365 * 20;
-
-// The first queued error of OpenSSL, in words; empties the queue. Never contains key material.
-Status openssl_error(std::string_view what) {
-  char text[256] = "unknown error";
-  const unsigned long code = ERR_get_error();
-  if (code != 0) ERR_error_string_n(code, text, sizeof text);
-  ERR_clear_error();
-  return internal_error("{}: {}", what, text);
-}
-
-Bio memory_bio(std::string_view text) {
-  return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-}
-
-std::string text_of(BIO* bio) {
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(bio, &data);
-  return std::string(data, static_cast<size_t>(size));
-}
-
-Result<Key> parse_key(std::string_view pem) {
-  const Bio bio = memory_bio(pem);
-  Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
-  ERR_clear_error();
-  if (!key) return fail(invalid_argument("not a PEM private key"));
-  return key;
-}
-
-Result<Certificate> parse_certificate(std::string_view pem) {
-  const Bio bio = memory_bio(pem);
-  Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
-  ERR_clear_error();
-  if (!certificate) return fail(invalid_argument("not a PEM certificate"));
-  return certificate;
-}
-
-Result<std::string> to_pem(X509* certificate) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  if (PEM_write_bio_X509(bio.get(), certificate) != 1) {
-    return fail(openssl_error("cannot write a certificate"));
-  }
-  return text_of(bio.get());
-}
+using namespace ssl;  // NOLINT: this file is about nothing else
 
 bool add_name(X509_NAME* name, const char* field, std::string_view value) {
   return X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8,
@@ -111,43 +47,49 @@ bool set_validity(X509* certificate, WallTime from, WallTime to) {
          ASN1_TIME_set(X509_getm_notAfter(certificate), seconds(to)) != nullptr;
 }
 
-WallTime wall_time(const ASN1_TIME* t) {
-  std::tm tm{};
-  ASN1_TIME_to_tm(t, &tm);
-  return {static_cast<int64_t>(timegm(&tm)) * 1'000'000'000};
-}
-
-std::string subject_entry(X509* certificate, int nid) {
-  X509_NAME* name = X509_get_subject_name(certificate);
-  const int at = X509_NAME_get_index_by_NID(name, nid, -1);
-  if (at < 0) return {};
-  const ASN1_STRING* data = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-  return std::string(reinterpret_cast<const char*>(ASN1_STRING_get0_data(data)),
-                     static_cast<size_t>(ASN1_STRING_length(data)));
-}
-
-}  // namespace
-
-std::string_view organizational_unit(CertificateRole role) {
-  switch (role) {
-    case CertificateRole::kWorker: return "swarm-worker";
-    case CertificateRole::kManager: return "swarm-manager";
-  }
-  return "";
-}
-
-Result<std::string> generate_key() {
-  const Key key(EVP_EC_gen("P-256"));
-  if (!key) return fail(openssl_error("cannot generate a key"));
+Result<std::string> key_to_pem(EVP_PKEY* key) {
   const Bio bio(BIO_new(BIO_s_mem()));
-  if (PEM_write_bio_PKCS8PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) !=
-      1) {
+  if (PEM_write_bio_PKCS8PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
     return fail(openssl_error("cannot write a key"));
   }
   return text_of(bio.get());
 }
 
-Result<CertificateAndKey> create_root(WallTime now) {
+// Copies the extension, or computes it where the certificate to copy from has none.
+bool copy_key_identifier(X509* to, X509* from) {
+  const int at = X509_get_ext_by_NID(from, NID_subject_key_identifier, -1);
+  if (at < 0) return add_extension(to, from, NID_subject_key_identifier, "hash");
+  return X509_add_ext(to, X509_get_ext(from, at), -1) == 1;
+}
+
+// The hash that suits the signing key; SHA-256 for all that is accepted here.
+bool sign(X509* certificate, EVP_PKEY* key) {
+  return X509_sign(certificate, key, EVP_sha256()) != 0;
+}
+
+Result<Request> parse_request(std::string_view pem) {
+  const Bio bio = memory_bio(pem);
+  Request request(PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr));
+  ERR_clear_error();
+  if (!request) return fail(invalid_argument("not a PEM certificate request"));
+  EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
+  if (key == nullptr || X509_REQ_verify(request.get(), key) != 1) {
+    ERR_clear_error();
+    return fail(invalid_argument("the certificate request is not signed by its own key"));
+  }
+  MUSTER_TRY(check_key_strength(key).with_context("certificate request"));
+  return request;
+}
+
+}  // namespace
+
+Result<std::string> generate_key() {
+  const Key key(EVP_EC_gen("P-256"));
+  if (!key) return fail(openssl_error("cannot generate a key"));
+  return key_to_pem(key.get());
+}
+
+Result<CertificateAndKey> create_root(WallTime now, Duration validity) {
   CertificateAndKey root;
   MUSTER_ASSIGN(root.key_pem, generate_key());
   MUSTER_ASSIGN(const Key key, parse_key(root.key_pem));
@@ -155,16 +97,78 @@ Result<CertificateAndKey> create_root(WallTime now) {
   X509* c = certificate.get();
   X509_NAME* name = X509_get_subject_name(c);
   const bool built = X509_set_version(c, 2) == 1 && set_random_serial(c) &&
-                     set_validity(c, now - kBackdate, now + kRootValidity) &&
+                     set_validity(c, now - kBackdate, now + validity) &&
                      add_name(name, "CN", "swarm-ca") && X509_set_issuer_name(c, name) == 1 &&
                      X509_set_pubkey(c, key.get()) == 1 &&
                      add_extension(c, c, NID_basic_constraints, "critical,CA:TRUE") &&
                      add_extension(c, c, NID_key_usage, "critical,keyCertSign,cRLSign") &&
-                     add_extension(c, c, NID_subject_key_identifier, "hash") &&
-                     X509_sign(c, key.get(), EVP_sha256()) != 0;
+                     add_extension(c, c, NID_subject_key_identifier, "hash") && sign(c, key.get());
   if (!built) return fail(openssl_error("cannot make a root certificate"));
   MUSTER_ASSIGN(root.certificate_pem, to_pem(c));
   return root;
+}
+
+Result<CertificateAndKey> import_root(std::string_view certificate_pem, std::string_view key_pem,
+                                      WallTime now) {
+  const auto bad = [](std::string what) {
+    return fail(invalid_argument("the root certificate {}", what));
+  };
+  MUSTER_ASSIGN(const auto certificates, parse_certificates(certificate_pem));
+  if (certificates.size() != 1) {
+    return bad(fmt::format("file holds {} certificates: give the root alone", certificates.size()));
+  }
+  X509* root = certificates[0].get();
+  EVP_PKEY* public_key = X509_get0_pubkey(root);
+  if (public_key == nullptr) return bad("has no usable public key");
+  // First: to OpenSSL one that may not sign is none of a CA either.
+  if ((X509_get_key_usage(root) & KU_KEY_CERT_SIGN) == 0) {
+    return bad("may not sign certificates (its key usage lacks keyCertSign)");
+  }
+  if (X509_check_ca(root) != 1) return bad("is not one of a CA (basic constraints CA:TRUE)");
+  if (X509_get_pathlen(root) == 0) {
+    return bad("has a path length of 0, which leaves no room to rotate it");
+  }
+  if (X509_check_issued(root, root) != X509_V_OK || X509_verify(root, public_key) != 1) {
+    ERR_clear_error();
+    return bad("is not self-signed: give the root itself, not an intermediate");
+  }
+  MUSTER_TRY(check_key_strength(public_key).with_context("the root certificate"));
+  const WallTime from = wall_time(X509_get0_notBefore(root));
+  const WallTime to = wall_time(X509_get0_notAfter(root));
+  if (now < from) return bad("is not valid before " + format_rfc3339(from));
+  if (now >= to) return bad("expired at " + format_rfc3339(to));
+  MUSTER_ASSIGN(const Key key, parse_key(key_pem));
+  if (X509_check_private_key(root, key.get()) != 1) {
+    ERR_clear_error();
+    return fail(invalid_argument("the key does not belong to the root certificate"));
+  }
+  CertificateAndKey imported;
+  MUSTER_ASSIGN(imported.certificate_pem, to_pem(root));
+  MUSTER_ASSIGN(imported.key_pem, key_to_pem(key.get()));
+  return imported;
+}
+
+Result<std::string> cross_sign(std::string_view new_root_pem, const CertificateAndKey& old_root,
+                               WallTime now) {
+  MUSTER_ASSIGN(const Certificate fresh, parse_certificate(new_root_pem));
+  MUSTER_ASSIGN(const Certificate old, parse_certificate(old_root.certificate_pem));
+  MUSTER_ASSIGN(const Key old_key, parse_key(old_root.key_pem));
+  const WallTime end = std::min(wall_time(X509_get0_notAfter(fresh.get())),
+                                wall_time(X509_get0_notAfter(old.get())));
+  const Certificate certificate(X509_new());
+  X509* c = certificate.get();
+  const bool built = X509_set_version(c, 2) == 1 && set_random_serial(c) &&
+                     set_validity(c, now - kBackdate, end) &&
+                     X509_set_subject_name(c, X509_get_subject_name(fresh.get())) == 1 &&
+                     X509_set_issuer_name(c, X509_get_subject_name(old.get())) == 1 &&
+                     X509_set_pubkey(c, X509_get0_pubkey(fresh.get())) == 1 &&
+                     add_extension(c, old.get(), NID_basic_constraints, "critical,CA:TRUE") &&
+                     add_extension(c, old.get(), NID_key_usage, "critical,keyCertSign,cRLSign") &&
+                     copy_key_identifier(c, fresh.get()) &&
+                     add_extension(c, old.get(), NID_authority_key_identifier, "keyid") &&
+                     sign(c, old_key.get());
+  if (!built) return fail(openssl_error("cannot cross-sign the new root"));
+  return to_pem(c);
 }
 
 Result<std::string> create_signing_request(std::string_view key_pem) {
@@ -182,23 +186,33 @@ Result<std::string> create_signing_request(std::string_view key_pem) {
   return text_of(bio.get());
 }
 
+Result<std::string> signing_request_digest(std::string_view request_pem) {
+  MUSTER_ASSIGN(const Request request, parse_request(request_pem));
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  unsigned int size = 0;
+  unsigned char* der = nullptr;
+  const int length = i2d_PUBKEY(X509_REQ_get0_pubkey(request.get()), &der);
+  const bool done = length > 0 && EVP_Digest(der, static_cast<size_t>(length), digest.data(), &size,
+                                             EVP_sha256(), nullptr) == 1;
+  OPENSSL_free(der);
+  if (!done) return fail(openssl_error("cannot digest a certificate request"));
+  return std::string(reinterpret_cast<const char*>(digest.data()), size);
+}
+
 Result<std::string> sign_request(const CertificateAndKey& root, std::string_view request_pem,
                                  const CertificateIdentity& identity, WallTime now,
                                  Duration validity) {
   MUSTER_ASSIGN(const Certificate issuer, parse_certificate(root.certificate_pem));
   MUSTER_ASSIGN(const Key root_key, parse_key(root.key_pem));
-  const Bio bio = memory_bio(request_pem);
-  const Request request(PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr));
-  ERR_clear_error();
-  if (!request) return fail(invalid_argument("not a PEM certificate request"));
+  MUSTER_ASSIGN(const Request request, parse_request(request_pem));
   EVP_PKEY* public_key = X509_REQ_get0_pubkey(request.get());
-  if (public_key == nullptr || X509_REQ_verify(request.get(), public_key) != 1) {
-    ERR_clear_error();
-    return fail(invalid_argument("the certificate request is not signed by its own key"));
-  }
-
   WallTime not_after = now + validity;
   const WallTime root_end = wall_time(X509_get0_notAfter(issuer.get()));
+  if (root_end <= now) {
+    return fail(StatusCode::kUnauthenticated,
+                fmt::format("the swarm's root certificate expired at {}", format_rfc3339(root_end)),
+                "certificate-expired");
+  }
   if (not_after > root_end) not_after = root_end;
   const std::string unit(organizational_unit(identity.role));
   std::string names = "DNS:" + unit + ",DNS:" + identity.node_id;
@@ -218,63 +232,9 @@ Result<std::string> sign_request(const CertificateAndKey& root, std::string_view
       add_extension(c, issuer.get(), NID_ext_key_usage, "serverAuth,clientAuth") &&
       add_extension(c, issuer.get(), NID_subject_key_identifier, "hash") &&
       add_extension(c, issuer.get(), NID_authority_key_identifier, "keyid") &&
-      add_extension(c, issuer.get(), NID_subject_alt_name, names) &&
-      X509_sign(c, root_key.get(), EVP_sha256()) != 0;
+      add_extension(c, issuer.get(), NID_subject_alt_name, names) && sign(c, root_key.get());
   if (!built) return fail(openssl_error("cannot sign the certificate request"));
   return to_pem(c);
-}
-
-Result<CertificateFacts> read_certificate(std::string_view certificate_pem) {
-  MUSTER_ASSIGN(const Certificate certificate, parse_certificate(certificate_pem));
-  CertificateFacts facts;
-  facts.identity.node_id = subject_entry(certificate.get(), NID_commonName);
-  facts.identity.cluster_id = subject_entry(certificate.get(), NID_organizationName);
-  const std::string unit = subject_entry(certificate.get(), NID_organizationalUnitName);
-  if (unit == organizational_unit(CertificateRole::kManager)) {
-    facts.identity.role = CertificateRole::kManager;
-  } else if (unit == organizational_unit(CertificateRole::kWorker)) {
-    facts.identity.role = CertificateRole::kWorker;
-  } else {
-    return fail(invalid_argument("the certificate has no role (OU \"{}\")", unit));
-  }
-  facts.not_before = wall_time(X509_get0_notBefore(certificate.get()));
-  facts.not_after = wall_time(X509_get0_notAfter(certificate.get()));
-  return facts;
-}
-
-Status check_certificate(std::string_view certificate_pem, std::string_view root_pem,
-                         std::string_view key_pem, WallTime now) {
-  MUSTER_ASSIGN(const Certificate certificate, parse_certificate(certificate_pem));
-  MUSTER_ASSIGN(const Certificate root, parse_certificate(root_pem));
-  if (!key_pem.empty()) {
-    MUSTER_ASSIGN(const Key key, parse_key(key_pem));
-    if (X509_check_private_key(certificate.get(), key.get()) != 1) {
-      ERR_clear_error();
-      return Status(StatusCode::kUnauthenticated, "the certificate does not belong to the key");
-    }
-  }
-  const TrustStore trust(X509_STORE_new());
-  X509_STORE_add_cert(trust.get(), root.get());
-  const TrustContext context(X509_STORE_CTX_new());
-  X509_STORE_CTX_init(context.get(), trust.get(), certificate.get(), nullptr);
-  X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(context.get()),
-                             static_cast<time_t>(now.unix_ns / 1'000'000'000));
-  if (X509_verify_cert(context.get()) != 1) {
-    const char* why = X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()));
-    ERR_clear_error();
-    return Status(StatusCode::kUnauthenticated, fmt::format("bad certificate: {}", why));
-  }
-  return ok_status();
-}
-
-Result<std::string> certificate_digest(std::string_view certificate_pem) {
-  MUSTER_ASSIGN(const Certificate certificate, parse_certificate(certificate_pem));
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-  unsigned int size = 0;
-  if (X509_digest(certificate.get(), EVP_sha256(), digest.data(), &size) != 1) {
-    return fail(openssl_error("cannot digest a certificate"));
-  }
-  return base36({reinterpret_cast<const char*>(digest.data()), size}, 50);
 }
 
 }  // namespace muster::security

@@ -63,7 +63,7 @@ struct ManagerRole::Core {
         broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{deps.logs_strand, deps.strand,
                                                                   store, messenger, deps.rng,
                                                                   child_log(deps.log, "logs")})),
-        leader(child_log(deps.log, "leader")) {
+        leader(store, child_log(deps.log, "leader")) {
     leader.add("allocator",
                leader::make_part([this] { allocator.start(); }, [this] { allocator.stop(); }));
     leader.add("scheduler", leader::make_part([this] { scheduling.start(store.snapshot()); },
@@ -136,7 +136,7 @@ Status ManagerRole::start() {
   MUSTER_TRY(start_server());
   run_on(deps_.strand, [this] {
     core_->serving = true;
-    core_->leader.start();
+    core_->leader.lead(core_->durable->term());
     deps_.api.activate(core_->store);
   });
   return ok_status();
@@ -159,7 +159,8 @@ Status ManagerRole::start_server() {
   grpc::ServerBuilder builder;
   int bound_port = 0;
   const std::string& address = config_.membership.listen_addr;
-  builder.AddListeningPort(address, security::server_credentials(config_.credentials), &bound_port);
+  MUSTER_ASSIGN(auto identity, security::TlsIdentity::create(config_.credentials));
+  builder.AddListeningPort(address, security::server_credentials(std::move(identity)), &bound_port);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Agents ping every 5 s; the defaults would take that for abuse.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 2000);
@@ -188,7 +189,7 @@ void ManagerRole::stop(const std::string& reason) {
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     server_.reset();
   }
-  run_on(deps_.strand, [this] { core_->leader.stop(); });
+  run_on(deps_.strand, [this] { core_->leader.end_leading(); });
   // The broker has let go of the store once its strand has done what it was told.
   run_on(deps_.logs_strand, [] {});
   run_on(deps_.strand, [this] { core_.reset(); });

@@ -1,10 +1,13 @@
 #include "base/security/tls/credentials.h"
 
 #include <grpc/grpc_security_constants.h>
+#include <grpcpp/create_channel.h>
 #include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_certificate_verifier.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "base/security/x509.h"
@@ -12,12 +15,58 @@
 namespace muster::security {
 namespace {
 
-std::shared_ptr<grpc::experimental::CertificateProviderInterface> provider(
-    const NodeCredentials& node) {
-  return std::make_shared<grpc::experimental::StaticDataCertificateProvider>(
-      node.root_pem, std::vector<grpc::experimental::IdentityKeyCertPair>{
-                         {node.node.key_pem, node.node.certificate_pem}});
-}
+using grpc::experimental::ExternalCertificateVerifier;
+using grpc::experimental::TlsCustomVerificationCheckRequest;
+
+// What a server has to be beyond being vouched for: a manager, of this cluster, this very node.
+class ManagerVerifier final : public ExternalCertificateVerifier {
+ public:
+  // Empty: any.
+  ManagerVerifier(std::string cluster_id, std::string node_id)
+      : cluster_id_(std::move(cluster_id)), node_id_(std::move(node_id)) {}
+
+  bool Verify(TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
+              grpc::Status* status) override {
+    const grpc::string_ref pem = request->peer_cert();
+    const Status checked = check({pem.data(), pem.size()});
+    if (!checked.ok()) {
+      *status = grpc::Status(grpc::StatusCode::UNAUTHENTICATED, checked.message());
+    }
+    return true;
+  }
+  void Cancel(TlsCustomVerificationCheckRequest*) override {}
+
+ private:
+  Status check(std::string_view pem) const {
+    MUSTER_ASSIGN(const CertificateFacts facts, read_certificate(pem));
+    const CertificateIdentity& peer = facts.identity;
+    const auto refuse = [](std::string text) {
+      return Status(StatusCode::kUnauthenticated, std::move(text));
+    };
+    if (peer.role != CertificateRole::kManager) {
+      return refuse(fmt::format("node {} answers there, which is not a manager", peer.node_id));
+    }
+    if (!cluster_id_.empty() && peer.cluster_id != cluster_id_) {
+      return refuse(fmt::format("a manager of another swarm ({}) answers there", peer.cluster_id));
+    }
+    if (!node_id_.empty() && peer.node_id != node_id_) {
+      return refuse(fmt::format("node {} answers there, not {}", peer.node_id, node_id_));
+    }
+    return ok_status();
+  }
+
+  const std::string cluster_id_;
+  const std::string node_id_;
+};
+
+class AnyServer final : public ExternalCertificateVerifier {
+ public:
+  bool Verify(TlsCustomVerificationCheckRequest*, std::function<void(grpc::Status)>,
+              grpc::Status*) override {
+    return true;
+  }
+  void Cancel(TlsCustomVerificationCheckRequest*) override {}
+};
 
 }  // namespace
 
@@ -25,19 +74,36 @@ void require_tls13() {
   setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES256-GCM-SHA384", 1);
 }
 
-std::shared_ptr<grpc::ServerCredentials> server_credentials(const NodeCredentials& node) {
-  grpc::experimental::TlsServerCredentialsOptions options(provider(node));
+std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const NodeCredentials& node,
+                                                              const std::string& expected_node_id) {
+  using grpc::experimental::IdentityKeyCertPair;
+  const auto own = read_certificate(node.node.certificate_pem);
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  options.set_certificate_provider(
+      std::make_shared<grpc::experimental::StaticDataCertificateProvider>(
+          node.root_pem,
+          std::vector<IdentityKeyCertPair>{{node.node.key_pem, node.node.certificate_pem}}));
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();
-  options.set_cert_request_type(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
-  return grpc::experimental::TlsServerCredentials(options);
+  options.set_check_call_host(false);
+  options.set_certificate_verifier(ExternalCertificateVerifier::Create<ManagerVerifier>(
+      own ? own->identity.cluster_id : std::string(), expected_node_id));
+  return grpc::experimental::TlsCredentials(options);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const NodeCredentials& node) {
+std::shared_ptr<grpc::ChannelCredentials> joiner_channel_credentials(const std::string& root_pem) {
   grpc::experimental::TlsChannelCredentialsOptions options;
-  options.set_certificate_provider(provider(node));
-  options.watch_root_certs();
-  options.watch_identity_key_cert_pairs();
+  options.set_check_call_host(false);
+  if (root_pem.empty()) {
+    options.set_verify_server_certs(false);
+    options.set_certificate_verifier(ExternalCertificateVerifier::Create<AnyServer>());
+  } else {
+    options.set_certificate_provider(
+        std::make_shared<grpc::experimental::StaticDataCertificateProvider>(root_pem));
+    options.watch_root_certs();
+    options.set_certificate_verifier(
+        ExternalCertificateVerifier::Create<ManagerVerifier>(std::string(), std::string()));
+  }
   return grpc::experimental::TlsCredentials(options);
 }
 
@@ -55,19 +121,23 @@ grpc::ChannelArguments manager_channel_arguments() {
   return arguments;
 }
 
-Principal principal_of_tls(const grpc::ServerContextBase& context) {
-  Principal principal;
-  const auto auth = context.auth_context();
-  if (auth == nullptr || !auth->IsPeerAuthenticated()) return principal;
-  const auto pem = auth->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-  if (pem.size() != 1) return principal;
-  const auto facts = read_certificate({pem[0].data(), pem[0].size()});
-  if (!facts) return principal;
-  principal.kind = Principal::Kind::kNode;
-  principal.node_id = facts->identity.node_id;
-  principal.manager = facts->identity.role == CertificateRole::kManager;
-  principal.cluster_id = facts->identity.cluster_id;
-  return principal;
+ManagerChannel::ManagerChannel(std::shared_ptr<TlsIdentity> identity, std::string address,
+                               std::string expected_node_id, grpc::ChannelArguments arguments)
+    : identity_(std::move(identity)),
+      address_(std::move(address)),
+      expected_node_id_(std::move(expected_node_id)),
+      arguments_(std::move(arguments)) {}
+
+std::shared_ptr<grpc::Channel> ManagerChannel::get() {
+  const auto current = identity_->current();
+  std::lock_guard lock(mutex_);
+  // A thread that was held up before the lock may bring an older one.
+  if (channel_ == nullptr || current->generation > generation_) {
+    channel_ = grpc::CreateCustomChannel(
+        address_, channel_credentials(current->credentials, expected_node_id_), arguments_);
+    generation_ = current->generation;
+  }
+  return channel_;
 }
 
 }  // namespace muster::security
