@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/rng.h"
+#include "base/security/tls/credentials.h"
 #include "base/unique_fd.h"
 #include "deploy/cli/repeat.h"
 #include "muster/v1/control.grpc.pb.h"
@@ -28,6 +29,7 @@ constexpr auto kBackDeadline = std::chrono::seconds(5);
 constexpr size_t kUnreadMessagesMax = 1024;
 constexpr size_t kUnsentMessagesMax = 8;
 constexpr int kMessageBytesMax = 64 << 20;  // lists of many tasks
+constexpr std::string_view kTcpScheme = "tcp://";
 
 std::string socket_path(const std::string& address) {
   constexpr std::string_view kScheme = "unix://";
@@ -36,6 +38,13 @@ std::string socket_path(const std::string& address) {
 }
 
 Status unreachable(const std::string& path) {
+  if (path.starts_with("tcp://")) {
+    return unavailable(
+        "Cannot connect to musterd at {}. Is a manager's port there, and are the certificates of "
+        "its "
+        "swarm?",
+        path);
+  }
   if (access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES) {
     return permission_denied(
         "permission denied on unix://{}: run as root or join the group that owns the socket", path);
@@ -53,8 +62,9 @@ Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
   // gRPC's own words for a missing socket say nothing a user can act on.
   const std::string message = status.error_message();
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && reason.empty()) {
-    for (const char* sign : {"failed to connect", "No such file", "Connection refused",
-                             "Permission denied", "connections to all backends failing"})
+    for (const char* sign :
+         {"failed to connect", "No such file", "Connection refused", "Permission denied",
+          "connections to all backends failing", "Handshake", "handshake", "DNS resolution failed"})
       if (message.find(sign) != std::string::npos) return unreachable(path);
     if (message == "Socket closed" || message == "Connection reset by peer")
       return Status(StatusCode::kUnavailable, "musterd closed the connection", "connection-lost");
@@ -238,16 +248,22 @@ class GrpcExec final : public ExecStream {
 
 class GrpcClient final : public Client {
  public:
-  explicit GrpcClient(std::string path) : path_(std::move(path)) {
-    grpc::ChannelArguments arguments;
+  // `path`: of the socket, or with `credentials` "tcp://host:port".
+  explicit GrpcClient(std::string path,
+                      std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr)
+      : path_(std::move(path)) {
+    const bool remote = credentials != nullptr;
+    grpc::ChannelArguments arguments =
+        remote ? security::manager_channel_arguments() : grpc::ChannelArguments();
     arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     // A musterd that is restarted is back soon.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-    channel_ =
-        grpc::CreateCustomChannel("unix://" + path_, grpc::InsecureChannelCredentials(), arguments);
+    channel_ = grpc::CreateCustomChannel(
+        remote ? path_.substr(kTcpScheme.size()) : "unix://" + path_,
+        remote ? credentials : grpc::InsecureChannelCredentials(), arguments);
     control_ = v1::Control::NewStub(channel_);
     local_ = v1::Local::NewStub(channel_);
   }
@@ -290,6 +306,34 @@ class GrpcClient final : public Client {
     return std::make_unique<GrpcExec>(*local_, path_);
   }
 
+  std::unique_ptr<Stream<v1::BackupSwarmResponse>> backup(
+      const v1::BackupSwarmRequest& request) override {
+    return read_stream<v1::BackupSwarmResponse>(
+        path_, [this, request](auto* context) { return control_->BackupSwarm(context, request); });
+  }
+  Result<v1::RestoreSwarmResponse> restore(
+      const v1::RestoreSwarmRequest& first,
+      const std::function<Result<std::string>()>& read) override {
+    grpc::ClientContext context;
+    v1::RestoreSwarmResponse response;
+    auto writer = control_->RestoreSwarm(&context, &response);
+    v1::RestoreSwarmRequest request = first;
+    while (writer->Write(request)) {
+      Result<std::string> piece = read();
+      if (!piece) {
+        context.TryCancel();
+        (void)writer->Finish();
+        return fail(piece.error());
+      }
+      if (piece->empty()) break;
+      request.Clear();
+      request.set_chunk(*piece);
+    }
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    MUSTER_TRY(to_status(status, context, path_));
+    return response;
+  }
   Result<v1::LoadImageResponse> load(const std::function<Result<std::string>()>& read) override {
     grpc::ClientContext context;
     v1::LoadImageResponse response;
@@ -349,8 +393,13 @@ class GrpcClient final : public Client {
 
 }  // namespace
 
-std::unique_ptr<Client> connect(const std::string& address) {
-  return std::make_unique<GrpcClient>(socket_path(address));
+std::unique_ptr<Client> connect(const Endpoint& endpoint) {
+  if (!endpoint.remote()) return std::make_unique<GrpcClient>(socket_path(endpoint.address));
+  security::require_tls13();
+  security::NodeCredentials credentials;
+  credentials.root_pem = endpoint.root_pem;
+  credentials.node = {endpoint.certificate_pem, endpoint.key_pem};
+  return std::make_unique<GrpcClient>(endpoint.address, security::channel_credentials(credentials));
 }
 
 }  // namespace muster::deploy::cli

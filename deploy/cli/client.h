@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "deploy/cli/endpoint.h"
 #include "muster/v1/control.pb.h"
 #include "muster/v1/local.pb.h"
 
@@ -41,11 +42,14 @@ class ExecStream : public Stream<v1::ExecOutput> {
 // clang-format off
 #define MUSTER_CLI_CONTROL_CALLS(X)                                                           \
   X(InitSwarm)                                                                                \
+  X(JoinSwarm)                                                                                \
   X(LeaveSwarm)                                                                               \
+  X(UnlockSwarm)                                                                              \
+  X(GetUnlockKey)                                                                             \
   X(GetCluster)                                                                               \
   X(UpdateCluster)                                                                            \
   X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \
-      X(ExplainService) X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(CreateNetwork)          \
+      X(ExplainService) X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(RemoveNode) X(CreateNetwork)          \
           X(RemoveNetwork) X(GetNetwork) X(ListNetworks)                                      \
   X(CreateSecret)                                                                             \
   X(UpdateSecret)                                                                             \
@@ -59,9 +63,9 @@ class ExecStream : public Stream<v1::ExecOutput> {
   X(ListImages)                   \
   X(RemoveImage) X(PruneImages) X(ListVolumes) X(CreateVolume) X(RemoveVolume) X(PruneVolumes)
 
-// The two services behind one connection, which is made by the first call. Calls have a deadline
-// of 60 s; streams have none. Errors keep the server's code, message and reason; a server that
-// cannot be reached is UNAVAILABLE with a hint.
+// The two services (over a manager's port Control alone) behind one connection, which is made by
+// the first call. Calls have a deadline of 60 s; streams have none. Errors keep the server's code,
+// message and reason; a server that cannot be reached is UNAVAILABLE with a hint.
 class Client {
  public:
   virtual ~Client() = default;
@@ -79,11 +83,15 @@ class Client {
   virtual std::unique_ptr<Stream<v1::StatsResponse>> stats(const v1::StatsRequest& request) = 0;
   virtual std::unique_ptr<Stream<v1::PullProgress>> pull(const v1::PullImageRequest& request) = 0;
   virtual std::unique_ptr<ExecStream> exec() = 0;
+  virtual std::unique_ptr<Stream<v1::BackupSwarmResponse>> backup(
+      const v1::BackupSwarmRequest& request) = 0;
+  // `first` without a chunk; `read` as for load().
+  virtual Result<v1::RestoreSwarmResponse> restore(
+      const v1::RestoreSwarmRequest& first, const std::function<Result<std::string>()>& read) = 0;
   // `read` fills in the next piece of the archive; empty = the end.
   virtual Result<v1::LoadImageResponse> load(const std::function<Result<std::string>()>& read) = 0;
 };
 
-// `address`: "unix:///path" or a bare path.
-std::unique_ptr<Client> connect(const std::string& address);
+std::unique_ptr<Client> connect(const Endpoint& endpoint);
 
 }  // namespace muster::deploy::cli

@@ -7,9 +7,15 @@
 namespace muster::deploy::cli {
 
 Result<int> swarm_init(Run& run);
+Result<int> swarm_join(Run& run);
 Result<int> swarm_leave(Run& run);
 Result<int> swarm_join_token(Run& run);
 Result<int> swarm_update(Run& run);
+Result<int> swarm_unlock(Run& run);
+Result<int> swarm_unlock_key(Run& run);
+Result<int> swarm_ca(Run& run);
+Result<int> swarm_backup(Run& run);
+Result<int> swarm_restore(Run& run);
 
 Result<int> service_create(Run& run);
 Result<int> service_update(Run& run);
@@ -38,6 +44,7 @@ Result<int> node_ps(Run& run);
 Result<int> node_update(Run& run);
 Result<int> node_promote(Run& run);
 Result<int> node_demote(Run& run);
+Result<int> node_rm(Run& run);
 
 Result<int> task_ls(Run& run);
 Result<int> task_inspect(Run& run);

@@ -137,7 +137,7 @@ std::vector<FlagWord> flags_of(const Command& command, World& world) {
   World quiet = world;
   quiet.out = [&text](std::string_view more) { text += more; };
   quiet.err = [](std::string_view) {};
-  Run probe(quiet, command, {"--__flags"}, "");
+  Run probe(quiet, command, {"--__flags"}, Endpoint{});
   (void)command.run(probe);
   std::vector<FlagWord> flags;
   for (const std::string& line : split(text, '\n')) {
@@ -259,24 +259,26 @@ Result<int> complete(Run& run) {
   if (words.empty()) words.emplace_back();
   const std::string current = words.back();
   words.pop_back();
-  std::string address = run.address();
-  while (!words.empty() && words[0].starts_with("--socket")) {
-    const bool apart = words[0] == "--socket";
-    if (apart && words.size() == 1) {
+  EndpointOptions where = endpoint_of_environment(run.world.environment);
+  while (!words.empty() && words[0].starts_with("-")) {
+    const auto taken = take_endpoint_option(&words, &where);
+    if (!taken) {
       run.line(":files");
       return 0;
     }
-    address = apart ? words[1] : words[0].substr(words[0].find('=') + 1);
-    words.erase(words.begin(), words.begin() + (apart ? 2 : 1));
+    if (!*taken) break;
   }
-  Run asking(run.world, run.command(), {}, address);
+  // Names cannot be asked for at an address that is none; options still can.
+  auto endpoint = resolve_endpoint(where, run.world.current_dir);
+  Run asking(run.world, run.command(), {}, endpoint ? *std::move(endpoint) : run.endpoint());
   std::set<std::string> candidates;
   if (const Command* command = command_of(words)) {
     candidates = candidates_of(asking, *command, words, current);
   } else {
     if (words.size() <= 1) words_of_path(words.size(), words, &candidates);
     if (words.empty() && current.starts_with("-"))
-      candidates = {"--help", "--socket=", "--version"};
+      candidates = {
+          "--help", "--host=", "--socket=", "--tlscacert=", "--tlscert=", "--tlskey=", "--version"};
   }
   for (const auto& candidate : candidates)
     if (candidate == ":files" || candidate.starts_with(current)) run.line(candidate);

@@ -24,6 +24,7 @@ boost::json::object payload_json(const v1::Config& config);
 boost::json::object cluster_json(const v1::Cluster& cluster);
 boost::json::object volume_json(const v1::LocalVolume& volume);
 boost::json::object image_json(const v1::Image& image);
-boost::json::object info_json(const v1::GetInfoResponse& info);
+// `cluster` may be null.
+boost::json::object info_json(const v1::GetInfoResponse& info, const v1::Cluster* cluster);
 
 }  // namespace muster::deploy::cli

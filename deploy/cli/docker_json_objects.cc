@@ -160,6 +160,14 @@ boost::json::object node_json(const v1::Node& node) {
   description["Resources"] = std::move(resources);
   description["Engine"] = std::move(engine);
   put(description, "Limitations", strings_json(about.limitations()));
+  if (about.has_tls()) {
+    boost::json::object tls;
+    tls["TrustRoot"] = about.tls().trust_root_pem();
+    tls["CertIssuerSubject"] = base64(about.tls().issuer_subject_der());
+    tls["CertIssuerPublicKey"] = base64(about.tls().issuer_public_key_der());
+    tls["NotAfter"] = time_json(about.tls().not_after_ns());
+    description["TLSInfo"] = std::move(tls);
+  }
   out["Description"] = std::move(description);
 
   boost::json::object status;
@@ -171,6 +179,7 @@ boost::json::object node_json(const v1::Node& node) {
     const auto& manager = node.manager_status();
     boost::json::object item;
     put_true(item, "Leader", manager.leader());
+    put_true(item, "Learner", manager.learner());
     item["Reachability"] = manager.reachable() || manager.leader() ? "reachable" : "unreachable";
     item["Addr"] = manager.address();
     out["ManagerStatus"] = std::move(item);
@@ -214,7 +223,18 @@ boost::json::object cluster_json(const v1::Cluster& cluster) {
       {"Orchestration", {{"TaskHistoryRetentionLimit", spec.task_history_limit()}}},
       {"Dispatcher", {{"HeartbeatPeriod", spec.heartbeat_period_ns()}}},
       {"CAConfig", {{"NodeCertExpiry", spec.node_cert_expiry_ns()}}},
+      {"Raft",
+       {{"SnapshotInterval", spec.raft().snapshot_interval()},
+        {"KeepOldSnapshots", 0},
+        {"LogEntriesForSlowFollowers", spec.raft().entries_for_slow_followers()},
+        {"HeartbeatPeriod", spec.raft().heartbeat_period_ns()},
+        {"ElectionTimeout", spec.raft().election_timeout_ns()}}},
+      {"EncryptionConfig", {{"AutoLockManagers", spec.autolock()}}},
   };
+  out["RootRotationInProgress"] = cluster.root_ca().has_rotation();
+  boost::json::object tls;
+  put(tls, "TrustRoot", std::string(cluster.root_ca().certificate_pem()));
+  out["TLSInfo"] = std::move(tls);
   out["DefaultAddrPool"] = strings_json(cluster.default_address_pools());
   out["SubnetSize"] = cluster.subnet_mask_bits();
   out["DataPathPort"] = cluster.data_path_port();
@@ -245,7 +265,7 @@ boost::json::object image_json(const v1::Image& image) {
   return out;
 }
 
-boost::json::object info_json(const v1::GetInfoResponse& info) {
+boost::json::object info_json(const v1::GetInfoResponse& info, const v1::Cluster* cluster) {
   const auto& about = info.description();
   boost::json::object swarm;
   swarm["NodeID"] = info.node_id();
@@ -255,7 +275,17 @@ boost::json::object info_json(const v1::GetInfoResponse& info) {
   swarm["Error"] = info.error();
   swarm["Managers"] = info.managers();
   swarm["Nodes"] = info.nodes();
-  if (!info.cluster_id().empty()) swarm["Cluster"] = {{"ID", info.cluster_id()}};
+  boost::json::array managers;
+  for (const auto& address : info.manager_addrs())
+    managers.push_back(boost::json::object{{"Addr", address}});
+  put(swarm, "RemoteManagers", std::move(managers));
+  put(swarm, "LeaderNodeID", info.leader_node_id());
+  swarm["ManagersReachable"] = info.managers_reachable();
+  if (cluster != nullptr) {
+    swarm["Cluster"] = cluster_json(*cluster);
+  } else if (!info.cluster_id().empty()) {
+    swarm["Cluster"] = {{"ID", info.cluster_id()}};
+  }
   boost::json::object out;
   out["Name"] = about.hostname();
   out["ServerVersion"] = info.version();

@@ -3,6 +3,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <string>
+#include <string_view>
 
 #include "base/time.h"
 #include "muster/v1/objects.pb.h"
@@ -45,6 +46,7 @@ inline std::string time_json(int64_t unix_ns) {
   return format_rfc3339(WallTime{unix_ns});
 }
 
+std::string base64(std::string_view bytes);
 boost::json::array ports_json(const google::protobuf::RepeatedPtrField<v1::PortConfig>& ports);
 boost::json::array generic_json(
     const google::protobuf::RepeatedPtrField<v1::GenericResource>& resources);

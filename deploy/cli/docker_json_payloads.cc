@@ -5,9 +5,7 @@
 #include "deploy/cli/docker_json_parts.h"
 
 namespace muster::deploy::cli {
-namespace {
-
-using namespace internal;  // NOLINT: the parts are made for this file
+namespace internal {
 
 std::string base64(std::string_view bytes) {
   static constexpr char kDigits[] =
@@ -24,6 +22,12 @@ std::string base64(std::string_view bytes) {
   out.replace(out.size() - padding, padding, padding, '=');
   return out;
 }
+
+}  // namespace internal
+
+namespace {
+
+using namespace internal;  // NOLINT: the parts are made for this file
 
 template <class Object>
 boost::json::object about(const Object& object, boost::json::object spec) {

@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/time.h"
 
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
+#include "deploy/cli/docker_json_parts.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
@@ -24,7 +26,13 @@ Result<v1::Node> get_node(Run& run, const std::string& name) {
 std::string manager_text(const v1::Node& node) {
   if (!node.has_manager_status()) return "";
   if (node.manager_status().leader()) return "Leader";
+  if (node.manager_status().learner()) return "Joining";
   return node.manager_status().reachable() ? "Reachable" : "Unreachable";
+}
+
+std::string tls_text(const v1::Node& node, const std::set<std::string>& to_renew) {
+  if (to_renew.contains(node.id())) return "Needs Rotation";
+  return node.description().has_tls() ? "Ready" : "Unknown";
 }
 
 void print_labels(std::string* out, const char* title,
@@ -89,6 +97,14 @@ std::string node_pretty(const v1::Node& node) {
                        manager_text(node) == "Unreachable" ? "Unreachable" : "Reachable",
                        node.manager_status().leader() ? "Yes" : "No");
   print_about(&out, node.description());
+  if (node.description().has_tls()) {
+    const auto& tls = node.description().tls();
+    out += fmt::format(
+        "TLS Info:\n TrustRoot:\n{}\n Issuer Subject:\t{}\n Issuer Public Key:\t{}\n"
+        " Expires:\t\t{}\n",
+        tls.trust_root_pem(), internal::base64(tls.issuer_subject_der()),
+        internal::base64(tls.issuer_public_key_der()), go_time(tls.not_after_ns()));
+  }
   return out;
 }
 
@@ -134,6 +150,11 @@ Result<int> node_ls(Run& run) {
                    {"TLSStatus", "TLS STATUS", false},
                    {"EngineVersion", "ENGINE VERSION"}});
   const bool table = options.format.empty() || options.format == "table";
+  std::set<std::string> to_renew;
+  if (options.format == "json" || options.format.find("TLSStatus") != std::string::npos) {
+    MUSTER_ASSIGN(const auto cluster, run.client().call(v1::GetClusterRequest()));
+    to_renew.insert(cluster.nodes_to_renew().begin(), cluster.nodes_to_renew().end());
+  }
   for (const auto& node : nodes) {
     const auto& filters = options.filters;
     if (!filters.prefixes("id", node.id()) ||
@@ -149,7 +170,7 @@ Result<int> node_ls(Run& run) {
     listing.add({id, self ? "true" : "false", node.description().hostname(),
                  capitalized(node_state_name(node.status().state())),
                  capitalized(availability_name(node.spec().availability())), manager_text(node),
-                 "Ready", node.description().engine().version()});
+                 tls_text(node, to_renew), node.description().engine().version()});
   }
   MUSTER_TRY(options.print(run, listing));
   return 0;
@@ -246,6 +267,22 @@ Result<int> node_update(Run& run) {
 Result<int> node_promote(Run& run) {
   return change_roles(run, v1::NodeSpec::MANAGER, "Node {} is already a manager.",
                       "Node {} promoted to a manager in the swarm.");
+}
+
+Result<int> node_rm(Run& run) {
+  bool force = false;
+  run.flags.toggle("force,f", &force, "remove a node that is not down, too");
+  MUSTER_TRY(run.parse(1, -1));
+  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    v1::RemoveNodeRequest request;
+    request.set_node_id(node.id());
+    request.set_force(force);
+    const auto removed = run.client().call(request);
+    if (!removed) return removed.error();
+    run.line(name);
+    return ok_status();
+  });
 }
 
 Result<int> node_demote(Run& run) {

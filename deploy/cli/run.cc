@@ -6,8 +6,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -17,7 +15,6 @@ extern char** environ;
 namespace muster::deploy::cli {
 namespace {
 
-constexpr std::string_view kDefaultAddress = "unix:///run/muster/muster.sock";
 constexpr std::string_view kDone = "done";  // reason of a status that is not a failure
 
 Status write_all(int fd, std::string_view text) {
@@ -35,18 +32,6 @@ std::string one_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
-}
-
-// "unix:///path" from what the user wrote: with or without the scheme, relative paths too.
-Result<std::string> full_address(const std::string& text, const std::string& current_dir) {
-  constexpr std::string_view kScheme = "unix://";
-  const std::string path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : text;
-  if (path.find("://") != std::string::npos)
-    return fail(
-        invalid_argument("\"{}\" is not the path of a Unix socket, the only kind muster "
-                         "talks to",
-                         text));
-  return fmt::format("{}{}", kScheme, path.starts_with('/') ? path : current_dir + "/" + path);
 }
 
 std::vector<std::string_view> split_words(std::string_view text) {
@@ -77,7 +62,7 @@ std::string alias_of(const std::string& noun, const std::string& verb) {
 
 std::string nouns_help() {
   std::string text =
-      "Usage:  muster [--socket PATH] COMMAND\n\n"
+      "Usage:  muster [--socket PATH | --host tcp://HOST:PORT] COMMAND\n\n"
       "Runs container services on a cluster of Linux hosts.\n\nCommands:\n";
   for (const Command& command : commands()) {
     if (command.hidden) continue;
@@ -87,6 +72,10 @@ std::string nouns_help() {
       "\nOptions:\n"
       "      --socket PATH   musterd's socket (default unix:///run/muster/muster.sock;\n"
       "                      environment: MUSTER_SOCKET)\n"
+      "  -H, --host ADDRESS  the same, or a manager's port: tcp://HOST:PORT (MUSTER_HOST)\n"
+      "      --tlscacert FILE, --tlscert FILE, --tlskey FILE\n"
+      "                      whom to trust there and who you are: a manager's certificate\n"
+      "                      (ca.pem, cert.pem and key.pem in MUSTER_CERT_PATH)\n"
       "      --version       show the version\n"
       "\nRun 'muster COMMAND --help' for the options and examples of a command.\n";
   return text;
@@ -118,25 +107,7 @@ const Command* find_command(const std::vector<std::string>& words, size_t* used)
   return nullptr;
 }
 
-// Commands of Docker's that fingers and scripts know; saying that they are unknown would send
-// people looking for a typing error.
-bool is_to_come(const std::vector<std::string>& words) {
-  static constexpr std::string_view kToCome[] = {"swarm join",       "swarm ca",     "swarm unlock",
-                                                 "swarm unlock-key", "node promote", "node demote",
-                                                 "node rm",          "lab"};
-  const std::string two = words.size() > 1 ? words[0] + " " + words[1] : words[0];
-  return std::any_of(std::begin(kToCome), std::end(kToCome), [&](std::string_view command) {
-    return words[0] == command || two == command;
-  });
-}
-
 int unknown_command(World& world, const std::vector<std::string>& words) {
-  if (is_to_come(words)) {
-    world.err(fmt::format("muster: '{}' is not there yet in version {}\n",
-                          fmt::join(words.begin(), words.begin() + (words.size() > 1 ? 2 : 1), " "),
-                          MUSTER_VERSION));
-    return 1;
-  }
   bool is_noun = false;
   for (const Command& command : commands())
     is_noun = is_noun || command.path.starts_with(words[0] + " ");
@@ -191,7 +162,7 @@ World World::of_process() {
                                     std::chrono::system_clock::now().time_since_epoch())
                                     .count());
   };
-  world.connect = [](const std::string& address) { return muster::deploy::cli::connect(address); };
+  world.connect = [](const Endpoint& endpoint) { return muster::deploy::cli::connect(endpoint); };
   return world;
 }
 
@@ -256,7 +227,7 @@ Status Run::parse(int args_min, int args_max) {
 }
 
 Client& Run::client() {
-  if (client_ == nullptr) client_ = world.connect(address_);
+  if (client_ == nullptr) client_ = world.connect(endpoint_);
   return *client_;
 }
 
@@ -314,10 +285,7 @@ int for_each_name(Run& run, const std::vector<std::string>& names,
 
 int run_program(World& world, const std::vector<std::string>& all_words) {
   std::vector<std::string> words = all_words;
-  std::string address(kDefaultAddress);
-  if (const auto it = world.environment.find("MUSTER_SOCKET");
-      it != world.environment.end() && !it->second.empty())
-    address = it->second;
+  EndpointOptions where = endpoint_of_environment(world.environment);
   while (!words.empty() && words[0].starts_with("-")) {
     const std::string word = words[0];
     if (word == "--help" || word == "-h") {
@@ -328,19 +296,15 @@ int run_program(World& world, const std::vector<std::string>& all_words) {
       world.out(fmt::format("muster {}\n", MUSTER_VERSION));
       return 0;
     }
-    if (word.starts_with("--socket=")) {
-      address = word.substr(9);
-    } else if (word == "--socket" && words.size() == 1) {
-      world.err("muster: flag needs an argument: --socket. See 'muster --help'.\n");
+    const auto taken = take_endpoint_option(&words, &where);
+    if (!taken) {
+      world.err(fmt::format("muster: {}. See 'muster --help'.\n", taken.error().message()));
       return 2;
-    } else if (word == "--socket") {
-      address = words[1];
-      words.erase(words.begin());
-    } else {
+    }
+    if (!*taken) {
       world.err(fmt::format("muster: unknown flag: {}. See 'muster --help'.\n", word));
       return 2;
     }
-    words.erase(words.begin());
   }
   if (words.empty() || words == std::vector<std::string>{"help"}) {
     world.out(nouns_help());
@@ -354,12 +318,12 @@ int run_program(World& world, const std::vector<std::string>& all_words) {
   const Command* command = find_command(words, &used);
   if (command == nullptr) return unknown_command(world, words);
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(used));
-  const auto socket = full_address(address, world.current_dir);
-  if (!socket) {
-    world.err(fmt::format("muster: {}\n", socket.error().message()));
+  const auto endpoint = resolve_endpoint(where, world.current_dir);
+  if (!endpoint) {
+    world.err(fmt::format("muster: {}\n", endpoint.error().message()));
     return 2;
   }
-  Run run(world, *command, std::move(words), *socket);
+  Run run(world, *command, std::move(words), *endpoint);
   const int code = finish(world, run, command->run(run));
   if (code != 0 || !world.out_status || world.out_status().ok()) return code;
   // A list that did not arrive whole is not a success, whatever the manager answered.

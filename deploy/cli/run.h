@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "deploy/cli/client.h"
+#include "deploy/cli/endpoint.h"
 #include "deploy/cli/flags.h"
 
 namespace muster::deploy::cli {
@@ -29,7 +30,7 @@ struct World {
   std::map<std::string, std::string> environment;
   std::string current_dir;          // absolute
   std::function<int64_t()> now_ns;  // Unix time
-  std::function<std::unique_ptr<Client>(const std::string& address)> connect;
+  std::function<std::unique_ptr<Client>(const Endpoint& endpoint)> connect;
 
   static World of_process();
 };
@@ -66,8 +67,8 @@ struct Command {
 // One invocation of one command.
 class Run {
  public:
-  Run(World& world, const Command& command, std::vector<std::string> words, std::string address)
-      : world(world), command_(command), words_(std::move(words)), address_(std::move(address)) {}
+  Run(World& world, const Command& command, std::vector<std::string> words, Endpoint endpoint)
+      : world(world), command_(command), words_(std::move(words)), endpoint_(std::move(endpoint)) {}
 
   World& world;
   Flags flags;
@@ -78,7 +79,7 @@ class Run {
   Status parse(int args_min, int args_max);
 
   Client& client();
-  const std::string& address() const { return address_; }
+  const Endpoint& endpoint() const { return endpoint_; }
   const Command& command() const { return command_; }
   std::string usage() const;
 
@@ -95,7 +96,7 @@ class Run {
 
   const Command& command_;
   std::vector<std::string> words_;
-  std::string address_;
+  Endpoint endpoint_;
   std::unique_ptr<Client> client_;
 };
 

@@ -1,97 +1,26 @@
-#include <algorithm>
-
+#include "base/file.h"
+#include "deploy/cli/cluster_flags.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/quantities.h"
+#include "deploy/cli/swarm_text.h"
 
 namespace muster::deploy::cli {
 namespace {
 
-// The options of init and update that become the cluster's spec.
-struct ClusterFlags {
-  std::optional<std::string> history, heartbeat, grace, cert_expiry, retention, log_driver;
-  std::vector<std::string> log_options;
-
-  void declare(Flags& flags) {
-    flags.value("task-history-limit", &history, "N",
-                "ended tasks kept per slot (5; negative = all)");
-    flags.value("dispatcher-heartbeat", &heartbeat, "DURATION", "period of the nodes' heartbeat");
-    flags.value("vanished-agent-grace", &grace, "DURATION",
-                "how long a node stays up whose host answers but whose musterd is gone (30s)");
-    flags.value("cert-expiry", &cert_expiry, "DURATION", "validity of node certificates (2160h)");
-    flags.value("event-retention", &retention, "DURATION",
-                "how long events and changes are kept (1h)");
-    flags.value("default-log-driver", &log_driver, "NAME",
-                "log driver of services that name none (empty = each node's own)");
-    flags.list("default-log-opt", &log_options, "K=V", "option of that log driver");
-  }
-  bool any() const {
-    return history || heartbeat || grace || cert_expiry || retention || log_driver ||
-           !log_options.empty();
-  }
-  Status apply(v1::ClusterSpec* spec) const {
-    const auto named = [](const char* flag, auto result) {
-      if (!result)
-        return decltype(result)(fail(usage_error(fmt::format(
-            "invalid argument for \"--{}\" flag: {}", flag, result.error().message()))));
-      return result;
-    };
-    if (history) {
-      MUSTER_ASSIGN(const int64_t limit, named("task-history-limit", parse_signed(*history)));
-      spec->set_task_history_limit(limit);
-    }
-    if (heartbeat) {
-      MUSTER_ASSIGN(const int64_t ns, named("dispatcher-heartbeat", parse_duration_ns(*heartbeat)));
-      spec->set_heartbeat_period_ns(ns);
-    }
-    if (grace) {
-      MUSTER_ASSIGN(const int64_t ns, named("vanished-agent-grace", parse_duration_ns(*grace)));
-      spec->set_vanished_agent_grace_ns(ns);
-    }
-    if (cert_expiry) {
-      MUSTER_ASSIGN(const int64_t ns, named("cert-expiry", parse_duration_ns(*cert_expiry)));
-      spec->set_node_cert_expiry_ns(ns);
-    }
-    if (retention) {
-      MUSTER_ASSIGN(const int64_t ns, named("event-retention", parse_duration_ns(*retention)));
-      if (ns <= 0) return usage_error("--event-retention must be more than 0");
-      spec->set_event_retention_ns(ns);
-    }
-    return apply_log_driver(spec);
-  }
-
- private:
-  // Another driver begins without options; options alone change those there are.
-  Status apply_log_driver(v1::ClusterSpec* spec) const {
-    if (log_driver && log_driver->empty() && log_options.empty()) {
-      spec->clear_default_log_driver();
-      return ok_status();
-    }
-    if (log_driver) {
-      spec->mutable_default_log_driver()->set_name(*log_driver);
-      spec->mutable_default_log_driver()->clear_options();
-    }
-    for (const std::string& text : log_options) {
-      const size_t equals = text.find('=');
-      if (equals == std::string::npos || equals == 0)
-        return usage_error(fmt::format("invalid log option \"{}\": write key=value", text));
-      auto& options = *spec->mutable_default_log_driver()->mutable_options();
-      auto found = std::find_if(options.begin(), options.end(), [&](const auto& option) {
-        return option.key() == text.substr(0, equals);
-      });
-      v1::KeyValue& option = found == options.end() ? *options.Add() : *found;
-      option.set_key(text.substr(0, equals));
-      option.set_value(text.substr(equals + 1));
-    }
-    return ok_status();
-  }
-};
+Result<v1::NodeSpec::Availability> parse_availability(const std::string& text) {
+  if (text == "pause") return v1::NodeSpec::PAUSE;
+  if (text == "drain") return v1::NodeSpec::DRAIN;
+  if (text.empty() || text == "active") return v1::NodeSpec::ACTIVE;
+  return fail(
+      usage_error(fmt::format("invalid availability \"{}\": active, pause or drain", text)));
+}
 
 }  // namespace
 
 Result<int> swarm_init(Run& run) {
   v1::InitSwarmRequest request;
-  std::string listen, advertise, data_path, availability, port, mask;
+  std::string listen, advertise, data_path, availability, port, mask, ca_cert, ca_key;
   std::vector<std::string> pools;
   bool force_new = false;
   ClusterFlags cluster;
@@ -103,7 +32,10 @@ Result<int> swarm_init(Run& run) {
   run.flags.list("default-addr-pool", &pools, "CIDR", "pool that subnets are taken from");
   run.flags.value("default-addr-pool-mask-length", &mask, "BITS", "size of those subnets (24)");
   run.flags.value("availability", &availability, "active|pause|drain", "of this node");
-  run.flags.toggle("force-new-cluster", &force_new, "start again from this node's state");
+  run.flags.toggle("force-new-cluster", &force_new,
+                   "make this node the only manager, with the state it has");
+  run.flags.value("ca-cert", &ca_cert, "FILE", "the swarm's root certificate, in PEM");
+  run.flags.value("ca-key", &ca_key, "FILE", "the root's key, in PEM");
   cluster.declare(run.flags);
   MUSTER_TRY(run.parse(0, 0));
   request.set_listen_addr(listen);
@@ -124,13 +56,14 @@ Result<int> swarm_init(Run& run) {
     request.set_subnet_mask_bits(static_cast<uint32_t>(*bits));
   }
   for (const auto& pool : pools) request.add_default_address_pools(pool);
-  if (availability == "pause")
-    request.set_availability(v1::NodeSpec::PAUSE);
-  else if (availability == "drain")
-    request.set_availability(v1::NodeSpec::DRAIN);
-  else if (!availability.empty() && availability != "active")
-    return fail(usage_error(
-        fmt::format("invalid availability \"{}\": active, pause or drain", availability)));
+  MUSTER_ASSIGN(const auto wanted, parse_availability(availability));
+  request.set_availability(wanted);
+  if (ca_cert.empty() != ca_key.empty())
+    return fail(usage_error("--ca-cert and --ca-key go together"));
+  if (!ca_cert.empty()) {
+    MUSTER_TRY(read_pem_file(run, ca_cert, request.mutable_ca_certificate_pem()));
+    MUSTER_TRY(read_pem_file(run, ca_key, request.mutable_ca_key_pem()));
+  }
   if (cluster.any()) MUSTER_TRY(cluster.apply(request.mutable_spec()));
   MUSTER_ASSIGN(const auto response, run.client().call(request));
   run.line(
@@ -142,6 +75,33 @@ Result<int> swarm_init(Run& run) {
         "To add a manager to this swarm, run 'muster swarm join-token manager' and follow the "
         "instructions.\n",
         response.join_tokens().worker(), response.manager_addr()));
+  if (!response.unlock_key().empty()) run.out(unlock_text(response.unlock_key()));
+  return 0;
+}
+
+Result<int> swarm_join(Run& run) {
+  v1::JoinSwarmRequest request;
+  std::string token, listen, advertise, data_path, availability;
+  run.flags.value("token", &token, "TOKEN", "what lets this node in");
+  run.flags.value("listen-addr", &listen, "ADDR[:PORT]", "address to listen on (0.0.0.0:2377)");
+  run.flags.value("advertise-addr", &advertise, "ADDR|IFACE[:PORT]",
+                  "address that other nodes reach this one at");
+  run.flags.value("data-path-addr", &data_path, "ADDR|IFACE", "address for the tasks' traffic");
+  run.flags.value("availability", &availability, "active|pause|drain", "of this node");
+  MUSTER_TRY(run.parse(1, 1));
+  if (token.empty())
+    return fail(
+        usage_error("--token is missing: \"muster swarm join-token\" on a manager shows it"));
+  MUSTER_ASSIGN(const auto wanted, parse_availability(availability));
+  request.set_join_token(token);
+  request.add_remote_addrs(run.args[0]);
+  request.set_listen_addr(listen);
+  request.set_advertise_addr(advertise);
+  request.set_data_path_addr(data_path);
+  request.set_availability(wanted);
+  MUSTER_ASSIGN(const auto joined, run.client().call(request));
+  run.line(joined.manager() ? "This node joined a swarm as a manager."
+                            : "This node joined a swarm as a worker.");
   return 0;
 }
 
@@ -207,6 +167,10 @@ Result<int> swarm_update(Run& run) {
   const auto updated = run.client().call(request);
   if (!updated) return fail(updated.error());
   run.line("Swarm updated.");
+  if (request.spec().autolock() && !current.cluster().spec().autolock()) {
+    MUSTER_ASSIGN(const auto key, run.client().call(v1::GetUnlockKeyRequest()));
+    run.out(unlock_text(key.unlock_key()));
+  }
   return 0;
 }
 

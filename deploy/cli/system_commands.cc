@@ -1,8 +1,10 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json/parse.hpp>
 
 #include "base/template.h"
+#include "base/time.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/listing.h"
@@ -11,23 +13,62 @@
 namespace muster::deploy::cli {
 namespace {
 
-std::string info_text(const v1::GetInfoResponse& info) {
+// What a manager knows of the swarm's settings; nothing while it cannot be asked.
+std::string cluster_text(const v1::Cluster& cluster) {
+  const auto& spec = cluster.spec();
+  std::string out = "  Default Address Pool:";
+  for (const auto& pool : cluster.default_address_pools()) out += " " + pool;
+  out += fmt::format("\n  SubnetSize: {}\n  Data Path Port: {}\n", cluster.subnet_mask_bits(),
+                     cluster.data_path_port());
+  out += fmt::format("  Orchestration:\n   Task History Retention Limit: {}\n",
+                     spec.task_history_limit());
+  out += fmt::format(
+      "  Raft:\n   Snapshot Interval: {}\n   Number of Old Snapshots to Retain: 0\n"
+      "   Heartbeat: {}\n   Election Timeout: {}\n",
+      spec.raft().snapshot_interval(), format_duration(Duration(spec.raft().heartbeat_period_ns())),
+      format_duration(Duration(spec.raft().election_timeout_ns())));
+  out += fmt::format("  Dispatcher:\n   Heartbeat Period: {}\n",
+                     lower(human_duration(Duration(spec.heartbeat_period_ns()))));
+  out += fmt::format("  CA Configuration:\n   Expiry Duration: {}\n   Force Rotate: {}\n",
+                     lower(human_duration(Duration(spec.node_cert_expiry_ns()))),
+                     cluster.root_ca().last_forced_rotation());
+  if (!spec.external_cas().empty()) out += "   External CAs:\n";
+  for (const auto& ca : spec.external_cas())
+    out += fmt::format("     {}: {}\n", ca.protocol(), ca.url());
+  return out + fmt::format("  Autolock Managers: {}\n  Root Rotation In Progress: {}\n",
+                           spec.autolock(), cluster.root_ca().has_rotation());
+}
+
+std::string swarm_text(const v1::GetInfoResponse& info, const v1::Cluster* cluster) {
+  std::string out = fmt::format(" Swarm: {}\n", info.local_state());
+  if (info.local_state() == "inactive" || info.local_state() == "locked") return out;
+  out += fmt::format("  NodeID: {}\n", info.node_id());
+  if (!info.error().empty()) out += fmt::format("  Error: {}\n", info.error());
+  out += fmt::format("  Is Manager: {}\n", info.control_available());
+  if (info.control_available()) {
+    out += fmt::format("  ClusterID: {}\n  Managers: {}\n  Nodes: {}\n", info.cluster_id(),
+                       info.managers(), info.nodes());
+    out += fmt::format("  Leader: {}\n  Managers Reachable: {}\n",
+                       info.leader_node_id().empty() ? "none" : info.leader_node_id(),
+                       info.managers_reachable());
+    if (cluster != nullptr) out += cluster_text(*cluster);
+  }
+  out += fmt::format("  Node Address: {}\n", info.node_addr());
+  std::vector<std::string> managers(info.manager_addrs().begin(), info.manager_addrs().end());
+  std::sort(managers.begin(), managers.end(), natural_less);
+  if (!managers.empty()) out += "  Manager Addresses:\n";
+  for (const std::string& address : managers) out += fmt::format("   {}\n", address);
+  return out;
+}
+
+std::string info_text(const v1::GetInfoResponse& info, const v1::Cluster* cluster) {
   const auto& about = info.description();
   std::string out = fmt::format("Client:\n Version: {}\n\nServer:\n", MUSTER_VERSION);
   out += fmt::format(" Version: {}\n Containers running: {}\n Images: {}\n Runtime: {}\n",
                      info.version(), info.containers_running(), info.images(), info.runtime());
   out += fmt::format(" Cgroup version: {}\n Load balancer: {}\n", info.cgroup_version(),
                      info.balancer());
-  out += fmt::format(" Swarm: {}\n", info.local_state());
-  if (!info.error().empty()) out += fmt::format("  Error: {}\n", info.error());
-  if (!info.node_id().empty()) {
-    out +=
-        fmt::format("  NodeID: {}\n  Is Manager: {}\n", info.node_id(), info.control_available());
-    if (info.control_available())
-      out += fmt::format("  ClusterID: {}\n  Managers: {}\n  Nodes: {}\n", info.cluster_id(),
-                         info.managers(), info.nodes());
-    out += fmt::format("  Node Address: {}\n", info.node_addr());
-  }
+  out += swarm_text(info, cluster);
   out += fmt::format(
       " Kernel Version: {}\n Operating System: {}\n OSType: {}\n Architecture: {}\n CPUs: {}\n"
       " Total Memory: {}\n Name: {}\n Root Dir: {}\n",
@@ -62,12 +103,15 @@ Result<int> info(Run& run) {
   run.flags.value("format,f", &format, "TEMPLATE", "json or a template");
   MUSTER_TRY(run.parse(0, 0));
   MUSTER_ASSIGN(const auto response, run.client().call(v1::GetInfoRequest()));
+  // Of a manager: the settings, as far as it can be asked for them.
+  Result<v1::GetClusterResponse> cluster = fail(not_found("not asked"));
+  if (response.control_available()) cluster = run.client().call(v1::GetClusterRequest());
   if (format.empty()) {
-    run.out(info_text(response));
+    run.out(info_text(response, cluster ? &cluster->cluster() : nullptr));
     return 0;
   }
   boost::json::array one;
-  one.push_back(info_json(response));
+  one.push_back(info_json(response, cluster ? &cluster->cluster() : nullptr));
   MUSTER_ASSIGN(const std::string text, render_inspect(one, format));
   run.out(text);
   return 0;

@@ -92,6 +92,40 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     response->set_node_id("n1");
     response->set_manager_addr("10.0.0.1:2377");
     response->mutable_join_tokens()->set_worker("SWMTKN-1-abc-def");
+    if (request->spec().autolock()) response->set_unlock_key("SWMKEY-1-first");
+    return changed(context);
+  }
+  S JoinSwarm(C* context, const v1::JoinSwarmRequest* request,
+              v1::JoinSwarmResponse* response) override {
+    fake.join_request = *request;
+    response->set_node_id("n2");
+    response->set_manager(request->join_token().ends_with("-manager"));
+    return changed(context);
+  }
+  S UnlockSwarm(C* context, const v1::UnlockSwarmRequest* request,
+                v1::UnlockSwarmResponse*) override {
+    fake.unlock_keys_tried.push_back(request->unlock_key());
+    return changed(context);
+  }
+  S GetUnlockKey(C*, const v1::GetUnlockKeyRequest*, v1::GetUnlockKeyResponse* response) override {
+    response->set_unlock_key(fake.unlock_key);
+    return S::OK;
+  }
+  S BackupSwarm(C* context, const v1::BackupSwarmRequest* request,
+                grpc::ServerWriter<v1::BackupSwarmResponse>* writer) override {
+    fake.backup_request = *request;
+    for (const auto& chunk : fake.backup_chunks) {
+      v1::BackupSwarmResponse response;
+      response.set_chunk(chunk);
+      writer->Write(response);
+    }
+    return changed(context);
+  }
+  S RestoreSwarm(C* context, grpc::ServerReader<v1::RestoreSwarmRequest>* reader,
+                 v1::RestoreSwarmResponse* response) override {
+    v1::RestoreSwarmRequest request;
+    while (reader->Read(&request)) fake.restore_requests.push_back(request);
+    response->set_node_id("n1");
     return changed(context);
   }
   S LeaveSwarm(C* context, const v1::LeaveSwarmRequest*, v1::LeaveSwarmResponse*) override {
@@ -99,10 +133,16 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S GetCluster(C*, const v1::GetClusterRequest*, v1::GetClusterResponse* response) override {
     *response->mutable_cluster() = fake.cluster;
+    if (fake.renewals.empty()) return S::OK;
+    response->mutable_cluster()->mutable_root_ca()->mutable_rotation()->set_certificate_pem("new");
+    const auto& waiting = fake.renewals.front();
+    *response->mutable_nodes_to_renew() = {waiting.begin(), waiting.end()};
+    fake.renewals.erase(fake.renewals.begin());
     return S::OK;
   }
   S UpdateCluster(C* context, const v1::UpdateClusterRequest* request,
                   v1::UpdateClusterResponse* response) override {
+    fake.updated_clusters.push_back(*request);
     *fake.cluster.mutable_spec() = request->spec();
     *response->mutable_cluster() = fake.cluster;
     return changed(context);
@@ -198,6 +238,10 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     for (const auto& node : fake.nodes) *response->add_nodes() = node;
     response->set_self_id("n1");
     return S::OK;
+  }
+  S RemoveNode(C* context, const v1::RemoveNodeRequest* request, v1::RemoveNodeResponse*) override {
+    fake.removed_nodes.push_back(*request);
+    return changed(context);
   }
   S UpdateNode(C* context, const v1::UpdateNodeRequest* request, v1::UpdateNodeResponse*) override {
     fake.updated_nodes.push_back(*request);

@@ -36,6 +36,11 @@ class FakeDaemon {
   v1::GetInfoResponse info;
   v1::Cluster cluster;
   v1::ExplainServiceResponse explanation;
+  std::string unlock_key;
+  // Of a rotation of the root: the nodes still to be renewed, one list for each look; after the
+  // last the rotation is over.
+  std::vector<std::vector<std::string>> renewals;
+  std::vector<std::string> backup_chunks;
 
   // Streams: each message is sent, then the stream stays open until the client leaves, unless
   // `end_streams`.
@@ -70,6 +75,12 @@ class FakeDaemon {
   std::vector<v1::ServiceLogsRequest> service_log_requests;
   std::vector<v1::WatchRequest> watch_requests;
   v1::InitSwarmRequest init_request;
+  v1::JoinSwarmRequest join_request;
+  std::vector<v1::UpdateClusterRequest> updated_clusters;
+  std::vector<std::string> unlock_keys_tried;
+  v1::BackupSwarmRequest backup_request;
+  std::vector<v1::RestoreSwarmRequest> restore_requests;
+  std::vector<v1::RemoveNodeRequest> removed_nodes;
   std::string loaded;
 
   // Adds a service of so many replicas with as many running tasks on node "n1".

@@ -21,14 +21,14 @@ class Usage : public testing::Test {
   FakeDaemon daemon_;
 };
 
-TEST_F(Usage, TheSocketIsAPath) {
+TEST_F(Usage, TheSocketIsAPathAndAManagersPortNeedsACertificate) {
   EXPECT_EQ(run({"--socket"}).err,
             "muster: flag needs an argument: --socket. See 'muster --help'.\n");
   const Outcome remote = run({"--socket", "tcp://10.0.0.1:2377", "service", "ls"});
   EXPECT_EQ(remote.code, 2);
   EXPECT_EQ(remote.err,
-            "muster: \"tcp://10.0.0.1:2377\" is not the path of a Unix socket, the only kind "
-            "muster talks to\n");
+            "muster: a manager's port asks for a certificate: give --tlscacert, --tlscert and "
+            "--tlskey, or MUSTER_CERT_PATH (--tlscacert is missing)\n");
   EXPECT_EQ(
       run({"--socket=here.sock", "service", "ls"}).err,
       "muster: Cannot connect to musterd at unix:///work-dir/here.sock. Is musterd running?\n");
@@ -37,16 +37,8 @@ TEST_F(Usage, TheSocketIsAPath) {
 TEST_F(Usage, HelpOfACommand) {
   EXPECT_EQ(run({"help", "service", "scale"}).out, run({"service", "scale", "--help"}).out);
   EXPECT_EQ(run({"help", "service"}).out, run({"service", "--help"}).out);
-  EXPECT_THAT(run({"help"}).out, StartsWith("Usage:  muster [--socket PATH] COMMAND\n"));
+  EXPECT_THAT(run({"help"}).out, StartsWith("Usage:  muster [--socket PATH | --host tcp://HOST:PORT] COMMAND\n"));
   EXPECT_EQ(run({"help", "nonsense"}).code, 2);
-}
-
-TEST_F(Usage, CommandsOfLaterVersionsAreNotTypingErrors) {
-  const Outcome outcome = run({"swarm", "unlock-key"});
-  EXPECT_EQ(outcome.code, 1);
-  EXPECT_THAT(outcome.err, StartsWith("muster: 'swarm unlock-key' is not there yet in version "));
-  EXPECT_EQ(run({"swarm", "join", "10.0.0.1:2377"}).code, 1);
-  EXPECT_EQ(run({"swarm", "jion"}).code, 2);
 }
 
 TEST_F(Usage, OutputThatCannotBeWrittenIsAFailure) {
