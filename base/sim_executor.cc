@@ -8,10 +8,15 @@ bool SimWorld::step() {
   if (pending_.empty()) return false;
   auto first = pending_.begin();
   const TimePoint due = first->first.first;
+  const uint64_t id = first->first.second;
   Item item = std::move(first->second);
-  due_.erase(first->first.second);
+  due_.erase(id);
   pending_.erase(first);
   if (due > now_) now_ = due;
+  if (item.strand->paused_) {
+    item.strand->held_.emplace_back(id, std::move(item.run));
+    return true;
+  }
   current_ = item.strand;
   item.run();
   item.run = nullptr;
@@ -53,9 +58,20 @@ Executor::TimerId SimExecutor::after(Duration delay, UniqueFunction<void()> f) {
 
 void SimExecutor::cancel(TimerId timer) {
   const auto due = world_.due_.find(timer);
-  if (due == world_.due_.end()) return;
+  if (due == world_.due_.end()) {
+    std::erase_if(held_, [timer](const auto& held) { return held.first == timer; });
+    return;
+  }
   world_.pending_.erase({due->second, timer});
   world_.due_.erase(due);
+}
+
+void SimExecutor::resume() {
+  paused_ = false;
+  for (auto& [id, run] : std::exchange(held_, {})) {
+    world_.pending_.emplace(SimWorld::Key{world_.now_, id}, SimWorld::Item{this, std::move(run)});
+    world_.due_.emplace(id, world_.now_);
+  }
 }
 
 }  // namespace muster

@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "base/executor.h"
 
 namespace muster {
+
+class SimExecutor;
 
 // Virtual time for tests and the simulator: one thread, closures ordered by (due time, order of
 // posting), time jumps to the next due closure. The same inputs give the same run.
@@ -31,7 +34,7 @@ class SimWorld final : public Clock {
  private:
   friend class SimExecutor;
   struct Item {
-    const void* strand;
+    SimExecutor* strand;
     UniqueFunction<void()> run;
   };
   using Key = std::pair<TimePoint, uint64_t>;
@@ -41,7 +44,7 @@ class SimWorld final : public Clock {
   uint64_t next_ = 1;
   std::map<Key, Item> pending_;
   std::map<uint64_t, TimePoint> due_;
-  const void* current_ = nullptr;
+  const SimExecutor* current_ = nullptr;
 };
 
 class SimExecutor final : public Executor {
@@ -57,8 +60,18 @@ class SimExecutor final : public Executor {
   bool is_current() const override { return world_.current_ == nullptr || world_.current_ == this; }
   const Clock& clock() const override { return world_; }
 
+  // What becomes due while the strand is paused runs when it is resumed: a thread that is busy
+  // with something long, or a process that is stopped.
+  void pause() { paused_ = true; }
+  void resume();
+  bool paused() const { return paused_; }
+
  private:
+  friend class SimWorld;
+
   SimWorld& world_;
+  bool paused_ = false;
+  std::vector<std::pair<TimerId, UniqueFunction<void()>>> held_;
 };
 
 }  // namespace muster

@@ -16,8 +16,10 @@ namespace muster::raft {
 
 struct Tuning {
   Duration heartbeat = 100ms;
-  Duration election_min = 1s;              // time-outs are uniform in [min, 2 min)
-  Duration suspicion_spread = 50ms;        // suspects wait up to this, so that they do not tie
+  Duration election_min = 1s;  // time-outs are uniform in [min, 2 min)
+  // Suspects of a dead leader wait up to this, so that they do not tie; if they do, they try again
+  // after three to six times as long.
+  Duration suspicion_spread = 50ms;
   size_t append_bytes_max = 512 << 10;     // payload of one append message
   Progress::Window window{128, 16 << 20};  // sent ahead to one member
   size_t proposal_bytes_max = 2 << 20;
@@ -214,6 +216,7 @@ class Core {
 
   TimePoint election_deadline_;
   bool eligible_ = true;
+  bool suspects_ = false;  // that there is no leader any more
   TimePoint lease_until_;  // no vote against the leader before
   std::map<MemberId, bool> votes_;
 

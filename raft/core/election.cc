@@ -1,4 +1,6 @@
 // Who leads: time-outs, pre-votes and votes, leases, and the changes of role.
+#include <algorithm>
+
 #include "base/check.h"
 #include "raft/core/core.h"
 #include "raft/core/mutant.h"
@@ -27,6 +29,7 @@ void Core::become_leader(TimePoint now) {
   MUSTER_CHECK(role_ == Role::kCandidate);
   role_ = Role::kLeader;
   leader_ = self_;
+  suspects_ = false;
   votes_.clear();
   progress_.clear();
   follow_members();
@@ -56,7 +59,11 @@ bool Core::in_lease(TimePoint now) const {
 
 // A member that waits for a snapshot to be installed has no log to lead with.
 bool Core::may_campaign() const {
-  return members().is_voter(self_) && durable_ >= snapshot_.index;
+  return eligible_ && members().is_voter(self_) && durable_ >= snapshot_.index;
+}
+
+void Core::step_down(TimePoint now) {
+  if (role_ == Role::kLeader) become_follower(now, hard_state_.term, {});
 }
 
 void Core::suspect_leader(TimePoint now) {
@@ -65,6 +72,7 @@ void Core::suspect_leader(TimePoint now) {
   const auto spread = static_cast<uint64_t>(tuning_.suspicion_spread.count());
   const TimePoint soon = now + Duration(spread == 0 ? 0 : rng_.below(spread));
   if (soon < election_deadline_) election_deadline_ = soon;
+  suspects_ = true;
 }
 
 // With `pre` nothing changes but the role: only a member that could win raises the term.
@@ -73,6 +81,12 @@ void Core::campaign(TimePoint now, bool pre, bool transfer) {
   leader_ = {};
   if (!fault(Mutant::kEarlierVotesCount)) votes_.clear();
   arm_election(now);
+  if (suspects_) {
+    const Duration again = tuning_.suspicion_spread * 3;
+    const auto spread = static_cast<uint64_t>(again.count());
+    const TimePoint soon = now + again + Duration(spread == 0 ? 0 : rng_.below(spread));
+    election_deadline_ = std::min(election_deadline_, soon);
+  }
   if (!pre) {
     hard_state_ = {.term = hard_state_.term + 1, .vote = self_};
     hard_state_dirty_ = true;

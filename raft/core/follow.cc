@@ -12,6 +12,7 @@ void Core::hear_leader(TimePoint now, MemberId leader) {
   MUSTER_CHECK(role_ != Role::kLeader && (!leader_ || leader_ == leader), "two leaders in a term");
   if (role_ != Role::kFollower) become_follower(now, hard_state_.term, leader);
   leader_ = leader;
+  suspects_ = false;
   lease_until_ = now + tuning_.election_min;
   arm_election(now);
 }

@@ -1,13 +1,12 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <string_view>
 
 #include "base/status.h"
 #include "base/unique_function.h"
 #include "raft/core/core.h"
 #include "raft/node/state_machine.h"
+#include "raft/storage/log_store.h"
 
 namespace muster::raft {
 
@@ -23,20 +22,6 @@ class DiskEvents {
   virtual void room(const Status& status) = 0;
   // Nothing on it can be relied upon any more; no other event follows.
   virtual void failed(const Status& status) = 0;
-};
-
-// The chunks of a snapshot, as they were produced. One user at a time, any thread.
-class ChunkReader {
- public:
-  virtual ~ChunkReader() = default;
-  virtual Result<std::string> next() = 0;  // empty at the end
-};
-class ChunkWriter {
- public:
-  virtual ~ChunkWriter() = default;  // without finish(): forgotten
-  virtual Status add(std::string_view chunk) = 0;
-  // Complete and synced; a Write with `install` may name it from now on.
-  virtual Status finish() = 0;
 };
 
 // One member's log and snapshots on a disk. Real: LogDisk; simulated: the tests'. Calls are
@@ -58,10 +43,11 @@ class Disk {
   virtual void take_snapshot(SnapshotMark mark, Index keep_from, SnapshotProducer produce,
                              UniqueFunction<void(Status)> done) = 0;
 
-  // Any thread; may block. NOT_FOUND when it is not (any more) what the log begins after.
-  virtual Result<std::unique_ptr<ChunkReader>> open_snapshot(Index index) = 0;
-  // A snapshot that arrives from elsewhere. Any thread; may block.
-  virtual Result<std::unique_ptr<ChunkWriter>> receive_snapshot(const SnapshotMark& mark) = 0;
+  // Any thread; may block. NOT_FOUND when another took its place.
+  virtual Result<std::unique_ptr<SnapshotSource>> open_snapshot(Index index, Term term) = 0;
+  // Where a snapshot that arrives from elsewhere goes; once it is finished a Write's `install` may
+  // name it. Any thread; may block.
+  virtual Result<std::unique_ptr<SnapshotSink>> receive_snapshot(const SnapshotMark& mark) = 0;
 
   // Finishes what was asked for and ends its threads. Blocks. No event comes after it returned.
   virtual void stop() = 0;

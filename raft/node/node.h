@@ -55,6 +55,8 @@ class Node final : public ReplicatedLog, public Group {
     Tuning tuning;
     Member self;  // `voter` is of no meaning
     StartMode mode = StartMode::kRestore;
+    // kJoin: the group as the leader described it, so that this member can answer.
+    Members members;
     // A snapshot is taken after so many entries, or so many bytes of them.
     uint64_t snapshot_entries = 10'000;
     uint64_t snapshot_bytes = 64 << 20;
@@ -84,8 +86,10 @@ class Node final : public ReplicatedLog, public Group {
 
   // Where the transport tells what it hears; valid until the transport was stopped.
   TransportEvents& transport_events();
-  // On the user's strand, once. A group of one leads within two writes.
-  void start(Transport& transport);
+  // On the user's strand, once. Blocks for reading the snapshot; what is wrong with it is the
+  // answer, and then nothing was started. Everything else comes by callbacks: the entries after the
+  // snapshot when they are known to be committed. A group of one leads after two writes.
+  Status start(Transport& transport);
   // Orderly: hands leadership over, says goodbye, lets the disk finish. `done` is posted to the
   // user's strand; nothing else is told after it. Once.
   void stop(UniqueFunction<void()> done);

@@ -28,6 +28,25 @@ TEST(SimExecutor, RunsInOrderOfDueTimeThenPosting) {
   EXPECT_EQ(world.now(), TimePoint{3s});
 }
 
+TEST(SimExecutor, APausedStrandRunsWhatWasDueWhenItIsResumed) {
+  SimWorld world;
+  SimExecutor a(world), b(world);
+  std::string ran;
+  a.pause();
+  a.post([&] { ran += "a"; });
+  const auto dropped = a.after(1s, [&] { ran += "x"; });
+  a.after(10s, [&] { ran += "c"; });
+  b.post([&] { ran += "b"; });
+  world.advance(5s);
+  EXPECT_EQ(ran, "b");
+  a.cancel(dropped);
+  a.resume();
+  world.settle();
+  EXPECT_EQ(ran, "ba");
+  world.advance(5s);
+  EXPECT_EQ(ran, "bac");
+}
+
 TEST(SimExecutor, CancelledTimersAndDeadStrandsDoNotRun) {
   SimWorld world;
   SimExecutor a(world);

@@ -1,0 +1,299 @@
+#include "raft/node/node.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "raft/node/node_impl.h"
+
+namespace muster::raft {
+namespace {
+
+class NullTransport final : public Transport {
+ public:
+  void set_members(const Members&) override {}
+  void send(Message) override {}
+  void send_snapshot(Message, std::unique_ptr<SnapshotReader>) override {}
+  void stop() override {}
+};
+
+Members first_members(const Node::Options& options) {
+  if (options.mode != StartMode::kFound) return options.members;
+  Members members;
+  Member self = options.self;
+  self.voter = true;
+  self.outgoing = false;
+  members.put(std::move(self));
+  return members;
+}
+
+Status not_leader() {
+  return Status(StatusCode::kUnavailable, "this member does not lead", "not-leader");
+}
+
+}  // namespace
+
+std::unique_ptr<Transport> make_null_transport() {
+  return std::make_unique<NullTransport>();
+}
+
+Write force_new_group(Restored& restored, Member self) {
+  self.voter = true;
+  self.outgoing = false;
+  Members alone;
+  alone.put(std::move(self));
+  const Index last =
+      restored.entries.empty() ? restored.snapshot.index : restored.entries.back().index;
+  restored.hard_state = {.term = restored.hard_state.term + 1, .vote = {}};
+  const Entry entry{last + 1, restored.hard_state.term, EntryKind::kMembers,
+                    std::make_shared<const std::string>(encode_members(alone))};
+  restored.entries.push_back(entry);
+  Write write;
+  write.token = 1;
+  write.hard_state = restored.hard_state;
+  write.entries.push_back(entry);
+  return write;
+}
+
+// ---------------------------------------------------------------- the node
+
+Node::Impl::Impl(Options options, Ports ports, Restored restored)
+    : options_(std::move(options)),
+      raft_(ports.raft_strand),
+      user_(ports.user_strand),
+      disk_(ports.disk),
+      log_(std::move(ports.log)),
+      machine_(ports.machine),
+      core_(options_.tuning, options_.self.id, std::move(restored), first_members(options_),
+            ports.rng, raft_.clock().now()) {}
+
+Status Node::Impl::start(Transport& transport) {
+  MUSTER_CHECK(user_.is_current() && life_ == Life::kNew);
+  const Index snapshot = core_.snapshot().index;
+  if (snapshot > 0) {
+    MUSTER_ASSIGN(const auto chunks, disk_.open_snapshot(snapshot, core_.snapshot().term));
+    MUSTER_TRY(machine_.restore_begin());
+    for (;;) {
+      MUSTER_ASSIGN(const std::string chunk, chunks->next());
+      if (chunk.empty()) break;
+      MUSTER_TRY(machine_.restore_chunk(chunk));
+    }
+    MUSTER_TRY(machine_.restore_end());
+  }
+  disk_.start(*this);
+  const std::lock_guard lock(mutex_);
+  const TimePoint at = now();
+  transport_ = &transport;
+  life_ = Life::kRunning;
+  next_ping_ = at;
+  Output first = core_.take();  // asks for what was just restored
+  MUSTER_CHECK(first.writes.empty() && first.messages.empty() && first.apply.empty());
+  core_.applied(at, snapshot);
+  user_applied_ = snapshot;
+  listed_ = core_.members();
+  listed_index_ = core_.members_index();
+  was_member_ = snapshot > 0 && core_.snapshot().members.find(core_.self()) != nullptr;
+  transport_->set_members(listed_);
+  core_.tick(at);
+  carry_out(at);
+  return ok_status();
+}
+
+void Node::Impl::stop(UniqueFunction<void()> done) {
+  MUSTER_CHECK(user_.is_current());
+  const std::lock_guard lock(mutex_);
+  if (life_ != Life::kRunning) {
+    // Never started, or failed: there is nothing to hand over.
+    if (life_ == Life::kClosed && transport_ != nullptr && !stop_done_) {
+      stop_done_ = std::move(done);
+      raft_.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->stop_ports();
+      });
+      return;
+    }
+    push_answer(std::move(done));
+    return post_deliveries();
+  }
+  const TimePoint at = now();
+  life_ = Life::kStopping;
+  stop_done_ = std::move(done);
+  stop_by_ = at;
+  if (core_.role() == Role::kLeader) {
+    if (const MemberId successor = best_successor(at)) {
+      (void)core_.transfer_to(at, successor);
+      if (core_.transferring()) stop_by_ = at + options_.transfer_max;
+    }
+  } else if (core_.leader()) {
+    stop_by_ = at;
+  }
+  carry_out(at);
+}
+
+void Node::Impl::abandon() {
+  bool stop_them = false;
+  {
+    std::unique_lock lock(mutex_);
+    ports_free_.wait(lock, [this] { return !stopping_ports_; });
+    stop_them = transport_ != nullptr && !ports_ended_;
+    life_ = Life::kEnded;
+    raft_.cancel(timer_);
+  }
+  if (!stop_them) return;
+  transport_->stop();
+  disk_.stop();
+}
+
+void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(ProposeResult)> done) {
+  MUSTER_CHECK(user_.is_current());
+  const std::lock_guard lock(mutex_);
+  const auto reject = [&](Status why) {
+    push_answer([done = std::move(done), why = std::move(why)]() mutable {
+      done({Outcome::kRejected, 0, std::move(why)});
+    });
+    post_deliveries();
+  };
+  if (!alive() || term == 0 || serving_term_ != term) return reject(not_leader());
+  if (!room_.ok()) return reject(room_);
+  if (in_flight_.size() >= options_.proposals_max) {
+    return reject(Status(StatusCode::kResourceExhausted,
+                         fmt::format("{} proposals wait already", in_flight_.size()),
+                         "overloaded"));
+  }
+  const TimePoint at = now();
+  auto index = core_.propose(at, std::move(payload));
+  if (!index) return reject(std::move(index).error());
+  in_flight_.push_back({*index, term, at + options_.deadline, std::move(done)});
+  carry_out(at);
+}
+
+// ---------------------------------------------------------------- from network and disk
+
+void Node::Impl::received(Message message) {
+  event([&](TimePoint at) {
+    heard_[message.from] = at;
+    core_.step(at, std::move(message));
+  });
+}
+
+void Node::Impl::unreachable(MemberId peer) {
+  event([&](TimePoint) { core_.unreachable(peer); });
+}
+
+void Node::Impl::vanished(MemberId peer) {
+  event([&](TimePoint at) {
+    heard_.erase(peer);
+    if (peer != core_.leader()) return;
+    log_->info("the leader's process is gone");
+    core_.suspect_leader(at);
+  });
+}
+
+// A leader that goes has asked somebody to take over; if that was lost, nobody needs to wait for
+// it.
+void Node::Impl::said_goodbye(MemberId peer) {
+  event([&](TimePoint at) {
+    heard_.erase(peer);
+    if (peer == core_.leader()) core_.suspect_leader(at);
+  });
+}
+
+void Node::Impl::removed() {
+  event([&](TimePoint) { tell_removed(); });
+}
+
+void Node::Impl::written(uint64_t token) {
+  event([&](TimePoint at) {
+    while (!writing_.empty() && writing_.front().token <= token) writing_.pop_front();
+    watch_disk(at);
+    core_.written(at, token);
+    if (snapshot_wanted_ && core_.durable() >= user_applied_) {
+      push({.kind = Delivery::Kind::kTakeSnapshot});
+    }
+  });
+}
+
+void Node::Impl::failed(const Status& status) {
+  fatal(status.with_context("the disk"));
+}
+
+// ---------------------------------------------------------------- the public face
+
+Node::Node(Options options, Ports ports, Restored restored)
+    : impl_(std::make_shared<Impl>(std::move(options), std::move(ports), std::move(restored))) {}
+
+Node::~Node() {
+  impl_->abandon();
+}
+
+TransportEvents& Node::transport_events() {
+  return *impl_;
+}
+Status Node::start(Transport& transport) {
+  return impl_->start(transport);
+}
+void Node::stop(UniqueFunction<void()> done) {
+  impl_->stop(std::move(done));
+}
+void Node::propose(uint64_t term, std::string payload, UniqueFunction<void(ProposeResult)> done) {
+  impl_->propose(term, std::move(payload), std::move(done));
+}
+uint64_t Node::leading_term() const {
+  return impl_->leading_term();
+}
+GroupView Node::view() const {
+  return impl_->view();
+}
+
+void Node::add_learner(Member member, Done done) {
+  member.voter = member.outgoing = false;
+  impl_->change_members(
+      [member = std::move(member)](const Members& present) -> Result<std::optional<Members>> {
+        Member wanted = member;
+        if (const Member* known = present.find(member.id)) {
+          wanted.voter = known->voter;
+          wanted.outgoing = known->outgoing;
+          if (wanted == *known) return std::nullopt;
+        }
+        Members next = present;
+        next.put(std::move(wanted));
+        return next;
+      },
+      std::move(done));
+}
+
+void Node::promote(MemberId id, Done done) {
+  impl_->change_members(
+      [id](const Members& present) -> Result<std::optional<Members>> {
+        const Member* known = present.find(id);
+        if (known == nullptr) return fail(not_found("member {:x} is not in the group", id.value));
+        if (known->voter) return std::nullopt;
+        Members next = present;
+        Member voter = *known;
+        voter.voter = true;
+        next.put(std::move(voter));
+        return next;
+      },
+      std::move(done));
+}
+
+void Node::remove(MemberId id, Done done) {
+  impl_->change_members(
+      [id](const Members& present) -> Result<std::optional<Members>> {
+        if (present.find(id) == nullptr) return std::nullopt;
+        Members next = present;
+        next.remove(id);
+        return next;
+      },
+      std::move(done));
+}
+
+void Node::transfer_leadership(MemberId target, Done done) {
+  impl_->transfer(target, std::move(done));
+}
+void Node::read_barrier(UniqueFunction<void(Result<Index>)> done) {
+  impl_->read(std::move(done));
+}
+void Node::take_snapshot(UniqueFunction<void(Status)> done) {
+  impl_->take_snapshot(std::move(done));
+}
+
+}  // namespace muster::raft
