@@ -82,8 +82,9 @@ class LogStore {
   //  - `install`: its snapshot lies complete beside the log (SnapshotSink::finish()); log and older
   //    snapshot are replaced by it in the same step.
   //  - `entries`: those from the first one's index on are replaced in the same step.
-  // RESOURCE_EXHAUSTED, reason "disk-full": too little room for entries. Nothing was written, the
-  // log goes on, and the same steps may be tried again; steps of term and vote alone still pass.
+  // RESOURCE_EXHAUSTED, reason "disk-full": too little room for entries with payloads. Nothing was
+  // written, the log goes on, and the same steps may be tried again; steps without such entries
+  // still pass.
   virtual Status write(const std::vector<const Write*>& writes) = 0;
 
   // This member's own snapshot of the state after mark.index, which finish() completed: the log may

@@ -1,44 +1,85 @@
 #pragma once
 
+#include <openssl/types.h>
+
+#include <array>
 #include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/status.h"
-#include "raft/storage/data_key.h"
+#include "raft/storage/key_ring.h"
 
 namespace muster::raft {
 
-struct LogEntry {
-  uint64_t index = 0;
-  uint64_t term = 0;
-  std::string payload;
+// SHA-256 over everything stored so far: a record's chain covers its own bytes and, through the
+// chain of the record before, all earlier ones.
+inline constexpr size_t kChainBytes = 32;
+using Chain = std::array<char, kChainBytes>;
+inline constexpr Chain kNoChain{};  // before the first record
+
+// Computes chains; keeps the context, whose making costs more than a short record. Not thread-safe.
+class ChainHash {
+ public:
+  ChainHash();
+  ChainHash(const ChainHash&) = delete;
+  ChainHash& operator=(const ChainHash&) = delete;
+  ~ChainHash();
+  Chain next(const Chain& before, std::initializer_list<std::string_view> parts);
+
+ private:
+  EVP_MD* digest_;
+  EVP_MD_CTX* context_;
 };
 
-// SHA-256 over everything stored so far: a record's chain covers its own bytes and, through the
-// chain of the record before, all earlier ones. Empty text before the first record.
-using Chain = std::string;
-inline constexpr size_t kChainBytes = 32;
-Chain next_chain(const Chain& previous, std::string_view record);
-
-// A record as stored (FORMAT.md): version, key id, index, term, chain of the record before, sealed
-// payload.
-Result<std::string> encode_record(const DataKey& key, const LogEntry& entry, const Chain& previous);
+// A record as stored (FORMAT.md) is head and sealed payload one after the other; apart, so that a
+// payload is copied once less.
+struct Record {
+  std::string head;
+  std::string sealed;
+};
+Result<Record> encode_record(const KeyRing& ring, const DataKey& key, const Entry& entry,
+                             const Chain& previous);
 // DATA_LOSS when it is damaged, is not entry `index`, or does not follow `previous`.
-Result<LogEntry> decode_record(const DataKey& key, uint64_t index, std::string_view record,
-                               const Chain& previous);
-// The chain before, as the record states it; empty text when the record is too short.
-Chain stated_previous(std::string_view record);
+// FAILED_PRECONDITION, reason "feature-level", when it is of a kind not known here.
+Result<Entry> decode_record(const KeyRing& ring, Index index, std::string_view record,
+                            const Chain& previous);
 
-// The end of the log that was synced: written with every batch, and once a second to a file.
+// What a record says of itself without its key; checked by the chain alone.
+struct RecordHead {
+  uint8_t key_id = 0;
+  EntryKind kind = EntryKind::kEmpty;
+  Index index = 0;
+  Term term = 0;
+  Chain previous{};
+};
+std::optional<RecordHead> read_head(std::string_view record);  // nothing: too short, other version
+
+// The end of the log that was synced. Written with every step; a second copy lies in a file.
 struct Watermark {
-  uint64_t index = 0;
-  uint64_t term = 0;
-  Chain chain = Chain(kChainBytes, '\0');
+  uint64_t step = 0;  // how many steps were ever written; terms and indexes may go back, this not
+  Index index = 0;    // of the last entry
+  Term term = 0;
+  Chain chain{};
 
   friend bool operator==(const Watermark&, const Watermark&) = default;
 };
 std::string encode_watermark(const Watermark& mark);
 Result<Watermark> decode_watermark(std::string_view bytes);
+
+// What the log begins with: the snapshot, and the last entry that is not kept any more.
+struct Manifest {
+  SnapshotMark mark;  // index 0: no snapshot
+  Index base_index = 0;
+  Term base_term = 0;
+  Chain base_chain{};
+  uint8_t key_id = 0;  // that the stored manifest needs
+};
+Result<std::string> encode_manifest(const KeyRing& ring, const DataKey& key,
+                                    const Manifest& manifest);
+Result<Manifest> decode_manifest(const KeyRing& ring, std::string_view bytes);
 
 }  // namespace muster::raft

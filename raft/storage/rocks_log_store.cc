@@ -1,48 +1,21 @@
 #include "raft/storage/rocks_log_store.h"
 
-#include <fcntl.h>
-#include <rocksdb/db.h>
-#include <rocksdb/options.h>
-#include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
-#include <sys/statvfs.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <set>
 #include <utility>
 
-#include "base/check.h"
 #include "base/file.h"
-#include "base/unique_fd.h"
 #include "raft/storage/bytes.h"
+#include "raft/storage/log_contents.h"
+#include "raft/storage/log_db.h"
+#include "raft/storage/record.h"
+#include "raft/storage/snapshot_file.h"
 
 namespace muster::raft {
 namespace {
-
-constexpr char kStateVersion = 1;
-constexpr char kSnapshotVersion = 1;
-const std::string kKeyFormat = "format";
-const std::string kKeyHardState = "hard_state";
-const std::string kKeyDurable = "durable";
-const std::string kKeySnapshot = "current";
-const std::string kFormat = "muster-log 1";
-
-std::string index_key(uint64_t index) {
-  std::string key;
-  put_u64(key, index);
-  return key;
-}
-
-rocksdb::Slice slice(std::string_view text) {
-  return {text.data(), text.size()};
-}
-
-Status from_rocksdb(const rocksdb::Status& status, std::string_view what) {
-  if (status.ok()) return ok_status();
-  if (status.IsCorruption()) return data_loss("{}: {}", what, status.ToString());
-  return internal_error("{}: {}", what, status.ToString());
-}
 
 int64_t monotonic_ns() {
   timespec ts{};
@@ -50,348 +23,438 @@ int64_t monotonic_ns() {
   return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
 }
 
-// Space set aside while there is some, given back by deleting the file when there is none.
-Status keep_reserve(const std::filesystem::path& dir, uint64_t bytes, uint64_t free_min,
-                    const Log& log) {
-  const std::filesystem::path file = dir / "reserve";
-  struct statvfs info {};
-  if (statvfs(dir.c_str(), &info) != 0) return errno_status(errno, dir.string());
-  const uint64_t available = uint64_t{info.f_bavail} * info.f_frsize;
-  if (available < free_min) {
-    if (unlink(file.c_str()) == 0) {
-      log->warn("the disk under {} is almost full; gave up the reserve of {} MiB", dir.string(),
-                bytes >> 20);
-    }
-    return ok_status();
-  }
-  if (bytes == 0 || std::filesystem::exists(file) || available < bytes + 2 * free_min) {
-    return ok_status();
-  }
-  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd || posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes)) != 0) {
-    unlink(file.c_str());
-    log->warn("cannot set aside {} MiB under {}", bytes >> 20, dir.string());
-  }
-  return ok_status();
-}
-
-rocksdb::Options database_options(rocksdb::Env* env) {
-  rocksdb::Options o;
-  o.create_if_missing = true;
-  o.create_missing_column_families = true;
-  // An incomplete last record is an ordinary crash; damage anywhere else refuses to open. The
-  // default mode would silently drop everything after the first bad record.
-  o.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  o.track_and_verify_wals_in_manifest = true;
-  // After a failed sync the pages are marked clean and a retry reports success: never resume.
-  o.max_bgerror_resume_count = 0;
-  o.paranoid_checks = true;
-  o.compression = rocksdb::kNoCompression;  // the values are encrypted
-  o.max_open_files = 256;
-  o.keep_log_file_num = 2;
-  o.max_log_file_size = 4 << 20;
-  o.max_total_wal_size = 64 << 20;
-  o.stats_dump_period_sec = 0;
-  o.stats_persist_period_sec = 0;
-  o.write_buffer_size = 16 << 20;
-  if (env != nullptr) o.env = env;
-  return o;
+// A log goes on after what an install replaced.
+Chain chain_after_install(const Chain& before, const SnapshotMark& mark) {
+  std::string text;
+  put_u64(text, mark.index);
+  put_u64(text, mark.term);
+  text += encode_members(mark.members);
+  return ChainHash().next(before, {text});
 }
 
 }  // namespace
 
-struct RocksLogStore::Db {
-  std::unique_ptr<rocksdb::DB> db;
-  std::unique_ptr<rocksdb::ColumnFamilyHandle> fallback;  // RocksDB's obligatory "default"
-  std::unique_ptr<rocksdb::ColumnFamilyHandle> meta;
-  std::unique_ptr<rocksdb::ColumnFamilyHandle> log;
-  std::unique_ptr<rocksdb::ColumnFamilyHandle> snap;
-
-  ~Db() {
-    fallback.reset();
-    meta.reset();
-    log.reset();
-    snap.reset();
-    if (db != nullptr) db->Close();
-  }
-
-  // Empty text when there is none.
-  Result<std::string> get(rocksdb::ColumnFamilyHandle& family, std::string_view key) const {
-    std::string value;
-    const auto status = db->Get({}, &family, slice(key), &value);
-    if (status.IsNotFound()) return std::string();
-    MUSTER_TRY(from_rocksdb(status, "cannot read the log"));
-    return value;
-  }
-  rocksdb::Status write(rocksdb::WriteBatch& batch) const {
-    rocksdb::WriteOptions options;
-    options.sync = true;
-    return db->Write(options, &batch);
-  }
+// What the writer keeps in memory beside the log's own words.
+struct LogUse {
+  KeyUse keys;
+  ChainHash hash;
 };
 
-RocksLogStore::RocksLogStore(Options options, DataKey key, std::unique_ptr<Db> db)
-    : options_(std::move(options)), key_(std::move(key)), db_(std::move(db)) {}
+// A write under preparation: the batch, and what is true once it is synced.
+struct RocksLogStore::Step {
+  explicit Step(const LogMeta& meta)
+      : hard_state(meta.hard_state), mark(meta.mark), base_index(meta.manifest.base_index) {}
+
+  rocksdb::WriteBatch batch{0, 0, 8, 0};  // 8: protection bytes per key
+  HardState hard_state;
+  Watermark mark;
+  Index base_index;
+  std::optional<Manifest> manifest;  // when it changes
+  Index old_to = UINT64_MAX;         // entries of before this step that stay
+  // The chains after the entries of this step, which end the log; the first is of `fresh_from`.
+  Index fresh_from = 0;
+  std::vector<Chain> fresh;
+};
+
+// ---------------------------------------------------------------- opening
+
+bool RocksLogStore::exists(const std::filesystem::path& dir) {
+  std::error_code error;
+  return LogDb::exists(dir) || std::filesystem::exists(dir / "log.key", error);
+}
+
+RocksLogStore::RocksLogStore(Options options, UniqueFd lock)
+    : options_(std::move(options)),
+      lock_(std::move(lock)),
+      reserve_(options_.dir,
+               {options_.free_bytes_min, options_.free_bytes_low, options_.reserve_bytes},
+               options_.log),
+      meta_(std::make_unique<LogMeta>()),
+      use_(std::make_unique<LogUse>()) {}
 
 RocksLogStore::~RocksLogStore() {
-  if (failed_.ok() && db_ != nullptr) save_watermark_file(true);
+  if (failed_.ok() && db_ != nullptr) save_watermark(true);
 }
 
 Result<std::unique_ptr<RocksLogStore>> RocksLogStore::open(Options options) {
   MUSTER_TRY(make_directory(options.dir, 0700));
-  const std::filesystem::path db_dir = options.dir / "log";
-  const bool existed = std::filesystem::exists(db_dir / "CURRENT");
-  MUSTER_TRY(keep_reserve(options.dir, options.reserve_bytes, options.free_bytes_min, options.log));
-  auto key = DataKey::load(options.dir / "log.key", !existed);
-  if (!key) return fail(key.error().with_context("the log's key"));
-
-  rocksdb::ColumnFamilyOptions family(database_options(options.env));
-  const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
-      {rocksdb::kDefaultColumnFamilyName, family},
-      {"meta", family},
-      {"log", family},
-      {"snap", family}};
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* raw = nullptr;
-  const auto status =
-      rocksdb::DB::Open(database_options(options.env), db_dir.string(), families, &handles, &raw);
-  MUSTER_TRY(from_rocksdb(status, fmt::format("cannot open the log in {}", db_dir.string())));
-  auto db = std::make_unique<Db>();
-  db->db.reset(raw);
-  db->fallback.reset(handles[0]);
-  db->meta.reset(handles[1]);
-  db->log.reset(handles[2]);
-  db->snap.reset(handles[3]);
-  std::unique_ptr<RocksLogStore> store(
-      new RocksLogStore(std::move(options), *std::move(key), std::move(db)));
-  if (Status recovered = store->recover(); !recovered.ok()) {
-    store->failed_ = recovered;
-    return fail(std::move(recovered));
+  MUSTER_ASSIGN(UniqueFd lock, lock_directory(options.dir));
+  std::unique_ptr<RocksLogStore> store(new RocksLogStore(std::move(options), std::move(lock)));
+  store->reserve_.keep(true);
+  remove_temporaries(store->options_.dir);
+  if (Status opened = store->open_log(); !opened.ok()) {
+    store->failed_ = opened;
+    return fail(explain_damage(store->options_.dir, std::move(opened)));
   }
   return store;
 }
 
-Status RocksLogStore::recover() {
-  MUSTER_ASSIGN(const std::string format, db_->get(*db_->meta, kKeyFormat));
-  if (format.empty()) {
-    rocksdb::WriteBatch batch;
-    batch.Put(db_->meta.get(), kKeyFormat, kFormat);
-    batch.Put(db_->meta.get(), kKeyDurable, encode_watermark(mark_));
-    MUSTER_TRY(from_rocksdb(db_->write(batch), "cannot write the log"));
-  } else if (format != kFormat) {
-    return failed_precondition(
-        "the log in {} has format \"{}\"; this muster knows \"{}\": upgrade "
-        "muster on this node",
-        options_.dir.string(), format, kFormat);
-  }
-  MUSTER_ASSIGN(const std::string state, db_->get(*db_->meta, kKeyHardState));
-  if (!state.empty()) {
-    if (state.size() < 9 || state[0] != kStateVersion)
-      return data_loss("term and vote are damaged");
-    hard_state_.term = get_uint(state, 1, 8);
-    // Logs of one member once named it by a word; it had nobody else to vote for.
-    if (state.size() == 17) hard_state_.vote.value = get_uint(state, 9, 8);
-  }
-  MUSTER_ASSIGN(const std::string snap, db_->get(*db_->snap, kKeySnapshot));
-  if (!snap.empty()) {
-    if (snap.size() < 17 + kChainBytes || snap[0] != kSnapshotVersion) {
-      return data_loss("the snapshot's entry is damaged");
+// The key file comes last when a log is made: without it, and with nothing ever written, the making
+// was interrupted and begins again.
+Status RocksLogStore::open_log() {
+  const std::filesystem::path& dir = options_.dir;
+  const std::filesystem::path key_file = dir / "log.key";
+  auto ring = KeyRing::load(key_file, options_.unlock_key);
+  if (!ring && ring.error().code() == StatusCode::kNotFound) {
+    if (!LogDb::exists(dir) && std::filesystem::exists(dir / "watermark")) {
+      return data_loss("its entries and its key are gone");
     }
-    snapshot_ = {get_uint(snap, 1, 8), get_uint(snap, 9, 8), snap.substr(17, kChainBytes),
-                 snap.substr(17 + kChainBytes)};
+    return make_log();
   }
+  if (!ring) return ring.error().with_context("the log's key");
+  ring_ = *std::move(ring);
+  if (!LogDb::exists(dir)) return data_loss("its key is there, but its entries are gone");
+  const LogIdentity& mine = ring_->identity();
+  const LogIdentity& asked = options_.identity;
+  if ((!asked.cluster_id.empty() && asked.cluster_id != mine.cluster_id) ||
+      (!asked.node_id.empty() && asked.node_id != mine.node_id) ||
+      (asked.member && asked.member != mine.member)) {
+    return Status(StatusCode::kFailedPrecondition,
+                  fmt::format("the log in {} belongs to node \"{}\" (member {:x}) of cluster "
+                              "\"{}\", not to node \"{}\" (member {:x}) of cluster \"{}\"",
+                              dir.string(), mine.node_id, mine.member.value, mine.cluster_id,
+                              asked.node_id, asked.member.value, asked.cluster_id),
+                  "foreign-log");
+  }
+  return load();
+}
+
+Status RocksLogStore::make_log() {
+  const std::filesystem::path& dir = options_.dir;
+  MUSTER_ASSIGN(db_, LogDb::open(dir, LogDb::Mode::kReadWrite, options_.env));
+  MUSTER_TRY(check_format(*db_, dir, true));
   MUSTER_ASSIGN(const std::string durable, db_->get(*db_->meta, kKeyDurable));
-  MUSTER_ASSIGN(mark_, decode_watermark(durable));
-
-  // The second copy is outside RocksDB: it catches a database that opens well but is too short.
-  auto text = read_file(options_.dir / "watermark", 4096);
-  if (text) {
-    MUSTER_ASSIGN(const Watermark file, decode_watermark(*text));
-    // Terms may shrink nothing; indexes may, when a later term replaced the end of the log.
-    if (mark_.index < file.index && mark_.term <= file.term) {
-      return data_loss("the log in {} ends at entry {}, but entry {} was written and acknowledged",
-                       options_.dir.string(), mark_.index, file.index);
+  if (!durable.empty()) {
+    MUSTER_ASSIGN(const Watermark mark, decode_watermark(durable));
+    if (mark.step > 0) {
+      return not_found(
+          "the log in {} has no key: {} is missing, and without it nothing in the log "
+          "can be read",
+          dir.string(), (dir / "log.key").string());
     }
-  } else if (text.error().code() != StatusCode::kNotFound) {
-    return std::move(text).error();
   }
-  MUSTER_TRY(check_entries());
-  remove_stale_snapshots();
-  save_watermark_file(true);
+  rocksdb::WriteBatch batch;
+  batch.Put(db_->meta.get(), slice(kKeyFormat), slice(kFormat));
+  batch.Put(db_->meta.get(), slice(kKeyDurable), encode_watermark(meta_->mark));
+  MUSTER_TRY(db_->write(batch));
+  save_watermark(true);
+  MUSTER_TRY(sync_directory(dir));
+  MUSTER_ASSIGN(ring_, KeyRing::create(dir / "log.key", options_.identity, options_.unlock_key));
   return ok_status();
 }
 
-// The log has every entry after the snapshot up to the watermark, each chained to the one before.
-Status RocksLogStore::check_entries() {
-  Chain chain = snapshot_.index == 0 ? Chain(kChainBytes, '\0') : snapshot_.chain;
-  uint64_t next = first_index();
-  const std::unique_ptr<rocksdb::Iterator> it(db_->db->NewIterator({}, db_->log.get()));
-  for (it->Seek(index_key(next)); it->Valid(); it->Next(), ++next) {
-    const std::string_view record(it->value().data(), it->value().size());
-    if (it->key() != slice(index_key(next)) || stated_previous(record) != chain) {
-      return data_loss("the log in {} has a gap before or at entry {}", options_.dir.string(),
-                       next);
+// Looks at everything before anything is changed: opening for writing already would.
+Status RocksLogStore::load() {
+  const std::filesystem::path& dir = options_.dir;
+  bool opened = false;
+  const auto look = [&]() -> Status {
+    MUSTER_ASSIGN(const auto db, LogDb::open(dir, LogDb::Mode::kReadOnly, options_.env));
+    opened = true;
+    MUSTER_TRY(check_format(*db, dir, false));
+    MUSTER_ASSIGN(*meta_, load_meta(*db, *ring_));
+    MUSTER_ASSIGN(use_->keys, check_contents(*db, *ring_, *meta_, dir));
+    return ok_status();
+  };
+  Status looked = look();
+  if (!opened && looked.code() == StatusCode::kDataLoss) {
+    MUSTER_ASSIGN(const MendedTail mended, mend_torn_tail(dir, dir / "damaged", options_.log));
+    if (!mended.file.empty()) {
+      looked = look();
+      if (!looked.ok()) MUSTER_TRY(unmend(mended));
     }
-    chain = next_chain(chain, record);
   }
-  MUSTER_TRY(from_rocksdb(it->status(), "cannot read the log"));
-  if (next - 1 != mark_.index || (mark_.index != 0 && chain != mark_.chain)) {
-    return data_loss("the log in {} ends at entry {}, but its watermark says {}",
-                     options_.dir.string(), next - 1, mark_.index);
-  }
+  MUSTER_TRY(looked);
+  MUSTER_ASSIGN(db_, LogDb::open(dir, LogDb::Mode::kReadWrite, options_.env));
+  sweep_snapshots(true);
+  drop_keys();
+  save_watermark(true);
   return ok_status();
 }
 
-Result<std::string> RocksLogStore::record(uint64_t index) const {
-  MUSTER_ASSIGN(std::string value, db_->get(*db_->log, index_key(index)));
-  if (value.empty()) return fail(not_found("log entry {} not found", index));
-  return value;
+// ---------------------------------------------------------------- reading
+
+const HardState& RocksLogStore::hard_state() const {
+  return meta_->hard_state;
+}
+const SnapshotMark& RocksLogStore::snapshot() const {
+  return meta_->manifest.mark;
+}
+Index RocksLogStore::first_index() const {
+  return meta_->manifest.base_index + 1;
+}
+Index RocksLogStore::last_index() const {
+  return meta_->mark.index;
+}
+Term RocksLogStore::last_term() const {
+  return meta_->mark.term;
 }
 
-Result<Chain> RocksLogStore::chain_before(uint64_t index) const {
-  if (index == mark_.index + 1) return mark_.chain;
-  if (index < first_index() || index > mark_.index) {
-    return fail(internal_error("entry {} cannot follow a log of {} to {}", index, first_index(),
-                               mark_.index));
+Result<Restored> RocksLogStore::restore() const {
+  Restored out{meta_->hard_state, meta_->manifest.mark, {}, meta_->manifest.base_term};
+  out.entries.reserve(last_index() + 1 - first_index());
+  Status read =
+      read_entries(*db_, *ring_, *meta_, first_index(), last_index(), [&](Entry entry, size_t) {
+        out.entries.push_back(std::move(entry));
+        return ok_status();
+      });
+  if (!read.ok()) return fail(explain_damage(options_.dir, std::move(read)));
+  return out;
+}
+
+// ---------------------------------------------------------------- writing
+
+Status RocksLogStore::check_room(bool entries) {
+  if (reserve_.room() != DiskRoom::kFull) return ok_status();
+  reserve_.keep();
+  return entries ? check_free(options_.dir, options_.free_bytes_min) : ok_status();
+}
+
+Status RocksLogStore::stage_install(Step& step, const SnapshotMark& mark) const {
+  MUSTER_TRY(check_mark(mark));
+  Manifest next;
+  next.mark = mark;
+  next.base_index = mark.index;
+  next.base_term = mark.term;
+  next.base_chain = chain_after_install(step.mark.chain, mark);
+  step.batch.DeleteRange(db_->log.get(), index_key(0),
+                         index_key(std::max(step.mark.index, mark.index) + 1));
+  step.mark.index = mark.index;
+  step.mark.term = mark.term;
+  step.mark.chain = next.base_chain;
+  step.base_index = mark.index;
+  step.old_to = 0;
+  step.fresh.clear();
+  step.manifest = std::move(next);
+  return ok_status();
+}
+
+Status RocksLogStore::stage_entries(Step& step, const std::vector<Entry>& entries) const {
+  if (entries.empty()) return ok_status();
+  const Index first = entries.front().index;
+  if (first <= step.base_index) {
+    return internal_error("entry {} is part of what the snapshot stands for", first);
   }
-  MUSTER_ASSIGN(const std::string bytes, record(index));
-  return stated_previous(bytes);
-}
-
-Status RocksLogStore::check_room() {
-  struct statvfs info {};
-  if (statvfs(options_.dir.c_str(), &info) != 0) return ok_status();
-  const uint64_t available = uint64_t{info.f_bavail} * info.f_frsize;
-  if (available >= options_.free_bytes_min) return ok_status();
-  return Status(StatusCode::kResourceExhausted,
-                fmt::format("the disk under {} is full ({} MiB left, {} needed)",
-                            options_.dir.string(), available >> 20, options_.free_bytes_min >> 20),
-                "disk-full");
-}
-
-Status RocksLogStore::add_entries(const LogBatch& batch, void* write_batch, Watermark& mark) {
-  auto& writes = *static_cast<rocksdb::WriteBatch*>(write_batch);
-  if (batch.entries.empty()) return ok_status();
-  const uint64_t first = batch.entries.front().index;
-  if (first <= mark.index) {
+  if (first <= step.mark.index) {
     // Replaces the end of the log, in the same write as what takes its place.
-    MUSTER_CHECK(mark == mark_, "a replacement comes first among the batches of one write");
-    MUSTER_ASSIGN(mark.chain, chain_before(first));
-    writes.DeleteRange(db_->log.get(), index_key(first), index_key(mark.index + 1));
-    mark.index = first - 1;
-  }
-  for (const LogEntry& entry : batch.entries) {
-    if (entry.index != mark.index + 1) {
-      return internal_error("entry {} does not follow entry {}", entry.index, mark.index);
+    const bool of_this_step = !step.fresh.empty() && first > step.fresh_from;
+    if (of_this_step) {
+      step.fresh.resize(first - step.fresh_from);
+      step.mark.chain = step.fresh.back();
+    } else if (step.manifest && first == step.base_index + 1) {
+      step.mark.chain = step.manifest->base_chain;
+      step.fresh.clear();
+    } else {
+      MUSTER_ASSIGN(step.mark.chain, chain_before(*db_, *meta_, first));
+      step.fresh.clear();
     }
-    MUSTER_ASSIGN(const std::string bytes, encode_record(key_, entry, mark.chain));
-    mark = {entry.index, entry.term, next_chain(mark.chain, bytes)};
-    writes.Put(db_->log.get(), index_key(entry.index), bytes);
+    step.batch.DeleteRange(db_->log.get(), index_key(first), index_key(step.mark.index + 1));
+    step.mark.index = first - 1;
+    step.old_to = std::min(step.old_to, first - 1);
+  }
+  if (step.fresh.empty()) step.fresh_from = step.mark.index + 1;
+  const auto key = ring_->current();
+  for (const Entry& entry : entries) {
+    if (entry.index != step.mark.index + 1) {
+      return internal_error("entry {} does not follow entry {}", entry.index, step.mark.index);
+    }
+    MUSTER_ASSIGN(const Record record, encode_record(*ring_, *key, entry, step.mark.chain));
+    step.mark.chain = use_->hash.next(step.mark.chain, {record.head, record.sealed});
+    step.mark.index = entry.index;
+    step.mark.term = entry.term;
+    step.fresh.push_back(step.mark.chain);
+    const std::string at = index_key(entry.index);
+    const rocksdb::Slice name = slice(at);
+    const rocksdb::Slice parts[] = {slice(record.head), slice(record.sealed)};
+    step.batch.Put(db_->log.get(), rocksdb::SliceParts(&name, 1), rocksdb::SliceParts(parts, 2));
   }
   return ok_status();
 }
 
-Status RocksLogStore::append(const std::vector<LogBatch>& batches) {
+// One synced write; what was true before stays true when it fails.
+Status RocksLogStore::commit(Step& step) {
+  if (!(step.hard_state == meta_->hard_state)) {
+    step.batch.Put(db_->meta.get(), slice(kKeyHardState), encode_hard_state(step.hard_state));
+  }
+  if (step.manifest) {
+    const auto key = ring_->current();
+    step.manifest->key_id = key->id();
+    MUSTER_ASSIGN(const std::string bytes, encode_manifest(*ring_, *key, *step.manifest));
+    step.batch.Put(db_->snap.get(), slice(kKeySnapshot), bytes);
+  }
+  ++step.mark.step;
+  step.batch.Put(db_->meta.get(), slice(kKeyDurable), encode_watermark(step.mark));
+  failed_ = db_->write(step.batch);
   MUSTER_TRY(failed_);
-  // Term and vote are written on a full disk too: the reserve was given up for them.
-  for (const LogBatch& batch : batches) {
-    if (!batch.entries.empty()) MUSTER_TRY(check_room());
-  }
-  rocksdb::WriteBatch writes(0, 0, 8, 0);  // 8: protection bytes per key
-  Watermark mark = mark_;
-  HardState hard_state = hard_state_;
-  for (const LogBatch& batch : batches) {
-    MUSTER_TRY(add_entries(batch, &writes, mark));
-    if (batch.has_hard_state) hard_state = batch.hard_state;
-  }
-  if (!(hard_state == hard_state_)) {
-    std::string value(1, kStateVersion);
-    put_u64(value, hard_state.term);
-    put_u64(value, hard_state.vote.value);
-    writes.Put(db_->meta.get(), kKeyHardState, value);
-  }
-  writes.Put(db_->meta.get(), kKeyDurable, encode_watermark(mark));
-  failed_ = from_rocksdb(db_->write(writes), "cannot write the log");
-  MUSTER_TRY(failed_);
-  hard_state_ = hard_state;
-  mark_ = std::move(mark);
-  save_watermark_file(false);
+  meta_->hard_state = step.hard_state;
+  meta_->mark = step.mark;
+  for (auto& [id, last] : use_->keys) last = std::min(last, step.old_to);
+  if (!step.fresh.empty()) use_->keys[ring_->current()->id()] = step.mark.index;
+  if (step.manifest) meta_->manifest = *std::move(step.manifest);
+  save_watermark(false);
   return ok_status();
 }
 
-Status RocksLogStore::read(uint64_t from,
-                           const std::function<Status(LogEntry entry)>& visit) const {
-  if (from > mark_.index) return ok_status();
-  MUSTER_ASSIGN(Chain chain, chain_before(from));
-  const std::unique_ptr<rocksdb::Iterator> it(db_->db->NewIterator({}, db_->log.get()));
-  uint64_t index = from;
-  for (it->Seek(index_key(from)); it->Valid() && index <= mark_.index; it->Next(), ++index) {
-    const std::string_view bytes(it->value().data(), it->value().size());
-    MUSTER_ASSIGN(LogEntry entry, decode_record(key_, index, bytes, chain));
-    chain = next_chain(chain, bytes);
-    MUSTER_TRY(visit(std::move(entry)));
+Status RocksLogStore::write(const std::vector<const Write*>& writes) {
+  MUSTER_TRY(failed_);
+  // Term, vote and the empty entry that begins a term are written on a full disk too: the reserve
+  // is given up for them.
+  const bool entries = std::any_of(writes.begin(), writes.end(), [](const Write* w) {
+    return std::any_of(w->entries.begin(), w->entries.end(),
+                       [](const Entry& entry) { return !entry.bytes().empty(); });
+  });
+  MUSTER_TRY(check_room(entries));
+  Step step(*meta_);
+  for (const Write* write : writes) {
+    if (write->hard_state) step.hard_state = *write->hard_state;
+    if (write->install) MUSTER_TRY(stage_install(step, *write->install));
+    MUSTER_TRY(stage_entries(step, write->entries));
   }
-  MUSTER_TRY(from_rocksdb(it->status(), "cannot read the log"));
-  if (index != mark_.index + 1) return data_loss("log entry {} is missing", index);
+  const bool installed = step.manifest.has_value();
+  const Index had = meta_->mark.index;
+  MUSTER_TRY(commit(step));
+  if (installed) after_snapshot(std::max(had, meta_->manifest.base_index));
   return ok_status();
 }
 
-Result<uint64_t> RocksLogStore::term_of(uint64_t index) const {
-  if (index == snapshot_.index) return snapshot_.term;
-  if (index == mark_.index) return mark_.term;
-  MUSTER_ASSIGN(const std::string bytes, record(index));
-  MUSTER_ASSIGN(const LogEntry entry, decode_record(key_, index, bytes, stated_previous(bytes)));
-  return entry.term;
+// ---------------------------------------------------------------- snapshots
+
+// Whether the snapshot lies there complete.
+Status RocksLogStore::check_mark(const SnapshotMark& mark) const {
+  const auto file = open_snapshot(mark.index, mark.term);
+  return file ? ok_status() : file.error().with_context("a snapshot that is not there yet");
 }
 
-Status RocksLogStore::set_snapshot(uint64_t index, const std::string& file) {
+Result<std::unique_ptr<SnapshotSink>> RocksLogStore::create_snapshot(Index index, Term term) {
+  return SnapshotFileWriter::create(options_.dir, ring_, index, term, options_.free_bytes_min / 2);
+}
+
+Result<std::unique_ptr<SnapshotSource>> RocksLogStore::open_snapshot(Index index, Term term) const {
+  return SnapshotFileReader::open(options_.dir, ring_, index, term);
+}
+
+Status RocksLogStore::set_snapshot(const SnapshotMark& mark, Index keep_from) {
   MUSTER_TRY(failed_);
-  if (index <= snapshot_.index || index > mark_.index) {
-    return failed_precondition("a snapshot at entry {} does not fit a log of {} to {}", index,
-                               first_index(), mark_.index);
+  bool fits = mark.index > snapshot().index && mark.index <= last_index();
+  if (fits) {
+    MUSTER_ASSIGN(const Term term, term_of(*db_, *meta_, mark.index));
+    fits = term == mark.term;
   }
-  StoredSnapshot next{index, 0, {}, file};
-  MUSTER_ASSIGN(next.term, term_of(index));
-  MUSTER_ASSIGN(next.chain, chain_before(index + 1));
-  std::string value(1, kSnapshotVersion);
-  put_u64(value, next.index);
-  put_u64(value, next.term);
-  value.append(next.chain).append(next.file);
-  rocksdb::WriteBatch writes;
-  writes.Put(db_->snap.get(), kKeySnapshot, value);
-  writes.DeleteRange(db_->log.get(), index_key(0), index_key(index + 1));
-  failed_ = from_rocksdb(db_->write(writes), "cannot record the snapshot");
-  MUSTER_TRY(failed_);
-  snapshot_ = std::move(next);
-  // Tombstones would slow the next start.
-  const std::string begin = index_key(0);
-  const std::string end = index_key(index + 1);
-  const rocksdb::Slice begin_slice = slice(begin);
-  const rocksdb::Slice end_slice = slice(end);
-  db_->db->SuggestCompactRange(db_->log.get(), &begin_slice, &end_slice).PermitUncheckedError();
-  remove_stale_snapshots();
+  if (!fits) {
+    sweep_snapshots(false);
+    return failed_precondition(
+        "a snapshot at entry {} of term {} does not fit a log of {} to {} after one at {}",
+        mark.index, mark.term, first_index(), last_index(), snapshot().index);
+  }
+  MUSTER_TRY(check_mark(mark));
+  Step step(*meta_);
+  Manifest next = meta_->manifest;
+  next.mark = mark;
+  const Index base =
+      std::clamp(keep_from - std::min<Index>(keep_from, 1), next.base_index, mark.index);
+  if (base > next.base_index) {
+    MUSTER_ASSIGN(next.base_term, term_of(*db_, *meta_, base));
+    MUSTER_ASSIGN(next.base_chain, chain_before(*db_, *meta_, base + 1));
+    next.base_index = base;
+    step.batch.DeleteRange(db_->log.get(), index_key(0), index_key(base + 1));
+  }
+  step.manifest = std::move(next);
+  MUSTER_TRY(commit(step));
+  after_snapshot(base);
   return ok_status();
 }
 
-// Snapshots that were replaced or never finished.
-void RocksLogStore::remove_stale_snapshots() {
+void RocksLogStore::after_snapshot(Index dropped_to) {
+  db_->reclaim(dropped_to);
+  sweep_snapshots(false);
+  if (last_index() - std::min(last_index(), ring_->current()->since()) >=
+      options_.entries_per_key) {
+    if (Status rotated = rotate_data_key(); !rotated.ok()) {
+      options_.log->warn("cannot change the log's data key: {}", rotated.message());
+    }
+  }
+  drop_keys();
+}
+
+// Removes snapshots that were replaced; with `all` also those that were never named or never
+// finished, which may be under way later on.
+void RocksLogStore::sweep_snapshots(bool all) {
+  const SnapshotMark& mark = meta_->manifest.mark;
+  const std::string named = mark.index == 0 ? "" : snapshot_file_name(mark.index, mark.term);
+  const std::string newest = snapshot_file_name(mark.index, UINT64_MAX);
   std::error_code error;
   for (const auto& item : std::filesystem::directory_iterator(options_.dir, error)) {
     const std::string name = item.path().filename().string();
-    if (name.starts_with("snapshot-") && name != snapshot_.file) {
-      std::filesystem::remove(item.path(), error);
-    }
+    if (!name.starts_with("snapshot-") || name == named) continue;
+    const bool replaced = !name.ends_with(".tmp") && name <= newest;
+    if (all || replaced) std::filesystem::remove(item.path(), error);
   }
 }
 
+// ---------------------------------------------------------------- keys
+
+Status RocksLogStore::rotate_data_key() {
+  MUSTER_TRY(failed_);
+  return ring_->rotate(last_index());
+}
+
+Status RocksLogStore::rewrap(const std::optional<std::string>& unlock_key) {
+  return ring_->rewrap(unlock_key);
+}
+
+void RocksLogStore::drop_keys() {
+  if (ring_->size() == 1) return;
+  std::set<uint8_t> needed;
+  std::erase_if(use_->keys, [&](const auto& use) { return use.second < first_index(); });
+  for (const auto& [id, last] : use_->keys) needed.insert(id);
+  if (meta_->manifest.mark.index != 0) needed.insert(meta_->manifest.key_id);
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(options_.dir, error)) {
+    if (!item.path().filename().string().starts_with("snapshot-")) continue;
+    if (const auto id = snapshot_key_id(item.path())) needed.insert(*id);
+  }
+  if (error) return;
+  if (Status kept = ring_->retain(needed); !kept.ok()) {
+    options_.log->warn("cannot forget the log's old data keys: {}", kept.message());
+  }
+}
+
+// ---------------------------------------------------------------- the second watermark
+
+void RocksLogStore::settle() {
+  if (!failed_.ok()) return;
+  reserve_.keep();
+  save_watermark(true);
+}
+
 // At most once a second, unless `now`. Losing this copy costs detection, not data.
-void RocksLogStore::save_watermark_file(bool now) {
+void RocksLogStore::save_watermark(bool now) {
+  if (now && saved_ns_ != 0 && saved_step_ == meta_->mark.step) return;
   const int64_t time = monotonic_ns();
-  if (!now && time - watermark_saved_ns_ < 1'000'000'000) return;
-  watermark_saved_ns_ = time;
-  const Status status = write_file_atomic(options_.dir / "watermark", encode_watermark(mark_), 0600,
-                                          Durability::kFsync);
-  if (!status.ok()) options_.log->warn("cannot save the log's watermark: {}", status.message());
+  if (!now && time - saved_ns_ < 1'000'000'000) return;
+  saved_ns_ = time;
+  const Status status = write_file_atomic(options_.dir / "watermark", encode_watermark(meta_->mark),
+                                          0600, Durability::kFsync);
+  if (!status.ok()) {
+    options_.log->warn("cannot save the log's watermark: {}", status.message());
+    return;
+  }
+  saved_step_ = meta_->mark.step;
+}
+
+Result<std::filesystem::path> set_log_aside(const std::filesystem::path& dir) {
+  MUSTER_ASSIGN(const UniqueFd lock, lock_directory(dir));
+  std::error_code error;
+  for (int n = 1;; ++n) {
+    std::filesystem::path aside = dir;
+    aside += fmt::format(".damaged-{}", n);
+    if (std::filesystem::exists(aside, error)) continue;
+    std::filesystem::rename(dir, aside, error);
+    if (error) {
+      return fail(errno_status(error.value(), fmt::format("cannot move {} aside", dir.string())));
+    }
+    MUSTER_TRY(sync_directory(aside.parent_path()));
+    return aside;
+  }
 }
 
 }  // namespace muster::raft

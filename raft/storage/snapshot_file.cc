@@ -7,47 +7,80 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "raft/storage/bytes.h"
+#include "raft/storage/disk_reserve.h"
 
 namespace muster::raft {
 namespace {
 
-constexpr std::string_view kHead = "muster-snapshot 1\n";
+constexpr std::string_view kMagic = "muster-snapshot 2\n";
+constexpr size_t kNonceAt = kMagic.size() + 17;
+constexpr size_t kNonceBytes = 16;
+constexpr size_t kHeadBytes = kNonceAt + kNonceBytes;
 constexpr std::string_view kChunk = "chunk";
 constexpr std::string_view kEnd = "end";
 
+// Frames are bound to their file and their place in it.
+std::string frame_aad(const KeyRing& ring, std::string_view kind, Index index, Term term,
+                      std::string_view head, uint64_t frame) {
+  std::string aad = ring.aad(kind, index, term).append(head);
+  put_u64(aad, frame);
+  return aad;
+}
+
 }  // namespace
 
-SnapshotFileWriter::SnapshotFileWriter(std::filesystem::path dir, DataKey key, uint64_t index,
-                                       UniqueFd fd)
-    : dir_(std::move(dir)), key_(std::move(key)), index_(index), fd_(std::move(fd)) {}
+std::string snapshot_file_name(Index index, Term term) {
+  return fmt::format("snapshot-{:020}-{:020}", index, term);
+}
+
+// ---------------------------------------------------------------- writing
+
+SnapshotFileWriter::SnapshotFileWriter(std::filesystem::path dir,
+                                       std::shared_ptr<const KeyRing> ring, Index index, Term term,
+                                       uint64_t free_bytes_min)
+    : dir_(std::move(dir)),
+      ring_(std::move(ring)),
+      key_(ring_->current()),
+      index_(index),
+      term_(term),
+      free_bytes_min_(free_bytes_min),
+      // The same snapshot may be taken here and received at the same time.
+      temporary_(dir_ /
+                 fmt::format("{}.{}.tmp", snapshot_file_name(index, term), SystemRng().id())) {}
 
 SnapshotFileWriter::~SnapshotFileWriter() {
-  if (fd_) unlink(temporary().c_str());
+  if (fd_) unlink(temporary_.c_str());
 }
 
-std::string SnapshotFileWriter::name() const {
-  return fmt::format("snapshot-{:020}", index_);
-}
-std::filesystem::path SnapshotFileWriter::temporary() const {
-  return dir_ / (name() + ".tmp");
-}
-
-Result<SnapshotFileWriter> SnapshotFileWriter::create(const std::filesystem::path& dir,
-                                                      const DataKey& key, uint64_t index) {
-  SnapshotFileWriter writer(dir, key, index, UniqueFd());
-  const std::string path = writer.temporary().string();
-  writer.fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!writer.fd_) return fail(errno_status(errno, fmt::format("cannot create {}", path)));
-  MUSTER_TRY(writer.write_all(kHead));
+Result<std::unique_ptr<SnapshotSink>> SnapshotFileWriter::create(
+    const std::filesystem::path& dir, std::shared_ptr<const KeyRing> ring, Index index, Term term,
+    uint64_t free_bytes_min) {
+  std::unique_ptr<SnapshotFileWriter> writer(
+      new SnapshotFileWriter(dir, std::move(ring), index, term, free_bytes_min));
+  MUSTER_TRY(writer->open());
   return writer;
+}
+
+Status SnapshotFileWriter::open() {
+  fd_.reset(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd_) return errno_status(errno, fmt::format("cannot create {}", temporary_.string()));
+  head_ = kMagic;
+  head_.push_back(static_cast<char>(key_->id()));
+  put_u64(head_, index_);
+  put_u64(head_, term_);
+  SystemRng rng;
+  put_u64(head_, rng.next());
+  put_u64(head_, rng.next());
+  return write_all(head_);
 }
 
 Status SnapshotFileWriter::write_all(std::string_view data) {
   while (!data.empty()) {
     const ssize_t n = ::write(fd_.get(), data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno_status(errno, fmt::format("cannot write {}", temporary().string()));
+    if (n < 0) return errno_status(errno, fmt::format("cannot write {}", temporary_.string()));
     data.remove_prefix(static_cast<size_t>(n));
   }
   return ok_status();
@@ -55,62 +88,100 @@ Status SnapshotFileWriter::write_all(std::string_view data) {
 
 Status SnapshotFileWriter::add_frame(std::string_view kind, std::string_view chunk) {
   MUSTER_ASSIGN(const std::string sealed,
-                key_.aead().seal(chunk, key_.aad(kind, index_, frames_++)));
-  std::string frame;
-  put_u32(frame, static_cast<uint32_t>(sealed.size()));
-  return write_all(frame.append(sealed));
+                key_->aead().seal(chunk, frame_aad(*ring_, kind, index_, term_, head_, frames_++)));
+  std::string size;
+  put_u32(size, static_cast<uint32_t>(sealed.size()));
+  MUSTER_TRY(write_all(size));
+  return write_all(sealed);
 }
 
 Status SnapshotFileWriter::add(std::string_view chunk) {
-  if (chunk.size() > kSnapshotChunkBytesMax) {
+  if (chunk.empty() || chunk.size() > kSnapshotChunkBytesMax) {
     return internal_error("a snapshot chunk of {} bytes", chunk.size());
   }
+  MUSTER_TRY(check_free(dir_, free_bytes_min_ + chunk.size()));
   return add_frame(kChunk, chunk);
 }
 
-Result<std::string> SnapshotFileWriter::finish() {
+Status SnapshotFileWriter::finish() {
   MUSTER_TRY(add_frame(kEnd, {}));
-  const std::filesystem::path path = dir_ / name();
-  if (fsync(fd_.get()) != 0 || rename(temporary().c_str(), path.c_str()) != 0) {
-    return fail(errno_status(errno, fmt::format("cannot finish {}", path.string())));
+  const std::filesystem::path path = dir_ / snapshot_file_name(index_, term_);
+  if (fsync(fd_.get()) != 0 || rename(temporary_.c_str(), path.c_str()) != 0) {
+    return errno_status(errno, fmt::format("cannot finish {}", path.string()));
   }
   fd_.reset();
-  MUSTER_TRY(sync_directory(dir_));
-  return name();
+  return sync_directory(dir_);
 }
 
-Status read_snapshot(const std::filesystem::path& file, const DataKey& key, uint64_t index,
-                     const std::function<Status(std::string chunk)>& visit) {
-  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return data_loss("cannot open snapshot {}: it is part of the log", file.string());
-  const auto damaged = [&] { return data_loss("snapshot {} is damaged", file.string()); };
-  const auto read_exactly = [&](std::string& out, size_t bytes) {
-    out.resize(bytes);
-    size_t at = 0;
-    while (at < bytes) {
-      const ssize_t n = ::read(fd.get(), out.data() + at, bytes - at);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      at += static_cast<size_t>(n);
-    }
-    return true;
-  };
-  std::string buffer;
-  if (!read_exactly(buffer, kHead.size()) || buffer != kHead) return damaged();
-  for (uint64_t frame = 0;; ++frame) {
-    if (!read_exactly(buffer, 4)) return damaged();
-    const uint64_t size = get_uint(buffer, 0, 4);
-    if (size > kSnapshotChunkBytesMax + security::Aead::kOverheadBytes ||
-        !read_exactly(buffer, size)) {
-      return damaged();
-    }
-    auto chunk = key.aead().open(buffer, key.aad(kChunk, index, frame));
-    if (!chunk) {
-      if (key.aead().open(buffer, key.aad(kEnd, index, frame))) return ok_status();
-      return damaged();
-    }
-    MUSTER_TRY(visit(*std::move(chunk)));
+// ---------------------------------------------------------------- reading
+
+SnapshotFileReader::SnapshotFileReader(std::filesystem::path file,
+                                       std::shared_ptr<const KeyRing> ring, Index index, Term term)
+    : file_(std::move(file)), ring_(std::move(ring)), index_(index), term_(term) {}
+
+Result<std::unique_ptr<SnapshotSource>> SnapshotFileReader::open(
+    const std::filesystem::path& dir, std::shared_ptr<const KeyRing> ring, Index index, Term term) {
+  std::unique_ptr<SnapshotFileReader> reader(
+      new SnapshotFileReader(dir / snapshot_file_name(index, term), std::move(ring), index, term));
+  MUSTER_TRY(reader->read_head());
+  return reader;
+}
+
+Status SnapshotFileReader::damaged() const {
+  return Status(StatusCode::kDataLoss, fmt::format("snapshot {} is damaged", file_.string()),
+                "log-corrupt");
+}
+
+Status SnapshotFileReader::read_head() {
+  fd_.reset(::open(file_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd_) return errno_status(errno, fmt::format("snapshot {}", file_.string()));
+  MUSTER_ASSIGN(const bool whole, read_exactly(head_, kHeadBytes));
+  if (!whole || !head_.starts_with(kMagic)) return damaged();
+  key_ = ring_->find(static_cast<uint8_t>(head_[kMagic.size()]));
+  if (key_ == nullptr || get_uint(head_, kMagic.size() + 1, 8) != index_ ||
+      get_uint(head_, kMagic.size() + 9, 8) != term_) {
+    return damaged();
   }
+  return ok_status();
+}
+
+// False when the file ends before.
+Result<bool> SnapshotFileReader::read_exactly(std::string& out, size_t bytes) {
+  out.resize(bytes);
+  size_t at = 0;
+  while (at < bytes) {
+    const ssize_t n = ::read(fd_.get(), out.data() + at, bytes - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(errno_status(errno, fmt::format("cannot read {}", file_.string())));
+    if (n == 0) return false;
+    at += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+Result<std::string> SnapshotFileReader::next() {
+  if (ended_) return std::string();
+  std::string sealed;
+  MUSTER_ASSIGN(const bool sized, read_exactly(sealed, 4));
+  if (!sized) return fail(damaged());
+  const uint64_t size = get_uint(sealed, 0, 4);
+  if (size > kSnapshotChunkBytesMax + security::Aead::kOverheadBytes) return fail(damaged());
+  MUSTER_ASSIGN(const bool whole, read_exactly(sealed, size));
+  if (!whole) return fail(damaged());
+  const uint64_t frame = frames_++;
+  const bool last = size == security::Aead::kOverheadBytes;  // chunks are not empty
+  auto chunk = key_->aead().open(
+      sealed, frame_aad(*ring_, last ? kEnd : kChunk, index_, term_, head_, frame));
+  if (!chunk) return fail(damaged());
+  ended_ = last;
+  return chunk;
+}
+
+std::optional<uint8_t> snapshot_key_id(const std::filesystem::path& file) {
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  char head[kHeadBytes];
+  if (!fd || ::pread(fd.get(), head, sizeof head, 0) != ssize_t{sizeof head}) return std::nullopt;
+  return static_cast<uint8_t>(head[kMagic.size()]);
 }
 
 }  // namespace muster::raft

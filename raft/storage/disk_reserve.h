@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "raft/storage/log_store.h"
+
+namespace muster::raft {
+
+// RESOURCE_EXHAUSTED, reason "disk-full", when less than `bytes_min` is free on the file system of
+// `dir`.
+Status check_free(const std::filesystem::path& dir, uint64_t bytes_min);
+
+// Watches the room on the log's file system, and keeps a file of set-aside space there, which is
+// given up when others have filled the disk, so that term and vote can still be written.
+class DiskReserve {
+ public:
+  struct Limits {
+    uint64_t full_bytes = 32 << 20;  // free below this: entries are refused
+    uint64_t low_bytes = 256 << 20;
+    uint64_t reserve_bytes = 64 << 20;  // 0: none is kept
+  };
+  DiskReserve(std::filesystem::path dir, Limits limits, Log log);
+
+  DiskRoom room() const;
+  // Gives the reserve up, or sets it aside again, as there is room. Not sooner than needed: entries
+  // are refused from twice as much free on, so what is given up is left for term and vote. To open
+  // a log on a full disk takes some of it, too.
+  void keep(bool opening = false);
+  uint64_t full_bytes() const { return limits_.full_bytes; }
+
+ private:
+  std::filesystem::path dir_;
+  Limits limits_;
+  Log log_;
+};
+
+}  // namespace muster::raft
