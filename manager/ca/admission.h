@@ -1,0 +1,53 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/security/principal.h"
+#include "base/security/x509.h"
+#include "base/status.h"
+#include "base/time.h"
+#include "manager/store/snapshot.h"
+#include "muster/v1/ca.pb.h"
+#include "muster/v1/objects.pb.h"
+
+// Who gets a certificate, and which: rules over one state of the store.
+namespace muster::manager::ca {
+
+// Removed, and its certificate has not ended yet: nothing it says counts.
+bool is_removed(const v1::Cluster& cluster, std::string_view node_id);
+
+// The role that the token gives. INVALID_ARGUMENT, reason "bad-join-token": malformed, of another
+// swarm, or rotated since. Secrets are compared in constant time; errors never repeat the token.
+Result<v1::NodeSpec::Role> role_of_token(const v1::RootCa& root_ca, std::string_view token);
+
+// The id of the node with this signing request: the same for every request with its key, so that a
+// join that is repeated, because its answer was lost, ends at the same node.
+Result<std::string> node_id_of_request(std::string_view signing_request_pem);
+
+// What a join comes to.
+struct Admission {
+  v1::Node node;
+  bool known = false;  // it is in the store already: nothing to write
+};
+// INVALID_ARGUMENT for a bad token, request, host name or address; PERMISSION_DENIED, reason
+// "node-removed", for the key of a node that was removed. `peer_host` is where the caller was seen.
+Result<Admission> admit(const store::Snapshot& view, const v1::IssueCertificateRequest& request,
+                        std::string_view peer_host);
+
+// The node that renews: its certificate says who it is, the store which role it has now.
+// UNAUTHENTICATED without a certificate; PERMISSION_DENIED for nodes of another swarm (reason
+// "wrong-cluster"), that were removed or are unknown (reason "node-removed").
+Result<store::Ptr<v1::Node>> renewing_node(const store::Snapshot& view,
+                                           const security::Principal& caller);
+
+// A certificate for the node, with all that goes with it.
+Result<v1::IssueCertificateResponse> issue(const store::Snapshot& view, const v1::Node& node,
+                                           std::string_view signing_request_pem, WallTime now);
+
+// What a node reports about the certificate it uses; also what a certificate that was just issued
+// will be reported as.
+Result<v1::TlsInfo> describe_certificate(std::string_view certificate_pem,
+                                         std::string_view trust_pem);
+
+}  // namespace muster::manager::ca

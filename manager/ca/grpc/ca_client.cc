@@ -1,0 +1,198 @@
+#include "manager/ca/grpc/ca_client.h"
+
+#include <grpcpp/create_channel.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <utility>
+
+#include "base/security/join_token.h"
+#include "base/security/renewal.h"
+#include "base/security/tls/credentials.h"
+#include "manager/control/grpc/answers.h"
+#include "muster/v1/ca.grpc.pb.h"
+
+namespace muster::manager::ca {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr Duration kCallLimit = 5s;
+constexpr int kHopsMax = 3;  // from a follower to the leader, which may just change
+
+std::shared_ptr<grpc::Channel> channel_to(const std::string& address,
+                                          const std::shared_ptr<grpc::ChannelCredentials>& with) {
+  return grpc::CreateCustomChannel(address, with, security::manager_channel_arguments());
+}
+
+Status from_grpc(const grpc::ClientContext& context, const grpc::Status& status) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  std::string reason;
+  if (const auto at = trailers.find(control::kReasonKey); at != trailers.end()) {
+    reason.assign(at->second.data(), at->second.size());
+  }
+  std::string message = status.error_message();
+  if (message.find("CERTIFICATE_VERIFY_FAILED") != std::string::npos ||
+      message.find("certificate verify failed") != std::string::npos) {
+    message += " (the clocks of this host and of the manager may differ)";
+  }
+  return Status(static_cast<StatusCode>(status.error_code()), std::move(message),
+                std::move(reason));
+}
+
+std::string leader_of(const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto at = trailers.find(control::kLeaderKey);
+  return at == trailers.end() ? std::string() : std::string(at->second.data(), at->second.size());
+}
+
+// What another manager might answer differently.
+bool worth_another(const Status& status) {
+  return status.code() == StatusCode::kUnavailable ||
+         status.code() == StatusCode::kDeadlineExceeded ||
+         status.code() == StatusCode::kUnimplemented || status.reason() == "other-root";
+}
+
+// The rest of the time there is, cut to one call's share.
+class Limit {
+ public:
+  explicit Limit(Duration limit) : end_(SteadyClock::now() + limit) {}
+  bool passed() const { return SteadyClock::now() >= end_; }
+  void apply(grpc::ClientContext& context) const {
+    const auto left = std::min<Duration>(end_ - SteadyClock::now(), kCallLimit);
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
+  }
+
+ private:
+  SteadyClock::time_point end_;
+};
+
+// One address: the answer, or why not; `leader` is where to ask instead, when that is known.
+using Attempt = std::function<Result<v1::IssueCertificateResponse>(const std::string& address,
+                                                                   std::string& leader)>;
+
+Result<v1::IssueCertificateResponse> ask_all(const std::vector<std::string>& addresses,
+                                             const Limit& limit, const Attempt& attempt) {
+  std::string failures;
+  Status last(StatusCode::kUnavailable, {});
+  for (const std::string& first : addresses) {
+    std::string address = first;
+    for (int hop = 0; hop < kHopsMax && !address.empty() && !limit.passed(); ++hop) {
+      std::string leader;
+      auto answer = attempt(address, leader);
+      if (answer) return answer;
+      if (!worth_another(answer.error())) return fail(answer.error());
+      if (!failures.empty()) failures += "; ";
+      failures += address + ": " + answer.error().message();
+      last = answer.error();
+      address = leader == address ? std::string() : leader;
+    }
+  }
+  if (failures.empty()) failures = "no address of one is known";
+  return fail(last.code(), "no manager gave a certificate: " + failures, last.reason());
+}
+
+Result<v1::IssueCertificateResponse> call_issue(const std::shared_ptr<grpc::Channel>& channel,
+                                                const v1::IssueCertificateRequest& request,
+                                                const Limit& limit, std::string& leader) {
+  grpc::ClientContext context;
+  limit.apply(context);
+  v1::IssueCertificateResponse response;
+  const grpc::Status status =
+      v1::Ca::NewStub(channel)->IssueCertificate(&context, request, &response);
+  if (status.ok()) return response;
+  leader = leader_of(context);
+  return fail(from_grpc(context, status));
+}
+
+// The root that the token means, out of a manager's mouth.
+Result<std::string> pinned_root(const std::string& address, const security::JoinToken& token,
+                                WallTime now, const Limit& limit) {
+  grpc::ClientContext context;
+  limit.apply(context);
+  v1::GetRootCertificateResponse response;
+  const auto channel = channel_to(address, security::joiner_channel_credentials({}));
+  const grpc::Status status = v1::Ca::NewStub(channel)->GetRootCertificate(&context, {}, &response);
+  if (!status.ok()) return fail(from_grpc(context, status));
+  MUSTER_ASSIGN(const auto certificates, security::split_bundle(response.certificate_pem()));
+  if (certificates.size() != 1) {
+    return fail(StatusCode::kUnauthenticated, "the manager's answer is not one root certificate",
+                "other-root");
+  }
+  MUSTER_ASSIGN(const std::string digest, security::certificate_digest(certificates[0]));
+  if (digest != token.root_digest) {
+    return fail(StatusCode::kUnauthenticated,
+                fmt::format("remote CA does not match fingerprint. Expected: {}, got: {} (the join "
+                            "token is of another swarm, or its root certificate was rotated)",
+                            token.root_digest, digest),
+                "other-root");
+  }
+  MUSTER_TRY(security::check_certificate(certificates[0], certificates[0], {}, now)
+                 .with_context("the swarm's root"));
+  return certificates[0];
+}
+
+Result<Issued> accept(v1::IssueCertificateResponse response, const std::string& key_pem,
+                      WallTime now) {
+  Issued issued;
+  issued.credentials.root_pem = response.trust_root_pem();
+  issued.credentials.node = {response.certificate_pem(), key_pem};
+  MUSTER_TRY(security::check_certificate(response.certificate_pem(), response.trust_root_pem(),
+                                         key_pem, now)
+                 .with_context("the issued certificate"));
+  MUSTER_ASSIGN(const auto facts, security::read_certificate(response.certificate_pem()));
+  if (facts.identity.node_id != response.node_id() ||
+      facts.identity.cluster_id != response.cluster_id()) {
+    return fail(internal_error("the issued certificate is for somebody else"));
+  }
+  issued.node_id = facts.identity.node_id;
+  issued.cluster_id = facts.identity.cluster_id;
+  issued.manager = facts.identity.role == security::CertificateRole::kManager;
+  issued.manager_addrs.assign(response.manager_addrs().begin(), response.manager_addrs().end());
+  return issued;
+}
+
+}  // namespace
+
+Result<Issued> join_swarm(const JoinRequest& request, WallTime now, Duration limit) {
+  MUSTER_ASSIGN(const auto token, security::parse_join_token(request.join_token));
+  v1::IssueCertificateRequest call;
+  MUSTER_ASSIGN(*call.mutable_signing_request_pem(),
+                security::create_signing_request(request.key_pem));
+  call.set_join_token(request.join_token);
+  call.set_availability(request.availability);
+  call.set_hostname(request.hostname);
+  call.set_address(request.advertise_address);
+  const Limit time(limit);
+  MUSTER_ASSIGN(
+      auto response,
+      ask_all(request.addresses, time,
+              [&](const std::string& address,
+                  std::string& leader) -> Result<v1::IssueCertificateResponse> {
+                MUSTER_ASSIGN(const std::string root, pinned_root(address, token, now, time));
+                return call_issue(channel_to(address, security::joiner_channel_credentials(root)),
+                                  call, time, leader);
+              }));
+  return accept(std::move(response), request.key_pem, now);
+}
+
+Result<Issued> renew_certificate(const security::TlsIdentity& identity,
+                                 const std::vector<std::string>& addresses, WallTime now,
+                                 Duration limit) {
+  const auto current = identity.current();
+  MUSTER_TRY(security::check_validity(current->facts, now));
+  MUSTER_ASSIGN(const std::string key, security::generate_key());
+  v1::IssueCertificateRequest call;
+  MUSTER_ASSIGN(*call.mutable_signing_request_pem(), security::create_signing_request(key));
+  const Limit time(limit);
+  MUSTER_ASSIGN(
+      auto response, ask_all(addresses, time, [&](const std::string& address, std::string& leader) {
+        return call_issue(channel_to(address, security::channel_credentials(current->credentials)),
+                          call, time, leader);
+      }));
+  return accept(std::move(response), key, now);
+}
+
+}  // namespace muster::manager::ca
