@@ -1,5 +1,7 @@
 #include "deploy/cli/commands.h"
 
+#include "deploy/cli/lab_commands.h"
+
 namespace muster::deploy::cli {
 
 const std::vector<Command>& commands() {
@@ -162,6 +164,59 @@ const std::vector<Command>& commands() {
       {"info", "", "Show this node and its swarm", "info\ninfo -f '{{.Swarm.LocalNodeState}}'",
        C::kNothing, info},
       {"version", "", "Show the versions of muster and musterd", "version", C::kNothing, version},
+      {"lab up", "", "Start a cluster of several nodes on this machine",
+       "lab up\n"
+       "lab up --managers 3 --workers 2\n"
+       "lab up --name other --managers 3 --nat",
+       C::kNothing, lab_up, false,
+       "Every node is a musterd in namespaces of its own: network, host name, processes, mounts.\n"
+       "A bridge joins them, in a subnet that this host reaches, and a registry serves images to\n"
+       "all of them. The nodes are named manager1, manager2, ... and worker1, worker2, ...; they\n"
+       "find one another by these names, and the registry as registry:5000. The command returns\n"
+       "when every node is ready. A lab lives until \"lab down\" or the next reboot."},
+      {"lab ls", "", "List the nodes of labs, and how they are",
+       "lab ls\nlab ls --name other --format '{{.Node}} {{.Socket}}'", C::kNothing, lab_ls, false,
+       "States: running; paused; killed and stopped by a command; ended by itself, for the reason\n"
+       "in \"lab logs\"; off when nothing of the node runs."},
+      {"lab ssh", "NODE [COMMAND] [ARG...]", "Open a shell on a node, or run a command there",
+       "lab ssh manager1\n"
+       "lab ssh worker1 muster ps\n"
+       "lab ssh manager2 curl -s http://worker1:8080/",
+       C::kNothing, lab_ssh, false,
+       "\"muster\" talks to the node's own musterd there. Options go before the node's name."},
+      {"lab kill", "NODE...", "Kill the musterd of nodes (SIGKILL)",
+       "lab kill manager1\nlab kill --all-processes worker1", C::kNothing, lab_kill, false,
+       "Its containers keep running, as on a real host. With --all-processes the node is as if "
+       "its\n"
+       "power had failed. \"lab start\" brings it back."},
+      {"lab stop", "NODE...", "Stop the musterd of nodes in good order (SIGTERM)",
+       "lab stop manager1", C::kNothing, lab_stop},
+      {"lab start", "[NODE...]", "Start nodes that were killed or stopped (default: all)",
+       "lab start manager1\nlab start", C::kNothing, lab_start},
+      {"lab pause", "NODE...", "Freeze the musterd of nodes (SIGSTOP)", "lab pause manager1",
+       C::kNothing, lab_pause},
+      {"lab resume", "NODE...", "Let paused nodes go on (SIGCONT)", "lab resume manager1",
+       C::kNothing, lab_resume},
+      {"lab partition", "NODE[,NODE...] [NODE[,NODE...]]", "Cut nodes off from one another",
+       "lab partition manager1\n"
+       "lab partition manager1,worker1 manager2,manager3\n"
+       "lab partition --one-way manager1 manager2\n"
+       "lab partition --refuse worker1 registry",
+       C::kNothing, lab_partition, false,
+       "Every node of the first group loses every node of the second; without a second group, all\n"
+       "other nodes, but not the registry. Packets vanish, or are refused. Cuts add up, and last\n"
+       "until \"lab heal\"."},
+      {"lab heal", "[NODE[,NODE...] [NODE[,NODE...]]]", "Undo cuts: all of them, or some",
+       "lab heal\nlab heal manager1\nlab heal manager1 manager2,manager3", C::kNothing, lab_heal},
+      {"lab logs", "NODE", "Show the log of a node's musterd, or of the registry",
+       "lab logs -f manager1\nlab logs -n 20 registry", C::kNothing, lab_logs},
+      {"lab down", "", "Remove a lab with all that is of it",
+       "lab down\nlab down --name other\nlab down --all", C::kNothing, lab_down, false,
+       "Nothing is left: processes, interfaces, rules, cgroups, files. It works on what was "
+       "killed\n"
+       "or is half made just as well, and can be repeated."},
+      {"lab init-node", "LAB-DIR NODE", "Be the first process of a node", "", C::kNothing,
+       lab_init_node, true},
       {"debug eval", "SUITE", "Run a pure part of muster on a JSON case",
        "debug eval constraint < case.json", C::kNothing, debug_eval},
       {"completion", "bash|zsh", "Print the shell's completion script",

@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# The lab: several nodes on one machine. Their musterds, containers, network and registry are real;
+# what is tested is that a command does to a node what it says, that a lab is found again whatever
+# was killed, and that nothing of it is left behind.
+source "$(dirname "$0")/lib.sh"
+
+# Labs of this test only, so that it does not meet those of others.
+export MUSTER_LAB_DIR=$NODE/labs
+unset MUSTER_SOCKET MUSTER_LAB
+trap 'status=$?; trap - EXIT; end_labs; cleanup_lab $status' EXIT
+end_labs() { "$BIN/muster" lab down --all >/dev/null 2>&1 || true; }
+cleanup_lab() { rm -rf --one-file-system "$NODE" "$RUN"; exit "$1"; }
+die() {
+  echo "FAILED: $*" >&2
+  for log in "$MUSTER_LAB_DIR"/*/*/log; do
+    echo "---- last lines of $log" >&2
+    tail -15 "$log" >&2 2>/dev/null || true
+  done
+  exit 1
+}
+
+state() { muster lab ls --name "${2:-one}" --format '{{.Node}} {{.State}}' | sed -n "s/^$1 //p"; }
+on() { muster --socket "unix://$MUSTER_LAB_DIR/one/$1/run/muster.sock" "${@:2}"; }
+# NAME: what the lab would leave in the kernel and on the disk.
+left_of() {
+  pgrep -fa -- "$MUSTER_LAB_DIR/$1( |/)" | sed 's/^/process /' || true
+  ip -o link | grep "alias muster lab $1\$" | sed 's/^/link /' || true
+  nft list tables 2>/dev/null | grep "muster_lab_$1\$" || true
+  find /sys/fs/cgroup -maxdepth 2 -type d -name "muster-lab-$1" | sed 's/^/cgroup /'
+  for instance in $INSTANCES; do
+    find /sys/fs/cgroup -maxdepth 3 -type d -name "$instance" | sed 's/^/cgroup /'
+  done
+  grep -o "$MUSTER_LAB_DIR/$1[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
+  [[ ! -e $MUSTER_LAB_DIR/$1 ]] || echo "folder $MUSTER_LAB_DIR/$1"
+}
+note_instances() {
+  INSTANCES=$(sed -n 's/.*"instance_id":"\([^"]*\)".*/\1/p' "$MUSTER_LAB_DIR/$1"/*/data/node.json)
+}
+nothing_left_of() { [[ -z $(left_of "$1") ]] || die "left behind: $(left_of "$1")"; checks=$((checks + 1)); }
+
+note 'wrong usage is told'
+fails 'a lab has 1 to 15 managers' muster lab up --managers 0
+fails 'for --workers: a number' muster lab up --workers two
+fails 'cannot be the name of a lab' muster lab up --name 'A b'
+fails 'musterd beside muster' muster lab up --musterd /nowhere/musterd
+fails 'too long for a socket' muster lab up --dir "$NODE/$(printf 'a%.0s' {1..90})"
+fails 'there is no lab' muster lab ssh manager1
+fails 'there is no lab "other"' muster lab down --name other
+[[ ! -e $MUSTER_LAB_DIR ]] || die 'a lab that was refused left its folder'
+
+note 'a lab of one manager'
+out=$(muster lab up --name one)
+has "$out" 'manager1 started the swarm' 'progress'
+is "$(state manager1)" running 'the state of a node'
+is "$(state registry)" running 'the state of the registry'
+is "$(muster lab ls --name one --format '{{.Node}} {{.Status}} {{.ManagerStatus}}' | tail -1)" \
+  'manager1 Ready Leader' 'the node as its manager knows it'
+fails 'lab one exists already' muster lab up --name one
+registry=$(muster lab ls --name one --format '{{.Node}} {{.Address}}' | sed -n 's/^registry //p')
+address=$(muster lab ls --name one --format '{{.Node}} {{.Address}}' | sed -n 's/^manager1 //p')
+
+note 'a node is a host: its name, its processes, its names of others, its musterd'
+is "$(muster lab ssh manager1 hostname)" manager1 'the host name'
+is "$(muster lab ssh manager1 cat /proc/1/comm)" lab:manager1 'its first process'
+is "$(muster lab ssh manager1 muster node ls --format '{{.Hostname}}')" manager1 'muster inside'
+has "$(muster lab ssh manager1 cat /etc/hosts)" 'registry.one' 'names of the lab'
+status=0
+muster lab ssh manager1 sh -c 'exit 7' || status=$?
+is "$status" 7 'the exit code of a command inside'
+is "$(echo in | muster lab ssh manager1 cat)" in 'standard input of a command inside'
+is "$(hostname)" "$(uname -n)" 'the host kept its own name'
+
+note 'images from the registry, ports on the node'
+deploy/packaging/images/build.sh --out "$NODE/images" --push "$registry" busybox >/dev/null
+serve='mkdir -p /www && hostname >/www/index.html && httpd -f -p 80 -h /www'
+on manager1 service create --name web -p 8080:80 --detach=false registry:5000/busybox:1 \
+  sh -c "$serve" >/dev/null
+page() { curl -fsS -m 2 "http://$address:8080/"; }
+await 10 'the published port, from the host' page
+before=$(page)
+
+note 'musterd is killed: containers go on, and a new one finds them'
+is "$(muster lab kill manager1)" manager1 'kill names the node'
+is "$(state manager1)" killed 'a killed node'
+is "$(page)" "$before" 'the container of a killed musterd'
+fails 'manager1 does not run' muster lab kill manager1
+fails 'manager1 does not run' muster lab pause manager1
+muster lab start manager1 >/dev/null
+is "$(state manager1)" running 'a node started again'
+fails 'manager1 runs already' muster lab start manager1
+is "$(page)" "$before" 'the container after a new start'
+muster lab stop manager1 >/dev/null
+is "$(state manager1)" stopped 'a stopped node'
+is "$(page)" "$before" 'the container of a stopped musterd'
+muster lab start >/dev/null
+
+note 'paused and resumed'
+muster lab pause manager1 >/dev/null
+is "$(state manager1)" paused 'a paused node'
+fails 'manager1 is paused' muster lab stop manager1
+muster lab resume manager1 >/dev/null
+is "$(state manager1)" running 'a resumed node'
+
+note 'a node without power comes back with its disk'
+note_instances one
+muster lab kill --all-processes manager1 >/dev/null
+is "$(state manager1)" off 'a node without power'
+! page 2>/dev/null || die 'a container outlived the power of its node'
+fails 'nothing of manager1 runs' muster lab ssh manager1 true
+fails "is the lab's switch too" muster lab kill --all-processes registry
+muster lab start manager1 >/dev/null
+await 30 'the service on the node that came back' page
+[[ $(page) != "$before" ]] || die 'the container is that of before'
+
+note 'the registry is a node like others'
+muster lab kill registry >/dev/null
+is "$(state registry)" killed 'the registry killed'
+! curl -fsS -m 1 "http://$registry/v2/" 2>/dev/null || die 'a killed registry answers'
+muster lab start registry >/dev/null
+curl -fsS "http://$registry/v2/" >/dev/null
+
+note 'logs'
+has "$(muster lab logs manager1)" 'leading term' "the node's log"
+is "$(muster lab logs -n 2 manager1 | wc -l)" 2 'the last two lines'
+is "$(muster lab logs -n 0 manager1 | wc -l)" 0 'no lines'
+timeout 10 muster lab logs -f -n 0 manager1 >"$NODE/followed" &
+follower=$!
+followed() { grep -q 'stopping on' "$NODE/followed"; }
+# Only what is written after it began is followed, and when it has begun cannot be seen.
+restart() { muster lab stop manager1 && muster lab start manager1 && followed; }
+await 20 'a followed line' restart
+kill "$follower"
+wait "$follower" || die "following ended with $?"
+
+note 'a second lab beside it'
+muster lab up --name two >/dev/null
+fails 'there are several labs (one, two)' muster lab kill manager1
+is "$(MUSTER_LAB=two muster lab ssh manager1 muster node ls --format '{{.Hostname}}')" manager1 \
+  'a node of the second lab'
+[[ $(muster lab ls --format '{{.Address}}' | sort | uniq -d) == '' ]] || die 'labs share addresses'
+INSTANCES=
+muster lab down --name two >/dev/null
+nothing_left_of two
+
+note 'down: nothing is left'
+note_instances one
+[[ -n $INSTANCES ]] || die 'no instance ids'
+for part in process link cgroup folder; do has "$(left_of one)" "$part " 'what a lab that is up has'; done
+muster lab down --name one >/dev/null
+nothing_left_of one
+fails 'there is no lab' muster lab down
+
+note 'a lab whose making was killed is taken down, at whatever moment'
+for after in 0.02 0.05 0.1 0.2 0.4; do
+  muster lab up --name cut >/dev/null 2>&1 &
+  up=$!
+  read -rt "$after" <> <(:) || true
+  kill -9 "$up" 2>/dev/null || true
+  wait "$up" 2>/dev/null || true
+  INSTANCES=
+  # Nothing at all may have been made yet.
+  muster lab down --name cut >/dev/null 2>&1 || true
+  nothing_left_of cut
+done
+
+note 'a lab whose switch, record and folder are gone is taken down'
+muster lab up --name cut >/dev/null
+pkill -9 -f -- "init-node $MUSTER_LAB_DIR/cut registry"
+muster lab ls >/dev/null
+muster lab start registry >/dev/null
+is "$(muster lab ssh manager1 cat /sys/class/net/lo/operstate)" unknown 'a node with a new switch'
+curl -fsS "http://$(muster lab ls --format '{{.Node}} {{.Address}}' | sed -n 's/^registry //p')/v2/" >/dev/null
+note_instances cut
+echo '{' >"$MUSTER_LAB_DIR/cut/lab.json"
+fails 'damaged or half made' muster lab start
+has "$(muster lab ls)" damaged 'a damaged lab in the list'
+fails 'damaged or half made' muster lab up --name cut
+muster lab down --name cut >/dev/null
+nothing_left_of cut
+muster lab up --name cut >/dev/null
+rm -rf --one-file-system "$MUSTER_LAB_DIR/cut"
+fails 'processes of an earlier lab' muster lab up --name cut
+INSTANCES=
+muster lab down --all >/dev/null
+nothing_left_of cut
+
+note 'a lab that does not come up goes again, or is kept'
+printf '#!/bin/sh\necho no luck today >&2\nexit 1\n' >"$NODE/musterd"
+chmod +x "$NODE/musterd"
+fails 'no luck today' muster lab up --name bad --musterd "$NODE/musterd"
+nothing_left_of bad
+fails 'and is kept' muster lab up --name bad --keep --musterd "$NODE/musterd"
+is "$(state manager1 bad)" ended 'a node that ended by itself'
+muster lab down --name bad >/dev/null
+nothing_left_of bad
+[[ ! -e $MUSTER_LAB_DIR ]] || die 'the folder of all labs is left'
+echo "$checks checks passed"
