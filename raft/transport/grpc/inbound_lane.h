@@ -1,0 +1,22 @@
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+
+#include "base/security/principal.h"
+
+namespace muster::raft {
+
+class Inbound;
+
+// The answering side of Raft.Lane; deletes itself.
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* answer_lane(
+    std::shared_ptr<Inbound> inbound, grpc::CallbackServerContext& context,
+    security::Principal caller);
+
+// How a refusal is told in a status.
+grpc::Status refusal_status(const struct Admission& admission);
+
+}  // namespace muster::raft

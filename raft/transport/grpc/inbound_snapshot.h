@@ -1,0 +1,19 @@
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+
+#include "base/security/principal.h"
+
+namespace muster::raft {
+
+class Inbound;
+
+// The answering side of Raft.Snapshot; deletes itself.
+grpc::ServerReadReactor<grpc::ByteBuffer>* answer_snapshot(std::shared_ptr<Inbound> inbound,
+                                                           grpc::CallbackServerContext& context,
+                                                           security::Principal caller);
+
+}  // namespace muster::raft

@@ -1,0 +1,83 @@
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <utility>
+
+#include "muster/v1/raft.grpc.pb.h"
+#include "raft/transport/grpc/inbound.h"
+#include "raft/transport/grpc/inbound_lane.h"
+#include "raft/transport/grpc/inbound_snapshot.h"
+
+namespace muster::raft {
+namespace {
+
+class LaneRefusal final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  explicit LaneRefusal(grpc::Status status) { Finish(std::move(status)); }
+  void OnDone() override { delete this; }
+};
+
+class SnapshotRefusal final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+ public:
+  explicit SnapshotRefusal(grpc::Status status) { Finish(std::move(status)); }
+  void OnDone() override { delete this; }
+};
+
+// Only managers get as far as to say who they are.
+grpc::Status may_call(const security::Principal& caller) {
+  if (caller.kind != security::Principal::Kind::kNode) {
+    return {grpc::StatusCode::UNAUTHENTICATED, "members show the certificate of a manager"};
+  }
+  if (!caller.manager) {
+    return {grpc::StatusCode::PERMISSION_DENIED, "node " + caller.node_id + " is not a manager"};
+  }
+  return grpc::Status::OK;
+}
+
+class Service final : public v1::Raft::WithRawCallbackMethod_Lane<
+                          v1::Raft::WithRawCallbackMethod_Snapshot<v1::Raft::Service>> {
+ public:
+  Service(std::function<std::shared_ptr<Inbound>()> current, CallerIdentity caller)
+      : current_(std::move(current)), caller_(std::move(caller)) {}
+
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Lane(
+      grpc::CallbackServerContext* context) override {
+    const security::Principal caller = caller_(*context);
+    if (grpc::Status allowed = may_call(caller); !allowed.ok()) {
+      return new LaneRefusal(std::move(allowed));
+    }
+    std::shared_ptr<Inbound> inbound = current_();
+    if (inbound == nullptr) return new LaneRefusal(no_manager());
+    return answer_lane(std::move(inbound), *context, caller);
+  }
+
+  grpc::ServerReadReactor<grpc::ByteBuffer>* Snapshot(grpc::CallbackServerContext* context,
+                                                      grpc::ByteBuffer* response) override {
+    const grpc::Slice empty;
+    *response = grpc::ByteBuffer(&empty, 1);  // a RaftSnapshotResult
+    const security::Principal caller = caller_(*context);
+    if (grpc::Status allowed = may_call(caller); !allowed.ok()) {
+      return new SnapshotRefusal(std::move(allowed));
+    }
+    std::shared_ptr<Inbound> inbound = current_();
+    if (inbound == nullptr) return new SnapshotRefusal(no_manager());
+    return answer_snapshot(std::move(inbound), *context, caller);
+  }
+
+ private:
+  static grpc::Status no_manager() {
+    return {grpc::StatusCode::UNAVAILABLE, "this node is not a manager"};
+  }
+
+  const std::function<std::shared_ptr<Inbound>()> current_;
+  const CallerIdentity caller_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> make_raft_service(std::function<std::shared_ptr<Inbound>()> current,
+                                                 CallerIdentity caller) {
+  return std::make_unique<Service>(std::move(current), std::move(caller));
+}
+
+}  // namespace muster::raft

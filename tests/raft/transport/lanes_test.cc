@@ -1,0 +1,343 @@
+#include <gtest/gtest.h>
+
+#include "tests/raft/transport/test_group.h"
+
+namespace muster::raft {
+namespace {
+
+TEST(Lanes, MessagesArriveWholeAndInOrder) {
+  Pair group;
+  std::vector<Message> sent;
+  for (Index i = 1; i <= 500; ++i) {
+    sent.push_back(append(group.a, group.b, i, i % 50 == 0 ? 200'000 : 100));
+    group.a.transport->send(sent.back());
+  }
+  ASSERT_TRUE(group.b.eventually([&] { return group.b.messages.size() == sent.size(); }));
+  EXPECT_TRUE(group.b.locked([&] { return group.b.messages == sent; }));
+  EXPECT_TRUE(group.a.locked([&] { return group.a.unreachables.empty(); }));
+}
+
+TEST(Lanes, TheLargestProposalGetsThrough) {
+  Pair group;
+  const Message big = append(group.a, group.b, 1, 2 << 20);
+  group.a.transport->send(big);
+  EXPECT_TRUE(group.b.hears(big));
+}
+
+TEST(Lanes, HeartbeatsFlowWhileEntriesAreStuck) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.b.hold([](const Message& m) { return m.kind == MessageKind::kAppend; });
+  for (Index i = 1; i <= 8; ++i) {
+    group.a.transport->send(append(group.a, group.b, i, 1 << 20));
+  }
+  ASSERT_TRUE(
+      group.b.eventually([&] { return group.b.messages.back().kind == MessageKind::kAppend; }));
+  for (uint64_t round = 1; round <= 20; ++round) {
+    const Message beat = heartbeat(group.a, group.b, round);
+    group.a.transport->send(beat);
+    ASSERT_TRUE(group.b.hears(beat));
+  }
+  EXPECT_EQ(group.b.locked([&] {
+    return std::count_if(group.b.messages.begin(), group.b.messages.end(),
+                         [](const Message& m) { return m.kind == MessageKind::kAppend; });
+  }),
+            1);
+  group.b.release();
+  EXPECT_TRUE(group.b.hears(append(group.a, group.b, 8, 1 << 20)));
+}
+
+TEST(Lanes, AFullQueueLosesTheNewestAndSaysSo) {
+  Pair group([](GrpcTransportOptions& options) { options.lane.messages = 8; });
+  ASSERT_TRUE(group.connect());
+  group.b.hold([](const Message& m) { return m.kind == MessageKind::kAppend; });
+  // Until gRPC's own buffers are full, too.
+  Index last = 0;
+  while (group.a.locked([&] { return group.a.unreachables[group.b.id()] == 0; })) {
+    ASSERT_LT(last, 2000U) << "the queue is not bounded";
+    group.a.transport->send(append(group.a, group.b, ++last, 256 << 10));
+    std::unique_lock lock(group.a.mutex());
+    (void)group.a.wait_some(lock, [&] { return last < 20 || group.a.unreachables.size() > 0; });
+  }
+  group.b.release();
+  const Message after = append(group.a, group.b, 5000);
+  ASSERT_TRUE(group.b.hears(append(group.a, group.b, 1, 256 << 10)));
+  // The lane goes on, in order.
+  for (bool heard = false; !heard;) {
+    group.a.transport->send(after);
+    std::unique_lock lock(group.b.mutex());
+    heard = group.b.wait_some(lock, [&] { return group.b.messages.back() == after; });
+  }
+  Index before = 0;
+  for (const Message& m : group.b.locked([&] { return group.b.messages; })) {
+    if (m.kind != MessageKind::kAppend) continue;
+    EXPECT_GE(m.prev_index + 1, before);
+    before = m.prev_index + 1;
+  }
+}
+
+TEST(Lanes, AMemberThatIsAwayIsUnreachableAndThenDialledUntilItIsThere) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  auto b = std::make_unique<TestMember>(issuer, 2, TestMember::Settings{.node_id = "n2"});
+  Members members = members_of({&a, b.get()});
+  b->link().reset(true);  // nobody listens there
+  a.transport->set_members(members);
+  a.transport->send(heartbeat(a, *b));
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[b->id()] > 0; }));
+  EXPECT_EQ(a.locked([&] { return a.vanishes.size(); }), 0U) << "it was never there";
+  // It comes back at another address.
+  TcpProxy other(b->port());
+  Member moved = b->member();
+  moved.address = other.address();
+  members.put(moved);
+  a.transport->set_members(members);
+  const Message beat = heartbeat(a, *b, 2);
+  a.transport->send(beat);
+  EXPECT_TRUE(b->hears(beat));
+}
+
+// ------------------------------------------------------------ who is there
+
+TEST(Identity, AnotherClusterIsToldSoAndLoggedOnce) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1", .cluster = "c2"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  a.transport->set_members(members_of({&a, &b}));
+  for (int i = 1; i <= 4; ++i) {
+    // A failed attempt each.
+    a.transport->send(heartbeat(a, b));
+    ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] >= i; }));
+  }
+  EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
+  EXPECT_EQ(a.log->with("heartbeat lane to member 2"), 1U);
+  EXPECT_EQ(a.log->with("this member belongs to cluster c1, not c2"), 2U) << "once for each lane";
+  EXPECT_EQ(b.log->with("this member belongs to cluster c1, not c2"), 1U);
+}
+
+TEST(Identity, SomebodyElseAtTheAddressIsToldSo) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  Members members = members_of({&a, &b});
+  members.remove(b.id());
+  members.put({{3}, "n3", b.address(), true, false});
+  a.transport->set_members(members);
+  Message m = heartbeat(a, b);
+  m.to = {3};
+  a.transport->send(m);
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[MemberId{3}] > 0; }));
+  EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
+  EXPECT_EQ(b.log->with("this is member 2, not 3"), 1U);
+}
+
+TEST(Identity, AWorkersCertificateIsRefused) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1", .role = security::CertificateRole::kWorker});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  a.transport->set_members(members_of({&a, &b}));
+  a.transport->send(heartbeat(a, b));
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
+  EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
+  EXPECT_GT(a.log->with("node n1 is not a manager"), 0U);
+}
+
+TEST(Identity, AMemberMustShowTheCertificateOfItsNode) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1", .certified_as = "n9"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  const Members members = members_of({&a, &b});
+  a.transport->set_members(members);
+  const Message first = heartbeat(a, b, 1);
+  a.transport->send(first);
+  ASSERT_TRUE(b.hears(first)) << "while the list is not known, any manager may speak";
+  b.transport->set_members(members);
+  a.link().reset(false);
+  b.link().reset(false);
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
+  while (b.log->with("member 1 is node n1, not n9") == 0) {
+    a.transport->send(heartbeat(a, b, 2));
+    std::unique_lock lock(a.mutex());
+    (void)a.wait_some(lock, [] { return false; });
+  }
+}
+
+TEST(Identity, TheServerMustHaveTheCertificateOfTheMembersNode) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  Members members = members_of({&a, &b});
+  Member other = b.member();
+  other.node_id = "n7";
+  members.put(other);
+  a.transport->set_members(members);
+  a.transport->send(heartbeat(a, b));
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
+  EXPECT_GT(a.log->with("its certificate is of node n2, not n7"), 0U);
+}
+
+TEST(Identity, AManagerThatTheListDoesNotHaveIsHeardAndAnswered) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  TestMember c(issuer, 3, {.node_id = "n3"});
+  // c leads and knows all; a is so far behind that it has not heard of c.
+  a.transport->set_members(members_of({&a, &b}));
+  c.transport->set_members(members_of({&a, &b, &c}));
+  a.transport->send(heartbeat(a, c, 7));
+  ASSERT_TRUE(a.eventually([&] { return a.unreachables[c.id()] > 0; })) << "without an address";
+  const Message beat = heartbeat(c, a);
+  c.transport->send(beat);
+  ASSERT_TRUE(a.hears(beat));
+  const Message reply = heartbeat(a, c, 8);
+  a.transport->send(reply);
+  EXPECT_TRUE(c.hears(reply));
+}
+
+TEST(Identity, ARemovedMemberIsToldOnItsOpenLanesAndOnNewOnes) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.b.locked([&] { group.b.removed_ids = {group.a.id()}; });
+  group.b.transport->set_members(members_of({&group.b}));
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 2; })) << "both lanes";
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 4; })) << "dialled again";
+  const Message beat = heartbeat(group.a, group.b, 77);
+  group.a.transport->send(beat);
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
+  EXPECT_EQ(group.b.locked(
+                [&] { return std::count(group.b.messages.begin(), group.b.messages.end(), beat); }),
+            0);
+  EXPECT_TRUE(group.a.locked([&] { return group.a.vanishes.empty(); }));
+}
+
+TEST(Identity, WhoIsOnlyNotListedIsCutOffAndMayComeAgain) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.b.transport->set_members(members_of({&group.b}));
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
+  ASSERT_TRUE(group.connect()) << "and is answered, too";
+  EXPECT_EQ(group.a.locked([&] { return group.a.removals; }), 0);
+}
+
+// ------------------------------------------------------------ ends of processes
+
+TEST(Ends, AGoodbyeIsHeardByAllAndIsNoSuspicion) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember c(issuer, 3, {.node_id = "n3"});
+  auto b = std::make_unique<TestMember>(issuer, 2, TestMember::Settings{.node_id = "n2"});
+  const MemberId leaving = b->id();
+  const Members members = members_of({&a, b.get(), &c});
+  for (TestMember* member : {&a, b.get(), &c}) member->transport->set_members(members);
+  // All lanes are in use.
+  for (TestMember* member : {&a, &c}) {
+    for (auto [from, to] : {std::pair{member, b.get()}, std::pair{b.get(), member}}) {
+      from->transport->send(heartbeat(*from, *to));
+      from->transport->send(append(*from, *to, 1));
+      ASSERT_TRUE(to->hears(heartbeat(*from, *to)));
+      ASSERT_TRUE(to->hears(append(*from, *to, 1)));
+    }
+  }
+  const auto before = std::chrono::steady_clock::now();
+  b->transport->stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
+  b.reset();  // nobody listens there any more
+  for (TestMember* member : {&a, &c}) {
+    ASSERT_TRUE(member->eventually([&] { return member->goodbyes[leaving] > 0; }));
+    // It is dialled again, in vain.
+    Message m = heartbeat(*member, *member);
+    m.to = leaving;
+    member->transport->send(m);
+    ASSERT_TRUE(member->eventually([&] { return member->unreachables[leaving] > 0; }));
+    EXPECT_TRUE(member->locked([&] { return member->vanishes.empty(); }));
+    EXPECT_EQ(member->locked([&] { return member->goodbyes[leaving]; }), 1);
+  }
+}
+
+TEST(Ends, AProcessThatIsGoneHasVanishedOnce) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  // As after kill -9: b's connections are reset, and nobody listens.
+  group.b.link().reset(true);
+  group.a.link().reset(false);
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.vanishes[group.b.id()] > 0; }));
+  for (int i = 1; i <= 3; ++i) {
+    const int before = group.a.locked([&] { return group.a.unreachables[group.b.id()]; });
+    group.a.transport->send(heartbeat(group.a, group.b));
+    ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > before; }));
+  }
+  EXPECT_EQ(group.a.locked([&] { return group.a.vanishes[group.b.id()]; }), 1);
+  EXPECT_TRUE(group.a.locked([&] { return group.a.goodbyes.empty(); }));
+}
+
+TEST(Ends, ItsOwnStreamsToThisMemberAreEnoughToTell) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  // a has no lanes to b that could break: only b's to a.
+  const Members members = members_of({&a, &b});
+  b.transport->set_members(members);
+  b.transport->send(heartbeat(b, a));
+  ASSERT_TRUE(a.hears(heartbeat(b, a)));
+  b.link().reset(true);
+  a.link().reset(false);
+  EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
+}
+
+TEST(Ends, ConnectionsThatBreakWhileTheProcessLivesAreNoSuspicion) {
+  Pair group;
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(group.connect());
+    // Every connection is made anew, with a new certificate.
+    group.b.rotate_certificate();
+    group.a.link().reset(false);
+    group.b.link().reset(false);
+    const Message beat = heartbeat(group.a, group.b, 50 + round);
+    ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 2 * round; }));
+  }
+  ASSERT_TRUE(group.connect());
+  for (TestMember* member : {&group.a, &group.b}) {
+    EXPECT_TRUE(member->locked([&] { return member->vanishes.empty(); }));
+    EXPECT_TRUE(member->locked([&] { return member->goodbyes.empty(); }));
+  }
+}
+
+TEST(Ends, ALinkThatGoesSilentIsNoSuspicion) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.a.link().freeze();
+  group.b.link().freeze();
+  // Until gRPC has noticed, by its pings, on every lane.
+  for (TestMember* member : {&group.a, &group.b}) {
+    ASSERT_TRUE(member->eventually([&] {
+      return !member->unreachables.empty() && member->unreachables.begin()->second >= 2;
+    }));
+  }
+  group.a.link().freeze(false);
+  group.b.link().freeze(false);
+  ASSERT_TRUE(group.connect());
+  for (TestMember* member : {&group.a, &group.b}) {
+    EXPECT_TRUE(member->locked([&] { return member->vanishes.empty(); }));
+  }
+}
+
+TEST(Ends, NothingIsToldAfterStop) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.a.transport->stop();
+  const auto told = [&] {
+    return group.a.locked([&] {
+      return std::tuple(group.a.messages.size(), group.a.unreachables, group.a.goodbyes,
+                        group.a.vanishes);
+    });
+  };
+  const auto before = told();
+  ASSERT_TRUE(group.b.eventually([&] { return group.b.goodbyes[group.a.id()] > 0; }));
+  group.b.transport->send(heartbeat(group.b, group.a, 99));
+  group.a.transport->send(heartbeat(group.a, group.b, 99));
+  ASSERT_TRUE(group.b.eventually([&] { return group.b.unreachables[group.a.id()] > 0; }));
+  EXPECT_EQ(told(), before);
+}
+
+}  // namespace
+}  // namespace muster::raft
