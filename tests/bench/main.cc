@@ -2,10 +2,15 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #ifdef MUSTER_BENCH_DEPLOY
 #include "tests/bench/deploy_suite.h"
+#endif
+#ifdef MUSTER_BENCH_RAFT
+#include "tests/bench/raft_member.h"
+#include "tests/bench/raft_suite.h"
 #endif
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
@@ -38,6 +43,9 @@ std::vector<Suite> suites() {
   return {
 #ifdef MUSTER_BENCH_DEPLOY
       {"deploy", "one node: create, scale, update, memory, what survives a kill", run_deploy_suite},
+#endif
+#ifdef MUSTER_BENCH_RAFT
+      {"raft", "writes through the leader of three members, beside etcd", run_raft_suite},
 #endif
       {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
       {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
@@ -81,5 +89,10 @@ int run(int argc, char** argv) {
 }  // namespace muster::bench
 
 int main(int argc, char** argv) {
+#ifdef MUSTER_BENCH_RAFT
+  // A part of the suite raft, as a process of its own.
+  if (argc > 1 && std::string_view(argv[1]) == "raft-member")
+    return muster::bench::raft_member_main(argc - 1, argv + 1);
+#endif
   return muster::bench::run(argc, argv);
 }
