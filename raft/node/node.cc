@@ -79,8 +79,9 @@ Status Node::Impl::start(Transport& transport) {
     }
     MUSTER_TRY(machine_.restore_end());
   }
-  disk_.start(*this);
+  // What the disk has to say at once waits for the lock.
   const std::lock_guard lock(mutex_);
+  disk_.start(*this);
   const TimePoint at = now();
   transport_ = &transport;
   life_ = Life::kRunning;
@@ -137,18 +138,31 @@ void Node::Impl::abandon() {
     life_ = Life::kEnded;
     raft_.cancel(timer_);
   }
-  if (!stop_them) return;
-  transport_->stop();
-  disk_.stop();
+  if (stop_them) {
+    transport_->stop();
+    disk_.stop();
+  }
+  // What the user left here ends on his strand, whoever holds the last reference to this.
+  std::unique_lock lock(mutex_);
+  const auto deliveries = std::exchange(deliveries_, {});
+  const auto in_flight = std::exchange(in_flight_, {});
+  const auto reads = std::exchange(reads_, {});
+  const auto transfer = std::exchange(transfer_, std::nullopt);
+  const auto waiters = std::exchange(snapshot_waiters_, {});
+  const auto stop_done = std::exchange(stop_done_, nullptr);
+  lock.unlock();
 }
 
 void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(ProposeResult)> done) {
   MUSTER_CHECK(user_.is_current());
   const std::lock_guard lock(mutex_);
+  // Before whatever else waits: an entry of another leader must not meet a proposal of this one.
   const auto reject = [&](Status why) {
-    push_answer([done = std::move(done), why = std::move(why)]() mutable {
+    Delivery answer{.kind = Delivery::Kind::kAnswer};
+    answer.answer = [done = std::move(done), why = std::move(why)]() mutable {
       done({Outcome::kRejected, 0, std::move(why)});
-    });
+    };
+    deliveries_.push_front(std::move(answer));
     post_deliveries();
   };
   if (!alive() || term == 0 || serving_term_ != term) return reject(not_leader());

@@ -135,8 +135,14 @@ Status measure_disk(const SuiteOptions& options, Report& report, std::string_vie
     store_options.dir = dir;
     store_options.log = null_log();
     auto result = DurableStore::open(strand, store_options);
-    if (result) durable = *std::move(result);
-    opened.set_value(durable != nullptr ? ok_status() : result.error());
+    if (!result) return opened.set_value(result.error());
+    durable = *std::move(result);
+    manager::store::ReplicationEvents events;
+    events.on_lead = [&opened, first = true](uint64_t) mutable {
+      if (std::exchange(first, false)) opened.set_value(ok_status());
+    };
+    const Status started = durable->start(std::move(events));
+    if (!started.ok()) opened.set_value(started);
   });
   Status status = opened.get_future().get();
   if (status.ok()) {

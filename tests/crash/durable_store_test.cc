@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <rocksdb/env.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -13,9 +12,11 @@
 #include <filesystem>
 #include <future>
 #include <string>
+#include <utility>
 
 #include "base/rng.h"
 #include "base/thread_executor.h"
+#include "tests/crash/faulty_env.h"
 
 namespace muster::manager::store {
 namespace {
@@ -33,15 +34,25 @@ v1::Service service(uint64_t number) {
 class Node {
  public:
   explicit Node(DurableStore::Options options) {
-    run([&] {
+    std::promise<void> ready;
+    strand_.post([&] {
       auto opened = DurableStore::open(strand_, options);
-      if (opened) {
-        durable_ = *std::move(opened);
-      } else {
+      if (!opened) {
         error_ = std::move(opened).error();
+        return ready.set_value();
       }
+      durable_ = *std::move(opened);
+      ReplicationEvents events;
+      // Then the state has everything that was ever acknowledged.
+      events.on_lead = [&ready, first = true](uint64_t) mutable {
+        if (std::exchange(first, false)) ready.set_value();
+      };
+      error_ = durable_->start(std::move(events));
+      if (!error_.ok()) ready.set_value();
     });
+    ready.get_future().wait();
   }
+  // As when it is killed: nothing is handed over.
   ~Node() {
     run([&] { durable_.reset(); });
   }
@@ -195,47 +206,6 @@ TEST_F(CrashTest, SnapshotAndLogTogetherGiveTheStateBack) {
   EXPECT_TRUE(node.create(100).status.ok());
   EXPECT_TRUE(node.snapshot().ok());
 }
-
-// Fails the writes or syncs of WAL files once told to.
-class FaultyEnv final : public rocksdb::EnvWrapper {
- public:
-  enum class Fault { kNone, kSync, kTornAppend };
-  FaultyEnv() : EnvWrapper(rocksdb::Env::Default()) {}
-
-  std::atomic<Fault> fault{Fault::kNone};
-
-  rocksdb::Status NewWritableFile(const std::string& name,
-                                  std::unique_ptr<rocksdb::WritableFile>* result,
-                                  const rocksdb::EnvOptions& env_options) override {
-    const auto status = EnvWrapper::NewWritableFile(name, result, env_options);
-    if (status.ok() && name.ends_with(".log")) {
-      *result = std::make_unique<File>(*this, std::move(*result));
-    }
-    return status;
-  }
-
- private:
-  class File final : public rocksdb::WritableFileWrapper {
-   public:
-    File(FaultyEnv& env, std::unique_ptr<rocksdb::WritableFile> file)
-        : WritableFileWrapper(file.get()), env_(env), file_(std::move(file)) {}
-    using WritableFileWrapper::Append;
-    rocksdb::Status Append(const rocksdb::Slice& data) override {
-      if (env_.fault != Fault::kTornAppend) return file_->Append(data);
-      (void)file_->Append(rocksdb::Slice(data.data(), data.size() / 2));
-      return rocksdb::Status::IOError("injected: torn write");
-    }
-    rocksdb::Status Sync() override {
-      return env_.fault == Fault::kSync ? rocksdb::Status::IOError("injected: sync failed")
-                                        : file_->Sync();
-    }
-    rocksdb::Status Fsync() override { return Sync(); }
-
-   private:
-    FaultyEnv& env_;
-    std::unique_ptr<rocksdb::WritableFile> file_;
-  };
-};
 
 class DiskFaults : public CrashTest, public testing::WithParamInterface<FaultyEnv::Fault> {};
 

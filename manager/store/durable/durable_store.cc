@@ -2,79 +2,69 @@
 
 #include <utility>
 
+#include "raft/node/open_log.h"
+
 namespace muster::manager::store {
-namespace {
-
-constexpr size_t kSnapshotChunkBytes = 512 << 10;
-
-}  // namespace
 
 Result<std::unique_ptr<DurableStore>> DurableStore::open(Executor& strand, Options options) {
-  raft::SingleMember::Options member;
-  member.store.dir = options.dir;
-  member.store.log = options.log;
-  member.store.env = options.env;
-  member.store.free_bytes_min = options.free_bytes_min;
-  member.store.reserve_bytes = options.reserve_bytes;
-  member.on_fatal = options.on_fatal;
-  MUSTER_ASSIGN(auto log, raft::SingleMember::open(strand, std::move(member)));
-  std::unique_ptr<DurableStore> durable(new DurableStore(strand, options, std::move(log)));
-  MUSTER_TRY(durable->replay());
-  durable->start();
-  return durable;
+  raft::LogFiles files;
+  files.dir = options.dir;
+  files.log = options.log;
+  files.identity = {options.cluster_id, options.self.node_id, options.self.id};
+  files.unlock_key = options.unlock_key;
+  files.env = options.env;
+  files.free_bytes_min = options.free_bytes_min;
+  files.reserve_bytes = options.reserve_bytes;
+  if (options.force_new_cluster) files.alone = options.self;
+  MUSTER_ASSIGN(auto opened, raft::open_log(std::move(files)));
+  return std::unique_ptr<DurableStore>(new DurableStore(
+      strand, std::move(options), std::move(opened.store), std::move(opened.restored)));
 }
 
-DurableStore::DurableStore(Executor& strand, const Options& options,
-                           std::unique_ptr<raft::SingleMember> member)
-    : log_(options.log),
-      snapshot_entries_(options.snapshot_entries),
-      member_(std::move(member)),
-      proposer_(*member_),
-      store_(strand, &proposer_, options.log) {}
+DurableStore::DurableStore(Executor& strand, Options options, std::unique_ptr<raft::LogStore> store,
+                           raft::Restored restored)
+    : raft_strand_("raft"), disk_(std::move(store)) {
+  raft::Node::Options node;
+  node.tuning = options.tuning;
+  node.self = options.self;
+  node.mode = options.mode;
+  node.members = std::move(options.members);
+  node.snapshot_entries = options.snapshot_entries;
+  node.on_fatal = std::move(options.on_fatal);
+  // start() says what the events are for.
+  ReplicationEvents events;
+  events.on_lead = [this](uint64_t term) {
+    if (events_.on_lead) events_.on_lead(term);
+  };
+  events.on_follow = [this] {
+    if (events_.on_follow) events_.on_follow();
+  };
+  events.on_group_changed = [this] {
+    if (events_.on_group_changed) events_.on_group_changed();
+  };
+  events.on_removed = [this] {
+    if (events_.on_removed) events_.on_removed();
+  };
+  replicated_ = std::make_unique<ReplicatedStore>(
+      ReplicatedStore::Ports{raft_strand_, strand, disk_, rng_, options.log}, std::move(node),
+      std::move(restored), std::move(events));
+  transport_ = options.make_transport ? options.make_transport(replicated_->transport_events())
+                                      : raft::make_null_transport();
+}
 
 DurableStore::~DurableStore() = default;
 
-Status DurableStore::replay() {
-  bool loading = false;
-  raft::SingleMember::Replay into;
-  into.snapshot_chunk = [&](std::string chunk) -> Status {
-    if (!std::exchange(loading, true)) MUSTER_TRY(store_.load_begin());
-    return store_.load_chunk(chunk);
-  };
-  into.snapshot_end = [&] { return store_.load_end(); };
-  into.entry = [&](uint64_t index, std::string payload) {
-    ++entries_since_snapshot_;
-    return store_.apply(index, payload);
-  };
-  return member_->replay(into);
+Status DurableStore::start(ReplicationEvents events) {
+  events_ = std::move(events);
+  return replicated_->start(*transport_);
 }
 
-void DurableStore::start() {
-  store_.lead(member_->leading_term());
-  subscription_ = store_.watch([this](const CommitEvent&) { count_entry(); });
-}
-
-void DurableStore::count_entry() {
-  if (++entries_since_snapshot_ < snapshot_entries_ || snapshotting_) return;
-  take_snapshot([this](Status status) {
-    if (!status.ok()) log_->warn("cannot take a snapshot of the store: {}", status.message());
-  });
+void DurableStore::stop(UniqueFunction<void()> done) {
+  replicated_->stop(std::move(done));
 }
 
 void DurableStore::take_snapshot(UniqueFunction<void(Status)> done) {
-  const Snapshot snapshot = store_.snapshot();
-  snapshotting_ = true;
-  // A failed one is tried again after as many entries.
-  entries_since_snapshot_ = 0;
-  member_->take_snapshot(
-      snapshot.version(),
-      [snapshot](const raft::SingleMember::Sink& sink) {
-        return Store::save(snapshot, kSnapshotChunkBytes, sink);
-      },
-      [this, done = std::move(done)](Status status) mutable {
-        snapshotting_ = false;
-        done(std::move(status));
-      });
+  replicated_->node().take_snapshot(std::move(done));
 }
 
 }  // namespace muster::manager::store

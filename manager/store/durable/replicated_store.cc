@@ -1,0 +1,52 @@
+#include "manager/store/durable/replicated_store.h"
+
+#include <utility>
+
+namespace muster::manager::store {
+namespace {
+
+constexpr size_t kSnapshotChunkBytes = 512 << 10;
+
+}  // namespace
+
+ReplicatedStore::ReplicatedStore(const Ports& ports, raft::Node::Options options,
+                                 raft::Restored restored, ReplicationEvents events)
+    : events_(std::move(events)),
+      node_(std::move(options),
+            {ports.raft_strand, ports.strand, ports.disk, ports.rng, ports.log, *this},
+            std::move(restored)),
+      proposer_(node_),
+      store_(ports.strand, &proposer_, ports.log) {}
+
+ReplicatedStore::~ReplicatedStore() = default;
+
+Status ReplicatedStore::apply(raft::Index index, std::string_view payload) {
+  return store_.apply(index, payload);
+}
+
+raft::SnapshotProducer ReplicatedStore::capture() {
+  return [snapshot = store_.snapshot()](const raft::ChunkSink& sink) {
+    return Store::save(snapshot, kSnapshotChunkBytes,
+                       [&sink](const std::string& chunk) { return sink(chunk); });
+  };
+}
+
+void ReplicatedStore::lead(raft::Term term) {
+  store_.lead(term);
+  if (events_.on_lead) events_.on_lead(term);
+}
+
+void ReplicatedStore::end_leading() {
+  store_.end_leading();
+  if (events_.on_follow) events_.on_follow();
+}
+
+void ReplicatedStore::group_changed() {
+  if (events_.on_group_changed) events_.on_group_changed();
+}
+
+void ReplicatedStore::removed() {
+  if (events_.on_removed) events_.on_removed();
+}
+
+}  // namespace muster::manager::store
