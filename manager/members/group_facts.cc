@@ -1,0 +1,94 @@
+#include "manager/members/group_facts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace muster::manager::members {
+
+const raft::MemberView* find_member(const raft::GroupView& view, raft::MemberId id) {
+  const auto found = std::find_if(view.members.begin(), view.members.end(),
+                                  [&](const auto& m) { return m.member.id == id; });
+  return found == view.members.end() ? nullptr : &*found;
+}
+
+const raft::MemberView* find_member_of(const raft::GroupView& view, std::string_view node_id) {
+  const auto found = std::find_if(view.members.begin(), view.members.end(),
+                                  [&](const auto& m) { return m.member.node_id == node_id; });
+  return found == view.members.end() ? nullptr : &*found;
+}
+
+std::string leader_address(const raft::GroupView& view) {
+  const raft::MemberView* leader = view.leader ? find_member(view, view.leader) : nullptr;
+  return leader == nullptr ? std::string() : leader->member.address;
+}
+
+std::vector<std::string> manager_addresses(const raft::GroupView& view) {
+  std::vector<std::string> out;
+  const auto add = [&](const raft::MemberView* m) {
+    if (m == nullptr || m->member.address.empty()) return;
+    if (std::find(out.begin(), out.end(), m->member.address) != out.end()) return;
+    out.push_back(m->member.address);
+  };
+  if (view.leader) add(find_member(view, view.leader));
+  add(find_member(view, view.self));
+  for (const raft::MemberView& m : view.members) add(&m);
+  return out;
+}
+
+bool keeps_quorum(const raft::GroupView& view, const std::set<raft::MemberId>& leaving) {
+  size_t voters = 0;
+  size_t reachable = 0;
+  for (const raft::MemberView& m : view.members) {
+    if (!m.member.voter || leaving.contains(m.member.id)) continue;
+    ++voters;
+    if (m.reachable || m.member.id == view.self) ++reachable;
+  }
+  return voters > 0 && reachable > voters / 2;
+}
+
+std::string raft_id_text(raft::MemberId id) {
+  return fmt::format("{:x}", id.value);
+}
+
+v1::ManagerStatus stored_status(const raft::Member& member) {
+  v1::ManagerStatus status;
+  status.set_address(member.address);
+  status.set_raft_id(raft_id_text(member.id));
+  return status;
+}
+
+void describe_manager(v1::Node& node, const raft::GroupView& view) {
+  const raft::MemberView* m = find_member_of(view, node.id());
+  if (m == nullptr) {
+    // Promoted and not there yet, or removed and not yet written down.
+    node.clear_manager_status();
+    return;
+  }
+  v1::ManagerStatus& status = *node.mutable_manager_status();
+  status.set_address(m->member.address);
+  status.set_raft_id(raft_id_text(m->member.id));
+  status.set_leader(view.leader == m->member.id);
+  status.set_reachable(m->reachable || m->member.id == view.self);
+  status.set_learner(!m->member.voter);
+}
+
+Status not_leader(const raft::GroupView& view) {
+  const std::string leader = view.leader == view.self ? std::string() : leader_address(view);
+  return Status(StatusCode::kUnavailable,
+                leader.empty()
+                    ? "this manager is not the leader, and it does not know who is"
+                    : fmt::format("this manager is not the leader; the leader is at {}", leader),
+                "not-leader");
+}
+
+Status no_leader(const raft::GroupView& view, size_t reachable) {
+  return Status(StatusCode::kUnavailable,
+                fmt::format("The swarm does not have a leader. It's possible that too few managers "
+                            "are online. Make sure more than half of the managers are online. "
+                            "From this manager {} of {} managers can be reached, itself included.",
+                            reachable, view.members.size()),
+                "no-leader");
+}
+
+}  // namespace muster::manager::members

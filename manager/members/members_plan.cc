@@ -1,0 +1,125 @@
+#include "manager/members/members_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <tuple>
+
+#include "manager/members/group_facts.h"
+
+namespace muster::manager::members {
+namespace {
+
+using raft::GroupView;
+using raft::MemberView;
+
+class Planner {
+ public:
+  Planner(const GroupView& view, const std::vector<store::Ptr<v1::Node>>& nodes) : view_(view) {
+    for (const auto& node : nodes) nodes_[node->id()] = node.get();
+  }
+
+  MembersPlan run() {
+    plan_action();
+    for (const auto& [id, node] : nodes_) plan_node(*node);
+    return std::move(plan_);
+  }
+
+ private:
+  bool wanted(const MemberView& m) const {
+    const auto node = nodes_.find(m.member.node_id);
+    return node != nodes_.end() && node->second->spec().desired_role() == v1::NodeSpec::MANAGER &&
+           &m == kept_of(m.member.node_id);
+  }
+
+  // Of several members of one node.
+  const MemberView* kept_of(std::string_view node_id) const {
+    const MemberView* kept = nullptr;
+    for (const MemberView& m : view_.members) {
+      if (m.member.node_id != node_id) continue;
+      if (m.member.id == view_.self) return &m;
+      if (kept == nullptr || (m.reachable && !kept->reachable)) kept = &m;
+    }
+    return kept;
+  }
+
+  void plan_action() {
+    std::vector<const MemberView*> leaving;
+    for (const MemberView& m : view_.members) {
+      if (!wanted(m)) leaving.push_back(&m);
+    }
+    // Learners cost nothing, and who does not answer costs less than who does; this node goes last.
+    std::stable_sort(leaving.begin(), leaving.end(), [&](const auto* a, const auto* b) {
+      const auto rank = [&](const MemberView& m) {
+        return std::tuple(m.member.id == view_.self, m.member.voter && m.reachable, m.member.voter);
+      };
+      return rank(*a) < rank(*b);
+    });
+    for (const MemberView* m : leaving) {
+      if (plan_removal(*m)) return;
+    }
+    for (const MemberView& m : view_.members) {
+      if (m.member.voter || !m.caught_up || !m.reachable || !wanted(m)) continue;
+      plan_.action = {GroupAction::Kind::kPromote, m.member.id};
+      return;
+    }
+  }
+
+  bool plan_removal(const MemberView& m) {
+    if (m.member.voter && !keeps_quorum(view_, {m.member.id})) {
+      plan_.held_up = fmt::format(
+          "node {} stays in the group of managers for now: without it fewer than a majority would "
+          "answer",
+          m.member.node_id);
+      return false;
+    }
+    if (m.member.id != view_.self) {
+      plan_.action = {GroupAction::Kind::kRemove, m.member.id};
+      return true;
+    }
+    const MemberView* heir = nullptr;
+    for (const MemberView& other : view_.members) {
+      if (!other.member.voter || !other.reachable || !wanted(other)) continue;
+      if (heir == nullptr || other.match > heir->match) heir = &other;
+    }
+    if (heir == nullptr) {
+      plan_.held_up = fmt::format("node {} leads, and nobody could take over", m.member.node_id);
+      return false;
+    }
+    plan_.action = {GroupAction::Kind::kTransfer, heir->member.id};
+    return true;
+  }
+
+  void plan_node(const v1::Node& node) {
+    const MemberView* m = kept_of(node.id());
+    NodeChange change{node.id(), node.spec().desired_role(), node.role(), std::nullopt};
+    if (node.spec().desired_role() == v1::NodeSpec::MANAGER) {
+      change.role = v1::NodeSpec::MANAGER;
+    } else if (m == nullptr) {
+      // The removal is in the log before this: it cannot be undone without undoing this, too.
+      change.role = v1::NodeSpec::WORKER;
+    }
+    if (m != nullptr) change.status = stored_status(m->member);
+    const bool same_status =
+        node.has_manager_status() == change.status.has_value() &&
+        (!change.status || (node.manager_status().address() == change.status->address() &&
+                            node.manager_status().raft_id() == change.status->raft_id()));
+    if (node.role() == change.role && same_status) return;
+    plan_.nodes.push_back(std::move(change));
+  }
+
+  const GroupView& view_;
+  std::map<std::string_view, const v1::Node*> nodes_;
+  MembersPlan plan_;
+};
+
+}  // namespace
+
+MembersPlan plan_members(const GroupView& view, const std::vector<store::Ptr<v1::Node>>& nodes) {
+  if (!view.leads) return {};
+  return Planner(view, nodes).run();
+}
+
+}  // namespace muster::manager::members
