@@ -30,6 +30,10 @@ Status create_cluster(store::Transaction& tx, NewCluster wanted) {
   }
   cluster.set_subnet_mask_bits(wanted.subnet_mask_bits == 0 ? 24 : wanted.subnet_mask_bits);
   cluster.set_data_path_port(wanted.data_path_port == 0 ? 4789 : wanted.data_path_port);
+  if (cluster.spec().autolock()) {
+    if (wanted.unlock_key.empty()) return invalid_argument("autolock needs an unlock key");
+    cluster.set_unlock_key(wanted.unlock_key);
+  }
   return tx.create(std::move(cluster));
 }
 

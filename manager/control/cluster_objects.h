@@ -15,6 +15,7 @@ struct NewCluster {
   std::vector<std::string> default_address_pools;  // empty: 10.0.0.0/8
   uint32_t subnet_mask_bits = 0;                   // 0: 24
   uint32_t data_path_port = 0;                     // 0: 4789
+  std::string unlock_key;                          // with autolock
 };
 
 // Creates the cluster object. ALREADY_EXISTS when there is one.

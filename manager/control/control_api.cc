@@ -9,6 +9,7 @@
 #include "manager/control/redact.h"
 #include "manager/control/references.h"
 #include "manager/control/service_changes.h"
+#include "manager/control/standing.h"
 #include "manager/control/validation.h"
 #include "manager/store/update_status.h"
 
@@ -32,11 +33,14 @@ Status not_a_manager(const NodeControl& node) {
 ControlApi::ControlApi(Executor& strand, Rng& rng, NodeControl& node, Log log)
     : strand_(strand), rng_(rng), node_(node), log_(std::move(log)), images_(strand) {}
 
-void ControlApi::activate(store::Store& store) {
+void ControlApi::activate(store::Store& store, raft::Group* group) {
+  applied_ = std::make_unique<AppliedWait>(strand_, store);
   blobs_ = std::make_shared<BlobKeeper>(strand_, store, log_);
-  blobs_->look();
+  // Else when leadership begins.
+  if (store.leading()) blobs_->look();
   std::lock_guard lock(mutex_);
   store_ = &store;
+  group_ = group;
 }
 
 void ControlApi::deactivate() {
@@ -44,7 +48,9 @@ void ControlApi::deactivate() {
   {
     std::lock_guard lock(mutex_);
     store_ = nullptr;
+    group_ = nullptr;
   }
+  applied_.reset();
   images_.end_all(not_a_manager(node_));  // whose requests then find no store
 }
 
@@ -57,7 +63,9 @@ Result<store::Snapshot> ControlApi::reading(std::string_view method,
   MUSTER_TRY(check_access(method, principal));
   std::lock_guard lock(mutex_);
   if (store_ == nullptr) return fail(not_a_manager(node_));
-  return store_->snapshot();
+  store::Snapshot view = store_->snapshot();
+  MUSTER_TRY(check_standing(view, principal));
+  return view;
 }
 
 Result<store::Store*> ControlApi::writing(std::string_view method,
@@ -65,7 +73,30 @@ Result<store::Store*> ControlApi::writing(std::string_view method,
   MUSTER_CHECK(strand_.is_current(), "a write off the strand");
   MUSTER_TRY(check_access(method, principal));
   if (store_ == nullptr) return fail(not_a_manager(node_));
+  MUSTER_TRY(check_standing(store_->snapshot(), principal));
   return store_;
+}
+
+std::optional<raft::GroupView> ControlApi::group_view() const {
+  std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return std::nullopt;
+  return group_->view();
+}
+
+uint64_t ControlApi::version() const {
+  std::lock_guard lock(mutex_);
+  return store_ == nullptr ? 0 : store_->snapshot().version();
+}
+
+Status ControlApi::check_caller(const Principal& principal) const {
+  std::lock_guard lock(mutex_);
+  return store_ == nullptr ? ok_status() : check_standing(store_->snapshot(), principal);
+}
+
+void ControlApi::when_applied(uint64_t version, UniqueFunction<void()> done) {
+  MUSTER_CHECK(strand_.is_current());
+  if (applied_ == nullptr) return done();
+  applied_->wait(version, std::move(done));
 }
 
 // ---------------------------------------------------------------- the node's own
@@ -87,37 +118,6 @@ void ControlApi::get_info(const Principal& principal, const v1::GetInfoRequest&,
                           Callback<v1::GetInfoResponse> done) {
   MUSTER_OR_DONE(check_access("muster.v1.Control.GetInfo", principal));
   node_.get_info(std::move(done));
-}
-
-void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,
-                                Callback<v1::UpdateClusterResponse> done) {
-  MUSTER_WRITING(store, "muster.v1.Control.UpdateCluster");
-  MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
-  commit<v1::UpdateClusterResponse>(
-      store, "cluster.update", request.request_id(),
-      [this, request](store::Transaction& tx) -> Result<std::string> {
-        const auto known = tx.view().cluster();
-        if (known == nullptr) return fail(not_found("there is no cluster"));
-        v1::Cluster cluster = *known;
-        cluster.mutable_meta()->set_version(request.version());
-        *cluster.mutable_spec() = request.spec();
-        cluster.mutable_spec()->mutable_annotations()->set_name("default");
-        v1::JoinTokens& tokens = *cluster.mutable_root_ca()->mutable_join_tokens();
-        if (request.rotate_worker_token()) {
-          MUSTER_ASSIGN(*tokens.mutable_worker(), node_.new_join_token(cluster));
-        }
-        if (request.rotate_manager_token()) {
-          MUSTER_ASSIGN(*tokens.mutable_manager(), node_.new_join_token(cluster));
-        }
-        MUSTER_TRY(tx.update(std::move(cluster)));
-        return known->id();
-      },
-      [](const store::Snapshot& state, const std::string&) {
-        auto response = respond(state.cluster(), &v1::UpdateClusterResponse::mutable_cluster);
-        if (response) redact(*response->mutable_cluster());
-        return response;
-      },
-      std::move(done));
 }
 
 // ---------------------------------------------------------------- services
@@ -242,40 +242,7 @@ void ControlApi::remove_service(const Principal& principal, const v1::RemoveServ
       std::move(done));
 }
 
-// ---------------------------------------------------------------- nodes, networks
-
-void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeRequest& request,
-                             Callback<v1::UpdateNodeResponse> done) {
-  MUSTER_WRITING(store, "muster.v1.Control.UpdateNode");
-  MUSTER_OR_DONE(validate_node_spec(request.spec()));
-  commit<v1::UpdateNodeResponse>(
-      store, "node.update", request.request_id(),
-      [request](store::Transaction& tx) -> Result<std::string> {
-        const auto known = tx.view().get<v1::Node>(request.node_id());
-        if (known == nullptr) return fail(not_found("node {} not found", request.node_id()));
-        const v1::NodeSpec::Role role = request.spec().desired_role();
-        if (known->spec().desired_role() == v1::NodeSpec::MANAGER &&
-            role != v1::NodeSpec::MANAGER) {
-          size_t managers = 0;
-          tx.view().each<v1::Node>([&](const auto& node) {
-            managers += node->spec().desired_role() == v1::NodeSpec::MANAGER ? 1 : 0;
-            return true;
-          });
-          if (managers <= 1) {
-            return fail(failed_precondition("attempting to demote the last manager of the swarm"));
-          }
-        }
-        v1::Node node = *known;
-        node.mutable_meta()->set_version(request.version());
-        *node.mutable_spec() = request.spec();
-        MUSTER_TRY(tx.update(std::move(node)));
-        return request.node_id();
-      },
-      [](const store::Snapshot& state, const std::string& id) {
-        return respond(state.get<v1::Node>(id), &v1::UpdateNodeResponse::mutable_node);
-      },
-      std::move(done));
-}
+// ---------------------------------------------------------------- networks
 
 void ControlApi::create_network(const Principal& principal, const v1::CreateNetworkRequest& request,
                                 Callback<v1::CreateNetworkResponse> done) {

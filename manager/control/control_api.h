@@ -12,16 +12,38 @@
 #include "base/security/principal.h"
 #include "base/status.h"
 #include "base/unique_function.h"
+#include "manager/control/applied_wait.h"
 #include "manager/control/blob_keeper.h"
 #include "manager/control/image_questions.h"
 #include "manager/store/store.h"
 #include "muster/v1/control.pb.h"
+#include "raft/node/group.h"
 
 namespace muster::manager::control {
 
 using security::Principal;
 template <class T>
 using Callback = UniqueFunction<void(Result<T>)>;
+
+// A backup on its way to a client. Used by one reader, on any thread; destroyed early when the
+// client goes away.
+class BackupStream {
+ public:
+  virtual ~BackupStream() = default;
+  // The next piece, some 64 KiB; empty at the end. Answers on any thread, never from inside the
+  // call.
+  virtual void next(Callback<std::string> done) = 0;
+};
+
+// A backup on its way in. One call at a time, on any thread; answers on any thread, never from
+// inside the call. Destroyed without finish(): nothing has happened.
+class RestoreStream {
+ public:
+  virtual ~RestoreStream() = default;
+  // The first message carries passphrase and addresses.
+  virtual void write(v1::RestoreSwarmRequest message, UniqueFunction<void(Status)> done) = 0;
+  virtual void finish(Callback<v1::RestoreSwarmResponse> done) = 0;
+};
 
 // What only the daemon can answer: the node's own part in a swarm. Called on the strand; callbacks
 // are made there.
@@ -33,6 +55,13 @@ class NodeControl {
   virtual void leave_swarm(const v1::LeaveSwarmRequest& request,
                            Callback<v1::LeaveSwarmResponse> done) = 0;
   virtual void get_info(Callback<v1::GetInfoResponse> done) = 0;
+  virtual void join_swarm(const v1::JoinSwarmRequest& request,
+                          Callback<v1::JoinSwarmResponse> done);
+  virtual void unlock_swarm(const v1::UnlockSwarmRequest& request,
+                            Callback<v1::UnlockSwarmResponse> done);
+  virtual void backup_swarm(const v1::BackupSwarmRequest& request,
+                            Callback<std::unique_ptr<BackupStream>> done);
+  virtual void restore_swarm(Callback<std::unique_ptr<RestoreStream>> done);
   // The answering node's id; empty outside a swarm. Called from any thread.
   virtual std::string node_id() const = 0;
   // A new join token of this cluster; for rotation.
@@ -55,18 +84,39 @@ class ControlApi {
   // Where digests come from; before the first request. Outlives it. Without: no image is pinned.
   void use_registries(ImageResolver* images) { images_.use(images); }
 
-  // Gives and takes the store, on the strand. The store outlives its activity here.
-  void activate(store::Store& store);
+  // Gives and takes the store, on the strand. The store outlives its activity here, and so does the
+  // group; without one this is the only manager.
+  void activate(store::Store& store, raft::Group* group = nullptr);
   void deactivate();
   // Looks for payloads that nobody refers to; with every start of leadership. On the strand.
   void collect_blobs();
 
   Executor& strand() { return strand_; }
 
+  // The group as this manager sees it; nothing when there is none. Any thread.
+  std::optional<raft::GroupView> group_view() const;
+  // This node's id; empty outside a swarm. Any thread.
+  std::string node_id() const { return node_.node_id(); }
+  // Of the store; 0 when there is none. Any thread.
+  uint64_t version() const;
+  // Whether the caller's certificate is still good for what it says; any thread.
+  Status check_caller(const Principal&) const;
+  // Runs `done` when this manager's store is at `version`; see AppliedWait. On the strand.
+  void when_applied(uint64_t version, UniqueFunction<void()> done);
+
   void init_swarm(const Principal&, const v1::InitSwarmRequest&, Callback<v1::InitSwarmResponse>);
   void leave_swarm(const Principal&, const v1::LeaveSwarmRequest&,
                    Callback<v1::LeaveSwarmResponse>);
   void get_info(const Principal&, const v1::GetInfoRequest&, Callback<v1::GetInfoResponse>);
+  void join_swarm(const Principal&, const v1::JoinSwarmRequest&, Callback<v1::JoinSwarmResponse>);
+  void unlock_swarm(const Principal&, const v1::UnlockSwarmRequest&,
+                    Callback<v1::UnlockSwarmResponse>);
+  void backup_swarm(const Principal&, const v1::BackupSwarmRequest&,
+                    Callback<std::unique_ptr<BackupStream>>);
+  void restore_swarm(const Principal&, Callback<std::unique_ptr<RestoreStream>>);
+  // Answered by the leader alone, like a write: what is told must be what is in force.
+  void get_unlock_key(const Principal&, const v1::GetUnlockKeyRequest&,
+                      Callback<v1::GetUnlockKeyResponse>);
   void update_cluster(const Principal&, const v1::UpdateClusterRequest&,
                       Callback<v1::UpdateClusterResponse>);
   void create_service(const Principal&, const v1::CreateServiceRequest&,
@@ -77,6 +127,9 @@ class ControlApi {
                       Callback<v1::RemoveServiceResponse>);
   void update_node(const Principal&, const v1::UpdateNodeRequest&,
                    Callback<v1::UpdateNodeResponse>);
+  // Its tasks are given up, its certificate is refused until it ends.
+  void remove_node(const Principal&, const v1::RemoveNodeRequest&,
+                   Callback<v1::RemoveNodeResponse>);
   void create_network(const Principal&, const v1::CreateNetworkRequest&,
                       Callback<v1::CreateNetworkResponse>);
   void remove_network(const Principal&, const v1::RemoveNetworkRequest&,
@@ -118,8 +171,9 @@ class ControlApi {
   // Whether the caller may have logs and this node could serve them; any thread.
   Status may_read_logs(const Principal&) const;
 
-  // Reports commits to `sink` on the strand until the subscription is dropped. On the strand.
-  using WatchSink = UniqueFunction<void(const v1::WatchResponse&)>;
+  // Reports commits to `sink` on the strand until the subscription is dropped. On the strand. An
+  // error is the last that is reported: the caller may not look any more.
+  using WatchSink = UniqueFunction<void(const Result<v1::WatchResponse>&)>;
   Result<store::Store::Subscription> watch(const Principal&, const v1::WatchRequest&, WatchSink);
 
  private:
@@ -133,6 +187,8 @@ class ControlApi {
   void update_payload(store::Store& store, const std::string& id, const Request& request,
                       T* (Response::*field)(), Callback<Response> done);
 
+  void remove_node_tasks(std::shared_ptr<const v1::Node> node, bool force, int passes,
+                         Callback<v1::RemoveNodeResponse> done);
   void write_new_service(const Principal&, const v1::CreateServiceRequest&, v1::ServiceSpec spec,
                          std::vector<std::string> warnings, Callback<v1::CreateServiceResponse>);
   void write_service(const Principal&, const v1::UpdateServiceRequest&,
@@ -145,7 +201,9 @@ class ControlApi {
   ImageQuestions images_;     // on the strand
   mutable std::mutex mutex_;  // guards the pointer, for reads from other threads
   store::Store* store_ = nullptr;
+  raft::Group* group_ = nullptr;
   std::shared_ptr<BlobKeeper> blobs_;  // of store_
+  std::unique_ptr<AppliedWait> applied_;
 };
 
 }  // namespace muster::manager::control

@@ -4,12 +4,15 @@
 #include <variant>
 #include <vector>
 
+#include "manager/ca/root.h"
 #include "manager/control/access.h"
 #include "manager/control/control_api.h"
 #include "manager/control/explain.h"
 #include "manager/control/filter.h"
 #include "manager/control/redact.h"
+#include "manager/control/standing.h"
 #include "manager/control/watch_events.h"
+#include "manager/members/group_facts.h"
 #include "manager/store/job_status.h"
 
 namespace muster::manager::control {
@@ -67,8 +70,10 @@ v1::GetServiceResponse describe(const store::Snapshot& state, const v1::Service&
   return response;
 }
 
-void describe_manager(v1::Node& node, const std::string& self) {
-  // One manager leads; it is the one that answers.
+void describe(v1::Node& node, const std::optional<raft::GroupView>& group,
+              const std::string& self) {
+  if (group) return members::describe_manager(node, *group);
+  // The only manager is the one that answers.
   if (node.has_manager_status()) node.mutable_manager_status()->set_leader(node.id() == self);
 }
 
@@ -105,6 +110,7 @@ Result<v1::GetClusterResponse> ControlApi::get_cluster(const Principal& principa
   v1::GetClusterResponse response;
   *response.mutable_cluster() = *cluster;
   redact(*response.mutable_cluster());
+  for (std::string& name : ca::nodes_to_renew(state)) response.add_nodes_to_renew(std::move(name));
   return response;
 }
 
@@ -189,7 +195,7 @@ Result<v1::GetNodeResponse> ControlApi::get_node(const Principal& principal,
   MUSTER_ASSIGN(const auto node, state.resolve<v1::Node>(r.node() == "self" ? self : r.node()));
   v1::GetNodeResponse response;
   *response.mutable_node() = *node;
-  describe_manager(*response.mutable_node(), self);
+  describe(*response.mutable_node(), group_view(), self);
   return response;
 }
 
@@ -199,10 +205,11 @@ Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
   v1::ListNodesResponse response;
   response.set_self_id(node_.node_id());
   response.set_version(state.version());
+  const auto group = group_view();
   state.each<v1::Node>([&](const auto& node) {
     if (passes(r.filter(), *node)) {
       *response.add_nodes() = *node;
-      describe_manager(*response.mutable_nodes(response.nodes_size() - 1), response.self_id());
+      describe(*response.mutable_nodes(response.nodes_size() - 1), group, response.self_id());
     }
     return true;
   });
@@ -240,7 +247,13 @@ Result<store::Store::Subscription> ControlApi::watch(const Principal& principal,
                                                      WatchSink sink) {
   MUSTER_ASSIGN(store::Store * store, writing("muster.v1.Control.Watch", principal));
   const auto shared = std::make_shared<WatchSink>(std::move(sink));
-  auto report = [request, shared](const store::CommitEvent& event) {
+  auto report = [request, shared, principal](const store::CommitEvent& event) {
+    // What a node may look at ends when it is removed or demoted.
+    if (principal.kind == Principal::Kind::kNode) {
+      if (Status status = check_standing(event.after, principal); !status.ok()) {
+        return (*shared)(fail(std::move(status)));
+      }
+    }
     v1::WatchResponse response = watch_response(request, event);
     if (response.events_size() > 0) (*shared)(response);
   };

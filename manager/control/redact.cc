@@ -15,6 +15,10 @@ void redact(v1::Revision& revision) {
 
 void redact(v1::Cluster& cluster) {
   cluster.mutable_root_ca()->clear_key_pem();
+  if (cluster.root_ca().has_rotation()) {
+    cluster.mutable_root_ca()->mutable_rotation()->clear_key_pem();
+  }
+  cluster.clear_unlock_key();
 }
 
 void redact(v1::Secret& secret) {

@@ -414,6 +414,28 @@ Status validate_node_spec(const v1::NodeSpec& spec) {
   return validate_labels(spec.annotations().labels());
 }
 
+namespace {
+
+// 0 is the default everywhere.
+Status validate_raft_config(const v1::RaftConfig& raft) {
+  constexpr uint64_t kEntriesMax = 100'000'000;
+  if (raft.snapshot_interval() > kEntriesMax || raft.entries_for_slow_followers() > kEntriesMax) {
+    return bad("at most 100,000,000 entries can be kept in the log");
+  }
+  const Duration beat =
+      raft.heartbeat_period_ns() == 0 ? Duration(100ms) : Duration(raft.heartbeat_period_ns());
+  const Duration election =
+      raft.election_timeout_ns() == 0 ? Duration(1s) : Duration(raft.election_timeout_ns());
+  if (beat < 10ms || beat > 10s) return bad("the heartbeat of managers is 10ms to 10s");
+  if (election > 60s) return bad("the election time-out of managers is 60s at most");
+  if (election < 5 * beat) {
+    return bad("the election time-out of managers is at least five of their heartbeats");
+  }
+  return ok_status();
+}
+
+}  // namespace
+
 Status validate_cluster_spec(const v1::ClusterSpec& spec) {
   MUSTER_TRY(validate_size(spec, "cluster", kOtherBytesMax));
   const std::string& name = spec.annotations().name();
@@ -427,6 +449,7 @@ Status validate_cluster_spec(const v1::ClusterSpec& spec) {
   }
   if (spec.vanished_agent_grace_ns() < 0) return bad("the vanished agent grace cannot be negative");
   if (spec.event_retention_ns() < 0) return bad("the event retention cannot be negative");
+  MUSTER_TRY(validate_raft_config(spec.raft()));
   MUSTER_TRY(validate_log_driver(spec.default_log_driver()).with_context("default log driver"));
   return ok_status();
 }

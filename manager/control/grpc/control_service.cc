@@ -2,13 +2,17 @@
 
 #include <grpcpp/support/server_callback.h>
 
-#include <deque>
-#include <mutex>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "manager/control/access.h"
 #include "manager/control/control_api.h"
-#include "muster/v1/control.grpc.pb.h"
+#include "manager/control/grpc/logs_relay.h"
+#include "manager/control/grpc/routed_call.h"
+#include "manager/control/grpc/transfer_calls.h"
+#include "manager/control/grpc/watch_call.h"
+#include "manager/members/group_facts.h"
 
 namespace muster::manager::control {
 namespace {
@@ -16,16 +20,7 @@ namespace {
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
-grpc::Status to_grpc(const Status& status) {
-  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
-}
-
-void add_reason(CallbackServerContext& context, const Status& status) {
-  if (!status.reason().empty()) context.AddTrailingMetadata("muster-reason", status.reason());
-}
-
-// A unary call under way. gRPC keeps context, request and response until Finish, which is called
-// once, on the strand.
+// A unary call that this node answers by itself, on the strand.
 template <class Response>
 struct Call {
   CallbackServerContext* context;
@@ -39,159 +34,59 @@ struct Call {
     if (finished) return;
     finished = true;
     strand->cancel(timer);
+    answer(*context, *reactor, *response, std::move(result));
+  }
+
+  static void answer(CallbackServerContext& context, ServerUnaryReactor& reactor,
+                     Response& response, Result<Response> result) {
     if (!result) {
-      add_reason(*context, result.error());
-      reactor->Finish(to_grpc(result.error()));
+      add_reason(context, result.error());
+      reactor.Finish(to_grpc(result.error()));
       return;
     }
-    *response = *std::move(result);
-    reactor->Finish(grpc::Status::OK);
+    response = *std::move(result);
+    reactor.Finish(grpc::Status::OK);
   }
-};
-
-// One watcher. Written to from the strand, finished by gRPC's threads: the lock covers both.
-class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
- public:
-  // What the strand holds; the reactor is gRPC's to end.
-  struct Link {
-    std::mutex mutex;
-    Watcher* watcher = nullptr;
-    store::Store::Subscription subscription;  // the strand's alone
-  };
-
-  Watcher(ControlApi& api, CallbackServerContext* context, security::Principal principal,
-          const v1::WatchRequest* request, size_t bytes_max)
-      : strand_(api.strand()), context_(context), bytes_max_(bytes_max) {
-    link_ = std::make_shared<Link>();
-    link_->watcher = this;
-    strand_.post([&api, link = link_, principal = std::move(principal), request = *request,
-                  &strand = strand_] {
-      auto subscription =
-          api.watch(principal, request, [weak = std::weak_ptr(link)](const auto& response) {
-            const auto alive = weak.lock();
-            if (alive == nullptr) return;
-            std::lock_guard lock(alive->mutex);
-            if (alive->watcher != nullptr) alive->watcher->send(response);
-          });
-      std::lock_guard lock(link->mutex);
-      if (link->watcher == nullptr) return;
-      if (subscription) {
-        link->subscription = *std::move(subscription);
-        link->watcher->StartSendInitialMetadata();
-        // What is kept is delivered by a closure that was posted before this one.
-        if (request.until_present()) strand.post([link] { complete(*link); });
-      } else {
-        link->watcher->end(subscription.error());
-      }
-    });
-  }
-
-  void OnWriteDone(bool ok) override {
-    std::lock_guard lock(link_->mutex);
-    bytes_ -= queue_.front().ByteSizeLong();
-    queue_.pop_front();
-    if (ended_) {
-      finish();
-    } else if (!ok) {
-      end(Status(StatusCode::kCancelled, "the stream broke"));
-    } else if (!queue_.empty()) {
-      StartWrite(&queue_.front());
-    } else if (completed_) {
-      end(ok_status());
-    }
-  }
-
-  void OnCancel() override {
-    std::lock_guard lock(link_->mutex);
-    end(Status(StatusCode::kCancelled, "the watcher went away"));
-  }
-
-  void OnDone() override {
-    {
-      std::lock_guard lock(link_->mutex);
-      link_->watcher = nullptr;
-    }
-    strand_.post([link = std::move(link_)] { link->subscription = {}; });
-    delete this;
-  }
-
- private:
-  // Everything was queued that there will be.
-  static void complete(Link& link) {
-    link.subscription = {};
-    std::lock_guard lock(link.mutex);
-    if (link.watcher == nullptr) return;
-    link.watcher->completed_ = true;
-    if (link.watcher->queue_.empty()) link.watcher->end(ok_status());
-  }
-  // Both under the lock.
-  void send(const v1::WatchResponse& response) {
-    if (ended_ || completed_) return;
-    const size_t bytes = response.ByteSizeLong();
-    if (bytes_ + bytes > bytes_max_) {
-      end(Status(StatusCode::kResourceExhausted,
-                 "the watcher is too slow: list again, then watch from there", "slow-watcher"));
-      return;
-    }
-    bytes_ += bytes;
-    queue_.push_back(response);
-    if (queue_.size() == 1) StartWrite(&queue_.front());
-  }
-  void end(Status status) {
-    if (ended_) return;
-    ended_ = true;
-    status_ = std::move(status);
-    if (queue_.empty()) finish();  // else when the write under way is done
-  }
-  void finish() {
-    if (finished_) return;
-    finished_ = true;
-    add_reason(*context_, status_);
-    Finish(to_grpc(status_));
-  }
-
-  Executor& strand_;
-  CallbackServerContext* context_;
-  size_t bytes_max_;
-  std::shared_ptr<Link> link_;
-  std::deque<v1::WatchResponse> queue_;
-  size_t bytes_ = 0;
-  bool completed_ = false;
-  bool ended_ = false;
-  bool finished_ = false;
-  Status status_;
-};
-
-class LogsRefusal final : public grpc::ServerWriteReactor<v1::ServiceLogsResponse> {
- public:
-  explicit LogsRefusal(grpc::Status why) { Finish(std::move(why)); }
-  void OnDone() override { delete this; }
 };
 
 class ControlService final : public v1::Control::CallbackService {
  public:
   ControlService(ControlApi& api, PrincipalOf principal_of, ControlServiceOptions options)
-      : api_(api), principal_of_(std::move(principal_of)), options_(std::move(options)) {}
+      : api_(api),
+        principal_of_(std::move(principal_of)),
+        options_(std::move(options)),
+        link_(std::make_shared<LeaderLink>(api, options_.leader)) {}
 
-// One line a method: both kinds differ only in how the API answers.
+// One line a method: those of a kind differ only in how the API answers.
+#define MUSTER_OWN(Name, method)                                                             \
+  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
+                           v1::Name##Response* response) override {                          \
+    return own(context, request, response, &ControlApi::method);                             \
+  }
 #define MUSTER_WRITE(Name, method)                                                           \
   ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
                            v1::Name##Response* response) override {                          \
-    return write(context, request, response, &ControlApi::method);                           \
+    return write<v1::Name##Request, v1::Name##Response>(                                     \
+        context, request, response, &ControlApi::method,                                     \
+        &v1::Control::StubInterface::async_interface::Name);                                 \
   }
 #define MUSTER_READ(Name, method)                                                            \
   ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
                            v1::Name##Response* response) override {                          \
     return read(context, request, response, &ControlApi::method);                            \
   }
-  MUSTER_WRITE(InitSwarm, init_swarm)
-  MUSTER_WRITE(LeaveSwarm, leave_swarm)
-  MUSTER_WRITE(GetInfo, get_info)
+  MUSTER_OWN(InitSwarm, init_swarm)
+  MUSTER_OWN(JoinSwarm, join_swarm)
+  MUSTER_OWN(LeaveSwarm, leave_swarm)
+  MUSTER_OWN(UnlockSwarm, unlock_swarm)
+  MUSTER_OWN(GetInfo, get_info)
+  MUSTER_WRITE(GetUnlockKey, get_unlock_key)
   MUSTER_WRITE(UpdateCluster, update_cluster)
   MUSTER_WRITE(CreateService, create_service)
   MUSTER_WRITE(UpdateService, update_service)
   MUSTER_WRITE(RemoveService, remove_service)
   MUSTER_WRITE(UpdateNode, update_node)
+  MUSTER_WRITE(RemoveNode, remove_node)
   MUSTER_WRITE(CreateNetwork, create_network)
   MUSTER_WRITE(RemoveNetwork, remove_network)
   MUSTER_WRITE(CreateSecret, create_secret)
@@ -206,50 +101,116 @@ class ControlService final : public v1::Control::CallbackService {
   MUSTER_READ(ListServices, list_services)
   MUSTER_READ(GetTask, get_task)
   MUSTER_READ(ListTasks, list_tasks)
-  MUSTER_READ(GetNode, get_node)
-  MUSTER_READ(ListNodes, list_nodes)
   MUSTER_READ(GetNetwork, get_network)
   MUSTER_READ(ListNetworks, list_networks)
   MUSTER_READ(GetSecret, get_secret)
   MUSTER_READ(ListSecrets, list_secrets)
   MUSTER_READ(GetConfig, get_config)
   MUSTER_READ(ListConfigs, list_configs)
+#undef MUSTER_OWN
 #undef MUSTER_WRITE
 #undef MUSTER_READ
 
+  // Only the leader knows which managers answer.
+  ServerUnaryReactor* GetNode(CallbackServerContext* context, const v1::GetNodeRequest* request,
+                              v1::GetNodeResponse* response) override {
+    auto wanted = std::make_shared<v1::GetNodeRequest>(*request);
+    if (wanted->node() == "self") wanted->set_node(api_.node_id());
+    return read_nodes<v1::GetNodeRequest, v1::GetNodeResponse>(
+        context, std::move(wanted), response, &ControlApi::get_node,
+        &v1::Control::StubInterface::async_interface::GetNode, [](v1::GetNodeResponse&) {});
+  }
+  ServerUnaryReactor* ListNodes(CallbackServerContext* context, const v1::ListNodesRequest* request,
+                                v1::ListNodesResponse* response) override {
+    return read_nodes<v1::ListNodesRequest, v1::ListNodesResponse>(
+        context, std::make_shared<v1::ListNodesRequest>(*request), response,
+        &ControlApi::list_nodes, &v1::Control::StubInterface::async_interface::ListNodes,
+        [this](v1::ListNodesResponse& r) { r.set_self_id(api_.node_id()); });
+  }
+
   grpc::ServerWriteReactor<v1::WatchResponse>* Watch(CallbackServerContext* context,
                                                      const v1::WatchRequest* request) override {
-    return new Watcher(api_, context, principal_of_(*context), request, options_.watch_bytes_max);
+    return make_watch_call(api_, context, principal_of_(*context), request,
+                           options_.watch_bytes_max);
   }
 
   grpc::ServerWriteReactor<v1::ServiceLogsResponse>* ServiceLogs(
       CallbackServerContext* context, const v1::ServiceLogsRequest* request) override {
+    const auto refusal = [context](Status why) {
+      return make_logs_refusal(context, [&](auto done) { done(std::move(why)); });
+    };
+    const Result<Caller> caller = caller_of(*context);
+    if (!caller) return refusal(caller.error());
     // The API knows who may ask, and why nobody can answer.
-    const Status allowed = api_.may_read_logs(principal_of_(*context));
-    auto* answer =
-        allowed.ok() && options_.service_logs ? options_.service_logs(context, *request) : nullptr;
-    if (answer != nullptr) return answer;
-    const Status why = allowed.ok() ? unavailable("this manager is starting or stopping") : allowed;
-    add_reason(*context, why);
-    return new LogsRefusal(to_grpc(why));
+    if (Status allowed = api_.may_read_logs(caller->principal); !allowed.ok()) {
+      return refusal(std::move(allowed));
+    }
+    const auto view = api_.group_view();
+    if (view && !view->leads) {
+      const std::string leader = members::leader_address(*view);
+      if (caller->forwarded || view->leader == view->self) {
+        return refusal(members::not_leader(*view));
+      }
+      if (leader.empty()) {
+        return make_logs_refusal(context, [this](auto done) {
+          api_.strand().post([link = link_, done = std::move(done)]() mutable {
+            link->explain_no_leader(std::move(done));
+          });
+        });
+      }
+      auto* relay = make_logs_relay(scope(), leader, context, caller->principal, request);
+      return relay != nullptr ? relay : refusal(members::not_leader(*view));
+    }
+    auto* answer = options_.service_logs ? options_.service_logs(context, *request) : nullptr;
+    return answer != nullptr ? answer
+                             : refusal(unavailable("this manager is starting or stopping"));
+  }
+
+  grpc::ServerWriteReactor<v1::BackupSwarmResponse>* BackupSwarm(
+      CallbackServerContext* context, const v1::BackupSwarmRequest* request) override {
+    return make_backup_call(api_, context, principal_of_(*context), request);
+  }
+  grpc::ServerReadReactor<v1::RestoreSwarmRequest>* RestoreSwarm(
+      CallbackServerContext* context, v1::RestoreSwarmResponse* response) override {
+    return make_restore_call(api_, context, principal_of_(*context), response);
   }
 
  private:
+  CallScope scope() {
+    return {api_, *link_, options_.request_limit, options_.leader.patience};
+  }
+
+  // Another manager speaks for its caller; whoever else tries that is refused.
+  Result<Caller> caller_of(const CallbackServerContext& context) const {
+    Caller caller{principal_of_(context), false};
+    const auto& metadata = context.client_metadata();
+    const auto named = metadata.find(kForwardedKey);
+    if (named == metadata.end()) return caller;
+    if (caller.principal.kind != security::Principal::Kind::kNode || !caller.principal.manager) {
+      return fail(permission_denied("only managers pass on what others ask"));
+    }
+    MUSTER_TRY(api_.check_caller(caller.principal));
+    MUSTER_ASSIGN(caller.principal, decode_caller({named->second.data(), named->second.size()}));
+    caller.forwarded = true;
+    return caller;
+  }
+
   template <class Request, class Response>
-  ServerUnaryReactor* write(CallbackServerContext* context, const Request* request,
-                            Response* response,
-                            void (ControlApi::*method)(const Principal&, const Request&,
-                                                       Callback<Response>)) {
+  ServerUnaryReactor* own(CallbackServerContext* context, const Request* request,
+                          Response* response,
+                          void (ControlApi::*method)(const Principal&, const Request&,
+                                                     Callback<Response>)) {
     Executor& strand = api_.strand();
     auto call = std::make_shared<Call<Response>>();
     call->context = context;
     call->response = response;
-    call->reactor = context->DefaultReactor();
     call->strand = &strand;
+    call->reactor = new UnaryReactor(
+        [call, &strand] { strand.post([call] { call->finish(fail(cancelled())); }); });
     strand.post([this, call, request, method, principal = principal_of_(*context)] {
       call->timer = call->strand->after(options_.request_limit, [call] {
         call->finish(fail(StatusCode::kDeadlineExceeded,
-                          "the cluster did not answer in time; the change may still happen",
+                          "the node did not answer in time; the change may still happen",
                           "request-limit"));
       });
       (api_.*method)(principal, *request,
@@ -258,27 +219,109 @@ class ControlService final : public v1::Control::CallbackService {
     return call->reactor;
   }
 
-  // Answered on gRPC's thread, from a snapshot.
+  template <class Request, class Response>
+  ServerUnaryReactor* write(CallbackServerContext* context, const Request* request,
+                            Response* response, typename RoutedCall<Request, Response>::Serve serve,
+                            Ask<Request, Response> ask) {
+    Result<Caller> caller = caller_of(*context);
+    if (!caller) return refuse(context, response, caller.error());
+    auto call = std::make_shared<RoutedCall<Request, Response>>(scope(), context, request, response,
+                                                                *std::move(caller), serve, ask);
+    return call->start();
+  }
+
+  template <class Response>
+  static ServerUnaryReactor* refuse(CallbackServerContext* context, Response* response,
+                                    const Status& why) {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    Call<Response>::answer(*context, *reactor, *response, fail(why));
+    return reactor;
+  }
+
+  // Answered on gRPC's thread, from a snapshot, when a leader is known; else once there is one.
   template <class Request, class Response>
   ServerUnaryReactor* read(CallbackServerContext* context, const Request* request,
                            Response* response,
                            Result<Response> (ControlApi::*method)(const Principal&, const Request&)
                                const) {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    Result<Response> result = (api_.*method)(principal_of_(*context), *request);
-    if (result) {
-      *response = *std::move(result);
-      reactor->Finish(grpc::Status::OK);
-    } else {
-      add_reason(*context, result.error());
-      reactor->Finish(to_grpc(result.error()));
-    }
+    read_locally(context, std::shared_ptr<const Request>(request, [](const Request*) {}), response,
+                 reactor, principal_of_(*context), method);
     return reactor;
   }
+
+  template <class Request, class Response>
+  using Read = Result<Response> (ControlApi::*)(const Principal&, const Request&) const;
+
+  template <class Request, class Response>
+  void read_locally(CallbackServerContext* context, std::shared_ptr<const Request> request,
+                    Response* response, ServerUnaryReactor* reactor,
+                    const security::Principal& principal, Read<Request, Response> method) {
+    const auto answer = [this, context, request, response, reactor, principal, method] {
+      Call<Response>::answer(*context, *reactor, *response, (api_.*method)(principal, *request));
+    };
+    const auto view = api_.group_view();
+    if (!view || view->leader) return answer();
+    api_.strand().post([this, context, response, reactor, answer] {
+      const TimePoint until = api_.strand().clock().now() + options_.leader.patience;
+      link_->keep_looking(
+          [this, context, response, reactor, answer, until](const raft::GroupView& now) {
+            if (now.leader || now.members.empty()) {
+              answer();
+              return false;
+            }
+            if (api_.strand().clock().now() < until) return true;
+            link_->explain_no_leader([context, response, reactor](Status why) {
+              Call<Response>::answer(*context, *reactor, *response, fail(std::move(why)));
+            });
+            return false;
+          });
+    });
+  }
+
+  // From the leader, or as well as this manager knows when the leader cannot be asked.
+  template <class Request, class Response, class Adapt>
+  ServerUnaryReactor* read_nodes(CallbackServerContext* context,
+                                 std::shared_ptr<const Request> request, Response* response,
+                                 Read<Request, Response> method, Ask<Request, Response> ask_leader,
+                                 Adapt adapt) {
+    const Result<Caller> caller = caller_of(*context);
+    if (!caller) return refuse(context, response, caller.error());
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    const security::Principal principal = caller->principal;
+    const auto view = api_.group_view();
+    if (caller->forwarded && view && !view->leads) {
+      Call<Response>::answer(*context, *reactor, *response, fail(members::not_leader(*view)));
+      return reactor;
+    }
+    const std::string leader = view && !view->leads ? members::leader_address(*view) : "";
+    const bool asked =
+        !leader.empty() && view->leader != view->self &&
+        ask(scope(), leader, *context, principal, kNodesLimit, request.get(), ask_leader,
+            static_cast<std::shared_ptr<Outgoing<Response>>*>(nullptr),
+            [this, context, request, response, reactor, principal, method, adapt](
+                Outgoing<Response>& out, const grpc::Status& status) {
+              if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                  status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+                  status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+                return read_locally(context, request, response, reactor, principal, method);
+              }
+              if (!status.ok()) {
+                return Call<Response>::answer(*context, *reactor, *response,
+                                              fail(LeaderLink::read_status(status, *out.context)));
+              }
+              adapt(out.response);
+              Call<Response>::answer(*context, *reactor, *response, std::move(out.response));
+            });
+    if (!asked) read_locally(context, request, response, reactor, principal, method);
+    return reactor;
+  }
+  static constexpr Duration kNodesLimit = 2s;
 
   ControlApi& api_;
   PrincipalOf principal_of_;
   ControlServiceOptions options_;
+  std::shared_ptr<LeaderLink> link_;
 };
 
 }  // namespace

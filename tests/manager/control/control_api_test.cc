@@ -196,7 +196,7 @@ TEST_F(ControlApiTest, AWatchSinceATimeBeginsThere) {
   watch.add_kinds("service");
   watch.set_since_ns(begin);
   std::vector<v1::WatchResponse> seen;
-  const auto take = [&](const v1::WatchResponse& r) { seen.push_back(r); };
+  const auto take = [&](const Result<v1::WatchResponse>& r) { seen.push_back(r.value()); };
   {
     const auto watching = api_.watch(user_, watch, take);
     world_.settle();
@@ -218,8 +218,8 @@ TEST_F(ControlApiTest, AListSaysWhereToWatchFrom) {
   v1::WatchRequest watch;
   watch.set_resume_from(list->version());
   int events = 0;
-  const auto watching =
-      api_.watch(user_, watch, [&](const v1::WatchResponse& r) { events += r.events_size(); });
+  const auto watching = api_.watch(
+      user_, watch, [&](const Result<v1::WatchResponse>& r) { events += r->events_size(); });
   ASSERT_TRUE(watching);
   world_.settle();
   EXPECT_EQ(events, 0);

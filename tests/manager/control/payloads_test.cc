@@ -421,9 +421,9 @@ TEST_F(PayloadsTest, NoWatcherSeesAPayload) {
   request.set_include_old(true);
   std::string seen;
   std::vector<int> kinds;
-  auto subscription = api_.watch(user_, request, [&](const v1::WatchResponse& response) {
-    seen += response.SerializeAsString();
-    for (const auto& event : response.events()) kinds.push_back(event.object_case());
+  auto subscription = api_.watch(user_, request, [&](const Result<v1::WatchResponse>& response) {
+    seen += response->SerializeAsString();
+    for (const auto& event : response->events()) kinds.push_back(event.object_case());
   });
   ASSERT_TRUE(subscription);
   make("pw");

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+
+#include <string>
+
+#include "base/status.h"
+
+namespace muster::manager::control {
+
+// Trailing metadata of answers: the stable reason of an error; where the leader is, when somebody
+// else was asked; the store's version that an answer of the leader reflects.
+inline constexpr const char* kReasonKey = "muster-reason";
+inline constexpr const char* kLeaderKey = "muster-leader";
+inline constexpr const char* kVersionKey = "muster-version";
+
+inline grpc::Status to_grpc(const Status& status) {
+  return {static_cast<grpc::StatusCode>(status.code()), status.message()};
+}
+
+inline void add_reason(grpc::ServerContextBase& context, const Status& status) {
+  if (!status.reason().empty()) context.AddTrailingMetadata(kReasonKey, status.reason());
+}
+
+}  // namespace muster::manager::control

@@ -1,0 +1,36 @@
+#include "manager/control/standing.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace muster::manager::control {
+
+Status check_standing(const store::Snapshot& view, const security::Principal& caller) {
+  if (caller.kind != security::Principal::Kind::kNode) return ok_status();
+  if (const auto cluster = view.cluster()) {
+    const auto& removed = cluster->removed_nodes();
+    if (std::any_of(removed.begin(), removed.end(),
+                    [&](const auto& node) { return node.node_id() == caller.node_id; })) {
+      return Status(StatusCode::kPermissionDenied,
+                    fmt::format("node {} was removed from the swarm", caller.node_id),
+                    "node-removed");
+    }
+    if (!caller.cluster_id.empty() && caller.cluster_id != cluster->id()) {
+      return Status(StatusCode::kPermissionDenied,
+                    fmt::format("node {} belongs to another swarm", caller.node_id),
+                    "wrong-cluster");
+    }
+  }
+  const auto node = view.get<v1::Node>(caller.node_id);
+  // One that is on its way to be a worker is a manager until it is out of the group.
+  if (caller.manager && node != nullptr && node->role() != v1::NodeSpec::MANAGER) {
+    return Status(StatusCode::kPermissionDenied,
+                  fmt::format("node {} is no manager any more: its certificate is to be renewed",
+                              caller.node_id),
+                  "role-changed");
+  }
+  return ok_status();
+}
+
+}  // namespace muster::manager::control
