@@ -1,9 +1,12 @@
 #include "manager/dispatcher/dispatcher.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
+#include "manager/ca/root.h"
 #include "manager/dispatcher/session.h"
+#include "manager/members/group_facts.h"
 
 namespace muster::manager::dispatcher {
 
@@ -40,13 +43,11 @@ LivenessPolicy Dispatcher::policy() const {
 
 void Dispatcher::start_leading() {
   MUSTER_CHECK(deps_.strand.is_current());
-  leading_ = true;
+  if (std::exchange(leading_, true)) return;
   statuses_.start();
   const TimePoint now = deps_.strand.clock().now();
   deps_.store.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
-    if (const auto session = find_session(node->id())) {
-      session->now_leading();
-    } else if (node->status().state() == v1::NodeStatus::DOWN) {
+    if (node->status().state() == v1::NodeStatus::DOWN) {
       orphans_.node_down(node->id(), {node->meta().updated_at_ns()});
     } else {
       watch(node->id(), Liveness::unheard(policy(), now));
@@ -60,25 +61,55 @@ void Dispatcher::start_leading() {
 }
 
 void Dispatcher::stop_leading() {
-  leading_ = false;
+  if (!std::exchange(leading_, false)) return;
   statuses_.stop();
   node_writer_.clear();
   orphans_.clear();
   for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
   nodes_.clear();
+  end_sessions(v1::SessionEnd::NOT_LEADER, "this manager does not lead the swarm any more");
+}
+
+void Dispatcher::end_sessions(v1::SessionEnd::Reason reason, const std::string& message) {
+  auto sessions = std::exchange(sessions_, {});
+  for (const auto& [node_id, session] : sessions) unsubscribe(*session);
+  for (auto& [node_id, session] : sessions) session->end(reason, message);
+}
+
+std::vector<std::string> Dispatcher::manager_addresses() const {
+  std::vector<std::string> out;
+  if (deps_.group) out = members::manager_addresses(deps_.group());
+  return out.empty() ? options_.manager_addrs : out;
+}
+
+std::vector<std::string> Dispatcher::other_managers() const {
+  if (!deps_.group) return {};
+  const raft::GroupView view = deps_.group();
+  std::vector<std::string> out = members::manager_addresses(view);
+  const raft::MemberView* self = members::find_member(view, view.self);
+  if (self != nullptr) std::erase(out, self->member.address);
+  return out;
+}
+
+const Dispatcher::Trust& Dispatcher::trust(const v1::RootCa& root) {
+  std::string key = root.certificate_pem() + root.rotation().certificate_pem();
+  if (key == trust_.root) return trust_;
+  trust_ = {std::move(key), {}, {}};
+  if (auto bundle = ca::trust_bundle(root)) trust_.bundle_pem = *std::move(bundle);
+  if (auto issuer = ca::wanted_issuer(root)) trust_.issuer_key_der = issuer->public_key_der;
+  return trust_;
 }
 
 std::shared_ptr<Dispatcher::Session> Dispatcher::connect(
     const std::string& node_id, const std::string& peer_address,
-    std::shared_ptr<AgentConnection> connection) {
+    std::shared_ptr<AgentConnection> connection, bool manager) {
   MUSTER_CHECK(deps_.strand.is_current());
-  return std::make_shared<SessionImpl>(*this, alive_, node_id, peer_address, std::move(connection));
+  return std::make_shared<SessionImpl>(*this, alive_, node_id, peer_address, std::move(connection),
+                                       manager);
 }
 
 void Dispatcher::shut_down(const std::string& message) {
-  auto sessions = std::exchange(sessions_, {});
-  subscribers_.clear();
-  for (auto& [node_id, session] : sessions) session->end(v1::SessionEnd::SHUTTING_DOWN, message);
+  end_sessions(v1::SessionEnd::SHUTTING_DOWN, message);
 }
 
 void Dispatcher::send(const std::string& node_id, const v1::ManagerMessage& message) {
@@ -133,6 +164,7 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
   if (sessions_.empty()) return;
   Touched touched;
   bool cluster_changed = false;
+  bool managers_changed = false;
   std::set<std::string> changed_nodes;
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* task = std::get_if<store::Change<v1::Task>>(&any)) {
@@ -141,6 +173,10 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
       cluster_changed = true;
     } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       changed_nodes.insert(node->after ? node->after->id() : node->before->id());
+      on_node_change(*node);
+      // The list of managers is everybody's.
+      managers_changed |= (node->before ? node->before->manager_status().address() : "") !=
+                          (node->after ? node->after->manager_status().address() : "");
     } else if (const auto* secret = std::get_if<store::Change<v1::Secret>>(&any)) {
       if (!secret->after) on_payload_gone(secret->before->id(), touched);
     } else if (const auto* config = std::get_if<store::Change<v1::Config>>(&any)) {
@@ -167,12 +203,22 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
   for (const std::string& node_id : touched.memberships) {
     if (const auto session = find_session(node_id)) session->refresh_networks(event.after);
   }
-  if (cluster_changed) {
+  if (cluster_changed || managers_changed) {
     for (const auto& [node_id, session] : sessions_) changed_nodes.insert(node_id);
   }
   for (const std::string& node_id : changed_nodes) {
     if (const auto session = find_session(node_id)) session->send_cluster(event.after);
   }
+}
+
+void Dispatcher::on_node_change(const store::Change<v1::Node>& change) {
+  if (!change.after || (change.before && change.before->role() == change.after->role())) return;
+  const auto session = find_session(change.after->id());
+  const bool manager = change.after->role() == v1::NodeSpec::MANAGER;
+  if (!session || session->manager() == manager) return;
+  session->end(v1::SessionEnd::ROLE_CHANGED,
+               fmt::format("this node is a {} now: its certificate is to be renewed",
+                           manager ? "manager" : "worker"));
 }
 
 std::shared_ptr<Dispatcher::SessionImpl> Dispatcher::find_session(const std::string& node_id) {

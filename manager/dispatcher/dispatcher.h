@@ -19,6 +19,7 @@
 #include "manager/dispatcher/status_writer.h"
 #include "manager/dispatcher/task_feed.h"
 #include "manager/store/store.h"
+#include "raft/node/group.h"
 
 namespace muster::manager::dispatcher {
 
@@ -36,15 +37,22 @@ struct DispatcherDeps {
   Rng& rng;
   HostProbe& probe;
   Log log;
+  // Who manages the swarm, as this node sees it now; without it this is the only manager.
+  std::function<raft::GroupView()> group;
 };
 
 struct DispatcherOptions {
   std::string manager_id;                  // this node
-  std::vector<std::string> manager_addrs;  // told to agents
+  std::vector<std::string> manager_addrs;  // told to agents while no group is known
 };
 
-// Serves agents' sessions and keeps the nodes' status true. Lives on the store's strand; owned by
-// the daemon. One session a node: a newer one ends the older.
+// Serves agents' sessions and keeps the nodes' status true, while this manager leads: whoever else
+// is asked tells agents where to go. Lives on the store's strand; owned by the daemon. One session
+// a node: a newer one ends the older.
+//
+// A session ends when its node is removed, and when the node's role has become another than its
+// certificate's: the agent renews that and comes back. It may come back with the old one; of what
+// is for managers alone it gets nothing before both say so.
 //
 // Bounds: a session whose send queue passes kQueueBytesMax is closed and starts anew.
 class Dispatcher {
@@ -54,11 +62,14 @@ class Dispatcher {
   Dispatcher(DispatcherDeps deps, DispatcherOptions options);
   ~Dispatcher();
 
-  // With leadership: nodes of which nothing is heard become unknown, then down.
+  // With leadership: nodes of which nothing is heard become unknown, then down; each has twice the
+  // usual time to come from the leader before.
   void start_leading();
+  // Ends every session and forgets what was to be written: nothing is proposed afterwards.
   void stop_leading();
 
-  // A stream of the node `node_id`, whose certificate the adapter has checked. The handle stands
+  // A stream of the node `node_id`, whose certificate the adapter has checked; `manager`: it is a
+  // manager's. The handle stands
   // for the agent's side: messages as they arrive, then closed() once. The connection outlives the
   // handle.
   class Session {
@@ -68,7 +79,8 @@ class Dispatcher {
     virtual void closed() = 0;
   };
   std::shared_ptr<Session> connect(const std::string& node_id, const std::string& peer_address,
-                                   std::shared_ptr<AgentConnection> connection);
+                                   std::shared_ptr<AgentConnection> connection,
+                                   bool manager = false);
 
   // Ends every session, telling the agents to come back elsewhere or later.
   void shut_down(const std::string& message);
@@ -88,7 +100,20 @@ class Dispatcher {
     TimePoint timer_due;
   };
 
+  // Where agents find managers, the leader first.
+  std::vector<std::string> manager_addresses() const;
+  // The same for an agent that is to go elsewhere.
+  std::vector<std::string> other_managers() const;
+  // What nodes are to trust, and by whom their certificates are to be; worked out once a root.
+  struct Trust {
+    std::string root;  // what it was worked out from
+    std::string bundle_pem;
+    std::string issuer_key_der;
+  };
+  const Trust& trust(const v1::RootCa& root);
   void on_commit(const store::CommitEvent& event);
+  void end_sessions(v1::SessionEnd::Reason reason, const std::string& message);
+  void on_node_change(const store::Change<v1::Node>& change);
   // What one commit means to the sessions, by node.
   struct Touched {
     std::map<std::string, v1::FeedUpdate> steps;  // of the task feed
@@ -124,6 +149,7 @@ class Dispatcher {
   std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello
   std::map<std::string, NodeWatch> nodes_;
   Subscribers subscribers_;
+  Trust trust_;
   store::Store::Subscription subscription_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };

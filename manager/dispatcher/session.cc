@@ -25,12 +25,13 @@ std::string address_of(const std::string& peer) {
 
 Dispatcher::SessionImpl::SessionImpl(Dispatcher& dispatcher, std::weak_ptr<int> dispatcher_alive,
                                      std::string node_id, std::string peer_address,
-                                     std::shared_ptr<AgentConnection> connection)
+                                     std::shared_ptr<AgentConnection> connection, bool manager)
     : dispatcher_(dispatcher),
       dispatcher_alive_(std::move(dispatcher_alive)),
       node_id_(std::move(node_id)),
       peer_address_(std::move(peer_address)),
-      connection_(std::move(connection)) {}
+      connection_(std::move(connection)),
+      manager_(manager) {}
 
 void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
   if (!open_ || dispatcher_alive_.expired()) return;
@@ -52,6 +53,9 @@ void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
 
 void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
   if (!id_.empty()) return end(v1::SessionEnd::PROTOCOL, "a second hello in one session");
+  if (!dispatcher_.leading_) {
+    return end(v1::SessionEnd::NOT_LEADER, "this manager does not lead the swarm");
+  }
   const store::Snapshot view = dispatcher_.deps_.store.snapshot();
   if (!view.get<v1::Node>(node_id_)) {
     return end(v1::SessionEnd::NODE_REMOVED, "this node is not part of the swarm any more");
@@ -72,6 +76,9 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
   welcome.mutable_welcome()->set_session_id(id_);
   welcome.mutable_welcome()->set_node_id(node_id_);
   welcome.mutable_welcome()->set_heartbeat_period_ns(policy.period.count());
+  for (auto& addr : dispatcher_.manager_addresses()) {
+    welcome.mutable_welcome()->add_manager_addrs(std::move(addr));
+  }
   send(serialise(welcome));
   send_cluster(view);
   // Before the tasks that need them; an agent waits for what comes in a later step.
@@ -91,13 +98,7 @@ void Dispatcher::SessionImpl::alive() {
   dispatcher_.orphans_.node_back(node_id_);
 }
 
-void Dispatcher::SessionImpl::now_leading() {
-  alive();
-  announce(description_);
-}
-
 void Dispatcher::SessionImpl::announce(const v1::NodeDescription& description) {
-  description_ = description;
   const std::string address = address_of(peer_address_);
   dispatcher_.write_node(node_id_, [description, address](v1::Node& node) {
     *node.mutable_description() = description;
@@ -143,6 +144,11 @@ void Dispatcher::SessionImpl::end(v1::SessionEnd::Reason reason, const std::stri
   v1::ManagerMessage farewell;
   farewell.mutable_end()->set_reason(reason);
   farewell.mutable_end()->set_message(message);
+  if (reason == v1::SessionEnd::NOT_LEADER || reason == v1::SessionEnd::SHUTTING_DOWN) {
+    for (auto& addr : dispatcher_.other_managers()) {
+      farewell.mutable_end()->add_manager_addrs(std::move(addr));
+    }
+  }
   connection_->send(serialise(farewell));
   connection_->close();
   open_ = false;
@@ -215,6 +221,27 @@ void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
   networks_ = std::move(taking_part);
 }
 
+v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& view,
+                                                      const v1::Node& node) {
+  v1::ClusterFeed feed;
+  feed.mutable_self()->set_id(node_id_);
+  feed.mutable_self()->set_role(node.role());
+  *feed.mutable_self()->mutable_spec() = node.spec();
+  for (auto& addr : dispatcher_.manager_addresses()) feed.add_manager_addrs(std::move(addr));
+  feed.set_heartbeat_period_ns(dispatcher_.policy().period.count());
+  const auto cluster = view.cluster();
+  if (!cluster) return feed;
+  *feed.mutable_default_log_driver() = cluster->spec().default_log_driver();
+  const Dispatcher::Trust& trust = dispatcher_.trust(cluster->root_ca());
+  feed.set_trust_root_pem(trust.bundle_pem);
+  feed.set_issuer_public_key_der(trust.issuer_key_der);
+  feed.set_node_cert_expiry_ns(cluster->spec().node_cert_expiry_ns());
+  if (manager_ && node.role() == v1::NodeSpec::MANAGER && cluster->spec().autolock()) {
+    feed.set_unlock_key(cluster->unlock_key());
+  }
+  return feed;
+}
+
 void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
   const auto node = view.get<v1::Node>(node_id_);
   if (!node) {
@@ -226,13 +253,7 @@ void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
   step.set_complete(true);
   step.set_last(true);
   v1::ClusterFeed& feed = *step.mutable_cluster();
-  feed.mutable_self()->set_id(node_id_);
-  *feed.mutable_self()->mutable_spec() = node->spec();
-  for (const auto& addr : dispatcher_.options_.manager_addrs) feed.add_manager_addrs(addr);
-  feed.set_heartbeat_period_ns(dispatcher_.policy().period.count());
-  if (const auto cluster = view.cluster()) {
-    *feed.mutable_default_log_driver() = cluster->spec().default_log_driver();
-  }
+  feed = cluster_feed(view, *node);
   std::string bytes = feed.SerializeAsString();
   if (bytes == cluster_bytes_) return;
   cluster_bytes_ = std::move(bytes);

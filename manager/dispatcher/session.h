@@ -15,7 +15,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
                                       public std::enable_shared_from_this<SessionImpl> {
  public:
   SessionImpl(Dispatcher& dispatcher, std::weak_ptr<int> dispatcher_alive, std::string node_id,
-              std::string peer_address, std::shared_ptr<AgentConnection> connection);
+              std::string peer_address, std::shared_ptr<AgentConnection> connection, bool manager);
 
   void received(const v1::AgentMessage& message) override;
   void closed() override;
@@ -26,8 +26,8 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   const std::set<std::string, std::less<>>& networks() const { return networks_; }
   uint64_t applied_version(const v1::FeedId& feed) const;
 
-  // This manager leads from now on: the node's state is ours to keep.
-  void now_leading();
+  // Its certificate is a manager's.
+  bool manager() const { return manager_; }
   void acknowledge(uint64_t sequence);
   void send_task_step(v1::FeedUpdate step, uint64_t version);
   // Sends complete feeds of networks the node newly takes part in, and drops those it left.
@@ -50,16 +50,17 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   void acknowledged(const v1::FeedAck& ack);
   void send_payloads(const store::Snapshot& view);
   void send(Bytes message);
+  v1::ClusterFeed cluster_feed(const store::Snapshot& view, const v1::Node& node);
 
   Dispatcher& dispatcher_;
   std::weak_ptr<int> dispatcher_alive_;
   const std::string node_id_;
   const std::string peer_address_;
   std::shared_ptr<AgentConnection> connection_;
+  const bool manager_;
   std::string id_;  // empty before hello
   bool open_ = true;
   bool orderly_ = false;  // the agent said goodbye
-  v1::NodeDescription description_;
   SentTasks sent_;
   PayloadFeed payloads_;
   uint64_t task_version_ = 0;

@@ -57,10 +57,16 @@ void StatusWriter::start() {
 
 void StatusWriter::stop() {
   active_ = false;
+  ++term_;
+  queue_.clear();
+  queued_.clear();
+  writing_ = false;
+  strand_.cancel(std::exchange(retry_, 0));
 }
 
 void StatusWriter::add(const std::string& session_id, const std::string& node_id,
                        const v1::StatusBatch& batch) {
+  if (!active_) return;
   const store::Snapshot state = store_.snapshot();
   for (const auto& update : batch.updates()) add_report(node_id, update, state);
   queue_.push_back({{"", node_id}, {}, session_id, batch.sequence()});
@@ -92,13 +98,15 @@ void StatusWriter::flush() {
   auto batch = std::make_shared<Batch>();
   const std::weak_ptr<int> alive = alive_;
   store_.update(
-      [this, alive, batch](store::Transaction& tx) -> Status {
-        if (alive.expired()) return Status(StatusCode::kCancelled, "the dispatcher has stopped");
+      [this, alive, batch, term = term_](store::Transaction& tx) -> Status {
+        if (alive.expired() || term != term_) {
+          return Status(StatusCode::kCancelled, "the dispatcher has stopped");
+        }
         fill(*batch);
         return write(tx, *batch);
       },
-      [this, alive, batch](const store::Commit& commit) {
-        if (!alive.expired()) written(*batch, commit.status);
+      [this, alive, batch, term = term_](const store::Commit& commit) {
+        if (!alive.expired() && term == term_) written(*batch, commit.status);
       });
 }
 

@@ -34,7 +34,8 @@ class StatusWriter {
   ~StatusWriter();
 
   void add(const std::string& session_id, const std::string& node_id, const v1::StatusBatch& batch);
-  // With leadership, and without: nothing is written meanwhile and nothing is forgotten.
+  // With leadership, and without: what was not written is forgotten, since agents report it anew in
+  // their next session.
   void start();
   void stop();
 
@@ -72,6 +73,7 @@ class StatusWriter {
   Log log_;
   Acknowledge acknowledge_;
   bool active_ = false;
+  uint64_t term_ = 0;     // counts stop(): whose answers still count
   bool writing_ = false;  // or waiting for the time to try again
   size_t reports_max_ = kReportsMax;
   std::list<Item> queue_;

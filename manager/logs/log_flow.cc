@@ -96,6 +96,10 @@ void LogFlow::look(const FlowView& view, TimePoint now) {
       ask(node_id, node, now);
     }
   }
+  for (const FlowView::Task& task : view.tasks) {
+    const auto node = nodes_.find(task.node_id);
+    if (node != nodes_.end()) node->second.placed.insert(task.id);
+  }
   forget_tasks(view);
   looked_ = true;
   if (view.gone && request_.follow() && !finishing_) finish_following(now);
@@ -106,6 +110,16 @@ void LogFlow::forget_tasks(const FlowView& view) {
   std::set<std::string> present;
   for (const FlowView::Task& task : view.tasks) present.insert(task.id);
   for (auto& [node_id, node] : nodes_) {
+    // The node may still have to send what they left.
+    for (auto id = node.placed.begin(); id != node.placed.end();) {
+      if (present.count(*id) != 0) {
+        ++id;
+        continue;
+      }
+      node.collected.push_back(*id);
+      if (node.collected.size() > kCollectedMax) node.collected.pop_front();
+      id = node.placed.erase(id);
+    }
     std::erase_if(node.tasks, [&](const auto& id) { return present.count(id) == 0; });
     std::erase_if(node.described, [&](const auto& id) { return present.count(id) == 0; });
     std::erase_if(node.seen, [&](const auto& item) { return present.count(item.first) == 0; });
@@ -137,7 +151,13 @@ bool LogFlow::opened(const std::string& node_id, TimePoint now) {
   return true;
 }
 
+bool LogFlow::may_speak_of(const Node& node, const std::string& task_id) {
+  return node.placed.count(task_id) != 0 ||
+         std::find(node.collected.begin(), node.collected.end(), task_id) != node.collected.end();
+}
+
 bool LogFlow::accept(Node& node, const v1::LogLine& line) {
+  if (!may_speak_of(node, line.task_id())) return false;
   Seen& seen = node.seen[line.task_id()];
   if (line.time_ns() < seen.time_ns) {
     // Older than what came before: sent again, or the clock of the host went back. Only on a stream
@@ -163,6 +183,7 @@ void LogFlow::received(const std::string& node_id, v1::LogPublish message, TimeP
   Node& node = found->second;
   node.heard = now;
   for (auto& task : *message.mutable_tasks()) {
+    if (!may_speak_of(node, task.task_id())) continue;
     if (!node.described.insert(task.task_id()).second) continue;
     task.set_node_id(node_id);
     *side_.add_tasks() = std::move(task);

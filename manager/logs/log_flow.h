@@ -51,6 +51,7 @@ class LogFlow {
  public:
   static constexpr Duration kSilenceMax = 10s;
   static constexpr Duration kAskPeriod = 1s;
+  static constexpr size_t kCollectedMax = 1'000;
 
   LogFlow(std::string id, v1::ServiceLogsRequest request, LogTargets targets, TimePoint now,
           WallTime wall_now);
@@ -112,6 +113,10 @@ class LogFlow {
     TimePoint ask_at;
     std::set<std::string> tasks;      // that should have a log there
     std::set<std::string> described;  // to the client
+    // Tasks that are this node's, and those that were until they were collected: of others it has
+    // nothing to say.
+    std::set<std::string> placed;
+    std::deque<std::string> collected;  // the last kCollectedMax
     std::map<std::string, Seen> seen;
   };
 
@@ -119,6 +124,7 @@ class LogFlow {
   void lose(const std::string& node_id, Node& node, const std::string& reason);
   void finish_following(TimePoint now);
   void forget_tasks(const FlowView& view);
+  static bool may_speak_of(const Node& node, const std::string& task_id);
   bool accept(Node& node, const v1::LogLine& line);
   // Nothing but what is written is wanted.
   bool ending() const { return !request_.follow() || finishing_; }

@@ -110,19 +110,19 @@ class Stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byte
     grpc::ByteBuffer outgoing_;
   };
 
-  Stream(Executor& strand, const std::function<Dispatcher*()>& current, std::string node_id,
+  Stream(Executor& strand, const std::function<Dispatcher*()>& current, security::Principal caller,
          std::string peer)
       : strand_(strand),
         connection_(std::make_shared<Connection>(this)),
         session_(std::make_shared<SessionSlot>()) {
-    strand_.post([current, connection = connection_, slot = session_, node_id = std::move(node_id),
+    strand_.post([current, connection = connection_, slot = session_, caller = std::move(caller),
                   peer = std::move(peer)] {
       Dispatcher* dispatcher = current();
       if (dispatcher == nullptr) {
         connection->refuse({grpc::StatusCode::UNAVAILABLE, "this node is not a manager"});
         return;
       }
-      slot->session = dispatcher->connect(node_id, peer, connection);
+      slot->session = dispatcher->connect(caller.node_id, peer, connection, caller.manager);
     });
     StartRead(&incoming_);
   }
@@ -189,7 +189,7 @@ class Service final
     if (!allowed.ok()) {
       return new Refusal({static_cast<grpc::StatusCode>(allowed.code()), allowed.message()});
     }
-    return new Stream(strand_, current_, caller.node_id, context->peer());
+    return new Stream(strand_, current_, caller, context->peer());
   }
 
  private:

@@ -107,9 +107,9 @@ class DispatcherTest : public ::testing::Test {
     std::shared_ptr<FakeConnection> connection = std::make_shared<FakeConnection>();
     std::shared_ptr<Dispatcher::Session> session;
   };
-  Agent connect(const std::string& node) {
+  Agent connect(const std::string& node, bool manager = false) {
     Agent agent;
-    agent.session = dispatcher_.connect(node, "ipv4:192.0.2.7:4711", agent.connection);
+    agent.session = dispatcher_.connect(node, "ipv4:192.0.2.7:4711", agent.connection, manager);
     v1::AgentMessage message;
     message.mutable_hello()->set_feature_level(1);
     message.mutable_hello()->mutable_description()->set_hostname(node + "-host");
@@ -369,18 +369,6 @@ TEST_F(DispatcherTest, ANodeIsDownEvenIfTheLogWasFullWhenItWentAway) {
   world_.advance(2s);
   EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
   world_.advance(4s);
-  EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
-}
-
-TEST_F(DispatcherTest, TheSessionsOfOneWhoBeginsToLeadAreWatched) {
-  dispatcher_.stop_leading();
-  Agent agent = connect("n1");
-  EXPECT_NE(status("n1").state(), v1::NodeStatus::READY);  // not ours to say
-  dispatcher_.start_leading();
-  world_.settle();
-  EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
-  EXPECT_EQ(store_.snapshot().get<v1::Node>("n1")->description().hostname(), "n1-host");
-  world_.advance(6s);
   EXPECT_EQ(status("n1").state(), v1::NodeStatus::DOWN);
 }
 

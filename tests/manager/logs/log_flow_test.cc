@@ -77,6 +77,26 @@ TEST_F(LogFlowTest, AsksEveryNodeAndEndsWhenAllHaveEnded) {
   EXPECT_TRUE(flow.finished());
 }
 
+TEST_F(LogFlowTest, ANodeSpeaksForItsOwnTasksAlone) {
+  LogFlow flow = this->flow(true);
+  flow.look(view_, kStart);
+  ASSERT_TRUE(flow.opened("n1", kStart));
+  ASSERT_TRUE(flow.opened("n2", kStart));
+  v1::LogPublish published =
+      lines({line("t1", 1, "a"), line("t2", 2, "forged"), line("t9", 3, "unheard of")}, true);
+  published.add_tasks()->set_task_id("t2");
+  flow.received("n1", std::move(published), kStart);
+  flow.received("n2", lines({line("t2", 2, "b")}, true), kStart);
+  const auto answer = flow.take(kStart + 1s, 1 << 20);
+  EXPECT_EQ(text(answer), "ab");
+  EXPECT_EQ(answer.tasks_size(), 0);
+  // What a task has left may still come when the task itself was collected.
+  view_.tasks.erase(view_.tasks.begin());
+  flow.look(view_, kStart + 1s);
+  flow.received("n1", lines({line("t1", 4, "c"), line("t2", 5, "forged")}, true), kStart + 1s);
+  EXPECT_EQ(take(flow, kStart + 3s), "c");
+}
+
 TEST_F(LogFlowTest, ADownNodeIsMissingAtOnce) {
   view_.nodes["n2"] = {"host2", true, "heartbeat failure"};
   LogFlow flow = this->flow(false);
