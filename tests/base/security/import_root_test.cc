@@ -103,6 +103,9 @@ TEST_F(ImportRoot, RefusalsSayWhatIsWrong) {
   const auto mute = made(ec_, {"-addext", "keyUsage=digitalSignature"});
   EXPECT_EQ(refusal(mute.certificate_pem, mute.key_pem, now),
             "the root certificate may not sign certificates (its key usage lacks keyCertSign)");
+  const auto narrow = made(ec_, {"-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"});
+  EXPECT_EQ(refusal(narrow.certificate_pem, narrow.key_pem, now),
+            "the root certificate has a path length of 0, which leaves no room to rotate it");
   const auto weak = made({"-newkey", "rsa:1024"});
   EXPECT_EQ(refusal(weak.certificate_pem, weak.key_pem, now),
             "the root certificate: the key is too weak: RSA with 1024 bits; 2048 are the least");

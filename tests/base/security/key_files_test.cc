@@ -20,10 +20,11 @@ class KeyFiles : public testing::Test {
   ~KeyFiles() override { std::filesystem::remove_all(dir_); }
 
   NodeCredentials credentials(const std::string& node_id = "n1",
-                              CertificateRole role = CertificateRole::kManager) {
+                              CertificateRole role = CertificateRole::kManager,
+                              const std::string& cluster_id = "c1") {
     NodeCredentials made{root_.certificate_pem, {{}, *generate_key()}};
     made.node.certificate_pem = *sign_request(root_, *create_signing_request(made.node.key_pem),
-                                              {node_id, role, "c1"}, kNow, 24h);
+                                              {node_id, role, cluster_id}, kNow, 24h);
     return made;
   }
   std::string key_on_disk() const { return *read_file(dir_ / "current/node.key"); }
@@ -154,6 +155,7 @@ TEST_F(KeyFiles, AnIdentityChangesOnlyToOneOfTheSameNode) {
   mixed.node.key_pem = first.node.key_pem;
   EXPECT_FALSE(identity->replace(mixed).ok());
   EXPECT_FALSE(identity->replace(credentials("n2")).ok());
+  EXPECT_FALSE(identity->replace(credentials("n1", CertificateRole::kManager, "c2")).ok());
   NodeCredentials untrusted = credentials();
   untrusted.root_pem = create_root(kNow)->certificate_pem;
   EXPECT_FALSE(identity->replace(untrusted).ok());

@@ -115,6 +115,18 @@ TEST_F(X509, CrossSigningCarriesTrustFromTheOldRootToTheNew) {
   EXPECT_FALSE(read_issuer(old_node.certificate_pem, next.certificate_pem));
 }
 
+TEST_F(X509, ACrossSignedCertificateEndsWhenTheFirstOfItsRootsDoes) {
+  const auto brief = *create_root(kNow, 10h);
+  const auto lasts = [](const CertificateAndKey& next, const CertificateAndKey& old, Duration d) {
+    const auto cross = cross_sign(next.certificate_pem, old, kNow);
+    // Read as a certificate that some root vouches for at that time.
+    return check_certificate(*cross, old.certificate_pem, "", kNow + d).reason();
+  };
+  EXPECT_EQ(lasts(brief, root_, 9h), "");
+  EXPECT_EQ(lasts(brief, root_, 11h), "certificate-expired");
+  EXPECT_EQ(lasts(root_, brief, 9h), "");
+}
+
 TEST_F(X509, BundlesHoldEachCertificateOnce) {
   const auto next = *create_root(kNow);
   const auto both =

@@ -30,6 +30,7 @@ const google::protobuf::Descriptor* const kLinked[] = {
     v1::RaftFrame::descriptor(),
     v1::IssueCertificateRequest::descriptor(),
     v1::AppliedRequest::descriptor(),
+    v1::LocalTask::descriptor(),
     v1::NetdEndpoint::descriptor(),
 };
 
