@@ -84,6 +84,7 @@ Result<int> events(Run& run);
 Result<int> info(Run& run);
 Result<int> version(Run& run);
 Result<int> debug_eval(Run& run);
+Result<int> debug_raft_log(Run& run);
 Result<int> completion(Run& run);
 Result<int> complete(Run& run);
 

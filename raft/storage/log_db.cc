@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "raft/storage/bytes.h"
@@ -128,37 +129,60 @@ Status from_rocksdb(const rocksdb::Status& status, std::string_view what) {
   return internal_error("{}: {}", what, status.ToString());
 }
 
-Result<MendedTail> mend_torn_tail(const std::filesystem::path& dir,
-                                  const std::filesystem::path& aside, const Log& log) {
+namespace {
+
+// Cuts `file` where its last write stops being whole, after copying it into `aside`.
+Status mend_file(const std::filesystem::path& file, const std::filesystem::path& aside,
+                 const Log& log, std::vector<MendedTail>& out) {
+  MUSTER_ASSIGN(const std::string bytes, read_file(file, kWalBytesMax));
+  const auto cut = torn_tail(bytes);
+  if (!cut) return ok_status();
+  std::error_code error;
+  MUSTER_TRY(make_directory(aside, 0700));
+  std::filesystem::path copy = aside / file.filename();
+  for (int n = 1; std::filesystem::exists(copy, error); ++n) {
+    copy = aside / fmt::format("{}.{}", file.filename().string(), n);
+  }
+  MUSTER_TRY(write_file_atomic(copy, bytes, 0600, Durability::kFsync));
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd || ftruncate(fd.get(), static_cast<off_t>(*cut)) != 0 || fsync(fd.get()) != 0) {
+    return errno_status(errno, fmt::format("cannot cut {}", file.string()));
+  }
+  log->warn(
+      "the last write to {} did not reach the disk entirely and was never acknowledged; dropped "
+      "its {} bytes, a copy is {}",
+      file.string(), bytes.size() - *cut, copy.string());
+  out.push_back({file, std::move(copy)});
+  return ok_status();
+}
+
+}  // namespace
+
+Result<std::vector<MendedTail>> mend_torn_tails(const std::filesystem::path& dir,
+                                                const std::filesystem::path& aside,
+                                                const Log& log) {
   std::filesystem::path newest;
   std::error_code error;
   for (const auto& item : std::filesystem::directory_iterator(dir / "log", error)) {
     if (item.path().extension() == ".log" && item.path() > newest) newest = item.path();
   }
-  if (newest.empty()) return MendedTail();
-  MUSTER_ASSIGN(const std::string wal, read_file(newest, kWalBytesMax));
-  const auto cut = torn_tail(wal);
-  if (!cut) return MendedTail();
-  MUSTER_TRY(make_directory(aside, 0700));
-  std::filesystem::path copy = aside / newest.filename();
-  for (int n = 1; std::filesystem::exists(copy, error); ++n) {
-    copy = aside / fmt::format("{}.{}", newest.filename().string(), n);
+  std::vector<MendedTail> out;
+  if (!newest.empty()) MUSTER_TRY(mend_file(newest, aside, log, out));
+  // RocksDB's list of files has the same format and is written by the same rule.
+  auto current = read_file(dir / "log" / "CURRENT", 4096);
+  if (current && current->starts_with("MANIFEST-") && current->ends_with("\n")) {
+    current->pop_back();
+    MUSTER_TRY(mend_file(dir / "log" / *current, aside, log, out));
   }
-  MUSTER_TRY(write_file_atomic(copy, wal, 0600, Durability::kFsync));
-  const UniqueFd fd(::open(newest.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd || ftruncate(fd.get(), static_cast<off_t>(*cut)) != 0 || fsync(fd.get()) != 0) {
-    return fail(errno_status(errno, fmt::format("cannot cut {}", newest.string())));
-  }
-  log->warn(
-      "the last write to {} did not reach the disk entirely and was never acknowledged; dropped "
-      "its {} bytes, a copy is {}",
-      newest.string(), wal.size() - *cut, copy.string());
-  return MendedTail{newest, copy};
+  return out;
 }
 
-Status unmend(const MendedTail& mended) {
-  MUSTER_ASSIGN(const std::string wal, read_file(mended.copy, kWalBytesMax));
-  return write_file_atomic(mended.file, wal, 0600, Durability::kFsync);
+Status unmend(const std::vector<MendedTail>& mended) {
+  for (const MendedTail& tail : mended) {
+    MUSTER_ASSIGN(const std::string bytes, read_file(tail.copy, kWalBytesMax));
+    MUSTER_TRY(write_file_atomic(tail.file, bytes, 0600, Durability::kFsync));
+  }
+  return ok_status();
 }
 
 Result<UniqueFd> lock_directory(const std::filesystem::path& dir, bool create) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -54,15 +55,15 @@ inline rocksdb::Slice slice(std::string_view text) {
 }
 Status from_rocksdb(const rocksdb::Status& status, std::string_view what);
 
-// When the last WAL ends in a write that did not reach the disk entirely: cuts it there, after
-// copying the file into `aside`.
+// Files of RocksDB's that end in a write that did not reach the disk entirely (the last WAL, the
+// list of files) are cut there, after copying them into `aside`.
 struct MendedTail {
-  std::filesystem::path file;  // empty: there was nothing to mend
+  std::filesystem::path file;
   std::filesystem::path copy;
 };
-Result<MendedTail> mend_torn_tail(const std::filesystem::path& dir,
-                                  const std::filesystem::path& aside, const Log& log);
-Status unmend(const MendedTail& mended);
+Result<std::vector<MendedTail>> mend_torn_tails(const std::filesystem::path& dir,
+                                                const std::filesystem::path& aside, const Log& log);
+Status unmend(const std::vector<MendedTail>& mended);
 
 // Holds the log's directory for one process: FAILED_PRECONDITION, reason "in-use". Without `create`
 // nothing is made in the directory, and one that was never held is free.

@@ -16,6 +16,10 @@ LogInspection::~LogInspection() = default;
 Result<std::unique_ptr<LogInspection>> LogInspection::open(const std::filesystem::path& dir,
                                                            std::optional<std::string> unlock_key) {
   std::error_code error;
+  std::filesystem::directory_iterator probe(dir, error);
+  if (error == std::errc::permission_denied) {
+    return fail(permission_denied("cannot read {}: it is root's", dir.string()));
+  }
   if (!LogDb::exists(dir)) {
     return fail(not_found("there is no manager's log in {}", dir.string()));
   }

@@ -23,6 +23,14 @@ int64_t monotonic_ns() {
   return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
 }
 
+// Whether the watermark file knows of any step.
+bool took_steps(const std::filesystem::path& dir) {
+  const auto text = read_file(dir / "watermark", 4096);
+  if (!text) return text.error().code() != StatusCode::kNotFound;
+  const auto mark = decode_watermark(*text);
+  return !mark || mark->step > 0;
+}
+
 // A log goes on after what an install replaced.
 Chain chain_after_install(const Chain& before, const SnapshotMark& mark) {
   std::string text;
@@ -121,7 +129,15 @@ Status RocksLogStore::open_log() {
 
 Status RocksLogStore::make_log() {
   const std::filesystem::path& dir = options_.dir;
-  MUSTER_ASSIGN(db_, LogDb::open(dir, LogDb::Mode::kReadWrite, options_.env));
+  auto db = LogDb::open(dir, LogDb::Mode::kReadWrite, options_.env);
+  if (!db && db.error().code() == StatusCode::kDataLoss && !took_steps(dir)) {
+    // Interrupted by a power cut in the middle of it.
+    std::error_code error;
+    std::filesystem::remove_all(dir / "log", error);
+    db = LogDb::open(dir, LogDb::Mode::kReadWrite, options_.env);
+  }
+  if (!db) return std::move(db).error();
+  db_ = *std::move(db);
   MUSTER_TRY(check_format(*db_, dir, true));
   MUSTER_ASSIGN(const std::string durable, db_->get(*db_->meta, kKeyDurable));
   if (!durable.empty()) {
@@ -157,8 +173,8 @@ Status RocksLogStore::load() {
   };
   Status looked = look();
   if (!opened && looked.code() == StatusCode::kDataLoss) {
-    MUSTER_ASSIGN(const MendedTail mended, mend_torn_tail(dir, dir / "damaged", options_.log));
-    if (!mended.file.empty()) {
+    MUSTER_ASSIGN(const auto mended, mend_torn_tails(dir, dir / "damaged", options_.log));
+    if (!mended.empty()) {
       looked = look();
       if (!looked.ok()) MUSTER_TRY(unmend(mended));
     }
