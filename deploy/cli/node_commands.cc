@@ -31,7 +31,8 @@ std::string manager_text(const v1::Node& node) {
 }
 
 std::string tls_text(const v1::Node& node, const std::set<std::string>& to_renew) {
-  if (to_renew.contains(node.id())) return "Needs Rotation";
+  if (to_renew.contains(node.id()) || to_renew.contains(node.description().hostname()))
+    return "Needs Rotation";
   return node.description().has_tls() ? "Ready" : "Unknown";
 }
 

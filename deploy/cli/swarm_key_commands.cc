@@ -31,10 +31,10 @@ Result<Rotation> look_at_rotation(Run& run) {
   Rotation out;
   out.under_way = cluster.cluster().root_ca().has_rotation();
   out.nodes = static_cast<size_t>(nodes.nodes_size());
-  for (const auto& id : cluster.nodes_to_renew()) {
-    std::string name = short_id(id);
+  for (const std::string& waiting : cluster.nodes_to_renew()) {
+    std::string name = waiting;  // a host name, or an id
     for (const auto& node : nodes.nodes()) {
-      if (node.id() != id) continue;
+      if (node.id() != waiting && node.description().hostname() != waiting) continue;
       name = node.description().hostname();
       if (node.status().state() == v1::NodeStatus::DOWN) name += " (down)";
     }

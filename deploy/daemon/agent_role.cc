@@ -169,6 +169,15 @@ Status AgentRole::start() {
   });
 }
 
+void AgentRole::connect(const v1::TlsInfo& tls) {
+  run_on(deps_.strand, [&] {
+    if (std::exchange(session_open_, true)) return;
+    *config_.description.mutable_tls() = tls;
+    core_->session.describe(config_.description);
+    core_->session.start();
+  });
+}
+
 void AgentRole::certificate_renewed(const v1::TlsInfo& tls) {
   run_on(deps_.strand, [&] {
     if (core_ == nullptr || !session_open_) return;

@@ -60,6 +60,8 @@ class AgentRole {
   Status start();
   // Adopts what runs and stays without a manager; for leave() alone.
   Status start_alone();
+  // After start_alone(): asks the managers for more.
+  void connect(const v1::TlsInfo& tls);
   // The node has another certificate: a session with it begins.
   void certificate_renewed(const v1::TlsInfo& tls);
   // Says goodbye; containers go on.

@@ -16,6 +16,7 @@
 #include "manager/allocator/allocator.h"
 #include "manager/ca/authority.h"
 #include "manager/ca/grpc/ca_service.h"
+#include "manager/control/call_gate.h"
 #include "manager/control/grpc/control_service.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/grpc/dispatcher_service.h"
@@ -96,6 +97,10 @@ struct ManagerRole::Core final : ReplicaEvents {
   }
   void end_leading() override { parts->leader.end_leading(); }
   void group_changed() override {
+    if (parts != nullptr) {
+      parts->keeper.group_changed();
+      parts->dispatcher.managers_changed();
+    }
     std::lock_guard lock(mutex);
     changed.notify_all();
   }
@@ -246,11 +251,8 @@ Status ManagerRole::start_server() {
       raft::make_raft_service([inbound = core_->replica->inbound()] { return inbound; }, caller));
 
   // Before any handler: whether the caller may, and whether its certificate still says the truth.
-  const auto gate = [&api = deps_.api](std::string_view method,
-                                       const security::Principal& who) -> Status {
-    MUSTER_TRY(security::check_access(method, who));
-    return api.check_caller(who);
-  };
+  const auto gate = control::make_call_gate(config_.membership.cluster_id,
+                                            [this] { return snapshot(); });
   grpc::ServerBuilder builder;
   int bound_port = 0;
   const std::string& address = config_.membership.listen_addr;

@@ -5,6 +5,8 @@
 
 #include <boost/json.hpp>
 #include <cerrno>
+#include <charconv>
+#include <utility>
 
 #include "base/file.h"
 #include "base/rng.h"
@@ -22,6 +24,53 @@ std::string text_at(const boost::json::object& object, std::string_view key) {
   const auto* value = object.if_contains({key.data(), key.size()});
   if (value == nullptr || !value->is_string()) return {};
   return std::string(value->get_string().data(), value->get_string().size());
+}
+
+bool flag_at(const boost::json::object& object, std::string_view key) {
+  const auto* value = object.if_contains({key.data(), key.size()});
+  return value != nullptr && value->is_bool() && value->get_bool();
+}
+
+Result<std::optional<Membership>> membership_of(const boost::json::object& object,
+                                                const std::filesystem::path& path) {
+  Membership out;
+  out.node_id = text_at(object, "node_id");
+  out.cluster_id = text_at(object, "cluster_id");
+  out.listen_addr = text_at(object, "listen_addr");
+  out.advertise_addr = text_at(object, "advertise_addr");
+  out.data_path_addr = text_at(object, "data_path_addr");
+  if (const auto* managers = object.if_contains("managers"); managers && managers->is_array()) {
+    for (const auto& address : managers->get_array()) {
+      if (address.is_string()) out.managers.emplace_back(address.get_string().c_str());
+    }
+  }
+  const std::string member = text_at(object, "member_id");
+  if (!member.empty()) {
+    const char* end = member.data() + member.size();
+    const auto parsed = std::from_chars(member.data(), end, out.member_id, 16);
+    if (parsed.ec != std::errc() || parsed.ptr != end) {
+      return fail(data_loss("{} is damaged: \"{}\" is no member id", path.string(), member));
+    }
+  }
+  out.log_begun = flag_at(object, "log_begun");
+  out.removed = flag_at(object, "removed");
+  return std::optional(std::move(out));
+}
+
+// Numbers of 64 bits are texts: readers of JSON take them for floating point.
+boost::json::object json_of(const Membership& membership) {
+  boost::json::object out{{"node_id", membership.node_id},
+                          {"cluster_id", membership.cluster_id},
+                          {"listen_addr", membership.listen_addr},
+                          {"advertise_addr", membership.advertise_addr}};
+  if (!membership.data_path_addr.empty()) out["data_path_addr"] = membership.data_path_addr;
+  boost::json::array managers;
+  for (const auto& address : membership.managers) managers.emplace_back(address);
+  out["managers"] = std::move(managers);
+  if (membership.member_id != 0) out["member_id"] = fmt::format("{:x}", membership.member_id);
+  if (membership.log_begun) out["log_begun"] = true;
+  if (membership.removed) out["removed"] = true;
+  return out;
 }
 
 }  // namespace
@@ -66,22 +115,14 @@ Result<NodeState> load_node_state(const std::filesystem::path& data_dir) {
     return fail(data_loss("{} is damaged: it has no instance_id", path.string()));
   }
   if (const auto* member = object.if_contains("membership"); member && member->is_object()) {
-    const boost::json::object& m = member->get_object();
-    state.membership = Membership{text_at(m, "node_id"), text_at(m, "cluster_id"),
-                                  text_at(m, "listen_addr"), text_at(m, "advertise_addr")};
+    MUSTER_ASSIGN(state.membership, membership_of(member->get_object(), path));
   }
   return state;
 }
 
 Status save_node_state(const std::filesystem::path& data_dir, const NodeState& state) {
   boost::json::object object{{"version", kVersion}, {"instance_id", state.instance_id}};
-  if (state.membership) {
-    object["membership"] =
-        boost::json::object{{"node_id", state.membership->node_id},
-                            {"cluster_id", state.membership->cluster_id},
-                            {"listen_addr", state.membership->listen_addr},
-                            {"advertise_addr", state.membership->advertise_addr}};
-  }
+  if (state.membership) object["membership"] = json_of(*state.membership);
   return write_file_atomic(file_in(data_dir), boost::json::serialize(object) + "\n", 0600,
                            Durability::kFsync);
 }

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -13,8 +15,17 @@ namespace muster::daemon {
 struct Membership {
   std::string node_id;
   std::string cluster_id;
-  std::string listen_addr;     // host:port
-  std::string advertise_addr;  // host:port
+  std::string listen_addr;            // host:port
+  std::string advertise_addr;         // host:port
+  std::string data_path_addr;         // address; empty: as advertise_addr
+  std::vector<std::string> managers;  // host:port, as last heard of
+
+  // Of a manager: its place in the group of managers. An id is one life of one log; one whose log
+  // is gone is never used again, since it may have voted and promised.
+  uint64_t member_id = 0;
+  bool log_begun = false;  // there has to be a log
+  // Managers took this node out of the swarm: it waits to leave.
+  bool removed = false;
 };
 
 // What musterd remembers of itself in <data-dir>/node.json, a versioned file.

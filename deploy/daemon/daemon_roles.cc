@@ -1,0 +1,369 @@
+// What a member of a swarm does: its roles come and go with what the managers say of it.
+#include <filesystem>
+#include <utility>
+
+#include "base/check.h"
+#include "deploy/daemon/daemon.h"
+#include "deploy/daemon/manager_calls.h"
+#include "deploy/daemon/run_on.h"
+
+namespace muster::daemon {
+namespace {
+
+constexpr Duration kStartAgain = 5s;    // after a manager that did not start
+constexpr Duration kJoinAgain = 2s;     // while the group does not know this member
+constexpr Duration kAfterRemoval = 2s;  // so that the node hears first whether it is to come back
+constexpr const char* kWorkerText =
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager.";
+constexpr const char* kRemovedText =
+    "this node was removed from the swarm: \"muster swarm leave\" makes it free to join again";
+constexpr const char* kLockedText =
+    "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"muster swarm "
+    "unlock\" to unlock it.";
+
+bool empty_directory(const std::filesystem::path& path) {
+  std::error_code error;
+  return !std::filesystem::exists(path, error) || std::filesystem::is_empty(path, error);
+}
+
+}  // namespace
+
+Status Daemon::enter_swarm(security::NodeCredentials credentials, NodeIdentity::Lock lock) {
+  MUSTER_ASSIGN(auto tls, security::TlsIdentity::create(std::move(credentials)));
+  NodeIdentity::Deps deps{lifecycle_,
+                          *manager_calls_,
+                          rng_,
+                          child_log(log_, "identity"),
+                          [this] { return manager_addresses(); },
+                          [this] { certificate_changed(); },
+                          [this](const std::string& why) { node_removed(why); }};
+  identity_ = std::make_unique<NodeIdentity>(std::move(deps), options_.data_dir / "certificates",
+                                             tls, std::move(lock));
+  identity_->start();
+  desired_role_known_ = false;
+  std::lock_guard lock_state(mutex_);
+  tls_ = std::move(tls);
+  locked_ = false;
+  role_error_ = identity_->manager() ? "" : kWorkerText;
+  faulty_ = false;
+  return ok_status();
+}
+
+void Daemon::set_role_error(std::string text) {
+  std::lock_guard lock(mutex_);
+  faulty_ = !text.empty();
+  role_error_ = std::move(text);
+}
+
+std::vector<std::string> Daemon::manager_addresses() const {
+  std::lock_guard lock(mutex_);
+  if (!state_.membership) return {};
+  std::vector<std::string> out = state_.membership->managers;
+  if (out.empty()) out.push_back(state_.membership->advertise_addr);
+  return out;
+}
+
+Status Daemon::save_state() {
+  return save_node_state(options_.data_dir, state_);
+}
+
+bool Daemon::log_missing() const {
+  return state_.membership->log_begun && empty_directory(options_.data_dir / "raft");
+}
+
+// ------------------------------------------------------------ the manager
+
+void Daemon::reconcile_later(Duration wait) {
+  lifecycle_.cancel(reconcile_timer_);
+  reconcile_timer_ = lifecycle_.after(wait, [this] {
+    reconcile_timer_ = 0;
+    reconcile();
+  });
+}
+
+void Daemon::reconcile() {
+  MUSTER_CHECK(lifecycle_.is_current());
+  lifecycle_.cancel(std::exchange(reconcile_timer_, 0));
+  if (stopped_ || !state_.membership || locked_ || identity_ == nullptr) return;
+  if (state_.membership->removed) return;
+  if (!identity_->manager()) {
+    // The role is a worker's only when the node is out of the group: its log is of no use.
+    if (manager_ != nullptr) stop_manager("this node is no manager any more");
+    if (state_.membership->member_id != 0) forget_log();
+    std::lock_guard lock(mutex_);
+    role_error_ = kWorkerText;
+    faulty_ = false;
+    return;
+  }
+  if (manager_ == nullptr) {
+    // One that was taken out of the group comes back only when it is wanted.
+    const bool fresh = state_.membership->member_id == 0;
+    if (fresh && desired_role_known_ && desired_role_ != v1::NodeSpec::MANAGER) return;
+    const Status started = start_manager(ReplicaStart::kRestore);
+    if (!started.ok()) return manager_failed(started);
+  }
+  if (!manager_->in_group()) join_group();
+}
+
+void Daemon::manager_failed(const Status& why) {
+  log_->error("this node cannot take part in its swarm as a manager: {}", why.message());
+  if (why.reason() == "locked" || why.reason() == "wrong-unlock-key") {
+    std::lock_guard lock(mutex_);
+    locked_ = true;
+    role_error_ = kLockedText;
+    return;
+  }
+  // The node stays reachable and says what is wrong; its containers are not touched.
+  set_role_error(why.message());
+  // What is damaged does not mend itself; an address in use may be free later.
+  if (why.code() == StatusCode::kUnavailable) reconcile_later(kStartAgain);
+}
+
+Status Daemon::start_manager(ReplicaStart start, BackupState state) {
+  Membership& membership = *state_.membership;
+  // A group that is founded counts only once it is there: nothing is saved before.
+  const bool founding = start != ReplicaStart::kRestore && start != ReplicaStart::kForce;
+  if (membership.member_id == 0 || log_missing()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(options_.data_dir / "raft", ignored);
+    {
+      std::lock_guard lock(mutex_);
+      do membership.member_id = rng_.next();
+      while (membership.member_id == 0);
+      membership.log_begun = false;
+    }
+    if (!founding) MUSTER_TRY(save_state());
+  }
+  ManagerConfig config;
+  config.data_dir = options_.data_dir;
+  config.membership = membership;
+  config.identity = identity_->tls();
+  config.lock = log_key_ ? log_key_ : identity_->lock();
+  config.start = start;
+  config.state = std::move(state);
+  config.left_group = [this] { lifecycle_.post([this] { left_group(); }); };
+  MUSTER_ASSIGN(auto opened, ManagerRole::open({main_loop_, logs_strand_, rng_, api_, channels_,
+                                                reachability_, log_},
+                                               std::move(config)));
+  const std::shared_ptr<ManagerRole> manager = std::move(opened);
+  if (!std::exchange(membership.log_begun, true) && !founding) MUSTER_TRY(save_state());
+  MUSTER_TRY(manager->start());
+  std::lock_guard lock(mutex_);
+  manager_ = manager;
+  role_error_.clear();
+  faulty_ = false;
+  log_key_.reset();
+  return ok_status();
+}
+
+void Daemon::stop_manager(const std::string& reason) {
+  std::shared_ptr<ManagerRole> manager;
+  {
+    std::lock_guard lock(mutex_);
+    manager.swap(manager_);
+  }
+  if (manager != nullptr) manager->stop(reason);
+}
+
+void Daemon::forget_log() {
+  std::error_code ignored;
+  std::filesystem::remove_all(options_.data_dir / "raft", ignored);
+  {
+    std::lock_guard lock(mutex_);
+    state_.membership->member_id = 0;
+    state_.membership->log_begun = false;
+  }
+  if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
+}
+
+// Managers took this member out, for good: with another life it may come back.
+void Daemon::left_group() {
+  if (manager_ == nullptr || !state_.membership) return;
+  log_->info("this node was taken out of the group of managers");
+  stop_manager("this node is no manager any more");
+  forget_log();
+  set_role_error("this node was taken out of the group of managers");
+  reconcile_later(kAfterRemoval);
+}
+
+// Asks until the group knows this member; from then on the group is asked nothing.
+void Daemon::join_group() {
+  if (std::exchange(joining_group_, true)) return;
+  v1::JoinMemberRequest request;
+  request.set_member_id(state_.membership->member_id);
+  request.set_address(state_.membership->advertise_addr);
+  Managers managers{identity_->tls(), manager_addresses(), 10s};
+  std::erase(managers.addresses, state_.membership->advertise_addr);
+  const bool queued = manager_calls_->post([this, managers, request] {
+    const auto joined = muster::daemon::join_group(managers, request);
+    const Status status = joined ? ok_status() : joined.error();
+    lifecycle_.post([this, status] { group_joined(status); });
+  });
+  if (!queued) joining_group_ = false;
+}
+
+void Daemon::group_joined(const Status& status) {
+  joining_group_ = false;
+  if (manager_ == nullptr || manager_->in_group()) return set_role_error({});
+  if (!status.ok()) {
+    log_->warn("the group of managers does not take this node in yet: {}", status.message());
+    set_role_error(status.message());
+  }
+  reconcile_later(kJoinAgain);
+}
+
+// ------------------------------------------------------------ the agent
+
+AgentConfig Daemon::agent_config() {
+  AgentConfig config;
+  config.instance_id = state_.instance_id;
+  config.data_dir = options_.data_dir;
+  config.run_dir = options_.run_dir / state_.instance_id;
+  if (state_.membership) config.membership = *state_.membership;
+  config.managers = manager_addresses();
+  config.description = description_;
+  config.default_log_driver = default_log_driver_;
+  config.credentials = [this] {
+    const auto identity = tls();
+    return identity == nullptr ? security::NodeCredentials() : identity->current()->credentials;
+  };
+  if (const auto identity = tls()) {
+    *config.description.mutable_tls() = describe_identity(*identity->current());
+  }
+  config.events.cluster_changed = [this](const v1::ClusterFeed& feed) {
+    lifecycle_.post([this, feed] { heard(feed); });
+  };
+  config.events.managers_known = [this](const std::vector<std::string>& addresses) {
+    lifecycle_.post([this, addresses] { managers_known(addresses); });
+  };
+  config.events.certificate_outdated = [this](const std::string& why) {
+    lifecycle_.post([this, why] {
+      if (identity_ != nullptr) identity_->renew_soon(why);
+    });
+  };
+  config.events.node_removed = [this](const std::string& why) {
+    lifecycle_.post([this, why] { node_removed(why); });
+  };
+  return config;
+}
+
+// With `connect` false it keeps its containers and asks nobody for more.
+Status Daemon::start_agent(bool connect) {
+  const auto agent =
+      std::make_shared<AgentRole>(AgentDeps{agent_strand_, rng_, *parts_, log_}, agent_config());
+  MUSTER_TRY(connect ? agent->start() : agent->start_alone());
+  std::lock_guard lock(mutex_);
+  agent_ = agent;
+  return ok_status();
+}
+
+void Daemon::heard(const v1::ClusterFeed& feed) {
+  if (identity_ == nullptr || !state_.membership) return;
+  if (feed.has_self()) {
+    const bool changed = !desired_role_known_ || desired_role_ != feed.self().spec().desired_role();
+    desired_role_ = feed.self().spec().desired_role();
+    desired_role_known_ = true;
+    if (changed) reconcile_later(Duration(0));
+  }
+  identity_->heard(feed);
+  follow_lock(feed);
+}
+
+// Managers' keys are wrapped as the managers say, a worker's are not.
+void Daemon::follow_lock(const v1::ClusterFeed& feed) {
+  if (!feed.has_self()) return;
+  NodeIdentity::Lock lock;
+  if (feed.self().role() == v1::NodeSpec::MANAGER && !feed.unlock_key().empty()) {
+    auto key = security::UnlockKey::parse(feed.unlock_key());
+    if (!key) return log_->error("the managers sent an unlock key that is none");
+    lock = *std::move(key);
+  }
+  if (lock == identity_->lock()) return;
+  // The log first: if this is cut off between the two, the key of before opens the certificate, and
+  // with that the node hears of the new one.
+  if (manager_ != nullptr) {
+    if (const Status status = manager_->set_lock(lock); !status.ok()) {
+      return log_->error("the log's keys could not be wrapped anew: {}", status.message());
+    }
+  }
+  if (const Status status = identity_->set_lock(lock); !status.ok()) {
+    return log_->error("the node's key could not be wrapped anew: {}", status.message());
+  }
+  log_->info(lock ? "the keys on disk are wrapped with the swarm's unlock key"
+                  : "the keys on disk are not wrapped any more");
+  if (manager_ == nullptr) reconcile_later(Duration(0));
+}
+
+void Daemon::managers_known(const std::vector<std::string>& addresses) {
+  if (!state_.membership || state_.membership->managers == addresses) return;
+  {
+    std::lock_guard lock(mutex_);
+    state_.membership->managers = addresses;
+  }
+  if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
+}
+
+void Daemon::certificate_changed() {
+  if (const auto agent = this->agent()) {
+    agent->certificate_renewed(describe_identity(*identity_->tls()->current()));
+  }
+  lifecycle_.post([this] { reconcile(); });
+}
+
+void Daemon::node_removed(const std::string& why) {
+  if (!state_.membership || state_.membership->removed) return;
+  log_->error("this node was removed from the swarm: {}", why);
+  stop_manager("this node was removed from the swarm");
+  {
+    std::lock_guard lock(mutex_);
+    state_.membership->removed = true;
+  }
+  forget_log();  // saves
+  set_role_error(kRemovedText);
+}
+
+// ------------------------------------------------------------ at start and end
+
+Status Daemon::resume() {
+  const std::filesystem::path dir = options_.data_dir / "certificates";
+  if (state_.membership->removed) {
+    set_role_error(kRemovedText);
+    return start_agent(false);
+  }
+  auto credentials = security::load_credentials(dir);
+  if (!credentials && credentials.error().reason() == "locked") {
+    {
+      std::lock_guard lock(mutex_);
+      locked_ = true;
+      role_error_ = kLockedText;
+    }
+    log_->warn("the keys of this manager are locked: it waits for \"muster swarm unlock\"");
+    return start_agent(false);
+  }
+  MUSTER_TRY(credentials ? ok_status() : credentials.error());
+  MUSTER_TRY(enter_swarm(*std::move(credentials), std::nullopt));
+  reconcile();
+  return start_agent(true);
+}
+
+void Daemon::drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye) {
+  lifecycle_.cancel(std::exchange(reconcile_timer_, 0));
+  std::shared_ptr<ManagerRole> manager;
+  std::shared_ptr<AgentRole> agent;
+  {
+    std::lock_guard lock(mutex_);
+    manager.swap(manager_);
+    agent.swap(agent_);
+  }
+  // The swarm goes on without this leader before the agent takes its time to say goodbye.
+  if (manager != nullptr) manager->hand_over();
+  if (agent != nullptr) agent->stop(goodbye);
+  if (manager != nullptr) manager->stop(reason);
+  agent.reset();
+  identity_.reset();
+  std::lock_guard lock(mutex_);
+  tls_.reset();
+}
+
+}  // namespace muster::daemon

@@ -1,0 +1,39 @@
+#include "deploy/daemon/identity_plan.h"
+
+#include "base/security/x509.h"
+#include "manager/ca/admission.h"
+
+namespace muster::daemon {
+
+IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
+                           const v1::ClusterFeed& feed) {
+  IdentityPlan plan;
+  const security::NodeCredentials& credentials = current.credentials;
+  if (!feed.trust_root_pem().empty() && feed.trust_root_pem() != credentials.root_pem) {
+    plan.trust_root_pem = feed.trust_root_pem();
+  }
+  if (!feed.issuer_public_key_der().empty()) {
+    const auto issuer =
+        security::read_issuer(credentials.node.certificate_pem, credentials.root_pem);
+    if (!issuer || issuer->public_key_der != feed.issuer_public_key_der()) {
+      plan.renewal = IdentityPlan::Renewal::kSpread;
+      plan.why = "the swarm's root is rotated";
+    }
+  }
+  if (feed.has_self()) {
+    const bool manager = current.facts.identity.role == security::CertificateRole::kManager;
+    if (manager != (feed.self().role() == v1::NodeSpec::MANAGER)) {
+      plan.renewal = IdentityPlan::Renewal::kNow;
+      plan.why = manager ? "the node becomes a worker" : "the node becomes a manager";
+    }
+  }
+  return plan;
+}
+
+v1::TlsInfo describe_identity(const security::TlsIdentity::Current& current) {
+  auto described = manager::ca::describe_certificate(current.credentials.node.certificate_pem,
+                                                     current.credentials.root_pem);
+  return described ? *std::move(described) : v1::TlsInfo();
+}
+
+}  // namespace muster::daemon

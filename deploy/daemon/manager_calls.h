@@ -1,0 +1,27 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/security/tls_identity.h"
+#include "base/status.h"
+#include "base/time.h"
+#include "muster/v1/raft.pb.h"
+
+// What a manager asks of the others about their group. Every call blocks, within its limit; any
+// thread.
+namespace muster::daemon {
+
+// Of several managers the first that answers; who knows of a better one is followed. The last
+// failure when nobody can.
+struct Managers {
+  std::shared_ptr<security::TlsIdentity> identity;
+  std::vector<std::string> addresses;
+  Duration limit = Duration(10s);
+};
+Result<v1::JoinMemberResponse> join_group(const Managers& managers,
+                                          const v1::JoinMemberRequest& request);
+Status leave_group(const Managers& managers, const v1::LeaveMemberRequest& request);
+
+}  // namespace muster::daemon

@@ -1,0 +1,170 @@
+#include "deploy/daemon/node_identity.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/security/key_files.h"
+#include "base/security/renewal.h"
+#include "base/security/x509.h"
+#include "manager/ca/grpc/ca_client.h"
+
+namespace muster::daemon {
+namespace {
+
+// Timers of weeks are split: a wall clock that is set meanwhile must be seen.
+constexpr Duration kLook = 10min;
+constexpr Duration kRefused = 2s;
+constexpr Duration kRenewalLimit = 15s;
+// How many nodes renew when all do; the feed does not say.
+constexpr uint64_t kNodesGuess = 100;
+
+}  // namespace
+
+NodeIdentity::NodeIdentity(Deps deps, std::filesystem::path dir,
+                           std::shared_ptr<security::TlsIdentity> identity, Lock lock)
+    : deps_(std::move(deps)),
+      dir_(std::move(dir)),
+      identity_(std::move(identity)),
+      lock_(std::move(lock)),
+      due_(security::renewal_due(identity_->current()->facts, deps_.rng)) {}
+
+NodeIdentity::~NodeIdentity() {
+  deps_.strand.cancel(timer_);
+}
+
+bool NodeIdentity::manager() const {
+  return identity_->current()->facts.identity.role == security::CertificateRole::kManager;
+}
+
+void NodeIdentity::start() {
+  arm(std::min(until_due(), kLook), {});
+}
+
+Duration NodeIdentity::until_due() const {
+  return std::max(due_ - deps_.strand.clock().wall_now(), Duration(0));
+}
+
+// The earliest of what was asked for.
+void NodeIdentity::arm(Duration wait, std::string why) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  const TimePoint due = deps_.strand.clock().now() + wait;
+  if (timer_ != 0 && timer_due_ <= due) return;
+  deps_.strand.cancel(timer_);
+  timer_due_ = due;
+  timer_ = deps_.strand.after(wait, [this, why = std::move(why)] {
+    timer_ = 0;
+    if (!why.empty()) {
+      deps_.log->info("a new certificate is asked for: {}", why);
+      return renew();
+    }
+    if (until_due() > Duration(0)) return arm(std::min(until_due(), kLook), {});
+    deps_.log->info("a new certificate is asked for: this one ends at {}",
+                    format_rfc3339(identity_->current()->facts.not_after));
+    renew();
+  });
+}
+
+void NodeIdentity::heard(const v1::ClusterFeed& feed) {
+  const auto current = identity_->current();
+  const IdentityPlan plan = plan_identity(*current, feed);
+  if (!plan.trust_root_pem.empty()) {
+    security::NodeCredentials credentials = current->credentials;
+    credentials.root_pem = plan.trust_root_pem;
+    // A certificate that the new trust does not vouch for has to be replaced first; with it comes
+    // the trust.
+    if (const Status taken = take(std::move(credentials)); !taken.ok()) {
+      deps_.log->warn("the swarm's new root is not trusted yet: {}", taken.message());
+    }
+  }
+  switch (plan.renewal) {
+    case IdentityPlan::Renewal::kNone: return;
+    case IdentityPlan::Renewal::kSpread:
+      if (under_way_) {
+        again_ = plan.why;
+        return;
+      }
+      return arm(security::renewal_spread(kNodesGuess, deps_.rng), plan.why);
+    case IdentityPlan::Renewal::kNow:
+      if (under_way_) {
+        again_ = plan.why;
+        return;
+      }
+      return arm(Duration(0), plan.why);
+  }
+}
+
+void NodeIdentity::renew_soon(const std::string& why) {
+  if (under_way_) return;
+  arm(failures_ == 0 ? Duration(0) : kRefused, why);
+}
+
+void NodeIdentity::renew() {
+  if (std::exchange(under_way_, true)) return;
+  again_.clear();
+  const bool queued = deps_.pool.post([&strand = deps_.strand, alive = std::weak_ptr<int>(alive_),
+                                       this, identity = identity_, managers = deps_.managers(),
+                                       now = deps_.strand.clock().wall_now()] {
+    auto issued = manager::ca::renew_certificate(*identity, managers, now, kRenewalLimit);
+    auto answer = std::make_shared<Result<security::NodeCredentials>>(
+        issued ? Result<security::NodeCredentials>(std::move(issued->credentials))
+               : fail(issued.error()));
+    strand.post([this, alive, answer] {
+      if (!alive.expired()) renewed(*answer);
+    });
+  });
+  if (!queued) {
+    under_way_ = false;
+    failed(resource_exhausted("too much waits to be done on this node"));
+  }
+}
+
+void NodeIdentity::renewed(const Result<security::NodeCredentials>& answer) {
+  under_way_ = false;
+  if (!answer) {
+    if (answer.error().reason() == "node-removed") {
+      trouble_ = answer.error().message();
+      return deps_.removed(answer.error().message());
+    }
+    return failed(answer.error());
+  }
+  if (const Status taken = take(*answer); !taken.ok()) return failed(taken);
+  failures_ = 0;
+  trouble_.clear();
+  due_ = security::renewal_due(identity_->current()->facts, deps_.rng);
+  deps_.log->info("certificate renewed: a {}'s, until {}", manager() ? "manager" : "worker",
+                  format_rfc3339(identity_->current()->facts.not_after));
+  if (!again_.empty()) return arm(Duration(0), std::exchange(again_, {}));
+  arm(std::min(until_due(), kLook), {});
+}
+
+// On disk before it is used: a restart must not go back to what others may refuse by then.
+Status NodeIdentity::take(security::NodeCredentials credentials) {
+  MUSTER_TRY(security::check_certificate(credentials.node.certificate_pem, credentials.root_pem,
+                                         credentials.node.key_pem,
+                                         deps_.strand.clock().wall_now()));
+  MUSTER_TRY(security::save_credentials(dir_, credentials, lock_));
+  MUSTER_TRY(identity_->replace(std::move(credentials)));
+  deps_.changed();
+  return ok_status();
+}
+
+void NodeIdentity::failed(const Status& why) {
+  const auto current = identity_->current();
+  const WallTime now = deps_.strand.clock().wall_now();
+  const Status valid = security::check_validity(current->facts, now);
+  trouble_ = valid.ok() ? std::string() : valid.message();
+  const Duration wait = security::renewal_retry(current->facts, now, ++failures_, deps_.rng);
+  deps_.log->warn("the certificate could not be renewed, next attempt in {}: {}",
+                  format_duration(wait), why.message());
+  arm(wait, "the last attempt failed");
+}
+
+Status NodeIdentity::set_lock(const Lock& lock) {
+  if (lock == lock_) return ok_status();
+  MUSTER_TRY(security::rewrap_credentials(dir_, lock_, lock));
+  lock_ = lock;
+  return ok_status();
+}
+
+}  // namespace muster::daemon

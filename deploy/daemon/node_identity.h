@@ -1,0 +1,77 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/security/tls_identity.h"
+#include "base/security/unlock_key.h"
+#include "deploy/daemon/identity_plan.h"
+#include "deploy/daemon/work_pool.h"
+
+namespace muster::daemon {
+
+// This node's certificate: in memory for everybody, on disk for the next start, and as new as it
+// has to be. It is renewed before it ends, when the node's role changes, and when the root is
+// rotated; the trust and the lock follow what the managers say. Lives on the daemon's lifecycle
+// strand.
+class NodeIdentity {
+ public:
+  struct Deps {
+    Executor& strand;
+    WorkPool& pool;  // asking managers blocks
+    Rng& rng;
+    Log log;
+    std::function<std::vector<std::string>()> managers;
+    std::function<void()> changed;                    // another certificate, another trust
+    std::function<void(const std::string&)> removed;  // managers say that the node is none any more
+  };
+  using Lock = std::optional<security::UnlockKey>;
+
+  // `identity` is what lies in `dir`, wrapped with `lock`.
+  NodeIdentity(Deps deps, std::filesystem::path dir,
+               std::shared_ptr<security::TlsIdentity> identity, Lock lock);
+  ~NodeIdentity();
+
+  void start();
+  const std::shared_ptr<security::TlsIdentity>& tls() const { return identity_; }
+  bool manager() const;
+  const Lock& lock() const { return lock_; }
+  // Why the last renewal failed, while that matters; empty when all is well.
+  const std::string& trouble() const { return trouble_; }
+
+  void heard(const v1::ClusterFeed& feed);
+  // Somebody refused the certificate, or said that it is outdated.
+  void renew_soon(const std::string& why);
+  // Wraps the key on disk with another lock, or with none.
+  Status set_lock(const Lock& lock);
+
+ private:
+  void arm(Duration wait, std::string why);
+  void renew();
+  void renewed(const Result<security::NodeCredentials>& answer);
+  Status take(security::NodeCredentials credentials);
+  void failed(const Status& why);
+  Duration until_due() const;
+
+  Deps deps_;
+  std::filesystem::path dir_;
+  std::shared_ptr<security::TlsIdentity> identity_;
+  Lock lock_;
+  WallTime due_;
+  bool under_way_ = false;
+  std::string again_;  // why, while one is under way that may come too early to know
+  unsigned failures_ = 0;
+  std::string trouble_;
+  Executor::TimerId timer_ = 0;
+  TimePoint timer_due_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace muster::daemon

@@ -1,0 +1,154 @@
+# Sourced by the tests of several nodes, instead of lib.sh: each node is a musterd in a network
+# namespace of its own, and a bridge joins them.
+#   source tests/integration/cluster_lib.sh "$@"; add_node 1; m 1 swarm init ...; finish
+# Node N is 10.<test>.0.N; the host, with the registry, is 10.<test>.0.254.
+set -euo pipefail
+
+BIN=${1:?usage: $0 FOLDER-OF-PROGRAMS}
+((EUID == 0)) || { echo "$0 needs root" >&2; exit 1; }
+BIN=$(realpath "$BIN")
+PATH=$BIN:$PATH
+BASE=/var/lib/muster-test-$$
+RUN=/run/muster-test-$$
+NET=10.$((200 + $$ % 50)).$(($$ / 50 % 250))
+BRIDGE=mt$$
+NODES=()
+declare -A PID=()
+checks=0
+
+note() { echo "-- $*"; }
+die() {
+  echo "FAILED: $*" >&2
+  local n
+  for n in "${NODES[@]}"; do
+    echo "---- last lines of node $n" >&2
+    tail -${MUSTER_TEST_LOG:-25} "$BASE/$n/musterd.log" >&2 2>/dev/null || true
+  done
+  exit 1
+}
+is() { [[ $1 == "$2" ]] || die "$3: got '$1', expected '$2'"; checks=$((checks + 1)); }
+has() { [[ $1 == *"$2"* ]] || die "$3: '$2' is not in: $1"; checks=$((checks + 1)); }
+hasnt() { [[ $1 != *"$2"* ]] || die "$3: '$2' is in: $1"; checks=$((checks + 1)); }
+fails() {
+  local text=$1 out status=0
+  shift
+  out=$("$@" 2>&1 >/dev/null) || status=$?
+  ((status != 0)) || die "succeeded: $*"
+  has "$out" "$text" "the error of: $*"
+}
+slow=${MUSTER_TEST_SLOW:-1}
+await() {
+  local end=$((SECONDS + $1 * slow)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || die "waited in vain for: $what"
+    sleep 0.05
+  done
+  checks=$((checks + 1))
+}
+# within SECONDS WHAT COMMAND...: it ends by then, however it ends.
+within() {
+  local limit=$1 what=$2 status=0
+  shift 2
+  timeout "$limit" "$@" >/dev/null 2>&1 || status=$?
+  ((status != 124)) || die "$what takes longer than $limit s"
+  checks=$((checks + 1))
+}
+
+# m N ARGS...: muster on node N
+m() { local n=$1; shift; "$BIN/muster" --socket "unix://$RUN/$n/muster.sock" "$@"; }
+address() { echo "$NET.$1"; }
+data() { echo "$BASE/$1/data"; }
+
+ip link add "$BRIDGE" type bridge
+ip address add "$NET.254/24" dev "$BRIDGE"
+ip link set "$BRIDGE" up
+
+# add_node N [FLAGS]: a host named nodeN, with a musterd that is in no swarm yet
+add_node() {
+  local n=$1
+  shift
+  mkdir -p "$BASE/$n" "$RUN/$n"
+  ip netns add "$BRIDGE-$n"
+  ip link add "$BRIDGE-$n" type veth peer name eth0 netns "$BRIDGE-$n"
+  ip link set "$BRIDGE-$n" master "$BRIDGE" up
+  ip -n "$BRIDGE-$n" address add "$NET.$n/24" dev eth0
+  ip -n "$BRIDGE-$n" link set eth0 up
+  ip -n "$BRIDGE-$n" link set lo up
+  ip -n "$BRIDGE-$n" route add default via "$NET.254"
+  NODES+=("$n")
+  start_musterd "$n" "$@"
+}
+start_musterd() {
+  local n=$1
+  shift
+  # Only the network is the node's own: control groups and images are the host's.
+  nsenter --net="/run/netns/$BRIDGE-$n" "$BIN/musterd" --data-dir "$BASE/$n/data" \
+    --socket "$RUN/$n/muster.sock" --hostname "node$n" --log-level debug \
+    --insecure-registry "$NET.254:5000" "$@" \
+    >>"$BASE/$n/musterd.log" 2>&1 </dev/null &
+  PID[$n]=$!
+  await 15 "musterd $n answers" m "$n" info
+}
+kill_musterd() { kill -9 "${PID[$1]}"; wait "${PID[$1]}" 2>/dev/null || true; }
+stop_musterd() { kill "${PID[$1]}"; wait "${PID[$1]}" || die "musterd $1 ended with $?"; }
+
+token() { m "$1" swarm join-token -q "$2"; }
+# init N [FLAGS]; join N VIA ROLE [FLAGS]
+init() { local n=$1; shift; m "$n" swarm init --advertise-addr "$NET.$n" "$@"; }
+join() {
+  local n=$1 via=$2 role=$3
+  shift 3
+  m "$n" swarm join --token "$(token "$via" "$role")" --advertise-addr "$NET.$n" "$@" "$NET.$via:2377"
+}
+# node_field VIA N FIELD: of `node ls` on VIA
+node_field() { m "$1" node ls --filter "name=node$2" --format "{{.$3}}"; }
+node_is() { [[ $(node_field "$1" "$2" "$3") == "$4" ]]; }
+# leader VIA: the number of the node that leads
+leader() { m "$1" node ls --format '{{.Hostname}} {{.ManagerStatus}}' | sed -n 's/^node\([0-9]*\) Leader$/\1/p'; }
+leads() { [[ $(leader "$1") == "$2" ]]; }
+has_leader() { [[ -n $(leader "$1") ]]; }
+runs() { [[ $(m "$1" service ls --filter "name=$2" --format '{{.Replicas}}') == "$3/$3"* ]]; }
+# pids_on N SERVICE: processes of the service's containers on the node
+pids_on() { m "$1" ps --format '{{.Pid}} {{.Names}}' | awk -v s="$2." 'index($2, s) == 1 {print $1}' | sort; }
+
+start_registry() {
+  REGISTRY=$NET.254:5000
+  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || cp -r "$MUSTER_TEST_REGISTRY" "$BASE/registry"
+  mkdir -p "$BASE"
+  cat >"$BASE/registry.yml" <<CONFIG
+version: 0.1
+log: {level: error}
+storage: {filesystem: {rootdirectory: $BASE/registry}}
+http: {addr: $REGISTRY}
+CONFIG
+  docker-registry serve "$BASE/registry.yml" >"$BASE/registry.log" 2>&1 </dev/null &
+  REGISTRY_PID=$!
+  await 10 'the registry' curl -fsS "http://$REGISTRY/v2/"
+}
+push_images() {
+  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || return 0
+  deploy/packaging/images/build.sh --out "$BASE/images" --push "$REGISTRY" "$@" >/dev/null
+}
+
+cleanup() {
+  local status=$? n
+  trap - EXIT
+  for n in "${NODES[@]}"; do
+    kill -9 "${PID[$n]}" 2>/dev/null || true
+    wait "${PID[$n]}" 2>/dev/null || true
+  done
+  for n in "${NODES[@]}"; do
+    nsenter --net="/run/netns/$BRIDGE-$n" "$BIN/musterd" --end-containers --log-level error \
+      --data-dir "$BASE/$n/data" --socket "$RUN/$n/muster.sock" || true
+    ip netns delete "$BRIDGE-$n" || true
+  done
+  [[ -z ${REGISTRY_PID:-} ]] || kill "$REGISTRY_PID" 2>/dev/null || true
+  ip link delete "$BRIDGE" 2>/dev/null || true
+  ((status == 0)) || [[ -z ${MUSTER_TEST_KEEP:-} ]] || cp -r "$BASE" "$MUSTER_TEST_KEEP"
+  rm -rf --one-file-system "$BASE" "$RUN"
+  exit "$status"
+}
+trap cleanup EXIT
+
+finish() { echo "$checks checks passed"; }

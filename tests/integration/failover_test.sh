@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Managers die, stop and come back: nothing acknowledged is lost, containers go on, and without a
+# majority every command says so soon.
+source tests/integration/cluster_lib.sh "$@"
+start_registry
+push_images busybox
+for n in 1 2 3 4; do add_node "$n"; done
+init 1 >/dev/null
+join 2 1 manager >/dev/null
+join 3 1 manager >/dev/null
+join 4 1 worker >/dev/null
+for n in 1 2 3 4; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
+m 1 service create --detach --name web --mode global --network host "$REGISTRY/busybox:1" \
+  sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
+await 60 'four of four' runs 2 web 4
+before=$(for n in 1 2 3 4; do pids_on "$n" web; done)
+
+# write_soon VIA KEY: a change is accepted within three seconds
+write_soon() { timeout 3 "$BIN/muster" --socket "unix://$RUN/$1/muster.sock" node update --label-add "$2=yes" node4 >/dev/null; }
+others() { local n; for n in 1 2 3; do [[ $n == "$1" ]] || echo "$n"; done; }
+
+note 'the leader is killed, five times'
+for round in 1 2 3 4 5; do
+  lost=$(leader "$(others 9 | head -1)")
+  mapfile -t left < <(others "$lost")
+  one=${left[0]} two=${left[1]}
+  m "$lost" node update --label-add "before$round=yes" node4 >/dev/null
+  kill_musterd "$lost"
+  begun=$(date +%s%N)
+  write_soon "$one" "round$round" || die "no write within 3 s of the leader's end, round $round"
+  note "   the next write after $((($(date +%s%N) - begun) / 1000000)) ms"
+  has "$(m "$two" node inspect -f '{{json .Spec.Labels}}' node4)" "before$round" 'what the lost leader took'
+  start_musterd "$lost"
+  await 20 "node $lost is back" node_is "$one" "$lost" Status Ready
+done
+is "$(for n in 1 2 3 4; do pids_on "$n" web; done)" "$before" 'the containers after all that'
+
+note 'an orderly stop hands over first'
+lost=$(leader 1)
+one=$(others "$lost" | head -1)
+kill "${PID[$lost]}"
+await 3 'another leader' bash -c "[[ \$($BIN/muster --socket unix://$RUN/$one/muster.sock node ls --format '{{.ManagerStatus}} {{.Hostname}}' | grep Leader) != *node$lost ]]"
+wait "${PID[$lost]}"
+write_soon "$one" stopped || die 'no write after an orderly stop'
+start_musterd "$lost"
+
+note 'all of them at once'
+for n in 1 2 3 4; do kill_musterd "$n"; done
+for n in 1 2 3 4; do start_musterd "$n"; done
+await 20 'a leader' has_leader 1
+for round in 1 2 3 4 5; do
+  has "$(m 1 node inspect -f '{{json .Spec.Labels}}' node4)" "round$round" 'what was acknowledged'
+done
+for n in 1 2 3 4; do await 20 "node $n is ready" node_is 1 "$n" Status Ready; done
+is "$(for n in 1 2 3 4; do pids_on "$n" web; done)" "$before" 'the containers after all restarted'
+
+note 'without a majority'
+kill_musterd 2
+kill_musterd 3
+await 10 'the last manager knows that nobody leads' bash -c "[[ \$($BIN/muster --socket unix://$RUN/1/muster.sock info --format '{{.Swarm.LeaderNodeID}}') == '' ]]"
+for command in 'node ls' 'service ls' 'service scale --detach web=2' 'node update --label-add x=y node4' \
+  'swarm join-token worker' info; do
+  within 6 "$command" m 1 $command
+done
+fails 'does not have a leader' m 1 service ls
+fails '1 of 3' m 1 node update --label-add x=y node4
+is "$(pids_on 4 web | wc -l)" 1 'the worker goes on'
+
+note 'and with one again'
+start_musterd 2
+write_soon 1 again || write_soon 1 again || die 'no write although there is a majority'
+start_musterd 3
+for n in 1 2 3 4; do await 20 "node $n is ready" node_is 1 "$n" Status Ready; done
+finish

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Workers become managers and managers workers, and no container notices.
+source tests/integration/cluster_lib.sh "$@"
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node "$n"; done
+init 1 >/dev/null
+join 2 1 worker >/dev/null
+join 3 1 worker >/dev/null
+for n in 1 2 3; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
+m 1 service create --detach --name web --mode global --network host "$REGISTRY/busybox:1" \
+  sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
+await 60 'three of three' runs 1 web 3
+pids() { for n in 1 2 3; do pids_on "$n" web; done; }
+before=$(pids)
+
+note 'the last manager stays one'
+fails 'attempting to demote the last manager of the swarm' m 1 node demote node1
+has "$(m 1 node demote node2)" 'already a worker' 'a worker demoted'
+
+note 'two workers become managers'
+has "$(m 1 node promote node2 node3)" 'promoted to a manager in the swarm' 'promoted'
+for n in 2 3; do
+  await 20 "node $n manages" node_is 1 "$n" ManagerStatus Reachable
+  await 10 "node $n answers as a manager" m "$n" node ls
+done
+m 2 node update --label-add from=two node3 >/dev/null
+is "$(m 3 node inspect -f '{{.Spec.Labels.from}}' node3)" two 'a change by the new managers'
+
+note 'they hold the state: the first one may go'
+kill_musterd 1
+await 10 'a leader among the new ones' has_leader 2
+m 3 node update --label-add without=one node2 >/dev/null
+start_musterd 1
+await 20 'node 1 is back' node_is 2 1 Status Ready
+
+note 'a manager becomes a worker: its log goes, its containers stay'
+lost=$(leader 1)
+one=$([[ $lost == 2 ]] && echo 3 || echo 2)
+m "$one" node demote "node$lost" >/dev/null
+await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+await 20 'it says so' bash -c "$BIN/muster --socket unix://$RUN/$lost/muster.sock node ls 2>&1 | grep -q 'not a swarm manager'"
+await 20 'it is ready as a worker' node_is "$one" "$lost" Status Ready
+await 10 'its log is gone' test ! -e "$(data "$lost")/raft"
+is "$(pids)" "$before" 'the containers after all that'
+
+note 'and a manager again, killed while it becomes one'
+for round in 1 2 3; do
+  m "$one" node promote "node$lost" >/dev/null
+  sleep "0.$((round * 3))"  # no event to wait for: any moment is to be right
+  kill_musterd "$lost"
+  start_musterd "$lost"
+  await 30 "node $lost manages" node_is "$one" "$lost" ManagerStatus Reachable
+  m "$one" node demote "node$lost" >/dev/null
+  sleep "0.$((round * 3))"
+  kill_musterd "$lost"
+  start_musterd "$lost"
+  await 30 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+done
+await 20 'it is ready as a worker' node_is "$one" "$lost" Status Ready
+is "$(pids)" "$before" 'the containers after all that'
+
+note 'a manager whose log is lost comes back as a new member'
+other=$([[ $one == 2 ]] && echo 3 || echo 2)
+[[ $other != "$lost" ]] || other=1
+kill_musterd "$other"
+rm -rf "$(data "$other")/raft"
+start_musterd "$other"
+await 40 'it manages again' node_is "$one" "$other" ManagerStatus Reachable
+is "$(m "$one" info --format '{{.Swarm.Managers}}')" 2 'and there are as many as before'
+is "$(pids)" "$before" 'the containers after all that'
+
+note 'removing nodes'
+fails 'node' m "$one" node rm "node$lost"
+m "$one" node rm --force "node$lost" >/dev/null
+await 20 'its containers end' bash -c "[[ -z \$($BIN/muster --socket unix://$RUN/$lost/muster.sock ps -q) ]]"
+await 10 'it says what happened' bash -c "$BIN/muster --socket unix://$RUN/$lost/muster.sock info | grep -q 'removed from the swarm'"
+kill_musterd "$lost"
+start_musterd "$lost"
+has "$(m "$lost" info)" 'removed from the swarm' 'after a restart, too'
+m "$lost" swarm leave --force >/dev/null
+join "$lost" "$one" worker >/dev/null
+await 15 'it is a new node' node_is "$one" "$lost" Status Ready
+finish
