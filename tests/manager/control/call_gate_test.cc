@@ -53,6 +53,7 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
   fill();
   const char* const kControl = "muster.v1.Control.CreateService";
   const char* const kSession = "muster.v1.Dispatcher.Session";
+  const char* const kLogs = "muster.v1.Logs.Publish";
   const char* const kRaft = "muster.v1.Raft.Lane";
   const char* const kRenew = "muster.v1.Ca.IssueCertificate";
   struct Case {
@@ -68,13 +69,16 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
       {kControl, node("m", true, "c2"), false},  // of another swarm with the same root
       {kControl, {}, false},
       {kSession, node("d", false), true},
+      {kSession, node("d", true), true},     // to hear that it is a worker
       {kSession, node("new", false), true},  // this manager is behind
-      {kSession, node("gone", false), false},
+      {kSession, node("gone", false), true},
       {kSession, node("d", false, "c2"), false},
+      {kLogs, node("d", true), true},
+      {kLogs, node("gone", false), false},
       {kRaft, node("m", true), true},
       {kRaft, node("d", true), true},  // the group knows its members
       {kRaft, node("d", false), false},
-      {kRaft, node("gone", true), false},
+      {kRaft, node("gone", true), true},
       {kRaft, node("m", true, "c2"), false},
       {kRenew, node("d", true), true},  // to get the right one
       {kRenew, {}, true},
