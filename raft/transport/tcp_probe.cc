@@ -14,12 +14,9 @@
 namespace muster::raft {
 namespace {
 
-// After a connection that was accepted and ended at once it is asked again, so often.
+// A connection that was accepted and ended at once says nothing yet: its listener may have died, or
+// something between may have cut it. It is asked again, up to so many times.
 constexpr int kTriesMax = 3;
-
-bool is_reset(int error) {
-  return error == ECONNREFUSED || error == ECONNRESET || error == EPIPE;
-}
 
 // False when `address` is no literal address with a port.
 bool parse(const std::string& address, sockaddr_storage& out, socklen_t& size) {
@@ -76,7 +73,7 @@ void TcpProbe::stop() {
 void TcpProbe::start(std::string address, Done done) {
   Attempt attempt;
   attempt.done = std::move(done);
-  attempt.until = clock_.now() + limits_.connect_max;
+  attempt.until = attempt.last_until = clock_.now() + limits_.connect_max;
   if (!parse(address, attempt.to, attempt.to_size)) attempt.to_size = 0;
   {
     std::lock_guard lock(mutex_);
@@ -92,10 +89,10 @@ bool TcpProbe::finish(Attempt& attempt, ProbeResult result) {
 }
 
 bool TcpProbe::begin(Attempt& attempt) {
-  if (attempt.to_size == 0 || ++attempt.tries > kTriesMax) {
-    return finish(attempt, ProbeResult::kUnknown);
-  }
+  if (attempt.to_size == 0) return finish(attempt, ProbeResult::kUnknown);
+  ++attempt.tries;
   attempt.connected = false;
+  attempt.until = attempt.last_until;
   attempt.fd.reset(
       socket(attempt.to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   if (!attempt.fd) return finish(attempt, ProbeResult::kUnknown);
@@ -103,8 +100,7 @@ bool TcpProbe::begin(Attempt& attempt) {
       0) {
     return proceed(attempt, POLLOUT);
   }
-  if (errno == EINPROGRESS) return false;
-  return finish(attempt, is_reset(errno) ? ProbeResult::kRefused : ProbeResult::kUnknown);
+  return errno != EINPROGRESS && failed(attempt, errno);
 }
 
 bool TcpProbe::proceed(Attempt& attempt, short events) {
@@ -112,21 +108,27 @@ bool TcpProbe::proceed(Attempt& attempt, short events) {
   int error = 0;
   socklen_t size = sizeof error;
   if (getsockopt(attempt.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
-  if (error != 0) {
-    return finish(attempt, is_reset(error) ? ProbeResult::kRefused : ProbeResult::kUnknown);
-  }
+  if (error != 0) return failed(attempt, error);
   if (!attempt.connected) {
     if (met_itself(attempt.fd.get())) return finish(attempt, ProbeResult::kRefused);
     attempt.connected = true;
-    attempt.until = std::min(attempt.until, clock_.now() + limits_.watched);
+    attempt.until = std::min(attempt.last_until, clock_.now() + limits_.watched);
     return false;
   }
   char byte = 0;
   const ssize_t got = recv(attempt.fd.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got > 0) return finish(attempt, ProbeResult::kAccepted);
-  if (got == 0) return begin(attempt);
-  if (errno == EAGAIN || errno == EINTR) return false;
-  return finish(attempt, is_reset(errno) ? ProbeResult::kRefused : ProbeResult::kUnknown);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  return failed(attempt, got < 0 ? errno : 0);
+}
+
+// `error` 0: the other side ended the connection.
+bool TcpProbe::failed(Attempt& attempt, int error) {
+  if (error == ECONNREFUSED) return finish(attempt, ProbeResult::kRefused);
+  // A reset that is no refusal is of a connection that was there, whether it was seen or not.
+  const bool reset = error == ECONNRESET || error == EPIPE;
+  if ((reset || error == 0) && attempt.tries < kTriesMax) return begin(attempt);
+  return finish(attempt, reset ? ProbeResult::kRefused : ProbeResult::kUnknown);
 }
 
 void TcpProbe::run() {

@@ -21,7 +21,8 @@ namespace muster::raft {
 //
 // A connection that is accepted is watched for a moment: when a process is killed, its listening
 // socket may live for as long as the kernel takes to close the others, and resets what it had not
-// accepted yet.
+// accepted yet. One that is cut is tried again at once: only if that is refused, or cut by a reset
+// time after time, nobody is there.
 class TcpProbe {
  public:
   struct Limits {
@@ -46,13 +47,15 @@ class TcpProbe {
     UniqueFd fd;
     bool connected = false;
     int tries = 0;
-    TimePoint until;
+    TimePoint until;       // of connecting, or of being watched
+    TimePoint last_until;  // of all of it
   };
 
   void run();
   // True: answered and done with.
   bool begin(Attempt& attempt);
   bool proceed(Attempt& attempt, short events);
+  bool failed(Attempt& attempt, int error);
   bool finish(Attempt& attempt, ProbeResult result);
 
   const Limits limits_;

@@ -97,6 +97,30 @@ TEST(TcpProbe, AConnectionThatEndsAtOnceIsTriedAgain) {
   EXPECT_EQ(asked.result(), ProbeResult::kRefused);
 }
 
+TEST(TcpProbe, AConnectionThatIsResetWhileOthersAreAcceptedIsNoRefusal) {
+  TcpProbe probe({.connect_max = 10s, .watched = 50ms});
+  const Listener listener;
+  Asked asked(probe, listener.address());
+  UniqueFd taken = listener.accept();
+  const linger hard{1, 0};
+  setsockopt(taken.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  taken.reset();
+  EXPECT_EQ(asked.result(), ProbeResult::kAccepted);
+}
+
+TEST(TcpProbe, ResetTimeAfterTimeIsARefusal) {
+  TcpProbe probe({.connect_max = 1h, .watched = 1h});
+  const Listener listener;
+  Asked asked(probe, listener.address());
+  for (int i = 0; i < 3; ++i) {
+    UniqueFd taken = listener.accept();
+    const linger hard{1, 0};
+    setsockopt(taken.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    taken.reset();
+  }
+  EXPECT_EQ(asked.result(), ProbeResult::kRefused);
+}
+
 TEST(TcpProbe, NoAnswerInTimeIsNone) {
   TcpProbe probe({.connect_max = 300ms, .watched = 1h});
   // A full backlog: the kernel drops what comes, as a broken link would.
