@@ -105,21 +105,23 @@ void ControlApi::restore_swarm(const Principal& principal,
 void ControlApi::get_unlock_key(const Principal& principal, const v1::GetUnlockKeyRequest&,
                                 Callback<v1::GetUnlockKeyResponse> done) {
   MUSTER_WRITING(store, "muster.v1.Control.GetUnlockKey");
-  // Changes nothing; ends behind every change before it, and nowhere but where the leader is.
-  auto key = std::make_shared<std::string>();
-  store.update(
-      [key](store::Transaction& tx) -> Status {
-        const auto cluster = tx.view().cluster();
-        if (cluster == nullptr) return not_found("there is no cluster");
-        *key = cluster->unlock_key();
-        return ok_status();
-      },
-      [key, done = std::move(done)](const store::Commit& commit) mutable {
-        if (!commit.status.ok()) return done(fail(commit.status));
-        v1::GetUnlockKeyResponse response;
-        response.set_unlock_key(std::move(*key));
-        done(std::move(response));
-      });
+  if (!store.leading()) {
+    return done(
+        fail(Status(StatusCode::kUnavailable, "this manager is not the leader", "not-leader")));
+  }
+  auto answer = [this, done = std::move(done)](const Status& status) mutable {
+    if (!status.ok()) return done(fail(status));
+    const auto cluster = store_ == nullptr ? nullptr : store_->snapshot().cluster();
+    if (cluster == nullptr) return done(fail(not_found("there is no cluster")));
+    v1::GetUnlockKeyResponse response;
+    response.set_unlock_key(cluster->unlock_key());
+    done(std::move(response));
+  };
+  if (group_ == nullptr) return answer(ok_status());
+  // A leader that is none any more must not tell a key that somebody else has replaced.
+  group_->read_barrier([answer = std::move(answer)](const Result<raft::Index>& index) mutable {
+    answer(index ? ok_status() : index.error());
+  });
 }
 
 void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,

@@ -108,6 +108,17 @@ std::shared_ptr<Dispatcher::Session> Dispatcher::connect(
                                        manager);
 }
 
+void Dispatcher::managers_changed() {
+  MUSTER_CHECK(deps_.strand.is_current());
+  std::vector<std::string> addresses = manager_addresses();
+  if (addresses == told_managers_) return;  // the group changes in more than its addresses
+  told_managers_ = std::move(addresses);
+  const store::Snapshot view = deps_.store.snapshot();
+  // A copy: a session that does not keep up ends and takes itself off.
+  const auto sessions = sessions_;
+  for (const auto& [node_id, session] : sessions) session->send_cluster(view);
+}
+
 void Dispatcher::shut_down(const std::string& message) {
   end_sessions(v1::SessionEnd::SHUTTING_DOWN, message);
 }

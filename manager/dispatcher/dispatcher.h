@@ -82,6 +82,9 @@ class Dispatcher {
                                    std::shared_ptr<AgentConnection> connection,
                                    bool manager = false);
 
+  // The group is another: agents learn where managers are.
+  void managers_changed();
+
   // Ends every session, telling the agents to come back elsewhere or later.
   void shut_down(const std::string& message);
 
@@ -150,6 +153,7 @@ class Dispatcher {
   std::map<std::string, NodeWatch> nodes_;
   Subscribers subscribers_;
   Trust trust_;
+  std::vector<std::string> told_managers_;
   store::Store::Subscription subscription_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };

@@ -68,6 +68,8 @@ void MemberKeeper::start() {
   ++term_;
   acting_ = writing_ = false;
   said_.clear();
+  backoff_.reset();
+  act_after_ = {};
   subscription_ = store_.watch([this](const store::CommitEvent& event) { on_commit(event); });
   arm(Duration(0));
 }
@@ -78,6 +80,11 @@ void MemberKeeper::stop() {
   ++term_;
   subscription_ = {};
   strand_.cancel(std::exchange(timer_, 0));
+}
+
+void MemberKeeper::group_changed() {
+  MUSTER_CHECK(strand_.is_current());
+  if (running_) arm(Duration(0));
 }
 
 void MemberKeeper::on_commit(const store::CommitEvent& event) {
@@ -107,7 +114,10 @@ void MemberKeeper::look() {
   const bool learners = std::any_of(view.members.begin(), view.members.end(),
                                     [](const auto& m) { return !m.member.voter; });
   const bool soon = learners || plan.action.kind != GroupAction::Kind::kNone;
-  if (!acting_ && plan.action.kind != GroupAction::Kind::kNone) act(plan.action);
+  if (!acting_ && plan.action.kind != GroupAction::Kind::kNone &&
+      strand_.clock().now() >= act_after_) {
+    act(plan.action);
+  }
   if (!writing_ && !plan.nodes.empty()) write(std::move(plan.nodes));
   if (timer_ == 0) arm(soon ? kLookSoon : kLook);
 }
@@ -119,9 +129,14 @@ void MemberKeeper::act(const GroupAction& action) {
                action](const Status& status) {
     if (weak.expired() || term != term_) return;
     acting_ = false;
-    if (status.ok()) return arm(Duration(0));
-    // Another change is under way, or it became too early: the next look decides anew.
+    if (status.ok()) {
+      backoff_.reset();
+      return arm(Duration(0));
+    }
     log_->debug("member {}: {}", raft_id_text(action.member), status.message());
+    // Another change is under way, or it became too early: the next look decides anew.
+    if (status.reason() == "change-pending" || status.reason() == "not-caught-up") return;
+    act_after_ = strand_.clock().now() + backoff_.next();
   };
   switch (action.kind) {
     case GroupAction::Kind::kNone: return;

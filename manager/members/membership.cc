@@ -2,34 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <string_view>
 #include <utility>
 
 #include "base/check.h"
+#include "manager/ca/address.h"
 #include "manager/members/group_facts.h"
 
 namespace muster::manager::members {
 namespace {
-
-// "host:port" of something one can connect to.
-Status check_form(std::string_view address) {
-  const size_t colon = address.rfind(':');
-  unsigned port = 0;
-  const bool numbered =
-      colon != std::string_view::npos && colon > 0 &&
-      std::from_chars(address.data() + colon + 1, address.data() + address.size(), port).ptr ==
-          address.data() + address.size();
-  if (!numbered || port == 0 || port > 65535) {
-    return invalid_argument("\"{}\" is no address of a manager: host:port is wanted", address);
-  }
-  const std::string_view host = address.substr(0, colon);
-  if (host == "0.0.0.0" || host == "[::]" || host == "::") {
-    return invalid_argument("other managers cannot reach {}: an address of this host is wanted",
-                            address);
-  }
-  return ok_status();
-}
 
 JoinStep refuse(Status status) {
   return {JoinStep::Kind::kRefuse, std::move(status), {}};
@@ -47,7 +27,8 @@ JoinStep next_join_step(const raft::GroupView& view, const v1::Node* node, const
                         bool checked) {
   if (!view.leads) return refuse(not_leader(view));
   if (!joiner.id) return refuse(invalid_argument("a member needs an id"));
-  if (Status form = check_form(joiner.address); !form.ok()) return refuse(std::move(form));
+  if (Status form = ca::check_manager_address(joiner.address); !form.ok())
+    return refuse(std::move(form));
   if (node == nullptr) {
     return refuse(Status(StatusCode::kPermissionDenied,
                          fmt::format("node {} is not part of the swarm any more", joiner.node_id),

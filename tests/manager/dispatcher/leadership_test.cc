@@ -205,6 +205,12 @@ TEST_F(DispatcherLeadershipTest, AgentsKnowAllManagersTheLeaderFirstAsTheyChange
   });
   EXPECT_EQ(texts(agent.connection->cluster()->manager_addrs()),
             (std::vector<std::string>{"10.0.0.1:2377", "10.0.0.2:2377"}));
+  const size_t messages = agent.connection->messages.size();
+  dispatcher_.managers_changed();
+  EXPECT_EQ(agent.connection->messages.size(), messages) << "nothing is new";
+  group_.members.push_back(members::member(4, "n4", false));
+  dispatcher_.managers_changed();
+  EXPECT_EQ(texts(agent.connection->cluster()->manager_addrs()).size(), 3u);
 }
 
 TEST_F(DispatcherLeadershipTest, WhatNodesAreToldOfTheCluster) {

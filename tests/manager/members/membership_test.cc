@@ -240,7 +240,8 @@ TEST_F(MemberKeeperTest, APromotedNodeGetsItsRoleJoinsAndVotes) {
   EXPECT_FALSE(group_.state.members[1].member.voter) << "it has not caught up";
   EXPECT_EQ(node("n2")->manager_status().raft_id(), "2");
   group_.state.members[1].caught_up = true;
-  world_.advance(2s);
+  keeper_.group_changed();
+  world_.settle();
   EXPECT_TRUE(group_.state.members[1].member.voter);
 }
 
@@ -274,6 +275,19 @@ TEST_F(MemberKeeperTest, ALeaderThatIsDemotedHandsOverAndTheNextOneGoesOn) {
   world_.advance(2s);
   EXPECT_EQ(group_.log.back(), "remove 1");
   EXPECT_EQ(node("n1")->role(), v1::NodeSpec::WORKER);
+}
+
+TEST_F(MemberKeeperTest, WhatFailsIsTriedLessAndLessOften) {
+  group_.state.members.push_back(member(2, "n2"));
+  group_.state.members.push_back(member(3, "n3"));
+  keeper_.start();
+  group_.failures.assign(1000, Status(StatusCode::kDeadlineExceeded, "nobody took over"));
+  want("n1", v1::NodeSpec::WORKER);
+  world_.advance(60s);  // at 0, 1, 3, 7, 15, 31 s
+  EXPECT_EQ(group_.log.size(), 6u);
+  group_.failures.clear();
+  world_.advance(31s);
+  EXPECT_EQ(group_.log.size(), 7u);
 }
 
 TEST_F(MemberKeeperTest, NothingIsDoneOnceItHasStopped) {
