@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "tests/sim/sim_manager_life.h"
+#include "tests/sim/sim_group.h"
 #include "tests/sim/sim_rules.h"
 
 namespace muster::sim {
@@ -25,23 +25,18 @@ class Cluster {
   Result<ClusterOutcome> run();
 
  private:
-  void start_manager();
-  void kill_manager();
-  void manager_away(Duration away);
   void fault();
   void fault_of(SimHost& host);
   void back_later(SimHost& host, uint64_t ms_max);
   Duration up_to(uint64_t ms) { return Duration(1ms) * static_cast<int64_t>(rng_.below(ms) + 1); }
   Status advance(Duration d);
   Status until_idle();
+  Status until_led();
   Status heal();
   Status clean_up();
   Status check_nothing_leaked();
   uint64_t hash() const;
-  bool up() const { return life_ != nullptr && life_->parts != nullptr; }
-  store::Snapshot state() const {
-    return up() ? life_->parts->store.snapshot() : store::Snapshot();
-  }
+  const store::Snapshot& state() const { return group_.state(); }
   void broken(std::string what) {
     if (!broken_.ok()) return;
     broken_ = internal_error("at {} ms: {}", world_.now().since_start / 1ms, what);
@@ -50,14 +45,18 @@ class Cluster {
   SeededRng rng_;
   SimWorld world_;
   SimExecutor strand_{world_};  // outlives managers and agents: what happens to them
-  SimDisk disk_;
-  SimLog::Faults log_faults_;
   bool faults_ = true;
   SimNetwork network_{world_, rng_};
   std::vector<std::string> node_ids_;
-  std::unique_ptr<ManagerLife> life_;
-  uint64_t lives_ = 0;
-  SimClient client_{world_, rng_, [this] { return up() ? &life_->parts->api : nullptr; },
+  SimGroup group_{{world_, rng_, network_, node_ids_,
+                   [this](const store::CommitEvent& event) { rules_.on_commit(event); },
+                   [this](std::string what) { broken(std::move(what)); }},
+                  1 + 2 * rng_.below(3)};
+  SimClient client_{world_, rng_,
+                    [this]() -> manager::control::ControlApi* {
+                      ManagerLife* leader = group_.leader();
+                      return leader == nullptr ? nullptr : &leader->parts->api;
+                    },
                     [this](std::string what) { broken(std::move(what)); }};
   Hosts hosts_;
   SimRules rules_{world_, hosts_, client_, [this](std::string what) { broken(std::move(what)); }};
@@ -72,8 +71,7 @@ Cluster::Cluster(uint64_t seed) : rng_(seed) {
                        rng_,
                        faults_,
                        [this](const SimHost& host, const SimHost::Container& container) {
-                         // Without a manager there is nobody to ask; agents go on as told.
-                         if (up()) rules_.on_start(host, container, state());
+                         rules_.on_start(host, container, state());
                        },
                        [this](std::string what) { broken(std::move(what)); }};
     hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id));
@@ -83,36 +81,6 @@ Cluster::Cluster(uint64_t seed) : rng_(seed) {
 Cluster::~Cluster() {
   for (const auto& host : hosts_) host->kill_agent();
   network_.manager_gone();
-}
-
-// ---------------------------------------------------------------- the manager's lives
-
-void Cluster::start_manager() {
-  if (life_ != nullptr) return;
-  ++lives_;
-  life_ = std::make_unique<ManagerLife>(world_, rng_, node_ids_);
-  life_->strand.post([this, life = lives_] {
-    const Status started = life_->start(
-        disk_, log_faults_,
-        [this, life] {
-          strand_.after(up_to(50), [this, life] {
-            if (life == lives_ && life_ != nullptr) manager_away(up_to(500));
-          });
-        },
-        [this](const store::CommitEvent& event) { rules_.on_commit(event); });
-    if (!started.ok()) return broken(started.to_string());
-    network_.manager_up(life_->strand, life_->parts->dispatcher);
-  });
-}
-
-void Cluster::kill_manager() {
-  network_.manager_gone();
-  life_.reset();
-}
-
-void Cluster::manager_away(Duration away) {
-  kill_manager();
-  strand_.after(away, [this] { start_manager(); });
 }
 
 // ---------------------------------------------------------------- what goes wrong
@@ -137,22 +105,8 @@ void Cluster::fault_of(SimHost& host) {
 }
 
 void Cluster::fault() {
-  SimHost& host = *hosts_[rng_.below(hosts_.size())];
-  switch (rng_.below(8)) {
-    case 0:
-      if (life_ != nullptr) manager_away(up_to(rng_.below(4) == 0 ? 12'000 : 1'000));
-      return;
-    case 1:
-      log_faults_.reject_one_in = 1 + rng_.below(4);
-      strand_.after(up_to(4'000), [this] { log_faults_.reject_one_in = 0; });
-      return;
-    case 2:
-      if (up()) {
-        if (Status s = disk_.take_snapshot(life_->parts->store); !s.ok()) broken(s.to_string());
-      }
-      return;
-    default: return fault_of(host);
-  }
+  if (rng_.below(3) == 0) return group_.disturb();
+  fault_of(*hosts_[rng_.below(hosts_.size())]);
 }
 
 // ---------------------------------------------------------------- the run
@@ -164,7 +118,16 @@ Status Cluster::advance(Duration d) {
 
 Status Cluster::until_idle() {
   for (int i = 0; !client_.idle(); ++i) {
-    if (i > 1'000) return internal_error("the client gets no answer");
+    if (i > 1'000) return internal_error("the client gets no answer{}", group_.describe());
+    MUSTER_TRY(advance(100ms));
+  }
+  return broken_;
+}
+
+// A majority that works has a leader within twenty election time-outs.
+Status Cluster::until_led() {
+  for (int i = 0; group_.leader() == nullptr; ++i) {
+    if (i > 200) return internal_error("the managers find no leader{}", group_.describe());
     MUSTER_TRY(advance(100ms));
   }
   return broken_;
@@ -172,11 +135,11 @@ Status Cluster::until_idle() {
 
 Status Cluster::heal() {
   faults_ = false;
-  log_faults_ = {};
   for (const auto& host : hosts_) network_.mend(host->id());
   MUSTER_TRY(advance(50s));  // whoever was to come back is back
-  start_manager();
+  group_.heal();
   for (const auto& host : hosts_) host->start_agent();
+  MUSTER_TRY(until_led());
   MUSTER_TRY(until_idle());
   while (client_.heal_one(node_ids_)) MUSTER_TRY(until_idle());
   return advance(kSettle);
@@ -241,11 +204,10 @@ uint64_t Cluster::hash() const {
 }
 
 Result<ClusterOutcome> Cluster::run() {
-  start_manager();
+  group_.found();
   MUSTER_TRY(advance(1s));
   for (const auto& host : hosts_) host->start_agent();
   MUSTER_TRY(advance(2s));
-  log_faults_.unknown_one_in = 400;
   const TimePoint end = world_.now() + kChaos;
   while (world_.now() < end) {
     if (client_.idle() && rng_.below(3) == 0) client_.act();
@@ -259,8 +221,10 @@ Result<ClusterOutcome> Cluster::run() {
   MUSTER_TRY(clean_up());
   MUSTER_TRY(rules_.check_empty(state()));
   MUSTER_TRY(check_nothing_leaked());
-  outcome.commits = disk_.last_index;
-  outcome.managers = lives_;
+  MUSTER_TRY(group_.check_equal());
+  outcome.commits = state().version();
+  outcome.managers = group_.lives();
+  outcome.terms = group_.terms();
   outcome.operations = client_.operations();
   return outcome;
 }

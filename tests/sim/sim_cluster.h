@@ -9,22 +9,25 @@ namespace muster::sim {
 struct ClusterOutcome {
   uint64_t state_hash = 0;  // of every object before the last clean-up
   uint64_t commits = 0;
-  uint64_t managers = 0;  // lives of the manager
+  uint64_t managers = 0;  // lives of managers
+  uint64_t terms = 0;     // leaders that worked
   uint64_t operations = 0;
 };
 
-// One manager with everything in it (store, control API, allocator, orchestrator, scheduler,
-// dispatcher) over a simulated log, and five nodes with real sessions and simulated containers, in
-// virtual time and from one seed.
+// One, three or five managers with everything in them (raft core and driver, store, control API,
+// allocator, orchestrator, scheduler, dispatcher), unchanged, over simulated disks and lanes, and
+// five nodes with real sessions and simulated containers, in virtual time and from one seed.
 //
 // A client creates, updates, scales and removes services and networks, drains, pauses and labels
 // nodes, repeating what it got no certain answer to under its request id. Meanwhile agents are
 // killed, restarted, cut off and rebooted, hosts lose and regain memory, containers fail and end,
-// the log refuses entries or loses its leadership in the middle of one, and the manager is killed
-// and started again from its log or a snapshot. Then everything heals, and the cluster has to
+// and managers are killed and started again from their logs, cut off from each other in both
+// directions or in one, made to hand over, stopped in the middle of their work, and their disks
+// are slow, silent or full. Then everything heals, a leader must be found, and the cluster has to
 // converge; at last everything is removed.
 //
-// Checked all the time: states only grow; a slot has one task that is meant to run (two while a
+// Checked all the time: all managers go through the same changes; a term has one leader; states
+// only grow; a slot has one task that is meant to run (two while a
 // start-first step replaces it); updates and moves together take no more running tasks away than
 // the parallelism allows; what is told to leave a node is told why; no two containers of one slot
 // run at once unless the policies allow it; no address and no host port is used twice. Checked at

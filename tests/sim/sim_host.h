@@ -69,7 +69,8 @@ class SimHost {
     explicit Agent(SimHost& host);
     void apply(const v1::FeedUpdate& step) override { host.apply(step); }
     void node_removed(const std::string& why) override { host.deps_.broken("removed: " + why); }
-    std::unique_ptr<agent::ManagerLink> open(const std::string&, agent::LinkEvents events) override {
+    std::unique_ptr<agent::ManagerLink> open(const std::string&,
+                                             agent::LinkEvents events) override {
       return host.deps_.network.open(host.id_, strand, std::move(events));
     }
     SimHost& host;

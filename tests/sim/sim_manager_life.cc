@@ -9,60 +9,138 @@ namespace muster::sim {
 using manager::dispatcher::ProbeResult;
 namespace store_ns = manager::store;
 
-ManagerLife::Parts::Parts(ManagerLife& life, Rng& rng, SimDisk& disk, const SimLog::Faults& faults,
-                          std::function<void()> lost)
-    : log(life.strand, rng, disk, faults, std::move(lost)),
-      store(life.strand, &log, null_log()),
-      api(life.strand, rng, node, null_log()),
-      allocator(life.strand, store, life.strand.clock(), null_log()),
-      orchestrator(life.strand, store, rng, null_log()),
-      scheduling(life.strand, life.worker, store, null_log()),
-      probe(
-          life.strand,
-          [&rng] { return rng.below(2) == 0 ? ProbeResult::kRefused : ProbeResult::kUnreachable; }),
-      dispatcher({life.strand, store, rng, probe, null_log()}, {"m", {"192.0.2.1:2377"}}) {}
+namespace {
 
-Status ManagerLife::start(SimDisk& disk, const SimLog::Faults& faults, std::function<void()> lost,
-                          std::function<void(const store_ns::CommitEvent&)> watcher) {
-  parts = std::make_unique<Parts>(*this, rng_, disk, faults, std::move(lost));
-  parts->checks = parts->store.watch(std::move(watcher));
-  MUSTER_TRY(disk.replay(parts->store));
-  parts->store.lead(parts->log.leading_term());
-  if (parts->store.snapshot().cluster() == nullptr) {
-    bootstrap();
-  } else {
-    start_parts();
-  }
-  return ok_status();
+constexpr Duration kLookAfterGroup = 50ms;
+
+}  // namespace
+
+ManagerLife::Parts::Parts(ManagerLife& life, raft::Node::Options options,
+                          store_ns::ReplicationEvents events)
+    : replicated({life.raft_strand, life.strand, life.disk, life.world_.rng, null_log()},
+                 std::move(options), life.place_.image.restored(), std::move(events)),
+      store(replicated.store()),
+      api(life.strand, life.world_.rng, node, null_log()),
+      allocator(life.strand, store, life.strand.clock(), null_log()),
+      orchestrator(life.strand, store, life.world_.rng, null_log()),
+      scheduling(life.strand, life.worker, store, null_log()),
+      probe(life.strand,
+            [&rng = life.world_.rng] {
+              return rng.below(2) == 0 ? ProbeResult::kRefused : ProbeResult::kUnreachable;
+            }),
+      dispatcher({life.strand, store, life.world_.rng, probe, null_log()},
+                 {"m", {"192.0.2.1:2377"}}) {
+  transport = life.world_.lanes.open(life.place_.self.id, replicated.transport_events());
 }
 
-void ManagerLife::start_parts() {
+ManagerLife::ManagerLife(World world, ManagerPlace& place, Options options, Events events)
+    : raft_strand(world.world),
+      strand(world.world),
+      worker(world.world),
+      disk(world.world, world.rng, place.image, place.disk),
+      world_(world),
+      place_(place),
+      options_(std::move(options)),
+      events_(std::move(events)) {}
+
+Status ManagerLife::start() {
+  raft::Node::Options options;
+  options.self = place_.self;
+  options.mode = options_.mode;
+  options.members = options_.group;
+  options.snapshot_entries = options_.snapshot_entries;
+  options.trailing_entries = options_.trailing_entries;
+  options.on_fatal = events_.on_fatal;
+  store_ns::ReplicationEvents events;
+  events.on_lead = [this](uint64_t term) { lead(term); };
+  events.on_follow = [this] { follow(); };
+  parts = std::make_unique<Parts>(*this, std::move(options), std::move(events));
+  parts->checks = parts->store.watch(events_.on_commit);
+  parts->api.activate(parts->store, &parts->replicated.group());
+  return parts->replicated.start(*parts->transport);
+}
+
+void ManagerLife::kill() {
+  world_.lanes.kill(place_.self.id);
+  disk.kill();
+}
+
+// ---------------------------------------------------------------- leading
+
+void ManagerLife::lead(uint64_t term) {
+  term_ = term;
+  if (parts->store.snapshot().cluster() == nullptr) {
+    bootstrap(term);
+  } else {
+    start_parts(term);
+  }
+  look_after_group();
+}
+
+void ManagerLife::follow() {
+  term_ = 0;
+  if (std::exchange(working_term_, 0) == 0) return;
+  parts->dispatcher.stop_leading();
+  parts->scheduling.stop();
+  parts->orchestrator.stop();
+  parts->allocator.stop();
+  events_.on_follow();
+}
+
+void ManagerLife::start_parts(uint64_t term) {
   const store_ns::Snapshot state = parts->store.snapshot();
-  parts->api.activate(parts->store);
+  working_term_ = term;
   parts->allocator.start();
   parts->orchestrator.start(state);
   parts->scheduling.start(state);
+  parts->api.collect_blobs();
   parts->dispatcher.start_leading();
+  events_.on_lead(term);
 }
 
 // Closures that are left when the life ends are dropped with its strand.
-void ManagerLife::bootstrap() {
+void ManagerLife::bootstrap(uint64_t term) {
+  if (term != term_) return;
   parts->store.update(
       [this](store_ns::Transaction& tx) -> Status {
         v1::ClusterSpec spec;
         spec.set_task_history_limit(2);
         MUSTER_TRY(manager::control::create_cluster(tx, {"c", spec, {}, {}, 0, 0}));
-        for (const std::string& id : node_ids_) {
+        for (const std::string& id : world_.node_ids) {
           v1::Node node;
           node.set_id(id);
           MUSTER_TRY(manager::control::upsert_node(tx, node));
         }
-        return manager::allocator::bootstrap_networks(tx, rng_);
+        return manager::allocator::bootstrap_networks(tx, world_.rng);
       },
-      [this](const store_ns::Commit& commit) {
-        if (commit.status.ok()) return start_parts();
-        strand.after(Duration(10ms), [this] { bootstrap(); });
+      [this, term](const store_ns::Commit& commit) {
+        if (term != term_) return;
+        if (commit.status.ok()) return start_parts(term);
+        strand.after(Duration(10ms), [this, term] { bootstrap(term); });
       });
+}
+
+// Takes in whoever is to be a manager: as a learner, then with a vote.
+void ManagerLife::look_after_group() {
+  if (term_ == 0) return;
+  strand.after(kLookAfterGroup, [this, term = term_] {
+    if (term == term_) look_after_group();
+  });
+  if (changing_group_) return;
+  raft::Group& group = parts->replicated.group();
+  const raft::GroupView view = group.view();
+  for (const raft::Member& wanted : options_.group.list) {
+    const raft::MemberView* known = view.find(wanted.id);
+    const auto done = [this](const Status&) { changing_group_ = false; };
+    if (known == nullptr) {
+      changing_group_ = true;
+      return group.add_learner(wanted, done);
+    }
+    if (!known->member.voter && known->caught_up) {
+      changing_group_ = true;
+      return group.promote(wanted.id, done);
+    }
+  }
 }
 
 }  // namespace muster::sim

@@ -13,8 +13,10 @@
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/scheduling_loop.h"
+#include "manager/store/durable/replicated_store.h"
 #include "manager/store/store.h"
-#include "tests/sim/sim_disk.h"
+#include "tests/sim/log/sim_log_disk.h"
+#include "tests/sim/log/sim_log_network.h"
 
 namespace muster::sim {
 
@@ -48,16 +50,43 @@ class SimProbe final : public manager::dispatcher::HostProbe {
   std::function<manager::dispatcher::ProbeResult()> answer_;
 };
 
-// One life of the manager. Destroying it is a kill -9: what was under way is lost, what the log
-// synced is not. Its parts are made on its strand, by start().
+// What a manager is apart from its lives.
+struct ManagerPlace {
+  raft::Member self;
+  LogImage image;
+  DiskWeather disk;
+};
+
+// One life of a manager: the real store, driver and protocol over a simulated disk and network, and
+// everything a leader runs. Destroyed after kill(), it was a kill -9: what was under way is lost,
+// what its disk has synced is not. Its parts are made on its strand, by start().
 class ManagerLife {
  public:
+  struct World {
+    SimWorld& world;
+    Rng& rng;
+    SimLogNetwork& lanes;
+    const std::vector<std::string>& node_ids;
+  };
+  struct Options {
+    raft::StartMode mode = raft::StartMode::kRestore;
+    raft::Members group;  // all managers there are to be
+    uint64_t snapshot_entries = 0;
+    uint64_t trailing_entries = 0;
+  };
+  struct Events {
+    std::function<void(uint64_t term)> on_lead;  // its parts run
+    std::function<void()> on_follow;
+    std::function<void(const Status&)> on_fatal;
+    // Every commit, those read from the disk among them.
+    std::function<void(const manager::store::CommitEvent&)> on_commit;
+  };
   struct Parts {
-    Parts(ManagerLife& life, Rng& rng, SimDisk& disk, const SimLog::Faults& faults,
-          std::function<void()> lost);
+    Parts(ManagerLife& life, raft::Node::Options options, manager::store::ReplicationEvents events);
 
-    SimLog log;
-    manager::store::Store store;
+    std::unique_ptr<raft::Transport> transport;
+    manager::store::ReplicatedStore replicated;
+    manager::store::Store& store;
     NoNodeControl node;
     manager::control::ControlApi api;
     manager::allocator::Allocator allocator;
@@ -68,24 +97,34 @@ class ManagerLife {
     manager::store::Store::Subscription checks;
   };
 
-  ManagerLife(SimWorld& world, Rng& rng, std::vector<std::string> node_ids)
-      : strand(world), worker(world), rng_(rng), node_ids_(std::move(node_ids)) {}
+  ManagerLife(World world, ManagerPlace& place, Options options, Events events);
+  // Reads the disk and takes part. On the strand, once.
+  Status start();
+  void kill();
 
-  // Reads the disk and begins to lead. On the strand, once. `watcher` sees every commit, those read
-  // from the disk among them.
-  Status start(SimDisk& disk, const SimLog::Faults& faults, std::function<void()> lost,
-               std::function<void(const manager::store::CommitEvent&)> watcher);
+  // The term whose parts run; 0: it does not lead, or has not yet begun.
+  uint64_t working_term() const { return working_term_; }
 
+  SimExecutor raft_strand;
   SimExecutor strand;
   SimExecutor worker;
+  SimLogDisk disk;
   std::unique_ptr<Parts> parts;  // null before start()
 
  private:
-  void bootstrap();
-  void start_parts();
+  void lead(uint64_t term);
+  void follow();
+  void bootstrap(uint64_t term);
+  void start_parts(uint64_t term);
+  void look_after_group();
 
-  Rng& rng_;
-  std::vector<std::string> node_ids_;
+  World world_;
+  ManagerPlace& place_;
+  Options options_;
+  Events events_;
+  uint64_t term_ = 0;
+  uint64_t working_term_ = 0;
+  bool changing_group_ = false;
 };
 
 }  // namespace muster::sim

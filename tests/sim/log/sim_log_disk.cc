@@ -7,6 +7,8 @@
 namespace muster::sim {
 namespace {
 
+constexpr Duration kLookAfter = 200ms;
+
 class Source final : public raft::SnapshotSource {
  public:
   explicit Source(std::vector<std::string> chunks) : chunks_(std::move(chunks)) {}
@@ -94,12 +96,7 @@ void SimLogDisk::finish() {
   for (Step& step : done) put(step);
   if (!done.empty() && on_durable) on_durable(image_);
   busy_ = false;
-  if (weather_.full != told_full_) {
-    told_full_ = weather_.full;
-    events_->room(told_full_
-                      ? Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")
-                      : ok_status());
-  }
+  tell_room();
   uint64_t token = 0;
   for (const Step& step : done) token = std::max(token, step.write.token);
   if (token != 0) events_->written(token);
@@ -107,6 +104,23 @@ void SimLogDisk::finish() {
     if (step.done) step.done(ok_status());
   }
   begin();
+}
+
+// While it is full somebody looks again now and then: nothing may be written that would show it.
+void SimLogDisk::tell_room() {
+  if (ended_ || weather_.full == told_full_) return;
+  told_full_ = weather_.full;
+  events_->room(told_full_ ? Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")
+                           : ok_status());
+  if (told_full_) watch_room();
+}
+
+void SimLogDisk::watch_room() {
+  strand_.after(kLookAfter, [this] {
+    if (weather_.full) return watch_room();
+    tell_room();
+    begin();
+  });
 }
 
 void SimLogDisk::put(Step& step) {

@@ -64,6 +64,8 @@ class SimLogDisk final : public raft::Disk {
   };
   void begin();
   void finish();
+  void tell_room();
+  void watch_room();
   void put(Step& step);
   Status set_snapshot(const raft::SnapshotMark& mark, raft::Index keep_from);
   bool waits_for_room(const Step& step) const;
