@@ -128,6 +128,8 @@ Result<CertificateAndKey> import_root(std::string_view certificate_pem, std::str
   if (X509_get_pathlen(root) == 0) {
     return bad("has a path length of 0, which leaves no room to rotate it");
   }
+  // RFC 5280 4.2.1.2. Without it two roots of one name could not be told apart during a rotation.
+  if (X509_get0_subject_key_id(root) == nullptr) return bad("has no subject key identifier");
   if (X509_check_issued(root, root) != X509_V_OK || X509_verify(root, public_key) != 1) {
     ERR_clear_error();
     return bad("is not self-signed: give the root itself, not an intermediate");

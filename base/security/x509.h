@@ -56,9 +56,9 @@ Result<std::string> generate_key();
 // A self-signed root: CN "swarm-ca".
 Result<CertificateAndKey> create_root(WallTime now, Duration validity = kRootValidity);
 
-// A root of somebody else's and its key, after every check: one certificate, of a CA that may sign,
-// self-signed, valid at `now`, its key strong enough, and the private key belonging to it.
-// INVALID_ARGUMENT with the check that failed.
+// A root of somebody else's and its key, after every check: one certificate, of a CA that may sign
+// and has a key identifier, self-signed, valid at `now`, its key strong enough, and the private key
+// belonging to it. INVALID_ARGUMENT with the check that failed.
 Result<CertificateAndKey> import_root(std::string_view certificate_pem, std::string_view key_pem,
                                       WallTime now);
 

@@ -106,6 +106,10 @@ TEST_F(ImportRoot, RefusalsSayWhatIsWrong) {
   const auto narrow = made(ec_, {"-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"});
   EXPECT_EQ(refusal(narrow.certificate_pem, narrow.key_pem, now),
             "the root certificate has a path length of 0, which leaves no room to rotate it");
+  const auto bare =
+      made(ec_, {"-addext", "subjectKeyIdentifier=none", "-addext", "authorityKeyIdentifier=none"});
+  EXPECT_EQ(refusal(bare.certificate_pem, bare.key_pem, now),
+            "the root certificate has no subject key identifier");
   const auto weak = made({"-newkey", "rsa:1024"});
   EXPECT_EQ(refusal(weak.certificate_pem, weak.key_pem, now),
             "the root certificate: the key is too weak: RSA with 1024 bits; 2048 are the least");
