@@ -11,6 +11,7 @@
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/spec_flags.h"
+#include "deploy/cli/swarm_text.h"
 #include "deploy/cli/task_table.h"
 
 namespace muster::deploy::cli {
@@ -109,23 +110,38 @@ std::string node_pretty(const v1::Node& node) {
   return out;
 }
 
-// Only nodes that are not yet what they are asked to be are changed.
-Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
-  MUSTER_TRY(run.parse(1, -1));
-  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
+// Reads the node, changes its spec and writes it; again when somebody was faster, as the manager
+// itself often is: what the node says of itself is in the same object. `change` says false when
+// there is nothing to change.
+constexpr int kChangesMax = 10;
+Status change_node(Run& run, const std::string& name,
+                   const std::function<Result<bool>(v1::NodeSpec*)>& change) {
+  for (int attempt = 1;; ++attempt) {
     MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
-    if (node.spec().desired_role() == to) {
-      run.line(fmt::format(fmt::runtime(already), name));
-      return ok_status();
-    }
     v1::UpdateNodeRequest request;
     request.set_node_id(node.id());
     request.set_version(node.meta().version());
     *request.mutable_spec() = node.spec();
-    request.mutable_spec()->set_desired_role(to);
+    MUSTER_ASSIGN(const bool changed, change(request.mutable_spec()));
+    if (!changed) return ok_status();
     const auto updated = run.client().call(request);
-    if (!updated) return updated.error();
-    run.line(fmt::format(fmt::runtime(done), name));
+    if (updated) return ok_status();
+    if (updated.error().reason() != "out-of-sequence" || attempt == kChangesMax)
+      return updated.error();
+  }
+}
+
+// Only nodes that are not yet what they are asked to be are changed.
+Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
+  MUSTER_TRY(run.parse(1, -1));
+  return for_each_name(run, run.args, [&](const std::string& name) -> Status {
+    bool changed = false;
+    MUSTER_TRY(change_node(run, name, [&](v1::NodeSpec* spec) -> Result<bool> {
+      changed = spec->desired_role() != to;
+      spec->set_desired_role(to);
+      return changed;
+    }));
+    run.line(fmt::format(fmt::runtime(changed ? done : already), name));
     return ok_status();
   });
 }
@@ -230,37 +246,26 @@ Result<int> node_update(Run& run) {
   run.flags.list("label-add", &label_add, "K[=V]", "add or change a label");
   run.flags.list("label-rm", &label_rm, "K", "remove a label");
   MUSTER_TRY(run.parse(1, 1));
-  MUSTER_ASSIGN(const v1::Node node, get_node(run, run.args[0]));
-  v1::UpdateNodeRequest request;
-  request.set_node_id(node.id());
-  request.set_version(node.meta().version());
-  *request.mutable_spec() = node.spec();
-  auto* spec = request.mutable_spec();
-  if (role == "worker" || role == "manager")
-    spec->set_desired_role(role == "manager" ? v1::NodeSpec::MANAGER : v1::NodeSpec::WORKER);
-  else if (!role.empty())
+  if (!role.empty() && role != "worker" && role != "manager")
     return fail(usage_error(fmt::format("invalid role \"{}\": worker or manager", role)));
-  if (availability == "active")
-    spec->set_availability(v1::NodeSpec::ACTIVE);
-  else if (availability == "pause")
-    spec->set_availability(v1::NodeSpec::PAUSE);
-  else if (availability == "drain")
-    spec->set_availability(v1::NodeSpec::DRAIN);
-  else if (!availability.empty())
-    return fail(usage_error(
-        fmt::format("invalid availability \"{}\": active, pause or drain", availability)));
-  auto* labels = spec->mutable_annotations()->mutable_labels();
-  for (const std::string& key : label_rm) {
-    const int before = labels->size();
-    remove_pair(labels, key);
-    if (labels->size() == before)
-      return fail(not_found("key {} doesn't exist in node's labels", key));
+  std::optional<v1::NodeSpec::Availability> wanted;
+  if (!availability.empty()) {
+    MUSTER_ASSIGN(wanted, parse_availability(availability));
   }
-  for (const std::string& text : label_add) set_pair(labels, parse_key_value(text));
-  MUSTER_TRY([&]() -> Status {
-    const auto updated = run.client().call(request);
-    return updated ? ok_status() : updated.error();
-  }());
+  MUSTER_TRY(change_node(run, run.args[0], [&](v1::NodeSpec* spec) -> Result<bool> {
+    if (!role.empty())
+      spec->set_desired_role(role == "manager" ? v1::NodeSpec::MANAGER : v1::NodeSpec::WORKER);
+    if (wanted) spec->set_availability(*wanted);
+    auto* labels = spec->mutable_annotations()->mutable_labels();
+    for (const std::string& key : label_rm) {
+      const int before = labels->size();
+      remove_pair(labels, key);
+      if (labels->size() == before)
+        return fail(not_found("key {} doesn't exist in node's labels", key));
+    }
+    for (const std::string& text : label_add) set_pair(labels, parse_key_value(text));
+    return true;
+  }));
   run.line(run.args[0]);
   return 0;
 }

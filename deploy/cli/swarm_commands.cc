@@ -6,18 +6,6 @@
 #include "deploy/cli/swarm_text.h"
 
 namespace muster::deploy::cli {
-namespace {
-
-Result<v1::NodeSpec::Availability> parse_availability(const std::string& text) {
-  if (text == "pause") return v1::NodeSpec::PAUSE;
-  if (text == "drain") return v1::NodeSpec::DRAIN;
-  if (text.empty() || text == "active") return v1::NodeSpec::ACTIVE;
-  return fail(
-      usage_error(fmt::format("invalid availability \"{}\": active, pause or drain", text)));
-}
-
-}  // namespace
-
 Result<int> swarm_init(Run& run) {
   v1::InitSwarmRequest request;
   std::string listen, advertise, data_path, availability, port, mask, ca_cert, ca_key;

@@ -34,6 +34,14 @@ class NoEcho {
 
 }  // namespace
 
+Result<v1::NodeSpec::Availability> parse_availability(const std::string& text) {
+  if (text == "pause") return v1::NodeSpec::PAUSE;
+  if (text == "drain") return v1::NodeSpec::DRAIN;
+  if (text.empty() || text == "active") return v1::NodeSpec::ACTIVE;
+  return fail(
+      usage_error(fmt::format("invalid availability \"{}\": active, pause or drain", text)));
+}
+
 std::string unlock_text(const std::string& key) {
   return fmt::format(
       "\nTo unlock a swarm manager after it restarts, run the `muster swarm unlock`\n"

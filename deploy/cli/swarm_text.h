@@ -6,6 +6,9 @@
 
 namespace muster::deploy::cli {
 
+// "active" when it is empty; else a usage error.
+Result<v1::NodeSpec::Availability> parse_availability(const std::string& text);
+
 // What to keep after autolock was turned on.
 std::string unlock_text(const std::string& key);
 
