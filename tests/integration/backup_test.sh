@@ -24,6 +24,8 @@ fails 'passphrase' m 2 swarm backup "$BASE/other.backup" </dev/null
 note 'two of three managers are lost for good'
 kill_musterd 2
 kill_musterd 3
+leaderless() { [[ $(m 1 info --format '{{.Swarm.LeaderNodeID}}') == '' ]]; }
+await 10 'it knows that nobody leads' leaderless
 fails 'does not have a leader' m 1 service ls
 m 1 swarm init --force-new-cluster >/dev/null
 is "$(m 1 info --format '{{.Swarm.Managers}}')" 1 'one manager'
