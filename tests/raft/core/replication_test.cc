@@ -1,4 +1,6 @@
 // The log: sections 5.3 and 5.4.2 of the Raft paper, acknowledgements and the disk, flow control.
+#include <limits>
+
 #include "tests/raft/core/one_core.h"
 
 namespace muster::raft {
@@ -239,6 +241,37 @@ TEST_F(RaftReplication, EntriesAreAppliedInOrderOneBatchAtATime) {
     for (const Entry& entry : out.apply) applied.push_back(entry.index);
   }
   EXPECT_THAT(applied, ::testing::ElementsAre(2, 3, 4, 5, 6));
+}
+
+TEST_F(RaftReplication, IndexesAtTheEndOfTheirRangeBreakNothing) {  // B44
+  constexpr Index kEnd = std::numeric_limits<Index>::max();
+  start(3, {.hard_state = {1, {}}, .entries = log_of({1, 1})});
+  for (const Index index : {kEnd, kEnd - 1}) {
+    const auto answers = step(append(2, 1, index, 1, {}, kEnd));
+    ASSERT_EQ(answers.size(), 1U);
+    EXPECT_TRUE(answers[0].reject);
+    EXPECT_LE(answers[0].index, 2U);
+  }
+  Message heartbeat = from(2, MessageKind::kHeartbeat, 1);
+  heartbeat.commit = kEnd;
+  step(heartbeat);
+  EXPECT_LE(core().commit(), 2U);
+  step(append(2, 1, 0, 0, log_of({1, 1}), kEnd));
+  EXPECT_EQ(core().commit(), 2U);
+  EXPECT_EQ(core().log().last(), 2U);
+
+  lead();
+  const Index last = core().log().last();
+  Message refusal = ack(2, core().term(), kEnd);
+  refusal.reject = true;
+  refusal.prev_index = kEnd;
+  refusal.hint_term = kEnd;
+  step(refusal);
+  step(ack(3, core().term(), kEnd));
+  EXPECT_LE(core().commit(), last);
+  EXPECT_LE(core().progress({3})->next(), kEnd);
+  EXPECT_TRUE(core().propose(now_, "x"));
+  messages();
 }
 
 }  // namespace
