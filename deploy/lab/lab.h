@@ -75,6 +75,8 @@ class Lab {
   Result<Process> enter(const std::string& node, std::vector<std::string> words,
                         const std::string& shell) const;
   Result<NodePlan> find(const std::string& node) const;
+  // musterd, or the registry's server. FAILED_PRECONDITION when it does not run.
+  Result<Held> need_process(const NodePlan& node) const;
 
  private:
   Lab(LabContext context, LabFiles files)
@@ -102,7 +104,6 @@ class Lab {
 
   // The process that matters in a node: musterd, or the registry's server.
   std::optional<Held> main_process(const NodePlan& node) const;
-  Result<Held> need_process(const NodePlan& node) const;
   Status apply_to(const std::vector<std::string>& nodes) const;
 
   LabContext context_;

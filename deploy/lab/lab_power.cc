@@ -85,7 +85,7 @@ Status Lab::power_on_hub() {
     MUSTER_TRY(make_directory(files_.etc(hub.name), 0755));
     MUSTER_TRY(write_file_atomic(files_.etc(hub.name) + "/hosts", hosts_file(state_.plan, hub.name),
                                  0644, Durability::kNone));
-    MUSTER_ASSIGN(init, create_node(files_.dir(), hub.name, files_.cgroup()));
+    MUSTER_ASSIGN(init, create_node(context_.muster, files_.dir(), hub.name, files_.cgroup()));
   }
   MUSTER_TRY(lay_hub(state_.plan, *init));
   if (state_.nat) {
@@ -135,7 +135,7 @@ Status Lab::power_on(const NodePlan& node) {
     MUSTER_TRY(write_file_atomic(files_.etc(node.name) + "/resolv.conf",
                                  resolv_conf(resolvers_of_host(), state_.nat), 0644,
                                  Durability::kNone));
-    MUSTER_ASSIGN(init, create_node(files_.dir(), node.name, files_.cgroup()));
+    MUSTER_ASSIGN(init, create_node(context_.muster, files_.dir(), node.name, files_.cgroup()));
   }
   MUSTER_TRY(lay_cable(state_.plan, *hub, *init, state_.nat));
   // Before musterd says its first word.

@@ -41,14 +41,10 @@ Status move_to_cgroup(int64_t pid, const std::string& cgroup) {
 
 }  // namespace
 
-Result<InitProcess> create_node(const std::string& lab_dir, const std::string& node,
-                                const std::string& cgroup) {
+Result<InitProcess> create_node(const std::string& muster, const std::string& lab_dir,
+                                const std::string& node, const std::string& cgroup) {
   ProcessOptions options;
-  char exe[4096];
-  const ssize_t length = readlink("/proc/self/exe", exe, sizeof exe);
-  if (length <= 0) return fail(errno_status(errno, "/proc/self/exe"));
-  options.argv = {std::string(exe, static_cast<size_t>(length)), std::string(kInitWords[0]),
-                  std::string(kInitWords[1]), lab_dir, node};
+  options.argv = {muster, std::string(kInitWords[0]), std::string(kInitWords[1]), lab_dir, node};
   options.out = ProcessOptions::Stream::kPipe;
   options.err = ProcessOptions::Stream::kPipe;
   options.new_session = true;

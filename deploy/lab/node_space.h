@@ -14,9 +14,10 @@
 namespace muster::deploy::lab {
 
 // Starts process 1 of a node, which outlives us, and waits until its world is furnished. Moves it
-// out of our cgroup into `cgroup` ("/muster-lab/NAME") where we are in one.
-Result<InitProcess> create_node(const std::string& lab_dir, const std::string& node,
-                                const std::string& cgroup);
+// out of our cgroup into `cgroup` ("/muster-lab-NAME") where we are in one. `muster` is the program
+// whose `lab init-node` it is.
+Result<InitProcess> create_node(const std::string& muster, const std::string& lab_dir,
+                                const std::string& node, const std::string& cgroup);
 
 // Runs `work` on a thread of its own in the node's network.
 Status in_network_of(const InitProcess& init, const std::function<Status()>& work);

@@ -8,6 +8,9 @@
 #ifdef MUSTER_BENCH_DEPLOY
 #include "tests/bench/deploy_suite.h"
 #endif
+#ifdef MUSTER_BENCH_FAILOVER
+#include "tests/bench/failover_suite.h"
+#endif
 #ifdef MUSTER_BENCH_RAFT
 #include "tests/bench/raft_member.h"
 #include "tests/bench/raft_suite.h"
@@ -43,6 +46,9 @@ std::vector<Suite> suites() {
   return {
 #ifdef MUSTER_BENCH_DEPLOY
       {"deploy", "one node: create, scale, update, memory, what survives a kill", run_deploy_suite},
+#endif
+#ifdef MUSTER_BENCH_FAILOVER
+      {"failover", "three managers: what a lost leader costs; lost workers", run_failover_suite},
 #endif
 #ifdef MUSTER_BENCH_RAFT
       {"raft", "writes through the leader of three members, beside etcd", run_raft_suite},

@@ -7,7 +7,12 @@ source "$(dirname "$0")/lib.sh"
 # Labs of this test only, so that it does not meet those of others.
 export MUSTER_LAB_DIR=$NODE/labs
 unset MUSTER_SOCKET MUSTER_LAB
-trap 'status=$?; trap - EXIT; end_labs; cleanup_lab $status' EXIT
+trap 'status=$?; trap - EXIT; end_outside; end_labs; cleanup_lab $status' EXIT
+outside=
+end_outside() {
+  [[ -z $outside ]] || kill "$outside" 2>/dev/null || true
+  ip netns delete "lab-out-$$" 2>/dev/null || true
+}
 end_labs() { "$BIN/muster" lab down --all >/dev/null 2>&1 || true; }
 cleanup_lab() { rm -rf --one-file-system "$NODE" "$RUN"; exit "$1"; }
 die() {
@@ -35,6 +40,7 @@ left_of() {
 }
 note_instances() {
   INSTANCES=$(sed -n 's/.*"instance_id":"\([^"]*\)".*/\1/p' "$MUSTER_LAB_DIR/$1"/*/data/node.json)
+  [[ -n $INSTANCES ]] || die 'no instance ids'
 }
 nothing_left_of() { [[ -z $(left_of "$1") ]] || die "left behind: $(left_of "$1")"; checks=$((checks + 1)); }
 
@@ -132,6 +138,31 @@ await 20 'a followed line' restart
 kill "$follower"
 wait "$follower" || die "following ended with $?"
 
+note 'nodes reach nothing outside, unless there is a way out'
+ip netns add "lab-out-$$"
+ip link add "lo$$" type veth peer name eth0 netns "lab-out-$$"
+ip address add 198.51.100.1/30 dev "lo$$"
+ip link set "lo$$" up
+ip -n "lab-out-$$" address add 198.51.100.2/30 dev eth0
+ip -n "lab-out-$$" link set eth0 up
+ip netns exec "lab-out-$$" socat TCP-LISTEN:80,fork SYSTEM:'echo $SOCAT_PEERADDR' &
+outside=$!
+seen_as() { muster lab ssh --name "$1" manager1 timeout 2 bash -c 'cat </dev/tcp/198.51.100.2/80'; }
+from_host() { timeout 2 bash -c 'cat </dev/tcp/198.51.100.2/80'; }
+await 5 'the host outside' from_host
+! seen_as one 2>/dev/null || die 'a node without a way out found one'
+forwards=$(</proc/sys/net/ipv4/ip_forward)
+muster lab up --name out --nat >/dev/null
+is "$(seen_as out)" 198.51.100.1 'whom the outside sees'
+is "$(</proc/sys/net/ipv4/ip_forward)" 1 'forwarding, with a way out'
+INSTANCES=
+has "$(left_of out)" 'muster_lab_out' 'the rules of a way out'
+muster lab down --name out >/dev/null
+nothing_left_of out
+is "$(</proc/sys/net/ipv4/ip_forward)" "$forwards" 'forwarding, afterwards'
+kill "$outside"
+ip netns delete "lab-out-$$"
+
 note 'a second lab beside it'
 muster lab up --name two >/dev/null
 fails 'there are several labs (one, two)' muster lab kill manager1
@@ -144,11 +175,91 @@ nothing_left_of two
 
 note 'down: nothing is left'
 note_instances one
-[[ -n $INSTANCES ]] || die 'no instance ids'
 for part in process link cgroup folder; do has "$(left_of one)" "$part " 'what a lab that is up has'; done
 muster lab down --name one >/dev/null
 nothing_left_of one
 fails 'there is no lab' muster lab down
+
+note 'three managers and two workers'
+muster lab up --name big --managers 3 --workers 2 >/dev/null
+export MUSTER_LAB=big
+big() { muster --socket "unix://$MUSTER_LAB_DIR/big/$1/run/muster.sock" "${@:2}"; }
+field() { muster lab ls --name big --format "{{.Node}} {{.$2}}" | sed -n "s/^$1 //p"; }
+all_well() {
+  [[ $(muster lab ls --name big --format '{{.Status}}' | grep -c Ready) == 5 ]] &&
+    [[ $(muster lab ls --name big --format '{{.ManagerStatus}}' | grep -c -e Leader -e Reachable) == 3 ]]
+}
+all_well || die "not all are well: $(muster lab ls --name big)"
+# Sets `leader` and `other`, another manager.
+find_leader() {
+  leader=$(muster lab ls --name big --format '{{.Node}} {{.ManagerStatus}}' | sed -n 's/ Leader$//p')
+  other=$(muster lab ls --name big --format '{{.Node}} {{.ManagerStatus}}' | sed -n 's/ Reachable$//p' | head -1)
+  [[ -n $leader && -n $other ]] || die "no leader: $(muster lab ls --name big)"
+}
+change() { timeout 5 "$BIN/muster" --socket "unix://$MUSTER_LAB_DIR/big/$other/run/muster.sock" \
+  node update --label-add "n=$RANDOM" worker1; }
+registry=$(field registry Address)
+deploy/packaging/images/build.sh --out "$NODE/images" --push "$registry" busybox >/dev/null
+big manager2 service create --name everywhere --mode global --detach=false --monitor 0s \
+  registry:5000/busybox:1 sleep infinity >/dev/null
+big manager3 service create --name moving --replicas 4 --constraint node.role==worker \
+  --detach=false --monitor 0s registry:5000/busybox:1 sleep infinity >/dev/null
+
+note 'cuts: silent, refused, in one direction, healed'
+reach() { muster lab ssh "$1" curl -sS -m 1 -o /dev/null "http://$registry/v2/" 2>&1; }
+is "$(reach worker1)" '' 'a node reaches the registry'
+muster lab partition registry worker1
+has "$(reach worker1 || true)" 'timed out' 'a silent cut'
+is "$(reach worker2)" '' 'another node'
+is "$(field worker1 CutOffFrom)" registry 'whom a node is cut off from'
+muster lab heal worker1 registry
+is "$(reach worker1)" '' 'a healed cut'
+muster lab partition --refuse worker1 registry
+has "$(reach worker1 || true)" "Couldn't connect" 'a cut that refuses'
+muster lab heal
+muster lab partition --one-way registry worker1
+is "$(field worker1 CutOffFrom)" 'registry (from it)' 'a cut in one direction'
+muster lab kill --all-processes worker1 >/dev/null
+muster lab start worker1 >/dev/null
+has "$(reach worker1 || true)" 'timed out' 'a cut outlives the power of its node'
+muster lab heal
+fails 'nothing is cut' muster lab heal worker1
+fails 'has no node "worker3"' muster lab partition worker1,worker3
+fails 'on both sides' muster lab partition worker1 worker1
+await 20 'all nodes are well' all_well
+
+note 'the leader is cut off: the others go on, and it says so itself'
+find_leader
+muster lab partition "$leader"
+await 10 'a change without the old leader' change
+begin=$SECONDS
+fails 'does not have a leader' big "$leader" node update --label-add old=1 worker1
+((SECONDS - begin <= 6)) || die "the old leader took $((SECONDS - begin)) s to say so"
+muster lab heal
+await 20 'all nodes are well' all_well
+[[ $(field "$leader" ManagerStatus) != Leader ]] || die 'the old leader leads again'
+
+note 'the leader is frozen, stopped, killed'
+for how in pause stop kill; do
+  find_leader
+  muster lab "$how" "$leader" >/dev/null
+  await 10 "a change after $how" change
+  if [[ $how == pause ]]; then muster lab resume "$leader"; else muster lab start "$leader"; fi >/dev/null
+  await 20 "all nodes are well after $how" all_well
+done
+is "$(big manager1 service ls --filter name=everywhere --format '{{.Replicas}}')" 5/5 'tasks on all nodes'
+
+note "a worker loses its power: its tasks run elsewhere, and come to an end on it"
+muster lab kill --all-processes worker1 >/dev/null
+moved() { [[ $(big manager1 service ps --filter node=worker2 --filter desired-state=running --format '{{.CurrentState}}' moving | grep -c ^Running) == 4 ]]; }
+await 30 'all tasks on the other worker' moved
+is "$(field worker1 State)" off 'a node without power'
+muster lab start worker1 >/dev/null
+await 20 'all nodes are well' all_well
+note_instances big
+unset MUSTER_LAB
+muster lab down --name big >/dev/null
+nothing_left_of big
 
 note 'a lab whose making was killed is taken down, at whatever moment'
 for after in 0.02 0.05 0.1 0.2 0.4; do

@@ -1,0 +1,250 @@
+#include "tests/bench/failover_suite.h"
+
+#include <grpcpp/grpcpp.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+
+#include "base/process.h"
+#include "deploy/lab/lab.h"
+#include "muster/v1/control.grpc.pb.h"
+#include "tests/bench/write_stream.h"
+
+namespace muster::bench {
+namespace {
+
+using deploy::lab::Lab;
+
+constexpr Duration kPatience = 60s;
+constexpr int kPollMs = 20;
+constexpr uint64_t kReplicas = 10;
+constexpr const char* kService = "bench";
+
+enum class Fault { kKill, kStop, kPause, kPartition };
+
+double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
+
+// The lab, and what its managers say of it.
+class Cluster {
+ public:
+  static Result<std::unique_ptr<Cluster>> up() {
+    const auto programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    deploy::lab::LabContext context;
+    context.base = fmt::format("/var/lib/muster-bench-lab-{}", getpid());
+    context.muster = programs / "muster";
+    deploy::lab::LabWish wish;
+    wish.name = "failover";
+    wish.managers = 3;
+    wish.workers = 2;
+    wish.musterd = programs / "musterd";
+    wish.log_level = "warn";
+    MUSTER_ASSIGN(Lab lab, Lab::create(context, wish));
+    auto cluster = std::make_unique<Cluster>(std::move(lab));
+    MUSTER_TRY(cluster->lab.bring_up());
+    return cluster;
+  }
+  explicit Cluster(Lab made) : lab(std::move(made)) {}
+  ~Cluster() { (void)lab.tear_down(); }
+
+  std::vector<std::string> sockets() const {
+    std::vector<std::string> out;
+    for (const auto& node : lab.state().plan.nodes) {
+      if (node.role == deploy::lab::Role::kManager) out.push_back(lab.files().socket(node.name));
+    }
+    return out;
+  }
+
+  // Asks one manager after another until one answers.
+  template <class Response, class Call>
+  Result<Response> ask(const Call& call) const {
+    Status last = unavailable("no manager answers");
+    for (const std::string& socket : sockets()) {
+      const auto stub = v1::Control::NewStub(
+          grpc::CreateChannel("unix://" + socket, grpc::InsecureChannelCredentials()));
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
+      Response response;
+      const grpc::Status status = call(*stub, &context, &response);
+      if (status.ok()) return response;
+      last = Status(static_cast<StatusCode>(status.error_code()), status.error_message());
+    }
+    return fail(last);
+  }
+
+  // The leader's node, once every manager and worker is well.
+  Result<std::string> await_health() const {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    std::string trouble;
+    while (std::chrono::steady_clock::now() < deadline) {
+      std::string leader;
+      size_t ready = 0;
+      const auto nodes = ask<v1::ListNodesResponse>([](auto& stub, auto* context, auto* response) {
+        return stub.ListNodes(context, {}, response);
+      });
+      if (nodes) {
+        for (const v1::Node& node : nodes->nodes()) {
+          const bool well = node.status().state() == v1::NodeStatus::READY &&
+                            (!node.has_manager_status() || node.manager_status().reachable());
+          if (well) ++ready;
+          if (!well) trouble = node.description().hostname() + " is not ready";
+          if (node.manager_status().leader()) leader = node.description().hostname();
+        }
+      } else {
+        trouble = nodes.error().message();
+      }
+      if (ready + 1 == lab.state().plan.nodes.size() && !leader.empty()) return leader;
+      poll(nullptr, 0, kPollMs);
+    }
+    return fail(unavailable("the lab does not recover: {}", trouble));
+  }
+
+  Lab lab;
+};
+
+struct Strike {
+  TimePoint begun;
+  TimePoint in_force;
+};
+
+// Does it to the leader.
+Result<Strike> strike(Cluster& cluster, Fault fault, const std::string& leader) {
+  Strike strike{WriteStream::now(), {}};
+  if (fault == Fault::kPartition) {
+    MUSTER_TRY(cluster.lab.cut(leader, std::nullopt, false, deploy::lab::Cut::kSilent));
+    strike.in_force = WriteStream::now();
+    return strike;
+  }
+  MUSTER_ASSIGN(const auto node, cluster.lab.find(leader));
+  MUSTER_ASSIGN(const auto process, cluster.lab.need_process(node));
+  const int signal = fault == Fault::kKill ? SIGKILL : fault == Fault::kStop ? SIGTERM : SIGSTOP;
+  strike.begun = WriteStream::now();
+  MUSTER_TRY(signal_process(process, signal));
+  strike.in_force = WriteStream::now();
+  if (fault != Fault::kPause) MUSTER_TRY(await_end(process, kPatience));
+  return strike;
+}
+
+Status repair(Cluster& cluster, Fault fault, const std::string& leader) {
+  switch (fault) {
+    case Fault::kKill:
+    case Fault::kStop: return cluster.lab.start({leader});
+    case Fault::kPause: return cluster.lab.resume({leader});
+    case Fault::kPartition: {
+      const auto healed = cluster.lab.heal(std::nullopt, std::nullopt);
+      return healed ? ok_status() : healed.error();
+    }
+  }
+  return ok_status();
+}
+
+Status measure_fault(Cluster& cluster, WriteStream& writes, Fault fault, const std::string& name,
+                     int rounds, Report& report) {
+  std::vector<double> gaps;
+  for (int round = 0; round < rounds; ++round) {
+    MUSTER_ASSIGN(const std::string leader, cluster.await_health());
+    MUSTER_TRY(writes.await_flow(kPatience));
+    MUSTER_ASSIGN(const Strike struck, strike(cluster, fault, leader));
+    const auto answer = writes.first_answer(struck.in_force, kPatience);
+    if (!answer) return answer.error().with_context(fmt::format("{} of {}", name, leader));
+    gaps.push_back(seconds(*answer - struck.begun));
+    MUSTER_TRY(repair(cluster, fault, leader));
+  }
+  std::sort(gaps.begin(), gaps.end());
+  report.add(name + "_p50_s", "s", gaps[gaps.size() / 2]);
+  report.add(name + "_max_s", "s", gaps.back());
+  return ok_status();
+}
+
+// How many tasks of the service run on each node, by host name.
+Result<std::map<std::string, uint64_t>> running_by_node(const Cluster& cluster) {
+  std::map<std::string, std::string> names;
+  MUSTER_ASSIGN(const auto nodes,
+                cluster.ask<v1::ListNodesResponse>([](auto& stub, auto* context, auto* response) {
+                  return stub.ListNodes(context, {}, response);
+                }));
+  for (const v1::Node& node : nodes.nodes()) names[node.id()] = node.description().hostname();
+  MUSTER_ASSIGN(const auto tasks,
+                cluster.ask<v1::ListTasksResponse>([](auto& stub, auto* context, auto* response) {
+                  return stub.ListTasks(context, {}, response);
+                }));
+  std::map<std::string, uint64_t> out;
+  for (const v1::Task& task : tasks.tasks()) {
+    if (task.status().state() == v1::TASK_RUNNING && task.desired_state() == v1::TASK_RUNNING)
+      ++out[names[task.node_id()]];
+  }
+  return out;
+}
+
+Status await_running(const Cluster& cluster,
+                     const std::function<bool(std::map<std::string, uint64_t>&)>& enough) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < deadline) {
+    auto running = running_by_node(cluster);
+    if (running && enough(*running)) return ok_status();
+    poll(nullptr, 0, kPollMs);
+  }
+  return unavailable("the tasks do not run within {}", format_duration(kPatience));
+}
+
+Status create_service(const Cluster& cluster) {
+  ProcessOptions build;
+  build.argv = {"deploy/packaging/images/build.sh",    "--out",
+                cluster.lab.files().dir() + "/images", "--push",
+                cluster.lab.state().plan.registry(),   "busybox"};
+  MUSTER_ASSIGN(const RunResult built, run_process(build));
+  if (!built.exit.success()) return internal_error("{}: {}", build.argv[0], built.err);
+  const std::string programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const auto created = deploy::lab::call_muster(
+      programs + "/muster", cluster.sockets()[0],
+      {"service", "create", "--detach", "--name", kService, "--replicas", std::to_string(kReplicas),
+       "--constraint", "node.role==worker", "registry:5000/busybox:1", "sh", "-c",
+       "trap 'exit 0' TERM; sleep 86400 & wait"},
+      kPatience);
+  return created ? ok_status() : created.error();
+}
+
+Status measure_worker(Cluster& cluster, int rounds, Report& report) {
+  MUSTER_TRY(create_service(cluster));
+  for (int round = 0; round < rounds; ++round) {
+    // In turns, so that the one that is lost has tasks: all of them after the first round.
+    const std::string lost = round % 2 == 0 ? "worker1" : "worker2";
+    const std::string left = round % 2 == 0 ? "worker2" : "worker1";
+    MUSTER_ASSIGN(const std::string leader, cluster.await_health());
+    MUSTER_TRY(await_running(cluster, [&](auto& running) {
+      return running[lost] > 0 && running[lost] + running[left] == kReplicas;
+    }));
+    const TimePoint begin = WriteStream::now();
+    MUSTER_TRY(cluster.lab.kill({lost}, true));
+    MUSTER_TRY(await_running(cluster, [&](auto& running) { return running[left] == kReplicas; }));
+    report.add("worker_replaced_s", "s", seconds(WriteStream::now() - begin));
+    MUSTER_TRY(cluster.lab.start({lost}));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Status run_failover_suite(const SuiteOptions& options, Report& report) {
+  if (geteuid() != 0) return permission_denied("needs root, for a lab");
+  const int often = options.smoke ? 1 : 40 * options.runs;
+  const int seldom = options.smoke ? 1 : 10 * options.runs;
+  MUSTER_ASSIGN(const auto cluster, Cluster::up());
+  {
+    WriteStream writes(cluster->sockets());
+    MUSTER_TRY(measure_fault(*cluster, writes, Fault::kKill, "kill9", often, report));
+    MUSTER_TRY(measure_fault(*cluster, writes, Fault::kStop, "stop", often, report));
+    MUSTER_TRY(measure_fault(*cluster, writes, Fault::kPause, "pause", seldom, report));
+    MUSTER_TRY(measure_fault(*cluster, writes, Fault::kPartition, "partition", seldom, report));
+  }
+  return measure_worker(*cluster, options.smoke ? 1 : options.runs, report);
+}
+
+}  // namespace muster::bench
