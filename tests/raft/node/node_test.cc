@@ -196,6 +196,18 @@ TEST_F(NodeGroup, ALeaderWhoseUserDoesNotAnswerHandsOver_B37) {
   EXPECT_TRUE(await([&] { return all_equal(); }));
 }
 
+TEST_F(NodeGroup, AMemberWhoseUserDoesNotAnswerDoesNotTakeOver) {
+  found(3);
+  member(3).life->user_strand.pause();
+  world.advance(options.user_silence_max + Duration(2s));
+  const Status refused = done([&](auto d) { node(1).transfer_leadership(id_of(3), std::move(d)); });
+  EXPECT_EQ(refused.reason(), "transfer-failed");
+  EXPECT_EQ(leader(), 1U);
+  member(3).life->user_strand.resume();
+  world.advance(100ms);
+  EXPECT_TRUE(done([&](auto d) { node(1).transfer_leadership(id_of(3), std::move(d)); }).ok());
+}
+
 TEST_F(NodeGroup, AnOrderlyStopHandsOverFirst) {
   found(3);
   write("a");
