@@ -133,31 +133,24 @@ Result<store::Ptr<v1::Node>> renewing_node(const store::Snapshot& view,
   return node;
 }
 
-Result<v1::IssueCertificateResponse> issue(const store::Snapshot& view, const v1::Node& node,
+Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1::Node& node,
                                            std::string_view signing_request_pem, WallTime now) {
-  MUSTER_ASSIGN(const auto cluster, cluster_of(view));
   if (signing_request_pem.size() > kRequestBytesMax) {
     return fail(invalid_argument("the certificate request is too long"));
   }
-  const Signer by = signer(cluster->root_ca());
-  Duration validity(cluster->spec().node_cert_expiry_ns());
+  const Signer by = signer(cluster.root_ca());
+  Duration validity(cluster.spec().node_cert_expiry_ns());
   if (validity == 0ns) validity = kExpiryDefault;
   v1::IssueCertificateResponse response;
   MUSTER_ASSIGN(std::string certificate,
                 security::sign_request(by.root, signing_request_pem,
-                                       {node.id(), certificate_role(node.role()), cluster->id()},
+                                       {node.id(), certificate_role(node.role()), cluster.id()},
                                        now, std::max<Duration>(validity, kExpiryLeast)));
   response.set_certificate_pem(certificate + by.intermediates_pem);
-  MUSTER_ASSIGN(*response.mutable_trust_root_pem(), trust_bundle(cluster->root_ca()));
+  MUSTER_ASSIGN(*response.mutable_trust_root_pem(), trust_bundle(cluster.root_ca()));
   response.set_node_id(node.id());
-  response.set_cluster_id(cluster->id());
+  response.set_cluster_id(cluster.id());
   response.set_role(node.role());
-  view.each<v1::Node>([&](const store::Ptr<v1::Node>& other) {
-    if (!other->manager_status().address().empty()) {
-      response.add_manager_addrs(other->manager_status().address());
-    }
-    return true;
-  });
   return response;
 }
 

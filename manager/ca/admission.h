@@ -41,8 +41,8 @@ Result<Admission> admit(const store::Snapshot& view, const v1::IssueCertificateR
 Result<store::Ptr<v1::Node>> renewing_node(const store::Snapshot& view,
                                            const security::Principal& caller);
 
-// A certificate for the node, with all that goes with it.
-Result<v1::IssueCertificateResponse> issue(const store::Snapshot& view, const v1::Node& node,
+// A certificate for the node, with all that goes with it but the managers' addresses.
+Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1::Node& node,
                                            std::string_view signing_request_pem, WallTime now);
 
 // What a node reports about the certificate it uses; also what a certificate that was just issued

@@ -73,7 +73,10 @@ void CertificateAuthority::renew(const security::Principal& caller,
     const store::Snapshot view = store_.snapshot();
     const auto node = renewing_node(view, caller);
     if (!node) return done(fail(node.error()));
-    done(ca::issue(view, **node, request->signing_request_pem(), strand_.clock().wall_now()));
+    auto issued = ca::issue(*view.cluster(), **node, request->signing_request_pem(),
+                            strand_.clock().wall_now());
+    if (issued) add_managers(*issued);
+    done(std::move(issued));
   };
   if (group_ == nullptr) {
     strand_.post([sign = std::move(sign)]() mutable { sign(ok_status()); });
@@ -97,7 +100,7 @@ void CertificateAuthority::join(std::shared_ptr<const v1::IssueCertificateReques
           MUSTER_ASSIGN(Admission admission, admit(view, *request, peer_host));
           node = std::move(admission.node);
           known = admission.known;
-          *answer = ca::issue(view, node, request->signing_request_pem(), tx.now());
+          *answer = ca::issue(*view.cluster(), node, request->signing_request_pem(), tx.now());
         }
         if (!*answer) return answer->error();
         if (known) return ok_status();
@@ -107,21 +110,40 @@ void CertificateAuthority::join(std::shared_ptr<const v1::IssueCertificateReques
                       describe_certificate(issued.certificate_pem(), issued.trust_root_pem()));
         return tx.create(std::move(node));
       },
-      [log = log_, answer, done = std::move(done)](const store::Commit& commit) mutable {
+      [this, alive = std::weak_ptr<int>(alive_), answer,
+       done = std::move(done)](const store::Commit& commit) mutable {
         if (!commit.status.ok()) return done(fail(commit.status));
-        log->info("node {} has a certificate", (*answer)->node_id());
+        if (!alive.expired()) {
+          add_managers(**answer);
+          log_->info("node {} has a certificate", (*answer)->node_id());
+        }
         done(std::move(*answer));
       });
+}
+
+// Of the group's members, the leader's first; alone, the one there is.
+void CertificateAuthority::add_managers(v1::IssueCertificateResponse& response) const {
+  if (group_ == nullptr) {
+    store_.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+      const std::string& address = node->manager_status().address();
+      if (!address.empty()) response.add_manager_addrs(address);
+      return true;
+    });
+    return;
+  }
+  const raft::GroupView view = group_->view();
+  for (const bool leader : {true, false}) {
+    for (const raft::MemberView& member : view.members) {
+      if (member.leader == leader) response.add_manager_addrs(member.member.address);
+    }
+  }
 }
 
 // ------------------------------------------------------------ rotation
 
 void CertificateAuthority::look() {
   if (!started_ || finishing_) return;
-  const store::Snapshot view = store_.snapshot();
-  const auto cluster = view.cluster();
-  if (cluster == nullptr || !cluster->root_ca().has_rotation()) return;
-  if (nodes_to_renew(view).empty()) finish();
+  if (may_finish_rotation(store_.snapshot())) finish();
 }
 
 void CertificateAuthority::finish() {
@@ -132,11 +154,9 @@ void CertificateAuthority::finish() {
         v1::Cluster cluster;
         {
           const store::Snapshot view = tx.view();
-          const auto known = view.cluster();
           // A node may have joined or fallen back, or another rotation begun, in the meantime.
-          if (known == nullptr || !known->root_ca().has_rotation()) return ok_status();
-          if (!nodes_to_renew(view).empty()) return ok_status();
-          cluster = *known;
+          if (!may_finish_rotation(view)) return ok_status();
+          cluster = *view.cluster();
         }
         MUSTER_TRY(finish_rotation(*cluster.mutable_root_ca()));
         return tx.update(std::move(cluster));

@@ -47,6 +47,7 @@ class CertificateAuthority {
   void renew(const security::Principal& caller,
              std::shared_ptr<const v1::IssueCertificateRequest> request,
              Callback<v1::IssueCertificateResponse> done);
+  void add_managers(v1::IssueCertificateResponse& response) const;
   // Whether there is something to do about the root; does it.
   void look();
   void finish();

@@ -1,6 +1,7 @@
 #include "manager/ca/root.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/security/join_token.h"
 
@@ -15,6 +16,18 @@ Status set_join_tokens(v1::RootCa& root_ca) {
   MUSTER_ASSIGN(*root_ca.mutable_join_tokens()->mutable_worker(), new_join_token(root_ca));
   MUSTER_ASSIGN(*root_ca.mutable_join_tokens()->mutable_manager(), new_join_token(root_ca));
   return ok_status();
+}
+
+// Of a rotation that is under way; `visit` returns false to stop.
+void each_to_renew(const store::Snapshot& view, const std::function<bool(const v1::Node&)>& visit) {
+  const auto cluster = view.cluster();
+  if (cluster == nullptr || !cluster->root_ca().has_rotation()) return;
+  const auto issuer = wanted_issuer(cluster->root_ca());
+  view.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+    const v1::TlsInfo& tls = node->description().tls();
+    const bool renewed = issuer && tls.issuer_public_key_der() == issuer->public_key_der;
+    return renewed || visit(*node);
+  });
 }
 
 }  // namespace
@@ -102,19 +115,21 @@ Result<security::CertificateIssuer> wanted_issuer(const v1::RootCa& root_ca) {
 
 std::vector<std::string> nodes_to_renew(const store::Snapshot& view) {
   std::vector<std::string> names;
-  const auto cluster = view.cluster();
-  if (cluster == nullptr || !cluster->root_ca().has_rotation()) return names;
-  const auto issuer = wanted_issuer(cluster->root_ca());
-  view.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
-    const v1::TlsInfo& tls = node->description().tls();
-    if (!issuer || tls.issuer_public_key_der() != issuer->public_key_der) {
-      const std::string& hostname = node->description().hostname();
-      names.push_back(hostname.empty() ? node->id() : hostname);
-    }
+  each_to_renew(view, [&](const v1::Node& node) {
+    const std::string& hostname = node.description().hostname();
+    names.push_back(hostname.empty() ? node.id() : hostname);
     return true;
   });
   std::sort(names.begin(), names.end());
   return names;
+}
+
+bool may_finish_rotation(const store::Snapshot& view) {
+  const auto cluster = view.cluster();
+  if (cluster == nullptr || !cluster->root_ca().has_rotation()) return false;
+  bool may = true;
+  each_to_renew(view, [&](const v1::Node&) { return may = false; });
+  return may;
 }
 
 Status finish_rotation(v1::RootCa& root_ca) {

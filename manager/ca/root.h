@@ -54,8 +54,11 @@ Result<security::CertificateIssuer> wanted_issuer(const v1::RootCa& root_ca);
 // they have said; sorted. While there is one a rotation cannot end. Empty without a rotation.
 std::vector<std::string> nodes_to_renew(const store::Snapshot& view);
 
+// Whether a rotation is under way and nodes_to_renew() is empty; stops at the first that is not.
+bool may_finish_rotation(const store::Snapshot& view);
+
 // The next root takes the place of the present one; join tokens are new, since they have the digest
-// of the root in them. Only when nodes_to_renew() is empty. Idempotent.
+// of the root in them. Only when may_finish_rotation(). Idempotent.
 Status finish_rotation(v1::RootCa& root_ca);
 
 }  // namespace muster::manager::ca

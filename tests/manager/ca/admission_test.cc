@@ -140,7 +140,7 @@ TEST_F(Admit, CertificatesSayWhatTheStoreSays) {
   for (const char* id : {"m", "w"}) {
     const auto node = store_.snapshot().get<v1::Node>(id);
     const auto issued =
-        issue(store_.snapshot(), *node, *security::create_signing_request(key), now());
+        issue(*store_.snapshot().cluster(), *node, *security::create_signing_request(key), now());
     ASSERT_TRUE(issued) << issued.error().to_string();
     EXPECT_TRUE(
         security::check_certificate(issued->certificate_pem(), issued->trust_root_pem(), key, now())
@@ -151,8 +151,6 @@ TEST_F(Admit, CertificatesSayWhatTheStoreSays) {
     EXPECT_EQ(facts->identity.role == security::CertificateRole::kManager,
               node->role() == v1::NodeSpec::MANAGER);
     EXPECT_EQ(facts->not_after - now(), 24h);
-    ASSERT_EQ(issued->manager_addrs_size(), 1);
-    EXPECT_EQ(issued->manager_addrs(0), "10.0.0.1:2377");
     const auto tls = describe_certificate(issued->certificate_pem(), issued->trust_root_pem());
     ASSERT_TRUE(tls);
     EXPECT_EQ(tls->issuer_public_key_der(), wanted_issuer(root_ca())->public_key_der);
@@ -170,7 +168,7 @@ TEST_F(Admit, ACertificateLastsAnHourAtLeastAndNinetyDaysByDefault) {
                   return ok_status();
                 }).ok());
     const auto issued =
-        issue(store_.snapshot(), *store_.snapshot().get<v1::Node>("w"), request, now());
+        issue(*store_.snapshot().cluster(), *store_.snapshot().get<v1::Node>("w"), request, now());
     EXPECT_EQ(security::read_certificate(issued->certificate_pem())->not_after - now(), lasts);
   }
 }

@@ -75,6 +75,20 @@ TEST_F(Authority, ARenewalHasTheRoleOfTheMoment) {
   EXPECT_EQ(ask(request).error().code(), StatusCode::kUnauthenticated);
 }
 
+TEST_F(Authority, WhoGetsACertificateHearsWhereTheManagersAre) {
+  group_.state.members = {members::member(1, "a"), members::member(2, "b")};
+  group_.state.members[1].leader = true;
+  const auto joined = ask(join_request(root_ca().join_tokens().worker()));
+  ASSERT_TRUE(joined);
+  const auto renewed = ask(join_request(""), node_caller(joined->node_id()));
+  ASSERT_TRUE(renewed);
+  for (const auto& answer : {joined, renewed}) {
+    ASSERT_EQ(answer->manager_addrs_size(), 2);
+    EXPECT_EQ(answer->manager_addrs(0), "10.0.0.2:2377");
+    EXPECT_EQ(answer->manager_addrs(1), "10.0.0.1:2377");
+  }
+}
+
 TEST_F(Authority, OthersThanTheLeaderSignNothing) {
   add_node("n", "n");
   authority_.stop();

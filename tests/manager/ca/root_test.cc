@@ -64,12 +64,15 @@ TEST_F(Swarm, ARotationWaitsForEveryNodeByName) {
   add_node("id-b", "ant");
   add_node("id-c", "");
   EXPECT_TRUE(nodes_to_renew(store_.snapshot()).empty());  // none is under way
+  EXPECT_FALSE(may_finish_rotation(store_.snapshot()));
   ASSERT_TRUE(rotate().ok());
   EXPECT_EQ(nodes_to_renew(store_.snapshot()), (std::vector<std::string>{"ant", "id-c", "zebra"}));
   report("id-b");
   EXPECT_EQ(nodes_to_renew(store_.snapshot()), (std::vector<std::string>{"id-c", "zebra"}));
   report("id-a");
+  EXPECT_FALSE(may_finish_rotation(store_.snapshot()));
   report("id-c");
+  EXPECT_TRUE(may_finish_rotation(store_.snapshot()));
   EXPECT_TRUE(nodes_to_renew(store_.snapshot()).empty());
 }
 
@@ -99,13 +102,13 @@ TEST_F(Swarm, ASecondRotationTakesThePlaceOfTheFirst) {
   const std::string key = *security::generate_key();
   const auto node = store_.snapshot().get<v1::Node>("id-a");
   const auto of_first =
-      issue(store_.snapshot(), *node, *security::create_signing_request(key), now());
+      issue(*store_.snapshot().cluster(), *node, *security::create_signing_request(key), now());
   ASSERT_TRUE(of_first) << of_first.error().to_string();
 
   ASSERT_TRUE(rotate().ok());
   EXPECT_EQ(nodes_to_renew(store_.snapshot()), (std::vector<std::string>{"ant"}));
   const auto of_second =
-      issue(store_.snapshot(), *node, *security::create_signing_request(key), now());
+      issue(*store_.snapshot().cluster(), *node, *security::create_signing_request(key), now());
   const std::string bundle = *trust_bundle(root_ca());
   for (const auto& issued : {of_first, of_second}) {
     EXPECT_TRUE(security::check_certificate(issued->certificate_pem(), bundle, key, now()).ok());

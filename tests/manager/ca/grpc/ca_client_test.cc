@@ -44,8 +44,8 @@ class Manager {
     });
     security::NodeCredentials own;
     own.node.key_pem = *security::generate_key();
-    const auto issued =
-        issue(store_.snapshot(), self, *security::create_signing_request(own.node.key_pem), now());
+    const auto issued = issue(*store_.snapshot().cluster(), self,
+                              *security::create_signing_request(own.node.key_pem), now());
     own.node.certificate_pem = issued->certificate_pem();
     own.root_pem = issued->trust_root_pem();
     service_ = make_ca_service({strand_, [this] { return &*authority_; },
