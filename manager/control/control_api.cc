@@ -93,6 +93,14 @@ Status ControlApi::check_caller(const Principal& principal) const {
   return store_ == nullptr ? ok_status() : check_standing(store_->snapshot(), principal);
 }
 
+void ControlApi::read_barrier(UniqueFunction<void(Status)> done) {
+  MUSTER_CHECK(strand_.is_current());
+  if (group_ == nullptr) return done(ok_status());
+  group_->read_barrier([done = std::move(done)](const Result<raft::Index>& index) mutable {
+    done(index ? ok_status() : index.error());
+  });
+}
+
 void ControlApi::when_applied(uint64_t version, UniqueFunction<void()> done) {
   MUSTER_CHECK(strand_.is_current());
   if (applied_ == nullptr) return done();

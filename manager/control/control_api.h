@@ -101,6 +101,9 @@ class ControlApi {
   uint64_t version() const;
   // Whether the caller's certificate is still good for what it says; any thread.
   Status check_caller(const Principal&) const;
+  // OK when this manager's store has every change acknowledged before the call, as a majority
+  // confirms. On the strand.
+  void read_barrier(UniqueFunction<void(Status)> done);
   // Runs `done` when this manager's store is at `version`; see AppliedWait. On the strand.
   void when_applied(uint64_t version, UniqueFunction<void()> done);
 

@@ -117,11 +117,8 @@ void ControlApi::get_unlock_key(const Principal& principal, const v1::GetUnlockK
     response.set_unlock_key(cluster->unlock_key());
     done(std::move(response));
   };
-  if (group_ == nullptr) return answer(ok_status());
   // A leader that is none any more must not tell a key that somebody else has replaced.
-  group_->read_barrier([answer = std::move(answer)](const Result<raft::Index>& index) mutable {
-    answer(index ? ok_status() : index.error());
-  });
+  read_barrier(std::move(answer));
 }
 
 void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,

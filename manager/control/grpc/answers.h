@@ -14,6 +14,9 @@ namespace muster::manager::control {
 inline constexpr const char* kReasonKey = "muster-reason";
 inline constexpr const char* kLeaderKey = "muster-leader";
 inline constexpr const char* kVersionKey = "muster-version";
+// In a read's own metadata, whatever its value: the answer is to reflect every change that was
+// acknowledged anywhere before the read began. The leader, asked or not, has a majority confirm it.
+inline constexpr const char* kLinearizableKey = "muster-linearizable";
 
 inline grpc::Status to_grpc(const Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), status.message()};

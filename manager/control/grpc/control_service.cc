@@ -261,13 +261,23 @@ class ControlService final : public v1::Control::CallbackService {
       Call<Response>::answer(*context, *reactor, *response, (api_.*method)(principal, *request));
     };
     const auto view = api_.group_view();
-    if (!view || view->leader) return answer();
-    api_.strand().post([this, context, response, reactor, answer] {
+    const auto& metadata = context->client_metadata();
+    const bool exact = view && metadata.find(kLinearizableKey) != metadata.end();
+    if (!view || (view->leader && !exact)) return answer();
+    const auto read = [this, context, response, reactor, answer, exact] {
+      if (!exact) return answer();
+      api_.read_barrier([context, response, reactor, answer](Status status) {
+        if (status.ok()) return answer();
+        Call<Response>::answer(*context, *reactor, *response, fail(std::move(status)));
+      });
+    };
+    api_.strand().post([this, context, response, reactor, read] {
+      if (api_.group_view().value_or(raft::GroupView()).leader) return read();
       const TimePoint until = api_.strand().clock().now() + options_.leader.patience;
       link_->keep_looking(
-          [this, context, response, reactor, answer, until](const raft::GroupView& now) {
+          [this, context, response, reactor, read, until](const raft::GroupView& now) {
             if (now.leader || now.members.empty()) {
-              answer();
+              read();
               return false;
             }
             if (api_.strand().clock().now() < until) return true;

@@ -89,6 +89,8 @@ std::unique_ptr<grpc::ClientContext> LeaderLink::pass_on(grpc::CallbackServerCon
                       std::chrono::duration_cast<std::chrono::system_clock::duration>(limit);
   context->set_deadline(std::min(from.deadline(), latest));
   context->AddMetadata(kForwardedKey, encode_caller(caller));
+  if (from.client_metadata().count(kLinearizableKey) != 0)
+    context->AddMetadata(kLinearizableKey, "1");
   return context;
 }
 

@@ -52,8 +52,12 @@ class ToldGroup final : public raft::Group {
   void remove(raft::MemberId, Done done) override { refuse(std::move(done)); }
   void transfer_leadership(raft::MemberId, Done done) override { refuse(std::move(done)); }
   void read_barrier(UniqueFunction<void(Result<raft::Index>)> done) override {
-    done(fail(internal_error("not here")));
+    ++barriers;
+    done(barrier);
   }
+
+  Result<raft::Index> barrier = raft::Index{1};
+  std::atomic<int> barriers = 0;
 
  private:
   static void refuse(Done done) { done(internal_error("not here")); }
@@ -447,6 +451,26 @@ TEST_F(ProxyTest, WithoutALeaderEverythingSaysSoAndCounts) {
   auto logs = follower_.stub->ServiceLogs(&context, v1::ServiceLogsRequest());
   EXPECT_FALSE(logs->Read(&message));
   EXPECT_EQ(logs->Finish().error_message(), expected);
+}
+
+TEST_F(ProxyTest, AReadThatHasToBeExactAsksAMajorityFirst) {
+  const auto list = [&](bool exact) {
+    grpc::ClientContext context;
+    if (exact) context.AddMetadata(kLinearizableKey, "1");
+    v1::ListNetworksResponse networks;
+    return follower_.stub->ListNetworks(&context, v1::ListNetworksRequest(), &networks);
+  };
+  EXPECT_TRUE(list(false).ok());
+  EXPECT_EQ(follower_.group.barriers, 0);
+  EXPECT_TRUE(list(true).ok());
+  EXPECT_EQ(follower_.group.barriers, 1);
+  follower_.group.barrier =
+      fail(Status(StatusCode::kUnavailable, "the leader does not answer", "not-leader"));
+  EXPECT_TRUE(list(false).ok());
+  EXPECT_EQ(list(true).error_code(), grpc::StatusCode::UNAVAILABLE);
+  view_.leader = {0};
+  tell();
+  EXPECT_NE(list(true).error_message().find("does not have a leader"), std::string::npos);
 }
 
 TEST_F(ProxyTest, NodesAreShownAsTheLeaderSeesThem) {
