@@ -22,6 +22,11 @@ before=$(for n in 1 2 3; do pids_on "$n" web; done)
 issuer() { openssl x509 -noout -issuer -in "$(data "$1")/certificates/current/node.crt"; }
 old=$(token 1 worker)
 
+note 'TLS 1.3 and nothing older'
+spoken() { openssl s_client -connect "$(address 1):2377" -alpn h2 "$@" </dev/null >/dev/null 2>&1; }
+spoken -tls1_3 || die 'TLS 1.3 is not spoken'
+for old_tls in -tls1_2 -tls1_1; do ! spoken "$old_tls" || die "$old_tls is spoken"; done
+
 note 'another one, by rotation'
 out=$(timeout 60 "$BIN/muster" --socket "unix://$RUN/2/muster.sock" swarm ca --rotate)
 has "$out" '3/3 nodes' 'the rotation'
