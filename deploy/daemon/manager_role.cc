@@ -80,33 +80,14 @@ ReplicaOptions replica_options(const ManagerDeps& deps, const ManagerConfig& con
 }  // namespace
 
 // Everything that lives on the main strand, where it is made and deleted.
-struct ManagerRole::Core final : ReplicaEvents {
+struct ManagerRole::Core {
   Core(ManagerDeps& the_deps, const ManagerConfig& config)
       : deps(the_deps), left(config.left_group) {}
-  ~Core() override = default;
 
   // The parts, over the replica.
   Status open(const ManagerConfig& config);
-  void add_leader_parts();
-
-  void lead(uint64_t term) override {
-    parts->leader.lead(term);
-    auto waiting = std::move(on_lead);
-    on_lead.clear();
-    for (auto& ready : waiting) ready();
-  }
-  void end_leading() override { parts->leader.end_leading(); }
-  void group_changed() override {
-    if (parts != nullptr) {
-      parts->keeper.group_changed();
-      parts->dispatcher.managers_changed();
-    }
-    std::lock_guard lock(mutex);
-    changed.notify_all();
-  }
-  void left_group() override {
-    if (left) left();
-  }
+  Status start();
+  void lead(uint64_t term);
 
   struct Parts {
     Parts(ManagerDeps& deps, const ManagerConfig& config, Replica& replica);
@@ -176,10 +157,32 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
 }
 
 Status ManagerRole::Core::open(const ManagerConfig& config) {
-  MUSTER_ASSIGN(replica,
-                Replica::open(deps.strand, deps.rng, replica_options(deps, config), *this));
+  MUSTER_ASSIGN(replica, Replica::open(deps.strand, replica_options(deps, config)));
   parts = std::make_unique<Parts>(deps, config, *replica);
   return ok_status();
+}
+
+Status ManagerRole::Core::start() {
+  store::ReplicationEvents events;
+  events.on_lead = [this](uint64_t term) { lead(term); };
+  events.on_follow = [this] { parts->leader.end_leading(); };
+  events.on_group_changed = [this] {
+    parts->keeper.group_changed();
+    parts->dispatcher.managers_changed();
+    std::lock_guard lock(mutex);
+    changed.notify_all();
+  };
+  events.on_removed = [this] {
+    if (left) left();
+  };
+  return replica->start(std::move(events));
+}
+
+void ManagerRole::Core::lead(uint64_t term) {
+  parts->leader.lead(term);
+  auto waiting = std::move(on_lead);
+  on_lead.clear();
+  for (auto& ready : waiting) ready();
 }
 
 // ---------------------------------------------------------------- the role
@@ -209,7 +212,7 @@ Status ManagerRole::start() {
   MUSTER_TRY(start_server());
   return run_on(deps_.strand, [this]() -> Status {
     deps_.api.activate(core_->parts->store, &core_->replica->group());
-    const Status started = core_->replica->start();
+    const Status started = core_->start();
     core_->serving = started.ok();
     if (!started.ok()) deps_.api.deactivate();
     return started;
@@ -251,8 +254,8 @@ Status ManagerRole::start_server() {
       raft::make_raft_service([inbound = core_->replica->inbound()] { return inbound; }, caller));
 
   // Before any handler: whether the caller may, and whether its certificate still says the truth.
-  const auto gate = control::make_call_gate(config_.membership.cluster_id,
-                                            [this] { return snapshot(); });
+  const auto gate =
+      control::make_call_gate(config_.membership.cluster_id, [this] { return snapshot(); });
   grpc::ServerBuilder builder;
   int bound_port = 0;
   const std::string& address = config_.membership.listen_addr;

@@ -1,27 +1,16 @@
 #pragma once
 
-#include <grpcpp/channel.h>
-
-#include <atomic>
-#include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "base/executor.h"
 #include "base/log.h"
-#include "base/rng.h"
 #include "base/security/unlock_key.h"
-#include "base/thread_executor.h"
 #include "deploy/daemon/backup.h"
-#include "manager/store/durable/log_proposer.h"
-#include "manager/store/store.h"
-#include "raft/node/log_disk.h"
-#include "raft/node/node.h"
-#include "raft/storage/rocks_log_store.h"
+#include "manager/store/durable/durable_store.h"
+#include "raft/storage/log_store.h"
 #include "raft/transport/grpc/grpc_transport.h"
 
 namespace muster::daemon {
@@ -45,61 +34,35 @@ struct ReplicaOptions {
   Log log;
 };
 
-// What a replica tells, on the user's strand.
-class ReplicaEvents {
+// This manager's copy of the cluster's state: the store over its log, and the network to the other
+// managers. Made, used and destroyed on the store's strand, but for what says otherwise.
+class Replica {
  public:
-  virtual ~ReplicaEvents() = default;
-  virtual void lead(uint64_t term) = 0;
-  virtual void end_leading() = 0;
-  virtual void group_changed() = 0;
-  // The others took this member out, for good.
-  virtual void left_group() = 0;
-};
-
-// This manager's copy of the cluster's state: its log on disk, the driver, the network to the
-// others, and the store that the log is applied to. Made, used and destroyed on the user's strand,
-// but for what says otherwise.
-class Replica final : private raft::StateMachine {
- public:
-  // Blocks for disk reads. As RocksLogStore::open() fails, and as the state of kState does.
-  static Result<std::unique_ptr<Replica>> open(Executor& user, Rng& rng, ReplicaOptions options,
-                                               ReplicaEvents& events);
-  ~Replica() override;
+  // Blocks for disk reads. As store::DurableStore::open() fails, and as the state of kState does.
+  static Result<std::unique_ptr<Replica>> open(Executor& strand, ReplicaOptions options);
+  ~Replica();
 
   // Blocks for reading the snapshot.
-  Status start();
+  Status start(manager::store::ReplicationEvents events);
   // Hands leadership over, says goodbye and closes the log; `done` is the last that is told.
   void stop(UniqueFunction<void()> done);
 
-  manager::store::Store& store() { return *store_; }
-  raft::Group& group() { return *node_; }
-  std::shared_ptr<raft::Inbound> inbound() const { return transport_->inbound(); }
+  manager::store::Store& store() { return durable_->store(); }
+  raft::Group& group() { return durable_->group(); }
+  // For the service by which the others reach this one.
+  std::shared_ptr<raft::Inbound> inbound() const { return inbound_; }
   // Any thread, after start(); blocks until the keys on disk are wrapped.
   Status set_lock(const std::optional<security::UnlockKey>& lock);
 
  private:
-  explicit Replica(ReplicaEvents& events) : events_(events) {}
+  // What the transport asks of a replica that may not be there yet, or any more.
+  struct Standing;
+  Replica() = default;
 
-  Status apply(raft::Index index, std::string_view payload) override;
-  Status restore_begin() override;
-  Status restore_chunk(std::string_view chunk) override;
-  Status restore_end() override;
-  raft::SnapshotProducer capture() override;
-  void lead(raft::Term term) override;
-  void end_leading() override;
-  void group_changed() override { events_.group_changed(); }
-  void removed() override { events_.left_group(); }
-
-  ReplicaEvents& events_;
-  ThreadExecutor raft_strand_{"raft"};
-  // In the order of their making; each uses those before it, but the node, which uses the
-  // transport.
-  std::unique_ptr<raft::LogDisk> disk_;
-  std::unique_ptr<raft::Node> node_;
-  std::unique_ptr<raft::GrpcTransport> transport_;
-  std::unique_ptr<manager::store::LogProposer> proposer_;
-  std::unique_ptr<manager::store::Store> store_;
-  std::atomic<bool> leads_{false};
+  std::optional<security::UnlockKey> lock_;
+  std::shared_ptr<Standing> standing_;
+  std::shared_ptr<raft::Inbound> inbound_;
+  std::unique_ptr<manager::store::DurableStore> durable_;
 };
 
 }  // namespace muster::daemon
