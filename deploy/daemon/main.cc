@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   muster::security::require_tls13();
+  muster::security::relax_grpc_locks();
 
   // Before any thread starts, so that all of them leave the signals to this one.
   sigset_t signals;

@@ -71,7 +71,11 @@ Result<std::string> call_muster(const std::string& muster, const std::string& so
   RunOptions run;
   run.timeout = timeout;
   run.cancelled = cancelled;
-  MUSTER_ASSIGN(RunResult result, run_process(options, run));
+  auto ran = run_process(options, run);
+  if (!ran && ran.error().code() == StatusCode::kCancelled)
+    return fail(Status(StatusCode::kCancelled, "broken off"));
+  if (!ran) return fail(ran.error());
+  RunResult result = *std::move(ran);
   trim(result.out);
   trim(result.err);
   if (result.exit.success()) return result.out;

@@ -66,7 +66,7 @@ int run(int argc, char** argv) {
   app.add_flag("--peer", options.peer, "measure the peer too, where it can be installed");
   app.add_option("--runs", options.runs, "runs of each figure")->check(CLI::Range(1, 10'000));
   app.add_flag("--json", json, "one JSON object instead of a table");
-  app.add_option("--only", options.only, "one case of the suite schedule");
+  app.add_option("--only", options.only, "one case of the suites schedule and raft");
   app.add_flag("--smoke", options.smoke, "small sizes: checks that it works, measures nothing");
   std::string footer = "Suites:";
   for (const Suite& suite : suites())

@@ -61,6 +61,9 @@ Status measure(PutServers& servers, const SuiteOptions& options, const std::stri
                Report& report) {
   for (const Case& c : kCases) {
     if (options.smoke && c.clients > 64) continue;
+    const std::string size = c.bytes == 1024 ? "1k" : fmt::format("{}b", c.bytes);
+    const std::string about = fmt::format("{}_{}c", size, c.clients);
+    if (!options.only.empty() && options.only != about) continue;
     MUSTER_ASSIGN(const PutTarget target, servers.leader());
     PutLoad load;
     load.clients = c.clients;
@@ -69,8 +72,6 @@ Status measure(PutServers& servers, const SuiteOptions& options, const std::stri
     std::vector<Duration> cpu;
     MUSTER_ASSIGN(const PutFigures figures,
                   run_put_load(target, load, [&] { cpu.push_back(servers.cpu_time()); }));
-    const std::string size = c.bytes == 1024 ? "1k" : fmt::format("{}b", c.bytes);
-    const std::string about = fmt::format("{}_{}c", size, c.clients);
     report.add(fmt::format("{}commits_{}_per_s", prefix, about), "1/s", figures.per_s);
     report.add(fmt::format("{}p50_{}_ms", prefix, about), "ms", figures.p50_ms);
     report.add(fmt::format("{}p99_{}_ms", prefix, about), "ms", figures.p99_ms);

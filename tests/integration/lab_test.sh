@@ -274,6 +274,16 @@ for after in 0.02 0.05 0.1 0.2 0.4; do
   nothing_left_of cut
 done
 
+note 'Ctrl-C takes back what was made'
+for after in 0.3 0.9 1.5; do
+  status=0
+  timeout -s INT "$after" "$BIN/muster" lab up --name cut --managers 3 >/dev/null 2>&1 || status=$?
+  INSTANCES=
+  # A fast machine may be through by then.
+  ((status != 0)) || muster lab down --name cut >/dev/null
+  nothing_left_of cut
+done
+
 note 'a lab whose switch, record and folder are gone is taken down'
 muster lab up --name cut >/dev/null
 pkill -9 -f -- "init-node $MUSTER_LAB_DIR/cut registry"
