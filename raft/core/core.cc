@@ -55,6 +55,11 @@ Core::Core(Tuning tuning, MemberId self, Restored restored, Members members, Rng
   if (alone && this->members().is_voter(self_)) election_deadline_ = now;
 }
 
+void Core::retune(const Tuning& tuning) {
+  MUSTER_CHECK(tuning.validate().ok());
+  tuning_ = tuning;
+}
+
 TimePoint Core::next_deadline() const {
   if (role_ != Role::kLeader) return election_deadline_;
   const TimePoint next = std::min(heartbeat_due_, quorum_check_due_);

@@ -120,6 +120,8 @@ class Core {
   // From the transport: messages to `peer` were lost, or a snapshot to it was.
   void unreachable(MemberId peer);
   void snapshot_failed(TimePoint now, MemberId peer);
+  // Other times and limits, valid ones; in force from the next deadline that is set.
+  void retune(const Tuning& tuning);
   // A snapshot of the state after mark.index is on the disk, and so is the log up to there; what is
   // before `keep_from` may be forgotten.
   void compacted(const SnapshotMark& mark, Index keep_from);
@@ -200,7 +202,7 @@ class Core {
   void send(Message message);
   void send_when_durable(Message message);
 
-  const Tuning tuning_;
+  Tuning tuning_;
   const MemberId self_;
   Rng& rng_;
 

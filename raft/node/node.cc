@@ -306,6 +306,9 @@ void Node::transfer_leadership(MemberId target, Done done) {
 void Node::read_barrier(UniqueFunction<void(Result<Index>)> done) {
   impl_->read(std::move(done));
 }
+void Node::configure(const Settings& settings) {
+  impl_->configure(settings);
+}
 void Node::take_snapshot(UniqueFunction<void(Status)> done) {
   impl_->take_snapshot(std::move(done));
 }

@@ -107,6 +107,16 @@ class Node final : public ReplicatedLog, public Group {
   void transfer_leadership(MemberId target, Done done) override;
   void read_barrier(UniqueFunction<void(Result<Index>)> done) override;
 
+  // What the group itself may decide about its log; see Options. Anything out of range is put at
+  // its edge, since it cannot be refused any more. On the user's strand.
+  struct Settings {
+    Duration heartbeat = 100ms;
+    Duration election_min = 1s;
+    uint64_t snapshot_entries = 10'000;
+    Index trailing_entries = 2'000;
+  };
+  void configure(const Settings& settings);
+
   // Takes a snapshot now, whatever the count: for backups and new data keys. On the user's strand;
   // answers there. FAILED_PRECONDITION while another is written; OK without one when nothing
   // happened since the last.

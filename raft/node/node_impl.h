@@ -59,6 +59,7 @@ class Node::Impl final : public TransportEvents,
   void change_members(Change change, Group::Done done);
   void transfer(MemberId target, Group::Done done);
   void read(UniqueFunction<void(Result<Index>)> done);
+  void configure(const Settings& settings);
   void take_snapshot(UniqueFunction<void(Status)> done);
 
   // TransportEvents
@@ -167,7 +168,7 @@ class Node::Impl final : public TransportEvents,
   void consider_snapshot(bool wanted);
   void snapshot_ended(const SnapshotMark& mark, Index keep_from, const Status& status);
 
-  const Options options_;
+  Options options_;  // those of configure() are guarded by mutex_, the others stay
   Executor& raft_;
   Executor& user_;
   Disk& disk_;

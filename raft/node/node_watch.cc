@@ -119,6 +119,18 @@ void Node::Impl::resign(TimePoint at, std::string_view why) {
   resign_by_ = at + options_.transfer_max;
 }
 
+void Node::Impl::configure(const Settings& settings) {
+  constexpr Duration kHeartbeatMin = 10ms;
+  event([&](TimePoint) {
+    Tuning& tuning = options_.tuning;
+    tuning.heartbeat = std::max(settings.heartbeat, kHeartbeatMin);
+    tuning.election_min = std::max(settings.election_min, 5 * tuning.heartbeat);
+    core_.retune(tuning);
+    options_.snapshot_entries = std::max<uint64_t>(settings.snapshot_entries, 1);
+    options_.trailing_entries = settings.trailing_entries;
+  });
+}
+
 bool Node::Impl::reachable(TimePoint at, MemberId id) const {
   if (id == core_.self()) return true;
   const auto heard = heard_.find(id);

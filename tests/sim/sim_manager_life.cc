@@ -105,6 +105,8 @@ void ManagerLife::bootstrap(uint64_t term) {
       [this](store_ns::Transaction& tx) -> Status {
         v1::ClusterSpec spec;
         spec.set_task_history_limit(2);
+        spec.mutable_raft()->set_snapshot_interval(options_.snapshot_entries);
+        spec.mutable_raft()->set_entries_for_slow_followers(options_.trailing_entries + 1);
         MUSTER_TRY(manager::control::create_cluster(tx, {"c", spec, {}, {}, 0, 0}));
         for (const std::string& id : world_.node_ids) {
           v1::Node node;

@@ -56,17 +56,20 @@ class ReplicatedStore final : private raft::StateMachine {
   Status apply(raft::Index index, std::string_view payload) override;
   Status restore_begin() override { return store_.load_begin(); }
   Status restore_chunk(std::string_view chunk) override { return store_.load_chunk(chunk); }
-  Status restore_end() override { return store_.load_end(); }
+  Status restore_end() override;
   raft::SnapshotProducer capture() override;
   void lead(raft::Term term) override;
   void end_leading() override;
   void group_changed() override;
   void removed() override;
+  // The cluster decides about its own log.
+  void configure(const v1::Cluster* cluster);
 
   ReplicationEvents events_;
   raft::Node node_;
   LogProposer proposer_;
-  Store store_;  // goes first: what waits in it is dropped unanswered
+  Store store_;  // goes before those: what waits in it is dropped unanswered
+  Store::Subscription subscription_;
 };
 
 }  // namespace muster::manager::store

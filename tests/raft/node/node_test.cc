@@ -399,6 +399,35 @@ TEST_F(Snapshots, BySizeToo) {
   EXPECT_TRUE(await([&] { return member(1).image.log.snapshot.index > 0; }));
 }
 
+TEST_F(Snapshots, AreTakenAsOftenAsTheGroupSays) {
+  options.snapshot_entries = 10'000;
+  found(1);
+  for (int i = 0; i < 30; ++i) write(fmt::format("{}", i));
+  node(1).configure({.snapshot_entries = 20, .trailing_entries = 5});
+  write("more");
+  EXPECT_TRUE(await([&] { return member(1).image.log.snapshot.index > 20; }));
+  EXPECT_GT(member(1).image.log.base_index, 20U);
+}
+
+TEST_F(NodeGroup, TheGroupDecidesHowPatientItIs) {
+  found(3);
+  const Node::Settings patient{.heartbeat = 2s, .election_min = 20s};
+  for (const uint64_t i : {1, 2, 3}) node(i).configure(patient);
+  world.advance(5s);  // the deadlines of before are over
+  const uint64_t leading = await_leader();
+  ASSERT_NE(leading, 0U);
+  const Term term = node(leading).view().term;
+  network.isolate(id_of(leading));
+  const TimePoint cut = world.now();
+  EXPECT_TRUE(await(
+      [&] {
+        const uint64_t other = leading % 3 + 1;
+        return node(other).view().term > term;
+      },
+      60s));
+  EXPECT_GT(world.now() - cut, Duration(15s));
+}
+
 TEST_F(Snapshots, BringALateMemberUpAndTheLogGoesOnAfterThem) {
   found(3);
   kill(3);
