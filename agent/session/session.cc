@@ -115,6 +115,10 @@ void Session::ended(const v1::SessionEnd& end) {
     case v1::SessionEnd::ROLE_CHANGED:
       restart(why);
       return deps_.sink.certificate_outdated(end.message());
+    case v1::SessionEnd::REPLACED:
+      restart(why);
+      retry(kReplacedWait);
+      return deps_.sink.identity_shared(end.message());
     case v1::SessionEnd::SHUTTING_DOWN: return restart(why, kMoveJitter);
     default: return restart(why);
   }

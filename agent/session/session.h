@@ -25,6 +25,8 @@ class FeedSink {
   // The node's certificate is not the one it should have: its role is another one, or it is
   // refused. The session goes on trying.
   virtual void certificate_outdated(const std::string& /*why*/) {}
+  // Another agent goes by this node's identity and took the session: a copy of this host's state.
+  virtual void identity_shared(const std::string& /*why*/) {}
   // The managers there are, for the next start of this node.
   virtual void managers_known(const std::vector<std::string>& /*addresses*/) {}
   // The manager wants log lines, or no longer. Answered on streams of their own; what belongs to
@@ -108,6 +110,8 @@ class Session {
   static constexpr Duration kHelloMin = 1s;
   static constexpr Duration kHelloMax = 5s;
   static constexpr Duration kMoveJitter = 300ms;
+  // Two with one identity would take the session from each other as fast as they can.
+  static constexpr Duration kReplacedWait = 10s;
   // A manager that leaves this many heartbeats unanswered is gone.
   static constexpr uint64_t kUnansweredMax = 5;
 };

@@ -84,6 +84,9 @@ struct AgentRole::Core final : agent::FeedSink {
   void certificate_outdated(const std::string& why) override {
     if (events.certificate_outdated) events.certificate_outdated(why);
   }
+  void identity_shared(const std::string& why) override {
+    if (events.identity_shared) events.identity_shared(why);
+  }
   void managers_known(const std::vector<std::string>& addresses) override {
     if (events.managers_known) events.managers_known(addresses);
   }

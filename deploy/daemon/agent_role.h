@@ -34,6 +34,7 @@ struct AgentEvents {
   std::function<void(const v1::ClusterFeed& feed)> cluster_changed;
   std::function<void(const std::string& why)> certificate_outdated;
   std::function<void(const std::string& why)> node_removed;
+  std::function<void(const std::string& why)> identity_shared;
 };
 
 struct AgentConfig {

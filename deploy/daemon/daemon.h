@@ -76,6 +76,7 @@ class Daemon final : public manager::control::NodeControl {
   Result<v1::InitSwarmResponse> force_new_cluster();
   Result<v1::JoinSwarmResponse> join(const v1::JoinSwarmRequest& request);
   Status await_membership();
+  void withdraw();
   Status leave(bool force);
   Status may_leave() const;
   Status unlock(const std::string& text);
@@ -99,11 +100,12 @@ class Daemon final : public manager::control::NodeControl {
   void manager_failed(const Status& why);
   void stop_manager(const std::string& reason);
   void forget_log();
+  bool set_log_aside(const Status& why);
   Status start_agent(bool connect);
   void join_group();
   void group_joined(const Status& status);
   void heard(const v1::ClusterFeed& feed);
-  void follow_lock(const v1::ClusterFeed& feed);
+  void follow_lock(const std::string& unlock_key);
   void managers_known(const std::vector<std::string>& addresses);
   void certificate_changed();
   void left_group();

@@ -3,9 +3,11 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/security/renewal.h"
 #include "deploy/daemon/daemon.h"
 #include "deploy/daemon/manager_calls.h"
 #include "deploy/daemon/run_on.h"
+#include "raft/storage/rocks_log_store.h"
 
 namespace muster::daemon {
 namespace {
@@ -18,6 +20,10 @@ constexpr const char* kWorkerText =
     "Please run this command on a manager node or promote the current node to a manager.";
 constexpr const char* kRemovedText =
     "this node was removed from the swarm: \"muster swarm leave\" makes it free to join again";
+constexpr const char* kSharedText =
+    "another host takes part in the swarm as this node ({}): a copy of its state has to be "
+    "removed, "
+    "and joined anew";
 constexpr const char* kLockedText =
     "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"muster swarm "
     "unlock\" to unlock it.";
@@ -100,7 +106,10 @@ void Daemon::reconcile() {
     // One that was taken out of the group comes back only when it is wanted.
     const bool fresh = state_.membership->member_id == 0;
     if (fresh && desired_role_known_ && desired_role_ != v1::NodeSpec::MANAGER) return;
-    const Status started = start_manager(ReplicaStart::kRestore);
+    Status started = start_manager(ReplicaStart::kRestore);
+    if (started.code() == StatusCode::kDataLoss && set_log_aside(started)) {
+      started = start_manager(ReplicaStart::kRestore);
+    }
     if (!started.ok()) return manager_failed(started);
   }
   if (!manager_->in_group()) join_group();
@@ -155,6 +164,23 @@ Status Daemon::start_manager(ReplicaStart start, BackupState state) {
   faulty_ = false;
   log_key_.reset();
   return ok_status();
+}
+
+// A member that has lost what it promised must not vote again. Where there are others it comes back
+// as a new one, by their copy; the last one keeps what it has for whoever can mend it.
+bool Daemon::set_log_aside(const Status& why) {
+  std::vector<std::string> others = manager_addresses();
+  std::erase(others, state_.membership->advertise_addr);
+  if (others.empty()) return false;
+  const auto aside = raft::set_log_aside(options_.data_dir / "raft");
+  if (!aside) {
+    log_->error("{}", aside.error().message());
+    return false;
+  }
+  log_->error("the log is damaged and lies in {} now; this manager joins the others anew: {}",
+              aside->string(), why.message());
+  forget_log();
+  return true;
 }
 
 void Daemon::stop_manager(const std::string& reason) {
@@ -242,6 +268,9 @@ AgentConfig Daemon::agent_config() {
       if (identity_ != nullptr) identity_->renew_soon(why);
     });
   };
+  config.events.identity_shared = [this](const std::string& why) {
+    lifecycle_.post([this, why] { set_role_error(fmt::format(fmt::runtime(kSharedText), why)); });
+  };
   config.events.node_removed = [this](const std::string& why) {
     lifecycle_.post([this, why] { node_removed(why); });
   };
@@ -267,15 +296,16 @@ void Daemon::heard(const v1::ClusterFeed& feed) {
     if (changed) reconcile_later(Duration(0));
   }
   identity_->heard(feed);
-  follow_lock(feed);
+  if (feed.has_self()) {
+    follow_lock(feed.self().role() == v1::NodeSpec::MANAGER ? feed.unlock_key() : std::string());
+  }
 }
 
 // Managers' keys are wrapped as the managers say, a worker's are not.
-void Daemon::follow_lock(const v1::ClusterFeed& feed) {
-  if (!feed.has_self()) return;
+void Daemon::follow_lock(const std::string& unlock_key) {
   NodeIdentity::Lock lock;
-  if (feed.self().role() == v1::NodeSpec::MANAGER && !feed.unlock_key().empty()) {
-    auto key = security::UnlockKey::parse(feed.unlock_key());
+  if (!unlock_key.empty()) {
+    auto key = security::UnlockKey::parse(unlock_key);
     if (!key) return log_->error("the managers sent an unlock key that is none");
     lock = *std::move(key);
   }
@@ -344,7 +374,10 @@ Status Daemon::resume() {
   MUSTER_TRY(credentials ? ok_status() : credentials.error());
   MUSTER_TRY(enter_swarm(*std::move(credentials), std::nullopt));
   reconcile();
-  return start_agent(true);
+  MUSTER_TRY(start_agent(true));
+  // Nobody will talk to it, but it goes on trying: the clock may be what is wrong.
+  return security::check_validity(identity_->tls()->current()->facts,
+                                  lifecycle_.clock().wall_now());
 }
 
 void Daemon::drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye) {

@@ -218,8 +218,13 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
   Status done = save_state();
   if (done.ok()) done = enter_swarm(std::move(credentials), std::nullopt);
   if (done.ok() && identity_->manager()) done = await_membership();
+  // A joiner's keys are wrapped as soon as it knows with what, before it says that it is in.
+  if (done.ok() && manager_ != nullptr) {
+    if (const auto cluster = manager_->snapshot().cluster()) follow_lock(cluster->unlock_key());
+  }
   if (done.ok()) done = start_agent(true);
   if (!done.ok()) {
+    withdraw();
     drop_roles("the swarm could not be joined", v1::Goodbye::LEAVE);
     forget_swarm();
     return fail(done);
@@ -229,6 +234,17 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
   response.set_node_id(membership.node_id);
   response.set_manager(identity_->manager());
   return response;
+}
+
+// What did not come in is not to be shown as a node that is down.
+void Daemon::withdraw() {
+  if (identity_ == nullptr || !identity_->manager()) return;
+  Managers managers{identity_->tls(), manager_addresses(), kLeaveGroup};
+  std::erase(managers.addresses, state_.membership->advertise_addr);
+  if (const Status gone = withdraw_node(managers, state_.membership->node_id); !gone.ok()) {
+    log_->warn("the swarm still lists this node as {}: {}", state_.membership->node_id,
+               gone.message());
+  }
 }
 
 // Starts the manager of a node that has just got a manager's certificate, and waits until it

@@ -7,6 +7,7 @@
 
 #include "base/security/tls/credentials.h"
 #include "manager/control/grpc/answers.h"
+#include "muster/v1/control.grpc.pb.h"
 #include "muster/v1/raft.grpc.pb.h"
 
 namespace muster::daemon {
@@ -98,6 +99,17 @@ Result<v1::JoinMemberResponse> join_group(const Managers& managers,
       managers, [&](auto& stub, grpc::ClientContext& context, auto& out) {
         return stub.Join(&context, request, &out);
       });
+}
+
+Status withdraw_node(const Managers& managers, const std::string& node_id) {
+  v1::RemoveNodeRequest request;
+  request.set_node_id(node_id);
+  request.set_force(true);
+  const auto removed = ask<v1::RemoveNodeResponse, v1::Control>(
+      managers, [&](auto& stub, grpc::ClientContext& context, auto& out) {
+        return stub.RemoveNode(&context, request, &out);
+      });
+  return removed ? ok_status() : removed.error();
 }
 
 Status leave_group(const Managers& managers, const v1::LeaveMemberRequest& request) {

@@ -22,6 +22,8 @@ struct Managers {
 };
 Result<v1::JoinMemberResponse> join_group(const Managers& managers,
                                           const v1::JoinMemberRequest& request);
+// Takes the caller's own node out of the swarm's list: a joiner that did not get in after all.
+Status withdraw_node(const Managers& managers, const std::string& node_id);
 Status leave_group(const Managers& managers, const v1::LeaveMemberRequest& request);
 
 }  // namespace muster::daemon

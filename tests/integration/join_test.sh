@@ -24,6 +24,11 @@ has "$(m 4 info --format '{{.Swarm.LocalNodeState}}')" inactive 'after all that'
 m 1 swarm join-token --rotate -q worker >/dev/null
 fails 'token' m 4 swarm join --token "$good" "$(address 1):2377"
 
+fails 'address' m 4 swarm join --token "$(token 1 manager)" --advertise-addr "$NET.99" "$(address 1):2377"
+has "$(m 4 info --format '{{.Swarm.LocalNodeState}}')" inactive 'after an address that nobody reaches'
+is "$(m 1 info --format '{{.Swarm.Managers}}')" 1 'and the group is what it was'
+hasnt "$(m 1 node ls)" node4 'a node that did not come in'
+
 note 'a worker, two more managers'
 has "$(join 4 1 worker)" 'This node joined a swarm as a worker.' 'a worker joins'
 has "$(join 2 1 manager)" 'This node joined a swarm as a manager.' 'a manager joins'

@@ -75,6 +75,18 @@ m "$one" node demote "node$lost" >/dev/null
 await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
 is "$(pids)" "$before" 'the containers after all that'
 
+note 'one whose log is damaged sets it aside'
+m "$one" node promote "node$lost" >/dev/null
+await 20 "node $lost manages" node_is "$one" "$lost" ManagerStatus Reachable
+kill_musterd "$lost"
+for file in "$(data "$lost")"/raft/log/*.log; do truncate -s 100 "$file"; done
+start_musterd "$lost"
+await 40 'it manages again' node_is "$one" "$lost" ManagerStatus Reachable
+is "$(ls -d "$(data "$lost")"/raft.damaged-* | wc -l)" 1 'the damaged log'
+is "$(pids)" "$before" 'the containers after all that'
+m "$one" node demote "node$lost" >/dev/null
+await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+
 note 'removing nodes'
 fails 'node' m "$one" node rm "node$lost"
 m "$one" node rm --force "node$lost" >/dev/null

@@ -138,9 +138,11 @@ class RecordingSink final : public FeedSink {
   void apply(const v1::FeedUpdate& step) override { steps.push_back(step); }
   void node_removed(const std::string& why) override { removed = why; }
   void certificate_outdated(const std::string& why) override { outdated.push_back(why); }
+  void identity_shared(const std::string& why) override { shared = why; }
   void managers_known(const std::vector<std::string>& addresses) override { managers = addresses; }
   std::vector<v1::FeedUpdate> steps;
   std::string removed;
+  std::string shared;
   std::vector<std::string> outdated;
   std::vector<std::string> managers;
 };
@@ -331,6 +333,18 @@ TEST_F(ManyManagers, AChangedRoleAsksForACertificateAndGoesOn) {
   EXPECT_EQ(sink_.outdated.size(), 2u);
   world_.advance(1s);
   EXPECT_GE(links_.opened, 3);
+}
+
+TEST_F(ManyManagers, TwoWithOneIdentityDoNotFightForTheSession) {
+  for (int i = 0; i < 60; ++i) {
+    if (links_.live != nullptr) {
+      links_.welcome();
+      links_.end(v1::SessionEnd::REPLACED);
+    }
+    world_.advance(1s);
+  }
+  EXPECT_LE(links_.opened, 7);
+  EXPECT_FALSE(sink_.shared.empty());
 }
 
 TEST(ManagerList, OrderDiffersFromNodeToNode) {
