@@ -297,7 +297,8 @@ void Dispatcher::judge(const std::string& node_id) {
   switch (it->second.liveness.judge(deps_.strand.clock().now())) {
     case Liveness::Verdict::kAlive: return watch(node_id, it->second.liveness);
     case Liveness::Verdict::kProbe: return probe(node_id);
-    case Liveness::Verdict::kDown: return mark_down(node_id, "the agent did not come back in time");
+    case Liveness::Verdict::kDown:
+      return mark_down(node_id, std::string(it->second.liveness.why_down()));
   }
 }
 

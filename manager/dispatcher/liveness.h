@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "base/time.h"
@@ -21,12 +22,13 @@ enum class ProbeResult {
   kUnreachable,  // no answer
 };
 
-// When one node counts as down. Pure: the caller holds the timer and probes the host.
+// When one node counts as down. Pure: the caller holds the timer and probes the host. The probe
+// begins two periods before the end, which is the time it may take: so its answer costs none.
 class Liveness {
  public:
   enum class Verdict {
     kAlive,  // look again at deadline()
-    kProbe,  // silent for too long: probe the host and tell on_probe()
+    kProbe,  // silent for long: probe the host and tell on_probe()
     kDown,
   };
 
@@ -44,11 +46,17 @@ class Liveness {
   TimePoint deadline() const { return deadline_; }
   Verdict judge(TimePoint now) const;
   Verdict on_probe(const LivenessPolicy& policy, ProbeResult result, TimePoint now);
+  // Why judge() said kDown.
+  std::string_view why_down() const;
 
  private:
+  void set_end(const LivenessPolicy& policy, TimePoint end);
+
   TimePoint deadline_;
+  TimePoint end_;  // without a probe's word for more
   TimePoint silent_since_;
-  bool probed_ = false;  // a grace is running: no second probe
+  bool probed_ = false;               // no second probe: what runs now is all it gets
+  std::optional<ProbeResult> found_;  // by a probe that left it until end_
 };
 
 // Why a node is down, for its status.
