@@ -43,6 +43,7 @@ Status Daemon::enter_swarm(security::NodeCredentials credentials, NodeIdentity::
                           child_log(log_, "identity"),
                           [this] { return manager_addresses(); },
                           [this] { certificate_changed(); },
+                          [this](const std::string& why) { set_role_error(why); },
                           [this](const std::string& why) { node_removed(why); }};
   identity_ = std::make_unique<NodeIdentity>(std::move(deps), options_.data_dir / "certificates",
                                              tls, std::move(lock));

@@ -35,7 +35,6 @@ namespace {
 using namespace muster::manager;  // NOLINT: this file wires all of them together
 
 constexpr Duration kFirstWrite = 20s;
-constexpr uint64_t kSnapshotInterval = 10'000;
 constexpr Duration kHandOver = 1s;
 constexpr Duration kStopLimit = 5s;
 
@@ -89,7 +88,6 @@ struct ManagerRole::Core {
   Status open(const ManagerConfig& config);
   Status start();
   void lead(uint64_t term);
-  void count_entry(const store::Snapshot& view);
 
   struct Parts {
     Parts(ManagerDeps& deps, const ManagerConfig& config, Replica& replica);
@@ -115,8 +113,6 @@ struct ManagerRole::Core {
   std::unique_ptr<Parts> parts;
   bool serving = false;
   std::vector<UniqueFunction<void()>> on_lead;
-  store::Store::Subscription commits;
-  uint64_t entries = 0;  // since the last snapshot
   std::mutex mutex;
   std::condition_variable changed;
 };
@@ -179,20 +175,7 @@ Status ManagerRole::Core::start() {
   events.on_removed = [this] {
     if (left) left();
   };
-  commits =
-      parts->store.watch([this](const store::CommitEvent& event) { count_entry(event.after); });
   return replica->start(std::move(events));
-}
-
-// A snapshot after as many entries as the cluster's settings say.
-void ManagerRole::Core::count_entry(const store::Snapshot& view) {
-  const auto cluster = view.cluster();
-  const uint64_t interval = cluster == nullptr ? 0 : cluster->spec().raft().snapshot_interval();
-  if (++entries < (interval == 0 ? kSnapshotInterval : interval)) return;
-  entries = 0;  // one that fails is tried again after as many
-  replica->take_snapshot([log = deps.log](const Status& status) {
-    if (!status.ok()) log->warn("no snapshot of the state was taken: {}", status.message());
-  });
 }
 
 void ManagerRole::Core::lead(uint64_t term) {
@@ -382,7 +365,6 @@ void ManagerRole::stop(const std::string& reason) {
     ended_ = true;
   }
   run_on(deps_.strand, [this] {
-    core_->commits = {};
     core_->parts.reset();
     core_->replica.reset();
   });

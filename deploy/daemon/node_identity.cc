@@ -77,20 +77,15 @@ void NodeIdentity::heard(const v1::ClusterFeed& feed) {
       deps_.log->warn("the swarm's new root is not trusted yet: {}", taken.message());
     }
   }
+  if (under_way_) {
+    meanwhile_ = feed;
+    return;
+  }
   switch (plan.renewal) {
     case IdentityPlan::Renewal::kNone: return;
     case IdentityPlan::Renewal::kSpread:
-      if (under_way_) {
-        again_ = plan.why;
-        return;
-      }
       return arm(security::renewal_spread(kNodesGuess, deps_.rng), plan.why);
-    case IdentityPlan::Renewal::kNow:
-      if (under_way_) {
-        again_ = plan.why;
-        return;
-      }
-      return arm(Duration(0), plan.why);
+    case IdentityPlan::Renewal::kNow: return arm(Duration(0), plan.why);
   }
 }
 
@@ -101,7 +96,6 @@ void NodeIdentity::renew_soon(const std::string& why) {
 
 void NodeIdentity::renew() {
   if (std::exchange(under_way_, true)) return;
-  again_.clear();
   const bool queued = deps_.pool.post([&strand = deps_.strand, alive = std::weak_ptr<int>(alive_),
                                        this, identity = identity_, managers = deps_.managers(),
                                        now = deps_.strand.clock().wall_now()] {
@@ -123,19 +117,18 @@ void NodeIdentity::renewed(const Result<security::NodeCredentials>& answer) {
   under_way_ = false;
   if (!answer) {
     if (answer.error().reason() == "node-removed") {
-      trouble_ = answer.error().message();
       return deps_.removed(answer.error().message());
     }
     return failed(answer.error());
   }
   if (const Status taken = take(*answer); !taken.ok()) return failed(taken);
   failures_ = 0;
-  trouble_.clear();
   due_ = security::renewal_due(identity_->current()->facts, deps_.rng);
   deps_.log->info("certificate renewed: a {}'s, until {}", manager() ? "manager" : "worker",
                   format_rfc3339(identity_->current()->facts.not_after));
-  if (!again_.empty()) return arm(Duration(0), std::exchange(again_, {}));
   arm(std::min(until_due(), kLook), {});
+  // What was said meanwhile may want yet another one.
+  if (const auto feed = std::exchange(meanwhile_, std::nullopt)) heard(*feed);
 }
 
 // On disk before it is used: a restart must not go back to what others may refuse by then.
@@ -153,7 +146,7 @@ void NodeIdentity::failed(const Status& why) {
   const auto current = identity_->current();
   const WallTime now = deps_.strand.clock().wall_now();
   const Status valid = security::check_validity(current->facts, now);
-  trouble_ = valid.ok() ? std::string() : valid.message();
+  if (!valid.ok()) deps_.trouble(valid.message());
   const Duration wait = security::renewal_retry(current->facts, now, ++failures_, deps_.rng);
   deps_.log->warn("the certificate could not be renewed, next attempt in {}: {}",
                   format_duration(wait), why.message());

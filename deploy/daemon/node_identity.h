@@ -29,7 +29,9 @@ class NodeIdentity {
     Rng& rng;
     Log log;
     std::function<std::vector<std::string>()> managers;
-    std::function<void()> changed;                    // another certificate, another trust
+    std::function<void()> changed;  // another certificate, another trust
+    // The certificate ended, or is not valid yet, and nobody gave another one.
+    std::function<void(const std::string&)> trouble;
     std::function<void(const std::string&)> removed;  // managers say that the node is none any more
   };
   using Lock = std::optional<security::UnlockKey>;
@@ -43,8 +45,6 @@ class NodeIdentity {
   const std::shared_ptr<security::TlsIdentity>& tls() const { return identity_; }
   bool manager() const;
   const Lock& lock() const { return lock_; }
-  // Why the last renewal failed, while that matters; empty when all is well.
-  const std::string& trouble() const { return trouble_; }
 
   void heard(const v1::ClusterFeed& feed);
   // Somebody refused the certificate, or said that it is outdated.
@@ -66,9 +66,8 @@ class NodeIdentity {
   Lock lock_;
   WallTime due_;
   bool under_way_ = false;
-  std::string again_;  // why, while one is under way that may come too early to know
+  std::optional<v1::ClusterFeed> meanwhile_;  // heard while a renewal was under way
   unsigned failures_ = 0;
-  std::string trouble_;
   Executor::TimerId timer_ = 0;
   TimePoint timer_due_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -13,8 +13,6 @@ using manager::store::DurableStore;
 using manager::store::ReplicationEvents;
 
 constexpr Duration kWrapLimit = 10s;
-// The manager counts by itself, as the cluster's settings say.
-constexpr uint64_t kSnapshotEntriesMax = 1'000'000'000;
 
 std::optional<std::string> bytes_of(const std::optional<security::UnlockKey>& lock) {
   if (!lock) return std::nullopt;
@@ -79,7 +77,6 @@ Result<std::unique_ptr<Replica>> Replica::open(Executor& strand, ReplicaOptions 
       options.start == ReplicaStart::kFound ? raft::StartMode::kFound : raft::StartMode::kRestore;
   durable.force_new_cluster = options.start == ReplicaStart::kForce;
   durable.unlock_key = bytes_of(options.lock);
-  durable.snapshot_entries = kSnapshotEntriesMax;
   durable.make_transport = [&](raft::TransportEvents& events) -> std::unique_ptr<raft::Transport> {
     raft::GrpcTransportOptions transport;
     transport.cluster_id = options.identity.cluster_id;

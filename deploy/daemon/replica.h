@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "base/executor.h"
 #include "base/log.h"
@@ -50,10 +49,6 @@ class Replica {
 
   manager::store::Store& store() { return durable_->store(); }
   raft::Group& group() { return durable_->group(); }
-  // Beside the running store; the log before it is dropped.
-  void take_snapshot(UniqueFunction<void(Status)> done) {
-    durable_->take_snapshot(std::move(done));
-  }
   // For the service by which the others reach this one.
   std::shared_ptr<raft::Inbound> inbound() const { return inbound_; }
   // Any thread, after start(); blocks until the keys on disk are wrapped.

@@ -60,6 +60,25 @@ m() { local n=$1; shift; "$BIN/muster" --socket "unix://$RUN/$n/muster.sock" "$@
 address() { echo "$NET.$1"; }
 data() { echo "$BASE/$1/data"; }
 
+# What a test that was killed with everything above it left.
+sweep() {
+  local base pid node name
+  for base in /var/lib/muster-test-*; do
+    pid=${base##*-}
+    [[ -d $base && ! -d /proc/$pid && ! -e $base/data ]] || continue
+    pkill -9 -f -- "$base/|/run/muster-test-$pid/" || true
+    for node in "$base"/*/data; do
+      name=$(basename "$(dirname "$node")")
+      [[ -e /run/netns/mt$pid-$name ]] || continue
+      nsenter --net="/run/netns/mt$pid-$name" "$BIN/musterd" --end-containers --log-level error \
+        --data-dir "$node" --socket "/run/muster-test-$pid/$name/muster.sock" || true
+      ip netns delete "mt$pid-$name" || true
+    done
+    ip link delete "mt$pid" 2>/dev/null || true
+    rm -rf --one-file-system "$base" "/run/muster-test-$pid"
+  done
+}
+sweep
 ip link add "$BRIDGE" type bridge
 ip address add "$NET.254/24" dev "$BRIDGE"
 ip link set "$BRIDGE" up

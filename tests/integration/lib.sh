@@ -18,7 +18,7 @@ sweep() {
   local node pid
   for node in /var/lib/muster-test-*; do
     pid=${node##*-}
-    [[ -d $node && ! -d /proc/$pid ]] || continue
+    [[ -d $node/data && ! -d /proc/$pid ]] || continue
     "$BIN/muster" lab down --all --dir "$node/labs" >/dev/null || true
     pkill -9 -f -- "$node/|/run/muster-test-$pid/" || true
     "$BIN/musterd" --end-containers --log-level error --data-dir "$node/data" \

@@ -98,4 +98,11 @@ has "$(m "$lost" info)" 'removed from the swarm' 'after a restart, too'
 m "$lost" swarm leave --force >/dev/null
 join "$lost" "$one" worker >/dev/null
 await 15 'it is a new node' node_is "$one" "$lost" Status Ready
+has_container() { [[ -n $(pids_on "$lost" web) ]]; }
+await 60 'with its container' has_container
+kill_musterd "$lost"
+m "$one" node rm --force "node$lost" >/dev/null
+start_musterd "$lost"
+await 20 'removed while it was away, it says so, too' bash -c "$BIN/muster --socket unix://$RUN/$lost/muster.sock info | grep -q 'removed from the swarm'"
+await 20 'and its containers end' bash -c "[[ -z \$($BIN/muster --socket unix://$RUN/$lost/muster.sock ps -q) ]]"
 finish
