@@ -11,7 +11,7 @@ for n in 1 2 3; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
 image=$REGISTRY/busybox:1
 lead=$(leader 1)
 f=$([[ $lead == 2 ]] && echo 3 || echo 2)
-m "$f" events >"$BASE/events" 2>/dev/null &
+"$BIN/muster" --socket "unix://$RUN/$f/muster.sock" events >"$BASE/events" 2>/dev/null &
 events=$!
 
 note 'services, with waiting, payloads and logs, on a follower'
