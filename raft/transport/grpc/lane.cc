@@ -76,9 +76,13 @@ class Lane::Stream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc
     StartRead(&incoming_);
   }
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<Stream> self = std::move(self_);
+    std::shared_ptr<Stream> self = std::move(self_);
     lane_->on_done(*this, status);
-    lane_->core_->streams.leave();
+    // gRPC's threads end with the process's last channel, which therefore must not go on one of
+    // them.
+    const std::shared_ptr<TransportCore> core = lane_->core_;
+    core->work.post([self = std::move(self)] {});
+    core->streams.leave();
   }
 
   bool greeted = false;  // the hello was written

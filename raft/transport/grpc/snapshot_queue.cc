@@ -74,9 +74,11 @@ class SnapshotQueue::Sender final
     StartRead(&incoming_);
   }
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<Sender> self = std::move(self_);
-    core_->streams.leave();
-    core_->work.post([self, status] { self->done(status); });
+    // The channel goes on the work strand; see Lane::Stream.
+    std::shared_ptr<Sender> self = std::move(self_);
+    const std::shared_ptr<TransportCore> core = core_;
+    core->work.post([self = std::move(self), status] { self->done(status); });
+    core->streams.leave();
   }
 
  private:
