@@ -13,6 +13,9 @@ lead=$(leader 1)
 f=$([[ $lead == 2 ]] && echo 3 || echo 2)
 "$BIN/muster" --socket "unix://$RUN/$f/muster.sock" events >"$BASE/events" 2>/dev/null &
 events=$!
+# The stream begins when it is there; nothing tells but what it brings.
+events_arrive() { m "$f" node update --label-add "seen=$RANDOM" node1 && [[ -s $BASE/events ]]; }
+await 10 'events arrive' events_arrive
 
 note 'services, with waiting, payloads and logs, on a follower'
 printf 'hidden' | m "$f" secret create pass - >/dev/null
