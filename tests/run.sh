@@ -45,6 +45,8 @@ fi
 if [[ $mode != --quick ]]; then
   step 'sanitizers and fuzzers (clang, pure rooms)'
   tests/fuzz/run.sh || failed+=(fuzz)
+  step 'races (thread sanitizer, the replicated log)'
+  tests/race/run.sh || failed+=(race)
 fi
 if [[ $mode == --full ]]; then
   run_tests qemu-full 2

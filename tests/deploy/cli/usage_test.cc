@@ -37,7 +37,8 @@ TEST_F(Usage, TheSocketIsAPathAndAManagersPortNeedsACertificate) {
 TEST_F(Usage, HelpOfACommand) {
   EXPECT_EQ(run({"help", "service", "scale"}).out, run({"service", "scale", "--help"}).out);
   EXPECT_EQ(run({"help", "service"}).out, run({"service", "--help"}).out);
-  EXPECT_THAT(run({"help"}).out, StartsWith("Usage:  muster [--socket PATH | --host tcp://HOST:PORT] COMMAND\n"));
+  EXPECT_THAT(run({"help"}).out,
+              StartsWith("Usage:  muster [--socket PATH | --host tcp://HOST:PORT] COMMAND\n"));
   EXPECT_EQ(run({"help", "nonsense"}).code, 2);
 }
 
