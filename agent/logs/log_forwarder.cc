@@ -149,7 +149,7 @@ void LogForwarder::save(const Forward& forward) {
 
 bool LogForwarder::send(Forward& forward) {
   Destination& to = *forward.destination;
-  const TimePoint now = SystemClock().now();
+  const TimePoint now = clock_.now();
   if (now < to.blocked_until) return false;
   while (forward.sent < forward.batch.size()) {
     const Status sent = to.sink->send(message_of(forward, forward.batch[forward.sent]));
@@ -158,7 +158,7 @@ bool LogForwarder::send(Forward& forward) {
         log_->warn("container {}: {}; lines wait in its log", forward.target.identity.name,
                    sent.message());
       }
-      to.blocked_until = SystemClock().now() + to.retry;
+      to.blocked_until = clock_.now() + to.retry;
       to.retry = std::min(to.retry * 2, kRetryMax);
       return false;
     }
@@ -203,7 +203,7 @@ bool LogForwarder::forward(Forward& forward) {
 void LogForwarder::wait() {
   // Files that nothing can be sent from now are looked at again when their destination may be.
   Duration timeout = 60s;
-  const TimePoint now = SystemClock().now();
+  const TimePoint now = clock_.now();
   for (const auto& [id, forward] : forwards_) {
     if (!forward->more) continue;
     timeout = std::min(timeout, std::max<Duration>(forward->destination->blocked_until - now, 0ns));

@@ -13,6 +13,7 @@
 #include "agent/logs/log_cursor.h"
 #include "agent/logs/log_sink.h"
 #include "base/log.h"
+#include "base/thread_executor.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
 #include "muster/v1/specs.pb.h"
@@ -82,6 +83,7 @@ class LogForwarder {
 
   const std::string journal_socket_;
   Log log_;
+  const SystemClock clock_;
   UniqueFd inotify_;
   UniqueFd event_;
 

@@ -57,7 +57,7 @@ Status Daemon::start() {
     if (!taken.ok()) {
       // The node stays reachable and says what is wrong; its containers are not touched.
       log_->error("this node cannot take part in its swarm: {}", taken.message());
-      set_role_error(taken.message());
+      set_fault(taken.message());
     }
   }
   return start_local_api();

@@ -110,7 +110,9 @@ class Daemon final : public manager::control::NodeControl {
   void certificate_changed();
   void left_group();
   void node_removed(const std::string& why);
+  // In a whole sentence; empty: nothing is wrong.
   void set_role_error(std::string text);
+  void set_fault(const std::string& why);
   AgentConfig agent_config();
   std::vector<std::string> manager_addresses() const;
   void drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye);

@@ -43,7 +43,7 @@ Status Daemon::enter_swarm(security::NodeCredentials credentials, NodeIdentity::
                           child_log(log_, "identity"),
                           [this] { return manager_addresses(); },
                           [this] { certificate_changed(); },
-                          [this](const std::string& why) { set_role_error(why); },
+                          [this](const std::string& why) { set_fault(why); },
                           [this](const std::string& why) { node_removed(why); }};
   identity_ = std::make_unique<NodeIdentity>(std::move(deps), options_.data_dir / "certificates",
                                              tls, std::move(lock));
@@ -61,6 +61,10 @@ void Daemon::set_role_error(std::string text) {
   std::lock_guard lock(mutex_);
   faulty_ = !text.empty();
   role_error_ = std::move(text);
+}
+
+void Daemon::set_fault(const std::string& why) {
+  set_role_error(why.empty() ? why : "This node cannot take part in its swarm: " + why);
 }
 
 std::vector<std::string> Daemon::manager_addresses() const {
@@ -125,7 +129,7 @@ void Daemon::manager_failed(const Status& why) {
     return;
   }
   // The node stays reachable and says what is wrong; its containers are not touched.
-  set_role_error(why.message());
+  set_fault(why.message());
   // What is damaged does not mend itself; an address in use may be free later.
   if (why.code() == StatusCode::kUnavailable) reconcile_later(kStartAgain);
 }
@@ -210,7 +214,7 @@ void Daemon::left_group() {
   log_->info("this node was taken out of the group of managers");
   stop_manager("this node is no manager any more");
   forget_log();
-  set_role_error("this node was taken out of the group of managers");
+  set_fault("it was taken out of the group of managers");
   reconcile_later(kAfterRemoval);
 }
 
@@ -235,7 +239,7 @@ void Daemon::group_joined(const Status& status) {
   if (manager_ == nullptr || manager_->in_group()) return set_role_error({});
   if (!status.ok()) {
     log_->warn("the group of managers does not take this node in yet: {}", status.message());
-    set_role_error(status.message());
+    set_fault(status.message());
   }
   reconcile_later(kJoinAgain);
 }

@@ -185,7 +185,7 @@ class Service final : public v1::Local::CallbackService {
 
   Status no_agent() const {
     if (const std::string error = deps_.role_error(); !error.empty()) {
-      return failed_precondition("This node cannot take part in its swarm: {}", error);
+      return failed_precondition("{}", error);
     }
     return unavailable(
         "This node is not part of a swarm and runs no containers. Use \"muster swarm init\" to "

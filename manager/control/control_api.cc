@@ -18,9 +18,7 @@ namespace {
 
 Status not_a_manager(const NodeControl& node) {
   if (const std::string error = node.role_error(); !error.empty()) {
-    return Status(StatusCode::kFailedPrecondition,
-                  fmt::format("This node cannot take part in its swarm: {}", error),
-                  "not-a-manager");
+    return Status(StatusCode::kFailedPrecondition, error, "not-a-manager");
   }
   return Status(StatusCode::kUnavailable,
                 "This node is not a swarm manager. Use \"muster swarm init\" to create one and try "

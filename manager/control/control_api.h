@@ -67,6 +67,7 @@ class NodeControl {
   // A new join token of this cluster; for rotation.
   virtual Result<std::string> new_join_token(const v1::Cluster& cluster) = 0;
   // Why a member of a swarm has no manager running; empty when nothing is wrong. Any thread.
+  // In a whole sentence.
   virtual std::string role_error() const { return {}; }
 };
 
