@@ -37,6 +37,9 @@ class Disk {
   // one write with one sync.
   virtual void write(Write write) = 0;
 
+  // Whether entries would be refused now. Any thread; cheap.
+  virtual bool full() = 0;
+
   // Writes what `produce` hands over as the snapshot of `mark`, makes it the log's beginning and
   // drops the entries before `keep_from`. The log is durable up to mark.index when it is called.
   // One at a time. `done` arrives like an event. FAILED_PRECONDITION: the log begins later already.

@@ -21,6 +21,7 @@ class LogDisk final : public Disk {
 
   void start(DiskEvents& events) override;
   void write(Write write) override;
+  bool full() override { return store_->room() == DiskRoom::kFull; }
   void take_snapshot(SnapshotMark mark, Index keep_from, SnapshotProducer produce,
                      UniqueFunction<void(Status)> done) override;
   Result<std::unique_ptr<SnapshotSource>> open_snapshot(Index index, Term term) override;

@@ -166,7 +166,11 @@ void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(Pro
     post_deliveries();
   };
   if (!alive() || term == 0 || serving_term_ != term) return reject(not_leader());
-  if (!room_.ok()) return reject(room_);
+  // Asked anew each time: better refused now than after a deadline, and taken as soon as it fits.
+  if (disk_.full()) {
+    return reject(
+        Status(StatusCode::kResourceExhausted, "the disk of the log is full", "disk-full"));
+  }
   if (in_flight_.size() >= options_.proposals_max) {
     return reject(Status(StatusCode::kResourceExhausted,
                          fmt::format("{} proposals wait already", in_flight_.size()),

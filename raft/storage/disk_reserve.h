@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 
@@ -24,7 +25,11 @@ class DiskReserve {
   };
   DiskReserve(std::filesystem::path dir, Limits limits, Log log);
 
+  // What was given up is for term and vote: a disk stays full until others have made room. Any
+  // thread.
   DiskRoom room() const;
+  // As check_free(), in that sense.
+  Status check() const;
   // Gives the reserve up, or sets it aside again, as there is room. Not sooner than needed: entries
   // are refused from twice as much free on, so what is given up is left for term and vote. To open
   // a log on a full disk takes some of it, too.
@@ -32,9 +37,13 @@ class DiskReserve {
   uint64_t full_bytes() const { return limits_.full_bytes; }
 
  private:
+  uint64_t available() const;
+
   std::filesystem::path dir_;
   Limits limits_;
   Log log_;
+  // Set when the reserve was given up: until so much is free the disk is full all the same.
+  mutable std::atomic<uint64_t> roomy_at_{0};
 };
 
 }  // namespace muster::raft

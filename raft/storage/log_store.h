@@ -97,7 +97,7 @@ class LogStore {
   // To be called now and then when there is nothing to write (a second is a good pace): keeps the
   // watermark beside the log near, makes room when the disk is full, sets it aside when it is not.
   virtual void settle() = 0;
-  virtual DiskRoom room() const = 0;
+  virtual DiskRoom room() const = 0;  // any thread
 
   // New records are encrypted with a fresh key from now on. The old one is forgotten with the last
   // record and snapshot that need it: take a snapshot to hurry it.

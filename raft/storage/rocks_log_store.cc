@@ -222,7 +222,7 @@ Result<Restored> RocksLogStore::restore() const {
 Status RocksLogStore::check_room(bool entries) {
   if (reserve_.room() != DiskRoom::kFull) return ok_status();
   reserve_.keep();
-  return entries ? check_free(options_.dir, options_.free_bytes_min) : ok_status();
+  return entries ? reserve_.check() : ok_status();
 }
 
 Status RocksLogStore::stage_install(Step& step, const SnapshotMark& mark) const {

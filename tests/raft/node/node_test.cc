@@ -67,9 +67,8 @@ TEST_F(NodeGroup, TooManyAndTooLargeProposalsAreRejected_B36) {
 
 TEST_F(NodeGroup, AFullDiskRejectsChangesAndTheLeaderStays) {
   found(1);
-  member(1).weather.full = true;
-  const auto stuck = propose(1, "a");  // finds out that the disk is full
-  EXPECT_TRUE(await([&] { return propose(1, "b")->result.has_value(); }));
+  const auto stuck = propose(1, "a");
+  member(1).weather.full = true;  // before it was written
   const auto refused = propose(1, "c");
   EXPECT_EQ(outcome(refused), Outcome::kRejected);
   EXPECT_EQ(refused->result->why.reason(), "disk-full");

@@ -39,6 +39,7 @@ class SimLogDisk final : public raft::Disk {
       : strand_(world), rng_(rng), image_(image), weather_(weather) {}
 
   void start(raft::DiskEvents& events) override { events_ = &events; }
+  bool full() override { return weather_.full; }
   void write(raft::Write write) override;
   void take_snapshot(raft::SnapshotMark mark, raft::Index keep_from, raft::SnapshotProducer produce,
                      UniqueFunction<void(Status)> done) override;
