@@ -214,12 +214,15 @@ Status create_service(const Cluster& cluster) {
 Status measure_worker(Cluster& cluster, int rounds, Report& report) {
   MUSTER_TRY(create_service(cluster));
   for (int round = 0; round < rounds; ++round) {
-    // In turns, so that the one that is lost has tasks: all of them after the first round.
-    const std::string lost = round % 2 == 0 ? "worker1" : "worker2";
-    const std::string left = round % 2 == 0 ? "worker2" : "worker1";
     MUSTER_ASSIGN(const std::string leader, cluster.await_health());
+    // Whichever has more of the tasks is lost; a worker that was away at first has none.
+    std::string lost;
+    std::string left;
     MUSTER_TRY(await_running(cluster, [&](auto& running) {
-      return running[lost] > 0 && running[lost] + running[left] == kReplicas;
+      const bool first = running["worker1"] > running["worker2"];
+      lost = first ? "worker1" : "worker2";
+      left = first ? "worker2" : "worker1";
+      return running[lost] + running[left] == kReplicas;
     }));
     const TimePoint begin = WriteStream::now();
     MUSTER_TRY(cluster.lab.kill({lost}, true));
