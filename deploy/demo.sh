@@ -144,7 +144,7 @@ OTHER=$(muster node ls --format '{{.Hostname}} {{.ManagerStatus}}' | sed -n 's/ 
 say "The leader, $LEADER, is killed"
 start_asking
 talk_to "$OTHER"
-helpers() { muster lab ssh "$LEADER" pgrep -c sleep; }
+helpers() { muster lab ssh "$LEADER" pgrep sleep; }
 before=$(helpers)
 run muster lab kill "$LEADER"
 begin=$(now_ms)

@@ -6,10 +6,15 @@ start_registry
 push_images busybox
 for n in 1 2 3; do add_node "$n"; done
 
-# Whether a key lies on the node's disk as it is.
-plain_keys() { grep -rlE 'BEGIN (EC )?PRIVATE KEY' "$(data "$1")/certificates" "$(data "$1")/raft" 2>/dev/null || true; }
+# Files in which a key lies on the disk as it is.
+plain_keys() {
+  grep -rlE 'BEGIN (EC )?PRIVATE KEY' "$(data "$1")/certificates" || true
+  grep -l '^lock no' "$(data "$1")/raft/log.key" || true
+}
 state() { m "$1" info --format '{{.Swarm.LocalNodeState}}'; }
 is_state() { [[ $(state "$1") == "$2" ]]; }
+rewrapped() { grep -c 'the keys on disk are' "$BASE/$1/musterd.log" || true; }
+more_than() { (($(rewrapped "$1") > $2)); }
 unlock() { m "$1" swarm unlock <<<"$2"; }
 
 note 'locked from the beginning'
@@ -43,9 +48,10 @@ await 20 'and takes part' node_is 1 3 ManagerStatus Reachable
 await 20 'and is ready' node_is 1 3 Status Ready
 
 note 'another key: the old one opens nothing any more'
+told=$(rewrapped 3)
 new=$(m 2 swarm unlock-key --rotate -q)
 [[ $new != "$key" ]] || die 'the key did not change'
-sleep 1
+await 10 'node 3 has wrapped its keys anew' more_than 3 "$told"
 kill_musterd 3
 start_musterd 3
 is "$(state 3)" locked 'after a restart'
@@ -65,9 +71,10 @@ unlock 3 "$new"
 await 20 'all take part' node_is 1 3 ManagerStatus Reachable
 
 note 'no lock any more'
+told=$(rewrapped 2)
 m 1 swarm update --autolock=false >/dev/null
 fails 'no unlock key is set' m 1 swarm unlock-key
-sleep 1
+await 10 'node 2 has unwrapped its keys' more_than 2 "$told"
 kill_musterd 2
 start_musterd 2
 is "$(state 2)" active 'after a restart without a lock'

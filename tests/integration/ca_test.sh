@@ -9,7 +9,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
   -keyout "$BASE/root.key" -out "$BASE/root.pem" 2>/dev/null
 
 note 'a root of the own'
-fails 'key' m 1 swarm init --advertise-addr "$(address 1)" --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.pem"
+fails 'CA' m 1 swarm init --advertise-addr "$(address 1)" --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.pem"
 init 1 --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.key" >/dev/null
 is "$(m 1 swarm ca)" "$(<"$BASE/root.pem")" 'the root'
 join 2 1 manager >/dev/null
@@ -25,7 +25,10 @@ old=$(token 1 worker)
 note 'TLS 1.3 and nothing older'
 spoken() { openssl s_client -connect "$(address 1):2377" -alpn h2 "$@" </dev/null >/dev/null 2>&1; }
 spoken -tls1_3 || die 'TLS 1.3 is not spoken'
-for old_tls in -tls1_2 -tls1_1; do ! spoken "$old_tls" || die "$old_tls is spoken"; done
+for old_tls in -tls1_2 -tls1_1; do
+  # Debian's openssl would not speak the older one by itself.
+  ! spoken "$old_tls" -cipher ALL:@SECLEVEL=0 || die "$old_tls is spoken"
+done
 
 note 'another one, by rotation'
 out=$(timeout 60 "$BIN/muster" --socket "unix://$RUN/2/muster.sock" swarm ca --rotate)
@@ -35,7 +38,7 @@ for n in 1 2 3; do hasnt "$(issuer "$n")" ours "the certificate of node $n"; don
 is "$(m 1 node ls --format '{{.TLSStatus}}' | sort -u)" Ready 'all certificates'
 for n in 1 2 3; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
 is "$(for n in 1 2 3; do pids_on "$n" web; done)" "$before" 'the containers'
-fails '' m 4 swarm join --token "$old" "$(address 1):2377"
+fails 'does not match' m 4 swarm join --token "$old" "$(address 1):2377"
 join 4 1 worker >/dev/null
 await 15 'a new node with a new token' node_is 1 4 Status Ready
 await 60 'the service is there, too' runs 1 web 4
@@ -57,4 +60,6 @@ is "$(for n in 1 2 3; do pids_on "$n" web; done)" "$before" 'the containers afte
 
 note 'shorter certificates, renewed by themselves'
 m 1 swarm update --cert-expiry 1h >/dev/null
+ends_soon() { ! openssl x509 -noout -checkend 3660 -in "$(data "$1")/certificates/current/node.crt"; }
+for n in 1 2 3 4; do await 60 "node $n has a shorter certificate" ends_soon "$n"; done
 finish

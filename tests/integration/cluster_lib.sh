@@ -14,9 +14,7 @@ NET=10.$((200 + $$ % 50)).$(($$ / 50 % 250))
 BRIDGE=mt$$
 NODES=()
 declare -A PID=()
-checks=0
 
-note() { echo "-- $*"; }
 die() {
   echo "FAILED: $*" >&2
   local n
@@ -26,26 +24,7 @@ die() {
   done
   exit 1
 }
-is() { [[ $1 == "$2" ]] || die "$3: got '$1', expected '$2'"; checks=$((checks + 1)); }
-has() { [[ $1 == *"$2"* ]] || die "$3: '$2' is not in: $1"; checks=$((checks + 1)); }
-hasnt() { [[ $1 != *"$2"* ]] || die "$3: '$2' is in: $1"; checks=$((checks + 1)); }
-fails() {
-  local text=$1 out status=0
-  shift
-  out=$("$@" 2>&1 >/dev/null) || status=$?
-  ((status != 0)) || die "succeeded: $*"
-  has "$out" "$text" "the error of: $*"
-}
-slow=${MUSTER_TEST_SLOW:-1}
-await() {
-  local end=$((SECONDS + $1 * slow)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < end)) || die "waited in vain for: $what"
-    sleep 0.05
-  done
-  checks=$((checks + 1))
-}
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 # within SECONDS WHAT COMMAND...: it ends by then, however it ends.
 within() {
   local limit=$1 what=$2 status=0
@@ -60,24 +39,6 @@ m() { local n=$1; shift; "$BIN/muster" --socket "unix://$RUN/$n/muster.sock" "$@
 address() { echo "$NET.$1"; }
 data() { echo "$BASE/$1/data"; }
 
-# What a test that was killed with everything above it left.
-sweep() {
-  local base pid node name
-  for base in /var/lib/muster-test-*; do
-    pid=${base##*-}
-    [[ -d $base && ! -d /proc/$pid && ! -e $base/data ]] || continue
-    pkill -9 -f -- "$base/|/run/muster-test-$pid/" || true
-    for node in "$base"/*/data; do
-      name=$(basename "$(dirname "$node")")
-      [[ -e /run/netns/mt$pid-$name ]] || continue
-      nsenter --net="/run/netns/mt$pid-$name" "$BIN/musterd" --end-containers --log-level error \
-        --data-dir "$node" --socket "/run/muster-test-$pid/$name/muster.sock" || true
-      ip netns delete "mt$pid-$name" || true
-    done
-    ip link delete "mt$pid" 2>/dev/null || true
-    rm -rf --one-file-system "$base" "/run/muster-test-$pid"
-  done
-}
 sweep
 ip link add "$BRIDGE" type bridge
 ip address add "$NET.254/24" dev "$BRIDGE"
@@ -131,24 +92,18 @@ runs() { [[ $(m "$1" service ls --filter "name=$2" --format '{{.Replicas}}') == 
 # pids_on N SERVICE: processes of the service's containers on the node
 pids_on() { m "$1" ps --format '{{.Pid}} {{.Names}}' | awk -v s="$2." 'index($2, s) == 1 {print $1}' | sort; }
 
-start_registry() {
-  REGISTRY=$NET.254:5000
-  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || cp -r "$MUSTER_TEST_REGISTRY" "$BASE/registry"
-  mkdir -p "$BASE"
-  cat >"$BASE/registry.yml" <<CONFIG
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: $BASE/registry}}
-http: {addr: $REGISTRY}
-CONFIG
-  docker-registry serve "$BASE/registry.yml" >"$BASE/registry.log" 2>&1 </dev/null &
-  REGISTRY_PID=$!
-  await 10 'the registry' curl -fsS "http://$REGISTRY/v2/"
+# swarm_of ROLE...: node 1 founds a swarm and nodes 2, 3, ... join it; all of them are ready.
+swarm_of() {
+  local n=1 role
+  init 1 >/dev/null
+  for role in "$@"; do
+    n=$((n + 1))
+    join "$n" 1 "$role" >/dev/null
+  done
+  for (( ; n > 0; n--)); do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
 }
-push_images() {
-  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || return 0
-  deploy/packaging/images/build.sh --out "$BASE/images" --push "$REGISTRY" "$@" >/dev/null
-}
+
+start_registry() { serve_registry "$BASE" "$NET.254:5000"; }
 
 cleanup() {
   local status=$? n

@@ -5,11 +5,7 @@ source tests/integration/cluster_lib.sh "$@"
 start_registry
 push_images busybox
 for n in 1 2 3 4; do add_node "$n"; done
-init 1 >/dev/null
-join 2 1 manager >/dev/null
-join 3 1 manager >/dev/null
-join 4 1 worker >/dev/null
-for n in 1 2 3 4; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
+swarm_of manager manager worker
 m 1 service create --detach --name web --mode global --network host "$REGISTRY/busybox:1" \
   sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
 await 60 'four of four' runs 2 web 4
@@ -39,7 +35,8 @@ note 'an orderly stop hands over first'
 lost=$(leader 1)
 one=$(others "$lost" | head -1)
 kill "${PID[$lost]}"
-await 3 'another leader' bash -c "[[ \$($BIN/muster --socket unix://$RUN/$one/muster.sock node ls --format '{{.ManagerStatus}} {{.Hostname}}' | grep Leader) != *node$lost ]]"
+handed_over() { local now; now=$(leader "$one"); [[ -n $now && $now != "$lost" ]]; }
+await 3 'another leader' handed_over
 wait "${PID[$lost]}"
 write_soon "$one" stopped || die 'no write after an orderly stop'
 start_musterd "$lost"
@@ -57,7 +54,8 @@ is "$(for n in 1 2 3 4; do pids_on "$n" web; done)" "$before" 'the containers af
 note 'without a majority'
 kill_musterd 2
 kill_musterd 3
-await 10 'the last manager knows that nobody leads' bash -c "[[ \$($BIN/muster --socket unix://$RUN/1/muster.sock info --format '{{.Swarm.LeaderNodeID}}') == '' ]]"
+leaderless() { [[ $(m 1 info --format 'leader={{.Swarm.LeaderNodeID}}') == leader= ]]; }
+await 10 'the last manager knows that nobody leads' leaderless
 for command in 'node ls' 'service ls' 'service scale --detach web=2' 'node update --label-add x=y node4' \
   'swarm join-token worker' info; do
   within 6 "$command" m 1 $command

@@ -4,10 +4,7 @@ source tests/integration/cluster_lib.sh "$@"
 start_registry
 push_images busybox
 for n in 1 2 3; do add_node "$n"; done
-init 1 >/dev/null
-join 2 1 manager >/dev/null
-join 3 1 manager >/dev/null
-for n in 1 2 3; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
+swarm_of manager manager
 image=$REGISTRY/busybox:1
 lead=$(leader 1)
 f=$([[ $lead == 2 ]] && echo 3 || echo 2)

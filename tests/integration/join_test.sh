@@ -18,7 +18,7 @@ fails 'token' m 4 swarm join --token "${good%?}$other" "$(address 1):2377"
 fails "$(address 3):2377" m 4 swarm join --token "$good" "$(address 3):2377"
 fails 'already part of a swarm' m 1 swarm join --token "$good" "$(address 1):2377"
 init 3 >/dev/null
-fails 'swarm' m 4 swarm join --token "$(token 3 worker)" "$(address 1):2377"
+fails 'does not match' m 4 swarm join --token "$(token 3 worker)" "$(address 1):2377"
 m 3 swarm leave --force >/dev/null
 has "$(m 4 info --format '{{.Swarm.LocalNodeState}}')" inactive 'after all that'
 m 1 swarm join-token --rotate -q worker >/dev/null
@@ -58,7 +58,6 @@ remote() {
 }
 is "$(remote '' node ls -q | wc -l)" 4 'node ls from outside'
 fails 'not open' remote "$(data 4)/certificates/current" node ls
-fails '' timeout 10 openssl s_client -tls1_2 -connect "$(address 1):2377" </dev/null
 
 note 'restarts: everybody is what it was'
 for n in 4 2 1; do

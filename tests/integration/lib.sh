@@ -10,58 +10,17 @@ PATH=$BIN:$PATH
 NODE=/var/lib/muster-test-$$
 RUN=/run/muster-test-$$
 export MUSTER_SOCKET=unix://$RUN/muster.sock
-checks=0
 
-# A test that was killed with everything above it left a node: its bridge holds the subnet that the
-# next one is given.
-sweep() {
-  local node pid
-  for node in /var/lib/muster-test-*; do
-    pid=${node##*-}
-    [[ -d $node/data && ! -d /proc/$pid ]] || continue
-    "$BIN/muster" lab down --all --dir "$node/labs" >/dev/null || true
-    pkill -9 -f -- "$node/|/run/muster-test-$pid/" || true
-    "$BIN/musterd" --end-containers --log-level error --data-dir "$node/data" \
-      --socket "/run/muster-test-$pid/muster.sock" || true
-    rm -rf --one-file-system "$node" "/run/muster-test-$pid"
-  done
-}
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 sweep
 mkdir -p "$NODE" "$RUN"
 
-note() { echo "-- $*"; }
 die() {
   echo "FAILED: $*" >&2
   echo "---- last lines of musterd's log" >&2
   tail -40 "$NODE/musterd.log" >&2 2>/dev/null || true
   muster service ps --no-trunc $(muster service ls -q 2>/dev/null) >&2 2>/dev/null || true
   exit 1
-}
-
-# is ACTUAL EXPECTED WHAT; has TEXT PART WHAT
-is() { [[ $1 == "$2" ]] || die "$3: got '$1', expected '$2'"; checks=$((checks + 1)); }
-has() { [[ $1 == *"$2"* ]] || die "$3: '$2' is not in: $1"; checks=$((checks + 1)); }
-hasnt() { [[ $1 != *"$2"* ]] || die "$3: '$2' is in: $1"; checks=$((checks + 1)); }
-# fails TEXT COMMAND...: exits 1 and says TEXT on stderr
-fails() {
-  local text=$1 out status=0
-  shift
-  out=$("$@" 2>&1 >/dev/null) || status=$?
-  ((status != 0)) || die "succeeded: $*"
-  has "$out" "$text" "the error of: $*"
-}
-# await SECONDS WHAT COMMAND...: until the command succeeds. An emulated machine is slower than a
-# real one by the factor MUSTER_TEST_SLOW (below 20): it gets more time, and is asked less often.
-slow=${MUSTER_TEST_SLOW:-1}
-pause=0.$(printf %02d $((5 * slow)))
-await() {
-  local end=$((SECONDS + $1 * slow)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < end)) || die "waited in vain for: $what"
-    sleep "$pause"
-  done
-  checks=$((checks + 1))
 }
 
 free_port() {
@@ -89,24 +48,7 @@ start_node() {
 node_is_ready() { [[ $(muster node ls --format '{{.Status}}') == Ready ]]; }
 kill_daemon() { kill -9 "$DAEMON"; wait "$DAEMON" 2>/dev/null || true; }
 
-start_registry() {
-  REGISTRY=127.0.0.1:$(free_port)
-  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || cp -r "$MUSTER_TEST_REGISTRY" "$NODE/registry"
-  cat >"$RUN/registry.yml" <<CONFIG
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: $NODE/registry}}
-http: {addr: $REGISTRY}
-CONFIG
-  docker-registry serve "$RUN/registry.yml" >"$NODE/registry.log" 2>&1 </dev/null &
-  REGISTRY_PID=$!
-  await 10 'the registry' curl -fsS "http://$REGISTRY/v2/"
-}
-# MUSTER_TEST_REGISTRY is the storage of a registry that holds every image of build.sh already.
-push_images() {
-  [[ -z ${MUSTER_TEST_REGISTRY:-} ]] || return 0
-  deploy/packaging/images/build.sh --out "$NODE/images" --push "$REGISTRY" "$@" >/dev/null
-}
+start_registry() { serve_registry "$NODE" "127.0.0.1:$(free_port)"; }
 
 # SERVICE N: N replicas of N run
 runs() { [[ $(muster service ls --filter "name=$1" --format '{{.Replicas}}') == "$2/$2"* ]]; }

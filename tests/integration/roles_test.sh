@@ -4,10 +4,7 @@ source tests/integration/cluster_lib.sh "$@"
 start_registry
 push_images busybox
 for n in 1 2 3; do add_node "$n"; done
-init 1 >/dev/null
-join 2 1 worker >/dev/null
-join 3 1 worker >/dev/null
-for n in 1 2 3; do await 15 "node $n is ready" node_is 1 "$n" Status Ready; done
+swarm_of worker worker
 m 1 service create --detach --name web --mode global --network host "$REGISTRY/busybox:1" \
   sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
 await 60 'three of three' runs 1 web 3
@@ -88,7 +85,7 @@ m "$one" node demote "node$lost" >/dev/null
 await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
 
 note 'removing nodes'
-fails 'node' m "$one" node rm "node$lost"
+fails 'is not down' m "$one" node rm "node$lost"
 m "$one" node rm --force "node$lost" >/dev/null
 await 20 'its containers end' bash -c "[[ -z \$($BIN/muster --socket unix://$RUN/$lost/muster.sock ps -q) ]]"
 await 10 'it says what happened' bash -c "$BIN/muster --socket unix://$RUN/$lost/muster.sock info | grep -q 'removed from the swarm'"
