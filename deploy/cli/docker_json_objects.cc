@@ -279,7 +279,7 @@ boost::json::object info_json(const v1::GetInfoResponse& info, const v1::Cluster
   for (const auto& address : info.manager_addrs())
     managers.push_back(boost::json::object{{"Addr", address}});
   put(swarm, "RemoteManagers", std::move(managers));
-  put(swarm, "LeaderNodeID", info.leader_node_id());
+  swarm["LeaderNodeID"] = info.leader_node_id();  // empty: nobody leads
   swarm["ManagersReachable"] = info.managers_reachable();
   if (cluster != nullptr) {
     swarm["Cluster"] = cluster_json(*cluster);

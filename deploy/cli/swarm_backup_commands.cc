@@ -109,11 +109,15 @@ Result<int> swarm_restore(Run& run) {
                   "address that other nodes reach this one at");
   run.flags.value("data-path-addr", &data_path, "ADDR|IFACE", "address for the tasks' traffic");
   MUSTER_TRY(run.parse(1, 1));
-  Signals signals({SIGINT, SIGTERM});
   const std::string path = in_directory(run, run.args[0]);
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return fail(errno_status(errno, path));
-  MUSTER_ASSIGN(*request.mutable_passphrase(), passphrase_of(run, signals, passphrase_file, false));
+  {
+    // Afterwards they end this process: the node goes on or gives up by itself.
+    Signals signals({SIGINT, SIGTERM});
+    MUSTER_ASSIGN(*request.mutable_passphrase(),
+                  passphrase_of(run, signals, passphrase_file, false));
+  }
   request.set_listen_addr(listen);
   request.set_advertise_addr(advertise);
   request.set_data_path_addr(data_path);

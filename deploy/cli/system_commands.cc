@@ -32,9 +32,6 @@ std::string cluster_text(const v1::Cluster& cluster) {
   out += fmt::format("  CA Configuration:\n   Expiry Duration: {}\n   Force Rotate: {}\n",
                      lower(human_duration(Duration(spec.node_cert_expiry_ns()))),
                      cluster.root_ca().last_forced_rotation());
-  if (!spec.external_cas().empty()) out += "   External CAs:\n";
-  for (const auto& ca : spec.external_cas())
-    out += fmt::format("     {}: {}\n", ca.protocol(), ca.url());
   return out + fmt::format("  Autolock Managers: {}\n  Root Rotation In Progress: {}\n",
                            spec.autolock(), cluster.root_ca().has_rotation());
 }

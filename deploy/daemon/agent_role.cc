@@ -197,6 +197,10 @@ void AgentRole::stop(v1::Goodbye::Reason reason) {
            [this, reason](auto done) { core_->session.stop(reason, std::move(done)); });
 }
 
+void AgentRole::end_tasks() {
+  run_on(deps_.strand, [this] { core_->worker.leave([] {}); });
+}
+
 Status AgentRole::leave() {
   const bool done = await_on(deps_.strand, kLeaveLimit,
                              [this](auto done) { core_->worker.leave(std::move(done)); });

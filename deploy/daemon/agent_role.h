@@ -69,6 +69,8 @@ class AgentRole {
   void stop(v1::Goodbye::Reason reason);
   // Ends all containers and forgets their tasks; to be called after stop().
   Status leave();
+  // Begins the same, and goes on being there: this node was removed from its swarm.
+  void end_tasks();
 
   // The tasks here, from any thread.
   std::vector<v1::LocalTask> tasks() const;

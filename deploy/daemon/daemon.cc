@@ -90,7 +90,7 @@ Status Daemon::start_local_api() {
 }
 
 void Daemon::stop() {
-  if (std::exchange(stopped_, true)) return;
+  if (stopped_.exchange(true)) return;
   // First of all: the swarm needs another leader, whatever else takes its time here.
   if (const auto role = manager()) role->hand_over();
   listener_.stop();

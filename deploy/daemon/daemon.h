@@ -2,6 +2,8 @@
 
 #include <grpcpp/server.h>
 
+#include <atomic>
+
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -177,7 +179,7 @@ class Daemon final : public manager::control::NodeControl {
   std::unique_ptr<grpc::Server> local_server_;
   std::unique_ptr<MetricsServer> metrics_server_;
   ThreadExecutor lifecycle_{"lifecycle"};
-  bool stopped_ = false;
+  std::atomic<bool> stopped_{false};
 };
 
 }  // namespace muster::daemon

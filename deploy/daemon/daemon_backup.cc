@@ -107,6 +107,7 @@ class Daemon::Restore final : public RestoreStream {
     auto shared = std::make_shared<Callback<v1::RestoreSwarmResponse>>(std::move(done));
     // The last piece was decoded before this is called.
     state_->daemon.lifecycle_.post([state = state_, shared] {
+      if (state->daemon.stopped_) return (*shared)(fail(unavailable("musterd stops")));
       if (!state->reader) return (*shared)(fail(invalid_argument("the backup is empty")));
       auto whole = state->reader->finish();
       if (!whole) return (*shared)(fail(whole.error()));

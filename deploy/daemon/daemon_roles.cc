@@ -117,7 +117,9 @@ void Daemon::reconcile() {
     }
     if (!started.ok()) return manager_failed(started);
   }
-  if (!manager_->in_group()) join_group();
+  if (!manager_->in_group()) return join_group();
+  const WallTime now = lifecycle_.clock().wall_now();
+  if (security::check_validity(identity_->tls()->current()->facts, now).ok()) set_role_error({});
 }
 
 void Daemon::manager_failed(const Status& why) {
@@ -129,7 +131,11 @@ void Daemon::manager_failed(const Status& why) {
     return;
   }
   // The node stays reachable and says what is wrong; its containers are not touched.
-  set_fault(why.message());
+  set_fault(why.reason() == "log-corrupt"
+                ? why.message() +
+                      "; it is the swarm's only manager: restore a backup (muster swarm "
+                      "leave --force, muster swarm restore)"
+                : why.message());
   // What is damaged does not mend itself; an address in use may be free later.
   if (why.code() == StatusCode::kUnavailable) reconcile_later(kStartAgain);
 }
@@ -198,6 +204,7 @@ void Daemon::stop_manager(const std::string& reason) {
 }
 
 void Daemon::forget_log() {
+  log_key_.reset();
   std::error_code ignored;
   std::filesystem::remove_all(options_.data_dir / "raft", ignored);
   {
@@ -210,7 +217,8 @@ void Daemon::forget_log() {
 
 // Managers took this member out, for good: with another life it may come back.
 void Daemon::left_group() {
-  if (manager_ == nullptr || !state_.membership) return;
+  // Of a manager before this one, when this one is in the group.
+  if (manager_ == nullptr || manager_->in_group() || !state_.membership) return;
   log_->info("this node was taken out of the group of managers");
   stop_manager("this node is no manager any more");
   forget_log();
@@ -236,7 +244,7 @@ void Daemon::join_group() {
 
 void Daemon::group_joined(const Status& status) {
   joining_group_ = false;
-  if (manager_ == nullptr || manager_->in_group()) return set_role_error({});
+  if (manager_ == nullptr || manager_->in_group()) return reconcile();
   if (!status.ok()) {
     log_->warn("the group of managers does not take this node in yet: {}", status.message());
     set_fault(status.message());
@@ -327,7 +335,14 @@ void Daemon::follow_lock(const std::string& unlock_key) {
   }
   log_->info(lock ? "the keys on disk are wrapped with the swarm's unlock key"
                   : "the keys on disk are not wrapped any more");
-  if (manager_ == nullptr) reconcile_later(Duration(0));
+  if (manager_ != nullptr) return;
+  // The log may have been wrapped with this key before, and be what the node waits to be unlocked.
+  log_key_.reset();
+  {
+    std::lock_guard guard(mutex_);
+    locked_ = false;
+  }
+  reconcile_later(Duration(0));
 }
 
 void Daemon::managers_known(const std::vector<std::string>& addresses) {
@@ -364,7 +379,9 @@ Status Daemon::resume() {
   const std::filesystem::path dir = options_.data_dir / "certificates";
   if (state_.membership->removed) {
     set_role_error(kRemovedText);
-    return start_agent(false);
+    MUSTER_TRY(start_agent(false));
+    agent()->end_tasks();  // it was told to, and may have been cut off
+    return ok_status();
   }
   auto credentials = security::load_credentials(dir);
   if (!credentials && credentials.error().reason() == "locked") {

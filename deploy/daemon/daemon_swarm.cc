@@ -41,8 +41,10 @@ std::string with_port(const std::string& address) {
 template <class T>
 void Daemon::answer(UniqueFunction<Result<T>()> work, Callback<T> done) {
   lifecycle_.post([this, work = std::move(work), done = std::move(done)]() mutable {
-    main_loop_.post(
-        [done = std::move(done), result = work()]() mutable { done(std::move(result)); });
+    main_loop_.post([done = std::move(done),
+                     result = stopped_ ? fail(unavailable("musterd stops")) : work()]() mutable {
+      done(std::move(result));
+    });
   });
 }
 
@@ -93,6 +95,7 @@ void Daemon::forget_swarm() {
     role_error_.clear();
     faulty_ = locked_ = false;
   }
+  log_key_.reset();
   if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
   remove_swarm_files();
 }
@@ -148,6 +151,12 @@ Result<v1::InitSwarmResponse> Daemon::force_new_cluster() {
     return fail(unavailable("{}", role_error().empty()
                                       ? "This node is not participating as a Swarm manager"
                                       : role_error()));
+  }
+  // One that waits to be let in has an empty log, and would found an empty swarm.
+  if (log_missing() || (manager_ != nullptr && !manager_->in_group())) {
+    return fail(failed_precondition(
+        "this manager has no copy of the swarm's state: force a new cluster on another manager, or "
+        "restore a backup (muster swarm restore)"));
   }
   stop_manager("this node starts a new cluster");
   Status done = start_manager(ReplicaStart::kForce);

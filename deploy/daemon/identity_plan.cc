@@ -4,6 +4,12 @@
 #include "manager/ca/admission.h"
 
 namespace muster::daemon {
+namespace {
+
+// Clocks and rounding; what is longer than wanted by so little stays.
+constexpr Duration kLifetimeSlack = 1min;
+
+}  // namespace
 
 IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
                            const v1::ClusterFeed& feed) {
@@ -19,6 +25,12 @@ IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
       plan.renewal = IdentityPlan::Renewal::kSpread;
       plan.why = "the swarm's root is rotated";
     }
+  }
+  const Duration wanted(feed.node_cert_expiry_ns());
+  const Duration lifetime = current.facts.not_after - current.facts.not_before;
+  if (wanted > Duration::zero() && lifetime > wanted + security::kBackdate + kLifetimeSlack) {
+    plan.renewal = IdentityPlan::Renewal::kSpread;
+    plan.why = "certificates end sooner now";
   }
   if (feed.has_self()) {
     const bool manager = current.facts.identity.role == security::CertificateRole::kManager;

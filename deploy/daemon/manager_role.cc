@@ -306,6 +306,9 @@ Status ManagerRole::bootstrap(const control::NewCluster& cluster, const v1::Node
 
 Status ManagerRole::take_over(const v1::Node& self) {
   return write(kFirstWrite, [self](store::Transaction& tx, Rng&) -> Status {
+    if (tx.view().cluster() == nullptr) {
+      return failed_precondition("the log of this manager has no swarm in it");
+    }
     std::vector<store::Ptr<v1::Node>> others;
     tx.view().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
       const bool manager = node->spec().desired_role() == v1::NodeSpec::MANAGER ||
@@ -330,11 +333,19 @@ Status ManagerRole::take_over(const v1::Node& self) {
 
 // ---------------------------------------------------------------- end
 
+// May come from another thread than stop().
 void ManagerRole::hand_over() {
-  if (core_ == nullptr) return;
+  std::shared_ptr<Core> core;
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_) return;
+    core = core_;
+  }
+  if (core == nullptr) return;
   const raft::GroupView view = group();
   if (!view.leads || view.members.size() < 2) return;
-  await_on(deps_.strand, kHandOver, [core = core_](auto done) {
+  await_on(deps_.strand, kHandOver, [core](auto done) {
+    if (core->replica == nullptr) return done();
     core->replica->group().transfer_leadership({}, [core, done](const Status&) { done(); });
   });
 }

@@ -49,12 +49,16 @@ Duration NodeIdentity::until_due() const {
 void NodeIdentity::arm(Duration wait, std::string why) {
   MUSTER_CHECK(deps_.strand.is_current());
   const TimePoint due = deps_.strand.clock().now() + wait;
-  if (timer_ != 0 && timer_due_ <= due) return;
+  // A reason is never given up for a mere look, however early that would be.
+  const bool gains_reason = armed_why_.empty() && !why.empty();
+  const bool loses_reason = !armed_why_.empty() && why.empty();
+  if (timer_ != 0 && (loses_reason || (!gains_reason && timer_due_ <= due))) return;
   deps_.strand.cancel(timer_);
   timer_due_ = due;
-  timer_ = deps_.strand.after(wait, [this, why = std::move(why)] {
+  armed_why_ = std::move(why);
+  timer_ = deps_.strand.after(wait, [this] {
     timer_ = 0;
-    if (!why.empty()) {
+    if (const std::string why = std::exchange(armed_why_, {}); !why.empty()) {
       deps_.log->info("a new certificate is asked for: {}", why);
       return renew();
     }

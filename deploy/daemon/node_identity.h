@@ -70,6 +70,7 @@ class NodeIdentity {
   unsigned failures_ = 0;
   Executor::TimerId timer_ = 0;
   TimePoint timer_due_;
+  std::string armed_why_;  // what a renewal was asked for; empty: a look
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
 

@@ -162,7 +162,13 @@ Status apply_cuts(const LabPlan& plan, const Cuts& cuts, const InitProcess& node
   });
 }
 
-Status open_way_out(const LabPlan& plan, bool* ip_forward_set) {
+Result<bool> host_forwards() {
+  const auto forwards = overlay::read_sysctl(kIpForward);
+  if (!forwards) return fail(forwards.error());
+  return !forwards->starts_with('0');
+}
+
+Status open_way_out(const LabPlan& plan) {
   MUSTER_ASSIGN(const auto nft, overlay::LibNft::make());
   const std::string table = way_out_table(plan.name);
   MUSTER_TRY(
@@ -174,10 +180,7 @@ Status open_way_out(const LabPlan& plan, bool* ip_forward_set) {
                            "  }}\n"
                            "}}\n",
                            table, plan.subnet.str())));
-  const auto forwards = overlay::read_sysctl(kIpForward);
-  if (!forwards) return forwards.error();
-  *ip_forward_set = forwards->starts_with('0');
-  return *ip_forward_set ? overlay::write_sysctl(kIpForward, "1") : ok_status();
+  return overlay::write_sysctl(kIpForward, "1");
 }
 
 Status close_way_out(const std::string& lab, bool take_ip_forward_back) {

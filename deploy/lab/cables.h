@@ -24,9 +24,10 @@ Status lay_cable(const LabPlan& plan, const InitProcess& hub, const InitProcess&
 // Puts the cuts of the node into force, and takes former ones out.
 Status apply_cuts(const LabPlan& plan, const Cuts& cuts, const InitProcess& node);
 
-// Lets nodes reach what the host reaches, by masquerading. `ip_forward_set`: whether the host's
-// forwarding had to be switched on for it.
-Status open_way_out(const LabPlan& plan, bool* ip_forward_set);
+// Whether the host passes packets on.
+Result<bool> host_forwards();
+// Lets nodes reach what the host reaches, by masquerading, and lets the host pass packets on.
+Status open_way_out(const LabPlan& plan);
 Status close_way_out(const std::string& lab, bool take_ip_forward_back);
 
 // Removes the host's interface of the lab, which else goes a moment after the hub.

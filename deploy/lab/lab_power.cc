@@ -89,12 +89,13 @@ Status Lab::power_on_hub() {
   }
   MUSTER_TRY(lay_hub(state_.plan, *init));
   if (state_.nat) {
-    bool set = false;
-    MUSTER_TRY(open_way_out(state_.plan, &set));
-    if (set) {
+    // Noted before it is done, so that `down` takes it back whatever happens in between.
+    MUSTER_ASSIGN(const bool forwards, host_forwards());
+    if (!forwards) {
       state_.ip_forward_set = true;
       MUSTER_TRY(save());
     }
+    MUSTER_TRY(open_way_out(state_.plan));
   }
   // A hub that had ended took all cables with it.
   for (const InitProcess& node : find_inits(files_.dir())) {

@@ -62,13 +62,6 @@ Result<std::string> new_join_token(const v1::RootCa& root_ca) {
   return token.str();
 }
 
-Status check_external_cas(const v1::ClusterSpec& spec) {
-  if (spec.external_cas().empty()) return ok_status();
-  return invalid_argument(
-      "external CAs are not supported: give the root certificate and its key with --ca-cert and "
-      "--ca-key instead");
-}
-
 Status begin_rotation(v1::Cluster& cluster, const v1::RotateRoot& request, WallTime now) {
   v1::RootCa& root_ca = *cluster.mutable_root_ca();
   if (root_ca.certificate_pem().empty() || root_ca.key_pem().empty()) {

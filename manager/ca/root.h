@@ -26,10 +26,6 @@ Result<v1::RootCa> make_root_ca(const security::CertificateAndKey& root);
 // has none.
 Result<std::string> new_join_token(const v1::RootCa& root_ca);
 
-// INVALID_ARGUMENT when the spec names external CAs: muster keeps the root's key itself, and takes
-// one that is given.
-Status check_external_cas(const v1::ClusterSpec& spec);
-
 // ------------------------------------------------------------ rotation
 
 // Begins to replace the root: by the one that `request` gives, or by a new one. During a rotation

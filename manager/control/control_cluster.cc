@@ -125,7 +125,6 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
                                 Callback<v1::UpdateClusterResponse> done) {
   MUSTER_WRITING(store, "muster.v1.Control.UpdateCluster");
   MUSTER_OR_DONE(validate_cluster_spec(request.spec()));
-  MUSTER_OR_DONE(ca::check_external_cas(request.spec()));
   commit<v1::UpdateClusterResponse>(
       store, "cluster.update", request.request_id(),
       [this, request](store::Transaction& tx) -> Result<std::string> {
@@ -210,7 +209,7 @@ void ControlApi::remove_node_tasks(std::shared_ptr<const v1::Node> node, bool fo
         if (known == nullptr) return not_found("node {} not found", id);
         const auto group = group_view();
         MUSTER_TRY(check_node_removal(get(group), *known, force));
-        return remove_node_in(tx, *known, kOrphansMax, more.get());
+        return remove_node_in(tx, *known, node_id(), kOrphansMax, more.get());
       },
       [this, node, force, passes, more,
        done = std::move(done)](const store::Commit& commit) mutable {

@@ -440,6 +440,11 @@ Status validate_cluster_spec(const v1::ClusterSpec& spec) {
   MUSTER_TRY(validate_size(spec, "cluster", kOtherBytesMax));
   const std::string& name = spec.annotations().name();
   if (!name.empty() && name != "default") return bad("the cluster cannot be renamed");
+  if (!spec.external_cas().empty()) {
+    return bad(
+        "external CAs are not supported: give the root certificate and its key with --ca-cert and "
+        "--ca-key instead");
+  }
   if (spec.heartbeat_period_ns() < 0) return bad("heartbeat time period cannot be negative");
   if (spec.heartbeat_period_ns() != 0 && spec.heartbeat_period_ns() < kHeartbeatMin) {
     return bad("minimum heartbeat time period is: 100ms");

@@ -171,9 +171,7 @@ Status explain_damage(const std::filesystem::path& dir, Status status) {
       StatusCode::kDataLoss,
       fmt::format(
           "the log in {} is CORRUPT: {}. What other managers were promised is lost here, so "
-          "it takes no further part; nothing was changed. Remove this node on another "
-          "manager (muster node demote, muster node rm --force) and let it join again as "
-          "a new member",
+          "this member must not vote again",
           dir.string(), status.message()),
       "log-corrupt");
 }

@@ -9,7 +9,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
   -keyout "$BASE/root.key" -out "$BASE/root.pem" 2>/dev/null
 
 note 'a root of the own'
-fails 'CA' m 1 swarm init --advertise-addr "$(address 1)" --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.pem"
+fails 'not a PEM private key' m 1 swarm init --advertise-addr "$(address 1)" --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.pem"
 init 1 --ca-cert "$BASE/root.pem" --ca-key "$BASE/root.key" >/dev/null
 is "$(m 1 swarm ca)" "$(<"$BASE/root.pem")" 'the root'
 join 2 1 manager >/dev/null

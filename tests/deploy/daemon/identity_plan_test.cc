@@ -60,6 +60,16 @@ TEST(IdentityPlan, AnotherIssuerIsAnotherCertificateForEverybody) {
   EXPECT_EQ(plan.trust_root_pem, rotating.trust_root_pem());
 }
 
+TEST(IdentityPlan, CertificatesThatEndTooLateAreReplaced) {
+  v1::ClusterFeed shorter = feed(v1::NodeSpec::WORKER);
+  for (const auto& [expiry, renewal] :
+       {std::pair{Duration(23h), Renewal::kSpread}, std::pair{Duration(24h), Renewal::kNone},
+        std::pair{Duration(48h), Renewal::kNone}}) {
+    shorter.set_node_cert_expiry_ns(expiry.count());
+    EXPECT_EQ(plan_identity(*node(CertificateRole::kWorker), shorter).renewal, renewal);
+  }
+}
+
 TEST(IdentityPlan, TheRoleComesBeforeTheRoot) {
   v1::ClusterFeed both = feed(v1::NodeSpec::MANAGER);
   both.set_issuer_public_key_der("another");

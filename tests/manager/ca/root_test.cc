@@ -31,13 +31,6 @@ TEST_F(Swarm, ARootIsGivenWholeOrMade) {
   EXPECT_FALSE(choose_root(other.certificate_pem, root_ca().key_pem(), now()));
 }
 
-TEST_F(Swarm, ExternalSignersAreRefused) {
-  v1::ClusterSpec spec;
-  EXPECT_TRUE(check_external_cas(spec).ok());
-  spec.add_external_cas()->set_protocol("cfssl");
-  EXPECT_NE(check_external_cas(spec).message().find("--ca-key"), std::string::npos);
-}
-
 TEST_F(Swarm, DuringARotationBothRootsAreTrustedAndTheNextOneSigns) {
   const v1::RootCa before = root_ca();
   EXPECT_EQ(*trust_bundle(before), before.certificate_pem());
