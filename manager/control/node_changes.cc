@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <set>
 #include <utility>
-#include <vector>
 
 #include "manager/members/group_facts.h"
+#include "manager/store/orphaned_tasks.h"
 
 namespace muster::manager::control {
 
@@ -24,7 +24,7 @@ Status check_demotion(const store::Snapshot& view, const raft::GroupView* group,
     return failed_precondition("attempting to demote the last manager of the swarm");
   }
   if (group == nullptr) return ok_status();
-  const raft::MemberView* member = members::find_member_of(*group, node.id());
+  const raft::MemberView* member = group->find_node(node.id());
   if (member == nullptr || !member->member.voter) return ok_status();  // nobody counts on it
   // Those that are on their way out already are as good as gone.
   std::set<raft::MemberId> leaving;
@@ -50,7 +50,7 @@ Status check_demotion(const store::Snapshot& view, const raft::GroupView* group,
 
 Status check_node_removal(const raft::GroupView* group, const v1::Node& node, bool force) {
   const bool member = group == nullptr ? node.role() == v1::NodeSpec::MANAGER
-                                       : members::find_member_of(*group, node.id()) != nullptr;
+                                       : group->find_node(node.id()) != nullptr;
   if (member) {
     return failed_precondition(
         "node {} is a cluster manager and is a member of the raft cluster. It must be demoted to "
@@ -68,42 +68,16 @@ int64_t certificate_end(const v1::Cluster& cluster, const v1::Node& node, WallTi
   return std::max(newest, node.description().tls().not_after_ns()) + Duration(1h).count();
 }
 
-namespace {
-
-v1::Task orphan(const v1::Task& task, WallTime now) {
-  v1::Task next = task;
-  v1::TaskStatus& status = *next.mutable_status();
-  status.set_state(v1::TASK_ORPHANED);
-  status.set_timestamp_ns(now.unix_ns);
-  status.set_message("given up");
-  status.set_error("its node was removed from the swarm");
-  status.set_applied_at_ns(now.unix_ns);
-  next.set_endpoint_state(v1::ENDPOINT_ABSENT);
-  return next;
-}
-
-}  // namespace
-
-Status remove_node_in(store::Transaction& tx, const v1::Node& node, size_t tasks_max, bool* more) {
-  *more = false;
-  std::vector<v1::Task> orphans;
-  v1::Cluster cluster;
-  {
-    const store::Snapshot view = tx.view();
-    view.tasks_of_node(node.id(), [&](const store::Ptr<v1::Task>& task) {
-      const v1::TaskState state = task->status().state();
-      if (state < v1::TASK_ASSIGNED || state > v1::TASK_RUNNING) return true;
-      *more = orphans.size() == tasks_max;
-      if (*more) return false;
-      orphans.push_back(orphan(*task, tx.now()));
-      return true;
-    });
-    const auto known = view.cluster();
-    if (known == nullptr) return not_found("there is no cluster");
-    cluster = *known;
-  }
-  for (v1::Task& task : orphans) MUSTER_TRY(tx.update(std::move(task)));
+Status remove_node_in(store::Transaction& tx, const v1::Node& node, const std::string& manager_id,
+                      size_t tasks_max, bool* more) {
+  const auto known = tx.view().cluster();
+  if (known == nullptr) return not_found("there is no cluster");
+  MUSTER_ASSIGN(const store::GivenUp given_up,
+                store::give_up_tasks(tx, node.id(), "its node was removed from the swarm",
+                                     manager_id, tasks_max));
+  *more = given_up.more;
   if (*more) return ok_status();
+  v1::Cluster cluster = *known;
   auto* removed = cluster.mutable_removed_nodes();
   removed->erase(std::remove_if(removed->begin(), removed->end(),
                                 [&](const v1::RemovedNode& other) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "base/executor.h"
 #include "manager/control/control_api.h"
@@ -23,7 +24,8 @@ Status check_node_removal(const raft::GroupView* group, const v1::Node& node, bo
 int64_t certificate_end(const v1::Cluster& cluster, const v1::Node& node, WallTime now);
 
 // One write of a node's removal: gives up to `tasks_max` of its tasks up as orphaned, and removes
-// the node when none is left. `more`: it is to be called again.
-Status remove_node_in(store::Transaction& tx, const v1::Node& node, size_t tasks_max, bool* more);
+// the node when none is left. `more`: it is to be called again. `manager_id`: this manager.
+Status remove_node_in(store::Transaction& tx, const v1::Node& node, const std::string& manager_id,
+                      size_t tasks_max, bool* more);
 
 }  // namespace muster::manager::control

@@ -82,11 +82,13 @@ std::vector<std::string> Dispatcher::manager_addresses() const {
   return out.empty() ? options_.manager_addrs : out;
 }
 
-std::vector<std::string> Dispatcher::other_managers() const {
-  if (!deps_.group) return {};
+std::vector<std::string> Dispatcher::better_managers(v1::SessionEnd::Reason reason) const {
+  const bool elsewhere = reason == v1::SessionEnd::SHUTTING_DOWN;
+  if (!deps_.group || (!elsewhere && reason != v1::SessionEnd::NOT_LEADER)) return {};
   const raft::GroupView view = deps_.group();
+  if (!elsewhere && (!view.leader || view.leader == view.self)) return {};
   std::vector<std::string> out = members::manager_addresses(view);
-  const raft::MemberView* self = members::find_member(view, view.self);
+  const raft::MemberView* self = view.find(view.self);
   if (self != nullptr) std::erase(out, self->member.address);
   return out;
 }
@@ -175,7 +177,6 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
   if (sessions_.empty()) return;
   Touched touched;
   bool cluster_changed = false;
-  bool managers_changed = false;
   std::set<std::string> changed_nodes;
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* task = std::get_if<store::Change<v1::Task>>(&any)) {
@@ -185,9 +186,6 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
     } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       changed_nodes.insert(node->after ? node->after->id() : node->before->id());
       on_node_change(*node);
-      // The list of managers is everybody's.
-      managers_changed |= (node->before ? node->before->manager_status().address() : "") !=
-                          (node->after ? node->after->manager_status().address() : "");
     } else if (const auto* secret = std::get_if<store::Change<v1::Secret>>(&any)) {
       if (!secret->after) on_payload_gone(secret->before->id(), touched);
     } else if (const auto* config = std::get_if<store::Change<v1::Config>>(&any)) {
@@ -214,7 +212,7 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
   for (const std::string& node_id : touched.memberships) {
     if (const auto session = find_session(node_id)) session->refresh_networks(event.after);
   }
-  if (cluster_changed || managers_changed) {
+  if (cluster_changed) {
     for (const auto& [node_id, session] : sessions_) changed_nodes.insert(node_id);
   }
   for (const std::string& node_id : changed_nodes) {

@@ -105,8 +105,9 @@ class Dispatcher {
 
   // Where agents find managers, the leader first.
   std::vector<std::string> manager_addresses() const;
-  // The same for an agent that is to go elsewhere.
-  std::vector<std::string> other_managers() const;
+  // The others, for an agent whose session ends: the leader first if there is one; who only does
+  // not lead names nobody without it, since the agent waits for whom it is sent to.
+  std::vector<std::string> better_managers(v1::SessionEnd::Reason reason) const;
   // What nodes are to trust, and by whom their certificates are to be; worked out once a root.
   struct Trust {
     std::string root;  // what it was worked out from

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
+
+#include "manager/store/orphaned_tasks.h"
 
 namespace muster::manager::dispatcher {
 
@@ -55,31 +56,14 @@ void Orphans::give_up(const std::string& node_id) {
 
 Status Orphans::write(store::Transaction& tx, const std::string& node_id, bool* more) const {
   *more = false;
-  std::vector<v1::Task> changed;
-  {
-    const store::Snapshot view = tx.view();
-    const auto node = view.get<v1::Node>(node_id);
-    if (node == nullptr || node->status().state() != v1::NodeStatus::DOWN) return ok_status();
-    view.tasks_of_node(node_id, [&](const store::Ptr<v1::Task>& task) {
-      const v1::TaskState state = task->status().state();
-      if (state < v1::TASK_ASSIGNED || state > v1::TASK_RUNNING) return true;
-      *more = changed.size() == kTasksMax;
-      if (*more) return false;
-      v1::Task& next = changed.emplace_back(*task);
-      v1::TaskStatus& status = *next.mutable_status();
-      status.set_state(v1::TASK_ORPHANED);
-      status.set_timestamp_ns(tx.now().unix_ns);
-      status.set_message("given up");
-      status.set_error("the node has been down for a day");
-      status.set_applied_by(manager_id_);
-      status.set_applied_at_ns(tx.now().unix_ns);
-      next.set_endpoint_state(v1::ENDPOINT_ABSENT);
-      return true;
-    });
-  }
-  for (v1::Task& task : changed) MUSTER_TRY(tx.update(std::move(task)));
-  if (!changed.empty()) {
-    log_->warn("{} tasks of node {} are given up: it has been down for a day", changed.size(),
+  const auto node = tx.view().get<v1::Node>(node_id);
+  if (node == nullptr || node->status().state() != v1::NodeStatus::DOWN) return ok_status();
+  MUSTER_ASSIGN(const store::GivenUp given_up,
+                store::give_up_tasks(tx, node_id, "the node has been down for a day", manager_id_,
+                                     kTasksMax));
+  *more = given_up.more;
+  if (given_up.tasks > 0) {
+    log_->warn("{} tasks of node {} are given up: it has been down for a day", given_up.tasks,
                node_id);
   }
   return ok_status();

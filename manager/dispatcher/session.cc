@@ -2,23 +2,13 @@
 
 #include <utility>
 
+#include "manager/ca/address.h"
+
 namespace muster::manager::dispatcher {
 namespace {
 
 std::string feed_key(const v1::FeedId& feed) {
   return std::to_string(feed.kind()) + "/" + feed.network_id();
-}
-
-// "10.0.0.5" of "ipv4:10.0.0.5:4711", "::1" of "ipv6:[::1]:4711"; empty for anything else.
-std::string address_of(const std::string& peer) {
-  const size_t scheme = peer.find(':');
-  const size_t port = peer.rfind(':');
-  if (scheme == std::string::npos || port <= scheme) return {};
-  std::string host = peer.substr(scheme + 1, port - scheme - 1);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return host;
 }
 
 }  // namespace
@@ -99,7 +89,7 @@ void Dispatcher::SessionImpl::alive() {
 }
 
 void Dispatcher::SessionImpl::announce(const v1::NodeDescription& description) {
-  const std::string address = address_of(peer_address_);
+  const std::string address = ca::peer_host(peer_address_);
   dispatcher_.write_node(node_id_, [description, address](v1::Node& node) {
     *node.mutable_description() = description;
     node.mutable_status()->set_state(v1::NodeStatus::READY);
@@ -144,10 +134,8 @@ void Dispatcher::SessionImpl::end(v1::SessionEnd::Reason reason, const std::stri
   v1::ManagerMessage farewell;
   farewell.mutable_end()->set_reason(reason);
   farewell.mutable_end()->set_message(message);
-  if (reason == v1::SessionEnd::NOT_LEADER || reason == v1::SessionEnd::SHUTTING_DOWN) {
-    for (auto& addr : dispatcher_.other_managers()) {
-      farewell.mutable_end()->add_manager_addrs(std::move(addr));
-    }
+  for (auto& addr : dispatcher_.better_managers(reason)) {
+    farewell.mutable_end()->add_manager_addrs(std::move(addr));
   }
   connection_->send(serialise(farewell));
   connection_->close();

@@ -78,7 +78,7 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
       {kRaft, node("m", true), true},
       {kRaft, node("d", true), true},  // the group knows its members
       {kRaft, node("d", false), false},
-      {kRaft, node("gone", true), true},
+      {kRaft, node("gone", true), true},  // only to hear on its lane that it was removed
       {kRaft, node("m", true, "c2"), false},
       {kRenew, node("d", true), true},  // to get the right one
       {kRenew, {}, true},

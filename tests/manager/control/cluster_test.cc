@@ -4,15 +4,12 @@
 #include <vector>
 
 #include "base/security/x509.h"
-#include "base/sim_executor.h"
 #include "manager/ca/root.h"
 #include "manager/control/applied_wait.h"
-#include "manager/control/control_api.h"
 #include "manager/control/node_changes.h"
 #include "manager/control/standing.h"
-#include "tests/manager/control/no_node.h"
+#include "tests/manager/control/api_fixture.h"
 #include "tests/manager/members/fake_group.h"
-#include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::control {
 namespace {
@@ -21,11 +18,9 @@ constexpr auto kWorker = v1::NodeSpec::WORKER;
 constexpr auto kManager = v1::NodeSpec::MANAGER;
 constexpr int64_t kDay = Duration(24h).count();
 
-class ClusterTest : public testing::Test {
+class ClusterTest : public ApiFixture {
  protected:
   ClusterTest() {
-    user_.kind = Principal::Kind::kLocalUser;
-    store_.lead(1);
     group_.state.self = group_.state.leader = {1};
     group_.state.leads = true;
     group_.state.members = {members::member(1, "n1"), members::member(2, "n2"),
@@ -48,21 +43,6 @@ class ClusterTest : public testing::Test {
       }
       return ok_status();
     });
-  }
-  void write(store::Store::Body body) {
-    Status outcome(StatusCode::kUnknown, "never committed");
-    store_.update(std::move(body), [&](const store::Commit& c) { outcome = c.status; });
-    world_.settle();
-    ASSERT_TRUE(outcome.ok()) << outcome.to_string();
-  }
-  template <class Request, class Response>
-  Result<Response> call(void (ControlApi::*method)(const Principal&, const Request&,
-                                                   Callback<Response>),
-                        const Request& request) {
-    std::optional<Result<Response>> out;
-    (api_.*method)(user_, request, [&](Result<Response> r) { out.emplace(std::move(r)); });
-    world_.settle();
-    return out.has_value() ? *out : Result<Response>(fail(internal_error("no answer")));
   }
   store::Ptr<v1::Node> node(const std::string& id) { return store_.snapshot().get<v1::Node>(id); }
   Status set_role(const std::string& id, v1::NodeSpec::Role role) {
@@ -109,15 +89,7 @@ class ClusterTest : public testing::Test {
     }
   }
 
-  SimWorld world_;
-  SimExecutor strand_{world_};
-  store::InstantProposer proposer_{strand_};
-  store::Store store_{strand_, &proposer_, null_log()};
-  SeededRng rng_{1};
-  NoNode node_;
   members::FakeGroup group_{strand_};
-  ControlApi api_{strand_, rng_, node_, null_log()};
-  Principal user_;
 };
 
 TEST_F(ClusterTest, DemotionsKeepTheQuorumInSwarmsWords) {
@@ -195,6 +167,7 @@ TEST_F(ClusterTest, TheTasksOfARemovedNodeAreGivenUpHoweverMany) {
   EXPECT_EQ(orphans, 2'499u);
   const auto task = store_.snapshot().get<v1::Task>("t8");
   EXPECT_EQ(task->status().error(), "its node was removed from the swarm");
+  EXPECT_EQ(task->status().applied_by(), node_.node_id());
 }
 
 TEST_F(ClusterTest, AutolockHasAKeyThatReadersDoNotSee) {

@@ -1,33 +1,17 @@
-#include "manager/control/control_api.h"
 
 #include <gtest/gtest.h>
 
 #include <optional>
 #include <vector>
 
-#include "base/sim_executor.h"
-#include "tests/manager/control/no_node.h"
-#include "tests/manager/store/instant_proposer.h"
+#include "tests/manager/control/api_fixture.h"
 
 namespace muster::manager::control {
 namespace {
 
-class ControlApiTest : public testing::Test {
+class ControlApiTest : public ApiFixture {
  protected:
-  ControlApiTest() {
-    user_.kind = Principal::Kind::kLocalUser;
-    store_.lead(1);
-    api_.activate(store_);
-  }
-  template <class Request, class Response>
-  Result<Response> call(void (ControlApi::*method)(const Principal&, const Request&,
-                                                   Callback<Response>),
-                        const Request& request) {
-    std::optional<Result<Response>> out;
-    (api_.*method)(user_, request, [&](Result<Response> r) { out.emplace(std::move(r)); });
-    world_.settle();
-    return out.has_value() ? *out : Result<Response>(fail(internal_error("no answer")));
-  }
+  ControlApiTest() { api_.activate(store_); }
   static v1::CreateServiceRequest web(std::string request_id = {}) {
     v1::CreateServiceRequest request;
     request.mutable_spec()->mutable_annotations()->set_name("web");
@@ -36,15 +20,6 @@ class ControlApiTest : public testing::Test {
     request.set_request_id(std::move(request_id));
     return request;
   }
-
-  SimWorld world_;
-  SimExecutor strand_{world_};
-  store::InstantProposer proposer_{strand_};
-  store::Store store_{strand_, &proposer_, null_log()};
-  SeededRng rng_{1};
-  NoNode node_;
-  ControlApi api_{strand_, rng_, node_, null_log()};
-  Principal user_;
 };
 
 TEST_F(ControlApiTest, OutsideASwarmSaysWhatToDo) {

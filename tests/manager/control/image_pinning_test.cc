@@ -5,10 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "base/sim_executor.h"
-#include "manager/control/control_api.h"
-#include "tests/manager/control/no_node.h"
-#include "tests/manager/store/instant_proposer.h"
+#include "tests/manager/control/api_fixture.h"
 
 namespace muster::manager::control {
 namespace {
@@ -77,11 +74,9 @@ class FakeRegistry final : public ImageResolver {
   std::vector<Done> waiting;
 };
 
-class ResolveImage : public testing::Test {
+class ResolveImage : public ApiFixture {
  protected:
   ResolveImage() {
-    user_.kind = Principal::Kind::kLocalUser;
-    store_.lead(1);
     api_.use_registries(&registry_);
     api_.activate(store_);
   }
@@ -120,15 +115,7 @@ class ResolveImage : public testing::Test {
     world_.settle();
   }
 
-  SimWorld world_;
-  SimExecutor strand_{world_};
-  store::InstantProposer proposer_{strand_};
-  store::Store store_{strand_, &proposer_, null_log()};
-  SeededRng rng_{1};
-  NoNode node_;
   FakeRegistry registry_;
-  ControlApi api_{strand_, rng_, node_, null_log()};
-  Principal user_;
   std::optional<Result<v1::CreateServiceResponse>> created_;
   std::optional<Result<v1::UpdateServiceResponse>> updated_;
 };

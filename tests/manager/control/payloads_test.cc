@@ -6,32 +6,18 @@
 #include <variant>
 #include <vector>
 
-#include "base/sim_executor.h"
-#include "manager/control/control_api.h"
 #include "manager/control/payload_validation.h"
 #include "manager/control/watch_events.h"
-#include "tests/manager/control/no_node.h"
-#include "tests/manager/store/instant_proposer.h"
+#include "tests/manager/control/api_fixture.h"
 
 namespace muster::manager::control {
 namespace {
 
-class PayloadsTest : public testing::Test {
+class PayloadsTest : public ApiFixture {
  protected:
   PayloadsTest() {
-    user_.kind = Principal::Kind::kLocalUser;
-    store_.lead(1);
     api_.activate(store_);
     world_.settle();
-  }
-  template <class Request, class Response>
-  Result<Response> call(void (ControlApi::*method)(const Principal&, const Request&,
-                                                   Callback<Response>),
-                        const Request& request) {
-    std::optional<Result<Response>> out;
-    (api_.*method)(user_, request, [&](Result<Response> r) { out.emplace(std::move(r)); });
-    world_.settle();
-    return out.has_value() ? *out : Result<Response>(fail(internal_error("no answer")));
   }
   static v1::CreateSecretRequest secret(const std::string& name, const std::string& data,
                                         const std::string& request_id = {}) {
@@ -71,19 +57,6 @@ class PayloadsTest : public testing::Test {
     return removed ? ok_status() : removed.error();
   }
   size_t blobs() const { return store_.snapshot().count<v1::Blob>(); }
-  void write(store::Store::Body body) {
-    store_.update(std::move(body), [](const store::Commit&) {});
-    world_.settle();
-  }
-
-  SimWorld world_;
-  SimExecutor strand_{world_};
-  store::InstantProposer proposer_{strand_};
-  store::Store store_{strand_, &proposer_, null_log()};
-  SeededRng rng_{1};
-  NoNode node_;
-  ControlApi api_{strand_, rng_, node_, null_log()};
-  Principal user_;
 };
 
 // ---------------------------------------------------------------- by themselves
@@ -296,11 +269,13 @@ TEST_F(PayloadsTest, LeftOversAreCollectedAndWhatIsBeingMadeIsNot) {
                      [&](Result<v1::CreateSecretResponse> r) { made = r.has_value(); });
   world_.advance(1ms);
   ASSERT_EQ(blobs(), 1u);
-  write([](store::Transaction& tx) {
-    v1::Blob blob;
-    blob.set_id("of an earlier leader");
-    return tx.create(blob);
-  });
+  store_.update(  // committed later
+      [](store::Transaction& tx) {
+        v1::Blob blob;
+        blob.set_id("of an earlier leader");
+        return tx.create(blob);
+      },
+      [](const store::Commit&) {});
   api_.collect_blobs();
   world_.advance(20ms);
   EXPECT_TRUE(made);

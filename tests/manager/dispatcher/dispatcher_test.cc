@@ -7,47 +7,11 @@
 #include <vector>
 
 #include "base/sim_executor.h"
+#include "tests/manager/dispatcher/fake_connection.h"
 #include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::dispatcher {
 namespace {
-
-class FakeConnection final : public AgentConnection {
- public:
-  void send(std::shared_ptr<const std::string> message) override {
-    v1::ManagerMessage parsed;
-    ASSERT_TRUE(parsed.ParseFromString(*message));
-    messages.push_back(std::move(parsed));
-  }
-  void send_first(std::shared_ptr<const std::string> message) override {
-    ++sent_first;
-    send(std::move(message));
-  }
-  size_t queued_bytes() const override { return queued; }
-  void close() override { closed = true; }
-
-  std::vector<v1::FeedUpdate> feeds(v1::FeedId::Kind kind) const {
-    std::vector<v1::FeedUpdate> out;
-    for (const auto& message : messages) {
-      if (message.has_feed() && message.feed().feed().kind() == kind) out.push_back(message.feed());
-    }
-    return out;
-  }
-  const v1::SessionEnd* end() const {
-    return !messages.empty() && messages.back().has_end() ? &messages.back().end() : nullptr;
-  }
-
-  std::vector<v1::ManagerMessage> messages;
-  size_t queued = 0;
-  int sent_first = 0;
-  bool closed = false;
-};
-
-class FakeProbe final : public HostProbe {
- public:
-  void probe(const std::string&, std::function<void(ProbeResult)> done) override { done(answer); }
-  ProbeResult answer = ProbeResult::kUnreachable;
-};
 
 class DispatcherTest : public ::testing::Test {
  protected:

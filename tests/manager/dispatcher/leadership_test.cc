@@ -2,45 +2,12 @@
 
 #include "base/security/x509.h"
 #include "base/sim_executor.h"
-#include "manager/dispatcher/dispatcher.h"
+#include "tests/manager/dispatcher/fake_connection.h"
 #include "tests/manager/members/fake_group.h"
 #include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::dispatcher {
 namespace {
-
-class Connection final : public AgentConnection {
- public:
-  void send(std::shared_ptr<const std::string> message) override {
-    v1::ManagerMessage parsed;
-    ASSERT_TRUE(parsed.ParseFromString(*message));
-    messages.push_back(std::move(parsed));
-  }
-  void send_first(std::shared_ptr<const std::string> message) override { send(std::move(message)); }
-  size_t queued_bytes() const override { return 0; }
-  void close() override { closed = true; }
-
-  const v1::SessionEnd* end() const {
-    return !messages.empty() && messages.back().has_end() ? &messages.back().end() : nullptr;
-  }
-  const v1::ClusterFeed* cluster() const {
-    const v1::ClusterFeed* last = nullptr;
-    for (const auto& m : messages) {
-      if (m.has_feed() && m.feed().has_cluster()) last = &m.feed().cluster();
-    }
-    return last;
-  }
-
-  std::vector<v1::ManagerMessage> messages;
-  bool closed = false;
-};
-
-class Silent final : public HostProbe {
- public:
-  void probe(const std::string&, std::function<void(ProbeResult)> done) override {
-    done(ProbeResult::kUnreachable);
-  }
-};
 
 std::vector<std::string> texts(const google::protobuf::RepeatedPtrField<std::string>& field) {
   return {field.begin(), field.end()};
@@ -92,12 +59,13 @@ class DispatcherLeadershipTest : public testing::Test {
     });
   }
   struct Agent {
-    std::shared_ptr<Connection> connection = std::make_shared<Connection>();
+    std::shared_ptr<FakeConnection> connection = std::make_shared<FakeConnection>();
     std::shared_ptr<Dispatcher::Session> session;
   };
-  Agent connect(const std::string& node, bool manager = false) {
+  Agent connect(const std::string& node, bool manager = false,
+                const std::string& peer = "ipv4:192.0.2.7:4711") {
     Agent agent;
-    agent.session = dispatcher_.connect(node, "ipv4:192.0.2.7:4711", agent.connection, manager);
+    agent.session = dispatcher_.connect(node, peer, agent.connection, manager);
     v1::AgentMessage message;
     message.mutable_hello()->set_feature_level(1);
     agent.session->received(message);
@@ -121,10 +89,15 @@ class DispatcherLeadershipTest : public testing::Test {
   store::InstantProposer log_{strand_};
   store::Store store_{strand_, &log_, null_log()};
   SeededRng rng_{1};
-  Silent probe_;
+  FakeProbe probe_;
   raft::GroupView group_;
   security::CertificateAndKey root_;
-  Dispatcher dispatcher_{{strand_, store_, rng_, probe_, null_log(), [this] { return group_; }},
+  int group_asked_ = 0;
+  Dispatcher dispatcher_{{strand_, store_, rng_, probe_, null_log(),
+                          [this] {
+                            ++group_asked_;
+                            return group_;
+                          }},
                          {"n1", {"192.0.2.1:2377"}}};
 };
 
@@ -140,6 +113,20 @@ TEST_F(DispatcherLeadershipTest, WhoDoesNotLeadSendsAgentsToTheLeader) {
             (std::vector<std::string>{"10.0.0.3:2377", "10.0.0.2:2377"}));
   EXPECT_TRUE(agent.connection->closed);
   EXPECT_EQ(dispatcher_.session_count(), 0u);
+  // Nobody is named for nothing.
+  group_.leader = {};
+  agent = connect("n4");
+  EXPECT_EQ(agent.connection->end()->reason(), v1::SessionEnd::NOT_LEADER);
+  EXPECT_EQ(agent.connection->end()->manager_addrs_size(), 0);
+}
+
+TEST_F(DispatcherLeadershipTest, WhoStopsNamesTheOthers) {
+  const Agent agent = connect("n4");
+  dispatcher_.shut_down("musterd stops");
+  ASSERT_NE(agent.connection->end(), nullptr);
+  EXPECT_EQ(agent.connection->end()->reason(), v1::SessionEnd::SHUTTING_DOWN);
+  EXPECT_EQ(texts(agent.connection->end()->manager_addrs()),
+            (std::vector<std::string>{"10.0.0.2:2377", "10.0.0.3:2377"}));
 }
 
 TEST_F(DispatcherLeadershipTest, SessionsEndWithLeadershipAndNothingIsWrittenAfter) {
@@ -200,9 +187,12 @@ TEST_F(DispatcherLeadershipTest, AgentsKnowAllManagersTheLeaderFirstAsTheyChange
   EXPECT_EQ(texts(agent.connection->messages[0].welcome().manager_addrs()), all);
   EXPECT_EQ(texts(agent.connection->cluster()->manager_addrs()), all);
   group_.members.pop_back();
+  const int asked = group_asked_;
   change("n2", [](v1::Node& node) {
     node.mutable_manager_status()->set_address("10.0.0.2:2377");  // the keeper writes it down
   });
+  EXPECT_EQ(group_asked_, asked) << "a feed was made for a node that is not concerned";
+  dispatcher_.managers_changed();
   EXPECT_EQ(texts(agent.connection->cluster()->manager_addrs()),
             (std::vector<std::string>{"10.0.0.1:2377", "10.0.0.2:2377"}));
   const size_t messages = agent.connection->messages.size();
@@ -211,6 +201,13 @@ TEST_F(DispatcherLeadershipTest, AgentsKnowAllManagersTheLeaderFirstAsTheyChange
   group_.members.push_back(members::member(4, "n4", false));
   dispatcher_.managers_changed();
   EXPECT_EQ(texts(agent.connection->cluster()->manager_addrs()).size(), 3u);
+}
+
+TEST_F(DispatcherLeadershipTest, WhereANodeIsShowsInItsConnection) {
+  connect("n4");
+  EXPECT_EQ(store_.snapshot().get<v1::Node>("n4")->status().address(), "192.0.2.7");
+  connect("n4", false, "ipv6:%5B2001:db8::7%5D:4711");
+  EXPECT_EQ(store_.snapshot().get<v1::Node>("n4")->status().address(), "2001:db8::7");
 }
 
 TEST_F(DispatcherLeadershipTest, WhatNodesAreToldOfTheCluster) {
