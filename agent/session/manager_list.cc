@@ -1,7 +1,9 @@
 #include "agent/session/manager_list.h"
 
 #include <algorithm>
+#include <iterator>
 #include <span>
+#include <utility>
 
 namespace muster::agent {
 
@@ -29,7 +31,7 @@ bool ManagerList::replace(const std::vector<std::string>& addresses, const std::
   for (const std::string& address : addresses) {
     const bool twice = std::any_of(fresh.begin(), fresh.end(),
                                    [&](const Entry& entry) { return entry.address == address; });
-    if (!address.empty() && !twice && find(address) == nullptr) fresh.push_back({address, {}, 0});
+    if (!address.empty() && !twice && find(address) == nullptr) fresh.push_back({address, {}});
   }
   if (fresh.empty()) return changed;
   rng.shuffle(std::span<Entry>(fresh));
@@ -41,45 +43,73 @@ bool ManagerList::prefer(const std::vector<std::string>& addresses) {
   bool changed = false;
   for (auto it = addresses.rbegin(); it != addresses.rend(); ++it) {
     if (it->empty()) continue;
-    Entry entry{*it, {}, 0};
+    Entry entry{*it, {}};
     if (const Entry* known = find(*it)) {
       entry = *known;
       std::erase_if(entries_, [&](const Entry& e) { return e.address == *it; });
     } else {
       changed = true;
     }
+    // Two that name each other would else be asked in turns without a pause.
+    if (std::next(it) == addresses.rend() && entry.declines == 0) entry.not_before = {};
     entries_.insert(entries_.begin(), entry);
   }
   return changed;
 }
 
 std::optional<ManagerList::Choice> ManagerList::next(TimePoint now) const {
-  // Of equal ones min_element takes the first.
+  // Of those that may be tried, one that failed comes after one that answered, since it may cost
+  // patience. Of equal ones min_element takes the first.
+  const auto rank = [&](const Entry& entry) {
+    return std::pair(std::max(entry.not_before, now),
+                     entry.failures > 0 && entry.not_before != TimePoint{});
+  };
   const auto it =
-      std::min_element(entries_.begin(), entries_.end(), [&](const Entry& a, const Entry& b) {
-        return std::max(a.not_before, now) < std::max(b.not_before, now);
-      });
+      std::min_element(entries_.begin(), entries_.end(),
+                       [&](const Entry& a, const Entry& b) { return rank(a) < rank(b); });
   if (it == entries_.end()) return std::nullopt;
   return Choice{it->address, it->not_before};
 }
 
+namespace {
+
+Duration doubled(int times, Duration max) {
+  Duration backoff = ManagerList::kBackoffMin;
+  for (int i = 0; i < times && backoff < max; ++i) backoff *= 2;
+  return std::min(backoff, max);
+}
+
+}  // namespace
+
 void ManagerList::failed(const std::string& address, TimePoint now, Rng& rng) {
   Entry* entry = find(address);
   if (entry == nullptr) return;
-  Duration backoff = kBackoffMin;
-  for (int i = 0; i < entry->failures && backoff < kBackoffMax; ++i) backoff *= 2;
-  backoff = std::min(backoff, kBackoffMax);
-  ++entry->failures;
-  // Full jitter keeps thousands of agents from returning in step.
+  entry->declines = 0;
+  put_off(*entry, doubled(entry->failures++, kBackoffMax), now, rng);
+}
+
+void ManagerList::declined(const std::string& address, TimePoint now, Rng& rng) {
+  Entry* entry = find(address);
+  if (entry == nullptr) return;
+  entry->failures = 0;
+  const int times = entry->declines++;
+  const auto answering = std::count_if(entries_.begin(), entries_.end(),
+                                       [](const Entry& e) { return e.declines > 0; });
+  put_off(*entry, doubled(times, kDeclinedMax * answering), now, rng);
+}
+
+void ManagerList::put_off(Entry& entry, Duration backoff, TimePoint now, Rng& rng) {
+  // Jitter keeps thousands of agents from returning in step.
   const auto spread = static_cast<uint64_t>(backoff.count());
-  entry->not_before = now + backoff / 2 + Duration(static_cast<int64_t>(rng.below(spread) / 2));
-  const auto at = entries_.begin() + (entry - entries_.data());
+  entry.not_before = now + backoff / 2 + Duration(static_cast<int64_t>(rng.below(spread) / 2));
+  const auto at = entries_.begin() + (&entry - entries_.data());
   std::rotate(at, at + 1, entries_.end());
 }
 
 void ManagerList::succeeded(const std::string& address) {
   if (Entry* entry = find(address)) {
     entry->failures = 0;
+    entry->declines = 0;
     entry->not_before = {};
   }
 }
@@ -89,6 +119,12 @@ int ManagerList::failures(const std::string& address) const {
     if (entry.address == address) return entry.failures;
   }
   return 0;
+}
+
+bool ManagerList::others_answer(const std::string& address) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return entry.declines > 0 && entry.address != address;
+  });
 }
 
 std::vector<std::string> ManagerList::addresses() const {

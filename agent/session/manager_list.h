@@ -15,6 +15,8 @@ class ManagerList {
  public:
   static constexpr Duration kBackoffMin = 50ms;
   static constexpr Duration kBackoffMax = 8s;
+  // For each of the managers that answer: together they are asked once in that time.
+  static constexpr Duration kDeclinedMax = 300ms;
 
   ManagerList(const std::vector<std::string>& addresses, Rng& rng);
 
@@ -22,7 +24,8 @@ class ManagerList {
   // empty, stays although it is not named: the node reaches a manager by it. True when the list
   // changed.
   bool replace(const std::vector<std::string>& addresses, const std::string& in_use, Rng& rng);
-  // Where to go first, best first; those not known are added. True when the list changed.
+  // Where to go first, best first; those not known are added. The best one is tried at once,
+  // however often nobody answered there; unless it has just declined. True when the list changed.
   bool prefer(const std::vector<std::string>& addresses);
 
   struct Choice {
@@ -36,10 +39,14 @@ class ManagerList {
   // Not to be tried for a while, twice as long as the last time, up to kBackoffMax; and after all
   // others from now on.
   void failed(const std::string& address, TimePoint now, Rng& rng);
+  // The same for one that is there and cannot serve, as it says: soon it may, or know who does.
+  void declined(const std::string& address, TimePoint now, Rng& rng);
   // It serves: its backoff is forgotten.
   void succeeded(const std::string& address);
   // How often it failed in a row.
   int failures(const std::string& address) const;
+  // Whether the last that was heard of some other one is that it declined.
+  bool others_answer(const std::string& address) const;
 
   std::vector<std::string> addresses() const;
   size_t size() const { return entries_.size(); }
@@ -49,8 +56,11 @@ class ManagerList {
     std::string address;
     TimePoint not_before;
     int failures = 0;
+    int declines = 0;  // in a row
   };
   Entry* find(const std::string& address);
+  // Not before some time from half of `backoff` to the whole of it, and last.
+  void put_off(Entry& entry, Duration backoff, TimePoint now, Rng& rng);
 
   std::vector<Entry> entries_;  // in the order of preference
 };

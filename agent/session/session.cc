@@ -68,13 +68,16 @@ void Session::connect() {
   hello.set_feature_level(kFeatureLevel);
   for (const auto& [name, ack] : applied_) *hello.add_applied() = ack;
   link_->send(message);
-  const Duration patience =
-      managers_.size() == 1
-          ? kHelloMax
-          : std::min(kHelloMin * (1 << std::min(managers_.failures(manager_), 3)), kHelloMax);
-  beat_timer_ = deps_.strand.after(patience, [this] {
+  beat_timer_ = deps_.strand.after(patience(), [this] {
     restart(Status(StatusCode::kDeadlineExceeded, "the manager did not answer the hello"));
   });
+}
+
+Duration Session::patience() const {
+  if (managers_.size() == 1) return kHelloMax;
+  // Whoever is silent must not keep the node from those that answer, which may lead by now.
+  if (manager_ != named_ && managers_.others_answer(manager_)) return kHelloMin;
+  return std::min(kHelloMin * (1 << std::min(managers_.failures(manager_), 3)), kHelloMax);
 }
 
 void Session::received(v1::ManagerMessage message) {
@@ -106,11 +109,11 @@ void Session::ended(const v1::SessionEnd& end) {
       restart(why);
       return deps_.sink.node_removed(end.message());
     case v1::SessionEnd::NOT_LEADER: {
-      const std::vector<std::string> better(end.manager_addrs().begin(), end.manager_addrs().end());
-      restart(why);
-      // After restart(), which puts the one that said so to the end.
-      if (managers_.prefer(better)) deps_.sink.managers_known(managers_.addresses());
-      return retry(Duration(0));
+      // All sessions of a leader that was end at once; a hello is refused to one alone.
+      const Duration wait = established_ ? some_of(kMoveJitter) : Duration(0);
+      lost(why);
+      managers_.declined(manager_, deps_.strand.clock().now(), deps_.rng);
+      return move(end, wait);
     }
     case v1::SessionEnd::ROLE_CHANGED:
       restart(why);
@@ -119,9 +122,19 @@ void Session::ended(const v1::SessionEnd& end) {
       restart(why);
       retry(kReplacedWait);
       return deps_.sink.identity_shared(end.message());
-    case v1::SessionEnd::SHUTTING_DOWN: return restart(why, kMoveJitter);
+    case v1::SessionEnd::SHUTTING_DOWN:
+      lost(why);
+      managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
+      return move(end, some_of(kMoveJitter));
     default: return restart(why);
   }
+}
+
+void Session::move(const v1::SessionEnd& end, Duration wait) {
+  const std::vector<std::string> better(end.manager_addrs().begin(), end.manager_addrs().end());
+  named_ = better.empty() ? std::string() : better.front();
+  if (managers_.prefer(better)) deps_.sink.managers_known(managers_.addresses());
+  retry(wait);
 }
 
 void Session::learn(const google::protobuf::RepeatedPtrField<std::string>& addresses) {
@@ -142,6 +155,7 @@ void Session::renew() {
 void Session::welcome(const v1::SessionWelcome& welcome) {
   session_id_ = welcome.session_id();
   established_ = true;
+  named_.clear();
   managers_.succeeded(manager_);
   learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {
@@ -210,14 +224,19 @@ void Session::closed(const Status& why) {
     return std::exchange(stopped_, nullptr)();
   }
   // Everybody whose manager went comes at once.
-  const bool lost = established_;
-  restart(why, lost && managers_.size() > 1 ? kMoveJitter : Duration(0));
+  restart(why, established_ && managers_.size() > 1 ? kMoveJitter : Duration(0));
   if (why.code() == StatusCode::kUnauthenticated || why.code() == StatusCode::kPermissionDenied) {
     deps_.sink.certificate_outdated(why.message());
   }
 }
 
 void Session::restart(const Status& why, Duration jitter) {
+  lost(why);
+  managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
+  if (running_) retry(some_of(jitter));
+}
+
+void Session::lost(const Status& why) {
   if (established_) {
     deps_.log->warn("session with {} lost: {}", manager_, why.message());
   } else if (managers_.failures(manager_) == 0) {
@@ -227,14 +246,16 @@ void Session::restart(const Status& why, Duration jitter) {
   ++generation_;  // nothing the old link still says is heard
   deps_.strand.cancel(beat_timer_);
   deps_.strand.cancel(retry_timer_);
-  managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
-  if (!running_) return;
-  const auto spread = static_cast<uint64_t>(jitter.count());
-  retry(spread == 0 ? jitter : Duration(static_cast<int64_t>(deps_.rng.below(spread))));
+}
+
+Duration Session::some_of(Duration most) {
+  if (most <= Duration(0)) return Duration(0);
+  return Duration(static_cast<int64_t>(deps_.rng.below(static_cast<uint64_t>(most.count()))));
 }
 
 void Session::retry(Duration wait_min) {
   deps_.strand.cancel(retry_timer_);
+  if (!running_) return;
   const TimePoint now = deps_.strand.clock().now();
   const Duration wait = std::max(managers_.next(now)->not_before - now, wait_min);
   retry_timer_ = deps_.strand.after(wait, [this] {

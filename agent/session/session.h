@@ -78,9 +78,16 @@ class Session {
   void feed(v1::FeedUpdate part);
   void ended(const v1::SessionEnd& end);
   void learn(const google::protobuf::RepeatedPtrField<std::string>& addresses);
-  // `jitter`: of thousands of sessions that end together.
+  // The manager failed; on with the next. `jitter`: of thousands of sessions that end together.
   void restart(const Status& why, Duration jitter = Duration(0));
+  // Nothing is heard or sent any more; what to do next is the caller's.
+  void lost(const Status& why);
+  // To whom the manager that ends the session names, the leader first.
+  void move(const v1::SessionEnd& end, Duration wait);
   void retry(Duration wait_min);
+  // For the answer to a hello.
+  Duration patience() const;
+  Duration some_of(Duration most);
   void beat();
   void send_reports();
 
@@ -100,6 +107,7 @@ class Session {
   uint64_t heartbeat_answered_ = 0;
   ManagerList managers_;
   std::string manager_;
+  std::string named_;  // the leader, as the last manager said that declined
   Executor::TimerId beat_timer_ = 0;
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;

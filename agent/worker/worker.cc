@@ -130,9 +130,7 @@ void Worker::check_logs() {
 bool Worker::any_forwarded() const {
   return std::any_of(entries_.begin(), entries_.end(), [this](const auto& item) {
     const v1::LocalTask& task = item.second->machine.task();
-    if (!task.started()) return false;
-    return is_forwarded(task.has_log_driver() ? task.log_driver()
-                                              : log_driver_of(task, options_.node));
+    return task.started() && is_forwarded(log_driver_of(task, options_.node));
   });
 }
 

@@ -1,13 +1,12 @@
 #include "agent/session/grpc/grpc_link.h"
 
-#include <grpcpp/create_channel.h>
 #include <grpcpp/support/client_callback.h>
 
 #include <deque>
 #include <mutex>
 #include <utility>
 
-#include "base/security/tls/credentials.h"
+#include "agent/session/grpc/manager_channel.h"
 #include "muster/v1/dispatcher.grpc.pb.h"
 
 namespace muster::agent {
@@ -143,11 +142,8 @@ class GrpcLinkFactory final : public LinkFactory {
       : strand_(strand), credentials_(std::move(credentials)) {}
 
   std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents events) override {
-    return std::make_unique<GrpcLink>(strand_,
-                                      v1::Dispatcher::NewStub(grpc::CreateCustomChannel(
-                                          address, security::channel_credentials(credentials_()),
-                                          security::manager_channel_arguments())),
-                                      std::move(events));
+    return std::make_unique<GrpcLink>(
+        strand_, v1::Dispatcher::NewStub(open_channel(address, credentials_)), std::move(events));
   }
 
  private:

@@ -1,11 +1,10 @@
 #include "agent/session/grpc/grpc_log_streams.h"
 
-#include <grpcpp/create_channel.h>
 #include <grpcpp/support/sync_stream.h>
 
 #include <utility>
 
-#include "base/security/tls/credentials.h"
+#include "agent/session/grpc/manager_channel.h"
 #include "muster/v1/logs.grpc.pb.h"
 
 namespace muster::agent {
@@ -48,9 +47,8 @@ class GrpcLogStreams final : public LogStreamFactory {
       : manager_(std::move(manager)), credentials_(std::move(credentials)) {}
 
   std::unique_ptr<LogPublishStream> open() override {
-    return std::make_unique<GrpcLogStream>(v1::Logs::NewStub(
-        grpc::CreateCustomChannel(manager_(), security::channel_credentials(credentials_()),
-                                  security::manager_channel_arguments())));
+    return std::make_unique<GrpcLogStream>(
+        v1::Logs::NewStub(open_channel(manager_(), credentials_)));
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/sim_executor.h"
@@ -302,6 +303,63 @@ TEST_F(ManyManagers, TwoThatNameEachOtherAreNotAskedWithoutPause) {
     world_.advance(10ms);
   }
   EXPECT_LT(links_.opened, 30);
+}
+
+TEST_F(ManyManagers, OneThatAnswersIsAskedAgainSoonHoweverLongNobodyLeads) {
+  // "a:1" answers, the others are dark.
+  int waited = 0;
+  for (int i = 0; i < 60'000; ++i) {
+    if (links_.asked.back() == "a:1") links_.end(v1::SessionEnd::NOT_LEADER);
+    world_.advance(1ms);
+  }
+  while (links_.asked.back() == "a:1") {
+    links_.end(v1::SessionEnd::NOT_LEADER);
+    world_.advance(1ms);
+  }
+  // It leads at last.
+  for (; links_.asked.back() != "a:1" && waited < 10'000; ++waited) world_.advance(1ms);
+  EXPECT_LE(waited, 1050) << "ms: the patience with one that is dark";
+}
+
+TEST_F(ManyManagers, WhileNobodyLeadsTheyAreAskedInTurnsWithAPause) {
+  for (int i = 0; i < 1000; ++i) {
+    links_.end(v1::SessionEnd::NOT_LEADER);
+    world_.advance(10ms);
+  }
+  EXPECT_GT(links_.opened, 30) << "of ten seconds";
+  EXPECT_LT(links_.opened, 90);
+}
+
+TEST_F(ManyManagers, TheLeaderIsAskedAtOnceHoweverOftenItDidNotAnswer) {
+  int opened = 0;
+  for (int i = 0; i < 6000 || links_.opened == opened || links_.asked.back() != "a:1"; ++i) {
+    if (std::exchange(opened, links_.opened) != links_.opened) {
+      links_.events.closed(unavailable("refused"));
+    }
+    world_.advance(10ms);
+  }
+  opened = links_.opened;
+  links_.end(v1::SessionEnd::NOT_LEADER, {"b:1", "c:1"});
+  world_.advance(0ms);
+  EXPECT_EQ(links_.opened, opened + 1);
+  EXPECT_EQ(links_.asked.back(), "b:1");
+}
+
+TEST_F(ManyManagers, SessionsThatEndTogetherMoveOneAfterTheOther) {
+  for (const auto reason : {v1::SessionEnd::NOT_LEADER, v1::SessionEnd::SHUTTING_DOWN}) {
+    std::set<int64_t> moments;
+    for (int i = 0; i < 20; ++i) {
+      links_.welcome();
+      const int opened = links_.opened;
+      const TimePoint ended = world_.now();
+      links_.end(reason, {i % 2 == 0 ? "d:1" : "e:1"});
+      while (links_.opened == opened) world_.advance(1ms);
+      EXPECT_EQ(links_.asked.back(), i % 2 == 0 ? "d:1" : "e:1");
+      EXPECT_LE(world_.now() - ended, 300ms);
+      moments.insert((world_.now() - ended) / 1ms);
+    }
+    EXPECT_GT(moments.size(), 10u);
+  }
 }
 
 TEST_F(ManyManagers, TheListIsWhatManagersSay) {
