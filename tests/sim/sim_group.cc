@@ -22,17 +22,21 @@ class Hash {
   uint64_t value_ = 14695981039346656037U;
 };
 
+// Whatever their order: each object is changed once, and who proposed an entry lists its changes as
+// the transactions made them.
 uint64_t hash_of(const std::vector<store::AnyChange>& changes) {
-  Hash hash;
+  uint64_t sum = 0;
   for (const store::AnyChange& any : changes) {
+    Hash hash;
     std::visit(
         [&](const auto& change) {
           hash.add(change.after != nullptr ? change.after->SerializeAsString()
                                            : "-" + change.before->id());
         },
         any);
+    sum += hash.value();
   }
-  return hash.value();
+  return sum;
 }
 
 uint64_t hash_of(const store::Snapshot& state) {

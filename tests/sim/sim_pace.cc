@@ -17,6 +17,11 @@ namespace {
 
 using TaskPtr = store::Ptr<v1::Task>;
 
+bool keeps_tasks(const v1::Node& node) {
+  return node.status().state() != v1::NodeStatus::DOWN &&
+         node.spec().availability() != v1::NodeSpec::DRAIN;
+}
+
 bool meant_to_run(const v1::Task& task) {
   return task.desired_state() <= v1::TASK_RUNNING;
 }
@@ -87,8 +92,7 @@ void SimPace::taken(const v1::Task& before, const v1::Task& after, const store::
   if (!updates && !other && after.status().error().empty()) {
     broken_(fmt::format("task {} is told to stop and not why", after.name()));
   }
-  const bool voluntary = node->status().state() != v1::NodeStatus::DOWN &&
-                         node->spec().availability() != v1::NodeSpec::DRAIN;
+  const bool voluntary = keeps_tasks(*node) && !came_back_.contains(node->id());
   if (!voluntary || other || !service->spec().has_replicated()) return;
   open_[service->id()].emplace(after.slot(), after.meta().updated_at_ns());
   added_[service->id()].insert(after.slot());
@@ -96,6 +100,12 @@ void SimPace::taken(const v1::Task& before, const v1::Task& after, const store::
 
 void SimPace::on_commit(const store::CommitEvent& event) {
   added_.clear();
+  came_back_.clear();
+  for (const store::AnyChange& any : *event.changes) {
+    const auto* node = std::get_if<store::Change<v1::Node>>(&any);
+    if (node == nullptr || node->before == nullptr || keeps_tasks(*node->before)) continue;
+    came_back_.insert(node->before->id());
+  }
   std::set<std::string> touched;
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* service = std::get_if<store::Change<v1::Service>>(&any)) {

@@ -29,6 +29,9 @@ class SimPace {
   // By service: slots without a running task, and when each lost it.
   std::map<std::string, std::map<uint64_t, int64_t>> open_;
   std::map<std::string, std::set<uint64_t>> added_;  // by this commit
+  // Nodes that this commit finds lost or drained and leaves otherwise: transactions of one entry
+  // run one after another, and those that took tasks away came first.
+  std::set<std::string> came_back_;
 };
 
 }  // namespace muster::sim
