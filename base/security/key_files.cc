@@ -16,16 +16,30 @@ namespace {
 constexpr std::string_view kPurpose = "node.key";
 constexpr size_t kFileBytesMax = 1 << 20;
 
-// Everything but the generation in force: earlier ones, and what a killed writer left.
-void sweep(const std::filesystem::path& dir, const std::string& generation) {
+// Removes everything but the generation in force: earlier ones, whose key may lie there as it is
+// while the present one is wrapped, and what a killed writer left. They are gone for good on
+// return.
+Status sweep(const std::filesystem::path& dir) {
+  const auto failed = [&](const std::error_code& error) {
+    return errno_status(error.value(),
+                        fmt::format("cannot remove earlier keys in {}", dir.string()));
+  };
   std::error_code error;
+  const std::filesystem::path generation = std::filesystem::read_symlink(dir / "current", error);
+  if (error == std::errc::no_such_file_or_directory) return ok_status();
+  if (error) return failed(error);
   std::vector<std::filesystem::path> others;
   std::filesystem::directory_iterator at(dir, error);
   for (const std::filesystem::directory_iterator end; !error && at != end; at.increment(error)) {
-    const std::string name = at->path().filename().string();
+    const std::filesystem::path name = at->path().filename();
     if (name != "current" && name != generation) others.push_back(at->path());
   }
-  for (const auto& path : others) std::filesystem::remove_all(path, error);
+  if (error) return failed(error);
+  for (const auto& path : others) {
+    std::filesystem::remove_all(path, error);
+    if (error) return failed(error);
+  }
+  return others.empty() ? ok_status() : sync_directory(dir);
 }
 
 }  // namespace
@@ -51,12 +65,13 @@ Status save_credentials(const std::filesystem::path& dir, const NodeCredentials&
     return errno_status(errno, fmt::format("cannot replace {}", current.string()));
   }
   MUSTER_TRY(sync_directory(dir));
-  sweep(dir, generation);
-  return ok_status();
+  return sweep(dir);
 }
 
 Result<NodeCredentials> load_credentials(const std::filesystem::path& dir,
                                          const std::optional<UnlockKey>& lock) {
+  // A writer may have been killed before it had.
+  MUSTER_TRY(sweep(dir));
   const std::filesystem::path current = dir / "current";
   NodeCredentials credentials;
   MUSTER_ASSIGN(credentials.root_pem, read_file(current / "root.crt", kFileBytesMax));
@@ -66,11 +81,6 @@ Result<NodeCredentials> load_credentials(const std::filesystem::path& dir,
   if (!lock) return fail(swarm_locked());
   MUSTER_ASSIGN(credentials.node.key_pem, unwrap_key(credentials.node.key_pem, *lock, kPurpose));
   return credentials;
-}
-
-Result<bool> credentials_locked(const std::filesystem::path& dir) {
-  MUSTER_ASSIGN(const std::string key, read_file(dir / "current" / "node.key", kFileBytesMax));
-  return is_wrapped(key);
 }
 
 Status rewrap_credentials(const std::filesystem::path& dir, const std::optional<UnlockKey>& from,

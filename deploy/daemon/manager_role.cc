@@ -129,7 +129,7 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
       messenger(deps.strand, dispatcher),
       broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{
           deps.logs_strand, deps.strand, store, messenger, deps.rng, child_log(deps.log, "logs")})),
-      authority(deps.strand, store, &replica.group(), child_log(deps.log, "ca")),
+      authority(deps.strand, store, replica.group(), child_log(deps.log, "ca")),
       keeper(deps.strand, store, replica.group(), child_log(deps.log, "members")),
       membership(deps.strand, store, replica.group(), deps.reachability,
                  child_log(deps.log, "members")),

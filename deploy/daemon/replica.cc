@@ -4,6 +4,7 @@
 #include <mutex>
 #include <utility>
 
+#include "manager/ca/admission.h"
 #include "raft/storage/rocks_log_store.h"
 
 namespace muster::daemon {
@@ -56,11 +57,18 @@ struct Replica::Standing {
   // Whether the member was removed for good; only a leader has the newest list for certain.
   bool removed(raft::MemberId id) {
     std::lock_guard lock(mutex);
-    if (!leads || group == nullptr) return false;
-    return group->view().find(id) == nullptr;
+    if (!leads || durable == nullptr) return false;
+    return durable->group().view().find(id) == nullptr;
+  }
+  // Ids of nodes are never used again, so that even an old copy is right about it.
+  bool node_removed(const std::string& node_id) {
+    std::lock_guard lock(mutex);
+    if (durable == nullptr) return false;
+    const auto cluster = durable->store().snapshot().cluster();
+    return cluster != nullptr && manager::ca::is_removed(*cluster, node_id);
   }
   std::mutex mutex;
-  raft::Group* group = nullptr;
+  DurableStore* durable = nullptr;
   bool leads = false;
 };
 
@@ -86,20 +94,24 @@ Result<std::unique_ptr<Replica>> Replica::open(Executor& strand, ReplicaOptions 
     transport.removed = [standing = replica->standing_](raft::MemberId id) {
       return standing->removed(id);
     };
+    transport.node_removed = [standing = replica->standing_](const std::string& node_id) {
+      return standing->node_removed(node_id);
+    };
     auto made = std::make_unique<raft::GrpcTransport>(std::move(transport), options.channels,
                                                       events, options.log);
     replica->inbound_ = made->inbound();
+    replica->transport_ = made.get();
     return made;
   };
   MUSTER_ASSIGN(replica->durable_, DurableStore::open(strand, std::move(durable)));
-  replica->standing_->group = &replica->durable_->group();
+  replica->standing_->durable = replica->durable_.get();
   replica->lock_ = options.lock;
   return replica;
 }
 
 Replica::~Replica() {
   std::lock_guard lock(standing_->mutex);
-  standing_->group = nullptr;
+  standing_->durable = nullptr;
 }
 
 Status Replica::start(ReplicationEvents events) {
@@ -107,9 +119,14 @@ Status Replica::start(ReplicationEvents events) {
     std::lock_guard lock(standing->mutex);
     standing->leads = now;
   };
-  events.on_lead = [leads, next = std::move(events.on_lead)](uint64_t term) {
+  events.on_lead = [this, leads, next = std::move(events.on_lead)](uint64_t term) {
     leads(true);
+    transport_->judge_again();
     next(term);
+  };
+  events.on_cluster_changed = [this, next = std::move(events.on_cluster_changed)] {
+    transport_->judge_again();
+    if (next) next();
   };
   events.on_follow = [leads, next = std::move(events.on_follow)] {
     leads(false);

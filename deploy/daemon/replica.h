@@ -62,6 +62,7 @@ class Replica {
   std::optional<security::UnlockKey> lock_;
   std::shared_ptr<Standing> standing_;
   std::shared_ptr<raft::Inbound> inbound_;
+  raft::GrpcTransport* transport_ = nullptr;  // durable_'s
   std::unique_ptr<manager::store::DurableStore> durable_;
 };
 

@@ -25,7 +25,7 @@ bool concerns_certificates(const store::CommitEvent& event) {
 }  // namespace
 
 CertificateAuthority::CertificateAuthority(Executor& strand, store::Store& store,
-                                           raft::Group* group, Log log)
+                                           raft::Group& group, Log log)
     : strand_(strand), store_(store), group_(group), log_(std::move(log)) {}
 
 CertificateAuthority::~CertificateAuthority() {
@@ -78,11 +78,7 @@ void CertificateAuthority::renew(const security::Principal& caller,
     if (issued) add_managers(*issued);
     done(std::move(issued));
   };
-  if (group_ == nullptr) {
-    strand_.post([sign = std::move(sign)]() mutable { sign(ok_status()); });
-    return;
-  }
-  group_->read_barrier([sign = std::move(sign)](Result<raft::Index> index) mutable {
+  group_.read_barrier([sign = std::move(sign)](Result<raft::Index> index) mutable {
     sign(index ? ok_status() : index.error());
   });
 }
@@ -121,17 +117,9 @@ void CertificateAuthority::join(std::shared_ptr<const v1::IssueCertificateReques
       });
 }
 
-// Of the group's members, the leader's first; alone, the one there is.
+// Of the group's members, the leader's first.
 void CertificateAuthority::add_managers(v1::IssueCertificateResponse& response) const {
-  if (group_ == nullptr) {
-    store_.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
-      const std::string& address = node->manager_status().address();
-      if (!address.empty()) response.add_manager_addrs(address);
-      return true;
-    });
-    return;
-  }
-  const raft::GroupView view = group_->view();
+  const raft::GroupView view = group_.view();
   for (const bool leader : {true, false}) {
     for (const raft::MemberView& member : view.members) {
       if (member.leader == leader) response.add_manager_addrs(member.member.address);

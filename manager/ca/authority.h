@@ -25,9 +25,9 @@ class CertificateAuthority {
   template <class T>
   using Callback = UniqueFunction<void(Result<T>)>;
 
-  // All outlive it. `group` says whether this manager still leads when a certificate is renewed;
-  // null: it is the only one.
-  CertificateAuthority(Executor& strand, store::Store& store, raft::Group* group, Log log);
+  // All outlive it. `group` says whether this manager still leads when a certificate is renewed,
+  // and where the managers are.
+  CertificateAuthority(Executor& strand, store::Store& store, raft::Group& group, Log log);
   ~CertificateAuthority();
 
   // With the start and the end of leadership.
@@ -55,7 +55,7 @@ class CertificateAuthority {
 
   Executor& strand_;
   store::Store& store_;
-  raft::Group* group_;
+  raft::Group& group_;
   Log log_;
   bool started_ = false;
   bool finishing_ = false;  // a write is under way, or the time to try again

@@ -2,16 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include "manager/ca/admission.h"
 
 namespace muster::manager::control {
 
 Status check_standing(const store::Snapshot& view, const security::Principal& caller) {
   if (caller.kind != security::Principal::Kind::kNode) return ok_status();
   if (const auto cluster = view.cluster()) {
-    const auto& removed = cluster->removed_nodes();
-    if (std::any_of(removed.begin(), removed.end(),
-                    [&](const auto& node) { return node.node_id() == caller.node_id; })) {
+    if (ca::is_removed(*cluster, caller.node_id)) {
       return Status(StatusCode::kPermissionDenied,
                     fmt::format("node {} was removed from the swarm", caller.node_id),
                     "node-removed");

@@ -6,20 +6,8 @@
 
 namespace muster::manager::members {
 
-const raft::MemberView* find_member(const raft::GroupView& view, raft::MemberId id) {
-  const auto found = std::find_if(view.members.begin(), view.members.end(),
-                                  [&](const auto& m) { return m.member.id == id; });
-  return found == view.members.end() ? nullptr : &*found;
-}
-
-const raft::MemberView* find_member_of(const raft::GroupView& view, std::string_view node_id) {
-  const auto found = std::find_if(view.members.begin(), view.members.end(),
-                                  [&](const auto& m) { return m.member.node_id == node_id; });
-  return found == view.members.end() ? nullptr : &*found;
-}
-
 std::string leader_address(const raft::GroupView& view) {
-  const raft::MemberView* leader = view.leader ? find_member(view, view.leader) : nullptr;
+  const raft::MemberView* leader = view.leader ? view.find(view.leader) : nullptr;
   return leader == nullptr ? std::string() : leader->member.address;
 }
 
@@ -30,8 +18,8 @@ std::vector<std::string> manager_addresses(const raft::GroupView& view) {
     if (std::find(out.begin(), out.end(), m->member.address) != out.end()) return;
     out.push_back(m->member.address);
   };
-  if (view.leader) add(find_member(view, view.leader));
-  add(find_member(view, view.self));
+  if (view.leader) add(view.find(view.leader));
+  add(view.find(view.self));
   for (const raft::MemberView& m : view.members) add(&m);
   return out;
 }
@@ -58,8 +46,23 @@ v1::ManagerStatus stored_status(const raft::Member& member) {
   return status;
 }
 
+std::string held_up_by(const raft::GroupView& view, const raft::MemberView& leaving) {
+  if (leaving.member.voter && !keeps_quorum(view, {leaving.member.id})) {
+    return fmt::format(
+        "node {} stays in the group of managers for now: without it fewer than a majority would "
+        "answer",
+        leaving.member.node_id);
+  }
+  if (leaving.member.id != view.self) return {};
+  const bool heir = std::any_of(view.members.begin(), view.members.end(), [&](const auto& other) {
+    return other.member.id != view.self && other.member.voter && other.reachable;
+  });
+  return heir ? std::string()
+              : fmt::format("node {} leads, and nobody could take over", leaving.member.node_id);
+}
+
 void describe_manager(v1::Node& node, const raft::GroupView& view) {
-  const raft::MemberView* m = find_member_of(view, node.id());
+  const raft::MemberView* m = view.find_node(node.id());
   if (m == nullptr) {
     // Promoted and not there yet, or removed and not yet written down.
     node.clear_manager_status();
@@ -71,6 +74,11 @@ void describe_manager(v1::Node& node, const raft::GroupView& view) {
   status.set_leader(view.leader == m->member.id);
   status.set_reachable(m->reachable || m->member.id == view.self);
   status.set_learner(!m->member.voter);
+  if (!view.leads || node.spec().desired_role() == v1::NodeSpec::MANAGER) return;
+  const std::string held_up = held_up_by(view, *m);
+  if (held_up.empty()) return;
+  std::string& message = *node.mutable_status()->mutable_message();
+  message += (message.empty() ? "" : "; ") + held_up;
 }
 
 Status not_leader(const raft::GroupView& view) {

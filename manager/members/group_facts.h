@@ -13,9 +13,6 @@ namespace muster::manager::members {
 
 // What managers read out of a view of their group. Pure.
 
-const raft::MemberView* find_member(const raft::GroupView& view, raft::MemberId id);
-const raft::MemberView* find_member_of(const raft::GroupView& view, std::string_view node_id);
-
 // Empty when nobody is known to lead.
 std::string leader_address(const raft::GroupView& view);
 // Of all members, each once: the leader's first, then this node's, then by id.
@@ -29,8 +26,12 @@ bool keeps_quorum(const raft::GroupView& view, const std::set<raft::MemberId>& l
 std::string raft_id_text(raft::MemberId id);
 // What of a manager's status is kept in the store: what only a change of the group changes.
 v1::ManagerStatus stored_status(const raft::Member& member);
-// Fills in what is not kept: who leads, who answers, who has not caught up yet. Nodes that are no
-// members lose what they had.
+// Why a member whose node is to be a worker is in the group still, and stays there for now; empty
+// when nothing holds it up. As a leader sees it: others know too little of who answers.
+std::string held_up_by(const raft::GroupView& view, const raft::MemberView& leaving);
+// Fills in what is not kept: who leads, who answers, who has not caught up yet, and, in the
+// message of the node's status, what holds a demotion up. Nodes that are no members lose what they
+// had.
 void describe_manager(v1::Node& node, const raft::GroupView& view);
 
 // UNAVAILABLE, reason "not-leader"; says who leads, if that is known.

@@ -68,11 +68,8 @@ class Planner {
   }
 
   bool plan_removal(const MemberView& m) {
-    if (m.member.voter && !keeps_quorum(view_, {m.member.id})) {
-      plan_.held_up = fmt::format(
-          "node {} stays in the group of managers for now: without it fewer than a majority would "
-          "answer",
-          m.member.node_id);
+    if (std::string why = held_up_by(view_, m); !why.empty()) {
+      plan_.held_up = std::move(why);
       return false;
     }
     if (m.member.id != view_.self) {

@@ -39,7 +39,7 @@ JoinStep next_join_step(const raft::GroupView& view, const v1::Node* node, const
                          fmt::format("node {} is to be a worker, not a manager", joiner.node_id),
                          "not-a-manager"));
   }
-  const raft::MemberView* same = find_member(view, joiner.id);
+  const raft::MemberView* same = view.find(joiner.id);
   if (same != nullptr && same->member.node_id != joiner.node_id) {
     return refuse(already_exists("member {} is of another node", raft_id_text(joiner.id)));
   }
@@ -84,7 +84,7 @@ JoinStep next_join_step(const raft::GroupView& view, const v1::Node* node, const
 LeaveStep next_leave_step(const raft::GroupView& view, const std::string& node_id,
                           raft::MemberId id) {
   if (!view.leads) return {LeaveStep::Kind::kRefuse, not_leader(view)};
-  const raft::MemberView* member = find_member(view, id);
+  const raft::MemberView* member = view.find(id);
   if (member == nullptr) return {LeaveStep::Kind::kDone, {}};
   if (member->member.node_id != node_id) {
     return {LeaveStep::Kind::kRefuse,
@@ -104,6 +104,7 @@ struct Membership::Join {
   Joiner joiner;
   bool checked = false;
   int changes = 0;  // of the group, made for it
+  Status waits_for;
   TimePoint until;
   Callback<v1::JoinMemberResponse> done;
 
@@ -115,6 +116,7 @@ struct Membership::Leave {
   raft::MemberId id;
   bool demoted = false;
   int changes = 0;
+  Status waits_for;
   TimePoint until;
   Callback<v1::LeaveMemberResponse> done;
 
@@ -144,23 +146,30 @@ void Membership::after_change(std::shared_ptr<Request> request, const Status& st
   // Removing an earlier self and adding is all there is to do; the view may lag behind it.
   if (status.ok() && ++request->changes <= 2) return go_on(std::move(request));
   // Somebody else's change is under way: it ends, one way or the other.
-  const bool again = status.ok() || status.reason() == "change-pending";
-  if (!again || strand_.clock().now() >= request->until) {
-    return request->end(status.ok() ? Status(StatusCode::kDeadlineExceeded,
-                                             "the group of managers did not change in time; it "
-                                             "may still do so")
-                                    : status);
-  }
+  if (!status.ok() && status.reason() != "change-pending") return request->end(status);
+  request->waits_for = status;
   strand_.after(kAgain, [this, weak = std::weak_ptr<int>(alive_), request]() mutable {
     if (weak.expired()) return request->end(unavailable("this manager stops"));
     go_on(std::move(request));
   });
 }
 
+template <class Request>
+bool Membership::out_of_time(Request& request) {
+  if (strand_.clock().now() < request.until) return false;
+  request.end(request.waits_for.ok() ? Status(StatusCode::kDeadlineExceeded,
+                                              "the group of managers did not change in time; it "
+                                              "may still do so")
+                                     : request.waits_for);
+  return true;
+}
+
 void Membership::go_on(std::shared_ptr<Join> join) {
   const raft::GroupView view = group_.view();
   const auto node = store_.snapshot().get<v1::Node>(join->joiner.node_id);
   JoinStep step = next_join_step(view, node.get(), join->joiner, join->checked);
+  const bool over = step.kind == JoinStep::Kind::kRefuse || step.kind == JoinStep::Kind::kDone;
+  if (!over && out_of_time(*join)) return;
   const auto changed = [this, weak = std::weak_ptr<int>(alive_), join](const Status& status) {
     if (weak.expired()) return join->end(unavailable("this manager stops"));
     after_change(join, status);
@@ -217,6 +226,8 @@ void Membership::leave(const std::string& node_id, const v1::LeaveMemberRequest&
 void Membership::go_on(std::shared_ptr<Leave> leave) {
   LeaveStep step = next_leave_step(group_.view(), leave->node_id, leave->id);
   const std::weak_ptr<int> weak = alive_;
+  const bool over = step.kind == LeaveStep::Kind::kRefuse || step.kind == LeaveStep::Kind::kDone;
+  if (!over && out_of_time(*leave)) return;
   switch (step.kind) {
     case LeaveStep::Kind::kRefuse: return leave->end(std::move(step.status));
     case LeaveStep::Kind::kDone: return leave->done(v1::LeaveMemberResponse());

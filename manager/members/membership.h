@@ -50,7 +50,8 @@ LeaveStep next_leave_step(const raft::GroupView& view, const std::string& node_i
 // What managers ask on behalf of the group; answered by the leader, UNAVAILABLE with reason
 // "not-leader" by others. The caller's identity is checked before: it has a manager's certificate.
 //
-// Lives on the store's strand; callbacks arrive there, exactly once, within kLimit and a bit.
+// Lives on the store's strand; callbacks arrive there, exactly once, within kLimit and the time of
+// the step that was under way then.
 class Membership {
  public:
   template <class T>
@@ -79,6 +80,9 @@ class Membership {
   // Calls go_on() again when `status` allows that, else ends.
   template <class Request>
   void after_change(std::shared_ptr<Request> request, const Status& status);
+  // True: it has ended because of that.
+  template <class Request>
+  bool out_of_time(Request& request);
 
   Executor& strand_;
   store::Store& store_;

@@ -2,22 +2,12 @@
 
 #include <utility>
 
+#include "raft/storage/bytes.h"
+
 namespace muster::raft {
 namespace {
 
 constexpr size_t kLengthBytes = 4;
-
-std::string length_of(size_t bytes) {
-  std::string out;
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(bytes >> shift));
-  return out;
-}
-
-size_t read_length(std::string_view bytes) {
-  size_t value = 0;
-  for (size_t i = 0; i < kLengthBytes; ++i) value = value << 8 | static_cast<uint8_t>(bytes[i]);
-  return value;
-}
 
 }  // namespace
 
@@ -27,7 +17,10 @@ Result<std::string> FramedReader::next() {
   }
   MUSTER_ASSIGN(const std::string chunk, chunks_->next());
   if (chunk.empty()) return chunk;
-  return length_of(chunk.size()).append(chunk);
+  std::string framed;
+  framed.reserve(kLengthBytes + chunk.size());
+  put_u32(framed, static_cast<uint32_t>(chunk.size()));
+  return framed.append(chunk);
 }
 
 FramedWriter::FramedWriter(std::unique_ptr<SnapshotSink> chunks,
@@ -38,7 +31,7 @@ Status FramedWriter::write(std::string_view piece) {
   rest_.append(piece);
   size_t at = 0;
   while (rest_.size() - at >= kLengthBytes) {
-    const size_t length = read_length(std::string_view(rest_).substr(at));
+    const size_t length = get_uint(rest_, at, kLengthBytes);
     if (length == 0 || length > kSnapshotChunkBytesMax) {
       return data_loss("a snapshot announces a chunk of {} bytes", length);
     }

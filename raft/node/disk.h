@@ -17,8 +17,7 @@ class DiskEvents {
   virtual ~DiskEvents() = default;
   // This step and all before it are durable.
   virtual void written(uint64_t token) = 0;
-  // RESOURCE_EXHAUSTED, reason "disk-full": entries with payloads wait until there is room, and the
-  // steps after them. OK: they go on.
+  // RESOURCE_EXHAUSTED, reason "disk-full": see full(). OK: there is room again.
   virtual void room(const Status& status) = 0;
   // Nothing on it can be relied upon any more; no other event follows.
   virtual void failed(const Status& status) = 0;
@@ -37,7 +36,9 @@ class Disk {
   // one write with one sync.
   virtual void write(Write write) = 0;
 
-  // Whether entries would be refused now. Any thread; cheap.
+  // Whether the disk is so full that no entry of a proposal should be accepted any more. Those that
+  // were are written while there is any room at all; should others have taken that too, they wait
+  // for it, and the steps after them; those before do not. Any thread; cheap.
   virtual bool full() = 0;
 
   // Writes what `produce` hands over as the snapshot of `mark`, makes it the log's beginning and

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -32,9 +33,21 @@ struct GroupView {
   std::vector<MemberView>
       members;  // sorted by id; empty while this node has not heard of its group
 
-  const MemberView* find(MemberId id) const;
-  const MemberView* find_node(const std::string& node_id) const;
-  const MemberView* leader_view() const { return find(leader); }
+  const MemberView* find(MemberId id) const {
+    return find_if([&](const Member& member) { return member.id == id; });
+  }
+  const MemberView* find_node(std::string_view node_id) const {
+    return find_if([&](const Member& member) { return member.node_id == node_id; });
+  }
+
+ private:
+  template <class F>
+  const MemberView* find_if(F which) const {
+    for (const MemberView& view : members) {
+      if (which(view.member)) return &view;
+    }
+    return nullptr;
+  }
 };
 
 // The membership of a replicated log's group, as its managers deal with it. Everything but view()

@@ -1,7 +1,7 @@
 #include "raft/node/log_disk.h"
 
+#include <algorithm>
 #include <utility>
-#include <vector>
 
 #include "base/check.h"
 
@@ -9,8 +9,10 @@ namespace muster::raft {
 namespace {
 
 constexpr Duration kLookAfter = 1s;
-// How much one write may carry: enough for the sync not to matter.
+// How much one write may carry: enough for the sync not to matter, and less than what is left of a
+// disk when entries are refused.
 constexpr size_t kStepsMax = 4'096;
+constexpr size_t kBytesMax = 4 << 20;
 
 }  // namespace
 
@@ -71,17 +73,36 @@ void LogDisk::write_queue() {
 }
 
 void LogDisk::write_waiting() {
-  while (!waiting_.empty() && !failed_) {
-    std::vector<const Write*> steps;
-    for (size_t i = 0; i < waiting_.size() && i < kStepsMax; ++i) steps.push_back(&waiting_[i]);
-    const Status status = store_->write(steps);
-    if (status.reason() == "disk-full") return tell_room();  // look_after() tries again
+  bool held = false;
+  while (!waiting_.empty() && !failed_ && !held) {
+    std::vector<const Write*> steps = next_steps();
+    Status status = store_->write(steps);
+    if (status.reason() == "disk-full") {
+      // Term and vote do not wait for entries that came after them. look_after() tries the others.
+      held = true;
+      steps.erase(
+          std::find_if(steps.begin(), steps.end(), [](const Write* w) { return needs_room(*w); }),
+          steps.end());
+      if (steps.empty()) break;
+      status = store_->write(steps);
+    }
     if (!status.ok()) return fail_with(status);
     const uint64_t token = steps.back()->token;
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(steps.size()));
     events_->written(token);
   }
   tell_room();
+}
+
+std::vector<const Write*> LogDisk::next_steps() const {
+  std::vector<const Write*> steps;
+  size_t bytes = 0;
+  for (const Write& step : waiting_) {
+    if (steps.size() == kStepsMax || bytes >= kBytesMax) break;
+    for (const Entry& entry : step.entries) bytes += entry.bytes().size();
+    steps.push_back(&step);
+  }
+  return steps;
 }
 
 void LogDisk::tell_room() {

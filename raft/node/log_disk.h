@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "base/thread_executor.h"
 #include "raft/node/disk.h"
@@ -34,6 +35,7 @@ class LogDisk final : public Disk {
  private:
   void write_queue();
   void write_waiting();
+  std::vector<const Write*> next_steps() const;
   void tell_room();
   void look_after();
   Status produce_snapshot(const SnapshotMark& mark, SnapshotProducer& produce);

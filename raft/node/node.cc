@@ -1,5 +1,6 @@
 #include "raft/node/node.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -24,10 +25,6 @@ Members first_members(const Node::Options& options) {
   self.outgoing = false;
   members.put(std::move(self));
   return members;
-}
-
-Status not_leader() {
-  return Status(StatusCode::kUnavailable, "this member does not lead", "not-leader");
 }
 
 }  // namespace
@@ -58,6 +55,8 @@ Write force_new_group(Restored& restored, Member self) {
 
 Node::Impl::Impl(Options options, Ports ports, Restored restored)
     : options_(std::move(options)),
+      own_settings_{options_.tuning.heartbeat, options_.tuning.election_min,
+                    options_.snapshot_entries, options_.trailing_entries},
       raft_(ports.raft_strand),
       user_(ports.user_strand),
       disk_(ports.disk),
@@ -106,10 +105,7 @@ void Node::Impl::stop(UniqueFunction<void()> done) {
     // Never started, or failed: there is nothing to hand over.
     if (life_ == Life::kClosed && transport_ != nullptr && !stop_done_) {
       stop_done_ = std::move(done);
-      raft_.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock()) self->stop_ports();
-      });
-      return;
+      return post_stop_ports();
     }
     push_answer(std::move(done));
     return post_deliveries();
@@ -123,8 +119,6 @@ void Node::Impl::stop(UniqueFunction<void()> done) {
       (void)core_.transfer_to(at, successor);
       if (core_.transferring()) stop_by_ = at + options_.transfer_max;
     }
-  } else if (core_.leader()) {
-    stop_by_ = at;
   }
   carry_out(at);
 }
@@ -149,6 +143,7 @@ void Node::Impl::abandon() {
   const auto reads = std::exchange(reads_, {});
   const auto transfer = std::exchange(transfer_, std::nullopt);
   const auto waiters = std::exchange(snapshot_waiters_, {});
+  const auto captured = std::exchange(captured_, std::nullopt);
   const auto stop_done = std::exchange(stop_done_, nullptr);
   lock.unlock();
 }
@@ -188,8 +183,22 @@ void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(Pro
 void Node::Impl::received(Message message) {
   event([&](TimePoint at) {
     heard_[message.from] = at;
-    core_.step(at, std::move(message));
+    if (leave_out_what_finds_no_room(message)) core_.step(at, std::move(message));
   });
+}
+
+// Entries with payloads that a full disk would refuse stay with their leader, as if they had been
+// lost on the way: nothing is accepted that cannot be written, so that term and vote never wait
+// behind it. What is here already is confirmed. False: nothing is left.
+bool Node::Impl::leave_out_what_finds_no_room(Message& message) {
+  std::vector<Entry>& entries = message.entries;
+  const auto first = std::find_if(entries.begin(), entries.end(), [this](const Entry& entry) {
+    return needs_room(entry) && entry.index > core_.commit() &&
+           !core_.log().matches(entry.index, entry.term);
+  });
+  if (first == entries.end() || !disk_.full()) return true;
+  entries.erase(first, entries.end());
+  return !entries.empty();
 }
 
 void Node::Impl::unreachable(MemberId peer) {
@@ -223,9 +232,7 @@ void Node::Impl::written(uint64_t token) {
     while (!writing_.empty() && writing_.front().token <= token) writing_.pop_front();
     watch_disk(at);
     core_.written(at, token);
-    if (snapshot_wanted_ && core_.durable() >= user_applied_) {
-      push({.kind = Delivery::Kind::kTakeSnapshot});
-    }
+    begin_snapshot();
   });
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/executor.h"
@@ -107,13 +108,15 @@ class Node final : public ReplicatedLog, public Group {
   void transfer_leadership(MemberId target, Done done) override;
   void read_barrier(UniqueFunction<void(Result<Index>)> done) override;
 
-  // What the group itself may decide about its log; see Options. Anything out of range is put at
-  // its edge, since it cannot be refused any more. On the user's strand.
+  // What the group itself may decide about its log; what is not set is as in Options. Anything out
+  // of range is put at its edge, since it cannot be refused any more. On the user's strand, in any
+  // phase of its life: what a snapshot says comes with StateMachine::restore_end(), which start()
+  // calls.
   struct Settings {
-    Duration heartbeat = 100ms;
-    Duration election_min = 1s;
-    uint64_t snapshot_entries = 10'000;
-    Index trailing_entries = 2'000;
+    std::optional<Duration> heartbeat;
+    std::optional<Duration> election_min;
+    std::optional<uint64_t> snapshot_entries;
+    std::optional<Index> trailing_entries;
   };
   void configure(const Settings& settings);
 

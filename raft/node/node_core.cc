@@ -82,13 +82,14 @@ void Node::Impl::grant(const ReadGrant& granted) {
     found->second.index = granted.index;  // caught_up_to() answers
     return;
   }
-  Result<Index> answer = granted.index;
   if (granted.index == 0) {
-    answer = fail(StatusCode::kUnavailable, "this manager lost the leadership", "not-leader");
+    push_refusal(
+        std::move(found->second.done),
+        Status(StatusCode::kUnavailable, "this manager lost the leadership", "not-leader"));
+  } else {
+    push_answer(
+        [done = std::move(found->second.done), index = granted.index]() mutable { done(index); });
   }
-  push_answer([done = std::move(found->second.done), answer = std::move(answer)]() mutable {
-    done(std::move(answer));
-  });
   reads_.erase(found);
 }
 

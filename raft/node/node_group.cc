@@ -7,10 +7,6 @@
 namespace muster::raft {
 namespace {
 
-Status not_leader() {
-  return Status(StatusCode::kUnavailable, "this manager is not the leader", "not-leader");
-}
-
 Status outcome_of(ProposeResult result) {
   if (result.outcome == Outcome::kCommitted) return ok_status();
   if (result.outcome == Outcome::kRejected) return std::move(result.why);
@@ -20,20 +16,6 @@ Status outcome_of(ProposeResult result) {
 }
 
 }  // namespace
-
-const MemberView* GroupView::find(MemberId id) const {
-  for (const MemberView& view : members) {
-    if (view.member.id == id) return &view;
-  }
-  return nullptr;
-}
-
-const MemberView* GroupView::find_node(const std::string& node_id) const {
-  for (const MemberView& view : members) {
-    if (view.member.node_id == node_id) return &view;
-  }
-  return nullptr;
-}
 
 GroupView Node::Impl::view() const {
   const std::lock_guard lock(mutex_);
@@ -60,12 +42,8 @@ GroupView Node::Impl::view() const {
 }
 
 void Node::Impl::change_members(Change change, Group::Done done) {
-  event([&](TimePoint at) {
-    const auto answer = [&](Status status) {
-      push_answer([done = std::move(done), status = std::move(status)]() mutable {
-        done(std::move(status));
-      });
-    };
+  const auto answer = [&](Status status) { push_answer(std::move(done), std::move(status)); };
+  const bool heard = event([&](TimePoint at) {
     if (serving_term_ == 0) return answer(not_leader());
     auto next = change(core_.members());
     if (!next) return answer(next.error());
@@ -83,16 +61,12 @@ void Node::Impl::change_members(Change change, Group::Done done) {
                             done(outcome_of(std::move(result)));
                           }});
   });
-  if (done) done = nullptr;
+  if (!heard) refuse([&] { answer(member_stops()); });
 }
 
 void Node::Impl::transfer(MemberId target, Group::Done done) {
-  event([&](TimePoint at) {
-    const auto answer = [&](Status status) {
-      push_answer([done = std::move(done), status = std::move(status)]() mutable {
-        done(std::move(status));
-      });
-    };
+  const auto answer = [&](Status status) { push_answer(std::move(done), std::move(status)); };
+  const bool heard = event([&](TimePoint at) {
     if (core_.role() != Role::kLeader) return answer(not_leader());
     if (transfer_ || core_.transferring()) {
       return answer(
@@ -104,20 +78,22 @@ void Node::Impl::transfer(MemberId target, Group::Done done) {
     if (Status status = core_.transfer_to(at, to); !status.ok()) return answer(std::move(status));
     transfer_ = Transfer{target, at + options_.deadline, std::move(done)};
   });
+  if (!heard) refuse([&] { answer(member_stops()); });
 }
 
 void Node::Impl::read(UniqueFunction<void(Result<Index>)> done) {
-  event([&](TimePoint at) {
-    Result<uint64_t> ticket = fail(not_leader());
-    if (core_.role() == Role::kLeader) ticket = core_.read(at);
-    if (!ticket) {
-      push_answer([done = std::move(done), status = ticket.error()]() mutable {
-        done(fail(std::move(status)));
-      });
-      return;
+  const auto answer = [&](Status status) { push_refusal(std::move(done), std::move(status)); };
+  const bool heard = event([&](TimePoint at) {
+    if (core_.role() != Role::kLeader) return answer(not_leader());
+    if (reads_.size() >= options_.proposals_max) {
+      return answer(Status(StatusCode::kResourceExhausted,
+                           fmt::format("{} reads wait already", reads_.size()), "overloaded"));
     }
+    const auto ticket = core_.read(at);
+    if (!ticket) return answer(ticket.error());
     reads_.emplace(*ticket, Read{at + options_.deadline, 0, std::move(done)});
   });
+  if (!heard) refuse([&] { answer(member_stops()); });
 }
 
 }  // namespace muster::raft

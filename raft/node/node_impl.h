@@ -14,6 +14,16 @@
 
 namespace muster::raft {
 
+// What callers are told who want what only a leader does.
+inline Status not_leader() {
+  return Status(StatusCode::kUnavailable, "this manager is not the leader", "not-leader");
+}
+
+// And at the end of a node: ask another member.
+inline Status member_stops() {
+  return Status(StatusCode::kUnavailable, "this manager stops", "not-leader");
+}
+
 // What is on its way to the user's strand, in order.
 struct Delivery {
   enum class Kind : uint8_t {
@@ -106,20 +116,37 @@ class Node::Impl final : public TransportEvents,
     bool voter = false;
     bool reachable = false;
     bool caught_up = false;
-    friend bool operator==(const Seen&, const Seen&) = default;
+  };
+  // A state that waits until the disk has the log up to it, as it must for a snapshot: a leader may
+  // commit before its own disk.
+  struct Captured {
+    SnapshotMark mark;
+    Index keep_from = 0;
+    SnapshotProducer produce;
   };
 
   TimePoint now() const { return raft_.clock().now(); }
   bool alive() const { return life_ == Life::kRunning || life_ == Life::kStopping; }
-  // Takes the lock and lets `event` tell the core something, unless the node has ended.
+  // Takes the lock and lets `event` tell the core something. False, and nothing done: the node has
+  // ended.
   template <class F>
-  void event(F&& tell) {
+  bool event(F&& tell) {
     const std::lock_guard lock(mutex_);
-    if (!alive()) return;
+    if (!alive()) return false;
     const TimePoint at = now();
     tell(at);
     carry_out(at);
+    return true;
   }
+  // At the door of a node that has ended: `answer` pushes what the caller is told.
+  template <class F>
+  void refuse(F&& answer) {
+    const std::lock_guard lock(mutex_);
+    answer();
+    post_deliveries();
+  }
+
+  bool leave_out_what_finds_no_room(Message& message);
 
   // what the core asks for (node_core.cc)
   void carry_out(TimePoint at);
@@ -148,27 +175,35 @@ class Node::Impl final : public TransportEvents,
   MemberId best_successor(TimePoint at) const;
   void finish_transfer(TimePoint at);
   void maybe_stop(TimePoint at);
+  void post_stop_ports();
   void stop_ports();
+  void close();
 
   // the user's strand (node_user.cc)
   void push(Delivery delivery);
   void push_answer(UniqueFunction<void()> answer);
+  void push_answer(Group::Done done, Status status);
+  void push_refusal(UniqueFunction<void(Result<Index>)> done, Status status);
   void post_deliveries();
   void deliver();
+  void deliver_the_rest();
   std::optional<Delivery> next_delivery();
   bool run(Delivery& delivery);  // false: the rest has to wait
   bool run_entries(Delivery& delivery);
   void run_restore(Index index, Term term);
   void restore_some(std::shared_ptr<SnapshotSource> reader, Index index);
   void caught_up_to(Index index);
-  void keep_answers(Delivery delivery);
+  void keep_answers();
   void fatal(const Status& status);
+  void cannot_apply(const Status& status);
 
   // snapshots (node_snapshot.cc)
   void consider_snapshot(bool wanted);
+  void begin_snapshot();
   void snapshot_ended(const SnapshotMark& mark, Index keep_from, const Status& status);
 
-  Options options_;  // those of configure() are guarded by mutex_, the others stay
+  Options options_;              // those of configure() are guarded by mutex_, the others stay
+  const Settings own_settings_;  // what they are when the group says nothing
   Executor& raft_;
   Executor& user_;
   Disk& disk_;
@@ -231,8 +266,8 @@ class Node::Impl final : public TransportEvents,
 
   // Snapshots.
   bool snapshotting_ = false;
-  bool snapshot_wanted_ = false;  // as soon as the disk has what the state has
-  Index snapshot_retry_ = 0;      // not before this is applied
+  std::optional<Captured> captured_;
+  Index snapshot_retry_ = 0;  // not before this is applied
   uint64_t bytes_since_snapshot_ = 0;
   std::vector<UniqueFunction<void(Status)>> snapshot_waiters_;
   // Whether a snapshot is arriving; outlives the node with the one who writes it.

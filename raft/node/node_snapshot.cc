@@ -9,8 +9,7 @@ namespace muster::raft {
 
 // On the user's strand, between two deliveries: the state is that after user_applied_.
 void Node::Impl::consider_snapshot(bool wanted) {
-  SnapshotMark mark;
-  Index keep_from = 0;
+  Captured captured;
   {
     const std::lock_guard lock(mutex_);
     const Index at = user_applied_;
@@ -18,35 +17,38 @@ void Node::Impl::consider_snapshot(bool wanted) {
     const bool due =
         (since >= options_.snapshot_entries || bytes_since_snapshot_ >= options_.snapshot_bytes) &&
         at >= snapshot_retry_;
-    wanted = wanted || std::exchange(snapshot_wanted_, false);
     if (!alive() || snapshotting_ || !(due || wanted)) return;
     const std::optional<Term> term = core_.log().term(at);
     if (since == 0 || !term) {
       // Nothing new, or a snapshot from elsewhere is about to replace everything.
-      for (auto& waiter : std::exchange(snapshot_waiters_, {})) {
-        push_answer([done = std::move(waiter)]() mutable { done(ok_status()); });
+      for (Group::Done& waiter : std::exchange(snapshot_waiters_, {})) {
+        push_answer(std::move(waiter), ok_status());
       }
       return post_deliveries();
     }
-    if (core_.durable() < at) {  // a leader may commit before its own disk
-      snapshot_wanted_ = true;
-      return;
-    }
-    mark = {.index = at, .term = *term, .members = core_.members_at(at)};
-    keep_from = at + 1 - std::min(at, options_.trailing_entries);
+    captured.mark = {.index = at, .term = *term, .members = core_.members_at(at)};
+    captured.keep_from = at + 1 - std::min(at, options_.trailing_entries);
     snapshotting_ = true;
     // A failed one is tried again after as many entries.
     snapshot_retry_ = at + std::max<Index>(options_.snapshot_entries, 1);
     bytes_since_snapshot_ = 0;
   }
-  SnapshotProducer produce = machine_.capture();
+  captured.produce = machine_.capture();
   const std::lock_guard lock(mutex_);
   if (!alive()) return;
-  disk_.take_snapshot(mark, keep_from, std::move(produce),
-                      [weak = weak_from_this(), mark, keep_from](const Status& status) {
-                        if (const auto self = weak.lock()) {
+  captured_ = std::move(captured);
+  begin_snapshot();
+}
+
+// Under the lock: hands what was captured to the disk once that has the log up to there.
+void Node::Impl::begin_snapshot() {
+  if (!captured_ || core_.durable() < captured_->mark.index) return;
+  Captured captured = *std::exchange(captured_, std::nullopt);
+  disk_.take_snapshot(captured.mark, captured.keep_from, std::move(captured.produce),
+                      [weak = weak_from_this(), mark = captured.mark,
+                       keep_from = captured.keep_from](const Status& status) {
+                        if (const auto self = weak.lock())
                           self->snapshot_ended(mark, keep_from, status);
-                        }
                       });
 }
 
@@ -59,27 +61,24 @@ void Node::Impl::snapshot_ended(const SnapshotMark& mark, Index keep_from, const
     } else {
       log_->warn("cannot take a snapshot at entry {}: {}", mark.index, status.message());
     }
-    for (auto& waiter : std::exchange(snapshot_waiters_, {})) {
-      push_answer([done = std::move(waiter), status]() mutable { done(status); });
+    for (Group::Done& waiter : std::exchange(snapshot_waiters_, {})) {
+      push_answer(std::move(waiter), status);
     }
   });
 }
 
 void Node::Impl::take_snapshot(UniqueFunction<void(Status)> done) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!alive() || snapshotting_) {
-      push_answer([done = std::move(done), ended = !alive()]() mutable {
-        done(ended ? unavailable("this member stops")
-                   : failed_precondition("another snapshot is being written"));
-      });
-      return post_deliveries();
-    }
+  const std::lock_guard lock(mutex_);
+  if (!alive()) {
+    push_answer(std::move(done), member_stops());
+  } else if (snapshotting_) {
+    push_answer(std::move(done), failed_precondition("another snapshot is being written"));
+  } else {
     snapshot_waiters_.push_back(std::move(done));
     // In its turn: entries that are being delivered come first.
     push({.kind = Delivery::Kind::kTakeSnapshot});
-    post_deliveries();
   }
+  post_deliveries();
 }
 
 Result<std::unique_ptr<SnapshotWriter>> Node::Impl::snapshot_arrives(const Message& announcement) {

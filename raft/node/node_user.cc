@@ -18,6 +18,17 @@ void Node::Impl::push_answer(UniqueFunction<void()> answer) {
   push({.kind = Delivery::Kind::kAnswer, .answer = std::move(answer)});
 }
 
+void Node::Impl::push_answer(Group::Done done, Status status) {
+  push_answer(
+      [done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+}
+
+void Node::Impl::push_refusal(UniqueFunction<void(Result<Index>)> done, Status status) {
+  push_answer([done = std::move(done), status = std::move(status)]() mutable {
+    done(fail(std::move(status)));
+  });
+}
+
 // Under the lock.
 void Node::Impl::post_deliveries() {
   if (deliveries_.empty() || delivering_) return;
@@ -25,6 +36,13 @@ void Node::Impl::post_deliveries() {
   user_.post([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->deliver();
   });
+}
+
+// After a delivery that was left for a while (run() said false): the strand goes on with the next.
+void Node::Impl::deliver_the_rest() {
+  const std::lock_guard lock(mutex_);
+  delivering_ = false;
+  post_deliveries();
 }
 
 std::optional<Delivery> Node::Impl::next_delivery() {
@@ -85,6 +103,7 @@ bool Node::Impl::run_entries(Delivery& delivery) {
       for (Delivery::Step& left : delivery.steps) {
         if (left.done) left.done({Outcome::kUnknown, 0, status});
       }
+      deliver_the_rest();
       return false;
     }
   }
@@ -94,11 +113,8 @@ bool Node::Impl::run_entries(Delivery& delivery) {
   }
   caught_up_to(delivery.index);
   consider_snapshot(false);
-  if (!others) return true;
-  const std::lock_guard lock(mutex_);
-  delivering_ = false;
-  post_deliveries();
-  return false;
+  if (others) deliver_the_rest();
+  return !others;
 }
 
 // The state machine has everything up to `index`.
@@ -106,15 +122,12 @@ void Node::Impl::caught_up_to(Index index) {
   event([&](TimePoint at) {
     user_applied_ = std::max(user_applied_, index);
     core_.applied(at, std::max(core_.applied_index(), index));
-    for (auto read = reads_.begin(); read != reads_.end();) {
-      if (read->second.index == 0 || read->second.index > user_applied_) {
-        ++read;
-        continue;
-      }
-      push_answer([done = std::move(read->second.done), granted = read->second.index]() mutable {
-        done(granted);
-      });
-      read = reads_.erase(read);
+    // Granted in the order of their tickets, at indexes that grow.
+    while (!reads_.empty()) {
+      Read& read = reads_.begin()->second;
+      if (read.index == 0 || read.index > user_applied_) break;
+      push_answer([done = std::move(read.done), granted = read.index]() mutable { done(granted); });
+      reads_.erase(reads_.begin());
     }
   });
 }
@@ -125,7 +138,7 @@ void Node::Impl::run_restore(Index index, Term term) {
   log_->info("loading the snapshot at entry {}", index);
   auto reader = disk_.open_snapshot(index, term);
   if (reader) {
-    if (Status begun = machine_.restore_begin(); !begun.ok()) return fatal(begun);
+    if (Status begun = machine_.restore_begin(); !begun.ok()) return cannot_apply(begun);
     return restore_some(*std::move(reader), index);
   }
   {
@@ -136,62 +149,83 @@ void Node::Impl::run_restore(Index index, Term term) {
       return post_deliveries();
     }
   }
-  fatal(reader.error());
+  cannot_apply(reader.error());
 }
 
 // A chunk each time, so that the strand does other things between.
 void Node::Impl::restore_some(std::shared_ptr<SnapshotSource> reader, Index index) {
+  {
+    // Nobody reads it any more, and answers wait behind it.
+    std::unique_lock lock(mutex_);
+    const bool ended = !alive();
+    lock.unlock();
+    if (ended) return deliver_the_rest();
+  }
   auto chunk = reader->next();
-  if (!chunk) return fatal(chunk.error());
+  if (!chunk) return cannot_apply(chunk.error());
   if (!chunk->empty()) {
-    if (Status loaded = machine_.restore_chunk(*chunk); !loaded.ok()) return fatal(loaded);
+    if (Status loaded = machine_.restore_chunk(*chunk); !loaded.ok()) return cannot_apply(loaded);
     user_.post([weak = weak_from_this(), reader = std::move(reader), index] {
       if (const auto self = weak.lock()) self->restore_some(reader, index);
     });
     return;
   }
-  if (Status status = machine_.restore_end(); !status.ok()) return fatal(status);
+  if (Status status = machine_.restore_end(); !status.ok()) return cannot_apply(status);
   {
     const std::lock_guard lock(mutex_);
     bytes_since_snapshot_ = 0;
-    delivering_ = false;
   }
   caught_up_to(index);
+  deliver_the_rest();
 }
 
 // ---------------------------------------------------------------- the end
 
-// Under the lock: of what was to be delivered only the answers are.
-void Node::Impl::keep_answers(Delivery delivery) {
-  const auto kind = delivery.kind;
-  if (kind == Delivery::Kind::kAnswer || kind == Delivery::Kind::kEndLeading) {
-    return push(std::move(delivery));
-  }
-  for (Delivery::Step& step : delivery.steps) {
-    if (!step.done) continue;
-    push_answer([done = std::move(step.done)]() mutable {
-      done({Outcome::kUnknown, 0, internal_error("this member failed")});
-    });
+// Under the lock: what waits to be applied would follow something that was not, so of what was to
+// be delivered only the answers are, and the end of a leadership that the user has heard of.
+void Node::Impl::keep_answers() {
+  Term unsaid = 0;
+  for (Delivery& delivery : std::exchange(deliveries_, {})) {
+    const auto kind = delivery.kind;
+    if (kind == Delivery::Kind::kLead) unsaid = delivery.term;
+    if (kind == Delivery::Kind::kAnswer ||
+        (kind == Delivery::Kind::kEndLeading && delivery.term != unsaid)) {
+      push(std::move(delivery));
+    }
+    for (Delivery::Step& step : delivery.steps) {
+      if (!step.done) continue;
+      push_answer([done = std::move(step.done)]() mutable {
+        done({Outcome::kUnknown, 0, internal_error("this member failed")});
+      });
+    }
   }
 }
 
-// Any thread, without the lock. The process is told before any answer leaves.
+// Any thread, without the lock. The process is told before those who wait are.
 void Node::Impl::fatal(const Status& status) {
+  bool first = false;
   {
     const std::lock_guard lock(mutex_);
-    if (!alive()) return;
-    life_ = Life::kClosed;
-    // What waits to be applied would follow something that was not.
-    for (Delivery& delivery : std::exchange(deliveries_, {})) keep_answers(std::move(delivery));
-    end_serving();
-    raft_.cancel(timer_);
+    first = alive();
+    // An orderly stop that is under way goes on without handing over.
+    if (life_ == Life::kStopping) post_stop_ports();
+    if (first) life_ = Life::kClosed;
+    if (first) raft_.cancel(timer_);
   }
   log_->error("nothing can be written safely any more: {}", status.message());
-  if (!options_.on_fatal) _exit(70);
-  options_.on_fatal(status);
+  if (first && !options_.on_fatal) _exit(70);
+  if (first) options_.on_fatal(status);
   const std::lock_guard lock(mutex_);
-  delivering_ = false;
+  if (life_ == Life::kEnded) return;
+  close();
+  keep_answers();
   post_deliveries();
+}
+
+// On the user's strand, from a delivery: as fatal(), and the answers that waited behind it leave.
+void Node::Impl::cannot_apply(const Status& status) {
+  fatal(status);
+  deliver_the_rest();
 }
 
 }  // namespace muster::raft

@@ -19,7 +19,7 @@ TimePoint Node::Impl::next_due(TimePoint at) const {
   TimePoint due = core_.next_deadline();
   const auto also = [&due](TimePoint other) { due = std::min(due, other); };
   if (!in_flight_.empty()) also(in_flight_.front().deadline);
-  for (const auto& [ticket, read] : reads_) also(read.deadline);
+  if (!reads_.empty()) also(reads_.begin()->second.deadline);
   if (transfer_) also(transfer_->deadline);
   if (resign_by_) also(*resign_by_);
   if (stop_by_ && !stop_posted_) also(*stop_by_);
@@ -58,16 +58,13 @@ void Node::Impl::watch_deadlines(TimePoint at) {
     resign_by_.reset();
     core_.step_down(at);
   }
-  for (auto read = reads_.begin(); read != reads_.end();) {
-    if (at < read->second.deadline) {
-      ++read;
-      continue;
-    }
-    push_answer([done = std::move(read->second.done)]() mutable {
-      done(fail(StatusCode::kDeadlineExceeded,
-                "no quorum of managers confirmed the leadership in time"));
-    });
-    read = reads_.erase(read);
+  while (!reads_.empty() && at >= reads_.begin()->second.deadline) {
+    Read& read = reads_.begin()->second;
+    push_refusal(std::move(read.done),
+                 Status(StatusCode::kDeadlineExceeded,
+                        read.index == 0 ? "no quorum of managers confirmed the leadership in time"
+                                        : "the state that is to be read did not get here in time"));
+    reads_.erase(reads_.begin());
   }
 }
 
@@ -121,14 +118,19 @@ void Node::Impl::resign(TimePoint at, std::string_view why) {
 
 void Node::Impl::configure(const Settings& settings) {
   constexpr Duration kHeartbeatMin = 10ms;
-  event([&](TimePoint) {
-    Tuning& tuning = options_.tuning;
-    tuning.heartbeat = std::max(settings.heartbeat, kHeartbeatMin);
-    tuning.election_min = std::max(settings.election_min, 5 * tuning.heartbeat);
-    core_.retune(tuning);
-    options_.snapshot_entries = std::max<uint64_t>(settings.snapshot_entries, 1);
-    options_.trailing_entries = settings.trailing_entries;
-  });
+  const std::lock_guard lock(mutex_);
+  Tuning& tuning = options_.tuning;
+  tuning.heartbeat = *own_settings_.heartbeat;
+  if (settings.heartbeat) tuning.heartbeat = std::max(*settings.heartbeat, kHeartbeatMin);
+  tuning.election_min = settings.election_min.value_or(*own_settings_.election_min);
+  if (settings.heartbeat || settings.election_min) {
+    tuning.election_min = std::max(tuning.election_min, 5 * tuning.heartbeat);
+  }
+  options_.snapshot_entries =
+      std::max<uint64_t>(settings.snapshot_entries.value_or(*own_settings_.snapshot_entries), 1);
+  options_.trailing_entries = settings.trailing_entries.value_or(*own_settings_.trailing_entries);
+  core_.retune(tuning);
+  if (alive()) carry_out(now());
 }
 
 bool Node::Impl::reachable(TimePoint at, MemberId id) const {
@@ -156,16 +158,25 @@ MemberId Node::Impl::best_successor(TimePoint at) const {
 
 // Tells the user when something he acts upon is different.
 void Node::Impl::note_changes(TimePoint at) {
-  std::vector<Seen> seen;
-  const Members& members = core_.members();
-  seen.reserve(members.list.size());
-  for (const Member& member : members.list) {
+  const std::vector<Member>& members = core_.members().list;
+  const auto caught_up = [this](const Member& member) {
     const Progress* progress = core_.progress(member.id);
-    seen.push_back({member.id, member.address, member.voter, reachable(at, member.id),
-                    !member.voter && progress != nullptr && progress->caught_up()});
+    return !member.voter && progress != nullptr && progress->caught_up();
+  };
+  const auto is_seen = [&](const Member& member, const Seen& seen) {
+    return member.id == seen.id && member.voter == seen.voter &&
+           reachable(at, member.id) == seen.reachable && caught_up(member) == seen.caught_up &&
+           member.address == seen.address;
+  };
+  if (core_.leader() == seen_leader_ && serving_term_ == seen_serving_ &&
+      std::equal(members.begin(), members.end(), seen_.begin(), seen_.end(), is_seen)) {
+    return;
   }
-  if (seen == seen_ && core_.leader() == seen_leader_ && serving_term_ == seen_serving_) return;
-  seen_ = std::move(seen);
+  seen_.clear();
+  for (const Member& member : members) {
+    seen_.push_back(
+        {member.id, member.address, member.voter, reachable(at, member.id), caught_up(member)});
+  }
   seen_leader_ = core_.leader();
   seen_serving_ = serving_term_;
   push({.kind = Delivery::Kind::kGroup});
@@ -187,9 +198,7 @@ void Node::Impl::finish_transfer(TimePoint at) {
   } else {
     return;
   }
-  push_answer([done = std::move(transfer_->done), answer = std::move(answer)]() mutable {
-    done(std::move(answer));
-  });
+  push_answer(std::move(transfer_->done), std::move(answer));
   transfer_.reset();
 }
 
@@ -200,20 +209,40 @@ void Node::Impl::maybe_stop(TimePoint at) {
   if (life_ != Life::kStopping || stop_posted_) return;
   const bool done = core_.role() != Role::kLeader && core_.leader();
   if (!done && at < *stop_by_) return;
-  stop_posted_ = true;
+  post_stop_ports();
+}
+
+// Under the lock.
+void Node::Impl::post_stop_ports() {
+  if (std::exchange(stop_posted_, true)) return;
   raft_.post([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->stop_ports();
   });
+}
+
+// Under the lock: deaf from now on, and whoever waits is answered. Again, it does nothing.
+void Node::Impl::close() {
+  life_ = Life::kClosed;
+  raft_.cancel(timer_);
+  end_serving();
+  for (auto& [ticket, read] : std::exchange(reads_, {})) {
+    push_refusal(std::move(read.done), member_stops());
+  }
+  if (transfer_) push_answer(std::move(transfer_->done), member_stops());
+  transfer_.reset();
+  for (Group::Done& waiter : std::exchange(snapshot_waiters_, {})) {
+    push_answer(std::move(waiter), member_stops());
+  }
+  captured_.reset();
 }
 
 void Node::Impl::stop_ports() {
   {
     const std::lock_guard lock(mutex_);
     if (life_ == Life::kEnded) return;
-    life_ = Life::kClosed;
     stopping_ports_ = true;
-    raft_.cancel(timer_);
-    end_serving();
+    close();
+    post_deliveries();
   }
   // Both wait for threads that may be telling this node something.
   transport_->stop();

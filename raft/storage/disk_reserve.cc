@@ -37,30 +37,31 @@ DiskReserve::DiskReserve(std::filesystem::path dir, Limits limits, Log log)
     : dir_(std::move(dir)), limits_(limits), log_(std::move(log)) {}
 
 uint64_t DiskReserve::available() const {
+  uint64_t roomy_at = roomy_at_;  // before the look at the disk: what was given up is not counted
   const uint64_t free = free_bytes(dir_);
-  if (free >= roomy_at_) {
-    roomy_at_ = 0;
-    return free;
-  }
-  return free - std::min(free, limits_.reserve_bytes);
+  if (roomy_at == 0) return free;
+  if (free < roomy_at) return free - std::min(free, limits_.reserve_bytes);
+  // Another thread may have given the reserve up again.
+  roomy_at_.compare_exchange_strong(roomy_at, 0);
+  return free;
 }
 
 DiskRoom DiskReserve::room() const {
-  const uint64_t bytes = available();
-  if (bytes < limits_.full_bytes) return DiskRoom::kFull;
-  return bytes < limits_.low_bytes ? DiskRoom::kLow : DiskRoom::kPlenty;
+  return available() < limits_.full_bytes ? DiskRoom::kFull : DiskRoom::kPlenty;
 }
 
-Status DiskReserve::check() const {
-  return check_free(dir_, available(), limits_.full_bytes);
+Status DiskReserve::check_accepted() const {
+  return check_free(dir_, limits_.full_bytes / 2);
 }
 
 void DiskReserve::keep(bool opening) {
   const std::filesystem::path file = dir_ / "reserve";
   const uint64_t free = free_bytes(dir_);
   if (free < (opening ? limits_.full_bytes : limits_.full_bytes / 2)) {
-    if (unlink(file.c_str()) == 0) {
-      roomy_at_ = free_bytes(dir_) + limits_.full_bytes;
+    const uint64_t before = roomy_at_.exchange(UINT64_MAX);  // it is full while the file goes
+    const bool given_up = unlink(file.c_str()) == 0;
+    roomy_at_ = given_up ? free_bytes(dir_) + limits_.full_bytes : before;
+    if (given_up) {
       log_->warn("the disk under {} is full; gave up the reserve of {} MiB", dir_.string(),
                  limits_.reserve_bytes >> 20);
     }

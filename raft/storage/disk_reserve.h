@@ -19,8 +19,7 @@ Status check_free(const std::filesystem::path& dir, uint64_t bytes_min);
 class DiskReserve {
  public:
   struct Limits {
-    uint64_t full_bytes = 32 << 20;  // free below this: entries are refused
-    uint64_t low_bytes = 256 << 20;
+    uint64_t full_bytes = 32 << 20;     // free below this: proposals are refused
     uint64_t reserve_bytes = 64 << 20;  // 0: none is kept
   };
   DiskReserve(std::filesystem::path dir, Limits limits, Log log);
@@ -28,11 +27,12 @@ class DiskReserve {
   // What was given up is for term and vote: a disk stays full until others have made room. Any
   // thread.
   DiskRoom room() const;
-  // As check_free(), in that sense.
-  Status check() const;
-  // Gives the reserve up, or sets it aside again, as there is room. Not sooner than needed: entries
-  // are refused from twice as much free on, so what is given up is left for term and vote. To open
-  // a log on a full disk takes some of it, too.
+  // Whether there is room at all for entries that were accepted before the disk was full, which are
+  // few (a window of the leader's): they may take of what was given up.
+  Status check_accepted() const;
+  // Gives the reserve up, or sets it aside again, as there is room. Not sooner than needed:
+  // proposals are refused from twice as much free on, so what is given up is left for term and
+  // vote. To open a log on a full disk takes some of it, too. One thread.
   void keep(bool opening = false);
   uint64_t full_bytes() const { return limits_.full_bytes; }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -49,12 +50,22 @@ struct LogIdentity {
 
 enum class DiskRoom : uint8_t {
   kPlenty,
-  kLow,   // time to tell somebody, and to refuse what makes the state larger
-  kFull,  // entries are refused; a leader hands over
+  kFull,  // proposals are refused; a leader hands over
 };
 
+// What a full disk does not take: what was proposed. Term, vote, the entry that begins a term and
+// those of the group pass: they are small and few, and a group may need them to get rid of the
+// member whose disk it is.
+inline bool needs_room(const Entry& entry) {
+  return entry.kind == EntryKind::kData;
+}
+inline bool needs_room(const Write& write) {
+  return std::any_of(write.entries.begin(), write.entries.end(),
+                     [](const Entry& entry) { return needs_room(entry); });
+}
+
 // What one member must not lose, in raft/core's words: term and vote, entries, the snapshot they
-// begin after. On disk: RocksLogStore; the simulator has its own.
+// begin after. On disk: RocksLogStore. Simulations replace raft/node/disk.h.
 //
 // Used by one thread at a time (the driver's log writer), but for create_snapshot() and
 // open_snapshot(), which any thread may call.
@@ -82,9 +93,9 @@ class LogStore {
   //  - `install`: its snapshot lies complete beside the log (SnapshotSink::finish()); log and older
   //    snapshot are replaced by it in the same step.
   //  - `entries`: those from the first one's index on are replaced in the same step.
-  // RESOURCE_EXHAUSTED, reason "disk-full": too little room for entries with payloads. Nothing was
-  // written, the log goes on, and the same steps may be tried again; steps without such entries
-  // still pass.
+  // RESOURCE_EXHAUSTED, reason "disk-full": so little room is left that even what was accepted
+  // before the disk was full (room()) has none: nothing was written, the log goes
+  // on, and the same steps may be tried again; steps without such entries still pass.
   virtual Status write(const std::vector<const Write*>& writes) = 0;
 
   // This member's own snapshot of the state after mark.index, which finish() completed: the log may

@@ -66,17 +66,10 @@ struct RocksLogStore::Step {
 
 // ---------------------------------------------------------------- opening
 
-bool RocksLogStore::exists(const std::filesystem::path& dir) {
-  std::error_code error;
-  return LogDb::exists(dir) || std::filesystem::exists(dir / "log.key", error);
-}
-
 RocksLogStore::RocksLogStore(Options options, UniqueFd lock)
     : options_(std::move(options)),
       lock_(std::move(lock)),
-      reserve_(options_.dir,
-               {options_.free_bytes_min, options_.free_bytes_low, options_.reserve_bytes},
-               options_.log),
+      reserve_(options_.dir, {options_.free_bytes_min, options_.reserve_bytes}, options_.log),
       meta_(std::make_unique<LogMeta>()),
       use_(std::make_unique<LogUse>()) {}
 
@@ -219,10 +212,12 @@ Result<Restored> RocksLogStore::restore() const {
 
 // ---------------------------------------------------------------- writing
 
-Status RocksLogStore::check_room(bool entries) {
+// On a full disk the reserve is given up when it is needed: for term and vote, and for entries that
+// were accepted before (`accepted`), so that nothing waits behind them.
+Status RocksLogStore::make_room(bool accepted) {
   if (reserve_.room() != DiskRoom::kFull) return ok_status();
   reserve_.keep();
-  return entries ? reserve_.check() : ok_status();
+  return accepted ? reserve_.check_accepted() : ok_status();
 }
 
 Status RocksLogStore::stage_install(Step& step, const SnapshotMark& mark) const {
@@ -312,13 +307,8 @@ Status RocksLogStore::commit(Step& step) {
 
 Status RocksLogStore::write(const std::vector<const Write*>& writes) {
   MUSTER_TRY(failed_);
-  // Term, vote and the empty entry that begins a term are written on a full disk too: the reserve
-  // is given up for them.
-  const bool entries = std::any_of(writes.begin(), writes.end(), [](const Write* w) {
-    return std::any_of(w->entries.begin(), w->entries.end(),
-                       [](const Entry& entry) { return !entry.bytes().empty(); });
-  });
-  MUSTER_TRY(check_room(entries));
+  MUSTER_TRY(make_room(std::any_of(writes.begin(), writes.end(),
+                                   [](const Write* write) { return needs_room(*write); })));
   Step step(*meta_);
   for (const Write* write : writes) {
     if (write->hard_state) step.hard_state = *write->hard_state;

@@ -39,18 +39,14 @@ class RocksLogStore final : public LogStore {
     // opens with one, too, and stays as it is.
     std::optional<std::string> unlock_key;
     rocksdb::Env* env = nullptr;  // for fault injection; null = the system's
-    // Free bytes on the file system below which entries are refused, so that no write ever meets a
-    // full disk; below which it is time to tell; and what is set aside for term and vote.
+    // Free bytes on the file system below which proposals are refused, so that no write ever meets
+    // a full disk; and what is set aside for term and vote.
     uint64_t free_bytes_min = 32 << 20;
-    uint64_t free_bytes_low = 256 << 20;
     uint64_t reserve_bytes = 64 << 20;
     // A data key is changed by itself at the snapshot after so many entries: far below the 2^32
     // seals that random nonces allow.
     Index entries_per_key = Index{1} << 30;
   };
-
-  // Whether there is a log in `dir`, whole or damaged.
-  static bool exists(const std::filesystem::path& dir);
 
   // Makes the directory and a new log when there is none; blocks for disk reads.
   //
@@ -88,7 +84,7 @@ class RocksLogStore final : public LogStore {
   Status open_log();
   Status make_log();
   Status load();
-  Status check_room(bool entries);
+  Status make_room(bool accepted);
   Status stage_install(Step& step, const SnapshotMark& mark) const;
   Status stage_entries(Step& step, const std::vector<Entry>& entries) const;
   Status commit(Step& step);

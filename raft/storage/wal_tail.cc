@@ -1,7 +1,8 @@
 #include "raft/storage/wal_tail.h"
 
 #include <algorithm>
-#include <array>
+
+#include "base/crc32c.h"
 
 namespace muster::raft {
 namespace {
@@ -12,22 +13,8 @@ constexpr uint8_t kFull = 1;
 constexpr uint8_t kFirst = 2;
 constexpr uint8_t kLast = 4;
 
-// CRC-32C (Castagnoli), reflected.
-constexpr std::array<uint32_t, 256> make_table() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ ((value & 1) != 0 ? 0x82f63b78U : 0U);
-    table[i] = value;
-  }
-  return table;
-}
-constexpr std::array<uint32_t, 256> kTable = make_table();
-
 uint32_t masked_crc(std::string_view data) {
-  uint32_t crc = ~0U;
-  for (const char c : data) crc = kTable[(crc ^ static_cast<uint8_t>(c)) & 0xff] ^ crc >> 8;
-  crc = ~crc;
+  const uint32_t crc = crc32c(data);
   return (crc >> 15 | crc << 17) + 0xa282ead8U;
 }
 

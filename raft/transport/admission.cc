@@ -4,10 +4,15 @@
 
 namespace muster::raft {
 
+namespace {
+
+Admission refuse(Verdict verdict, std::string why) {
+  return {verdict, false, std::move(why)};
+}
+
+}  // namespace
+
 Admission admit(const AdmissionView& view, const Hello& hello, const security::Principal& caller) {
-  const auto refuse = [](Verdict verdict, std::string why) {
-    return Admission{verdict, false, std::move(why)};
-  };
   if (caller.kind != security::Principal::Kind::kNode) {
     return refuse(Verdict::kRefused, "members show the certificate of a manager");
   }
@@ -27,17 +32,24 @@ Admission admit(const AdmissionView& view, const Hello& hello, const security::P
   if (!hello.from || hello.from == view.self) {
     return refuse(Verdict::kRefused, fmt::format("{:x} is no other member", hello.from.value));
   }
-  const Member* member = view.members == nullptr ? nullptr : view.members->find(hello.from);
+  return judge(view, hello.from, caller.node_id);
+}
+
+Admission judge(const AdmissionView& view, MemberId from, const std::string& node_id) {
+  if (view.node_removed) {
+    return refuse(Verdict::kRemoved, fmt::format("node {} was removed from the swarm", node_id));
+  }
+  const Member* member = view.members == nullptr ? nullptr : view.members->find(from);
   if (member == nullptr) {
     if (view.removed) {
       return refuse(Verdict::kRemoved,
-                    fmt::format("member {:x} was removed from the group", hello.from.value));
+                    fmt::format("member {:x} was removed from the group", from.value));
     }
     return {Verdict::kAccept, true, {}};
   }
-  if (member->node_id != caller.node_id) {
-    return refuse(Verdict::kRefused, fmt::format("member {:x} is node {}, not {}", hello.from.value,
-                                                 member->node_id, caller.node_id));
+  if (member->node_id != node_id) {
+    return refuse(Verdict::kRefused, fmt::format("member {:x} is node {}, not {}", from.value,
+                                                 member->node_id, node_id));
   }
   return {};
 }

@@ -14,7 +14,9 @@ struct AdmissionView {
   std::string cluster_id;
   MemberId self;
   const Members* members = nullptr;  // null or empty: not known yet
-  // Of the caller, by the owner's word: not listed, and removed for good.
+  // Of the caller, by the owner's word: its node was removed from the cluster; the member, which
+  // is not listed, was removed for good.
+  bool node_removed = false;
   bool removed = false;
 };
 
@@ -24,6 +26,7 @@ enum class Verdict {
   kWrongCluster,  // notices, so that the caller can say what is wrong
   kWrongMember,
   kRemoved,
+  kStopping,  // nobody is let in any more; admit() does not say so
 };
 
 struct Admission {
@@ -35,7 +38,12 @@ struct Admission {
 // Whether a caller with this certificate may speak as `hello.from`. Somebody the list does not have
 // may, as long as he is a manager of this cluster: this member may be joining, or so far behind
 // that it has not heard of its leader (a member must not use its own list to decide whether to
-// answer). Members in the list must show the certificate of their node.
+// answer). Members in the list must show the certificate of their node, and nobody may whose node
+// was removed from the cluster.
 Admission admit(const AdmissionView& view, const Hello& hello, const security::Principal& caller);
+
+// The part of it that may become another while a call is open: whether `node_id` may speak as
+// `from`.
+Admission judge(const AdmissionView& view, MemberId from, const std::string& node_id);
 
 }  // namespace muster::raft

@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "raft/transport/crc32c.h"
+#include "base/crc32c.h"
 #include "raft/transport/transport.h"
 #include "raft/transport/wire.h"
 

@@ -27,6 +27,7 @@ class PeerWatch {
     State& state = peers_[peer];
     state.alive = true;
     state.parted = false;
+    state.retired = false;
     ++state.streams;
   }
   // It announced its end. True: this is news.
@@ -37,7 +38,9 @@ class PeerWatch {
   }
   // A stream ended suddenly. True: probe the address now and tell probed().
   bool lost(MemberId peer) {
-    State& state = peers_[peer];
+    const auto found = peers_.find(peer);
+    if (found == peers_.end()) return false;
+    State& state = found->second;
     if (!state.alive || state.parted) return false;
     // A probe that is under way may have asked before this stream ended.
     if (std::exchange(state.probing, true)) {
@@ -51,7 +54,31 @@ class PeerWatch {
   Next probed(MemberId peer, ProbeResult result) {
     const auto found = peers_.find(peer);
     if (found == peers_.end()) return Next::kNothing;
-    State& state = found->second;
+    const Next next = answered(peer, found->second, result);
+    if (found->second.retired && !found->second.probing) peers_.erase(found);
+    return next;
+  }
+  // No stream is left of it: it is forgotten, once what is being asked of it is answered.
+  void retire(MemberId peer) {
+    const auto found = peers_.find(peer);
+    if (found == peers_.end()) return;
+    found->second.retired = true;
+    if (!found->second.probing) peers_.erase(found);
+  }
+  void forget(MemberId peer) { peers_.erase(peer); }
+  size_t known() const { return peers_.size(); }
+
+ private:
+  struct State {
+    bool alive = false;
+    bool parted = false;
+    bool probing = false;
+    bool again = false;
+    bool retired = false;
+    uint64_t streams = 0;  // ever established
+    uint64_t streams_at_probe = 0;
+  };
+  Next answered(MemberId peer, State& state, ProbeResult result) {
     state.probing = false;
     const bool again = std::exchange(state.again, false);
     if (!state.alive || state.parted) return Next::kNothing;
@@ -61,17 +88,7 @@ class PeerWatch {
     }
     return again && lost(peer) ? Next::kProbeAgain : Next::kNothing;
   }
-  void forget(MemberId peer) { peers_.erase(peer); }
 
- private:
-  struct State {
-    bool alive = false;
-    bool parted = false;
-    bool probing = false;
-    bool again = false;
-    uint64_t streams = 0;  // ever established
-    uint64_t streams_at_probe = 0;
-  };
   std::map<MemberId, State> peers_;
 };
 

@@ -132,12 +132,21 @@ bool TcpProbe::failed(Attempt& attempt, int error) {
 }
 
 void TcpProbe::run() {
+  serve();
+  attempts_.clear();
+  // What waited is dropped as what was under way: whoever asked may be kept by his question.
+  std::vector<Attempt> unheard;
+  std::lock_guard lock(mutex_);
+  unheard.swap(arriving_);
+}
+
+void TcpProbe::serve() {
   std::vector<pollfd> fds;
   while (true) {
     std::vector<Attempt> arrived;
     {
       std::lock_guard lock(mutex_);
-      if (stopping_) break;
+      if (stopping_) return;
       arrived.swap(arriving_);
     }
     for (Attempt& attempt : arrived) {
@@ -156,13 +165,18 @@ void TcpProbe::run() {
       wait = std::min(wait, attempt.until - now);
     }
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(wait).count();
-    if (poll(fds.data(), fds.size(), static_cast<int>(ms)) < 0 && errno != EINTR) break;
+    if (poll(fds.data(), fds.size(), static_cast<int>(ms)) < 0) {
+      if (errno == EINTR) continue;
+      // No memory, or more descriptors than may be looked at: nobody must wait for an answer
+      // because of that. The one that is left needs neither.
+      attempts_.remove_if([&](Attempt& attempt) { return finish(attempt, ProbeResult::kUnknown); });
+      continue;
+    }
     eventfd_t ignored = 0;
     eventfd_read(wake_.get(), &ignored);
     size_t i = 1;
     attempts_.remove_if([&](Attempt& attempt) { return proceed(attempt, fds[i++].revents); });
   }
-  attempts_.clear();
 }
 
 }  // namespace muster::raft

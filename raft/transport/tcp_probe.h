@@ -52,6 +52,7 @@ class TcpProbe {
   };
 
   void run();
+  void serve();
   // True: answered and done with.
   bool begin(Attempt& attempt);
   bool proceed(Attempt& attempt, short events);

@@ -161,7 +161,7 @@ RocksLogStore::Options options_for(const fs::path& dir) {
   options.log = null_log();
   options.identity = {"cluster", "node", {1}};
   options.unlock_key = std::string(32, 'u');
-  options.free_bytes_min = options.free_bytes_low = options.reserve_bytes = 0;
+  options.free_bytes_min = options.reserve_bytes = 0;
   return options;
 }
 

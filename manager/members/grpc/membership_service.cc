@@ -39,6 +39,13 @@ class Service final : public v1::Membership::CallbackService {
     reactor.Finish(control::to_grpc(why));
   }
 
+  void add_leader(CallbackServerContext& context) const {
+    const members::Membership* membership = current_();
+    if (membership == nullptr) return;
+    const std::string leader = leader_address(membership->view());
+    if (!leader.empty()) context.AddTrailingMetadata(control::kLeaderKey, leader);
+  }
+
   // gRPC keeps context, request and response until Finish.
   template <class Request, class Response>
   ServerUnaryReactor* answer(
@@ -58,17 +65,15 @@ class Service final : public v1::Membership::CallbackService {
             *context, *reactor,
             Status(StatusCode::kUnavailable, "this node is not a swarm manager", "not-a-manager"));
       }
-      const std::string leader = leader_address(membership->view());
+      // Who leads may be another by the end: a leader that leaves hands over first.
       (membership->*method)(node_id, *request,
-                            [context, response, reactor, leader](Result<Response> result) {
+                            [this, context, response, reactor](Result<Response> result) {
                               if (result) {
                                 *response = *std::move(result);
                                 reactor->Finish(grpc::Status::OK);
                                 return;
                               }
-                              if (result.error().reason() == "not-leader" && !leader.empty()) {
-                                context->AddTrailingMetadata(control::kLeaderKey, leader);
-                              }
+                              if (result.error().reason() == "not-leader") add_leader(*context);
                               refuse(*context, *reactor, result.error());
                             });
     });

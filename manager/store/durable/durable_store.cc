@@ -42,6 +42,9 @@ DurableStore::DurableStore(Executor& strand, Options options, std::unique_ptr<ra
   events.on_group_changed = [this] {
     if (events_.on_group_changed) events_.on_group_changed();
   };
+  events.on_cluster_changed = [this] {
+    if (events_.on_cluster_changed) events_.on_cluster_changed();
+  };
   events.on_removed = [this] {
     if (events_.on_removed) events_.on_removed();
   };

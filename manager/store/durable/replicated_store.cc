@@ -49,6 +49,7 @@ void ReplicatedStore::configure(const v1::Cluster* cluster) {
     settings.trailing_entries = wanted.entries_for_slow_followers();
   }
   node_.configure(settings);
+  if (events_.on_cluster_changed) events_.on_cluster_changed();
 }
 
 raft::SnapshotProducer ReplicatedStore::capture() {

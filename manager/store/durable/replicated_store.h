@@ -19,6 +19,9 @@ struct ReplicationEvents {
   std::function<void()> on_follow;
   // raft::Group::view() is different in something to act upon.
   std::function<void()> on_group_changed;
+  // The cluster's object is another, by a commit or with the whole state; who is watched for
+  // commits alone does not hear of the latter.
+  std::function<void()> on_cluster_changed;
   // This manager was taken out of the group, for good.
   std::function<void()> on_removed;
 };

@@ -4,10 +4,9 @@
 #include <grpcpp/impl/codegen/service_type.h>
 #include <grpcpp/server_context.h>
 
+#include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "base/log.h"
@@ -28,6 +27,9 @@ struct GrpcTransportOptions {
   // certainly has the newest list may say yes: a leader that has applied all of before its term.
   // Called on threads of the transport's. Null: nobody is known to be removed.
   std::function<bool(MemberId)> removed;
+  // Whether a node was removed from the cluster, so that its certificate is worth nothing, in the
+  // list or not. Any member may say yes that knows it, however old what it knows is. As above.
+  std::function<bool(const std::string& node_id)> node_removed;
 
   LaneQueue::Limits lane;
   Duration redial_first = 50ms;
@@ -53,8 +55,8 @@ using ChannelFactory = std::function<std::shared_ptr<grpc::Channel>(const std::s
 using CallerIdentity = std::function<security::Principal(const grpc::ServerContextBase&)>;
 
 class Inbound;
+class Peers;
 class SnapshotQueue;
-struct Peer;
 struct TransportCore;
 
 // The transport over gRPC. To each member it keeps two lanes, streams with connections of their
@@ -78,18 +80,19 @@ class GrpcTransport final : public Transport {
   void send_snapshot(Message message, std::unique_ptr<SnapshotReader> body) override;
   void stop() override;
 
+  // `removed` or `node_removed` may say otherwise than before: whoever calls this member is judged
+  // again. Any thread, at any time.
+  void judge_again();
+
   // The answering side, for make_raft_service(). Refuses everything after stop().
   std::shared_ptr<Inbound> inbound() const;
 
  private:
-  std::shared_ptr<Peer> peer(MemberId id);
-
+  std::atomic<bool> stopped_ = false;
   std::shared_ptr<TransportCore> core_;
+  std::shared_ptr<Peers> peers_;
   std::shared_ptr<Inbound> inbound_;
   std::shared_ptr<SnapshotQueue> snapshots_;
-  std::mutex mutex_;
-  bool stopped_ = false;
-  std::map<MemberId, std::shared_ptr<Peer>> peers_;
 };
 
 // The service of a manager's one server. `current` is asked, on any thread, for the member in

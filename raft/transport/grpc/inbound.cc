@@ -1,71 +1,160 @@
 #include "raft/transport/grpc/inbound.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace muster::raft {
 namespace {
 
 // Two lanes and a snapshot are in use; connections that broke unnoticed may be left of before.
-constexpr std::ptrdiff_t kCallsMax = 8;  // of one member
+constexpr std::ptrdiff_t kCallsMax = 8;  // of one node, whatever members it says it is
+// Members at once that are not in the list; more than a group has.
+constexpr size_t kStrangersMax = 32;
 constexpr size_t kComplaintsMax = 64;
 
 }  // namespace
 
-bool Inbound::is_removed(MemberId id) const {
-  return core_->options.removed != nullptr && core_->options.removed(id);
+grpc::Status refusal_status(const Admission& admission) {
+  switch (admission.verdict) {
+    case Verdict::kAccept: return grpc::Status::OK;
+    case Verdict::kRefused: return {grpc::StatusCode::PERMISSION_DENIED, admission.why};
+    case Verdict::kWrongCluster:
+    case Verdict::kWrongMember:
+    case Verdict::kRemoved: return {grpc::StatusCode::FAILED_PRECONDITION, admission.why};
+    case Verdict::kStopping: break;
+  }
+  return {grpc::StatusCode::UNAVAILABLE, admission.why};
 }
 
-Admission Inbound::admit(const Hello& hello, const security::Principal& caller) {
-  const std::shared_ptr<const Members> members = core_->members();
+std::optional<Notice> refusal_notice(const Admission& admission) {
+  switch (admission.verdict) {
+    case Verdict::kAccept:
+    case Verdict::kRefused: return std::nullopt;
+    case Verdict::kWrongCluster: return Notice{NoticeKind::kWrongCluster, admission.why};
+    case Verdict::kWrongMember: return Notice{NoticeKind::kWrongMember, admission.why};
+    case Verdict::kRemoved: return Notice{NoticeKind::kRemoved, admission.why};
+    case Verdict::kStopping: break;
+  }
+  return Notice{NoticeKind::kGoodbye, admission.why};
+}
+
+AdmissionView Inbound::view_of(const Members& members, MemberId from,
+                               const std::string& node_id) const {
+  const GrpcTransportOptions& options = core_->options;
   AdmissionView view;
-  view.cluster_id = core_->options.cluster_id;
-  view.self = core_->options.self;
-  view.members = members.get();
-  view.removed = members->find(hello.from) == nullptr && is_removed(hello.from);
-  Admission admission = raft::admit(view, hello, caller);
-  if (admission.stranger && !core_->meet_stranger(hello.from, hello.address)) {
-    admission = {Verdict::kRefused, false, "too many managers that are not members"};
-  }
-  std::lock_guard lock(mutex_);
+  view.cluster_id = options.cluster_id;
+  view.self = options.self;
+  view.members = &members;
+  view.node_removed = options.node_removed != nullptr && options.node_removed(node_id);
+  view.removed =
+      members.find(from) == nullptr && options.removed != nullptr && options.removed(from);
+  return view;
+}
+
+Admission Inbound::let_in(const Hello& hello, const security::Principal& caller,
+                          std::shared_ptr<InboundCall> call) {
+  std::shared_ptr<const Members> members = core_->members();
+  Admission admission = admit(view_of(*members, hello.from, caller.node_id), hello, caller);
   if (admission.verdict == Verdict::kAccept) {
-    complaints_.erase(hello.from);
-    return admission;
+    admission = enter({hello.from, caller.node_id, hello.address, std::move(call)},
+                      admission.stranger, *members);
   }
-  if (complaints_.size() >= kComplaintsMax) complaints_.clear();
-  std::string& last = complaints_[hello.from];
-  if (last != admission.why) {
-    last = admission.why;
-    core_->log->warn("member {:x} (node {}) was refused: {}", hello.from.value, caller.node_id,
-                     admission.why);
+  if (admission.verdict == Verdict::kAccept) {
+    // What changed meanwhile has not seen the call.
+    members = core_->members();
+    admission = judge(view_of(*members, hello.from, caller.node_id), hello.from, caller.node_id);
   }
+  complain(admission, hello.from, caller.node_id);
   return admission;
 }
 
-bool Inbound::enter(MemberId from, std::shared_ptr<InboundCall> call) {
-  std::shared_ptr<InboundCall> oldest;
+void Inbound::complain(const Admission& admission, MemberId from, const std::string& node_id) {
+  std::lock_guard lock(mutex_);
+  if (admission.verdict == Verdict::kAccept) {
+    complaints_.erase(from);
+    return;
+  }
+  if (admission.verdict == Verdict::kStopping) return;
+  if (complaints_.size() >= kComplaintsMax) complaints_.clear();
+  std::string& last = complaints_[from];
+  if (last == admission.why) return;
+  last = admission.why;
+  core_->log->warn("member {:x} (node {}) was refused: {}", from.value, node_id, admission.why);
+}
+
+// With the lock held.
+bool Inbound::crowded(const Entry& stranger, const Members& members) const {
+  std::set<MemberId> others;
+  for (const Entry& entry : calls_) {
+    if (members.find(entry.from) == nullptr) others.insert(entry.from);
+  }
+  return others.size() >= kStrangersMax && !others.contains(stranger.from);
+}
+
+Admission Inbound::enter(Entry entry, bool stranger, const Members& members) {
+  std::optional<Entry> oldest;
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) return false;
-    const auto of_caller = [&](const Entry& entry) { return entry.from == from; };
+    if (stopping_) return {Verdict::kStopping, false, "the process ends"};
+    const auto of_caller = [&](const Entry& other) { return other.node_id == entry.node_id; };
     if (std::count_if(calls_.begin(), calls_.end(), of_caller) >= kCallsMax) {
       const auto found = std::find_if(calls_.begin(), calls_.end(), of_caller);
-      oldest = std::move(found->call);
+      oldest = std::move(*found);
       calls_.erase(found);
     }
-    calls_.push_back({from, std::move(call)});
+    if (stranger && crowded(entry, members)) {
+      return {Verdict::kRefused, false, "too many managers that are not members"};
+    }
+    calls_.push_back(std::move(entry));
   }
-  if (oldest != nullptr) oldest->cancel();
-  return true;
+  if (oldest) {
+    oldest->call->cancel();
+    left(oldest->from);
+  }
+  return {};
 }
 
 void Inbound::leave(const std::shared_ptr<InboundCall>& call) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(calls_, [&](const Entry& entry) { return entry.call == call; });
+  MemberId from;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = std::find_if(calls_.begin(), calls_.end(),
+                                    [&](const Entry& entry) { return entry.call == call; });
+    if (found == calls_.end()) return;
+    from = found->from;
+    calls_.erase(found);
+  }
+  left(from);
 }
 
-bool Inbound::begin_snapshot(MemberId from, Term term, std::shared_ptr<InboundCall> call) {
-  std::shared_ptr<InboundCall> former;
+// Strangers are known for as long as they call.
+void Inbound::left(MemberId id) {
+  if (core_->knows(id)) return;
+  peers_->forget(id);
+  core_->retire(id);
+}
+
+const Inbound::Entry* Inbound::entry_of(MemberId id) const {
+  const auto found = std::find_if(calls_.rbegin(), calls_.rend(),
+                                  [&](const Entry& entry) { return entry.from == id; });
+  return found == calls_.rend() ? nullptr : &*found;
+}
+
+std::string Inbound::address_of(MemberId id) const {
+  std::lock_guard lock(mutex_);
+  const Entry* entry = entry_of(id);
+  return entry == nullptr ? std::string() : entry->address;
+}
+
+std::string Inbound::node_of(MemberId id) const {
+  std::lock_guard lock(mutex_);
+  const Entry* entry = entry_of(id);
+  return entry == nullptr ? std::string() : entry->node_id;
+}
+
+bool Inbound::begin_snapshot(MemberId from, Term term, std::shared_ptr<InboundSnapshot> call) {
+  std::shared_ptr<InboundSnapshot> former;
   {
     std::lock_guard lock(mutex_);
     former = snapshot_.lock();
@@ -77,9 +166,7 @@ bool Inbound::begin_snapshot(MemberId from, Term term, std::shared_ptr<InboundCa
     snapshot_from_ = from;
     snapshot_term_ = term;
   }
-  if (former != nullptr) {
-    former->part(std::nullopt, {grpc::StatusCode::ABORTED, "another snapshot took its place"});
-  }
+  if (former != nullptr) former->give_way();
   return true;
 }
 
@@ -91,13 +178,12 @@ std::vector<Inbound::Entry> Inbound::entries() const {
 void Inbound::members_changed(const Members& former) {
   const std::shared_ptr<const Members> members = core_->members();
   for (const Entry& entry : entries()) {
-    if (members->find(entry.from) != nullptr) continue;
-    if (is_removed(entry.from)) {
-      const std::string why =
-          fmt::format("member {:x} was removed from the group", entry.from.value);
-      entry.call->part(Notice{NoticeKind::kRemoved, why},
-                       {grpc::StatusCode::FAILED_PRECONDITION, why});
-    } else if (former.find(entry.from) != nullptr) {
+    const Admission admission =
+        judge(view_of(*members, entry.from, entry.node_id), entry.from, entry.node_id);
+    if (admission.verdict != Verdict::kAccept) {
+      complain(admission, entry.from, entry.node_id);
+      entry.call->part(refusal_notice(admission), refusal_status(admission));
+    } else if (admission.stranger && former.find(entry.from) != nullptr) {
       // It may come again, as somebody this list does not have.
       entry.call->cancel();
     }

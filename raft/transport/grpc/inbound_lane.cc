@@ -122,10 +122,10 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
 
   void OnDone() override {
     handle_->detach();
-    inbound_->leave(handle_);
     if (hello_ && ended_by_caller_ && !goodbye_ && context_.IsCancelled()) {
-      inbound_->core()->lost(hello_->from);
+      inbound_->core()->lost(hello_->from, hello_->address);
     }
+    inbound_->leave(handle_);
     inbound_->core()->streams.leave();
     delete this;
   }
@@ -133,25 +133,18 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
  private:
   // False: the caller was refused.
   bool begin(Hello hello) {
-    const Admission admission = inbound_->admit(hello, caller_);
-    switch (admission.verdict) {
-      case Verdict::kAccept: break;
-      case Verdict::kRefused: handle_->finish(refusal_status(admission)); return false;
-      case Verdict::kRemoved: refuse(NoticeKind::kRemoved, admission); return false;
-      case Verdict::kWrongCluster: refuse(NoticeKind::kWrongCluster, admission); return false;
-      case Verdict::kWrongMember: refuse(NoticeKind::kWrongMember, admission); return false;
-    }
-    if (!inbound_->enter(hello.from, handle_)) {
-      handle_->part(Notice{NoticeKind::kGoodbye, "the process ends"}, grpc::Status::OK);
+    const Admission admission = inbound_->let_in(hello, caller_, handle_);
+    if (admission.verdict != Verdict::kAccept) {
+      // A process that ends is nothing to complain about.
+      handle_->part(refusal_notice(admission), admission.verdict == Verdict::kStopping
+                                                   ? grpc::Status::OK
+                                                   : refusal_status(admission));
       return false;
     }
     hello_ = std::move(hello);
     handle_->notify({NoticeKind::kReady, {}});
     inbound_->core()->established(hello_->from);
     return true;
-  }
-  void refuse(NoticeKind kind, const Admission& admission) {
-    handle_->part(Notice{kind, admission.why}, refusal_status(admission));
   }
 
   void take(Frame frame) {
@@ -182,12 +175,6 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
 };
 
 }  // namespace
-
-grpc::Status refusal_status(const Admission& admission) {
-  return {admission.verdict == Verdict::kRefused ? grpc::StatusCode::PERMISSION_DENIED
-                                                 : grpc::StatusCode::FAILED_PRECONDITION,
-          admission.why};
-}
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* answer_lane(
     std::shared_ptr<Inbound> inbound, grpc::CallbackServerContext& context,

@@ -16,7 +16,4 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* answer_lane(
     std::shared_ptr<Inbound> inbound, grpc::CallbackServerContext& context,
     security::Principal caller);
 
-// How a refusal is told in a status.
-grpc::Status refusal_status(const struct Admission& admission);
-
 }  // namespace muster::raft

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "raft/transport/grpc/inbound.h"
-#include "raft/transport/grpc/inbound_lane.h"
 #include "raft/transport/incoming_snapshot.h"
 
 namespace muster::raft {
@@ -23,7 +22,7 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  public:
   // What others hold of the call. Its reads, its end and its time-out are in here, since they come
   // from three threads; the snapshot itself belongs to the disk's thread.
-  class Handle final : public InboundCall, public std::enable_shared_from_this<Handle> {
+  class Handle final : public InboundSnapshot, public std::enable_shared_from_this<Handle> {
    public:
     Handle(SnapshotCall* call, grpc::CallbackServerContext* context,
            std::shared_ptr<Inbound> inbound, security::Principal caller)
@@ -39,6 +38,15 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     void cancel() override {
       std::lock_guard lock(mutex_);
       if (call_ != nullptr) context_->TryCancel();
+    }
+    void give_way() override {
+      drop();
+      finish({grpc::StatusCode::ABORTED, "another snapshot took its place"});
+    }
+    // Disk thread: a snapshot that is not whole is forgotten, and nothing more is taken.
+    void drop() {
+      over_ = true;
+      body_.reset();
     }
     void finish(const grpc::Status& status) {
       std::lock_guard lock(mutex_);
@@ -70,7 +78,7 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
         if (bytes) {
           self->take(*bytes);
         } else {
-          self->body_.reset();  // a snapshot that is not whole is forgotten
+          self->drop();
           self->finish({grpc::StatusCode::CANCELLED, "the snapshot was cut off"});
         }
       });
@@ -102,6 +110,7 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 
     // Disk thread from here on.
     void take(grpc::ByteBuffer& bytes) {
+      if (over_) return;
       grpc::ProtoBufferReader reader(&bytes);
       Result<SnapshotPart> part = decode_part(reader, body_ == nullptr);
       if (!part) return end(to_grpc(part.error()));
@@ -113,18 +122,15 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       if (!*whole) return read();
       core().log->info("snapshot up to {} of member {:x} arrived, {} bytes",
                        announcement_.snapshot.index, announcement_.from.value, body_->bytes());
-      body_.reset();
+      drop();
       core().gate.tell([&](TransportEvents& events) { events.received(std::move(announcement_)); });
       finish(grpc::Status::OK);
     }
     grpc::Status begin(SnapshotPart& part) {
-      const Admission admission = inbound_->admit(*part.hello, caller_);
+      const Admission admission = inbound_->let_in(*part.hello, caller_, shared_from_this());
       if (admission.verdict != Verdict::kAccept) return refusal_status(admission);
       announcement_ = *std::move(part.message);
       const MemberId from = part.hello->from;
-      if (!inbound_->enter(from, shared_from_this())) {
-        return {grpc::StatusCode::UNAVAILABLE, "the process ends"};
-      }
       if (!inbound_->begin_snapshot(from, announcement_.term, shared_from_this())) {
         return {grpc::StatusCode::ABORTED, "a newer snapshot is arriving"};
       }
@@ -137,7 +143,7 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       return grpc::Status::OK;
     }
     void end(const grpc::Status& status) {
-      body_.reset();
+      drop();
       core().log->warn("a snapshot of node {} was not taken: {}", caller_.node_id,
                        status.error_message());
       finish(status);
@@ -146,6 +152,7 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     const std::shared_ptr<Inbound> inbound_;
     const security::Principal caller_;
     std::unique_ptr<IncomingSnapshot> body_;  // disk thread
+    bool over_ = false;                       // disk thread
     Message announcement_;                    // disk thread
 
     std::mutex mutex_;
@@ -174,6 +181,8 @@ class SnapshotCall final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   void OnDone() override {
     handle_->detach();
     handle_->inbound().leave(handle_);
+    // Ended between two parts, by this side: what there is of it goes where it was written.
+    handle_->core().disk.post([handle = handle_] { handle->drop(); });
     handle_->core().streams.leave();
     delete this;
   }

@@ -1,15 +1,11 @@
 #include "raft/transport/grpc/lane.h"
 
-#include <fmt/format.h>
-#include <grpc/grpc_security_constants.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/client_callback.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <utility>
-
-#include "base/security/x509.h"
 
 namespace muster::raft {
 namespace {
@@ -183,50 +179,16 @@ void Lane::release_if_over(Stream& stream) {
   if (!std::exchange(stream.released, true)) stream.RemoveHold();
 }
 
-bool Lane::is_expected(const Stream& stream, std::string& why) const {
-  const auto auth = stream.context().auth_context();
-  const auto pem = auth == nullptr || !auth->IsPeerAuthenticated()
-                       ? std::vector<grpc::string_ref>()
-                       : auth->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-  if (pem.size() != 1) {
-    why = "it shows no certificate";
-    return false;
-  }
-  const auto facts = security::read_certificate({pem[0].data(), pem[0].size()});
-  if (!facts) {
-    why = facts.error().message();
-    return false;
-  }
-  if (facts->identity.cluster_id != core_->options.cluster_id) {
-    why = fmt::format("its certificate is of cluster {}", facts->identity.cluster_id);
-    return false;
-  }
-  if (!node_id_.empty() && facts->identity.node_id != node_id_) {
-    why = fmt::format("its certificate is of node {}, not {}", facts->identity.node_id, node_id_);
-    return false;
-  }
-  return true;
-}
-
 void Lane::on_notice(Stream& stream, const Notice& notice) {
   switch (notice.kind) {
     case NoticeKind::kReady: {
-      std::string why;
-      const bool expected = is_expected(stream, why);
       {
         std::lock_guard lock(mutex_);
-        stream.ready = expected;
-        if (expected) {
-          backoff_.reset();
-          complaint_.clear();
-        }
+        stream.ready = true;
+        backoff_.reset();
+        complaint_.clear();
       }
-      if (expected) {
-        core_->established(peer_);
-      } else {
-        complain(why);
-        stream.context().TryCancel();
-      }
+      core_->established(peer_);
       break;
     }
     case NoticeKind::kGoodbye: core_->goodbye(peer_); break;
@@ -256,7 +218,7 @@ void Lane::on_done(const Stream& stream, const grpc::Status& status) {
     complain(status.error_message());
   }
   if (was_ready || lost) core_->unreachable(peer_);
-  if (was_ready && is_sudden(status)) core_->lost(peer_);
+  if (was_ready && is_sudden(status)) core_->lost(peer_, address_);
   core_->work.after(wait, [self = shared_from_this()] { self->dial(); });
 }
 

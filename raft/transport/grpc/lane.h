@@ -20,7 +20,7 @@ namespace muster::raft {
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
   // `address` may be another than the list's later; the lane keeps its own. `node_id` is what the
-  // member's certificate must say; empty: not known.
+  // member's certificate must say, which the channel sees to; empty: not known.
   Lane(std::shared_ptr<TransportCore> core, MemberId peer, std::string node_id, std::string address,
        std::string_view name);
 
@@ -38,7 +38,6 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void pump(std::unique_lock<std::mutex> lock);
   void release_if_over(Stream& stream);  // with the lock held
   void on_notice(Stream& stream, const Notice& notice);
-  bool is_expected(const Stream& stream, std::string& why) const;
   void on_done(const Stream& stream, const grpc::Status& status);
   void complain(const std::string& what);
 

@@ -23,17 +23,6 @@ class SnapshotRefusal final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   void OnDone() override { delete this; }
 };
 
-// Only managers get as far as to say who they are.
-grpc::Status may_call(const security::Principal& caller) {
-  if (caller.kind != security::Principal::Kind::kNode) {
-    return {grpc::StatusCode::UNAUTHENTICATED, "members show the certificate of a manager"};
-  }
-  if (!caller.manager) {
-    return {grpc::StatusCode::PERMISSION_DENIED, "node " + caller.node_id + " is not a manager"};
-  }
-  return grpc::Status::OK;
-}
-
 class Service final : public v1::Raft::WithRawCallbackMethod_Lane<
                           v1::Raft::WithRawCallbackMethod_Snapshot<v1::Raft::Service>> {
  public:
@@ -42,26 +31,18 @@ class Service final : public v1::Raft::WithRawCallbackMethod_Lane<
 
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Lane(
       grpc::CallbackServerContext* context) override {
-    const security::Principal caller = caller_(*context);
-    if (grpc::Status allowed = may_call(caller); !allowed.ok()) {
-      return new LaneRefusal(std::move(allowed));
-    }
     std::shared_ptr<Inbound> inbound = current_();
     if (inbound == nullptr) return new LaneRefusal(no_manager());
-    return answer_lane(std::move(inbound), *context, caller);
+    return answer_lane(std::move(inbound), *context, caller_(*context));
   }
 
   grpc::ServerReadReactor<grpc::ByteBuffer>* Snapshot(grpc::CallbackServerContext* context,
                                                       grpc::ByteBuffer* response) override {
     const grpc::Slice empty;
     *response = grpc::ByteBuffer(&empty, 1);  // a RaftSnapshotResult
-    const security::Principal caller = caller_(*context);
-    if (grpc::Status allowed = may_call(caller); !allowed.ok()) {
-      return new SnapshotRefusal(std::move(allowed));
-    }
     std::shared_ptr<Inbound> inbound = current_();
     if (inbound == nullptr) return new SnapshotRefusal(no_manager());
-    return answer_snapshot(std::move(inbound), *context, caller);
+    return answer_snapshot(std::move(inbound), *context, caller_(*context));
   }
 
  private:

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "raft/transport/crc32c.h"
+#include "base/crc32c.h"
 
 namespace muster::raft {
 namespace {

@@ -4,13 +4,9 @@
 
 #include <vector>
 
+#include "raft/transport/grpc/inbound.h"
+
 namespace muster::raft {
-namespace {
-
-// Managers that are not in the list and spoke to this member; more than a group has.
-constexpr size_t kStrangersMax = 32;
-
-}  // namespace
 
 TransportCore::TransportCore(GrpcTransportOptions the_options, ChannelFactory the_channels,
                              TransportEvents& events, Log the_log)
@@ -31,29 +27,28 @@ std::shared_ptr<const Members> TransportCore::members() const {
 }
 
 std::string TransportCore::address_of(MemberId id) const {
-  std::lock_guard lock(mutex_);
-  if (const Member* member = members_->find(id)) return member->address;
-  const auto stranger = strangers_.find(id);
-  return stranger == strangers_.end() ? std::string() : stranger->second;
+  const std::shared_ptr<const Members> list = members();
+  if (const Member* member = list->find(id)) return member->address;
+  const std::shared_ptr<Inbound> callers = inbound.lock();
+  return callers == nullptr ? std::string() : callers->address_of(id);
 }
 
 std::string TransportCore::node_of(MemberId id) const {
-  std::lock_guard lock(mutex_);
-  const Member* member = members_->find(id);
-  return member == nullptr ? std::string() : member->node_id;
+  const std::shared_ptr<const Members> list = members();
+  if (const Member* member = list->find(id)) return member->node_id;
+  const std::shared_ptr<Inbound> callers = inbound.lock();
+  return callers == nullptr ? std::string() : callers->node_of(id);
 }
 
-bool TransportCore::meet_stranger(MemberId id, std::string address) {
-  std::lock_guard lock(mutex_);
-  if (strangers_.size() >= kStrangersMax && !strangers_.contains(id)) return false;
-  strangers_[id] = std::move(address);
-  return true;
+bool TransportCore::knows(MemberId id) const {
+  if (members()->find(id) != nullptr) return true;
+  const std::shared_ptr<Inbound> callers = inbound.lock();
+  return callers != nullptr && !callers->node_of(id).empty();
 }
 
 std::shared_ptr<const Members> TransportCore::replace_members(const Members& members) {
-  std::lock_guard lock(mutex_);
   auto next = std::make_shared<const Members>(members);
-  for (const Member& member : members.list) strangers_.erase(member.id);
+  std::lock_guard lock(mutex_);
   return std::exchange(members_, std::move(next));
 }
 
@@ -80,25 +75,33 @@ void TransportCore::goodbye(MemberId peer) {
   });
 }
 
-void TransportCore::lost(MemberId peer) {
+void TransportCore::lost(MemberId peer, std::string address) {
+  work.post([self = shared_from_this(), peer, address = std::move(address)] {
+    if (self->watch.lost(peer)) self->ask_for(peer, address);
+  });
+}
+
+void TransportCore::retire(MemberId peer) {
   work.post([self = shared_from_this(), peer] {
-    if (self->watch.lost(peer)) self->ask_for(peer);
+    if (!self->knows(peer)) self->watch.retire(peer);  // it may be back
   });
 }
 
-void TransportCore::ask_for(MemberId peer) {
-  probe.start(address_of(peer), [self = shared_from_this(), peer](ProbeResult result) {
-    self->work.post([self, peer, result] { self->probed(peer, result); });
+void TransportCore::ask_for(MemberId peer, const std::string& address) {
+  const std::string known = address_of(peer);
+  const std::string& there = known.empty() ? address : known;
+  probe.start(there, [self = shared_from_this(), peer, there](ProbeResult result) {
+    self->work.post([self, peer, there, result] { self->probed(peer, there, result); });
   });
 }
 
-void TransportCore::probed(MemberId peer, ProbeResult result) {
+void TransportCore::probed(MemberId peer, const std::string& address, ProbeResult result) {
   switch (watch.probed(peer, result)) {
     case PeerWatch::Next::kNothing: break;
-    case PeerWatch::Next::kProbeAgain: ask_for(peer); break;
+    case PeerWatch::Next::kProbeAgain: ask_for(peer, address); break;
     case PeerWatch::Next::kVanished:
       log->warn("member {:x} at {} is gone: its connection broke and nobody listens there",
-                peer.value, address_of(peer));
+                peer.value, address);
       gate.tell([&](TransportEvents& events) { events.vanished(peer); });
       break;
   }

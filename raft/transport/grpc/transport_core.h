@@ -3,7 +3,6 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <condition_variable>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -64,6 +63,8 @@ class StreamCount {
   size_t count_ = 0;
 };
 
+class Inbound;
+
 // What the parts of one transport share. Thread-safe. Streams hold it for as long as gRPC holds
 // them, which may be longer than the transport lives.
 struct TransportCore : std::enable_shared_from_this<TransportCore> {
@@ -71,12 +72,11 @@ struct TransportCore : std::enable_shared_from_this<TransportCore> {
                 TransportEvents& events, Log the_log);
 
   Hello hello(MemberId to) const;
-  // Empty: not known. The list's, else what a stranger said of itself.
+  // Empty: not known. The list's, else what a stranger that calls this member says of itself.
   std::string address_of(MemberId id) const;
   std::string node_of(MemberId id) const;
+  bool knows(MemberId id) const;  // it is listed, or calls this member
   std::shared_ptr<const Members> members() const;
-  // What an accepted caller that is not in the list says of itself. False: too many of them.
-  bool meet_stranger(MemberId id, std::string address);
   // Returns the former list.
   std::shared_ptr<const Members> replace_members(const Members& members);
 
@@ -84,7 +84,9 @@ struct TransportCore : std::enable_shared_from_this<TransportCore> {
   void unreachable(MemberId peer);
   void established(MemberId peer);
   void goodbye(MemberId peer);
-  void lost(MemberId peer);  // a stream in use ended suddenly
+  // A stream in use ended suddenly; `address` is where the peer was, should nobody else know.
+  void lost(MemberId peer, std::string address);
+  void retire(MemberId peer);  // a stranger's last stream ended
   void removed();
 
   const GrpcTransportOptions options;
@@ -95,15 +97,15 @@ struct TransportCore : std::enable_shared_from_this<TransportCore> {
   ThreadExecutor work{"raft-net"};
   ThreadExecutor disk{"raft-snapshots"};
   TcpProbe probe;
-  PeerWatch watch;  // work strand
+  PeerWatch watch;                 // work strand
+  std::weak_ptr<Inbound> inbound;  // set before there is anything
 
  private:
-  void ask_for(MemberId peer);
-  void probed(MemberId peer, ProbeResult result);
+  void ask_for(MemberId peer, const std::string& address);
+  void probed(MemberId peer, const std::string& address, ProbeResult result);
 
   mutable std::mutex mutex_;
   std::shared_ptr<const Members> members_;  // never null
-  std::map<MemberId, std::string> strangers_;
 };
 
 // The pieces as gRPC sends them, without copying them.

@@ -1,6 +1,7 @@
 #include "base/security/key_files.h"
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -54,21 +55,60 @@ TEST_F(KeyFiles, CredentialsAreSwappedAsAPairAndTheKeyIsPrivate) {
   EXPECT_EQ(entries(), 2);  // the link and the generation it names
 }
 
-TEST_F(KeyFiles, WhatAKilledWriterLeftGoesWithTheNextSave) {
+TEST_F(KeyFiles, WhatAKilledWriterLeftGoesWithTheNextSaveOrLoad) {
   ASSERT_TRUE(save_credentials(dir_, credentials()).ok());
-  ASSERT_TRUE(make_directory(dir_ / "halfway", 0700).ok());
-  ASSERT_TRUE(write_file_atomic(dir_ / "halfway/node.key", "x", 0600, Durability::kNone).ok());
-  std::filesystem::create_symlink("halfway", dir_ / "current.halfway");
-  ASSERT_TRUE(load_credentials(dir_));
+  const auto leave_behind = [&] {
+    ASSERT_TRUE(make_directory(dir_ / "halfway", 0700).ok());
+    ASSERT_TRUE(write_file_atomic(dir_ / "halfway/node.key", "x", 0600, Durability::kNone).ok());
+    std::filesystem::create_symlink("halfway", dir_ / "current.halfway");
+  };
+  leave_behind();
   ASSERT_TRUE(save_credentials(dir_, credentials()).ok());
   EXPECT_EQ(entries(), 2);
+  leave_behind();
+  ASSERT_TRUE(load_credentials(dir_));
+  EXPECT_EQ(entries(), 2);
+}
+
+// A writer that was killed after the rename: the key of before lies beside the wrapped one.
+TEST_F(KeyFiles, APlainKeyOfBeforeIsGoneOnceTheWrappedOneIsRead) {
+  const NodeCredentials saved = credentials();
+  const UnlockKey key = UnlockKey::generate();
+  ASSERT_TRUE(save_credentials(dir_, saved).ok());
+  const std::filesystem::path plain =
+      dir_ / std::filesystem::read_symlink(dir_ / "current") / "node.key";
+  const std::filesystem::path kept = dir_.string() + ".kept";
+  std::filesystem::copy(plain.parent_path(), kept, std::filesystem::copy_options::recursive);
+  ASSERT_TRUE(save_credentials(dir_, saved, key).ok());
+  EXPECT_FALSE(std::filesystem::exists(plain));
+  std::filesystem::rename(kept, plain.parent_path());
+  // Also while nobody has unlocked it.
+  EXPECT_EQ(load_credentials(dir_).error().reason(), "locked");
+  EXPECT_FALSE(std::filesystem::exists(plain));
+  EXPECT_EQ(load_credentials(dir_, key)->node.key_pem, saved.node.key_pem);
+}
+
+// It cannot be said that a swarm is locked while a key lies there as it is.
+TEST_F(KeyFiles, AnEarlierKeyThatCannotBeRemovedIsAnError) {
+  ASSERT_TRUE(save_credentials(dir_, credentials()).ok());
+  ASSERT_TRUE(make_directory(dir_ / "earlier", 0700).ok());
+  // A mount point cannot be removed, by root neither.
+  if (::mount("none", (dir_ / "earlier").c_str(), "tmpfs", 0, nullptr) != 0) {
+    GTEST_SKIP() << "nothing may be mounted here";
+  }
+  const Status saved = save_credentials(dir_, credentials(), UnlockKey::generate());
+  const auto loaded = load_credentials(dir_);
+  EXPECT_EQ(::umount((dir_ / "earlier").c_str()), 0);
+  EXPECT_NE(saved.message().find("cannot remove earlier keys"), std::string::npos)
+      << saved.to_string();
+  EXPECT_FALSE(loaded);
 }
 
 TEST_F(KeyFiles, ALockedKeyIsNeverOnDiskAsItIs) {
   const NodeCredentials saved = credentials();
   const UnlockKey key = UnlockKey::generate();
   ASSERT_TRUE(save_credentials(dir_, saved, key).ok());
-  EXPECT_TRUE(*credentials_locked(dir_));
+  EXPECT_TRUE(is_wrapped(key_on_disk()));
   EXPECT_EQ(key_on_disk().find("PRIVATE KEY"), std::string::npos);
 
   const auto locked = load_credentials(dir_);
@@ -89,9 +129,9 @@ TEST_F(KeyFiles, LocksAreChangedInPlace) {
   // With the wrong key nothing changes.
   EXPECT_FALSE(rewrap_credentials(dir_, first, {}).ok());
   EXPECT_FALSE(rewrap_credentials(dir_, {}, {}).ok());
-  EXPECT_TRUE(*credentials_locked(dir_));
+  EXPECT_TRUE(is_wrapped(key_on_disk()));
   ASSERT_TRUE(rewrap_credentials(dir_, second, {}).ok());
-  EXPECT_FALSE(*credentials_locked(dir_));
+  EXPECT_FALSE(is_wrapped(key_on_disk()));
   EXPECT_EQ(load_credentials(dir_)->node.key_pem, saved.node.key_pem);
   EXPECT_EQ(entries(), 2);
 }

@@ -25,7 +25,7 @@ class RaftLog : public testing::Test {
     options.dir = dir / "raft";
     options.log = null_log();
     options.identity = {"cluster1", "node1", {0xab}};
-    options.reserve_bytes = options.free_bytes_min = options.free_bytes_low = 0;
+    options.reserve_bytes = options.free_bytes_min = 0;
   }
   ~RaftLog() override { fs::remove_all(dir); }
 

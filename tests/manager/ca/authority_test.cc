@@ -25,7 +25,7 @@ class Authority : public Swarm {
   }
 
   members::FakeGroup group_{strand_};
-  CertificateAuthority authority_{strand_, store_, &group_, null_log()};
+  CertificateAuthority authority_{strand_, store_, group_, null_log()};
 };
 
 TEST_F(Authority, AJoinMakesOneNodeHoweverOftenItIsAsked) {
@@ -122,7 +122,7 @@ TEST(AuthorityOfTheDeposed, GivesOutNoRole) {
   store::InstantProposer proposer(strand);
   store::Store store(strand, &proposer, null_log());
   Deposed group(strand);
-  CertificateAuthority authority(strand, store, &group, null_log());
+  CertificateAuthority authority(strand, store, group, null_log());
   authority.start();
   Status outcome;
   authority.issue({}, "", {}, [&](auto result) { outcome = result.error(); });

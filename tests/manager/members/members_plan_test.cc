@@ -194,6 +194,37 @@ TEST(GroupFacts, ANodeIsDescribedFromTheView) {
   EXPECT_FALSE(described.has_manager_status());
 }
 
+TEST(GroupFacts, ANodeSaysWhatHoldsItsDemotionUp) {
+  raft::GroupView view = led_by_1({member(1, "n1"), member(2, "n2"), member(3, "n3", true, false)});
+  v1::Node node;
+  node.set_id("n2");
+  node.mutable_spec()->set_desired_role(v1::NodeSpec::WORKER);
+  const auto message = [&](v1::Node described) {
+    describe_manager(described, view);
+    return described.status().message();
+  };
+  const std::string why =
+      "node n2 stays in the group of managers for now: without it fewer than a majority would "
+      "answer";
+  EXPECT_EQ(message(node), why);
+  node.mutable_status()->set_message("heartbeat failure");
+  EXPECT_EQ(message(node), "heartbeat failure; " + why);
+  node.mutable_status()->clear_message();
+  view.leads = false;
+  EXPECT_EQ(message(node), "") << "who does not lead does not know";
+  view.leads = true;
+  view.members[2].reachable = true;
+  EXPECT_EQ(message(node), "");
+  view.members[2].reachable = false;
+  node.mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
+  EXPECT_EQ(message(node), "");
+  // The leader, whose only heir has not caught up.
+  node.set_id("n1");
+  node.mutable_spec()->set_desired_role(v1::NodeSpec::WORKER);
+  view = led_by_1({member(1, "n1"), member(2, "n2", false)});
+  EXPECT_NE(message(node), "");
+}
+
 TEST(GroupFacts, TheErrorWithoutALeaderCountsManagers) {
   const Status status = no_leader(led_by_1({member(1, "n1"), member(2, "n2"), member(3, "n3")}), 1);
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);

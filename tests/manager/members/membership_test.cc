@@ -18,9 +18,10 @@ class FakeReachability final : public Reachability {
   explicit FakeReachability(Executor& strand) : strand_(strand) {}
   void check(const std::string& address, UniqueFunction<void(Status)> done) override {
     asked.push_back(address);
-    strand_.post([done = std::move(done), status = answer]() mutable { done(status); });
+    strand_.after(takes, [done = std::move(done), status = answer]() mutable { done(status); });
   }
   Status answer;
+  Duration takes{};
   std::vector<std::string> asked;
 
  private:
@@ -199,6 +200,18 @@ TEST_F(MembershipTest, AChangeUnderWayIsWaitedFor) {
   EXPECT_TRUE(join("n2", 2, "10.0.0.2:2377"));
   group_.failures.assign(1000, pending);
   EXPECT_EQ(join("n3", 3, "10.0.0.3:2377").error().reason(), "change-pending");
+}
+
+TEST_F(MembershipTest, NothingNewBeginsOnceTheTimeIsUp) {
+  reachability_.takes = Membership::kLimit;
+  const auto joined = join("n2", 2, "10.0.0.2:2377");
+  ASSERT_FALSE(joined);
+  EXPECT_EQ(joined.error().code(), StatusCode::kDeadlineExceeded) << joined.error().to_string();
+  EXPECT_TRUE(group_.log.empty());
+  world_.advance(11s);
+  EXPECT_TRUE(group_.log.empty());
+  reachability_.takes = Membership::kLimit - 1s;
+  EXPECT_TRUE(join("n2", 2, "10.0.0.2:2377"));
 }
 
 TEST_F(MembershipTest, LeavingIsForOnesOwnAndKeepsTheQuorum) {

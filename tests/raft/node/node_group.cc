@@ -26,6 +26,9 @@ void NodeGroup::start(uint64_t number, StartMode mode, Members known) {
   own.members = std::move(known);
   own.on_fatal = [&fatal = one->fatal](const Status& status) { fatal = status; };
   one->life = std::make_unique<TestMember::Life>(world, rng, network, *one, std::move(own));
+  one->life->machine.on_restored = [this, life = one->life.get()] {
+    if (in_snapshots) life->node.configure(*in_snapshots);
+  };
   one->life->user_strand.post([life = one->life.get()] {
     const Status started = life->node.start(*life->transport);
     EXPECT_TRUE(started.ok()) << started.to_string();

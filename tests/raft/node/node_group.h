@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -32,6 +33,7 @@ class ListMachine final : public StateMachine {
     last = index;
     list.emplace_back(payload);
     trace.push_back(fmt::format("apply {}", payload));
+    if (auto once = std::exchange(on_apply, nullptr)) once();
     return ok_status();
   }
   Status restore_begin() override {
@@ -40,10 +42,12 @@ class ListMachine final : public StateMachine {
   }
   Status restore_chunk(std::string_view chunk) override {
     loading.emplace_back(chunk);
+    if (auto once = std::exchange(on_chunk, nullptr)) once();
     return ok_status();
   }
   Status restore_end() override {
     list = loading;
+    if (on_restored) on_restored();
     trace.push_back(fmt::format("restored {}", list.size()));
     return ok_status();
   }
@@ -73,6 +77,9 @@ class ListMachine final : public StateMachine {
   Term leading = 0;
   int group_changes = 0;
   int removals = 0;
+  std::function<void()> on_apply;  // at the next one, as on_chunk
+  std::function<void()> on_chunk;
+  std::function<void()> on_restored;
 };
 
 // One member over its disk; `life` is what a kill takes away.
@@ -135,6 +142,7 @@ class NodeGroup : public testing::Test {
   SeededRng rng{7};
   SimLogNetwork network{world, rng};
   Node::Options options;
+  std::optional<Node::Settings> in_snapshots;  // what every snapshot says of the group's settings
   std::map<MemberId, std::unique_ptr<TestMember>> members;
 };
 

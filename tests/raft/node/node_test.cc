@@ -65,39 +65,6 @@ TEST_F(NodeGroup, TooManyAndTooLargeProposalsAreRejected_B36) {
   write("after");
 }
 
-TEST_F(NodeGroup, AFullDiskRejectsChangesAndTheLeaderStays) {
-  found(1);
-  const auto stuck = propose(1, "a");
-  member(1).weather.full = true;  // before it was written
-  const auto refused = propose(1, "c");
-  EXPECT_EQ(outcome(refused), Outcome::kRejected);
-  EXPECT_EQ(refused->result->why.reason(), "disk-full");
-  EXPECT_NE(machine(1).leading, 0U);
-  EXPECT_FALSE(stuck->result);
-  member(1).weather.full = false;
-  EXPECT_EQ(outcome(stuck), Outcome::kCommitted);
-  write("d");
-}
-
-TEST_F(NodeGroup, AFailedDiskAnswersUnknownAndEndsTheService) {
-  found(1);
-  member(1).weather.fails = true;
-  const auto answer = propose(1, "a");
-  EXPECT_EQ(outcome(answer), Outcome::kUnknown);
-  ASSERT_TRUE(member(1).fatal);
-  EXPECT_THAT(member(1).fatal->message(), testing::HasSubstr("injected"));
-  EXPECT_THAT(machine(1).trace, ElementsAre("lead", "unknown a", "end"));
-  EXPECT_EQ(outcome(propose(1, "b")), Outcome::kRejected);
-}
-
-TEST_F(NodeGroup, AnEntryThatCannotBeAppliedIsFatal) {
-  found(2);
-  const auto poison = propose(1, "poison");  // the leader has it from its transaction
-  EXPECT_EQ(outcome(poison), Outcome::kCommitted);
-  EXPECT_TRUE(await([&] { return member(2).fatal.has_value(); }));
-  EXPECT_EQ(member(2).fatal->code(), StatusCode::kDataLoss);
-}
-
 // ---------------------------------------------------------------- several members
 
 TEST_F(NodeGroup, FollowersApplyWhatTheLeaderCommits) {
@@ -207,37 +174,37 @@ TEST_F(NodeGroup, AMemberWhoseUserDoesNotAnswerDoesNotTakeOver) {
   EXPECT_TRUE(done([&](auto d) { node(1).transfer_leadership(id_of(3), std::move(d)); }).ok());
 }
 
-TEST_F(NodeGroup, AnOrderlyStopHandsOverFirst) {
+TEST_F(NodeGroup, TooManyReadsAreRejected) {
+  options.proposals_max = 2;
   found(3);
-  write("a");
-  const TimePoint asked = world.now();
-  member(1).life->user_strand.post([&] { node(1).stop([] {}); });
-  ASSERT_TRUE(await([&] { return leader() > 1; }, 1s));
-  EXPECT_LT(world.now() - asked, Duration(100ms));
-  write("b");
+  network.isolate(id_of(1));
+  std::vector<std::string> reasons;
+  for (int i = 0; i < 3; ++i) {
+    node(1).read_barrier([&](const Result<Index>& r) { reasons.push_back(r.error().reason()); });
+  }
+  world.settle();
+  EXPECT_THAT(reasons, ElementsAre("overloaded"));
+  EXPECT_TRUE(await([&] { return reasons.size() == 3; }));
 }
 
-TEST_F(NodeGroup, StoppingAnswersEverythingAndTellsNothingAfter_B40) {
-  found(1);
-  member(1).weather.stuck = true;
-  const auto proposal = propose(1, "a");
-  bool ended = false;
-  member(1).life->user_strand.post([&] { node(1).stop([&] { ended = true; }); });
-  EXPECT_TRUE(await([&] { return ended; }, 2s));
-  EXPECT_TRUE(proposal->result) << "an answer before the end";
-  const auto trace = machine(1).trace;
-  world.advance(5s);
-  EXPECT_EQ(machine(1).trace, trace);
-  member(1).life.reset();
-}
-
-TEST_F(NodeGroup, AGoodbyeOfTheLeaderNeedsNoTimeOut) {
+TEST_F(NodeGroup, AReadSaysWhatItWaitedFor) {
+  options.user_silence_max = 60s;
   found(3);
-  network.lose = [](const Message& message) { return message.kind == MessageKind::kTimeoutNow; };
-  const TimePoint asked = world.now();
-  stop(1);
-  ASSERT_NE(await_leader(), 0U);
-  EXPECT_LT(world.now() - asked, options.transfer_max + Duration(300ms));
+  const auto read = [&](std::optional<Result<Index>>& answer) {
+    node(1).read_barrier([&](Result<Index> r) { answer = std::move(r); });
+  };
+  // Committed, and the user does not get to it.
+  (void)propose(1, "a");
+  member(1).life->user_strand.pause();
+  world.advance(50ms);
+  std::optional<Result<Index>> late;
+  member(1).life->raft_strand.post([&] { read(late); });
+  world.advance(options.deadline + Duration(1s));
+  member(1).life->user_strand.resume();
+  ASSERT_TRUE(await([&] { return late.has_value(); }, 1s));
+  ASSERT_FALSE(late->has_value());
+  EXPECT_EQ(late->error().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(late->error().message(), testing::HasSubstr("state"));
 }
 
 TEST_F(NodeGroup, OneBrokenLinkChangesNothingWhileTheLeaderLives) {
@@ -369,45 +336,6 @@ TEST_F(NodeGroup, TheUserHearsOfChangesOfTheGroup) {
   EXPECT_TRUE(await([&] { return machine(1).group_changes > before; }));
 }
 
-// ---------------------------------------------------------------- snapshots
-
-class Snapshots : public NodeGroup {
- protected:
-  Snapshots() {
-    options.snapshot_entries = 10;
-    options.trailing_entries = 3;
-  }
-};
-
-TEST_F(Snapshots, AreTakenAndTheLogBeginsLater) {
-  found(1);
-  for (int i = 0; i < 50; ++i) write(fmt::format("{}", i));
-  EXPECT_TRUE(await([&] { return member(1).image.log.snapshot.index >= 40; }));
-  EXPECT_GT(member(1).image.log.base_index, 30U);
-  kill(1);
-  restart(1);
-  EXPECT_EQ(await_leader(), 1U);
-  EXPECT_EQ(machine(1).list.size(), 50U);
-}
-
-TEST_F(Snapshots, BySizeToo) {
-  options.snapshot_entries = 10'000;
-  options.snapshot_bytes = 1'000;
-  found(1);
-  for (int i = 0; i < 5; ++i) write(std::string(300, 'x'));
-  EXPECT_TRUE(await([&] { return member(1).image.log.snapshot.index > 0; }));
-}
-
-TEST_F(Snapshots, AreTakenAsOftenAsTheGroupSays) {
-  options.snapshot_entries = 10'000;
-  found(1);
-  for (int i = 0; i < 30; ++i) write(fmt::format("{}", i));
-  node(1).configure({.snapshot_entries = 20, .trailing_entries = 5});
-  write("more");
-  EXPECT_TRUE(await([&] { return member(1).image.log.snapshot.index > 20; }));
-  EXPECT_GT(member(1).image.log.base_index, 20U);
-}
-
 TEST_F(NodeGroup, TheGroupDecidesHowPatientItIs) {
   found(3);
   const Node::Settings patient{.heartbeat = 2s, .election_min = 20s};
@@ -425,79 +353,6 @@ TEST_F(NodeGroup, TheGroupDecidesHowPatientItIs) {
       },
       60s));
   EXPECT_GT(world.now() - cut, Duration(15s));
-}
-
-TEST_F(Snapshots, BringALateMemberUpAndTheLogGoesOnAfterThem) {
-  found(3);
-  kill(3);
-  for (int i = 0; i < 60; ++i) write(fmt::format("{}", i));
-  restart(3);
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-  EXPECT_THAT(machine(3).trace, testing::Contains(testing::HasSubstr("restored")));
-  write("after");
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-  // And it is on its disk.
-  kill(3);
-  restart(3);
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-}
-
-TEST_F(Snapshots, AJoinerGetsOneToo) {
-  found(1);
-  for (int i = 0; i < 60; ++i) write(fmt::format("{}", i));
-  start(2, StartMode::kJoin, known_members());
-  EXPECT_TRUE(done([&](auto d) { node(1).add_learner(member(2).self, std::move(d)); }).ok());
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-  EXPECT_TRUE(await([&] { return node(1).view().find(id_of(2))->caught_up; }));
-}
-
-TEST_F(Snapshots, ArriveTwiceWithoutHarm_B42) {
-  found(3);
-  kill(3);
-  for (int i = 0; i < 60; ++i) write(fmt::format("{}", i));
-  network.weather().doubled_permille = 1000;
-  restart(3);
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-  Message repeated{.kind = MessageKind::kSnapshot,
-                   .from = id_of(1),
-                   .to = id_of(3),
-                   .term = node(1).view().term,
-                   .snapshot = member(1).image.log.snapshot};
-  const Index applied = node(3).view().applied;
-  node(3).transport_events().received(repeated);
-  world.advance(1s);
-  EXPECT_GE(node(3).view().applied, applied);
-  EXPECT_TRUE(all_equal());
-}
-
-TEST_F(Snapshots, ThatAreInterruptedAreSentAgain) {
-  found(3);
-  kill(3);
-  for (int i = 0; i < 60; ++i) write(fmt::format("{}", i));
-  restart(3);
-  // Cut while it is under way, again and again.
-  for (int i = 0; i < 5; ++i) {
-    world.advance(20ms);
-    network.isolate(id_of(3));
-    world.advance(200ms);
-    network.mend_all();
-  }
-  EXPECT_TRUE(await([&] { return all_equal(); }));
-}
-
-TEST_F(Snapshots, AreTakenOnRequest) {
-  options.snapshot_entries = 10'000;
-  found(1);
-  write("a");
-  std::optional<Status> taken;
-  node(1).take_snapshot([&](Status s) { taken = std::move(s); });
-  EXPECT_TRUE(await([&] { return taken.has_value(); }));
-  EXPECT_TRUE(taken->ok());
-  EXPECT_GT(member(1).image.log.snapshot.index, 1U);
-  taken.reset();
-  node(1).take_snapshot([&](Status s) { taken = std::move(s); });
-  EXPECT_TRUE(await([&] { return taken.has_value(); }));
-  EXPECT_TRUE(taken->ok()) << "there is nothing new";
 }
 
 // ---------------------------------------------------------------- restarts and disasters

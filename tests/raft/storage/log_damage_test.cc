@@ -17,7 +17,7 @@ class LogDamageTest : public StoreFixture {
     EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status.to_string();
     EXPECT_EQ(status.reason(), "log-corrupt");
     EXPECT_THAT(status.message(), HasSubstr("is CORRUPT"));
-    EXPECT_THAT(status.message(), HasSubstr("join again as a new member"));
+    EXPECT_THAT(status.message(), HasSubstr("must not vote again"));
     EXPECT_THAT(status.message(), HasSubstr(why));
   }
   // Names and contents of everything but the lock.

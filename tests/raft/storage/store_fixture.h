@@ -48,7 +48,6 @@ class StoreFixture : public testing::Test {
     options.identity = {"cluster1", "node1", MemberId{0xab}};
     options.reserve_bytes = 0;
     options.free_bytes_min = 0;
-    options.free_bytes_low = 0;
   }
   ~StoreFixture() override { fs::remove_all(dir); }
 

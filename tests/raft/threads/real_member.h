@@ -16,33 +16,17 @@
 
 #include "base/security/tls/credentials.h"
 #include "base/security/tls_identity.h"
-#include "base/security/x509.h"
 #include "base/thread_executor.h"
 #include "raft/node/log_disk.h"
 #include "raft/node/node.h"
 #include "raft/node/open_log.h"
 #include "raft/transport/grpc/grpc_transport.h"
+#include "tests/raft/issuer.h"
 
 namespace muster::raft {
 
 // How long anything may take before a test gives up; sanitizers are slow.
 constexpr auto kPatience = std::chrono::seconds(60);
-
-class Issuer {
- public:
-  security::NodeCredentials issue(const std::string& node_id) const {
-    security::NodeCredentials out;
-    out.root_pem = root_.certificate_pem;
-    out.node.key_pem = *security::generate_key();
-    out.node.certificate_pem = *security::sign_request(
-        root_, *security::create_signing_request(out.node.key_pem),
-        {node_id, security::CertificateRole::kManager, "c1"}, SystemClock().wall_now(), 24h);
-    return out;
-  }
-
- private:
-  const security::CertificateAndKey root_ = *security::create_root(SystemClock().wall_now());
-};
 
 // The entries in their order, whoever proposed them. On the user's strand; `size()` and `leading()`
 // on any thread.
@@ -132,8 +116,7 @@ class RealMember {
   }
   ~RealMember() {
     stop();
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
+    close();
   }
 
   const Member& self() const { return self_; }
@@ -195,6 +178,7 @@ class RealMember {
     node_.reset();
     transport_.reset();
     disk_.reset();
+    close();
   }
 
   // From any thread; answered on the user's strand.
@@ -213,6 +197,12 @@ class RealMember {
   void rotate_certificate() { ASSERT_TRUE(identity_->replace(issuer_.issue(self_.node_id)).ok()); }
 
  private:
+  void close() {
+    if (server_ == nullptr) return;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_.reset();
+  }
   void set_inbound(std::shared_ptr<Inbound> inbound) {
     std::lock_guard lock(mutex_);
     inbound_ = std::move(inbound);

@@ -65,8 +65,9 @@ class RaftThreads : public ::testing::Test {
   RealMember& await_leader() {
     auto& watched = **std::find_if(members_.begin(), members_.end(),
                                    [](const auto& member) { return member->runs(); });
-    EXPECT_TRUE(watched.ledger().eventually([&] { return leader() != nullptr; }));
-    return *leader();
+    RealMember* found = nullptr;
+    EXPECT_TRUE(watched.ledger().eventually([&] { return (found = leader()) != nullptr; }));
+    return found != nullptr ? *found : watched;
   }
 
   // `count` proposals by several threads at once; what was acknowledged.
@@ -128,15 +129,22 @@ TEST_F(RaftThreads, LeadersComeAndGoUnderLoad) {
   std::set<std::string> acknowledged;
   for (int round = 0; round < 3; ++round) {
     RealMember& leading = await_leader();
+    const size_t before = leading.ledger().entries().size();
     auto writes = std::async(std::launch::async,
                              [&] { return write(leading, 100, fmt::format("round {}", round)); });
     const Term term = leading.ledger().leading();
+    // Not before something got through.
+    ASSERT_TRUE(
+        leading.ledger().eventually([&] { return leading.ledger().entries().size() > before; }));
     leading.strand().post(
         [&leading] { leading.node().transfer_leadership({}, [](const Status&) {}); });
     acknowledged.merge(writes.get());
-    ASSERT_TRUE(leading.ledger().eventually(
-        [&] { return leader() != nullptr && leader()->ledger().leading() > term; }));
+    ASSERT_TRUE(leading.ledger().eventually([&] {
+      RealMember* now = leader();
+      return now != nullptr && now->ledger().leading() > term;
+    }));
   }
+  EXPECT_FALSE(acknowledged.empty());
   agree(acknowledged);
 }
 
@@ -165,6 +173,10 @@ TEST_F(RaftThreads, ANewCertificateOfTheLeaderUnseatsNobody) {
   std::set<std::string> acknowledged;
   for (int i = 0; i < 5; ++i) {
     leading.rotate_certificate();
+    // Every connection to it and from it is made anew, and shows the certificate.
+    RealMember& other = one(leading.self().id.value % 3 + 1);
+    other.stop();
+    other.start(StartMode::kRestore, {});
     acknowledged.merge(write(leading, 20, fmt::format("certificate {}", i)));
   }
   EXPECT_EQ(acknowledged.size(), 100U);

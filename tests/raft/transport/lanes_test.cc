@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
+#include "raft/transport/grpc/inbound.h"
 #include "tests/raft/transport/test_group.h"
 
 namespace muster::raft {
@@ -121,7 +125,7 @@ TEST(Identity, SomebodyElseAtTheAddressIsToldSo) {
   TestMember b(issuer, 2, {.node_id = "n2"});
   Members members = members_of({&a, &b});
   members.remove(b.id());
-  members.put({{3}, "n3", b.address(), true, false});
+  members.put({{3}, "n2", b.address(), true, false});
   a.transport->set_members(members);
   Message m = heartbeat(a, b);
   m.to = {3};
@@ -151,15 +155,15 @@ TEST(Identity, AMemberMustShowTheCertificateOfItsNode) {
   const Message first = heartbeat(a, b, 1);
   a.transport->send(first);
   ASSERT_TRUE(b.hears(first)) << "while the list is not known, any manager may speak";
+  // Its open lanes end by themselves, and it is let in no more.
   b.transport->set_members(members);
-  a.link().reset(false);
-  b.link().reset(false);
-  ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
-  while (b.log->with("member 1 is node n1, not n9") == 0) {
+  for (int i = 1; i <= 3; ++i) {
+    ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] >= i; }));
     a.transport->send(heartbeat(a, b, 2));
-    std::unique_lock lock(a.mutex());
-    (void)a.wait_some(lock, [] { return false; });
   }
+  EXPECT_EQ(b.log->with("member 1 is node n1, not n9"), 1U);
+  EXPECT_FALSE(b.locked(
+      [&] { return std::count(b.messages.begin(), b.messages.end(), heartbeat(a, b, 2)); }));
 }
 
 TEST(Identity, TheServerMustHaveTheCertificateOfTheMembersNode) {
@@ -173,7 +177,7 @@ TEST(Identity, TheServerMustHaveTheCertificateOfTheMembersNode) {
   a.transport->set_members(members);
   a.transport->send(heartbeat(a, b));
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
-  EXPECT_GT(a.log->with("its certificate is of node n2, not n7"), 0U);
+  EXPECT_GT(a.log->with("node n2 answers there, not n7"), 0U);
 }
 
 TEST(Identity, AManagerThatTheListDoesNotHaveIsHeardAndAnswered) {
@@ -210,6 +214,43 @@ TEST(Identity, ARemovedMemberIsToldOnItsOpenLanesAndOnNewOnes) {
   EXPECT_TRUE(group.a.locked([&] { return group.a.vanishes.empty(); }));
 }
 
+// Whatever the list says, which may be as old as it likes.
+TEST(Identity, ARemovedNodeIsRefusedByEverybodyAndToldSo) {
+  Pair group;
+  ASSERT_TRUE(group.connect());
+  group.b.locked([&] { group.b.removed_nodes = {"n1"}; });
+  group.b.transport->judge_again();
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 2; })) << "both lanes";
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 4; })) << "dialled again";
+  const Message beat = heartbeat(group.a, group.b, 77);
+  group.a.transport->send(beat);
+  ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
+  EXPECT_EQ(group.b.locked(
+                [&] { return std::count(group.b.messages.begin(), group.b.messages.end(), beat); }),
+            0);
+  EXPECT_EQ(group.b.log->with("node n1 was removed from the swarm"), 1U);
+
+  // Nor as a member that nobody has heard of.
+  TestMember other(group.issuer, 9, {.node_id = "n9", .certified_as = "n1"});
+  other.transport->set_members(members_of({&other, &group.b}));
+  EXPECT_TRUE(other.eventually([&] { return other.removals >= 2; }));
+}
+
+// Who was removed while others led has open lanes that no list is changed for.
+TEST(Identity, ANewLeaderTellsWhoWasRemovedOnOpenLanes) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  a.transport->set_members(members_of({&a, &b}));
+  a.transport->send(heartbeat(a, b));
+  a.transport->send(append(a, b, 1));
+  ASSERT_TRUE(b.hears(heartbeat(a, b)));
+  ASSERT_TRUE(b.hears(append(a, b, 1)));
+  b.locked([&] { b.removed_ids = {a.id()}; });
+  b.transport->judge_again();
+  EXPECT_TRUE(a.eventually([&] { return a.removals >= 2; }));
+}
+
 TEST(Identity, WhoIsOnlyNotListedIsCutOffAndMayComeAgain) {
   Pair group;
   ASSERT_TRUE(group.connect());
@@ -217,6 +258,94 @@ TEST(Identity, WhoIsOnlyNotListedIsCutOffAndMayComeAgain) {
   ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
   ASSERT_TRUE(group.connect()) << "and is answered, too";
   EXPECT_EQ(group.a.locked([&] { return group.a.removals; }), 0);
+}
+
+// ------------------------------------------------------------ strangers
+
+TEST(Strangers, AreDialledOnlyForAsLongAsTheyCall) {
+  const Issuer issuer;
+  const auto quick = [](GrpcTransportOptions& options) { options.redial_max = 50ms; };
+  TestMember a(issuer, 1, {.node_id = "n1", .tune = quick});
+  auto listed = std::make_unique<TestMember>(issuer, 2, TestMember::Settings{.node_id = "n2"});
+  auto stranger = std::make_unique<TestMember>(issuer, 3, TestMember::Settings{.node_id = "n3"});
+  a.transport->set_members(members_of({&a, listed.get()}));
+  stranger->transport->set_members(members_of({&a, stranger.get()}));
+  stranger->transport->send(heartbeat(*stranger, a));
+  ASSERT_TRUE(a.hears(heartbeat(*stranger, a)));
+  const Message reply = heartbeat(a, *stranger, 8);
+  a.transport->send(reply);
+  ASSERT_TRUE(stranger->hears(reply));
+  const std::string theirs = stranger->address();
+  const std::string known = listed->address();
+  stranger.reset();
+  listed.reset();
+  // A message to somebody without lanes is lost at once.
+  ASSERT_TRUE(a.eventually([&] { return a.goodbyes[MemberId{3}] > 0; }));
+  while (!a.inbound()->address_of({3}).empty()) std::this_thread::yield();
+  const auto after = [&](int dials) {
+    const int from = a.locked([&] { return a.dials[known]; });
+    EXPECT_TRUE(a.eventually([&] { return a.dials[known] >= from + dials; }));
+    return a.locked([&] { return a.dials[theirs]; });
+  };
+  const int before = after(4);
+  EXPECT_EQ(after(8), before);
+}
+
+// Calls that only stand there.
+class IdleCall final : public InboundCall {
+ public:
+  void part(const std::optional<Notice>&, const grpc::Status&) override { ended = true; }
+  void cancel() override { ended = true; }
+  std::atomic<bool> ended = false;
+};
+
+struct Caller {
+  Verdict come(TestMember& to, uint64_t id, const std::string& node_id) {
+    security::Principal who;
+    who.kind = security::Principal::Kind::kNode;
+    who.manager = true;
+    who.node_id = node_id;
+    who.cluster_id = Issuer::cluster();
+    return to.inbound()
+        ->let_in({Issuer::cluster(), {id}, to.id(), 1, "127.0.0.1:1"}, who, call)
+        .verdict;
+  }
+  std::shared_ptr<IdleCall> call = std::make_shared<IdleCall>();
+};
+
+TEST(Strangers, ThatAreGoneKeepNobodyOut) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  std::vector<Caller> callers(100);
+  for (uint64_t i = 0; i < callers.size(); ++i) {
+    ASSERT_EQ(callers[i].come(a, 10 + i, fmt::format("s{}", i)), Verdict::kAccept) << i;
+    a.inbound()->leave(callers[i].call);
+  }
+  // As many as that at once are no group.
+  uint64_t in = 0;
+  while (in < callers.size() &&
+         callers[in].come(a, 10 + in, fmt::format("s{}", in)) == Verdict::kAccept) {
+    ++in;
+  }
+  EXPECT_EQ(in, 32U);
+  Caller leader;
+  EXPECT_EQ(leader.come(a, 2, "n2"), Verdict::kRefused);
+  a.inbound()->leave(callers[7].call);
+  EXPECT_EQ(leader.come(a, 2, "n2"), Verdict::kAccept);
+  EXPECT_EQ(a.inbound()->address_of({2}), "127.0.0.1:1");
+}
+
+TEST(Strangers, OneNodeHasOnlySoManyCallsWhoeverItSaysItIs) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  std::vector<Caller> callers(40);
+  for (uint64_t i = 0; i < callers.size(); ++i) {
+    ASSERT_EQ(callers[i].come(a, 10 + i, "s"), Verdict::kAccept);
+  }
+  for (uint64_t i = 0; i < callers.size(); ++i) {
+    EXPECT_EQ(callers[i].call->ended, i < 32) << i;
+    EXPECT_EQ(a.inbound()->address_of({10 + i}).empty(), i < 32) << i;
+  }
 }
 
 // ------------------------------------------------------------ ends of processes
@@ -282,6 +411,47 @@ TEST(Ends, ItsOwnStreamsToThisMemberAreEnoughToTell) {
   b.link().reset(true);
   a.link().reset(false);
   EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
+}
+
+TEST(Ends, LanesToItAreEnoughToTell) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  // b has no lanes to a.
+  a.transport->set_members(members_of({&a, &b}));
+  a.transport->send(heartbeat(a, b));
+  ASSERT_TRUE(b.hears(heartbeat(a, b)));
+  b.link().reset(true);
+  EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
+}
+
+TEST(Ends, AStrangerThatIsGoneIsTold) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  b.transport->set_members(members_of({&a, &b}));  // a knows nobody
+  b.transport->send(heartbeat(b, a));
+  ASSERT_TRUE(a.hears(heartbeat(b, a)));
+  b.link().reset(true);
+  a.link().reset(true);
+  EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
+}
+
+// Of the two only a has lanes: its end goes out with them, b's comes back on them.
+TEST(Ends, LanesOneWayCarryAGoodbyeBothWays) {
+  for (const bool caller_ends : {true, false}) {
+    const Issuer issuer;
+    TestMember a(issuer, 1, {.node_id = "n1"});
+    TestMember b(issuer, 2, {.node_id = "n2"});
+    a.transport->set_members(members_of({&a, &b}));
+    a.transport->send(heartbeat(a, b));
+    ASSERT_TRUE(b.hears(heartbeat(a, b)));
+    TestMember& ends = caller_ends ? a : b;
+    TestMember& stays = caller_ends ? b : a;
+    ends.transport->stop();
+    EXPECT_TRUE(stays.eventually([&] { return stays.goodbyes[ends.id()] > 0; })) << caller_ends;
+    EXPECT_TRUE(stays.locked([&] { return stays.vanishes.empty(); }));
+  }
 }
 
 TEST(Ends, ConnectionsThatBreakWhileTheProcessLivesAreNoSuspicion) {

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
+#include "base/crc32c.h"
 #include "raft/transport/admission.h"
-#include "raft/transport/crc32c.h"
 #include "raft/transport/incoming_snapshot.h"
 #include "raft/transport/lane_queue.h"
 #include "raft/transport/peer_watch.h"
@@ -9,16 +9,6 @@
 
 namespace muster::raft {
 namespace {
-
-TEST(Crc32c, IsTheOneOfTheStandard) {
-  EXPECT_EQ(crc32c("123456789"), 0xe3069283U);
-  EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8a9136aaU);  // RFC 3720, B.4
-  EXPECT_EQ(crc32c(""), 0U);
-  for (size_t size = 0; size < 70; ++size) {
-    const std::string bytes(size, static_cast<char>(0x80 + size));
-    EXPECT_EQ(crc32c(bytes), crc32c_by_table(bytes));
-  }
-}
 
 // ------------------------------------------------------------ queue
 
@@ -75,6 +65,7 @@ struct AdmissionCase {
   bool removed;
   Verdict verdict;
   bool stranger = false;
+  bool node_removed = false;
 };
 
 TEST(Admission, FollowsTheTable) {
@@ -108,14 +99,17 @@ TEST(Admission, FollowsTheTable) {
        Verdict::kAccept, true},
       {"one that was removed", node("n9"), with([](Hello& h) { h.from = {9}; }), true,
        Verdict::kRemoved},
+      {"a member whose node was removed", node("n2"), good, false, Verdict::kRemoved, false, true},
+      {"a stranger whose node was removed", node("n9"), with([](Hello& h) { h.from = {9}; }), false,
+       Verdict::kRemoved, false, true},
   };
   for (const AdmissionCase& c : cases) {
-    const Admission got = admit({"c", {1}, &members, c.removed}, c.hello, c.caller);
+    const Admission got = admit({"c", {1}, &members, c.node_removed, c.removed}, c.hello, c.caller);
     EXPECT_EQ(got.verdict, c.verdict) << c.what << ": " << got.why;
     EXPECT_EQ(got.stranger, c.stranger) << c.what;
     EXPECT_EQ(got.why.empty(), c.verdict == Verdict::kAccept) << c.what;
   }
-  EXPECT_EQ(admit({"c", {1}, nullptr, false}, good, node("n5")).verdict, Verdict::kAccept)
+  EXPECT_EQ(admit({"c", {1}, nullptr, false, false}, good, node("n5")).verdict, Verdict::kAccept)
       << "who joins knows nobody yet";
 }
 
@@ -182,6 +176,28 @@ TEST(PeerWatch, AForgottenMemberIsNotTold) {
   ASSERT_TRUE(watch.lost(kPeer));
   watch.forget(kPeer);
   EXPECT_EQ(watch.probed(kPeer, ProbeResult::kRefused), Next::kNothing);
+}
+
+TEST(PeerWatch, ARetiredMemberIsForgottenOnceItIsKnownWhatBecameOfIt) {
+  PeerWatch watch;
+  watch.established(kPeer);
+  watch.retire(kPeer);
+  EXPECT_EQ(watch.known(), 0U);
+  EXPECT_FALSE(watch.lost(kPeer));
+  EXPECT_EQ(watch.known(), 0U);
+
+  watch.established(kPeer);
+  ASSERT_TRUE(watch.lost(kPeer));
+  watch.retire(kPeer);
+  EXPECT_EQ(watch.probed(kPeer, ProbeResult::kRefused), Next::kVanished);
+  EXPECT_EQ(watch.known(), 0U);
+
+  watch.established(kPeer);
+  ASSERT_TRUE(watch.lost(kPeer));
+  watch.retire(kPeer);
+  watch.established(kPeer);
+  EXPECT_EQ(watch.probed(kPeer, ProbeResult::kAccepted), Next::kNothing);
+  EXPECT_EQ(watch.known(), 1U) << "it came back";
 }
 
 // ------------------------------------------------------------ snapshots

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
+#include "base/crc32c.h"
 #include "muster/v1/raft.grpc.pb.h"
-#include "raft/transport/crc32c.h"
 #include "tests/raft/transport/test_group.h"
 
 namespace muster::raft {
@@ -38,7 +38,7 @@ class Body final : public SnapshotReader {
   size_t at_ = 0;
 };
 
-// Where snapshots of a test arrive; survives its writers.
+// Where snapshots of a test arrive; survives its writers. As the log, it takes one at a time.
 struct Store {
   struct Arrival {
     std::string bytes;
@@ -80,6 +80,9 @@ struct Store {
     member.on_snapshot = [this](const Message&) -> Result<std::unique_ptr<SnapshotWriter>> {
       std::lock_guard lock(mutex);
       if (!refusal.ok()) return fail(refusal);
+      if (!arrivals.empty() && !arrivals.back().gone) {
+        return fail(unavailable("another snapshot is arriving already"));
+      }
       arrivals.emplace_back();
       changed.notify_all();
       return std::make_unique<Writer>(*this, arrivals.size() - 1);
@@ -320,6 +323,29 @@ TEST(Snapshots, AnOlderLeadersGivesWayToTheOneThatArrives) {
   ASSERT_TRUE(store.eventually([&] { return store.arrivals[0].gone; }));
   EXPECT_FALSE(store.arrivals[0].finished);
   EXPECT_TRUE(store.arrivals[1].finished);
+}
+
+TEST(Snapshots, ARemovedNodeSendsNone) {
+  Pair group;
+  Store store(group.b);
+  group.b.locked([&] { group.b.removed_nodes = {"n1"}; });
+  group.a.transport->send_snapshot(announcement(group.a, group.b),
+                                   std::make_unique<Body>(1000, 1000));
+  ASSERT_TRUE(sent(group.a, group.b, StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(store.arrivals.empty());
+}
+
+TEST(Snapshots, OneUnderWayEndsWithTheRemovalOfItsSender) {
+  Pair group;
+  Store store(group.b);
+  RawCall call(group.a, group.b);
+  ASSERT_TRUE(call.stream->Write(call.first(group.a, group.b)));
+  ASSERT_TRUE(store.eventually([&] { return !store.arrivals.empty(); }));
+  group.b.locked([&] { group.b.removed_nodes = {"n1"}; });
+  group.b.transport->judge_again();
+  EXPECT_EQ(call.stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  ASSERT_TRUE(store.eventually([&] { return store.arrivals[0].gone; }));
+  EXPECT_FALSE(store.arrivals[0].finished);
 }
 
 TEST(Snapshots, AreForMembersOnly) {

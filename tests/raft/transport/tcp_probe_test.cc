@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include <future>
+#include <memory>
 
 namespace muster::raft {
 namespace {
@@ -138,6 +140,55 @@ TEST(TcpProbe, NamesAreNotResolved) {
   EXPECT_EQ(Asked(probe, "localhost:1").result(), ProbeResult::kUnknown);
   EXPECT_EQ(Asked(probe, "127.0.0.1").result(), ProbeResult::kUnknown);
   EXPECT_EQ(Asked(probe, "").result(), ProbeResult::kUnknown);
+}
+
+// Whoever asked may be kept by his question.
+TEST(TcpProbe, WhatWaitsToBeAskedIsDroppedWithStop) {
+  TcpProbe probe({.connect_max = 1h, .watched = 1h});
+  Listener nobody;
+  nobody.close();
+  // The probe's thread stands in an answer while more is asked and it is stopped.
+  std::promise<void> standing;
+  std::promise<void> go_on;
+  probe.start(nobody.address(), [&](ProbeResult) {
+    standing.set_value();
+    go_on.get_future().wait();
+  });
+  standing.get_future().wait();
+  const auto question = [&] {
+    auto kept = std::make_shared<int>(0);
+    const std::weak_ptr<int> weak = kept;
+    probe.start(nobody.address(), [kept = std::move(kept)](ProbeResult) {});
+    return weak;
+  };
+  const std::weak_ptr<int> asked = question();
+  EXPECT_FALSE(asked.expired());
+  auto stopped = std::async(std::launch::async, [&] { probe.stop(); });
+  while (!question().expired()) std::this_thread::yield();  // refused: it is stopping
+  go_on.set_value();
+  stopped.get();
+  EXPECT_TRUE(asked.expired());
+}
+
+TEST(TcpProbe, AFailingPollAnswersAndGoesOn) {
+  TcpProbe probe({.connect_max = 1h, .watched = 1h});
+  const Listener listener;
+  Asked first(probe, listener.address());
+  listener.wait_for_caller();
+  // The kernel looks at no more descriptors than may be open.
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  Asked second(probe, listener.address());
+  const ProbeResult got[] = {first.result(), second.result()};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(got[0], ProbeResult::kUnknown);
+  EXPECT_EQ(got[1], ProbeResult::kUnknown);
+  Listener nobody;
+  nobody.close();
+  EXPECT_EQ(Asked(probe, nobody.address()).result(), ProbeResult::kRefused);
 }
 
 TEST(TcpProbe, NothingIsToldAfterStop) {

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/tls_certificate_provider.h>
-#include <grpcpp/security/tls_credentials_options.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
@@ -18,43 +16,15 @@
 #include <vector>
 
 #include "base/security/tls/credentials.h"
-#include "base/security/x509.h"
-#include "base/thread_executor.h"
+#include "base/security/tls_identity.h"
 #include "raft/transport/grpc/grpc_transport.h"
+#include "tests/raft/issuer.h"
 #include "tests/raft/transport/tcp_proxy.h"
 
 namespace muster::raft {
 
 // How long anything may take before a test gives up.
 constexpr auto kPatience = std::chrono::seconds(20);
-
-// Who issues the certificates of a test's members.
-class Issuer {
- public:
-  explicit Issuer(std::string cluster = "c1")
-      : cluster_(std::move(cluster)), root_(*security::create_root(now())) {}
-
-  const std::string& cluster() const { return cluster_; }
-  const std::string& root_pem() const { return root_.certificate_pem; }
-
-  std::shared_ptr<grpc::experimental::CertificateProviderInterface> issue(
-      const std::string& node_id, const std::string& cluster,
-      security::CertificateRole role = security::CertificateRole::kManager) const {
-    const std::string key = *security::generate_key();
-    const std::string request = *security::create_signing_request(key);
-    const std::string certificate =
-        *security::sign_request(root_, request, {node_id, role, cluster}, now(), 24h);
-    return std::make_shared<grpc::experimental::StaticDataCertificateProvider>(
-        root_.certificate_pem,
-        std::vector<grpc::experimental::IdentityKeyCertPair>{{key, certificate}});
-  }
-
- private:
-  static WallTime now() { return SystemClock().wall_now(); }
-
-  const std::string cluster_;
-  const security::CertificateAndKey root_;
-};
 
 // What a member wrote to its log, by lines.
 class LogLines final : public spdlog::sinks::base_sink<std::mutex> {
@@ -82,7 +52,7 @@ class TestMember final : public TransportEvents {
  public:
   struct Settings {
     std::string node_id;
-    std::string cluster;       // of hello and certificate; empty: the issuer's
+    std::string cluster;       // of hellos; empty: the issuer's
     std::string certified_as;  // empty: node_id
     security::CertificateRole role = security::CertificateRole::kManager;
     std::function<void(GrpcTransportOptions&)> tune;
@@ -92,9 +62,10 @@ class TestMember final : public TransportEvents {
       : id_{id}, issuer_(issuer), settings_(std::move(settings)) {
     if (settings_.cluster.empty()) settings_.cluster = issuer.cluster();
     if (settings_.certified_as.empty()) settings_.certified_as = settings_.node_id;
+    calls_as_ =
+        *security::TlsIdentity::create(issuer_.issue(settings_.certified_as, settings_.role));
     start_server();
     proxy_ = std::make_unique<TcpProxy>(port_);
-    rotate_certificate();
     GrpcTransportOptions options;
     options.cluster_id = settings_.cluster;
     options.self = id_;
@@ -103,11 +74,23 @@ class TestMember final : public TransportEvents {
       std::lock_guard lock(mutex_);
       return std::find(removed_ids.begin(), removed_ids.end(), other) != removed_ids.end();
     };
+    options.node_removed = [this](const std::string& node_id) {
+      std::lock_guard lock(mutex_);
+      return std::find(removed_nodes.begin(), removed_nodes.end(), node_id) != removed_nodes.end();
+    };
     if (settings_.tune) settings_.tune(options);
     auto logger = std::make_shared<spdlog::logger>("raft", log);
     transport = std::make_unique<GrpcTransport>(
         std::move(options),
-        [this](const std::string& to, const std::string&) { return channel(to); }, *this, logger);
+        [this](const std::string& to, const std::string& node_id) {
+          {
+            std::lock_guard lock(mutex_);
+            ++dials[to];
+            changed_.notify_all();
+          }
+          return channel(to, node_id);
+        },
+        *this, logger);
     std::lock_guard lock(mutex_);
     inbound_ = transport->inbound();
   }
@@ -131,23 +114,16 @@ class TestMember final : public TransportEvents {
 
   // New connections are made with a new certificate.
   void rotate_certificate() {
-    auto next = issuer_.issue(settings_.certified_as, settings_.cluster, settings_.role);
-    std::lock_guard lock(mutex_);
-    certificate_ = std::move(next);
+    ASSERT_TRUE(calls_as_->replace(issuer_.issue(settings_.certified_as, settings_.role)).ok());
   }
-  std::shared_ptr<grpc::Channel> channel(const std::string& to) {
-    grpc::experimental::TlsChannelCredentialsOptions options;
-    {
-      std::lock_guard lock(mutex_);
-      options.set_certificate_provider(certificate_);
-    }
-    options.watch_root_certs();
-    options.watch_identity_key_cert_pairs();
+  std::shared_ptr<grpc::Channel> channel(const std::string& to, const std::string& node_id = {}) {
     grpc::ChannelArguments arguments = security::manager_channel_arguments();
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 300);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 300);
-    return grpc::CreateCustomChannel(to, grpc::experimental::TlsCredentials(options), arguments);
+    return grpc::CreateCustomChannel(
+        to, security::channel_credentials(calls_as_->current()->credentials, node_id), arguments);
   }
+  std::shared_ptr<Inbound> inbound() const { return transport->inbound(); }
 
   // ---- what was told
 
@@ -206,7 +182,9 @@ class TestMember final : public TransportEvents {
   std::map<MemberId, int> unreachables, vanishes, goodbyes;
   int removals = 0;
   std::vector<std::pair<MemberId, Status>> sent;
+  std::map<std::string, int> dials;  // by address
   std::vector<MemberId> removed_ids;
+  std::vector<std::string> removed_nodes;
   std::function<Result<std::unique_ptr<SnapshotWriter>>(const Message&)> on_snapshot =
       [](const Message&) -> Result<std::unique_ptr<SnapshotWriter>> {
     return fail(StatusCode::kUnimplemented, "no snapshots here");
@@ -231,14 +209,11 @@ class TestMember final : public TransportEvents {
           return inbound_;
         },
         [](const grpc::ServerContextBase& context) { return security::principal_of_tls(context); });
-    grpc::experimental::TlsServerCredentialsOptions options(
-        issuer_.issue(settings_.node_id, settings_.cluster));
-    options.watch_root_certs();
-    options.watch_identity_key_cert_pairs();
-    options.set_cert_request_type(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::experimental::TlsServerCredentials(options),
+    builder.AddListeningPort("127.0.0.1:0",
+                             security::server_credentials(
+                                 *security::TlsIdentity::create(issuer_.issue(settings_.node_id))),
                              &port);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -254,7 +229,7 @@ class TestMember final : public TransportEvents {
   std::condition_variable changed_;
   std::function<bool(const Message&)> held_;
   std::shared_ptr<Inbound> inbound_;
-  std::shared_ptr<grpc::experimental::CertificateProviderInterface> certificate_;
+  std::shared_ptr<security::TlsIdentity> calls_as_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
   uint16_t port_ = 0;

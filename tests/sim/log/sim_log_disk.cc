@@ -7,7 +7,7 @@
 namespace muster::sim {
 namespace {
 
-constexpr Duration kLookAfter = 200ms;
+constexpr Duration kLookAfter = 1s;  // as LogDisk does
 
 class Source final : public raft::SnapshotSource {
  public:
@@ -60,6 +60,11 @@ Duration SimLogDisk::moment() {
   return weather_.write_min + Duration(rng_.below(spread + 1));
 }
 
+void SimLogDisk::start(raft::DiskEvents& events) {
+  events_ = &events;
+  strand_.after(kLookAfter, [this] { look_after(); });
+}
+
 void SimLogDisk::write(raft::Write write) {
   if (ended_) return;
   queue_.push_back({.write = std::move(write)});
@@ -67,18 +72,19 @@ void SimLogDisk::write(raft::Write write) {
 }
 
 bool SimLogDisk::waits_for_room(const Step& step) const {
-  return weather_.full &&
-         std::any_of(step.write.entries.begin(), step.write.entries.end(),
-                     [](const raft::Entry& entry) { return entry.kind == raft::EntryKind::kData; });
+  return weather_.full && raft::needs_room(step.write);
 }
 
+// Steps up to the first that has to wait for room; snapshots, which make some, overtake it.
 void SimLogDisk::begin() {
   if (busy_ || queue_.empty()) return;
-  busy_ = true;
-  while (!queue_.empty() && !waits_for_room(queue_.front())) {
-    under_way_.push_back(std::move(queue_.front()));
-    queue_.pop_front();
+  std::deque<Step> held;
+  for (Step& step : std::exchange(queue_, {})) {
+    const bool waits = waits_for_room(step) || (!held.empty() && !step.snapshot);
+    (waits ? held : under_way_).push_back(std::move(step));
   }
+  queue_ = std::move(held);
+  busy_ = true;
   strand_.after(moment(), [this] { finish(); });
 }
 
@@ -93,6 +99,7 @@ void SimLogDisk::finish() {
     return events_->failed(internal_error("injected: the disk failed"));
   }
   std::deque<Step> done = std::exchange(under_way_, {});
+  const bool all_wait = done.empty();
   for (Step& step : done) put(step);
   if (!done.empty() && on_durable) on_durable(image_);
   busy_ = false;
@@ -103,24 +110,22 @@ void SimLogDisk::finish() {
   for (Step& step : done) {
     if (step.done) step.done(ok_status());
   }
-  begin();
+  if (!all_wait) begin();  // else look_after() does
 }
 
-// While it is full somebody looks again now and then: nothing may be written that would show it.
 void SimLogDisk::tell_room() {
   if (ended_ || weather_.full == told_full_) return;
   told_full_ = weather_.full;
   events_->room(told_full_ ? Status(StatusCode::kResourceExhausted, "the disk is full", "disk-full")
                            : ok_status());
-  if (told_full_) watch_room();
 }
 
-void SimLogDisk::watch_room() {
-  strand_.after(kLookAfter, [this] {
-    if (weather_.full) return watch_room();
-    tell_room();
-    begin();
-  });
+// Nothing may be written that would show that it is full, or not any more.
+void SimLogDisk::look_after() {
+  if (ended_) return;
+  tell_room();
+  begin();
+  strand_.after(kLookAfter, [this] { look_after(); });
 }
 
 void SimLogDisk::put(Step& step) {

@@ -28,7 +28,7 @@ struct DiskWeather {
   Duration write_min = 100us;
   Duration write_max = 2ms;
   bool stuck = false;  // what is under way does not end before it is false again
-  bool full = false;   // entries with payloads wait
+  bool full = false;   // no proposals; those that were accepted already wait
   bool fails = false;  // the next write does
 };
 
@@ -38,7 +38,7 @@ class SimLogDisk final : public raft::Disk {
   SimLogDisk(SimWorld& world, Rng& rng, LogImage& image, const DiskWeather& weather)
       : strand_(world), rng_(rng), image_(image), weather_(weather) {}
 
-  void start(raft::DiskEvents& events) override { events_ = &events; }
+  void start(raft::DiskEvents& events) override;
   bool full() override { return weather_.full; }
   void write(raft::Write write) override;
   void take_snapshot(raft::SnapshotMark mark, raft::Index keep_from, raft::SnapshotProducer produce,
@@ -66,7 +66,7 @@ class SimLogDisk final : public raft::Disk {
   void begin();
   void finish();
   void tell_room();
-  void watch_room();
+  void look_after();
   void put(Step& step);
   Status set_snapshot(const raft::SnapshotMark& mark, raft::Index keep_from);
   bool waits_for_room(const Step& step) const;

@@ -12,6 +12,7 @@
 #include "manager/ca/admission.h"
 #include "manager/ca/grpc/ca_service.h"
 #include "manager/ca/root.h"
+#include "tests/manager/members/fake_group.h"
 #include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::ca {
@@ -26,7 +27,8 @@ class Manager {
       : leader_(std::move(leader)) {
     run([&] {
       store_.lead(1);
-      authority_.emplace(strand_, store_, nullptr, null_log());
+      group_.state.members = {members::member(1, "m1")};
+      authority_.emplace(strand_, store_, group_, null_log());
       if (leads) authority_->start();
     });
     v1::Cluster cluster;
@@ -37,7 +39,6 @@ class Manager {
     v1::Node self;
     self.set_id("m1");
     self.set_role(v1::NodeSpec::MANAGER);
-    self.mutable_manager_status()->set_address("10.0.0.1:2377");
     write([&](store::Transaction& tx) -> Status {
       MUSTER_TRY(tx.create(cluster));
       return tx.create(self);
@@ -91,6 +92,7 @@ class Manager {
   ThreadExecutor strand_{"ca-test"};
   store::InstantProposer proposer_{strand_};
   store::Store store_{strand_, &proposer_, null_log()};
+  members::FakeGroup group_{strand_};
   std::string leader_;
   std::optional<CertificateAuthority> authority_;
   std::unique_ptr<grpc::Service> service_;

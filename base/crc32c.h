@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace muster::raft {
+namespace muster {
 
 // CRC-32C (Castagnoli) of `bytes`, as iSCSI and RocksDB know it. With the processor's instruction
 // where it has one.
@@ -11,4 +11,4 @@ uint32_t crc32c(std::string_view bytes);
 // The same by table, for processors without.
 uint32_t crc32c_by_table(std::string_view bytes);
 
-}  // namespace muster::raft
+}  // namespace muster

@@ -1,9 +1,9 @@
-#include "raft/transport/crc32c.h"
+#include "base/crc32c.h"
 
 #include <array>
 #include <cstring>
 
-namespace muster::raft {
+namespace muster {
 namespace {
 
 constexpr uint32_t kPolynomial = 0x82f63b78;  // reflected
@@ -49,4 +49,4 @@ uint32_t crc32c(std::string_view bytes) {
   return crc32c_by_table(bytes);
 }
 
-}  // namespace muster::raft
+}  // namespace muster
