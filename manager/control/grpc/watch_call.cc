@@ -41,8 +41,9 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
       std::lock_guard lock(link->mutex);
       if (link->watcher == nullptr) return;
       if (subscription) {
+        // One that has ended already has nothing to say; its OnDone comes to the strand, too.
+        if (!link->watcher->open()) return;
         link->subscription = *std::move(subscription);
-        link->watcher->StartSendInitialMetadata();
         // What is kept is delivered by a closure that was posted before this one.
         if (request.until_present()) strand.post([link] { complete(*link); });
       } else {
@@ -89,7 +90,13 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
     link.watcher->completed_ = true;
     if (link.watcher->queue_.empty()) link.watcher->end(ok_status());
   }
-  // Both under the lock.
+  // These under the lock.
+  // So that the client knows that from now on nothing escapes it. gRPC aborts when that comes after
+  // a write or the end, which bring it along. False: it ends.
+  bool open() {
+    if (!ended_ && !std::exchange(opened_, true)) StartSendInitialMetadata();
+    return !ended_;
+  }
   void send(const v1::WatchResponse& response) {
     if (ended_ || completed_) return;
     const size_t bytes = response.ByteSizeLong();
@@ -100,6 +107,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
     }
     bytes_ += bytes;
     queue_.push_back(response);
+    opened_ = true;
     if (queue_.size() == 1) StartWrite(&queue_.front());
   }
   void end(Status status) {
@@ -121,6 +129,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::WatchResponse> {
   std::shared_ptr<Link> link_;
   std::deque<v1::WatchResponse> queue_;
   size_t bytes_ = 0;
+  bool opened_ = false;
   bool completed_ = false;
   bool ended_ = false;
   bool finished_ = false;
