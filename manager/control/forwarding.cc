@@ -11,8 +11,10 @@
 
 namespace muster::manager::control {
 
-Forwarding::Outcome Forwarding::judge(const Status& status, bool sent) {
+Forwarding::Outcome Forwarding::judge(const Status& status, bool sent, bool given_up) const {
   if (status.ok()) return Outcome::kFinal;
+  // A call that was given up may have been carried out all the same.
+  if (given_up && status.code() == StatusCode::kCancelled) return Outcome::kMaybeDone;
   // The store's and the API's own words, here or over there.
   if (status.reason() == "not-leader" || status.reason() == "no-leader" ||
       status.reason() == "not-a-manager") {
@@ -24,6 +26,8 @@ Forwarding::Outcome Forwarding::judge(const Status& status, bool sent) {
   if (status.code() == StatusCode::kUnavailable) {
     return sent ? Outcome::kMaybeDone : Outcome::kNotDone;
   }
+  // One that does not answer a read in the time it is given; the client's own time is over then.
+  if (reads() && status.code() == StatusCode::kDeadlineExceeded) return Outcome::kNotDone;
   return Outcome::kFinal;
 }
 
@@ -37,6 +41,7 @@ Forwarding::Next Forwarding::look(const raft::GroupView& view, TimePoint now) {
   const bool same =
       failed_ && view.leader == failed_ && view.term == failed_term_ && now < failed_at_ + kAgain;
   if (!began_) began_ = now;
+  if (kind_ == Kind::kOwnRead && view.leader) return asking({Do::kServe, {}, {}, {}}, view.self);
   if (over(now)) return wait_or_fail(view, now);
   if (view.leads && !same) return asking({Do::kServe, {}, {}, {}}, view.self);
   if (view.leader == view.self || !view.leader) return wait_or_fail(view, now);
@@ -79,18 +84,15 @@ Forwarding::Next Forwarding::wait_or_fail(const raft::GroupView& view, TimePoint
 Forwarding::Next Forwarding::ended(const Status& status, bool sent, const raft::GroupView& view,
                                    TimePoint now) {
   const raft::MemberId asked = std::exchange(asked_, {});
-  Outcome outcome = judge(status, sent);
-  // A call that was given up may have been carried out all the same.
-  if (std::exchange(given_up_, false) && status.code() == StatusCode::kCancelled) {
-    outcome = Outcome::kMaybeDone;
-  }
+  Outcome outcome = judge(status, sent, std::exchange(given_up_, false));
+  if (outcome == Outcome::kMaybeDone && reads()) outcome = Outcome::kNotDone;
   if (outcome == Outcome::kFinal) return {Do::kAnswer, {}, {}, status};
   last_ = status;
   failed_ = asked;
   failed_term_ = view.term;
   failed_at_ = now;
   if (outcome == Outcome::kMaybeDone) {
-    if (!repeatable_ || maybe_done_) {
+    if (kind_ != Kind::kRepeatable || maybe_done_) {
       return {Do::kAnswer,
               {},
               {},

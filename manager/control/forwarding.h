@@ -16,10 +16,17 @@ namespace muster::manager::control {
 //
 // The leader answers for itself; a request that came from another manager goes no further. Without
 // a leader a request waits for one, up to kPatience in all; then it fails and says so.
-// A request that certainly was not carried out may try again; one that may have been, only once and
-// only when it has a request id, by which the leader knows it. Else its outcome is UNKNOWN.
+// A change that certainly was not carried out may try again; one that may have been, only once and
+// only when it has a request id, by which the leader knows it. Else its outcome is UNKNOWN. What
+// only reads may always try again.
 class Forwarding {
  public:
+  enum class Kind {
+    kChange,
+    kRepeatable,  // a change with a request id
+    kRead,        // the leader's to answer
+    kOwnRead,     // answered here, when somebody is known to lead
+  };
   // With the time it takes to count who can be reached, an answer comes within 5 s.
   static constexpr Duration kPatience = 3500ms;
   // But a request that has been at work for longer has this much after its failure.
@@ -42,9 +49,9 @@ class Forwarding {
     Status status;
   };
 
-  // `repeatable`: it has a request id. `arrived_forwarded`: another manager has passed it on.
-  Forwarding(bool repeatable, bool arrived_forwarded, Duration patience = kPatience)
-      : repeatable_(repeatable), arrived_forwarded_(arrived_forwarded), patience_(patience) {}
+  // `arrived_forwarded`: another manager has passed it on.
+  Forwarding(Kind kind, bool arrived_forwarded, Duration patience = kPatience)
+      : kind_(kind), arrived_forwarded_(arrived_forwarded), patience_(patience) {}
 
   // Nobody is being asked.
   Next look(const raft::GroupView& view, TimePoint now);
@@ -55,12 +62,13 @@ class Forwarding {
 
  private:
   enum class Outcome { kFinal, kNotDone, kMaybeDone };
-  static Outcome judge(const Status& status, bool sent);
+  Outcome judge(const Status& status, bool sent, bool given_up) const;
+  bool reads() const { return kind_ == Kind::kRead || kind_ == Kind::kOwnRead; }
   bool over(TimePoint now) const { return until_ && now >= *until_; }
   Next wait_or_fail(const raft::GroupView& view, TimePoint now);
   Next asking(Next next, raft::MemberId leader);
 
-  const bool repeatable_;
+  const Kind kind_;
   const bool arrived_forwarded_;
   const Duration patience_;
   raft::MemberId asked_;        // whom, while somebody is asked

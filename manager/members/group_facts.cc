@@ -91,11 +91,21 @@ Status not_leader(const raft::GroupView& view) {
 }
 
 Status no_leader(const raft::GroupView& view, size_t reachable) {
+  if (view.members.empty()) {
+    return Status(
+        StatusCode::kUnavailable,
+        "This manager does not know the others yet: it has not been let into their group, "
+        "or none of them can be reached.",
+        "no-leader");
+  }
+  const size_t missing = view.members.size() - std::min(reachable, view.members.size());
   return Status(StatusCode::kUnavailable,
                 fmt::format("The swarm does not have a leader. It's possible that too few managers "
                             "are online. Make sure more than half of the managers are online. "
-                            "From this manager {} of {} managers can be reached, itself included.",
-                            reachable, view.members.size()),
+                            "From this manager {} of {} managers can be reached, itself included; "
+                            "{} missing.",
+                            reachable, view.members.size(),
+                            missing == 1 ? "1 is" : fmt::format("{} are", missing)),
                 "no-leader");
 }
 

@@ -73,14 +73,15 @@ class ControlService final : public v1::Control::CallbackService {
 #define MUSTER_READ(Name, method)                                                            \
   ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, \
                            v1::Name##Response* response) override {                          \
-    return read(context, request, response, &ControlApi::method);                            \
+    return read<v1::Name##Request, v1::Name##Response>(                                      \
+        context, request, response, &ControlApi::method,                                     \
+        &v1::Control::StubInterface::async_interface::Name);                                 \
   }
   MUSTER_OWN(InitSwarm, init_swarm)
   MUSTER_OWN(JoinSwarm, join_swarm)
   MUSTER_OWN(LeaveSwarm, leave_swarm)
   MUSTER_OWN(UnlockSwarm, unlock_swarm)
   MUSTER_OWN(GetInfo, get_info)
-  MUSTER_WRITE(GetUnlockKey, get_unlock_key)
   MUSTER_WRITE(UpdateCluster, update_cluster)
   MUSTER_WRITE(CreateService, create_service)
   MUSTER_WRITE(UpdateService, update_service)
@@ -111,6 +112,15 @@ class ControlService final : public v1::Control::CallbackService {
 #undef MUSTER_WRITE
 #undef MUSTER_READ
 
+  // Only the leader knows what is in force.
+  ServerUnaryReactor* GetUnlockKey(CallbackServerContext* context,
+                                   const v1::GetUnlockKeyRequest* request,
+                                   v1::GetUnlockKeyResponse* response) override {
+    return route<v1::GetUnlockKeyRequest, v1::GetUnlockKeyResponse>(
+        context, kept(request), response,
+        {Forwarding::Kind::kRead, as_serve(&ControlApi::get_unlock_key),
+         &v1::Control::StubInterface::async_interface::GetUnlockKey, options_.request_limit});
+  }
   // Only the leader knows which managers answer.
   ServerUnaryReactor* GetNode(CallbackServerContext* context, const v1::GetNodeRequest* request,
                               v1::GetNodeResponse* response) override {
@@ -118,7 +128,7 @@ class ControlService final : public v1::Control::CallbackService {
     if (wanted->node() == "self") wanted->set_node(api_.node_id());
     return read_nodes<v1::GetNodeRequest, v1::GetNodeResponse>(
         context, std::move(wanted), response, &ControlApi::get_node,
-        &v1::Control::StubInterface::async_interface::GetNode, [](v1::GetNodeResponse&) {});
+        &v1::Control::StubInterface::async_interface::GetNode, {});
   }
   ServerUnaryReactor* ListNodes(CallbackServerContext* context, const v1::ListNodesRequest* request,
                                 v1::ListNodesResponse* response) override {
@@ -136,31 +146,15 @@ class ControlService final : public v1::Control::CallbackService {
 
   grpc::ServerWriteReactor<v1::ServiceLogsResponse>* ServiceLogs(
       CallbackServerContext* context, const v1::ServiceLogsRequest* request) override {
-    const auto refusal = [context](Status why) {
-      return make_logs_refusal(context, [&](auto done) { done(std::move(why)); });
-    };
+    const auto refusal = [context](const Status& why) { return make_logs_refusal(context, why); };
     const Result<Caller> caller = caller_of(*context);
     if (!caller) return refusal(caller.error());
     // The API knows who may ask, and why nobody can answer.
     if (Status allowed = api_.may_read_logs(caller->principal); !allowed.ok()) {
-      return refusal(std::move(allowed));
+      return refusal(allowed);
     }
     const auto view = api_.group_view();
-    if (view && !view->leads) {
-      const std::string leader = members::leader_address(*view);
-      if (caller->forwarded || view->leader == view->self) {
-        return refusal(members::not_leader(*view));
-      }
-      if (leader.empty()) {
-        return make_logs_refusal(context, [this](auto done) {
-          api_.strand().post([link = link_, done = std::move(done)]() mutable {
-            link->explain_no_leader(std::move(done));
-          });
-        });
-      }
-      auto* relay = make_logs_relay(scope(), leader, context, caller->principal, request);
-      return relay != nullptr ? relay : refusal(members::not_leader(*view));
-    }
+    if (view && !view->leads) return make_logs_relay(scope(), context, *caller, request);
     auto* answer = options_.service_logs ? options_.service_logs(context, *request) : nullptr;
     return answer != nullptr ? answer
                              : refusal(unavailable("this manager is starting or stopping"));
@@ -220,111 +214,124 @@ class ControlService final : public v1::Control::CallbackService {
   }
 
   template <class Request, class Response>
-  ServerUnaryReactor* write(CallbackServerContext* context, const Request* request,
-                            Response* response, typename RoutedCall<Request, Response>::Serve serve,
-                            Ask<Request, Response> ask) {
-    Result<Caller> caller = caller_of(*context);
-    if (!caller) return refuse(context, response, caller.error());
-    auto call = std::make_shared<RoutedCall<Request, Response>>(scope(), context, request, response,
-                                                                *std::move(caller), serve, ask);
-    return call->start();
-  }
-
-  template <class Response>
-  static ServerUnaryReactor* refuse(CallbackServerContext* context, Response* response,
-                                    const Status& why) {
-    ServerUnaryReactor* reactor = context->DefaultReactor();
-    Call<Response>::answer(*context, *reactor, *response, fail(why));
-    return reactor;
-  }
-
-  // Answered on gRPC's thread, from a snapshot, when a leader is known; else once there is one.
-  template <class Request, class Response>
-  ServerUnaryReactor* read(CallbackServerContext* context, const Request* request,
-                           Response* response,
-                           Result<Response> (ControlApi::*method)(const Principal&, const Request&)
-                               const) {
-    ServerUnaryReactor* reactor = context->DefaultReactor();
-    read_locally(context, std::shared_ptr<const Request>(request, [](const Request*) {}), response,
-                 reactor, principal_of_(*context), method);
-    return reactor;
-  }
-
+  using Write = void (ControlApi::*)(const Principal&, const Request&, Callback<Response>);
   template <class Request, class Response>
   using Read = Result<Response> (ControlApi::*)(const Principal&, const Request&) const;
 
   template <class Request, class Response>
-  void read_locally(CallbackServerContext* context, std::shared_ptr<const Request> request,
-                    Response* response, ServerUnaryReactor* reactor,
-                    const security::Principal& principal, Read<Request, Response> method) {
-    const auto answer = [this, context, request, response, reactor, principal, method] {
-      Call<Response>::answer(*context, *reactor, *response, (api_.*method)(principal, *request));
+  std::function<void(const Principal&, const Request&, Callback<Response>)> as_serve(
+      Write<Request, Response> method) {
+    return [this, method](const Principal& principal, const Request& request,
+                          Callback<Response> done) {
+      (api_.*method)(principal, request, std::move(done));
     };
+  }
+
+  // gRPC keeps it for as long as the call lasts.
+  template <class Request>
+  static std::shared_ptr<const Request> kept(const Request* request) {
+    return {std::shared_ptr<const Request>(), request};
+  }
+
+  template <class Request, class Response>
+  ServerUnaryReactor* route(CallbackServerContext* context, std::shared_ptr<const Request> request,
+                            Response* response, Route<Request, Response> way) {
+    Result<Caller> caller = caller_of(*context);
+    if (!caller) return answer_now<Response>(context, response, fail(caller.error()));
+    auto call = std::make_shared<RoutedCall<Request, Response>>(
+        scope(), context, std::move(request), response, *std::move(caller), std::move(way));
+    return call->start();
+  }
+
+  template <class Request, class Response>
+  ServerUnaryReactor* write(CallbackServerContext* context, const Request* request,
+                            Response* response, Write<Request, Response> method,
+                            Ask<Request, Response> ask) {
+    auto kind = Forwarding::Kind::kChange;
+    if constexpr (requires { request->request_id(); }) {
+      if (!request->request_id().empty()) kind = Forwarding::Kind::kRepeatable;
+    }
+    return route<Request, Response>(context, kept(request), response,
+                                    {kind, as_serve(method), ask, options_.request_limit});
+  }
+
+  template <class Response>
+  static ServerUnaryReactor* answer_now(CallbackServerContext* context, Response* response,
+                                        Result<Response> result) {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    Call<Response>::answer(*context, *reactor, *response, std::move(result));
+    return reactor;
+  }
+
+  static bool wants_exact(const CallbackServerContext& context) {
+    return context.client_metadata().count(kLinearizableKey) != 0;
+  }
+
+  // Answered on gRPC's thread, from a snapshot, when a leader is known; else once there is one. One
+  // that is to be exact is the leader's.
+  template <class Request, class Response>
+  ServerUnaryReactor* read(CallbackServerContext* context, const Request* request,
+                           Response* response, Read<Request, Response> method,
+                           Ask<Request, Response> ask) {
+    const bool exact = wants_exact(*context);
     const auto view = api_.group_view();
-    const auto& metadata = context->client_metadata();
-    const bool exact = view && metadata.find(kLinearizableKey) != metadata.end();
-    if (!view || (view->leader && !exact)) return answer();
-    const auto read = [this, context, response, reactor, answer, exact] {
-      if (!exact) return answer();
-      api_.read_barrier([context, response, reactor, answer](Status status) {
-        if (status.ok()) return answer();
-        Call<Response>::answer(*context, *reactor, *response, fail(std::move(status)));
-      });
-    };
-    api_.strand().post([this, context, response, reactor, read] {
-      if (api_.group_view().value_or(raft::GroupView()).leader) return read();
-      const TimePoint until = api_.strand().clock().now() + options_.leader.patience;
-      link_->keep_looking(
-          [this, context, response, reactor, read, until](const raft::GroupView& now) {
-            if (now.leader || now.members.empty()) {
-              read();
-              return false;
-            }
-            if (api_.strand().clock().now() < until) return true;
-            link_->explain_no_leader([context, response, reactor](Status why) {
-              Call<Response>::answer(*context, *reactor, *response, fail(std::move(why)));
-            });
-            return false;
+    if (!view || (view->leader && !exact)) {
+      return answer_now<Response>(context, response,
+                                  (api_.*method)(principal_of_(*context), *request));
+    }
+    if (exact) {
+      return route<Request, Response>(
+          context, kept(request), response,
+          {Forwarding::Kind::kRead, confirmed(method), ask, options_.request_limit});
+    }
+    return route<Request, Response>(context, kept(request), response,
+                                    {Forwarding::Kind::kOwnRead, at_once(method)});
+  }
+
+  template <class Request, class Response>
+  std::function<void(const Principal&, const Request&, Callback<Response>)> at_once(
+      Read<Request, Response> method) {
+    return [this, method](const Principal& principal, const Request& request,
+                          Callback<Response> done) { done((api_.*method)(principal, request)); };
+  }
+  // After a majority has said that this manager leads still. What is asked is kept until then: the
+  // call may end before.
+  template <class Request, class Response>
+  std::function<void(const Principal&, const Request&, Callback<Response>)> confirmed(
+      Read<Request, Response> method) {
+    return [this, method](const Principal& principal, const Request& request,
+                          Callback<Response> done) {
+      api_.read_barrier(
+          [this, method, principal, request, done = std::move(done)](Status status) mutable {
+            if (!status.ok()) return done(fail(std::move(status)));
+            done((api_.*method)(principal, request));
           });
-    });
+    };
   }
 
   // From the leader, or as well as this manager knows when the leader cannot be asked.
-  template <class Request, class Response, class Adapt>
+  template <class Request, class Response>
   ServerUnaryReactor* read_nodes(CallbackServerContext* context,
                                  std::shared_ptr<const Request> request, Response* response,
                                  Read<Request, Response> method, Ask<Request, Response> ask_leader,
-                                 Adapt adapt) {
-    const Result<Caller> caller = caller_of(*context);
-    if (!caller) return refuse(context, response, caller.error());
-    ServerUnaryReactor* reactor = context->DefaultReactor();
-    const security::Principal principal = caller->principal;
+                                 std::function<void(Response&)> adapt) {
+    const bool exact = wants_exact(*context);
     const auto view = api_.group_view();
-    if (caller->forwarded && view && !view->leads) {
-      Call<Response>::answer(*context, *reactor, *response, fail(members::not_leader(*view)));
-      return reactor;
+    const bool passed_on = context->client_metadata().count(kForwardedKey) != 0;
+    if (!exact && !passed_on && (!view || view->leads)) {
+      return answer_now<Response>(context, response,
+                                  (api_.*method)(principal_of_(*context), *request));
     }
-    const std::string leader = view && !view->leads ? members::leader_address(*view) : "";
-    const bool asked =
-        !leader.empty() && view->leader != view->self &&
-        ask(scope(), leader, *context, principal, kNodesLimit, request.get(), ask_leader,
-            static_cast<std::shared_ptr<Outgoing<Response>>*>(nullptr),
-            [this, context, request, response, reactor, principal, method, adapt](
-                Outgoing<Response>& out, const grpc::Status& status) {
-              if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-                  status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
-                  status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
-                return read_locally(context, request, response, reactor, principal, method);
-              }
-              if (!status.ok()) {
-                return Call<Response>::answer(*context, *reactor, *response,
-                                              fail(LeaderLink::read_status(status, *out.context)));
-              }
-              adapt(out.response);
-              Call<Response>::answer(*context, *reactor, *response, std::move(out.response));
-            });
-    if (!asked) read_locally(context, request, response, reactor, principal, method);
-    return reactor;
+    Route<Request, Response> way{Forwarding::Kind::kRead, at_once(method), ask_leader, kNodesLimit,
+                                 std::move(adapt)};
+    if (exact) {
+      way.serve = confirmed(method);
+    } else {
+      way.instead = [this, method](const Principal& principal, const Request& wanted) {
+        return (api_.*method)(principal, wanted);
+      };
+    }
+    return route<Request, Response>(context, std::move(request), response, std::move(way));
   }
   static constexpr Duration kNodesLimit = 2s;
 

@@ -20,22 +20,6 @@ std::string trailer(const grpc::ClientContext& context, const char* key) {
   return it == trailers.end() ? std::string() : std::string(it->second.data(), it->second.size());
 }
 
-// How many of the group answer; shared by the checks under way and the time limit.
-struct Count {
-  raft::GroupView view;
-  size_t reachable = 1;  // this node
-  size_t waiting = 0;
-  Executor* strand = nullptr;
-  Executor::TimerId timer = 0;
-  UniqueFunction<void(Status)> done;
-
-  void finish() {
-    if (!done) return;
-    strand->cancel(timer);
-    std::exchange(done, nullptr)(members::no_leader(view, reachable));
-  }
-};
-
 }  // namespace
 
 LeaderLink::LeaderLink(ControlApi& api, LeaderRoute route) : api_(api), route_(std::move(route)) {}
@@ -47,11 +31,11 @@ void LeaderLink::keep_looking(Look look) {
 }
 
 void LeaderLink::tick() {
-  const raft::GroupView view = api_.group_view().value_or(raft::GroupView());
+  const std::optional<raft::GroupView> view = api_.group_view();
   std::list<Look> due;
   due.swap(looking_);
   for (auto look = due.begin(); look != due.end();) {
-    look = (*look)(view) ? std::next(look) : due.erase(look);
+    look = (*look)(view ? &*view : nullptr) ? std::next(look) : due.erase(look);
   }
   looking_.splice(looking_.begin(), due);
   ticking_ = !looking_.empty();
@@ -59,22 +43,52 @@ void LeaderLink::tick() {
   api_.strand().after(kLookAgain, [self = shared_from_this()] { self->tick(); });
 }
 
+std::unique_ptr<LeaderLink::Place> LeaderLink::enter() {
+  if (under_way_ >= kUnderWayMax) return nullptr;
+  return std::make_unique<Place>(shared_from_this());
+}
+
+Status LeaderLink::crowded() {
+  return resource_exhausted("too many requests wait for the leader already");
+}
+
 void LeaderLink::explain_no_leader(UniqueFunction<void(Status)> done) {
-  const auto count = std::make_shared<Count>();
-  count->view = api_.group_view().value_or(raft::GroupView());
-  count->strand = &api_.strand();
-  count->done = std::move(done);
-  count->timer = api_.strand().after(kCountLimit, [count] { count->finish(); });
-  if (route_.reachability == nullptr) return count->finish();
-  for (const raft::MemberView& m : count->view.members) {
-    if (m.member.id == count->view.self) continue;
-    ++count->waiting;
-    route_.reachability->check(m.member.address, [count](const Status& status) {
-      if (status.ok()) ++count->reachable;
-      if (--count->waiting == 0) count->finish();
-    });
+  if (counted_at_ && api_.strand().clock().now() < *counted_at_ + kCountFresh) {
+    return api_.strand().post(
+        [status = counted_, done = std::move(done)]() mutable { done(std::move(status)); });
   }
-  if (count->waiting == 0) count->finish();
+  if (counting_ != nullptr) return counting_->done.push_back(std::move(done));
+  counting_ = std::make_shared<Count>();
+  counting_->done.push_back(std::move(done));
+  begin_count();
+}
+
+void LeaderLink::begin_count() {
+  const std::shared_ptr<Count> count = counting_;
+  count->view = api_.group_view().value_or(raft::GroupView());
+  const auto end = [self = shared_from_this(), count] { self->end_count(*count); };
+  if (route_.reachability != nullptr) {
+    for (const raft::MemberView& m : count->view.members) {
+      if (m.member.id == count->view.self) continue;
+      ++count->waiting;
+      route_.reachability->check(m.member.address, [count, end](const Status& status) {
+        if (status.ok()) ++count->reachable;
+        if (--count->waiting == 0) end();
+      });
+    }
+  }
+  if (count->waiting == 0) return api_.strand().post(end);
+  count->timer = api_.strand().after(kCountLimit, end);
+}
+
+// By the last answer or by the time limit, whichever is first.
+void LeaderLink::end_count(Count& count) {
+  if (counting_.get() != &count) return;
+  const std::shared_ptr<Count> ended = std::exchange(counting_, nullptr);
+  api_.strand().cancel(ended->timer);
+  counted_ = members::no_leader(ended->view, ended->reachable);
+  counted_at_ = api_.strand().clock().now();
+  for (auto& done : ended->done) done(counted_);
 }
 
 std::shared_ptr<grpc::Channel> LeaderLink::channel(const std::string& address) const {

@@ -7,7 +7,10 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/executor.h"
 #include "base/security/principal.h"
@@ -18,25 +21,46 @@
 
 namespace muster::manager::control {
 
-// What requests that have to go to the leader have in common: looking at the group until there is
-// one, the channel to it, who asks, and the error when there is none. Internal to the adapter.
+// What requests that have to go to the leader, or to wait for one, have in common: looking at the
+// group until there is one, the channel to it, who asks, and the error when there is none. Internal
+// to the adapter.
 //
 // Lives on the API's strand, but for the functions that say otherwise; kept by what waits there.
+//
+// Bounds: kUnderWayMax requests at a time; one count of who can be reached, however many wait.
 class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
  public:
   static constexpr Duration kLookAgain = 25ms;
   static constexpr Duration kCountLimit = 1s;
-  // More requests than this do not wait for a leader.
-  static constexpr size_t kLookingMax = 10'000;
+  // A count serves whoever asks within this time of its end.
+  static constexpr Duration kCountFresh = 1s;
+  static constexpr size_t kUnderWayMax = 10'000;
 
   LeaderLink(ControlApi& api, LeaderRoute route);
 
-  // Calls `look` every kLookAgain until it returns false.
-  using Look = UniqueFunction<bool(const raft::GroupView&)>;
+  // A request under way, until the place is given back. On the strand, like all else of it.
+  class Place {
+   public:
+    explicit Place(std::shared_ptr<LeaderLink> link) : link_(std::move(link)) {
+      ++link_->under_way_;
+    }
+    ~Place() { --link_->under_way_; }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+   private:
+    const std::shared_ptr<LeaderLink> link_;
+  };
+  // Null when too many are under way.
+  std::unique_ptr<Place> enter();
+  static Status crowded();
+
+  // Calls `look` every kLookAgain until it returns false; with null when this is no manager any
+  // more.
+  using Look = UniqueFunction<bool(const raft::GroupView*)>;
   void keep_looking(Look look);
-  bool crowded() const { return looking_.size() >= kLookingMax; }
   // The error without a leader, once it is known how many managers answer. Within kCountLimit and
-  // a bit.
+  // a bit; never from inside the call.
   void explain_no_leader(UniqueFunction<void(Status)> done);
 
   // Any thread. Null when this manager cannot call others.
@@ -53,12 +77,26 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
   static bool may_have_arrived(const grpc::Status& status);
 
  private:
+  // How many of the group answer.
+  struct Count {
+    raft::GroupView view;
+    size_t reachable = 1;  // this node
+    size_t waiting = 0;
+    Executor::TimerId timer = 0;
+    std::vector<UniqueFunction<void(Status)>> done;
+  };
   void tick();
+  void begin_count();
+  void end_count(Count& count);
 
   ControlApi& api_;
   const LeaderRoute route_;
   std::list<Look> looking_;
   bool ticking_ = false;
+  size_t under_way_ = 0;
+  std::shared_ptr<Count> counting_;
+  Status counted_;
+  std::optional<TimePoint> counted_at_;
 };
 
 }  // namespace muster::manager::control

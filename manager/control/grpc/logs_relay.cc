@@ -8,105 +8,288 @@ namespace {
 
 // A subscription may be followed for as long as the client likes.
 constexpr Duration kFollowLimit = 24h * 365;
+// How long a leader that says nothing is looked after; a quiet service says nothing for long.
+constexpr Duration kLookAfter = 5s;
 
-// Reading from the leader and writing to the client take turns, on gRPC's threads. The upstream
-// ends first, always: what the client does only cancels it.
-class Relay final : public grpc::ServerWriteReactor<v1::ServiceLogsResponse> {
+using Message = v1::ServiceLogsResponse;
+
+// The call to one manager: one read at a time, asked for from outside of its reactions. gRPC lets
+// go of it in OnDone, which waits until no further read can come: the hold.
+class Upstream final : public grpc::ClientReadReactor<Message> {
  public:
-  Relay(std::shared_ptr<grpc::Channel> channel, grpc::CallbackServerContext* context,
-        const security::Principal& caller, const v1::ServiceLogsRequest* request)
-      : context_(context),
-        stub_(v1::Control::NewStub(std::move(channel))),
-        outgoing_(LeaderLink::pass_on(*context, caller, kFollowLimit)),
-        upstream_(*this) {
-    stub_->async()->ServiceLogs(outgoing_.get(), request, &upstream_);
-    upstream_.StartRead(&message_);
-    upstream_.StartCall();
+  struct Events {
+    std::function<void()> arrived;                             // with `message`; gRPC's thread
+    std::function<void(Status, bool may_have_arrived)> ended;  // gRPC's thread; the last
+  };
+
+  Upstream(const std::shared_ptr<grpc::Channel>& channel,
+           std::unique_ptr<grpc::ClientContext> context, v1::ServiceLogsRequest request,
+           Events events)
+      : stub_(v1::Control::NewStub(channel)),
+        context_(std::move(context)),
+        request_(std::move(request)),
+        events_(std::move(events)) {}
+
+  void begin(std::shared_ptr<Upstream> self) {
+    self_ = std::move(self);
+    stub_->async()->ServiceLogs(context_.get(), &request_, this);
+    AddHold();
+    StartRead(&message);
+    StartCall();
+  }
+  // The next, after arrived().
+  void read() {
+    std::lock_guard lock(mutex_);
+    if (stopped_) return;
+    reading_ = true;
+    StartRead(&message);
+  }
+  // Any number of times, at any moment.
+  void stop() {
+    context_->TryCancel();
+    std::lock_guard lock(mutex_);
+    stopped_ = true;
+    if (!reading_) release();
+  }
+
+  void OnReadDone(bool ok) override {
+    {
+      std::lock_guard lock(mutex_);
+      reading_ = false;
+      if (!ok || stopped_) {
+        stopped_ = true;
+        return release();
+      }
+    }
+    events_.arrived();
+  }
+  void OnDone(const grpc::Status& status) override {
+    const std::shared_ptr<Upstream> self = std::move(self_);
+    events_.ended(status.ok() ? ok_status() : LeaderLink::read_status(status, *context_),
+                  LeaderLink::may_have_arrived(status));
+    events_ = {};
+  }
+
+  // Between arrived() and read().
+  Message message;
+
+ private:
+  void release() {  // with the lock held
+    if (!std::exchange(released_, true)) RemoveHold();
+  }
+
+  std::shared_ptr<Upstream> self_;
+  const std::unique_ptr<v1::Control::Stub> stub_;
+  const std::unique_ptr<grpc::ClientContext> context_;
+  const v1::ServiceLogsRequest request_;
+  Events events_;
+  std::mutex mutex_;
+  bool reading_ = true;
+  bool stopped_ = false;
+  bool released_ = false;
+};
+
+// The client's end. Where to ask is decided on the strand; lines go through on gRPC's threads. Of
+// the server's side nothing is called after Finish.
+class Relay final : public grpc::ServerWriteReactor<Message> {
+ public:
+  Relay(const CallScope& scope, grpc::CallbackServerContext* context, Caller caller,
+        const v1::ServiceLogsRequest* request)
+      : scope_(scope),
+        context_(context),
+        caller_(std::move(caller)),
+        request_(*request),
+        way_(Forwarding::Kind::kRead, caller_.forwarded, scope.patience) {}
+
+  void start(std::shared_ptr<Relay> self) {
+    self_ = std::move(self);
+    scope_.api.strand().post([relay = self_] { relay->begin(relay); });
   }
 
   void OnWriteDone(bool ok) override {
     {
       std::lock_guard lock(mutex_);
       writing_ = false;
-      if (!ended_) {
-        if (!ok) outgoing_->TryCancel();
-        // After a failed one the end follows.
-        upstream_.StartRead(&message_);
-        return;
-      }
+      if (!ended_) return ok ? upstream_->read() : upstream_->stop();
     }
     finish();
   }
-  void OnCancel() override { outgoing_->TryCancel(); }
-  void OnDone() override { delete this; }
+  void OnCancel() override {
+    scope_.api.strand().post([relay = std::weak_ptr<Relay>(self_)] {
+      if (const auto live = relay.lock()) live->end(cancelled());
+    });
+  }
+  void OnDone() override { const std::shared_ptr<Relay> last = std::move(self_); }
 
  private:
-  class Upstream final : public grpc::ClientReadReactor<v1::ServiceLogsResponse> {
-   public:
-    explicit Upstream(Relay& relay) : relay_(relay) {}
-    void OnReadDone(bool ok) override {
-      if (ok) relay_.arrived();
-    }
-    void OnDone(const grpc::Status& status) override { relay_.ended(status); }
+  using Self = std::shared_ptr<Relay>;
 
-   private:
-    Relay& relay_;
-  };
+  TimePoint now() const { return scope_.api.strand().clock().now(); }
+  bool is_over() {
+    std::lock_guard lock(mutex_);
+    return ended_;
+  }
+
+  // ---- on the strand
+
+  void begin(const Self& self) {
+    if (is_over()) return;
+    place_ = scope_.link.enter();
+    if (place_ == nullptr) return end(LeaderLink::crowded());
+    look(self, scope_.api.group_view());
+  }
+
+  void look(const Self& self, const std::optional<raft::GroupView>& view) {
+    if (view) return advance(self, way_.look(*view, now()));
+    // Says why there is no manager.
+    const Status why = scope_.api.may_read_logs(caller_.principal);
+    end(why.ok() ? unavailable("this manager is starting or stopping") : why);
+  }
+
+  void advance(const Self& self, Forwarding::Next next) {
+    switch (next.what) {
+      // Elected meanwhile: this manager is asked as another would be.
+      case Forwarding::Do::kServe: return connect(self, own_address());
+      case Forwarding::Do::kForward: return connect(self, next.address);
+      case Forwarding::Do::kWait:
+        return scope_.link.keep_looking([this, self](const raft::GroupView* view) {
+          if (is_over()) return false;
+          look(self, view != nullptr ? std::optional(*view) : std::nullopt);
+          return false;  // when there is more to wait for, somebody else looks
+        });
+      case Forwarding::Do::kGiveUp: return;  // of look_while_asking() alone
+      case Forwarding::Do::kAnswer: return end(std::move(next.status));
+      case Forwarding::Do::kNoLeader: break;
+    }
+    scope_.link.explain_no_leader([this, self](Status why) { end(std::move(why)); });
+  }
+
+  std::string own_address() const {
+    const auto view = scope_.api.group_view().value_or(raft::GroupView());
+    const raft::MemberView* self = view.find(view.self);
+    return self == nullptr ? std::string() : self->member.address;
+  }
+
+  void connect(const Self& self, const std::string& address) {
+    auto channel = scope_.link.channel(address);
+    if (channel == nullptr) {
+      return end(Status(StatusCode::kUnavailable,
+                        fmt::format("this manager is not the leader; the leader is at {}", address),
+                        "not-leader"));
+    }
+    Upstream::Events events;
+    events.arrived = [this, self] { arrived(); };
+    events.ended = [this, self](Status status, bool may_have_arrived) {
+      scope_.api.strand().post(
+          [this, self, status = std::move(status), may_have_arrived]() mutable {
+            upstream_ended(self, std::move(status), may_have_arrived);
+          });
+    };
+    auto upstream = std::make_shared<Upstream>(
+        channel, LeaderLink::pass_on(*context_, caller_.principal, kFollowLimit), request_,
+        std::move(events));
+    {
+      std::lock_guard lock(mutex_);
+      upstream_ = upstream;
+    }
+    upstream->begin(upstream);
+    look_after(self, std::move(upstream));
+  }
+
+  // Until the leader has said something.
+  void look_after(const Self& self, std::shared_ptr<Upstream> upstream) {
+    const TimePoint until = now() + kLookAfter;
+    scope_.link.keep_looking([this, self, upstream, until](const raft::GroupView* view) {
+      {
+        std::lock_guard lock(mutex_);
+        if (ended_ || spoken_ || upstream_ != upstream) return false;
+      }
+      if (now() >= until) return false;
+      if (view != nullptr && way_.look_while_asking(*view, now()).what == Forwarding::Do::kGiveUp) {
+        upstream->stop();
+        return false;
+      }
+      return true;
+    });
+  }
+
+  void upstream_ended(const Self& self, Status status, bool may_have_arrived) {
+    bool spoken = false;
+    {
+      std::lock_guard lock(mutex_);  // upstream_ stays: what it brought may still be on its way
+      if (ended_) return;
+      spoken = spoken_;
+    }
+    const auto view = scope_.api.group_view();
+    if (status.ok() || spoken || !view) return end(std::move(status));
+    advance(self, way_.ended(status, may_have_arrived, *view, now()));
+  }
+
+  void end(Status outcome) {
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(ended_, true)) return;
+      outcome_ = std::move(outcome);
+      place_.reset();
+      if (upstream_ != nullptr) upstream_->stop();
+      if (writing_) return;  // OnWriteDone finishes
+    }
+    finish();
+  }
+
+  // ---- on any thread
 
   void arrived() {
     std::lock_guard lock(mutex_);
+    if (ended_) return upstream_->stop();
+    spoken_ = true;
     writing_ = true;
-    StartWrite(&message_);
+    StartWrite(&upstream_->message);
   }
-  // Nothing of the upstream is touched afterwards: finishing may delete it.
-  void ended(const grpc::Status& status) {
-    {
-      std::lock_guard lock(mutex_);
-      ended_ = true;
-      outcome_ = status.ok() ? ok_status() : LeaderLink::read_status(status, *outgoing_);
-      if (writing_) return;
-    }
-    finish();
-  }
+
+  // Once: ended, and nothing is being written.
   void finish() {
     add_reason(*context_, outcome_);
     Finish(to_grpc(outcome_));
   }
 
+  const CallScope scope_;
   grpc::CallbackServerContext* const context_;
-  const std::unique_ptr<v1::Control::Stub> stub_;
-  const std::unique_ptr<grpc::ClientContext> outgoing_;
-  Upstream upstream_;
-  std::mutex mutex_;
-  v1::ServiceLogsResponse message_;
+  const Caller caller_;
+  const v1::ServiceLogsRequest request_;
+  Self self_;                                 // gRPC's: until OnDone
+  Forwarding way_;                            // the strand's
+  std::unique_ptr<LeaderLink::Place> place_;  // the strand's
+
+  std::mutex mutex_;  // of what follows
+  std::shared_ptr<Upstream> upstream_;
+  bool spoken_ = false;
   bool writing_ = false;
   bool ended_ = false;
   Status outcome_;
 };
 
-class Refusal final : public grpc::ServerWriteReactor<v1::ServiceLogsResponse> {
+class Refusal final : public grpc::ServerWriteReactor<Message> {
  public:
   void OnDone() override { delete this; }
 };
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::ServiceLogsResponse>* make_logs_relay(
-    const CallScope& scope, const std::string& address, grpc::CallbackServerContext* context,
-    const security::Principal& caller, const v1::ServiceLogsRequest* request) {
-  auto channel = scope.link.channel(address);
-  if (channel == nullptr) return nullptr;
-  return new Relay(std::move(channel), context, caller, request);
+grpc::ServerWriteReactor<Message>* make_logs_relay(const CallScope& scope,
+                                                   grpc::CallbackServerContext* context,
+                                                   const Caller& caller,
+                                                   const v1::ServiceLogsRequest* request) {
+  auto relay = std::make_shared<Relay>(scope, context, caller, request);
+  relay->start(relay);
+  return relay.get();
 }
 
-grpc::ServerWriteReactor<v1::ServiceLogsResponse>* make_logs_refusal(
-    grpc::CallbackServerContext* context,
-    const std::function<void(UniqueFunction<void(Status)>)>& why) {
+grpc::ServerWriteReactor<Message>* make_logs_refusal(grpc::CallbackServerContext* context,
+                                                     const Status& why) {
   auto* refusal = new Refusal;
-  why([context, refusal](const Status& status) {
-    add_reason(*context, status);
-    refusal->Finish(to_grpc(status));
-  });
+  add_reason(*context, why);
+  refusal->Finish(to_grpc(why));
   return refusal;
 }
 

@@ -2,22 +2,19 @@
 
 #include <grpcpp/support/server_callback.h>
 
-#include <functional>
-#include <string>
-
 #include "manager/control/grpc/routed_call.h"
 
 namespace muster::manager::control {
 
 // Answers ServiceLogs with the leader's lines, one message at a time: a client that does not read
-// keeps the leader from sending. gRPC deletes it. Null when the leader cannot be called.
+// keeps the leader from sending. Without a leader it waits for one as every request does; before
+// the first line it follows a change of leaders. gRPC deletes it.
 grpc::ServerWriteReactor<v1::ServiceLogsResponse>* make_logs_relay(
-    const CallScope& scope, const std::string& address, grpc::CallbackServerContext* context,
-    const security::Principal& caller, const v1::ServiceLogsRequest* request);
+    const CallScope& scope, grpc::CallbackServerContext* context, const Caller& caller,
+    const v1::ServiceLogsRequest* request);
 
-// Ends ServiceLogs with the status that `why` hands over, now or later.
+// Ends ServiceLogs.
 grpc::ServerWriteReactor<v1::ServiceLogsResponse>* make_logs_refusal(
-    grpc::CallbackServerContext* context,
-    const std::function<void(UniqueFunction<void(Status)>)>& why);
+    grpc::CallbackServerContext* context, const Status& why);
 
 }  // namespace muster::manager::control

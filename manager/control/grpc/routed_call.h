@@ -59,43 +59,58 @@ struct Outgoing {
   Response response;
 };
 
-// Asks the manager at `address`; `done` runs on the strand. False when it cannot be called at all.
+// Asks the manager at `address`; `done` runs on the strand. Null when it cannot be called at all.
 template <class Request, class Response, class Done>
-bool ask(const CallScope& scope, const std::string& address, grpc::CallbackServerContext& from,
-         const security::Principal& caller, Duration limit, const Request* request,
-         Ask<Request, Response> method, std::shared_ptr<Outgoing<Response>>* under_way, Done done) {
+std::shared_ptr<Outgoing<Response>> ask(const CallScope& scope, const std::string& address,
+                                        grpc::CallbackServerContext& from,
+                                        const security::Principal& caller, Duration limit,
+                                        const Request* request, Ask<Request, Response> method,
+                                        Done done) {
   const auto channel = scope.link.channel(address);
-  if (channel == nullptr) return false;
+  if (channel == nullptr) return nullptr;
   auto out = std::make_shared<Outgoing<Response>>();
   out->context = LeaderLink::pass_on(from, caller, limit);
   out->stub = v1::Control::NewStub(channel);
-  if (under_way != nullptr) *under_way = out;
   Executor& strand = scope.api.strand();
   (out->stub->async()->*method)(
       out->context.get(), request, &out->response,
       [out, &strand, done = std::move(done)](grpc::Status status) {
         strand.post([out, done, status = std::move(status)]() mutable { done(*out, status); });
       });
-  return true;
+  return out;
 }
 
-// A unary call under way that the leader has to answer. gRPC keeps context, request and response
-// until Finish, which is called once, on the strand.
+// What is particular about a method.
+template <class Request, class Response>
+struct Route {
+  Forwarding::Kind kind;
+  // Answers here; on the strand.
+  std::function<void(const Principal&, const Request&, Callback<Response>)> serve;
+  // Asks the leader, and how long at a time.
+  Ask<Request, Response> method = nullptr;
+  Duration ask_limit;
+  // What another manager answered, made this one's answer. None: as it is.
+  std::function<void(Response&)> adapt;
+  // The answer while somebody leads who cannot be asked. None: an error.
+  std::function<Result<Response>(const Principal&, const Request&)> instead;
+};
+
+// A unary call under way that the leader has to answer, or that waits for one. gRPC keeps context,
+// request and response until Finish, which is called once, on the strand: when the call's own
+// client goes away, or its time is over, what it waits for is let go.
 template <class Request, class Response>
 class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Response>> {
  public:
-  using Serve = void (ControlApi::*)(const Principal&, const Request&, Callback<Response>);
-
-  RoutedCall(CallScope scope, grpc::CallbackServerContext* context, const Request* request,
-             Response* response, Caller caller, Serve serve, Ask<Request, Response> method)
+  RoutedCall(CallScope scope, grpc::CallbackServerContext* context,
+             std::shared_ptr<const Request> request, Response* response, Caller caller,
+             Route<Request, Response> route)
       : scope_(scope),
         context_(context),
-        request_(request),
+        request_(std::move(request)),
         response_(response),
         caller_(std::move(caller)),
-        serve_(serve),
-        method_(method),
-        way_(repeatable(*request), caller_.forwarded, scope.patience) {}
+        route_(std::move(route)),
+        way_(route_.kind, caller_.forwarded, scope.patience) {}
 
   // Once, from the handler: what it returns.
   grpc::ServerUnaryReactor* start() {
@@ -110,6 +125,8 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
  private:
   void begin() {
     if (finished_) return;
+    place_ = scope_.link.enter();
+    if (place_ == nullptr) return finish(fail(LeaderLink::crowded()));
     timer_ = scope_.api.strand().after(scope_.limit, [self = this->shared_from_this()] {
       self->finish(fail(StatusCode::kDeadlineExceeded,
                         "the cluster did not answer in time; the change may still happen",
@@ -120,10 +137,6 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
     advance(way_.look(*view, now()));
   }
 
-  static bool repeatable(const Request& request) {
-    if constexpr (requires { request.request_id(); }) return !request.request_id().empty();
-    return false;
-  }
   TimePoint now() const { return scope_.api.strand().clock().now(); }
 
   void advance(Forwarding::Next next) {
@@ -132,11 +145,7 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
     switch (next.what) {
       case Forwarding::Do::kServe: return serve();
       case Forwarding::Do::kForward: forward(next.address); return look_on();
-      case Forwarding::Do::kWait:
-        if (!looking_ && scope_.link.crowded()) {
-          return finish(fail(resource_exhausted("too many requests wait for a leader already")));
-        }
-        return look_on();
+      case Forwarding::Do::kWait: return look_on();
       case Forwarding::Do::kGiveUp: return;  // of look_while_asking() alone
       case Forwarding::Do::kAnswer: return finish(fail(std::move(next.status)));
       case Forwarding::Do::kNoLeader: break;
@@ -148,10 +157,11 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
   }
 
   void serve() {
-    (scope_.api.*serve_)(caller_.principal, *request_,
-                         [self = this->shared_from_this()](Result<Response> result) {
-                           self->served(std::move(result));
-                         });
+    asking_ = true;
+    route_.serve(caller_.principal, *request_,
+                 [self = this->shared_from_this()](Result<Response> result) {
+                   self->served(std::move(result));
+                 });
   }
 
   void served(Result<Response> result) {
@@ -165,16 +175,17 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
   }
 
   void forward(const std::string& address) {
-    const bool asked = ask(
-        scope_, address, *context_, caller_.principal, scope_.limit, request_, method_, &outgoing_,
-        [self = this->shared_from_this()](Outgoing<Response>& out, const grpc::Status& status) {
-          self->forwarded(out, status);
-        });
-    if (!asked) {
-      finish(fail(StatusCode::kUnavailable,
-                  fmt::format("this manager is not the leader; the leader is at {}", address),
-                  "not-leader"));
-    }
+    outgoing_ =
+        ask(scope_, address, *context_, caller_.principal, route_.ask_limit, request_.get(),
+            route_.method,
+            [self = this->shared_from_this()](Outgoing<Response>& out, const grpc::Status& status) {
+              self->forwarded(out, status);
+            });
+    if (outgoing_ != nullptr) return;
+    if (route_.instead) return finish(route_.instead(caller_.principal, *request_));
+    finish(fail(StatusCode::kUnavailable,
+                fmt::format("this manager is not the leader; the leader is at {}", address),
+                "not-leader"));
   }
 
   void forwarded(Outgoing<Response>& out, const grpc::Status& status) {
@@ -183,6 +194,7 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
     if (status.ok()) {
       const uint64_t version = LeaderLink::read_version(*out.context);
       auto response = std::make_shared<Response>(std::move(out.response));
+      if (route_.adapt) route_.adapt(*response);
       scope_.api.when_applied(version, [self = this->shared_from_this(), response, version] {
         if (self->finished_) return;
         self->context_->AddTrailingMetadata(kVersionKey, std::to_string(version));
@@ -192,23 +204,36 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
       return;
     }
     const auto view = scope_.api.group_view().value_or(raft::GroupView());
-    advance(way_.ended(LeaderLink::read_status(status, *out.context),
-                       LeaderLink::may_have_arrived(status), view, now()));
+    const Status why = LeaderLink::read_status(status, *out.context);
+    if (route_.instead && view.leader && could_not_be_asked(why)) {
+      return finish(route_.instead(caller_.principal, *request_));
+    }
+    advance(way_.ended(why, LeaderLink::may_have_arrived(status), view, now()));
+  }
+
+  // Without a reason it is gRPC that speaks.
+  static bool could_not_be_asked(const Status& why) {
+    return why.reason().empty() &&
+           (why.code() == StatusCode::kUnavailable || why.code() == StatusCode::kDeadlineExceeded ||
+            why.code() == StatusCode::kResourceExhausted);
   }
 
   // One look under way at a time.
   void look_on() {
     if (std::exchange(looking_, true)) return;
-    scope_.link.keep_looking([self = this->shared_from_this()](const raft::GroupView& view) {
+    scope_.link.keep_looking([self = this->shared_from_this()](const raft::GroupView* view) {
       return self->look(view);
     });
   }
 
-  bool look(const raft::GroupView& view) {
+  bool look(const raft::GroupView* view) {
     if (finished_ || explaining_ || done_) return looking_ = false;
-    if (!asking_) {
-      advance(way_.look(view, now()));
-    } else if (way_.look_while_asking(view, now()).what == Forwarding::Do::kGiveUp &&
+    if (!asking_ && view == nullptr) {
+      serve();  // which says why there is no manager
+    } else if (!asking_) {
+      advance(way_.look(*view, now()));
+    } else if (way_.look_while_asking(view != nullptr ? *view : raft::GroupView(), now()).what ==
+                   Forwarding::Do::kGiveUp &&
                outgoing_ != nullptr) {
       outgoing_->context->TryCancel();
     }
@@ -218,6 +243,7 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
   void finish(Result<Response> result) {
     if (std::exchange(finished_, true)) return;
     scope_.api.strand().cancel(timer_);
+    place_.reset();
     if (outgoing_ != nullptr) outgoing_->context->TryCancel();
     if (!result) {
       add_reason(*context_, result.error());
@@ -235,12 +261,12 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
 
   const CallScope scope_;
   grpc::CallbackServerContext* const context_;
-  const Request* const request_;
+  const std::shared_ptr<const Request> request_;
   Response* const response_;
   UnaryReactor* reactor_ = nullptr;
   const Caller caller_;
-  const Serve serve_;
-  const Ask<Request, Response> method_;
+  const Route<Request, Response> route_;
+  std::unique_ptr<LeaderLink::Place> place_;
   Forwarding way_;
   Executor::TimerId timer_ = 0;
   std::shared_ptr<Outgoing<Response>> outgoing_;

@@ -8,6 +8,7 @@ namespace muster::manager::control {
 namespace {
 
 using Do = Forwarding::Do;
+using Kind = Forwarding::Kind;
 using members::member;
 
 // Three managers, as number 1 sees them.
@@ -52,7 +53,7 @@ TEST(Forwarding, WhereARequestGoes) {
       {"a leader whose address is not known yet", stranger, false, Do::kWait, ""},
   };
   for (const Case& c : cases) {
-    Forwarding way(false, c.arrived_forwarded);
+    Forwarding way(Kind::kChange, c.arrived_forwarded);
     const auto next = way.look(c.view, at(0s));
     EXPECT_EQ(next.what, c.what_then) << c.what;
     EXPECT_EQ(next.address, c.address) << c.what;
@@ -63,11 +64,11 @@ TEST(Forwarding, WhereARequestGoes) {
 }
 
 TEST(Forwarding, WithoutALeaderItWaitsAndThenSaysSo) {
-  Forwarding way(true, false);
+  Forwarding way(Kind::kRepeatable, false);
   EXPECT_EQ(way.look(led_by(0), at(0s)).what, Do::kWait);
   EXPECT_EQ(way.look(led_by(0), at(3499ms)).what, Do::kWait);
   EXPECT_EQ(way.look(led_by(0), at(3500ms)).what, Do::kNoLeader);
-  Forwarding patient(true, false);
+  Forwarding patient(Kind::kRepeatable, false);
   patient.look(led_by(0), at(0s));
   EXPECT_EQ(patient.look(led_by(3), at(2s)).address, "10.0.0.3:2377");
 }
@@ -104,7 +105,7 @@ TEST(Forwarding, WhatEndsARequestAndWhatTriesAgain) {
       {"the client went away", true, kCancelled, true, Do::kAnswer, StatusCode::kCancelled},
   };
   for (const Case& c : cases) {
-    Forwarding way(c.repeatable, false);
+    Forwarding way(c.repeatable ? Kind::kRepeatable : Kind::kChange, false);
     ASSERT_EQ(way.look(led_by(2), at(0s)).what, Do::kForward);
     const auto next = way.ended(c.status, c.sent, led_by(3, 6), at(100ms));
     EXPECT_EQ(next.what, c.then) << c.what;
@@ -118,7 +119,7 @@ TEST(Forwarding, WhatEndsARequestAndWhatTriesAgain) {
 }
 
 TEST(Forwarding, WhoFailedIsAskedAgainInANewTermOrAfterAWhile) {
-  Forwarding way(true, false);
+  Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.ended(kNotLeader, true, led_by(2), at(0s)).what, Do::kWait);
   EXPECT_EQ(way.look(led_by(2), at(99ms)).what, Do::kWait);
@@ -129,13 +130,13 @@ TEST(Forwarding, WhoFailedIsAskedAgainInANewTermOrAfterAWhile) {
 
 TEST(Forwarding, AnAnswerComesInTimeHoweverLateTheTrouble) {
   // Lost with its leader after two seconds: 5 s in all, counting included.
-  Forwarding young(true, false);
+  Forwarding young(Kind::kRepeatable, false);
   young.look(led_by(1), at(0s));
   EXPECT_EQ(young.ended(kNotLeader, true, led_by(0), at(2s)).what, Do::kWait);
   EXPECT_EQ(young.look(led_by(0), at(3499ms)).what, Do::kWait);
   EXPECT_EQ(young.look(led_by(0), at(3500ms)).what, Do::kNoLeader);
   // One that has been at work for long outlives a failover all the same.
-  Forwarding old(true, false);
+  Forwarding old(Kind::kRepeatable, false);
   old.look(led_by(1), at(0s));
   EXPECT_EQ(old.ended(kUnknownOutcome, true, led_by(0), at(30s)).what, Do::kWait);
   EXPECT_EQ(old.look(led_by(0), at(31499ms)).what, Do::kWait);
@@ -143,7 +144,7 @@ TEST(Forwarding, AnAnswerComesInTimeHoweverLateTheTrouble) {
 }
 
 TEST(Forwarding, ALeaderThatCannotBeReachedIsNamed) {
-  Forwarding way(false, false);
+  Forwarding way(Kind::kChange, false);
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.ended(kBroken, false, led_by(2), at(0s)).what, Do::kWait);
   EXPECT_EQ(way.look(led_by(2), at(3s)).what, Do::kForward);
@@ -155,7 +156,7 @@ TEST(Forwarding, ALeaderThatCannotBeReachedIsNamed) {
 }
 
 TEST(Forwarding, WhatMayBeDoneIsRepeatedOnce) {
-  Forwarding way(true, false);
+  Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.ended(kBroken, true, led_by(3, 6), at(0s)).what, Do::kForward);
   const auto next = way.ended(kBroken, true, led_by(2, 7), at(1s));
@@ -163,8 +164,38 @@ TEST(Forwarding, WhatMayBeDoneIsRepeatedOnce) {
   EXPECT_EQ(next.status.reason(), "outcome-unknown");
 }
 
+TEST(Forwarding, WhatOnlyReadsIsAskedUntilItIsAnswered) {
+  const Status late(StatusCode::kDeadlineExceeded, "Deadline Exceeded");
+  Forwarding way(Kind::kRead, false);
+  way.look(led_by(2), at(0s));
+  EXPECT_EQ(way.ended(kBroken, true, led_by(3, 6), at(100ms)).what, Do::kForward);
+  EXPECT_EQ(way.ended(kBroken, true, led_by(2, 7), at(200ms)).what, Do::kForward);
+  EXPECT_EQ(way.ended(kUnknownOutcome, true, led_by(3, 8), at(300ms)).what, Do::kForward);
+  EXPECT_EQ(way.ended(late, true, led_by(2, 9), at(400ms)).what, Do::kForward);
+  EXPECT_EQ(way.look_while_asking(led_by(3, 10), at(500ms)).what, Do::kGiveUp);
+  EXPECT_EQ(way.ended(kCancelled, true, led_by(3, 10), at(500ms)).what, Do::kForward);
+  // Nobody is to be told that something may have happened.
+  EXPECT_EQ(way.ended(kBroken, true, led_by(0), at(600ms)).what, Do::kWait);
+  EXPECT_EQ(way.look(led_by(0), at(3500ms)).what, Do::kNoLeader);
+  Forwarding answered(Kind::kRead, false);
+  answered.look(led_by(2), at(0s));
+  EXPECT_EQ(answered.ended(Status(StatusCode::kNotFound, "no such"), true, led_by(2), at(0s)).what,
+            Do::kAnswer);
+}
+
+TEST(Forwarding, AReadOfOnesOwnStateOnlyNeedsThatSomebodyLeads) {
+  Forwarding way(Kind::kOwnRead, false);
+  EXPECT_EQ(way.look(led_by(0), at(0s)).what, Do::kWait);
+  EXPECT_EQ(way.look(led_by(2), at(1s)).what, Do::kServe);
+  Forwarding stranger(Kind::kOwnRead, false);
+  EXPECT_EQ(stranger.look(led_by(9), at(0s)).what, Do::kServe);
+  Forwarding alone(Kind::kOwnRead, false);
+  alone.look(led_by(0), at(0s));
+  EXPECT_EQ(alone.look(led_by(0), at(3500ms)).what, Do::kNoLeader);
+}
+
 TEST(Forwarding, WhatMayBeDoneKeepsThatWhenNobodyLeadsAnyMore) {
-  Forwarding way(true, false);
+  Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.ended(kBroken, true, led_by(0), at(0s)).what, Do::kWait);
   const auto next = way.look(led_by(0), at(4s));
@@ -174,20 +205,20 @@ TEST(Forwarding, WhatMayBeDoneKeepsThatWhenNobodyLeadsAnyMore) {
 }
 
 TEST(Forwarding, ACallToWhoLeadsNoMoreIsGivenUpOnce) {
-  Forwarding way(true, false);
+  Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.look_while_asking(led_by(2), at(1s)).what, Do::kWait);
   EXPECT_EQ(way.look_while_asking(led_by(0), at(2s)).what, Do::kGiveUp);
   EXPECT_EQ(way.look_while_asking(led_by(0), at(2s)).what, Do::kWait);
   EXPECT_EQ(way.ended(kCancelled, true, led_by(3, 6), at(2s)).address, "10.0.0.3:2377");
-  Forwarding once(false, false);
+  Forwarding once(Kind::kChange, false);
   once.look(led_by(2), at(0s));
   EXPECT_EQ(once.look_while_asking(led_by(3), at(2s)).what, Do::kGiveUp);
   EXPECT_EQ(once.ended(kCancelled, true, led_by(3, 6), at(2s)).status.reason(), "outcome-unknown");
 }
 
 TEST(Forwarding, ALeaderThatLosesItsTermPassesOn) {
-  Forwarding way(false, false);
+  Forwarding way(Kind::kChange, false);
   EXPECT_EQ(way.look(led_by(1), at(0s)).what, Do::kServe);
   EXPECT_EQ(way.look_while_asking(led_by(3), at(0s)).what, Do::kWait) << "it learns by itself";
   EXPECT_EQ(way.ended(kNotLeader, true, led_by(3, 6), at(0s)).what, Do::kForward);

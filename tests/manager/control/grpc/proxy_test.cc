@@ -52,16 +52,33 @@ class ToldGroup final : public raft::Group {
   void remove(raft::MemberId, Done done) override { refuse(std::move(done)); }
   void transfer_leadership(raft::MemberId, Done done) override { refuse(std::move(done)); }
   void read_barrier(UniqueFunction<void(Result<raft::Index>)> done) override {
+    std::unique_lock lock(mutex_);
+    if (hold_barriers) {
+      held_.push_back(std::move(done));
+    }
     ++barriers;
-    done(barrier);
+    changed_.notify_all();
+    lock.unlock();
+    if (!hold_barriers) done(barrier);
+  }
+  void wait_for_barriers(int n) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return barriers >= n; });
+  }
+  void drop_barriers() {
+    std::lock_guard lock(mutex_);
+    held_.clear();
   }
 
   Result<raft::Index> barrier = raft::Index{1};
   std::atomic<int> barriers = 0;
+  std::atomic<bool> hold_barriers = false;
 
  private:
   static void refuse(Done done) { done(internal_error("not here")); }
   mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<UniqueFunction<void(Result<raft::Index>)>> held_;
   raft::GroupView view_;
 };
 
@@ -195,10 +212,12 @@ class FewReachable final : public members::Reachability {
  public:
   explicit FewReachable(Executor& strand) : strand_(strand) {}
   void check(const std::string& address, UniqueFunction<void(Status)> done) override {
+    ++checks;
     strand_.post([address, done = std::move(done)]() mutable {
       done(address == "10.0.0.3:2377" ? ok_status() : unavailable("refused"));
     });
   }
+  std::atomic<int> checks = 0;
 
  private:
   Executor& strand_;
@@ -206,7 +225,8 @@ class FewReachable final : public members::Reachability {
 
 struct Manager {
   Manager(const std::string& id, security::Principal caller,
-          std::function<std::shared_ptr<grpc::Channel>(const std::string&)> route)
+          std::function<std::shared_ptr<grpc::Channel>(const std::string&)> route,
+          Duration patience = 200ms)
       : strand("manager"),
         node(id, strand),
         log(strand),
@@ -217,7 +237,7 @@ struct Manager {
     ControlServiceOptions options;
     options.leader.channel = std::move(route);
     options.leader.reachability = &reachability;
-    options.leader.patience = 200ms;
+    options.leader.patience = patience;
     options.service_logs = [](grpc::CallbackServerContext* context, const auto&) {
       return new ThreeLines(context);
     };
@@ -435,7 +455,7 @@ TEST_F(ProxyTest, WithoutALeaderEverythingSaysSoAndCounts) {
   const std::string expected =
       "The swarm does not have a leader. It's possible that too few managers are online. Make sure "
       "more than half of the managers are online. From this manager 2 of 3 managers can be "
-      "reached, itself included.";
+      "reached, itself included; 1 is missing.";
   const Answer write = create(follower_, network("front"));
   EXPECT_EQ(write.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(write.status.error_message(), expected);
@@ -454,24 +474,164 @@ TEST_F(ProxyTest, WithoutALeaderEverythingSaysSoAndCounts) {
   EXPECT_EQ(logs->Finish().error_message(), expected);
 }
 
-TEST_F(ProxyTest, AReadThatHasToBeExactAsksAMajorityFirst) {
-  const auto list = [&](bool exact) {
+TEST_F(ProxyTest, AReadThatHasToBeExactIsTheLeadersAfterAMajorityHasConfirmedIt) {
+  const auto list = [&](Manager& manager, bool exact, size_t* count = nullptr) {
     grpc::ClientContext context;
     if (exact) context.AddMetadata(kLinearizableKey, "1");
     v1::ListNetworksResponse networks;
-    return follower_.stub->ListNetworks(&context, v1::ListNetworksRequest(), &networks);
+    const auto status = manager.stub->ListNetworks(&context, v1::ListNetworksRequest(), &networks);
+    if (count != nullptr) *count = static_cast<size_t>(networks.networks_size());
+    return status;
   };
-  EXPECT_TRUE(list(false).ok());
-  EXPECT_EQ(follower_.group.barriers, 0);
-  EXPECT_TRUE(list(true).ok());
-  EXPECT_EQ(follower_.group.barriers, 1);
-  follower_.group.barrier =
-      fail(Status(StatusCode::kUnavailable, "the leader does not answer", "not-leader"));
-  EXPECT_TRUE(list(false).ok());
-  EXPECT_EQ(list(true).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(list(follower_, false).ok());
+  EXPECT_EQ(leader_.group.barriers, 0);
+  EXPECT_TRUE(list(leader_, true).ok());
+  EXPECT_EQ(leader_.group.barriers, 1);
+  // What the leader has written and the follower has not is in a follower's exact answer.
+  {
+    std::lock_guard lock(mutex_);
+    hold_back_ = true;
+  }
+  ASSERT_TRUE(create(leader_, network("front")).status.ok());
+  auto exact = std::async(std::launch::async, [&] {
+    size_t networks = 0;
+    EXPECT_TRUE(list(follower_, true, &networks).ok());
+    return networks;
+  });
+  size_t own = 9;
+  EXPECT_TRUE(list(follower_, false, &own).ok());
+  EXPECT_EQ(own, 0u);
+  {
+    std::lock_guard lock(mutex_);
+    hold_back_ = false;
+    release();
+  }
+  EXPECT_EQ(exact.get(), 1u);
+  EXPECT_EQ(leader_.group.barriers, 2);
+  EXPECT_EQ(follower_.group.barriers, 0) << "a follower knows no majority";
+  // Nodes too, where nothing takes the place of the leader's word.
+  const auto nodes = [&] {
+    grpc::ClientContext context;
+    context.AddMetadata(kLinearizableKey, "1");
+    v1::ListNodesResponse response;
+    return follower_.stub->ListNodes(&context, v1::ListNodesRequest(), &response);
+  };
+  EXPECT_TRUE(nodes().ok());
+  EXPECT_EQ(leader_.group.barriers, 3);
+  // A leader that nobody confirms is asked again, and never believed.
+  on(leader_.strand, [&] {
+    leader_.group.barrier = fail(Status(StatusCode::kUnavailable, "no majority", "not-leader"));
+  });
+  EXPECT_TRUE(list(follower_, false).ok());
+  EXPECT_EQ(list(follower_, true).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(list(leader_, true).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(nodes().error_code(), grpc::StatusCode::UNAVAILABLE);
   view_.leader = {0};
   tell();
-  EXPECT_NE(list(true).error_message().find("does not have a leader"), std::string::npos);
+  EXPECT_NE(list(follower_, true).error_message().find("does not have a leader"),
+            std::string::npos);
+}
+
+TEST_F(ProxyTest, AReadFollowsAChangeOfLeaders) {
+  // The answer of the one that was asked never comes; the next leader is this manager.
+  leader_.group.hold_barriers = true;
+  auto read = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    context.AddMetadata(kLinearizableKey, "1");
+    v1::ListNetworksResponse networks;
+    return follower_.stub->ListNetworks(&context, v1::ListNetworksRequest(), &networks);
+  });
+  leader_.group.wait_for_barriers(1);
+  view_.leader = {1};
+  view_.term = 2;
+  tell();
+  EXPECT_TRUE(read.get().ok());
+  EXPECT_EQ(follower_.group.barriers, 1);
+  leader_.group.drop_barriers();
+}
+
+TEST_F(ProxyTest, WhoeverWaitsIsLetGoWithItsCallAndCountedForOnce) {
+  view_.leader = {0};
+  tell();
+  // One count for all that wait.
+  std::vector<std::future<std::string>> waiting;
+  for (int i = 0; i < 24; ++i) {
+    waiting.push_back(std::async(std::launch::async, [&, i] {
+      if (i % 3 == 0) return create(follower_, network("front")).reason;
+      v1::ListServicesResponse services;
+      v1::ListNodesResponse nodes;
+      return i % 3 == 1
+                 ? call(follower_, &v1::Control::Stub::ListServices, v1::ListServicesRequest(),
+                        &services)
+                       .reason
+                 : call(follower_, &v1::Control::Stub::ListNodes, v1::ListNodesRequest(), &nodes)
+                       .reason;
+    }));
+  }
+  for (auto& answer : waiting) EXPECT_EQ(answer.get(), "no-leader");
+  // Each by itself would make it 48; a slow machine may see the first count grow old.
+  EXPECT_LE(follower_.reachability.checks, 8);
+}
+
+TEST_F(ProxyTest, AReadThatItsClientGaveUpWaitsNoLonger) {
+  view_.leader = {0};
+  tell();
+  // With nothing else to end it, only the client does.
+  follower_.stop();
+  Manager patient("n1", user(), nullptr, 1h);
+  patient.group.tell(follower_.group.view());
+  {
+    std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+    std::vector<std::future<grpc::Status>> reads;
+    for (int i = 0; i < 8; ++i) {
+      contexts.push_back(std::make_unique<grpc::ClientContext>());
+      reads.push_back(std::async(std::launch::async, [&patient, context = contexts.back().get()] {
+        v1::ListServicesResponse services;
+        return patient.stub->ListServices(context, v1::ListServicesRequest(), &services);
+      }));
+    }
+    for (auto& context : contexts) context->TryCancel();
+    for (auto& read : reads) EXPECT_EQ(read.get().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  // The server stops at once: it has nothing under way.
+  const auto before = std::chrono::steady_clock::now();
+  patient.server->Shutdown(std::chrono::system_clock::now() + std::chrono::minutes(5));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::minutes(1));
+  patient.stop();
+  patient.strand.stop();
+}
+
+TEST_F(ProxyTest, AWatcherMayGoAtAnyMoment) {
+  for (int round = 0; round < 300; ++round) {
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_until_present(round % 3 == 0);
+    // The strand comes to it while the client goes, before, after, or long before.
+    const int moment = round % 4;
+    std::promise<void> gate;
+    if (moment == 1 || moment == 2) {
+      follower_.strand.post([open = gate.get_future().share()] { open.wait(); });
+    }
+    auto watch = follower_.stub->Watch(&context, request);
+    if (moment == 3) watch->WaitForInitialMetadata();
+    if (moment == 1) gate.set_value();
+    context.TryCancel();
+    v1::WatchResponse event;
+    while (watch->Read(&event)) {
+    }
+    const auto code = watch->Finish().error_code();
+    EXPECT_TRUE(code == grpc::StatusCode::CANCELLED || code == grpc::StatusCode::OK) << code;
+    if (moment == 2) gate.set_value();
+  }
+  // It serves still.
+  grpc::ClientContext context;
+  auto watch = follower_.stub->Watch(&context, v1::WatchRequest());
+  watch->WaitForInitialMetadata();
+  ASSERT_TRUE(create(follower_, network("front")).status.ok());
+  v1::WatchResponse event;
+  ASSERT_TRUE(watch->Read(&event));
+  EXPECT_EQ(event.events_size(), 1);
+  context.TryCancel();
 }
 
 TEST_F(ProxyTest, NodesAreShownAsTheLeaderSeesThem) {
@@ -545,6 +705,42 @@ TEST_F(ProxyTest, LogsAreRelayedWithTheirEnd) {
   const auto& trailers = context.GetServerTrailingMetadata();
   ASSERT_NE(trailers.find(kReasonKey), trailers.end());
   EXPECT_EQ(trailers.find(kReasonKey)->second, "that-was-all");
+}
+
+TEST_F(ProxyTest, LogsWaitForALeaderAsEverythingDoes) {
+  follower_.stop();
+  // Long enough for the test to be over before.
+  Manager patient(
+      "n1", user(), [this](const std::string&) { return to_leader_; }, 1h);
+  raft::GroupView view = follower_.group.view();
+  view.leader = {0};
+  patient.group.tell(view);
+  grpc::ClientContext context;
+  auto logs = patient.stub->ServiceLogs(&context, v1::ServiceLogsRequest());
+  // Whether the call has come to wait by now or not: the answer is the leader's.
+  view.leader = {2};
+  patient.group.tell(view);
+  v1::ServiceLogsResponse message;
+  std::string lines;
+  while (logs->Read(&message)) lines += message.lines(0).line();
+  EXPECT_EQ(lines, "abc");
+  EXPECT_EQ(logs->Finish().error_message(), "enough");
+  patient.stop();
+  patient.strand.stop();
+}
+
+TEST_F(ProxyTest, AReaderOfRelayedLogsMayGoAtAnyMoment) {
+  for (int round = 0; round < 200; ++round) {
+    grpc::ClientContext context;
+    auto logs = follower_.stub->ServiceLogs(&context, v1::ServiceLogsRequest());
+    v1::ServiceLogsResponse message;
+    for (int read = 0; read < round % 5; ++read) logs->Read(&message);
+    context.TryCancel();
+    while (logs->Read(&message)) {
+    }
+    const auto code = logs->Finish().error_code();
+    EXPECT_TRUE(code == grpc::StatusCode::CANCELLED || code == grpc::StatusCode::ABORTED) << code;
+  }
 }
 
 TEST_F(ProxyTest, ABackupComesInPiecesAndGoesBackIn) {
