@@ -1,0 +1,139 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/history/checker.h"
+#include "tests/history/history.h"
+#include "tests/history/recorder.h"
+#include "tests/history/sessions.h"
+
+namespace muster::history {
+namespace {
+
+constexpr Duration kFinishPatience = 60s;
+constexpr int kPollMs = 10;
+constexpr size_t kFileBytesMax = size_t{1} << 30;
+
+struct Words {
+  std::string file;
+  std::vector<std::string> sockets;
+  std::string prefix = "register";
+  uint64_t clients = 8;
+  uint64_t seed = 1;
+  uint64_t period_ms = 25;
+  double seconds = 10;
+};
+
+// Until SIGTERM or SIGINT, which every thread that is started from here has blocked.
+Status record(const Words& words) {
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
+  UniqueFd file(open(words.file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644));
+  if (!file) return errno_status(errno, words.file);
+  Recorder::Options options;
+  for (const std::string& socket : words.sockets) {
+    // A lab's socket is LAB/NODE/run/muster.sock.
+    const auto node = std::filesystem::path(socket).parent_path().parent_path().filename();
+    options.managers.emplace_back(node.empty() ? socket : node.string(), "unix://" + socket);
+  }
+  options.prefix = words.prefix;
+  options.clients = words.clients;
+  options.seed = words.seed;
+  options.period = Duration(std::chrono::milliseconds(words.period_ms));
+  Recorder recorder(options, std::move(file));
+  int signal = 0;
+  sigwait(&ends, &signal);
+  return recorder.finish(kFinishPatience);
+}
+
+Status check(const Words& words) {
+  MUSTER_ASSIGN(const std::string text, read_file(words.file, kFileBytesMax));
+  MUSTER_ASSIGN(const std::vector<Operation> history, parse_history(text));
+  uint64_t written = 0;
+  uint64_t unknown = 0;
+  for (const Operation& op : history) {
+    const bool write = op.kind != Kind::kRead && op.kind != Kind::kPlain;
+    written += write && op.outcome == Outcome::kOk ? 1 : 0;
+    unknown += write && op.outcome == Outcome::kUnknown ? 1 : 0;
+  }
+  const Verdict verdict = check_linearizable(history);
+  if (verdict.answer == Verdict::Answer::kUndecided)
+    return internal_error("undecided: {}", verdict.why);
+  if (!verdict.ok()) return internal_error("not linearizable: {}", verdict.why);
+  const SessionsVerdict sessions = check_sessions(history);
+  if (!sessions.violation.empty()) return internal_error("{}", sessions.violation);
+  fmt::print("linearizable: {} operations, {} writes acknowledged and {} unknown; {} plain reads\n",
+             verdict.checked, written, unknown, sessions.checked);
+  return ok_status();
+}
+
+// The first write that begins from now on and is acknowledged.
+Status await_write(const Words& words) {
+  const TimePoint now = Journal::now();
+  const TimePoint until = now + Duration(static_cast<int64_t>(words.seconds * 1e9));
+  while (true) {
+    MUSTER_ASSIGN(const std::string text, read_file(words.file, kFileBytesMax));
+    MUSTER_ASSIGN(const std::vector<Operation> history, parse_history(text));
+    std::optional<TimePoint> first;
+    for (const Operation& op : history) {
+      const bool write = op.kind != Kind::kRead && op.kind != Kind::kPlain;
+      if (write && op.outcome == Outcome::kOk && op.begin >= now && (!first || *op.end < *first))
+        first = op.end;
+    }
+    if (first) {
+      fmt::print("{}\n",
+                 std::chrono::duration_cast<std::chrono::milliseconds>(*first - now).count());
+      return ok_status();
+    }
+    if (Journal::now() > until)
+      return Status(StatusCode::kDeadlineExceeded,
+                    fmt::format("no write was acknowledged within {} s", words.seconds));
+    poll(nullptr, 0, kPollMs);
+  }
+}
+
+int run(int argc, char** argv) {
+  Words words;
+  CLI::App app(
+      "muster-history: what clients of a cluster were told, and whether it is linearizable");
+  app.require_subcommand(1);
+  const auto command = [&](const char* name, const char* help) {
+    CLI::App* made = app.add_subcommand(name, help);
+    made->add_option("FILE", words.file, "the history")->required();
+    return made;
+  };
+  CLI::App* recording = command("record", "read and write until SIGTERM, and write it down");
+  recording->add_option("--socket", words.sockets, "of a manager; once for each")->required();
+  recording->add_option("--prefix", words.prefix, "of the registers' names");
+  recording->add_option("--clients", words.clients, "that do one thing after another");
+  recording->add_option("--seed", words.seed, "of what they do");
+  recording->add_option("--period-ms", words.period_ms, "between two operations of a client");
+  CLI::App* checking = command("check", "whether it is linearizable, also while it is recorded");
+  CLI::App* awaiting = command(
+      "await", "until a write that begins from now on is acknowledged; prints the milliseconds");
+  awaiting->add_option("--seconds", words.seconds, "at most");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const Status status = *recording ? record(words) : *checking ? check(words) : await_write(words);
+  if (status.ok()) return 0;
+  fmt::print(stderr, "muster-history: {}\n", status.message());
+  return 1;
+}
+
+}  // namespace
+}  // namespace muster::history
+
+int main(int argc, char** argv) {
+  return muster::history::run(argc, argv);
+}
