@@ -189,7 +189,9 @@ void Node::Impl::received(Message message) {
 
 // Entries with payloads that a full disk would refuse stay with their leader, as if they had been
 // lost on the way: nothing is accepted that cannot be written, so that term and vote never wait
-// behind it. What is here already is confirmed. False: nothing is left.
+// behind it. What is here already is confirmed. False: nothing is left that the core should hear:
+// an answer to a message without its entries would only make the leader send more of them at once,
+// instead of one with every heartbeat.
 bool Node::Impl::leave_out_what_finds_no_room(Message& message) {
   std::vector<Entry>& entries = message.entries;
   const auto first = std::find_if(entries.begin(), entries.end(), [this](const Entry& entry) {
@@ -198,7 +200,11 @@ bool Node::Impl::leave_out_what_finds_no_room(Message& message) {
   });
   if (first == entries.end() || !disk_.full()) return true;
   entries.erase(first, entries.end());
-  return !entries.empty();
+  if (!entries.empty()) return true;
+  // A leader that does not know yet where the logs part learns it from the answer, and this member
+  // how much of what it has is committed.
+  return !core_.log().matches(message.prev_index, message.prev_term) ||
+         std::min(message.commit, message.prev_index) > core_.commit();
 }
 
 void Node::Impl::unreachable(MemberId peer) {

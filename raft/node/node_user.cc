@@ -155,7 +155,8 @@ void Node::Impl::run_restore(Index index, Term term) {
 // A chunk each time, so that the strand does other things between.
 void Node::Impl::restore_some(std::shared_ptr<SnapshotSource> reader, Index index) {
   {
-    // Nobody reads it any more, and answers wait behind it.
+    // Nobody reads it any more, and answers wait behind it. Nothing to be applied does: the core
+    // hands out nothing before it is told that the snapshot is loaded.
     std::unique_lock lock(mutex_);
     const bool ended = !alive();
     lock.unlock();

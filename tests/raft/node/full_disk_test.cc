@@ -54,6 +54,33 @@ TEST_F(NodeGroup, AFullFollowerConfirmsWhatItHas) {
   EXPECT_EQ(outcome(proposal, 2s), Outcome::kCommitted);
 }
 
+// Of a leader that does not know yet what it has; nothing that is sent fits.
+TEST_F(NodeGroup, AFullFollowerLearnsWhatIsCommittedOfWhatItHas) {
+  found(3);
+  write("a");
+  ASSERT_TRUE(await([&] { return all_equal(); }));
+  network.lose = [&](const Message& m) { return m.to == id_of(3) && m.entries.empty(); };
+  const auto has = member(3).image.log.last();
+  write("b");
+  ASSERT_TRUE(await([&] { return member(3).image.log.last() == has + 1; }));
+  network.isolate(id_of(3));
+  member(3).weather.full = true;
+  for (const char* text : {"c", "d", "e"}) write(text);
+  ASSERT_TRUE(done([&](auto d) { node(1).transfer_leadership(id_of(2), std::move(d)); }).ok());
+  EXPECT_THAT(machine(3).list, ElementsAre("a"));
+  uint64_t sent = 0;
+  network.watch = [&](const Message& m) { sent += m.to == id_of(3) ? m.entries.size() : 0; };
+  network.lose = nullptr;
+  network.mend_all();
+  EXPECT_TRUE(await([&] { return machine(3).list.size() == 2; }, 2s));
+  EXPECT_THAT(machine(3).list, ElementsAre("a", "b"));
+  sent = 0;
+  world.advance(1s);
+  EXPECT_LE(sent, 6 * 11) << "a try with every heartbeat";
+  member(3).weather.full = false;
+  EXPECT_TRUE(await([&] { return all_equal(); }));
+}
+
 TEST_F(NodeGroup, WhatWaitsForRoomDoesNotHoldUpWhatCameBefore) {
   found(3);
   // Accepted while there was room; then others took all of it.

@@ -93,6 +93,23 @@ TEST_F(Snapshots, ThatAreLoadingDoNotHoldUpAStop) {
   EXPECT_EQ(machine(3).trace, std::vector<std::string>()) << "nothing was finished";
 }
 
+TEST_F(Snapshots, ThatAreNotLoadedToTheEndAreFollowedByNothing) {
+  found(3);
+  kill(3);
+  for (int i = 0; i < 60; ++i) write(fmt::format("{}", i));
+  restart(3);
+  machine(3).on_chunk = [&] { member(3).life->user_strand.pause(); };
+  ASSERT_TRUE(await([&] { return !machine(3).loading.empty(); }));
+  write("behind it");
+  ASSERT_TRUE(await([&] { return node(3).view().commit == node(1).view().commit; }));
+  bool ended = false;
+  member(3).life->user_strand.post([&] { node(3).stop([&] { ended = true; }); });
+  member(3).life->user_strand.resume();
+  EXPECT_TRUE(await([&] { return ended; }));
+  EXPECT_EQ(machine(3).trace, std::vector<std::string>());
+  EXPECT_FALSE(member(3).fatal);
+}
+
 TEST_F(Snapshots, ThatAreLoadingDoNotHoldUpAnswersWhenTheDiskFails) {
   found(3);
   kill(3);
