@@ -9,7 +9,7 @@ const std::vector<AccessRule>& access_table() {
   static const std::vector<AccessRule> kTable = {
       {"muster.v1.Ca.GetRootCertificate", Access::kAnyone},
       {"muster.v1.Ca.IssueCertificate", Access::kAnyone},
-      {"muster.v1.Control.BackupSwarm", Access::kManager},
+      {"muster.v1.Control.BackupSwarm", Access::kGrant},
       {"muster.v1.Control.CreateConfig", Access::kManager},
       {"muster.v1.Control.CreateNetwork", Access::kManager},
       {"muster.v1.Control.CreateSecret", Access::kManager},
@@ -25,6 +25,7 @@ const std::vector<AccessRule>& access_table() {
       {"muster.v1.Control.GetTask", Access::kManager},
       {"muster.v1.Control.GetUnlockKey", Access::kManager},
       {"muster.v1.Control.InitSwarm", Access::kOperator},
+      {"muster.v1.Control.IssueClientCertificate", Access::kGrant},
       {"muster.v1.Control.JoinSwarm", Access::kOperator},
       {"muster.v1.Control.LeaveSwarm", Access::kOperator},
       {"muster.v1.Control.ListConfigs", Access::kManager},
@@ -89,17 +90,23 @@ Status check_access(std::string_view method, const Principal& principal) {
   }
   const bool local = principal.kind == Kind::kLocalUser;
   const bool node = principal.kind == Kind::kNode;
+  const bool client = principal.kind == Kind::kClient;
   bool allowed = false;
   switch (rule->access) {
     case Access::kAnyone: allowed = true; break;
     case Access::kOperator: allowed = local; break;
-    case Access::kManager: allowed = local || (node && principal.manager); break;
+    case Access::kManager: allowed = local || client || (node && principal.manager); break;
+    case Access::kGrant: allowed = local || (node && principal.manager); break;
     case Access::kPeer: allowed = node && principal.manager; break;
     case Access::kNode: allowed = node; break;
   }
   if (allowed) return ok_status();
-  return local ? permission_denied("{} is for nodes, not for users", method)
-               : permission_denied("{} is not open to node {}", method, principal.node_id);
+  if (local) return permission_denied("{} is for nodes, not for users", method);
+  if (client && rule->access == Access::kOperator) {
+    return permission_denied("{} is for users on the spot: ask on that host's own socket", method);
+  }
+  if (client) return permission_denied("{} is not open to client {}", method, principal.node_id);
+  return permission_denied("{} is not open to node {}", method, principal.node_id);
 }
 
 std::string method_of_path(std::string_view path) {

@@ -15,9 +15,10 @@ namespace muster::security {
 enum class Access {
   kAnyone,    // a caller without a certificate, too: what joiners need before they have one
   kOperator,  // a local user
-  kManager,   // a local user, or whoever holds a manager's certificate, on behalf of one
-  kPeer,      // a manager's certificate: what managers do among themselves
-  kNode,      // a node with a certificate of this cluster
+  kManager,   // a local user, or whoever holds a client's certificate or a manager's
+  kGrant,  // as kManager, but no client: what would give one more than its certificate, or longer
+  kPeer,   // a manager's certificate: what managers do among themselves
+  kNode,   // a node with a certificate of this cluster
 };
 
 struct AccessRule {

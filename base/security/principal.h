@@ -10,11 +10,12 @@ struct Principal {
   enum class Kind {
     kNone,       // a TLS caller without a certificate
     kNode,       // a node's certificate, verified
+    kClient,     // a client's certificate, verified: an operator who is elsewhere
     kLocalUser,  // the local socket; identity by SO_PEERCRED
   };
 
   Kind kind = Kind::kNone;
-  // kNode
+  // kNode; of kClient the name and the cluster.
   std::string node_id;
   bool manager = false;
   std::string cluster_id;

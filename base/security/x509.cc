@@ -219,6 +219,8 @@ Result<std::string> sign_request(const CertificateAndKey& root, std::string_view
   const std::string unit(organizational_unit(identity.role));
   std::string names = "DNS:" + unit + ",DNS:" + identity.node_id;
   if (identity.role == CertificateRole::kManager) names += ",DNS:swarm-ca";
+  const std::string usage =
+      identity.role == CertificateRole::kClient ? "clientAuth" : "serverAuth,clientAuth";
 
   const Certificate certificate(X509_new());
   X509* c = certificate.get();
@@ -231,7 +233,7 @@ Result<std::string> sign_request(const CertificateAndKey& root, std::string_view
       X509_set_pubkey(c, public_key) == 1 &&
       add_extension(c, issuer.get(), NID_basic_constraints, "critical,CA:FALSE") &&
       add_extension(c, issuer.get(), NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
-      add_extension(c, issuer.get(), NID_ext_key_usage, "serverAuth,clientAuth") &&
+      add_extension(c, issuer.get(), NID_ext_key_usage, usage.c_str()) &&
       add_extension(c, issuer.get(), NID_subject_key_identifier, "hash") &&
       add_extension(c, issuer.get(), NID_authority_key_identifier, "keyid") &&
       add_extension(c, issuer.get(), NID_subject_alt_name, names) && sign(c, root_key.get());

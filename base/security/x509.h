@@ -9,13 +9,14 @@
 
 namespace muster::security {
 
-// The role a certificate gives its holder: its subject's OU, "swarm-manager" or "swarm-worker".
-enum class CertificateRole { kWorker, kManager };
+// The role a certificate gives its holder: its subject's OU, "swarm-manager", "swarm-worker" or
+// "swarm-client". A client is no node: it uses the control API from elsewhere.
+enum class CertificateRole { kWorker, kManager, kClient };
 std::string_view organizational_unit(CertificateRole role);
 
 // Who a certificate says its holder is: subject CN, OU and O.
 struct CertificateIdentity {
-  std::string node_id;
+  std::string node_id;  // of a client: its name
   CertificateRole role = CertificateRole::kWorker;
   std::string cluster_id;
 
@@ -76,7 +77,8 @@ Result<std::string> create_signing_request(std::string_view key_pem);
 Result<std::string> signing_request_digest(std::string_view request_pem);
 
 // Signs a request after checking that its sender holds the key. The subject and the names (node
-// id, OU, and "swarm-ca" for managers) come from `identity`, nothing from the request. `validity`
+// id, OU, and "swarm-ca" for managers) come from `identity`, nothing from the request. A client's
+// is of no use to a server. `validity`
 // counts from `now`; it is cut to the root's own end. UNAUTHENTICATED when the root has ended.
 Result<std::string> sign_request(const CertificateAndKey& root, std::string_view request_pem,
                                  const CertificateIdentity& identity, WallTime now,

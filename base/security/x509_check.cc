@@ -24,7 +24,8 @@ std::string subject_entry(X509* certificate, int nid) {
 }
 
 Result<CertificateRole> role_of_unit(std::string_view unit) {
-  for (const auto role : {CertificateRole::kManager, CertificateRole::kWorker}) {
+  for (const auto role :
+       {CertificateRole::kManager, CertificateRole::kWorker, CertificateRole::kClient}) {
     if (unit == organizational_unit(role)) return role;
   }
   return fail(invalid_argument("the certificate has no role (OU \"{}\")", unit));
@@ -113,6 +114,7 @@ std::string_view organizational_unit(CertificateRole role) {
   switch (role) {
     case CertificateRole::kWorker: return "swarm-worker";
     case CertificateRole::kManager: return "swarm-manager";
+    case CertificateRole::kClient: return "swarm-client";
   }
   return "";
 }

@@ -7,6 +7,7 @@
 #include "deploy/daemon/daemon.h"
 #include "deploy/daemon/manager_calls.h"
 #include "deploy/daemon/run_on.h"
+#include "manager/ca/admission.h"
 #include "raft/storage/rocks_log_store.h"
 
 namespace muster::daemon {
@@ -44,7 +45,8 @@ Status Daemon::enter_swarm(security::NodeCredentials credentials, NodeIdentity::
                           [this] { return manager_addresses(); },
                           [this] { certificate_changed(); },
                           [this](const std::string& why) { set_fault(why); },
-                          [this](const std::string& why) { node_removed(why); }};
+                          [this](const std::string& why) { node_removed(why); },
+                          [this](const std::string& request) { return sign_own(request); }};
   identity_ = std::make_unique<NodeIdentity>(std::move(deps), options_.data_dir / "certificates",
                                              tls, std::move(lock));
   identity_->start();
@@ -118,6 +120,7 @@ void Daemon::reconcile() {
     if (!started.ok()) return manager_failed(started);
   }
   if (!manager_->in_group()) return join_group();
+  keep_copy();
   const WallTime now = lifecycle_.clock().wall_now();
   if (security::check_validity(identity_->tls()->current()->facts, now).ok()) set_role_error({});
 }
@@ -169,6 +172,7 @@ Status Daemon::start_manager(ReplicaStart start, BackupState state) {
   const std::shared_ptr<ManagerRole> manager = std::move(opened);
   if (!std::exchange(membership.log_begun, true) && !founding) MUSTER_TRY(save_state());
   MUSTER_TRY(manager->start());
+  copied_generation_ = 0;
   std::lock_guard lock(mutex_);
   manager_ = manager;
   role_error_.clear();
@@ -397,9 +401,34 @@ Status Daemon::resume() {
   MUSTER_TRY(enter_swarm(*std::move(credentials), std::nullopt));
   reconcile();
   MUSTER_TRY(start_agent(true));
-  // Nobody will talk to it, but it goes on trying: the clock may be what is wrong.
-  return security::check_validity(identity_->tls()->current()->facts,
-                                  lifecycle_.clock().wall_now());
+  // Nobody will talk to it, but it goes on trying: the clock may be what is wrong. A manager helps
+  // itself as soon as it has the swarm's state. Said here, on the strand, before that is over.
+  const Status valid =
+      security::check_validity(identity_->tls()->current()->facts, lifecycle_.clock().wall_now());
+  if (!valid.ok()) {
+    log_->error("this node cannot take part in its swarm: {}", valid.message());
+    set_fault(valid.message());
+  }
+  return ok_status();
+}
+
+// As often as its certificate is new, so that a manager whose certificate ends while it is down has
+// a copy of the root to sign itself another with (sign_own).
+void Daemon::keep_copy() {
+  const uint64_t generation = identity_->tls()->current()->generation;
+  const auto cluster = manager_->snapshot().cluster();
+  if (copied_generation_ == generation || cluster == nullptr) return;
+  copied_generation_ = generation;
+  manager_->keep_copy();
+}
+
+// As the leader would, but by this manager's own copy of the state, which may be behind: whoever
+// knows better refuses what it should not have signed (control/standing.h).
+Result<v1::IssueCertificateResponse> Daemon::sign_own(const std::string& signing_request_pem) {
+  if (manager_ == nullptr || !state_.membership) return fail(unavailable("its log is not open"));
+  const manager::store::Snapshot view = manager_->snapshot();
+  return manager::ca::sign_own(view, state_.membership->node_id, signing_request_pem,
+                               lifecycle_.clock().wall_now());
 }
 
 void Daemon::drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye) {

@@ -218,16 +218,18 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
   security::NodeCredentials credentials = std::move(issued.credentials);
 
   remove_swarm_files();
-  MUSTER_TRY(security::save_credentials(options_.data_dir / "certificates", credentials));
+  // Under autolock wrapped from the first: a manager's keys never lie on disk as they are.
+  MUSTER_TRY(
+      security::save_credentials(options_.data_dir / "certificates", credentials, issued.lock));
   {
     std::lock_guard lock(mutex_);
     state_.membership = membership;
   }
   // From here on a restart goes on where this one stops.
   Status done = save_state();
-  if (done.ok()) done = enter_swarm(std::move(credentials), std::nullopt);
+  if (done.ok()) done = enter_swarm(std::move(credentials), issued.lock);
   if (done.ok() && identity_->manager()) done = await_membership();
-  // A joiner's keys are wrapped as soon as it knows with what, before it says that it is in.
+  // The unlock key may be another one by now.
   if (done.ok() && manager_ != nullptr) {
     if (const auto cluster = manager_->snapshot().cluster()) follow_lock(cluster->unlock_key());
   }

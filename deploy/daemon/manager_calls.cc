@@ -1,12 +1,11 @@
 #include "deploy/daemon/manager_calls.h"
 
-#include <algorithm>
 #include <chrono>
-#include <deque>
 #include <utility>
 
 #include "base/security/tls/credentials.h"
 #include "manager/control/grpc/answers.h"
+#include "manager/control/grpc/ask_managers.h"
 #include "muster/v1/control.grpc.pb.h"
 #include "muster/v1/raft.grpc.pb.h"
 
@@ -16,23 +15,11 @@ namespace {
 using Deadline = std::chrono::system_clock::time_point;
 
 constexpr Duration kOneManager = 12s;  // the leader takes up to 10 s to take a member in
-constexpr size_t kAttemptsMax = 12;
-
-Deadline in(Duration limit) {
-  return std::chrono::system_clock::now() +
-         std::chrono::duration_cast<std::chrono::system_clock::duration>(limit);
-}
-
-std::string trailer(const grpc::ClientContext& context, const char* key) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto it = trailers.find(key);
-  return it == trailers.end() ? std::string() : std::string(it->second.data(), it->second.size());
-}
 
 Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
                  const std::string& address) {
   if (status.ok()) return ok_status();
-  const std::string reason = trailer(context, manager::control::kReasonKey);
+  const std::string reason = manager::control::trailer_of(context, manager::control::kReasonKey);
   const auto code = static_cast<StatusCode>(status.error_code());
   // gRPC's own words are about subchannels; a manager's have a reason.
   const bool transport =
@@ -43,52 +30,21 @@ Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
                 "unreachable");
 }
 
-// One call to one manager.
-template <class Response, class Method>
-Result<Response> call(const std::string& address, Deadline deadline, Method method,
-                      std::string* leader = nullptr) {
-  grpc::ClientContext context;
-  context.set_deadline(deadline);
-  Response response;
-  const grpc::Status status = method(context, response);
-  if (leader != nullptr) *leader = trailer(context, manager::control::kLeaderKey);
-  MUSTER_TRY(to_status(status, context, address));
-  return response;
-}
-
-bool worth_another(const Status& status) {
-  return status.code() == StatusCode::kUnavailable ||
-         status.code() == StatusCode::kDeadlineExceeded || status.reason() == "not-leader";
-}
-
-// Asks one manager after the other.
 template <class Response, class Service, class Method>
 Result<Response> ask(const Managers& managers, Method method) {
-  const Deadline end = in(managers.limit);
-  std::deque<std::string> next(managers.addresses.begin(), managers.addresses.end());
-  std::vector<std::string> asked;
-  Status last = unavailable("no manager of the swarm is known");
-  for (size_t attempts = 0; !next.empty() && attempts < kAttemptsMax; ++attempts) {
-    if (std::chrono::system_clock::now() >= end) break;
-    const std::string address = next.front();
-    next.pop_front();
-    asked.push_back(address);
-    security::ManagerChannel channel(managers.identity, address);
-    const auto stub = Service::NewStub(channel.get());
-    std::string leader;
-    auto response = call<Response>(
-        address, std::min(end, in(kOneManager)),
-        [&](grpc::ClientContext& context, Response& out) { return method(*stub, context, out); },
-        &leader);
-    if (response || !worth_another(response.error())) return response;
-    last = response.error();
-    // The leader is asked next, once more at most when it was asked before.
-    if (!leader.empty() && std::count(asked.begin(), asked.end(), leader) < 2) {
-      std::erase(next, leader);
-      next.push_front(leader);
-    }
-  }
-  return fail(last);
+  return manager::control::ask_managers<Response>(
+      managers.addresses, {managers.limit, kOneManager},
+      [&](const std::string& address, Deadline deadline, std::string& leader) -> Result<Response> {
+        security::ManagerChannel channel(managers.identity, address);
+        const auto stub = Service::NewStub(channel.get());
+        grpc::ClientContext context;
+        context.set_deadline(deadline);
+        Response response;
+        const grpc::Status status = method(*stub, context, response);
+        leader = manager::control::trailer_of(context, manager::control::kLeaderKey);
+        MUSTER_TRY(to_status(status, context, address));
+        return response;
+      });
 }
 
 }  // namespace

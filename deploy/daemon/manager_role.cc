@@ -331,6 +331,15 @@ Status ManagerRole::take_over(const v1::Node& self) {
   });
 }
 
+void ManagerRole::keep_copy() {
+  deps_.strand.post([core = core_, log = deps_.log] {
+    if (core->replica == nullptr || !core->serving) return;
+    core->replica->take_snapshot([log](const Status& status) {
+      if (!status.ok()) log->warn("no copy of the state was kept: {}", status.message());
+    });
+  });
+}
+
 // ---------------------------------------------------------------- end
 
 // May come from another thread than stop().

@@ -7,7 +7,6 @@
 #include "base/security/key_files.h"
 #include "base/security/renewal.h"
 #include "base/security/x509.h"
-#include "manager/ca/grpc/ca_client.h"
 
 namespace muster::daemon {
 namespace {
@@ -16,6 +15,7 @@ namespace {
 constexpr Duration kLook = 10min;
 constexpr Duration kRefused = 2s;
 constexpr Duration kRenewalLimit = 15s;
+constexpr Duration kOwnAgain = 1s;
 // How many nodes renew when all do; the feed does not say.
 constexpr uint64_t kNodesGuess = 100;
 
@@ -104,9 +104,7 @@ void NodeIdentity::renew() {
                                        this, identity = identity_, managers = deps_.managers(),
                                        now = deps_.strand.clock().wall_now()] {
     auto issued = manager::ca::renew_certificate(*identity, managers, now, kRenewalLimit);
-    auto answer = std::make_shared<Result<security::NodeCredentials>>(
-        issued ? Result<security::NodeCredentials>(std::move(issued->credentials))
-               : fail(issued.error()));
+    auto answer = std::make_shared<Result<manager::ca::Issued>>(std::move(issued));
     strand.post([this, alive, answer] {
       if (!alive.expired()) renewed(*answer);
     });
@@ -117,7 +115,7 @@ void NodeIdentity::renew() {
   }
 }
 
-void NodeIdentity::renewed(const Result<security::NodeCredentials>& answer) {
+void NodeIdentity::renewed(const Result<manager::ca::Issued>& answer) {
   under_way_ = false;
   if (!answer) {
     if (answer.error().reason() == "node-removed") {
@@ -125,7 +123,10 @@ void NodeIdentity::renewed(const Result<security::NodeCredentials>& answer) {
     }
     return failed(answer.error());
   }
-  if (const Status taken = take(*answer); !taken.ok()) return failed(taken);
+  // A manager's first key is wrapped from the first; later the lock follows what managers say, the
+  // log's keys before this one.
+  if (answer->manager && !manager()) lock_ = answer->lock;
+  if (const Status taken = take(answer->credentials); !taken.ok()) return failed(taken);
   failures_ = 0;
   due_ = security::renewal_due(identity_->current()->facts, deps_.rng);
   deps_.log->info("certificate renewed: a {}'s, until {}", manager() ? "manager" : "worker",
@@ -150,11 +151,39 @@ void NodeIdentity::failed(const Status& why) {
   const auto current = identity_->current();
   const WallTime now = deps_.strand.clock().wall_now();
   const Status valid = security::check_validity(current->facts, now);
+  Duration wait = security::renewal_retry(current->facts, now, ++failures_, deps_.rng);
+  if (!valid.ok() && manager()) {
+    const Status own = sign_own();
+    if (own.ok()) return;
+    deps_.log->warn("{}; this manager cannot sign its own either: {}", valid.message(),
+                    own.message());
+    wait = std::min(wait, kOwnAgain);  // as soon as it has a copy of the state
+  }
   if (!valid.ok()) deps_.trouble(valid.message());
-  const Duration wait = security::renewal_retry(current->facts, now, ++failures_, deps_.rng);
   deps_.log->warn("the certificate could not be renewed, next attempt in {}: {}",
                   format_duration(wait), why.message());
   arm(wait, "the last attempt failed");
+}
+
+// Nobody lets one in whose certificate has ended, so nobody would give it another. But managers can
+// all be in that state, or the only one, and each has what the swarm's certificates are signed
+// with.
+Status NodeIdentity::sign_own() {
+  MUSTER_ASSIGN(const std::string key, security::generate_key());
+  MUSTER_ASSIGN(const std::string request, security::create_signing_request(key));
+  MUSTER_ASSIGN(auto signed_here, deps_.sign_own(request));
+  MUSTER_ASSIGN(const auto issued,
+                manager::ca::accept(std::move(signed_here), key, deps_.strand.clock().wall_now()));
+  const std::string ended = format_rfc3339(identity_->current()->facts.not_after);
+  MUSTER_TRY(take(issued.credentials));
+  failures_ = 0;
+  due_ = security::renewal_due(identity_->current()->facts, deps_.rng);
+  deps_.log->warn(
+      "the certificate that was in force until {} could not be renewed: this manager has signed "
+      "itself another one, until {}",
+      ended, format_rfc3339(identity_->current()->facts.not_after));
+  arm(std::min(until_due(), kLook), {});
+  return ok_status();
 }
 
 Status NodeIdentity::set_lock(const Lock& lock) {

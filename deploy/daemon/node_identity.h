@@ -14,6 +14,7 @@
 #include "base/security/unlock_key.h"
 #include "deploy/daemon/identity_plan.h"
 #include "deploy/daemon/work_pool.h"
+#include "manager/ca/grpc/ca_client.h"
 
 namespace muster::daemon {
 
@@ -33,6 +34,10 @@ class NodeIdentity {
     // The certificate ended, or is not valid yet, and nobody gave another one.
     std::function<void(const std::string&)> trouble;
     std::function<void(const std::string&)> removed;  // managers say that the node is none any more
+    // Signs by this node's own copy of the swarm's root, for when no manager can: a manager has
+    // one.
+    std::function<Result<v1::IssueCertificateResponse>(const std::string& signing_request_pem)>
+        sign_own;
   };
   using Lock = std::optional<security::UnlockKey>;
 
@@ -55,9 +60,10 @@ class NodeIdentity {
  private:
   void arm(Duration wait, std::string why);
   void renew();
-  void renewed(const Result<security::NodeCredentials>& answer);
+  void renewed(const Result<manager::ca::Issued>& answer);
   Status take(security::NodeCredentials credentials);
   void failed(const Status& why);
+  Status sign_own();
   Duration until_due() const;
 
   Deps deps_;

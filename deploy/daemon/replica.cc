@@ -90,7 +90,6 @@ Result<std::unique_ptr<Replica>> Replica::open(Executor& strand, ReplicaOptions 
     transport.cluster_id = options.identity.cluster_id;
     transport.self = options.identity.member;
     transport.address = options.address;
-    transport.feature_level = manager::store::Store::kFeatureLevel;
     transport.removed = [standing = replica->standing_](raft::MemberId id) {
       return standing->removed(id);
     };

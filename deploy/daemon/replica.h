@@ -51,6 +51,11 @@ class Replica {
   raft::Group& group() { return durable_->group(); }
   // For the service by which the others reach this one.
   std::shared_ptr<raft::Inbound> inbound() const { return inbound_; }
+  // Writes the state as it is to a snapshot, from which the next start has it at once: what only
+  // the log says has to be confirmed by a majority first.
+  void take_snapshot(UniqueFunction<void(Status)> done) {
+    durable_->take_snapshot(std::move(done));
+  }
   // Any thread, after start(); blocks until the keys on disk are wrapped.
   Status set_lock(const std::optional<security::UnlockKey>& lock);
 

@@ -14,6 +14,7 @@ constexpr Duration kExpiryDefault = 24h * 90;
 constexpr Duration kExpiryLeast = 1h;
 constexpr size_t kRequestBytesMax = 16 << 10;
 constexpr size_t kHostnameBytesMax = 253;
+constexpr size_t kClientNameBytesMax = 64;  // what X.509 has room for
 
 Status bad_token(std::string_view why) {
   return Status(StatusCode::kInvalidArgument,
@@ -34,6 +35,18 @@ Status check_hostname(std::string_view name) {
       std::all_of(name.begin(), name.end(), [](unsigned char c) { return c > ' ' && c < 0x7f; });
   if (name.size() <= kHostnameBytesMax && printable) return ok_status();
   return invalid_argument("the host name is not one");
+}
+
+// It is a part of the certificate's subject, where some characters mean something.
+Status check_client_name(std::string_view name) {
+  const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  });
+  if (plain && !name.empty() && name.size() <= kClientNameBytesMax) return ok_status();
+  return invalid_argument(
+      "invalid name of a client \"{}\": up to {} of a-z, A-Z, 0-9, '.', '_' and '-'",
+      name.substr(0, 2 * kClientNameBytesMax), kClientNameBytesMax);
 }
 
 Result<store::Ptr<v1::Cluster>> cluster_of(const store::Snapshot& view) {
@@ -151,6 +164,48 @@ Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1:
   response.set_node_id(node.id());
   response.set_cluster_id(cluster.id());
   response.set_role(node.role());
+  if (node.role() == v1::NodeSpec::MANAGER) response.set_unlock_key(cluster.unlock_key());
+  return response;
+}
+
+Result<v1::IssueCertificateResponse> sign_own(const store::Snapshot& view, std::string_view node_id,
+                                              std::string_view signing_request_pem, WallTime now) {
+  MUSTER_ASSIGN(const auto cluster, cluster_of(view));
+  const auto node = view.get<v1::Node>(std::string(node_id));
+  if (node == nullptr || is_removed(*cluster, node_id)) return fail(removed(node_id));
+  if (node->role() != v1::NodeSpec::MANAGER) {
+    return fail(permission_denied("node {} is no manager any more", node_id));
+  }
+  return issue(*cluster, *node, signing_request_pem, now);
+}
+
+Result<v1::IssueClientCertificateResponse> issue_client(
+    const store::Snapshot& view, const v1::IssueClientCertificateRequest& request, WallTime now) {
+  MUSTER_ASSIGN(const auto cluster, cluster_of(view));
+  MUSTER_TRY(check_client_name(request.name()));
+  if (request.signing_request_pem().size() > kRequestBytesMax) {
+    return fail(invalid_argument("the certificate request is too long"));
+  }
+  // Of a key that is strong enough, and the sender's.
+  MUSTER_ASSIGN([[maybe_unused]] const std::string key,
+                security::signing_request_digest(request.signing_request_pem()));
+  const Duration validity =
+      request.validity_ns() == 0 ? kClientValidity : Duration(request.validity_ns());
+  if (validity < 1min || validity > kClientValidityMost) {
+    return fail(invalid_argument("a client's certificate lasts from a minute to {} days",
+                                 kClientValidityMost / 24h));
+  }
+  const Signer by = signer(cluster->root_ca());
+  v1::IssueClientCertificateResponse response;
+  MUSTER_ASSIGN(
+      const std::string certificate,
+      security::sign_request(by.root, request.signing_request_pem(),
+                             {request.name(), security::CertificateRole::kClient, cluster->id()},
+                             now, validity));
+  MUSTER_ASSIGN(const auto facts, security::read_certificate(certificate));
+  response.set_certificate_pem(certificate + by.intermediates_pem);
+  MUSTER_ASSIGN(*response.mutable_trust_root_pem(), trust_bundle(cluster->root_ca()));
+  response.set_not_after_ns(facts.not_after.unix_ns);
   return response;
 }
 

@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "manager/store/snapshot.h"
 #include "muster/v1/ca.pb.h"
+#include "muster/v1/control.pb.h"
 #include "muster/v1/objects.pb.h"
 
 // Who gets a certificate, and which: rules over one state of the store.
@@ -41,9 +42,25 @@ Result<Admission> admit(const store::Snapshot& view, const v1::IssueCertificateR
 Result<store::Ptr<v1::Node>> renewing_node(const store::Snapshot& view,
                                            const security::Principal& caller);
 
-// A certificate for the node, with all that goes with it but the managers' addresses.
+// A certificate for the node, with all that goes with it but the managers' addresses: for a manager
+// also what its keys are to be wrapped with.
 Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1::Node& node,
                                            std::string_view signing_request_pem, WallTime now);
+
+// A manager's certificate for itself, when nobody else can give it one: its own has ended, and so
+// have those of the others, or there are none. UNAVAILABLE without the root's key in `view`;
+// PERMISSION_DENIED for a node that is no manager there, or was removed.
+Result<v1::IssueCertificateResponse> sign_own(const store::Snapshot& view, std::string_view node_id,
+                                              std::string_view signing_request_pem, WallTime now);
+
+// A certificate for a client: somebody who uses the control API from elsewhere. INVALID_ARGUMENT
+// for a bad request, name or validity. Nothing is written: it ends by its time, or with the root.
+//
+// 30 days by default, since one that was lost cannot be taken back by itself; a year at most.
+inline constexpr Duration kClientValidity = 24h * 30;
+inline constexpr Duration kClientValidityMost = 24h * 365;
+Result<v1::IssueClientCertificateResponse> issue_client(
+    const store::Snapshot& view, const v1::IssueClientCertificateRequest& request, WallTime now);
 
 // What a node reports about the certificate it uses; also what a certificate that was just issued
 // will be reported as.

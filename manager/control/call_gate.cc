@@ -19,7 +19,9 @@ security::CallGate make_call_gate(std::string cluster_id,
     const security::Access access = security::access_rule(method)->access;
     if (access == security::Access::kAnyone) return ok_status();
     if (caller.cluster_id != cluster_id) {
-      return permission_denied("node {} belongs to another swarm", caller.node_id);
+      return permission_denied(
+          "{} {} belongs to another swarm",
+          caller.kind == security::Principal::Kind::kClient ? "client" : "node", caller.node_id);
     }
     if (method == kSession || method.starts_with("muster.v1.Raft.")) return ok_status();
     security::Principal judged = caller;

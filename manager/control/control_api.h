@@ -121,6 +121,10 @@ class ControlApi {
   // Answered by the leader alone, like a write: what is told must be what is in force.
   void get_unlock_key(const Principal&, const v1::GetUnlockKeyRequest&,
                       Callback<v1::GetUnlockKeyResponse>);
+  // By the leader, which has the root that is in force. Leaves nothing in the store but a line in
+  // the leader's log.
+  void issue_client_certificate(const Principal&, const v1::IssueClientCertificateRequest&,
+                                Callback<v1::IssueClientCertificateResponse>);
   void update_cluster(const Principal&, const v1::UpdateClusterRequest&,
                       Callback<v1::UpdateClusterResponse>);
   void create_service(const Principal&, const v1::CreateServiceRequest&,

@@ -2,9 +2,11 @@
 #include <utility>
 
 #include "base/security/unlock_key.h"
+#include "manager/ca/admission.h"
 #include "manager/ca/root.h"
 #include "manager/control/access.h"
 #include "manager/control/calls.h"
+#include "manager/control/forwarding.h"
 #include "manager/control/node_changes.h"
 #include "manager/control/redact.h"
 #include "manager/control/validation.h"
@@ -119,6 +121,28 @@ void ControlApi::get_unlock_key(const Principal& principal, const v1::GetUnlockK
   };
   // A leader that is none any more must not tell a key that somebody else has replaced.
   read_barrier(std::move(answer));
+}
+
+void ControlApi::issue_client_certificate(const Principal& principal,
+                                          const v1::IssueClientCertificateRequest& request,
+                                          Callback<v1::IssueClientCertificateResponse> done) {
+  MUSTER_WRITING(store, "muster.v1.Control.IssueClientCertificate");
+  if (!store.leading()) {
+    return done(
+        fail(Status(StatusCode::kUnavailable, "this manager is not the leader", "not-leader")));
+  }
+  // As with the unlock key: a root that was replaced since must not sign.
+  read_barrier([this, request, who = encode_caller(principal),
+                done = std::move(done)](const Status& status) mutable {
+    if (!status.ok()) return done(fail(status));
+    if (store_ == nullptr) return done(fail(unavailable("this manager stops")));
+    auto issued = ca::issue_client(store_->snapshot(), request, strand_.clock().wall_now());
+    if (issued) {
+      log_->info("client {} has a certificate until {}, asked for by {}", request.name(),
+                 format_rfc3339({issued->not_after_ns()}), who);
+    }
+    done(std::move(issued));
+  });
 }
 
 void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClusterRequest& request,

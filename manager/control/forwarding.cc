@@ -58,21 +58,22 @@ Forwarding::Next Forwarding::look_while_asking(const raft::GroupView& view, Time
   return {Do::kGiveUp, {}, {}, {}};
 }
 
+Forwarding::Next Forwarding::uncertain(const raft::GroupView& view, std::string message) const {
+  Status status(StatusCode::kUnknown, std::move(message), "outcome-unknown");
+  return {view.leader ? Do::kAnswer : Do::kNoLeader, {}, {}, std::move(status)};
+}
+
 Forwarding::Next Forwarding::wait_or_fail(const raft::GroupView& view, TimePoint now) {
   if (!until_) until_ = *began_ + patience_;
   if (!over(now)) return {Do::kWait, {}, {}, {}};
   if (maybe_done_) {
-    return {Do::kAnswer,
-            {},
-            {},
-            Status(StatusCode::kUnknown,
-                   fmt::format("leadership was lost while the change was being written; it may or "
-                               "may not have happened ({})",
-                               last_.message()),
-                   "outcome-unknown")};
+    return uncertain(view,
+                     fmt::format("leadership was lost while the change was being written; it may "
+                                 "or may not have happened ({})",
+                                 last_.message()));
   }
   const std::string leader = members::leader_address(view);
-  if (leader.empty() || last_.ok()) return {Do::kNoLeader, {}, {}, last_};
+  if (leader.empty() || last_.ok()) return {Do::kNoLeader, {}, {}, {}};
   return {Do::kAnswer,
           {},
           {},
@@ -93,16 +94,12 @@ Forwarding::Next Forwarding::ended(const Status& status, bool sent, const raft::
   failed_at_ = now;
   if (outcome == Outcome::kMaybeDone) {
     if (kind_ != Kind::kRepeatable || maybe_done_) {
-      return {Do::kAnswer,
-              {},
-              {},
-              Status(StatusCode::kUnknown,
-                     status.reason() == "outcome-unknown"
-                         ? status.message()
-                         : fmt::format("the connection to the leader broke while the change was "
-                                       "being written; it may or may not have happened ({})",
-                                       status.message()),
-                     "outcome-unknown")};
+      return uncertain(view, status.reason() == "outcome-unknown"
+                                 ? status.message()
+                                 : fmt::format("the connection to the leader broke while the "
+                                               "change was being written; it may or may not have "
+                                               "happened ({})",
+                                               status.message()));
     }
     maybe_done_ = true;
   }
@@ -119,6 +116,7 @@ std::string encode_caller(const security::Principal& caller) {
   switch (caller.kind) {
     case Kind::kNone: return "none";
     case Kind::kLocalUser: return fmt::format("user:{}:{}", caller.uid, caller.gid);
+    case Kind::kClient: return fmt::format("client:{}:{}", caller.node_id, caller.cluster_id);
     case Kind::kNode: break;
   }
   return fmt::format("node:{}:{}:{}", caller.node_id, caller.manager ? "manager" : "worker",
@@ -150,6 +148,12 @@ Result<security::Principal> decode_caller(std::string_view text) {
     caller.node_id = parts[1];
     caller.manager = parts[2] == "manager";
     caller.cluster_id = parts[3];
+    return caller;
+  }
+  if (parts.size() == 3 && parts[0] == "client" && !parts[1].empty()) {
+    caller.kind = security::Principal::Kind::kClient;
+    caller.node_id = parts[1];
+    caller.cluster_id = parts[2];
     return caller;
   }
   return fail(invalid_argument("\"{}\" names nobody", text));

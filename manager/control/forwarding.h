@@ -40,7 +40,7 @@ class Forwarding {
     kWait,      // look again soon
     kGiveUp,    // the leader that is being asked leads no more: end the call
     kAnswer,    // with `status`, as it is
-    kNoLeader,  // with an error that counts managers; `status` is what else there is to say
+    kNoLeader,  // with an error that counts managers; when `status` is one, with both
   };
   struct Next {
     Do what = Do::kWait;
@@ -65,6 +65,8 @@ class Forwarding {
   Outcome judge(const Status& status, bool sent, bool given_up) const;
   bool reads() const { return kind_ == Kind::kRead || kind_ == Kind::kOwnRead; }
   bool over(TimePoint now) const { return until_ && now >= *until_; }
+  // What it is when a change may have happened and nobody can tell any more.
+  Next uncertain(const raft::GroupView& view, std::string message) const;
   Next wait_or_fail(const raft::GroupView& view, TimePoint now);
   Next asking(Next next, raft::MemberId leader);
 
@@ -82,8 +84,8 @@ class Forwarding {
   Status last_;
 };
 
-// Who asks, in the metadata of a request that one manager passes on to another: "user:0:0" or
-// "node:<id>:manager:<cluster>".
+// Who asks, in the metadata of a request that one manager passes on to another: "user:0:0",
+// "node:<id>:manager:<cluster>" or "client:<name>:<cluster>".
 inline constexpr const char* kForwardedKey = "muster-forwarded-for";
 std::string encode_caller(const security::Principal& caller);
 // INVALID_ARGUMENT for anything else.

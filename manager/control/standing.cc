@@ -7,7 +7,15 @@
 namespace muster::manager::control {
 
 Status check_standing(const store::Snapshot& view, const security::Principal& caller) {
-  if (caller.kind != security::Principal::Kind::kNode) return ok_status();
+  using Kind = security::Principal::Kind;
+  if (caller.kind == Kind::kClient) {
+    const auto cluster = view.cluster();
+    if (cluster == nullptr || caller.cluster_id == cluster->id()) return ok_status();
+    return Status(StatusCode::kPermissionDenied,
+                  fmt::format("client {} belongs to another swarm", caller.node_id),
+                  "wrong-cluster");
+  }
+  if (caller.kind != Kind::kNode) return ok_status();
   if (const auto cluster = view.cluster()) {
     if (ca::is_removed(*cluster, caller.node_id)) {
       return Status(StatusCode::kPermissionDenied,

@@ -15,12 +15,6 @@ JoinStep refuse(Status status) {
   return {JoinStep::Kind::kRefuse, std::move(status), {}};
 }
 
-raft::Members members_of(const raft::GroupView& view) {
-  raft::Members out;
-  for (const raft::MemberView& m : view.members) out.put(m.member);
-  return out;
-}
-
 }  // namespace
 
 JoinStep next_join_step(const raft::GroupView& view, const v1::Node* node, const Joiner& joiner,
@@ -176,11 +170,7 @@ void Membership::go_on(std::shared_ptr<Join> join) {
   };
   switch (step.kind) {
     case JoinStep::Kind::kRefuse: return join->end(std::move(step.status));
-    case JoinStep::Kind::kDone: {
-      v1::JoinMemberResponse response;
-      response.set_members(raft::encode_members(members_of(view)));
-      return join->done(std::move(response));
-    }
+    case JoinStep::Kind::kDone: return join->done(v1::JoinMemberResponse());
     case JoinStep::Kind::kCheckAddress:
       return reachability_.check(
           join->joiner.address, [this, weak = std::weak_ptr<int>(alive_), join](const Status& s) {

@@ -97,8 +97,7 @@ class Writer {
 
 size_t hello_size(const Hello& hello) {
   return bytes_size(hello.cluster_id.size()) + (hello.from ? kFixed64Size : 0) +
-         (hello.to ? kFixed64Size : 0) + number_size(hello.feature_level) +
-         bytes_size(hello.address.size());
+         (hello.to ? kFixed64Size : 0) + bytes_size(hello.address.size());
 }
 
 void write_hello(Writer& out, uint32_t field, const Hello& hello) {
@@ -106,8 +105,7 @@ void write_hello(Writer& out, uint32_t field, const Hello& hello) {
   out.bytes(1, hello.cluster_id);
   out.fixed(2, kFixed64, hello.from.value);
   out.fixed(3, kFixed64, hello.to.value);
-  out.number(4, hello.feature_level);
-  out.bytes(5, hello.address);
+  out.bytes(4, hello.address);
 }
 
 size_t entry_size(const Entry& entry) {
@@ -182,7 +180,6 @@ Hello read_hello(v1::RaftHello& in) {
   hello.cluster_id = std::move(*in.mutable_cluster_id());
   hello.from.value = in.from();
   hello.to.value = in.to();
-  hello.feature_level = in.feature_level();
   hello.address = std::move(*in.mutable_address());
   return hello;
 }

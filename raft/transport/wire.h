@@ -25,7 +25,6 @@ struct Hello {
   std::string cluster_id;
   MemberId from;
   MemberId to;
-  uint32_t feature_level = 0;
   std::string address;  // of `from`
 
   friend bool operator==(const Hello&, const Hello&) = default;

@@ -35,12 +35,13 @@ grpc_ssl_certificate_config_reload_status fetch(void* state,
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 
-// A node whose certificate TLS has verified, or nobody.
+// A node or a client whose certificate TLS has verified, or nobody.
 Principal principal_of_subject(std::string_view subject) {
   Principal principal;
   const auto identity = parse_subject(subject);
   if (!identity) return principal;
-  principal.kind = Principal::Kind::kNode;
+  principal.kind = identity->role == CertificateRole::kClient ? Principal::Kind::kClient
+                                                              : Principal::Kind::kNode;
   principal.node_id = identity->node_id;
   principal.manager = identity->role == CertificateRole::kManager;
   principal.cluster_id = identity->cluster_id;

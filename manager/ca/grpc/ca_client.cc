@@ -2,24 +2,20 @@
 
 #include <grpcpp/create_channel.h>
 
-#include <algorithm>
 #include <chrono>
-#include <functional>
 #include <utility>
 
 #include "base/security/join_token.h"
 #include "base/security/renewal.h"
 #include "base/security/tls/credentials.h"
 #include "manager/control/grpc/answers.h"
+#include "manager/control/grpc/ask_managers.h"
 #include "muster/v1/ca.grpc.pb.h"
 
 namespace muster::manager::ca {
 namespace {
 
-using SteadyClock = std::chrono::steady_clock;
-
 constexpr Duration kCallLimit = 5s;
-constexpr int kHopsMax = 3;  // from a follower to the leader, which may just change
 
 std::shared_ptr<grpc::Channel> channel_to(const std::string& address,
                                           const std::shared_ptr<grpc::ChannelCredentials>& with) {
@@ -27,91 +23,49 @@ std::shared_ptr<grpc::Channel> channel_to(const std::string& address,
 }
 
 Status from_grpc(const grpc::ClientContext& context, const grpc::Status& status) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  std::string reason;
-  if (const auto at = trailers.find(control::kReasonKey); at != trailers.end()) {
-    reason.assign(at->second.data(), at->second.size());
-  }
   std::string message = status.error_message();
   if (message.find("CERTIFICATE_VERIFY_FAILED") != std::string::npos ||
       message.find("certificate verify failed") != std::string::npos) {
     message += " (the clocks of this host and of the manager may differ)";
   }
   return Status(static_cast<StatusCode>(status.error_code()), std::move(message),
-                std::move(reason));
+                control::trailer_of(context, control::kReasonKey));
 }
 
-std::string leader_of(const grpc::ClientContext& context) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto at = trailers.find(control::kLeaderKey);
-  return at == trailers.end() ? std::string() : std::string(at->second.data(), at->second.size());
-}
+using Deadline = std::chrono::system_clock::time_point;
 
-// What another manager might answer differently.
-bool worth_another(const Status& status) {
-  return status.code() == StatusCode::kUnavailable ||
-         status.code() == StatusCode::kDeadlineExceeded ||
-         status.code() == StatusCode::kUnimplemented || status.reason() == "other-root";
-}
-
-// The rest of the time there is, cut to one call's share.
-class Limit {
- public:
-  explicit Limit(Duration limit) : end_(SteadyClock::now() + limit) {}
-  bool passed() const { return SteadyClock::now() >= end_; }
-  void apply(grpc::ClientContext& context) const {
-    const auto left = std::min<Duration>(end_ - SteadyClock::now(), kCallLimit);
-    context.set_deadline(std::chrono::system_clock::now() +
-                         std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
-  }
-
- private:
-  SteadyClock::time_point end_;
-};
-
-// One address: the answer, or why not; `leader` is where to ask instead, when that is known.
-using Attempt = std::function<Result<v1::IssueCertificateResponse>(const std::string& address,
-                                                                   std::string& leader)>;
-
+// `attempt` as ask_managers() has it.
+template <class Attempt>
 Result<v1::IssueCertificateResponse> ask_all(const std::vector<std::string>& addresses,
-                                             const Limit& limit, const Attempt& attempt) {
+                                             Duration limit, const Attempt& attempt) {
   std::string failures;
-  Status last(StatusCode::kUnavailable, {});
-  for (const std::string& first : addresses) {
-    std::string address = first;
-    for (int hop = 0; hop < kHopsMax && !address.empty() && !limit.passed(); ++hop) {
-      std::string leader;
-      auto answer = attempt(address, leader);
-      if (answer) return answer;
-      if (!worth_another(answer.error())) return fail(answer.error());
-      if (!failures.empty()) failures += "; ";
-      failures += address + ": " + answer.error().message();
-      last = answer.error();
-      address = leader == address ? std::string() : leader;
-    }
-  }
+  auto answer = control::ask_managers<v1::IssueCertificateResponse>(addresses, {limit, kCallLimit},
+                                                                    attempt, &failures);
+  // Final is what one of them has said about the request.
+  if (answer || !control::worth_another(answer.error())) return answer;
   if (failures.empty()) failures = "no address of one is known";
-  return fail(last.code(), "no manager gave a certificate: " + failures, last.reason());
+  return fail(answer.error().code(), "no manager gave a certificate: " + failures,
+              answer.error().reason());
 }
 
 Result<v1::IssueCertificateResponse> call_issue(const std::shared_ptr<grpc::Channel>& channel,
                                                 const v1::IssueCertificateRequest& request,
-                                                const Limit& limit, std::string& leader) {
+                                                Deadline deadline, std::string& leader) {
   grpc::ClientContext context;
-  limit.apply(context);
+  context.set_deadline(deadline);
   v1::IssueCertificateResponse response;
   const grpc::Status status =
       v1::Ca::NewStub(channel)->IssueCertificate(&context, request, &response);
   if (status.ok()) return response;
-  leader = leader_of(context);
+  leader = control::trailer_of(context, control::kLeaderKey);
   return fail(from_grpc(context, status));
 }
 
 // The root that the token means, out of a manager's mouth.
 Result<std::string> pinned_root(const std::string& address, const security::JoinToken& token,
-                                WallTime now, const Limit& limit) {
+                                WallTime now, Deadline deadline) {
   grpc::ClientContext context;
-  limit.apply(context);
+  context.set_deadline(deadline);
   v1::GetRootCertificateResponse response;
   const auto channel = channel_to(address, security::joiner_channel_credentials({}));
   const grpc::Status status = v1::Ca::NewStub(channel)->GetRootCertificate(&context, {}, &response);
@@ -134,6 +88,8 @@ Result<std::string> pinned_root(const std::string& address, const security::Join
   return certificates[0];
 }
 
+}  // namespace
+
 Result<Issued> accept(v1::IssueCertificateResponse response, const std::string& key_pem,
                       WallTime now) {
   Issued issued;
@@ -150,11 +106,12 @@ Result<Issued> accept(v1::IssueCertificateResponse response, const std::string& 
   issued.node_id = facts.identity.node_id;
   issued.cluster_id = facts.identity.cluster_id;
   issued.manager = facts.identity.role == security::CertificateRole::kManager;
+  if (issued.manager && !response.unlock_key().empty()) {
+    MUSTER_ASSIGN(issued.lock, security::UnlockKey::parse(response.unlock_key()));
+  }
   issued.manager_addrs.assign(response.manager_addrs().begin(), response.manager_addrs().end());
   return issued;
 }
-
-}  // namespace
 
 Result<Issued> join_swarm(const JoinRequest& request, WallTime now, Duration limit) {
   MUSTER_ASSIGN(const auto token, security::parse_join_token(request.join_token));
@@ -165,16 +122,13 @@ Result<Issued> join_swarm(const JoinRequest& request, WallTime now, Duration lim
   call.set_availability(request.availability);
   call.set_hostname(request.hostname);
   call.set_address(request.advertise_address);
-  const Limit time(limit);
-  MUSTER_ASSIGN(
-      auto response,
-      ask_all(request.addresses, time,
-              [&](const std::string& address,
-                  std::string& leader) -> Result<v1::IssueCertificateResponse> {
-                MUSTER_ASSIGN(const std::string root, pinned_root(address, token, now, time));
-                return call_issue(channel_to(address, security::joiner_channel_credentials(root)),
-                                  call, time, leader);
-              }));
+  const auto attempt = [&](const std::string& address, Deadline deadline,
+                           std::string& leader) -> Result<v1::IssueCertificateResponse> {
+    MUSTER_ASSIGN(const std::string root, pinned_root(address, token, now, deadline));
+    return call_issue(channel_to(address, security::joiner_channel_credentials(root)), call,
+                      deadline, leader);
+  };
+  MUSTER_ASSIGN(auto response, ask_all(request.addresses, limit, attempt));
   return accept(std::move(response), request.key_pem, now);
 }
 
@@ -186,12 +140,11 @@ Result<Issued> renew_certificate(const security::TlsIdentity& identity,
   MUSTER_ASSIGN(const std::string key, security::generate_key());
   v1::IssueCertificateRequest call;
   MUSTER_ASSIGN(*call.mutable_signing_request_pem(), security::create_signing_request(key));
-  const Limit time(limit);
-  MUSTER_ASSIGN(
-      auto response, ask_all(addresses, time, [&](const std::string& address, std::string& leader) {
-        return call_issue(channel_to(address, security::channel_credentials(current->credentials)),
-                          call, time, leader);
-      }));
+  const auto attempt = [&](const std::string& address, Deadline deadline, std::string& leader) {
+    return call_issue(channel_to(address, security::channel_credentials(current->credentials)),
+                      call, deadline, leader);
+  };
+  MUSTER_ASSIGN(auto response, ask_all(addresses, limit, attempt));
   return accept(std::move(response), key, now);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
@@ -24,6 +25,13 @@ inline grpc::Status to_grpc(const Status& status) {
 
 inline void add_reason(grpc::ServerContextBase& context, const Status& status) {
   if (!status.reason().empty()) context.AddTrailingMetadata(kReasonKey, status.reason());
+}
+
+// Of an answer that has come; empty when it is not there.
+inline std::string trailer_of(const grpc::ClientContext& context, const char* key) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto it = trailers.find(key);
+  return it == trailers.end() ? std::string() : std::string(it->second.data(), it->second.size());
 }
 
 }  // namespace muster::manager::control

@@ -121,6 +121,16 @@ class ControlService final : public v1::Control::CallbackService {
         {Forwarding::Kind::kRead, as_serve(&ControlApi::get_unlock_key),
          &v1::Control::StubInterface::async_interface::GetUnlockKey, options_.request_limit});
   }
+  // Repeated at the next leader, if need be: nothing is changed by it.
+  ServerUnaryReactor* IssueClientCertificate(
+      CallbackServerContext* context, const v1::IssueClientCertificateRequest* request,
+      v1::IssueClientCertificateResponse* response) override {
+    return route<v1::IssueClientCertificateRequest, v1::IssueClientCertificateResponse>(
+        context, kept(request), response,
+        {Forwarding::Kind::kRead, as_serve(&ControlApi::issue_client_certificate),
+         &v1::Control::StubInterface::async_interface::IssueClientCertificate,
+         options_.request_limit});
+  }
   // Only the leader knows which managers answer.
   ServerUnaryReactor* GetNode(CallbackServerContext* context, const v1::GetNodeRequest* request,
                               v1::GetNodeResponse* response) override {

@@ -12,16 +12,6 @@
 #include "manager/members/group_facts.h"
 
 namespace muster::manager::control {
-namespace {
-
-std::string trailer(const grpc::ClientContext& context, const char* key) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto it = trailers.find(key);
-  return it == trailers.end() ? std::string() : std::string(it->second.data(), it->second.size());
-}
-
-}  // namespace
-
 LeaderLink::LeaderLink(ControlApi& api, LeaderRoute route) : api_(api), route_(std::move(route)) {}
 
 void LeaderLink::keep_looking(Look look) {
@@ -39,6 +29,7 @@ void LeaderLink::tick() {
   }
   looking_.splice(looking_.begin(), due);
   ticking_ = !looking_.empty();
+  count_ahead(view);
   if (!ticking_) return;
   api_.strand().after(kLookAgain, [self = shared_from_this()] { self->tick(); });
 }
@@ -53,18 +44,33 @@ Status LeaderLink::crowded() {
 }
 
 void LeaderLink::explain_no_leader(UniqueFunction<void(Status)> done) {
-  if (counted_at_ && api_.strand().clock().now() < *counted_at_ + kCountFresh) {
+  if (counted()) {
     return api_.strand().post(
         [status = counted_, done = std::move(done)]() mutable { done(std::move(status)); });
   }
   if (counting_ != nullptr) return counting_->done.push_back(std::move(done));
-  counting_ = std::make_shared<Count>();
+  begin_count();
   counting_->done.push_back(std::move(done));
+}
+
+bool LeaderLink::counted() const {
+  return counted_at_ && api_.strand().clock().now() < *counted_at_ + kCountFresh;
+}
+
+void LeaderLink::count_ahead(const std::optional<raft::GroupView>& view) {
+  if (!ticking_ || !view || view->leader) {
+    leaderless_since_.reset();
+    return;
+  }
+  const TimePoint now = api_.strand().clock().now();
+  if (!leaderless_since_) leaderless_since_ = now;
+  if (now < *leaderless_since_ + kCountAfter || counting_ != nullptr || counted()) return;
   begin_count();
 }
 
 void LeaderLink::begin_count() {
-  const std::shared_ptr<Count> count = counting_;
+  const auto count = std::make_shared<Count>();
+  counting_ = count;
   count->view = api_.group_view().value_or(raft::GroupView());
   const auto end = [self = shared_from_this(), count] { self->end_count(*count); };
   if (route_.reachability != nullptr) {
@@ -110,11 +116,11 @@ std::unique_ptr<grpc::ClientContext> LeaderLink::pass_on(grpc::CallbackServerCon
 
 Status LeaderLink::read_status(const grpc::Status& status, const grpc::ClientContext& context) {
   return {static_cast<StatusCode>(status.error_code()), status.error_message(),
-          trailer(context, kReasonKey)};
+          trailer_of(context, kReasonKey)};
 }
 
 uint64_t LeaderLink::read_version(const grpc::ClientContext& context) {
-  const std::string text = trailer(context, kVersionKey);
+  const std::string text = trailer_of(context, kVersionKey);
   return text.empty() ? 0 : std::strtoull(text.c_str(), nullptr, 10);
 }
 

@@ -32,6 +32,8 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
  public:
   static constexpr Duration kLookAgain = 25ms;
   static constexpr Duration kCountLimit = 1s;
+  // It begins when somebody has waited without a leader for so long, to be known when he gives up.
+  static constexpr Duration kCountAfter = 2400ms;
   // A count serves whoever asks within this time of its end.
   static constexpr Duration kCountFresh = 1s;
   static constexpr size_t kUnderWayMax = 10'000;
@@ -86,6 +88,8 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
     std::vector<UniqueFunction<void(Status)>> done;
   };
   void tick();
+  void count_ahead(const std::optional<raft::GroupView>& view);
+  bool counted() const;
   void begin_count();
   void end_count(Count& count);
 
@@ -94,6 +98,7 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
   std::list<Look> looking_;
   bool ticking_ = false;
   size_t under_way_ = 0;
+  std::optional<TimePoint> leaderless_since_;  // while somebody looks
   std::shared_ptr<Count> counting_;
   Status counted_;
   std::optional<TimePoint> counted_at_;

@@ -151,9 +151,12 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
       case Forwarding::Do::kNoLeader: break;
     }
     explaining_ = true;
-    scope_.link.explain_no_leader([self = this->shared_from_this()](Status status) {
-      self->finish(fail(std::move(status)));
-    });
+    scope_.link.explain_no_leader(
+        [self = this->shared_from_this(), what = std::move(next.status)](Status status) {
+          if (what.ok()) return self->finish(fail(std::move(status)));
+          self->finish(fail(what.code(), fmt::format("{}. {}", what.message(), status.message()),
+                            what.reason()));
+        });
   }
 
   void serve() {

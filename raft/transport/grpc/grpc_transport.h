@@ -21,7 +21,6 @@ struct GrpcTransportOptions {
   std::string cluster_id;
   MemberId self;
   std::string address;  // where the others reach this member
-  uint32_t feature_level = 0;
 
   // Whether a member that is not in the list was removed for good, so that it is told so. Only who
   // certainly has the newest list may say yes: a leader that has applied all of before its term.

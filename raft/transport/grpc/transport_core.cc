@@ -18,7 +18,7 @@ TransportCore::TransportCore(GrpcTransportOptions the_options, ChannelFactory th
       members_(std::make_shared<const Members>()) {}
 
 Hello TransportCore::hello(MemberId to) const {
-  return {options.cluster_id, options.self, to, options.feature_level, options.address};
+  return {options.cluster_id, options.self, to, options.address};
 }
 
 std::shared_ptr<const Members> TransportCore::members() const {

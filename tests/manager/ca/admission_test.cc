@@ -173,6 +173,85 @@ TEST_F(Admit, ACertificateLastsAnHourAtLeastAndNinetyDaysByDefault) {
   }
 }
 
+TEST_F(Admit, ManagersHearWhatTheirKeysAreWrappedWithBeforeTheyWriteThem) {
+  ASSERT_TRUE(change_cluster([](v1::Cluster& cluster) {
+                cluster.set_unlock_key("SWMKEY-1-x");
+                return ok_status();
+              }).ok());
+  const std::string request = *security::create_signing_request(*security::generate_key());
+  v1::Node node;
+  node.set_id("n1");
+  node.set_role(v1::NodeSpec::MANAGER);
+  EXPECT_EQ(issue(*store_.snapshot().cluster(), node, request, now())->unlock_key(), "SWMKEY-1-x");
+  node.set_role(v1::NodeSpec::WORKER);
+  EXPECT_EQ(issue(*store_.snapshot().cluster(), node, request, now())->unlock_key(), "");
+}
+
+TEST_F(Admit, AManagerWhoseCertificateHasEndedSignsItsOwn) {
+  const std::string key = *security::generate_key();
+  const std::string request = *security::create_signing_request(key);
+  add_node("m1", "host1", v1::NodeSpec::MANAGER);
+  add_node("w1", "host2");
+  const auto own = sign_own(store_.snapshot(), "m1", request, now());
+  ASSERT_TRUE(own) << own.error().to_string();
+  EXPECT_TRUE(
+      security::check_certificate(own->certificate_pem(), own->trust_root_pem(), key, now()).ok());
+  EXPECT_EQ(own->role(), v1::NodeSpec::MANAGER);
+  // Only what the state says it is.
+  EXPECT_EQ(sign_own(store_.snapshot(), "w1", request, now()).error().code(),
+            StatusCode::kPermissionDenied);
+  EXPECT_EQ(sign_own(store_.snapshot(), "x1", request, now()).error().reason(), "node-removed");
+  ASSERT_TRUE(change_cluster([](v1::Cluster& cluster) {
+                cluster.add_removed_nodes()->set_node_id("m1");
+                return ok_status();
+              }).ok());
+  EXPECT_EQ(sign_own(store_.snapshot(), "m1", request, now()).error().reason(), "node-removed");
+  EXPECT_EQ(sign_own(store::Snapshot(), "m1", request, now()).error().reason(), "not-ready");
+}
+
+TEST_F(Admit, ClientsGetCertificatesOfTheirOwnKindForAWhile) {
+  const std::string key = *security::generate_key();
+  v1::IssueClientCertificateRequest request;
+  request.set_name("alice.laptop-1");
+  *request.mutable_signing_request_pem() = *security::create_signing_request(key);
+  const auto ends_after = [&] {
+    const auto issued = issue_client(store_.snapshot(), request, now());
+    EXPECT_TRUE(issued) << issued.error().to_string();
+    const auto facts = security::read_certificate(issued->certificate_pem());
+    EXPECT_EQ(facts->identity, (security::CertificateIdentity{
+                                   "alice.laptop-1", security::CertificateRole::kClient, "c1"}));
+    EXPECT_EQ(issued->not_after_ns(), facts->not_after.unix_ns);
+    EXPECT_TRUE(
+        security::check_certificate(issued->certificate_pem(), issued->trust_root_pem(), key, now())
+            .ok());
+    // Seconds are what a certificate knows.
+    return std::chrono::round<std::chrono::minutes>(facts->not_after - now());
+  };
+  EXPECT_EQ(ends_after(), 24h * 30);
+  request.set_validity_ns(Duration(24h).count());
+  EXPECT_EQ(ends_after(), 24h);
+  const std::string good = request.signing_request_pem();
+  for (const int64_t validity : {int64_t{-1}, int64_t{1}, Duration(24h * 366).count()}) {
+    request.set_validity_ns(validity);
+    EXPECT_EQ(issue_client(store_.snapshot(), request, now()).error().code(),
+              StatusCode::kInvalidArgument)
+        << validity;
+  }
+  request.set_validity_ns(0);
+  request.set_signing_request_pem("nonsense");
+  EXPECT_FALSE(issue_client(store_.snapshot(), request, now()));
+  request.set_signing_request_pem(good);
+  // The name is part of a subject that is read strictly.
+  for (const std::string& name :
+       {std::string(), std::string("a b"), std::string("a,OU=swarm-manager"), std::string("a:b"),
+        std::string("a+b"), std::string("\xc3\xa9"), std::string(65, 'a')}) {
+    request.set_name(name);
+    EXPECT_EQ(issue_client(store_.snapshot(), request, now()).error().code(),
+              StatusCode::kInvalidArgument)
+        << name;
+  }
+}
+
 TEST(Address, OfManagersCanBeDialled) {
   for (const char* good : {"10.0.0.1:2377", "127.0.0.1:1", "[fd00::1]:65535"}) {
     EXPECT_TRUE(check_manager_address(good).ok()) << good;

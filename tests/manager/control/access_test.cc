@@ -68,29 +68,58 @@ TEST(Access, WhoMayCallWhat) {
   worker.kind = Principal::Kind::kNode;
   Principal manager = worker;
   manager.manager = true;
+  Principal client;
+  client.kind = Principal::Kind::kClient;
+  // What a certificate might claim beside its role.
+  client.manager = true;
   struct Case {
     const char* method;
-    bool user, worker, manager, nobody;
+    bool user, worker, manager, client, nobody;
   };
-  const Case cases[] = {{"muster.v1.Control.CreateService", true, false, true, false},
-                        {"muster.v1.Control.GetUnlockKey", true, false, true, false},
-                        {"muster.v1.Control.InitSwarm", true, false, false, false},
-                        {"muster.v1.Control.UnlockSwarm", true, false, false, false},
-                        {"muster.v1.Dispatcher.Session", false, true, true, false},
-                        {"muster.v1.Raft.Lane", false, false, true, false},
-                        {"muster.v1.Membership.Join", false, false, true, false},
-                        {"muster.v1.Ca.GetRootCertificate", true, true, true, true},
-                        {"muster.v1.Ca.IssueCertificate", true, true, true, true},
-                        {"muster.v1.Local.Exec", true, false, false, false},
-                        {"muster.v1.Control.Unheard", false, false, false, false},
-                        {"", false, false, false, false}};
+  const Case cases[] = {
+      {"muster.v1.Control.CreateService", true, false, true, true, false},
+      {"muster.v1.Control.GetUnlockKey", true, false, true, true, false},
+      {"muster.v1.Control.BackupSwarm", true, false, true, false, false},
+      {"muster.v1.Control.IssueClientCertificate", true, false, true, false, false},
+      {"muster.v1.Control.InitSwarm", true, false, false, false, false},
+      {"muster.v1.Control.UnlockSwarm", true, false, false, false, false},
+      {"muster.v1.Dispatcher.Session", false, true, true, false, false},
+      {"muster.v1.Raft.Lane", false, false, true, false, false},
+      {"muster.v1.Membership.Join", false, false, true, false, false},
+      {"muster.v1.Ca.GetRootCertificate", true, true, true, true, true},
+      {"muster.v1.Ca.IssueCertificate", true, true, true, true, true},
+      {"muster.v1.Local.Exec", true, false, false, false, false},
+      {"muster.v1.Control.Unheard", false, false, false, false, false},
+      {"", false, false, false, false, false}};
   for (const Case& c : cases) {
     EXPECT_EQ(check_access(c.method, user).ok(), c.user) << c.method;
     EXPECT_EQ(check_access(c.method, worker).ok(), c.worker) << c.method;
     EXPECT_EQ(check_access(c.method, manager).ok(), c.manager) << c.method;
+    EXPECT_EQ(check_access(c.method, client).ok(), c.client) << c.method;
     EXPECT_EQ(check_access(c.method, Principal()).ok(), c.nobody) << c.method;
   }
   EXPECT_EQ(check_access("muster.v1.Raft.Lane", Principal()).code(), StatusCode::kUnauthenticated);
+}
+
+// Whoever is elsewhere has the control API, as far as it is the swarm's and not one host's; of what
+// nodes say to each other nothing.
+TEST(Access, ClientsHaveTheControlApiAndNothingElse) {
+  Principal client;
+  client.kind = Principal::Kind::kClient;
+  const std::set<std::string_view> kept_from = {"muster.v1.Control.BackupSwarm",
+                                                "muster.v1.Control.InitSwarm",
+                                                "muster.v1.Control.IssueClientCertificate",
+                                                "muster.v1.Control.JoinSwarm",
+                                                "muster.v1.Control.LeaveSwarm",
+                                                "muster.v1.Control.RestoreSwarm",
+                                                "muster.v1.Control.UnlockSwarm"};
+  for (const AccessRule& rule : access_table()) {
+    const bool control = rule.method.starts_with("muster.v1.Control.");
+    const bool open = rule.access == Access::kAnyone;
+    EXPECT_EQ(check_access(rule.method, client).ok(),
+              open || (control && !kept_from.contains(rule.method)))
+        << rule.method;
+  }
 }
 
 // Joiners get in without a certificate by these two methods alone.

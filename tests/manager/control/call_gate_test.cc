@@ -21,6 +21,13 @@ class CallGate : public testing::Test {
     caller.cluster_id = cluster;
     return caller;
   }
+  static Principal client(const std::string& name, const std::string& cluster = "c1") {
+    Principal caller;
+    caller.kind = Principal::Kind::kClient;
+    caller.node_id = name;
+    caller.cluster_id = cluster;
+    return caller;
+  }
   void fill() {
     store_.lead(1);
     store_.update(
@@ -67,6 +74,12 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
       {kControl, node("d", true), false},        // a manager's certificate, a worker by now
       {kControl, node("gone", true), false},     // removed
       {kControl, node("m", true, "c2"), false},  // of another swarm with the same root
+      {kControl, client("alice"), true},
+      {kControl, client("alice", "c2"), false},  // of another swarm with the same root
+      {kSession, client("alice"), false},
+      {kRaft, client("alice"), false},
+      {kLogs, client("alice"), false},
+      {kControl, client("gone"), true},  // no node, whatever its name
       {kControl, {}, false},
       {kSession, node("d", false), true},
       {kSession, node("d", true), true},     // to hear that it is a worker

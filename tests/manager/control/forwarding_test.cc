@@ -199,7 +199,7 @@ TEST(Forwarding, WhatMayBeDoneKeepsThatWhenNobodyLeadsAnyMore) {
   way.look(led_by(2), at(0s));
   EXPECT_EQ(way.ended(kBroken, true, led_by(0), at(0s)).what, Do::kWait);
   const auto next = way.look(led_by(0), at(4s));
-  EXPECT_EQ(next.what, Do::kAnswer);
+  EXPECT_EQ(next.what, Do::kNoLeader) << "both are said";
   EXPECT_EQ(next.status.code(), StatusCode::kUnknown);
   EXPECT_EQ(next.status.reason(), "outcome-unknown");
 }
@@ -244,8 +244,19 @@ TEST(Forwarding, TheCallerGoesAlong) {
   EXPECT_EQ(read->node_id, "n7");
   EXPECT_TRUE(read->manager);
   EXPECT_EQ(read->cluster_id, "c");
-  for (const char* wrong : {"", "none", "user", "user:0", "user:x:0", "user:0:0:0", "node:a:b:c",
-                            "node::manager:c", "node:a:manager", "root:0:0", "user:-1:0"}) {
+  security::Principal client;
+  client.kind = security::Principal::Kind::kClient;
+  client.node_id = "alice";
+  client.cluster_id = "c";
+  read = decode_caller(encode_caller(client));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->kind, security::Principal::Kind::kClient);
+  EXPECT_EQ(read->node_id, "alice");
+  EXPECT_FALSE(read->manager);
+  EXPECT_EQ(read->cluster_id, "c");
+  for (const char* wrong :
+       {"", "none", "client", "client:a", "client::c", "client:a:b:c", "user", "user:0", "user:x:0",
+        "user:0:0:0", "node:a:b:c", "node::manager:c", "node:a:manager", "root:0:0", "user:-1:0"}) {
     EXPECT_FALSE(decode_caller(wrong)) << wrong;
   }
   EXPECT_FALSE(decode_caller(encode_caller(security::Principal()))) << "nobody is nobody";

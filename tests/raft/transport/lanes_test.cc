@@ -307,7 +307,7 @@ struct Caller {
     who.node_id = node_id;
     who.cluster_id = Issuer::cluster();
     return to.inbound()
-        ->let_in({Issuer::cluster(), {id}, to.id(), 1, "127.0.0.1:1"}, who, call)
+        ->let_in({Issuer::cluster(), {id}, to.id(), "127.0.0.1:1"}, who, call)
         .verdict;
   }
   std::shared_ptr<IdleCall> call = std::make_shared<IdleCall>();

@@ -73,7 +73,7 @@ TEST(Admission, FollowsTheTable) {
   const auto node = [](const char* id, bool manager = true, const char* cluster = "c") {
     return Principal{Principal::Kind::kNode, id, manager, cluster, 0, 0};
   };
-  const Hello good{"c", {2}, {1}, 0, "a:1"};
+  const Hello good{"c", {2}, {1}, "a:1"};
   const auto with = [&](auto change) {
     Hello hello = good;
     change(hello);

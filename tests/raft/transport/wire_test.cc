@@ -11,7 +11,7 @@
 namespace muster::raft {
 namespace {
 
-const Hello kHello{"cluster", {0x1122334455667788}, {7}, 3, "10.0.0.1:2377"};
+const Hello kHello{"cluster", {0x1122334455667788}, {7}, "10.0.0.1:2377"};
 
 std::string joined(const Pieces& pieces) {
   std::string bytes;
@@ -55,7 +55,6 @@ void fill(v1::RaftHello& out, const Hello& hello) {
   out.set_cluster_id(hello.cluster_id);
   out.set_from(hello.from.value);
   out.set_to(hello.to.value);
-  out.set_feature_level(hello.feature_level);
   out.set_address(hello.address);
 }
 
