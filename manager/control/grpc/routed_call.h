@@ -162,12 +162,41 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
   void serve() {
     asking_ = true;
     route_.serve(caller_.principal, *request_,
-                 [self = this->shared_from_this()](Result<Response> result) {
-                   self->served(std::move(result));
-                 });
+                 [self = this->shared_from_this(), version = scope_.api.version()](
+                     Result<Response> result) { self->served(std::move(result), version); });
   }
 
-  void served(Result<Response> result) {
+  // A change that was refused, or that there was no need for, rests on this manager's state alone,
+  // which is an old one when another manager leads meanwhile: after a pause it takes a leader a
+  // moment to learn of it. What was written has had a majority's word.
+  bool wants_confirmation(const Result<Response>& result, uint64_t version) const {
+    const bool reads =
+        route_.kind == Forwarding::Kind::kRead || route_.kind == Forwarding::Kind::kOwnRead;
+    if (reads || !scope_.api.group_view()) return false;
+    if (result) return scope_.api.version() == version;
+    switch (result.error().code()) {
+      case StatusCode::kInvalidArgument:
+      case StatusCode::kNotFound:
+      case StatusCode::kAlreadyExists:
+      case StatusCode::kFailedPrecondition:
+      case StatusCode::kAborted:
+      case StatusCode::kOutOfRange: return true;
+      default: return false;
+    }
+  }
+
+  void served(Result<Response> result, uint64_t version) {
+    if (finished_) return;
+    if (!wants_confirmation(result, version)) return conclude(std::move(result));
+    auto kept = std::make_shared<Result<Response>>(std::move(result));
+    scope_.api.read_barrier([self = this->shared_from_this(), kept](const Status& leads) {
+      if (leads.ok()) return self->conclude(std::move(*kept));
+      const auto view = self->scope_.api.group_view().value_or(raft::GroupView());
+      self->conclude(fail(members::not_leader(view)));
+    });
+  }
+
+  void conclude(Result<Response> result) {
     if (finished_) return;
     const auto view = scope_.api.group_view();
     if (result || !view) {

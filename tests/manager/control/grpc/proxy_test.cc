@@ -532,6 +532,28 @@ TEST_F(ProxyTest, AReadThatHasToBeExactIsTheLeadersAfterAMajorityHasConfirmedIt)
             std::string::npos);
 }
 
+TEST_F(ProxyTest, ARefusalIsTheLeadersAfterAMajorityHasConfirmedIt) {
+  ASSERT_TRUE(create(leader_, network("front")).status.ok());
+  EXPECT_EQ(leader_.group.barriers, 0) << "what is written has a majority already";
+  EXPECT_EQ(create(leader_, network("front")).status.error_code(),
+            grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(leader_.group.barriers, 1);
+  // So is a change that was made before.
+  ASSERT_TRUE(create(leader_, network("side", "one")).status.ok());
+  EXPECT_EQ(leader_.group.barriers, 1);
+  EXPECT_TRUE(create(leader_, network("side", "one")).status.ok());
+  EXPECT_EQ(leader_.group.barriers, 2);
+  // Another manager has removed the networks, and this one does not know yet that it leads no more:
+  // it does not say that they are there.
+  on(leader_.strand, [&] {
+    leader_.group.barrier = fail(Status(StatusCode::kUnavailable, "no majority", "not-leader"));
+  });
+  EXPECT_EQ(create(leader_, network("front")).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(create(leader_, network("side", "one")).status.error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(create(leader_, network("back")).status.ok());
+}
+
 TEST_F(ProxyTest, AReadFollowsAChangeOfLeaders) {
   // The answer of the one that was asked never comes; the next leader is this manager.
   leader_.group.hold_barriers = true;
