@@ -2,9 +2,13 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <optional>
+#include <set>
+#include <sstream>
 
 #include "base/file.h"
 #include "tests/history/checker.h"
@@ -19,13 +23,17 @@ constexpr Duration kFinishPatience = 60s;
 constexpr int kPollMs = 10;
 constexpr size_t kFileBytesMax = size_t{1} << 30;
 
+bool writes(const Operation& op) {
+  return op.kind != Kind::kRead && op.kind != Kind::kPlain;
+}
+
 struct Words {
   std::string file;
   std::vector<std::string> sockets;
   std::string prefix = "register";
-  uint64_t clients = 8;
+  uint64_t clients = 10;
   uint64_t seed = 1;
-  uint64_t period_ms = 25;
+  uint64_t period_ms = 15;
   double seconds = 10;
 };
 
@@ -60,9 +68,8 @@ Status check(const Words& words) {
   uint64_t written = 0;
   uint64_t unknown = 0;
   for (const Operation& op : history) {
-    const bool write = op.kind != Kind::kRead && op.kind != Kind::kPlain;
-    written += write && op.outcome == Outcome::kOk ? 1 : 0;
-    unknown += write && op.outcome == Outcome::kUnknown ? 1 : 0;
+    written += writes(op) && op.outcome == Outcome::kOk ? 1 : 0;
+    unknown += writes(op) && op.outcome == Outcome::kUnknown ? 1 : 0;
   }
   const Verdict verdict = check_linearizable(history);
   if (verdict.answer == Verdict::Answer::kUndecided)
@@ -75,17 +82,57 @@ Status check(const Words& words) {
   return ok_status();
 }
 
+// What is added to a file, without the ends of what began before.
+class Additions {
+ public:
+  // From the end on, as it is now.
+  static Result<Additions> of(const std::string& path) {
+    Additions additions;
+    additions.file_ = UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!additions.file_) return fail(errno_status(errno, path));
+    lseek(additions.file_.get(), 0, SEEK_END);
+    return additions;
+  }
+
+  // As a history, of whole lines.
+  Result<std::string> text() {
+    char buffer[65536];
+    ssize_t n = 0;
+    while ((n = ::read(file_.get(), buffer, sizeof buffer)) > 0) {
+      text_.append(buffer, static_cast<size_t>(n));
+    }
+    if (n < 0) return fail(errno_status(errno, "read the history"));
+    std::string out;
+    std::set<std::string> begun;
+    std::istringstream lines(text_.substr(0, text_.rfind('\n') + 1));
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream words(line);
+      std::string what, id;
+      words >> what >> id;
+      if (what == "b") begun.insert(id);
+      // The first line may have been cut.
+      if (what == "b" || (what == "e" && begun.contains(id))) out += line + "\n";
+    }
+    return out;
+  }
+
+ private:
+  UniqueFd file_;
+  std::string text_;
+};
+
 // The first write that begins from now on and is acknowledged.
 Status await_write(const Words& words) {
   const TimePoint now = Journal::now();
   const TimePoint until = now + Duration(static_cast<int64_t>(words.seconds * 1e9));
+  MUSTER_ASSIGN(Additions additions, Additions::of(words.file));
   while (true) {
-    MUSTER_ASSIGN(const std::string text, read_file(words.file, kFileBytesMax));
+    MUSTER_ASSIGN(const std::string text, additions.text());
     MUSTER_ASSIGN(const std::vector<Operation> history, parse_history(text));
     std::optional<TimePoint> first;
     for (const Operation& op : history) {
-      const bool write = op.kind != Kind::kRead && op.kind != Kind::kPlain;
-      if (write && op.outcome == Outcome::kOk && op.begin >= now && (!first || *op.end < *first))
+      if (writes(op) && op.outcome == Outcome::kOk && op.begin >= now &&
+          (!first || *op.end < *first))
         first = op.end;
     }
     if (first) {

@@ -159,15 +159,15 @@ class Recorder::Client {
       read(key, Kind::kPlain);
     } else if (known->second.id().empty()) {
       create(key);
-    } else if (choice < 85) {
+    } else if (choice < 88) {
       update(key, known->second);
-    } else if (choice < 93) {
+    } else if (choice < 92) {
       remove(key);
     } else {
       create(key);
     }
-    // Mostly where it was, as clients do that stay with what works.
-    if (rng_.below(50) == 0) move_on();
+    // Often where it was, as clients do that stay with what works, and never anywhere for long.
+    if (rng_.below(10) == 0) move_on();
   }
 
   // Until somebody answers.

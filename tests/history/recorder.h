@@ -69,9 +69,9 @@ class Recorder {
   struct Options {
     std::vector<std::pair<std::string, std::string>> managers;  // name, address for gRPC
     std::string prefix;  // of the registers' names, which must be new to the cluster
-    uint64_t clients = 8;
+    uint64_t clients = 10;
     uint64_t seed = 1;
-    Duration period = 25ms;  // between two operations of a client
+    Duration period = 15ms;  // between two operations of a client
   };
   // Begins.
   Recorder(Options options, UniqueFd file);
