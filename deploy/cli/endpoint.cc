@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "base/file.h"
+#include "deploy/cli/paths.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -10,23 +10,16 @@ namespace {
 constexpr std::string_view kDefaultAddress = "unix:///run/muster/muster.sock";
 constexpr std::string_view kUnix = "unix://";
 constexpr std::string_view kTcp = "tcp://";
-constexpr size_t kPemBytesMax = 1 << 20;
 
-std::string absolute(const std::string& path, const std::string& current_dir) {
-  return path.starts_with('/') ? path : current_dir + "/" + path;
-}
-
-Status read_pem(const std::string& file, const char* option, const std::string& current_dir,
-                std::string* pem) {
+Status read_needed_pem(const std::string& file, const char* option, const std::string& current_dir,
+                       std::string* pem) {
   if (file.empty()) {
     return invalid_argument(
         "a manager's port asks for a certificate: give --tlscacert, --tlscert and --tlskey, or "
         "MUSTER_CERT_PATH (--{} is missing)",
         option);
   }
-  auto text = read_file(absolute(file, current_dir), kPemBytesMax);
-  if (!text) return text.error();
-  *pem = *std::move(text);
+  MUSTER_ASSIGN(*pem, read_pem(file, current_dir));
   return ok_status();
 }
 
@@ -83,10 +76,10 @@ Result<Endpoint> resolve_endpoint(const EndpointOptions& options, const std::str
     const size_t colon = text.rfind(':');
     const bool port = colon > kTcp.size() && text.find(']', colon) == std::string::npos;
     endpoint.address = port ? text : text + ":2377";
-    MUSTER_TRY(read_pem(options.ca_file, "tlscacert", current_dir, &endpoint.root_pem));
-    MUSTER_TRY(
-        read_pem(options.certificate_file, "tlscert", current_dir, &endpoint.certificate_pem));
-    MUSTER_TRY(read_pem(options.key_file, "tlskey", current_dir, &endpoint.key_pem));
+    MUSTER_TRY(read_needed_pem(options.ca_file, "tlscacert", current_dir, &endpoint.root_pem));
+    MUSTER_TRY(read_needed_pem(options.certificate_file, "tlscert", current_dir,
+                               &endpoint.certificate_pem));
+    MUSTER_TRY(read_needed_pem(options.key_file, "tlskey", current_dir, &endpoint.key_pem));
     return endpoint;
   }
   const std::string path = text.starts_with(kUnix) ? text.substr(kUnix.size()) : text;
@@ -94,7 +87,7 @@ Result<Endpoint> resolve_endpoint(const EndpointOptions& options, const std::str
     return fail(invalid_argument(
         "\"{}\" is neither the path of a Unix socket nor tcp://HOST:PORT of a manager", text));
   }
-  endpoint.address = fmt::format("{}{}", kUnix, absolute(path, current_dir));
+  endpoint.address = fmt::format("{}{}", kUnix, absolute_path(path, current_dir));
   return endpoint;
 }
 

@@ -8,6 +8,7 @@
 #include "deploy/cli/commands.h"
 #include "deploy/cli/confirm.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/paths.h"
 #include "deploy/cli/registry_auth.h"
 
 namespace muster::deploy::cli {
@@ -118,7 +119,7 @@ Result<int> image_load(Run& run) {
   UniqueFd file;
   int fd = run.world.in_fd;
   if (!input.empty()) {
-    const std::string path = input.starts_with("/") ? input : run.world.current_dir + "/" + input;
+    const std::string path = absolute_path(input, run.world.current_dir);
     file = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     fd = file.get();
     if (fd < 0) return fail(errno_status(errno, input));

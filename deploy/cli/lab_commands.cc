@@ -13,8 +13,10 @@
 #include "base/file.h"
 #include "deploy/cli/lab_commands.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/paths.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/lab/lab.h"
+#include "deploy/lab/log_tail.h"
 #include "deploy/lab/node_init.h"
 
 namespace muster::deploy::cli {
@@ -50,9 +52,9 @@ struct LabFlags {
     MUSTER_ASSIGN(context.muster, own_program());
     std::string base = dir.empty() ? run.env("MUSTER_LAB_DIR") : dir;
     if (base.empty()) base = lab::kDefaultBase;
-    if (!base.starts_with('/')) base = run.world.current_dir + "/" + base;
     // Processes are found by this path, so it has one form.
-    context.base = std::filesystem::weakly_canonical(base).string();
+    context.base =
+        std::filesystem::weakly_canonical(absolute_path(base, run.world.current_dir)).string();
     return context;
   }
 
@@ -93,7 +95,7 @@ void show_logs_of_ended(Run& run, const Lab& made) {
   for (const lab::NodeView& node : made.view()) {
     if (node.state != "ended") continue;
     run.warn(fmt::format("---- last lines of {}", made.files().log(node.plan.name)));
-    run.warn(lab::log_tail(made.files(), node.plan.name, 10));
+    run.warn(lab::log_tail(made.files().log(node.plan.name), 10));
   }
 }
 
@@ -177,28 +179,6 @@ Status copy_rest(Run& run, int fd) {
   }
 }
 
-// Where the last `lines` lines of a file begin.
-off_t tail_offset(int fd, int64_t lines) {
-  const off_t end = lseek(fd, 0, SEEK_END);
-  if (lines <= 0) return end;
-  char buffer[65536];
-  off_t at = end;
-  int64_t seen = 0;
-  while (at > 0) {
-    const auto size = static_cast<size_t>(std::min<off_t>(at, sizeof buffer));
-    const off_t from = at - static_cast<off_t>(size);
-    const ssize_t n = pread(fd, buffer, size, from);
-    if (n <= 0) return from;
-    for (ssize_t i = n; i-- > 0;) {
-      const off_t place = from + i;
-      // The line feed that ends the file begins no line.
-      if (buffer[i] == '\n' && place + 1 != end && ++seen == lines) return place + 1;
-    }
-    at = from;
-  }
-  return 0;
-}
-
 }  // namespace
 
 Result<int> lab_up(Run& run) {
@@ -226,7 +206,7 @@ Result<int> lab_up(Run& run) {
   if (wish.name.empty()) wish.name = "lab";
   if (wish.musterd.empty())
     wish.musterd = std::filesystem::path(context.muster).parent_path() / "musterd";
-  if (!wish.musterd.starts_with('/')) wish.musterd = run.world.current_dir + "/" + wish.musterd;
+  wish.musterd = absolute_path(wish.musterd, run.world.current_dir);
 
   Signals signals({SIGINT, SIGTERM});
   bool stopped = false;
@@ -374,7 +354,7 @@ Result<int> lab_logs(Run& run) {
   const std::string path = made.files().log(node.name);
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail(errno_status(errno, path));
-  if (lines) lseek(fd.get(), tail_offset(fd.get(), *lines), SEEK_SET);
+  if (lines) lseek(fd.get(), lab::tail_offset(fd.get(), *lines), SEEK_SET);
   Signals signals({SIGINT, SIGTERM});
   while (true) {
     MUSTER_TRY(copy_rest(run, fd.get()));

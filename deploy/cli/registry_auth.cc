@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/json_fields.h"
 #include "base/process.h"
 
 namespace muster::deploy::cli {
@@ -36,11 +37,6 @@ std::string base64(std::string_view text) {
   return out;
 }
 
-std::string text_of(const json::object& object, const std::string& key) {
-  const auto* value = object.if_contains(key);
-  return value != nullptr && value->is_string() ? std::string(value->as_string()) : std::string();
-}
-
 // Asks docker-credential-NAME, as docker does. An empty object: it has none.
 Result<json::object> ask_helper(const std::string& name, const std::string& server) {
   if (name.empty() || name.find('/') != std::string::npos)
@@ -64,8 +60,8 @@ Result<json::object> ask_helper(const std::string& name, const std::string& serv
   const json::value answer = json::parse(result.out, error);
   if (error || !answer.is_object())
     return fail(internal_error("docker-credential-{} did not answer in JSON", name));
-  const std::string user = text_of(answer.get_object(), "Username");
-  const std::string secret = text_of(answer.get_object(), "Secret");
+  const std::string user = text_at(answer.get_object(), "Username");
+  const std::string secret = text_at(answer.get_object(), "Secret");
   if (user == "<token>")
     entry["identitytoken"] = secret;
   else
@@ -96,9 +92,9 @@ Result<json::object> entry_for(const json::object& config, const std::string& re
   const std::string server = registry == "docker.io" ? kDockerHub : registry;
   if (const auto* helpers = config.if_contains("credHelpers");
       helpers != nullptr && helpers->is_object())
-    if (const std::string helper = text_of(helpers->get_object(), registry); !helper.empty())
+    if (const std::string helper = text_at(helpers->get_object(), registry); !helper.empty())
       return ask_helper(helper, server);
-  if (const std::string store = text_of(config, "credsStore"); !store.empty())
+  if (const std::string store = text_at(config, "credsStore"); !store.empty())
     return ask_helper(store, server);
   return json::object();
 }

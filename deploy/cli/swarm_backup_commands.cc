@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "deploy/cli/commands.h"
+#include "deploy/cli/paths.h"
 #include "deploy/cli/swarm_text.h"
 
 namespace muster::deploy::cli {
@@ -11,17 +12,13 @@ namespace {
 
 constexpr size_t kPieceBytes = 256 << 10;
 
-std::string in_directory(Run& run, const std::string& file) {
-  return file.starts_with('/') ? file : run.world.current_dir + "/" + file;
-}
-
 // From the file, or from the user: twice when the passphrase is a new one, since nothing can tell a
 // mistyped one later.
 Result<std::string> passphrase_of(Run& run, Signals& signals, const std::string& file,
                                   bool is_new) {
   std::string passphrase;
   if (!file.empty()) {
-    MUSTER_ASSIGN(passphrase, read_file(in_directory(run, file), 4096));
+    MUSTER_ASSIGN(passphrase, read_file(absolute_path(file, run.world.current_dir), 4096));
     passphrase = passphrase.substr(0, passphrase.find('\n'));
   } else {
     MUSTER_ASSIGN(passphrase, read_hidden_line(run, signals, "Passphrase of the backup: "));
@@ -80,7 +77,7 @@ Result<int> swarm_backup(Run& run) {
   Signals signals({SIGINT, SIGTERM});
   v1::BackupSwarmRequest request;
   MUSTER_ASSIGN(*request.mutable_passphrase(), passphrase_of(run, signals, passphrase_file, true));
-  BackupFile file(in_directory(run, run.args[0]));
+  BackupFile file(absolute_path(run.args[0], run.world.current_dir));
   MUSTER_TRY(file.open());
   auto stream = run.client().backup(request);
   for (;;) {
@@ -109,7 +106,7 @@ Result<int> swarm_restore(Run& run) {
                   "address that other nodes reach this one at");
   run.flags.value("data-path-addr", &data_path, "ADDR|IFACE", "address for the tasks' traffic");
   MUSTER_TRY(run.parse(1, 1));
-  const std::string path = in_directory(run, run.args[0]);
+  const std::string path = absolute_path(run.args[0], run.world.current_dir);
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return fail(errno_status(errno, path));
   {

@@ -3,13 +3,12 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "deploy/cli/paths.h"
 
 namespace muster::deploy::cli {
 namespace {
 
 constexpr size_t kLineBytesMax = 4096;
-constexpr size_t kPemBytesMax = 1 << 20;
 
 // Keys are not shown while it lives.
 class NoEcho {
@@ -52,10 +51,7 @@ std::string unlock_text(const std::string& key) {
 }
 
 Status read_pem_file(Run& run, const std::string& file, std::string* pem) {
-  const bool absolute = file.starts_with('/');
-  auto text = read_file(absolute ? file : run.world.current_dir + "/" + file, kPemBytesMax);
-  if (!text) return text.error();
-  *pem = *std::move(text);
+  MUSTER_ASSIGN(*pem, read_pem(file, run.world.current_dir));
   return ok_status();
 }
 

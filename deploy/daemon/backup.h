@@ -16,8 +16,6 @@ struct BackupState {
   std::string cluster_id;
   uint64_t version = 0;             // of the store
   std::vector<std::string> chunks;  // StoreSnapshotChunk messages
-
-  bool empty() const { return chunks.empty(); }
 };
 
 // A backup file: a header that says how the key comes from the passphrase (scrypt), then frames of

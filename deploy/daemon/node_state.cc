@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/json_fields.h"
 #include "base/rng.h"
 
 namespace muster::daemon {
@@ -18,17 +19,6 @@ constexpr int64_t kVersion = 1;
 
 std::filesystem::path file_in(const std::filesystem::path& data_dir) {
   return data_dir / "node.json";
-}
-
-std::string text_at(const boost::json::object& object, std::string_view key) {
-  const auto* value = object.if_contains({key.data(), key.size()});
-  if (value == nullptr || !value->is_string()) return {};
-  return std::string(value->get_string().data(), value->get_string().size());
-}
-
-bool flag_at(const boost::json::object& object, std::string_view key) {
-  const auto* value = object.if_contains({key.data(), key.size()});
-  return value != nullptr && value->is_bool() && value->get_bool();
 }
 
 Result<std::optional<Membership>> membership_of(const boost::json::object& object,

@@ -332,13 +332,4 @@ Result<Process> Lab::enter(const std::string& node, std::vector<std::string> wor
   return spawn_inside(*init, options);
 }
 
-std::string log_tail(const LabFiles& files, const std::string& node, size_t lines) {
-  std::string text = read_file(files.log(node), 256 << 20).value_or("");
-  size_t at = text.size();
-  for (size_t seen = 0; at > 0 && seen <= lines; --at) {
-    if (text[at - 1] == '\n' && at != text.size() && ++seen == lines) break;
-  }
-  return text.substr(at);
-}
-
 }  // namespace muster::deploy::lab

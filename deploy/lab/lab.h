@@ -115,7 +115,4 @@ class Lab {
 // Removes everything of the lab, whatever there is of it. NOT_FOUND when there is nothing.
 Status tear_down(const LabContext& context, const std::string& name);
 
-// The last lines of a node's log, for an error message.
-std::string log_tail(const LabFiles& files, const std::string& node, size_t lines);
-
 }  // namespace muster::deploy::lab

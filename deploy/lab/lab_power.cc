@@ -12,6 +12,7 @@
 #include "base/unique_fd.h"
 #include "deploy/lab/cables.h"
 #include "deploy/lab/lab.h"
+#include "deploy/lab/log_tail.h"
 #include "deploy/lab/node_cgroups.h"
 #include "deploy/lab/node_space.h"
 
@@ -165,7 +166,7 @@ Status Lab::await_up(const NodePlan& node, const std::function<bool()>& answers)
     return fail(unavailable("{} has ended by itself", node.name));
   });
   if (!up.ok()) {
-    const std::string tail = log_tail(files_, node.name, 1);
+    const std::string tail = log_tail(files_.log(node.name), 1);
     return up.with_context(tail.empty() ? files_.log(node.name) : tail.substr(0, tail.find('\n')));
   }
   MUSTER_ASSIGN(const Held server, need_process(node));

@@ -2,21 +2,12 @@
 
 #include <boost/json.hpp>
 
+#include "base/json_fields.h"
+
 namespace muster::deploy::lab {
 namespace {
 
 constexpr int64_t kVersion = 1;
-
-std::string text_of(const boost::json::object& object, std::string_view key) {
-  const auto* value = object.if_contains({key.data(), key.size()});
-  if (value == nullptr || !value->is_string()) return {};
-  return std::string(value->get_string().data(), value->get_string().size());
-}
-
-bool truth_of(const boost::json::object& object, std::string_view key) {
-  const auto* value = object.if_contains({key.data(), key.size()});
-  return value != nullptr && value->is_bool() && value->get_bool();
-}
 
 // The objects of an array; what is none of either is left out, and missed by who reads them.
 std::vector<boost::json::object> objects_of(const boost::json::object& object,
@@ -76,29 +67,29 @@ Result<LabState> decode_state(std::string_view text) {
                                     version->get_int64(), kVersion));
   }
   LabState state;
-  state.plan.name = text_of(root, "name");
+  state.plan.name = text_at(root, "name");
   MUSTER_TRY(check_lab_name(state.plan.name));
-  MUSTER_ASSIGN(state.plan.subnet, overlay::Prefix::parse(text_of(root, "subnet")));
-  state.nat = truth_of(root, "nat");
-  state.ip_forward_set = truth_of(root, "ip_forward_set");
-  state.log_level = text_of(root, "log_level");
-  state.musterd = text_of(root, "musterd");
+  MUSTER_ASSIGN(state.plan.subnet, overlay::Prefix::parse(text_at(root, "subnet")));
+  state.nat = flag_at(root, "nat");
+  state.ip_forward_set = flag_at(root, "ip_forward_set");
+  state.log_level = text_at(root, "log_level");
+  state.musterd = text_at(root, "musterd");
   for (const auto& object : objects_of(root, "nodes")) {
     NodePlan node;
-    node.name = text_of(object, "name");
-    MUSTER_ASSIGN(node.role, parse_role(text_of(object, "role")));
-    MUSTER_ASSIGN(node.address, overlay::Ip::parse(text_of(object, "address")));
-    if (const std::string ended = text_of(object, "ended"); !ended.empty())
+    node.name = text_at(object, "name");
+    MUSTER_ASSIGN(node.role, parse_role(text_at(object, "role")));
+    MUSTER_ASSIGN(node.address, overlay::Ip::parse(text_at(object, "address")));
+    if (const std::string ended = text_at(object, "ended"); !ended.empty())
       state.ended[node.name] = ended;
     state.plan.nodes.push_back(std::move(node));
   }
   if (state.plan.find(kHub) == nullptr) return fail(data_loss("it has no registry"));
   for (const auto& object : objects_of(root, "cuts")) {
-    const std::string from = text_of(object, "from");
-    const std::string to = text_of(object, "to");
+    const std::string from = text_at(object, "from");
+    const std::string to = text_at(object, "to");
     if (state.plan.find(from) == nullptr || state.plan.find(to) == nullptr)
       return fail(data_loss("it cuts nodes that it does not have"));
-    state.cuts[{from, to}] = truth_of(object, "refuse") ? Cut::kRefuse : Cut::kSilent;
+    state.cuts[{from, to}] = flag_at(object, "refuse") ? Cut::kRefuse : Cut::kSilent;
   }
   return state;
 }

@@ -6,6 +6,7 @@
 #include "agent/runtime/cgroup.h"
 #include "agent/runtime/host_facts.h"
 #include "base/file.h"
+#include "base/json_fields.h"
 
 namespace muster::deploy::lab {
 namespace {
@@ -18,9 +19,7 @@ std::string instance_of(std::string_view node_json) {
   boost::system::error_code error;
   const boost::json::value parsed = boost::json::parse({node_json.data(), node_json.size()}, error);
   if (error || !parsed.is_object()) return {};
-  const auto* value = parsed.get_object().if_contains("instance_id");
-  if (value == nullptr || !value->is_string()) return {};
-  std::string id(value->get_string().data(), value->get_string().size());
+  std::string id = text_at(parsed.get_object(), "instance_id");
   // Half a name would be that of many nodes' cgroups.
   const bool whole = id.size() == kInstanceLength && std::all_of(id.begin(), id.end(), [](char c) {
                        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
