@@ -58,6 +58,9 @@ int main(int argc, char** argv) {
   }
   muster::security::require_tls13();
   muster::security::relax_grpc_locks();
+  // Names of managers as the host resolves them. gRPC's own resolver takes 5 s for one in
+  // /etc/hosts where no name server answers, which is all the time a join gives a manager.
+  setenv("GRPC_DNS_RESOLVER", "native", 0);
 
   // Before any thread starts, so that all of them leave the signals to this one.
   sigset_t signals;
