@@ -1,8 +1,12 @@
 // How long changes are kept for watches that resume.
 #include <gtest/gtest.h>
 
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "base/rng.h"
 #include "base/sim_executor.h"
 #include "manager/store/store.h"
 #include "tests/manager/store/instant_proposer.h"
@@ -79,6 +83,92 @@ TEST_F(HistoryTest, AfterALongSilenceWhatIsKeptMayBeAllTheSame) {
   touch();
   EXPECT_EQ(seen_since(10min), Seen(1, true));
   EXPECT_EQ(seen_since(6h), Seen(1, false));
+}
+
+std::map<std::string, std::string> images_of(const Snapshot& state) {
+  std::map<std::string, std::string> images;
+  state.each<v1::Service>([&](const auto& s) {
+    images[s->id()] = s->spec().task().container().image();
+    return true;
+  });
+  return images;
+}
+
+// The services' images, from a state and the changes since.
+struct Resumed {
+  void take(const CommitEvent& event) {
+    EXPECT_GT(event.version, version);
+    version = event.version;
+    for (const AnyChange& any : *event.changes) {
+      const auto* change = std::get_if<Change<v1::Service>>(&any);
+      ASSERT_NE(change, nullptr);
+      const std::string& id = (change->after ? change->after : change->before)->id();
+      const auto found = images.find(id);
+      ASSERT_EQ(found != images.end(), change->before != nullptr) << id;
+      if (change->before) {
+        EXPECT_EQ(found->second, change->before->spec().task().container().image());
+        images.erase(found);
+      }
+      if (change->after) images[id] = change->after->spec().task().container().image();
+    }
+  }
+
+  std::map<std::string, std::string> images;
+  uint64_t version = 0;
+  Store::Subscription subscription;
+};
+
+// Whoever holds the state of any version and resumes from it has, change by change, the state of
+// now: none is missing, none comes twice, and each begins where the one before ended.
+TEST_F(HistoryTest, AWatchThatResumesAnywhereIsTheExactDifference_B33) {
+  SeededRng rng(33);
+  const auto service = [&](uint64_t which) {
+    v1::Service s;
+    s.set_id(fmt::format("s{}", which));
+    s.mutable_spec()->mutable_annotations()->set_name(fmt::format("name{}", which));
+    s.mutable_spec()->mutable_task()->mutable_container()->set_image(rng.id());
+    return s;
+  };
+  const auto change = [&] {
+    write([&](Transaction& tx) -> Status {
+      for (uint64_t which = 0; which < 6; ++which) {
+        const auto known = tx.view().get<v1::Service>(fmt::format("s{}", which));
+        if (rng.below(3) != 0) continue;
+        if (known == nullptr) {
+          MUSTER_TRY(tx.create(service(which)));
+        } else if (rng.below(2) == 0) {
+          MUSTER_TRY(tx.remove<v1::Service>(known->id()));
+        } else {
+          v1::Service next = *known;
+          next.mutable_spec()->mutable_task()->mutable_container()->set_image(rng.id());
+          MUSTER_TRY(tx.update(std::move(next)));
+        }
+      }
+      return ok_status();
+    });
+  };
+  std::vector<Snapshot> states{store_.snapshot()};
+  for (int i = 0; i < 40; ++i) {
+    change();
+    if (store_.snapshot().version() != states.back().version()) states.push_back(store_.snapshot());
+  }
+
+  std::vector<std::unique_ptr<Resumed>> all;
+  for (const Snapshot& state : states) {
+    all.push_back(std::make_unique<Resumed>(Resumed{images_of(state), state.version(), {}}));
+    Resumed& one = *all.back();
+    auto subscription =
+        store_.watch(state.version(), [&one](const CommitEvent& event) { one.take(event); });
+    ASSERT_TRUE(subscription.has_value());
+    one.subscription = *std::move(subscription);
+    // Some commits come while what was is still being delivered.
+    if (all.size() % 5 == 0) change();
+  }
+  for (int i = 0; i < 10; ++i) change();
+  for (const auto& one : all) {
+    EXPECT_EQ(one->version, store_.snapshot().version());
+    EXPECT_EQ(one->images, images_of(store_.snapshot()));
+  }
 }
 
 }  // namespace

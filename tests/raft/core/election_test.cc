@@ -58,7 +58,7 @@ TEST_F(RaftElection, AVoteLeavesOnlyWhenItIsOnTheDisk) {
   EXPECT_FALSE(sent[0].reject);
 }
 
-TEST_F(RaftElection, ARepeatedRequestOfTheSameCandidateIsGrantedAgain) {  // B25
+TEST_F(RaftElection, ARepeatedRequestOfTheSameCandidateIsGrantedAgain_B25) {
   start(3);
   EXPECT_FALSE(step(vote(2, 1, 0, 0)).at(0).reject);
   EXPECT_FALSE(step(vote(2, 1, 0, 0)).at(0).reject);
@@ -105,7 +105,7 @@ TEST_F(RaftElection, APreVoteChangesNothingAndItsGrantCarriesTheAskedForTerm) { 
   EXPECT_EQ(core().vote(), MemberId());
 }
 
-TEST_F(RaftElection, APreVoteOfALowerTermIsRefusedAloud) {  // rule 6, B21
+TEST_F(RaftElection, APreVoteOfALowerTermIsRefusedAloud_B21) {  // rule 6
   start(3, {.hard_state = {.term = 7, .vote = {}}, .snapshot = {}, .entries = {}});
   const auto sent = step(vote(3, 5, 9, 4, true));
   ASSERT_THAT(sent, SizeIs(1));
@@ -123,7 +123,7 @@ TEST_F(RaftElection, ALeaderOfALowerTermLearnsOfTheHigherOne) {  // rule 5
   }
 }
 
-TEST_F(RaftElection, VotesOfAnEarlierRoundDoNotCount) {  // B22
+TEST_F(RaftElection, VotesOfAnEarlierRoundDoNotCount_B22) {
   start(5);
   elapse(2 * tuning_.election_min);
   core().tick(now_);
@@ -152,7 +152,7 @@ TEST_F(RaftElection, AMajorityOfRefusalsEndsTheCandidacy) {
   EXPECT_EQ(core().role(), Role::kFollower);
 }
 
-TEST_F(RaftElection, LearnersAndStrangersVoteWhenAskedButNeverCampaign) {  // rule 8, B30
+TEST_F(RaftElection, LearnersAndStrangersVoteWhenAskedButNeverCampaign_B30) {  // rule 8
   Members members = group(3);
   members.put(learner(1));
   core_ = std::make_unique<Core>(tuning_, kSelf, Restored{}, members, rng_, now_);
@@ -164,7 +164,7 @@ TEST_F(RaftElection, LearnersAndStrangersVoteWhenAskedButNeverCampaign) {  // ru
   EXPECT_EQ(core().role(), Role::kFollower);
 }
 
-TEST_F(RaftElection, ALeaderWithoutAQuorumStepsDown) {  // B24
+TEST_F(RaftElection, ALeaderWithoutAQuorumStepsDown_B24) {
   start(3);
   lead();
   const Term term = core().term();

@@ -35,7 +35,7 @@ class RaftMembers : public OneCore {
   }
 };
 
-TEST_F(RaftMembers, NoChangeBeforeAnEntryOfTheOwnTermIsCommitted) {  // B07
+TEST_F(RaftMembers, NoChangeBeforeAnEntryOfTheOwnTermIsCommitted_B07) {
   start(3);
   lead();
   Members next = core().members();
@@ -68,7 +68,7 @@ TEST_F(RaftMembers, OneVoterAtATime) {
   EXPECT_NE(change_error(next), "");
 }
 
-TEST_F(RaftMembers, ALearnerIsNotCountedAndNotPromotedBeforeItHasCaughtUp) {  // B27, B30
+TEST_F(RaftMembers, ALearnerIsNotCountedAndNotPromotedBeforeItHasCaughtUp_B27_B30) {
   start(1);
   core().tick(now_);
   messages();
@@ -87,7 +87,7 @@ TEST_F(RaftMembers, ALearnerIsNotCountedAndNotPromotedBeforeItHasCaughtUp) {  //
   EXPECT_LT(core().commit(), core().log().last());  // from now on it takes both
 }
 
-TEST_F(RaftMembers, AChangeIsInEffectWhenAppendedAndGoneWhenCut) {  // B05
+TEST_F(RaftMembers, AChangeIsInEffectWhenAppendedAndGoneWhenCut_B05) {
   start(3, {.hard_state = {.term = 1, .vote = {}}, .snapshot = {}, .entries = log_of({1})});
   Members next = group(3);
   next.put(learner(4));
@@ -100,7 +100,7 @@ TEST_F(RaftMembers, AChangeIsInEffectWhenAppendedAndGoneWhenCut) {  // B05
   EXPECT_EQ(core().members().voters().size(), 3U);
 }
 
-TEST_F(RaftMembers, ALeaderThatIsTakenOutGoesWhenThatIsCommitted) {  // B06
+TEST_F(RaftMembers, ALeaderThatIsTakenOutGoesWhenThatIsCommitted_B06) {
   start(3);
   lead_surely();
   Members next = core().members();
@@ -138,7 +138,7 @@ SnapshotMark mark_at(Index index, Term term, const Members& members) {
   return {.index = index, .term = term, .members = members};
 }
 
-TEST_F(RaftMembers, ASnapshotReplacesALogThatDoesNotReachIt) {
+TEST_F(RaftMembers, ASnapshotReplacesALogThatDoesNotReachIt_B15) {
   held_ = true;
   start(3, {.hard_state = {.term = 1, .vote = {}}, .snapshot = {}, .entries = log_of({1, 1})});
   Message message = from(2, MessageKind::kSnapshot, 3);
@@ -153,7 +153,7 @@ TEST_F(RaftMembers, ASnapshotReplacesALogThatDoesNotReachIt) {
   ASSERT_THAT(out.writes, SizeIs(1));
   EXPECT_TRUE(out.writes[0].install);
   EXPECT_THAT(out.messages, IsEmpty());
-  EXPECT_NE(core().members().find({8}), nullptr);  // B15: the group as of the snapshot
+  EXPECT_NE(core().members().find({8}), nullptr);  // the group as of the snapshot
   EXPECT_EQ(core().log().first(), 41U);
   flush();
   const auto sent = messages();
@@ -161,7 +161,7 @@ TEST_F(RaftMembers, ASnapshotReplacesALogThatDoesNotReachIt) {
   EXPECT_EQ(sent[0].index, 40U);
 }
 
-TEST_F(RaftMembers, ARepeatedOrOlderSnapshotChangesNothing) {  // B42
+TEST_F(RaftMembers, ARepeatedOrOlderSnapshotChangesNothing_B42) {
   start(3, {.hard_state = {.term = 2, .vote = {}},
             .snapshot = mark_at(40, 2, group(3)),
             .entries = {data(41, 2)}});
@@ -184,7 +184,7 @@ TEST_F(RaftMembers, ASnapshotOfWhatTheLogHasOnlyCommits) {
   EXPECT_EQ(core().log().last(), 3U);
 }
 
-TEST_F(RaftMembers, NobodyCampaignsWhileASnapshotIsBeingInstalled) {  // rule 9, B13
+TEST_F(RaftMembers, NobodyCampaignsWhileASnapshotIsBeingInstalled_B13) {  // rule 9
   held_ = true;
   start(3);
   Message message = from(2, MessageKind::kSnapshot, 2);
@@ -199,7 +199,7 @@ TEST_F(RaftMembers, NobodyCampaignsWhileASnapshotIsBeingInstalled) {  // rule 9,
   EXPECT_EQ(core().role(), Role::kPreCandidate);
 }
 
-TEST_F(RaftMembers, ARestartBeginsAtTheSnapshot) {  // B14
+TEST_F(RaftMembers, ARestartBeginsAtTheSnapshot_B14) {
   start(3, {.hard_state = {.term = 2, .vote = {}},
             .snapshot = mark_at(40, 2, group(3)),
             .entries = {data(41, 2), data(42, 2)}});
@@ -261,7 +261,7 @@ TEST_F(RaftMembers, AFailedSnapshotIsSentAgainWhenTheMemberIsHeardOf) {
 
 // ---------------------------------------------------------------- reads
 
-TEST_F(RaftMembers, AReadWaitsForAnEntryOfTheOwnTermAndForAQuorum) {  // B17, B19
+TEST_F(RaftMembers, AReadWaitsForAnEntryOfTheOwnTermAndForAQuorum_B17_B19) {
   start(3);
   lead();
   ASSERT_TRUE(core().read(now_));
@@ -277,7 +277,7 @@ TEST_F(RaftMembers, AReadWaitsForAnEntryOfTheOwnTermAndForAQuorum) {  // B17, B1
   EXPECT_EQ(reads_[0].index, core().commit());
 }
 
-TEST_F(RaftMembers, AnOldHeartbeatAnswerConfirmsNoLaterRead) {  // B18
+TEST_F(RaftMembers, AnOldHeartbeatAnswerConfirmsNoLaterRead_B18) {
   start(3);
   lead_surely();
   ASSERT_TRUE(core().read(now_));
@@ -316,7 +316,7 @@ TEST_F(RaftMembers, HandingOverWaitsForTheLogAndHoldsUpProposals) {
               SizeIs(1));
 }
 
-TEST_F(RaftMembers, HandingOverToADeadMemberEndsAfterAnElectionTimeOut) {  // B29
+TEST_F(RaftMembers, HandingOverToADeadMemberEndsAfterAnElectionTimeOut_B29) {
   start(3);
   lead_surely();
   ASSERT_TRUE(core().propose(now_, "x"));

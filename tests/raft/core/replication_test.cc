@@ -12,7 +12,7 @@ using ::testing::SizeIs;
 
 using RaftReplication = OneCore;
 
-TEST_F(RaftReplication, AFollowerRefusesWhatDoesNotFollowItsLog) {  // B12
+TEST_F(RaftReplication, AFollowerRefusesWhatDoesNotFollowItsLog_B12) {
   start(3, {.hard_state = {.term = 1, .vote = {}}, .snapshot = {}, .entries = log_of({1, 1})});
   const auto sent = step(append(2, 1, 3, 1, {data(4, 1)}));
   ASSERT_THAT(sent, SizeIs(1));
@@ -24,7 +24,7 @@ TEST_F(RaftReplication, AFollowerRefusesWhatDoesNotFollowItsLog) {  // B12
   EXPECT_THAT(step(append(2, 1, 2, 1, {data(4, 1)})), IsEmpty());
 }
 
-TEST_F(RaftReplication, AnOldAppendDoesNotCutWhatCameAfterIt) {  // B03
+TEST_F(RaftReplication, AnOldAppendDoesNotCutWhatCameAfterIt_B03) {
   start(3);
   step(append(2, 1, 0, 0, log_of({1, 1, 1})));
   const auto sent = step(append(2, 1, 0, 0, log_of({1})));
@@ -41,13 +41,13 @@ TEST_F(RaftReplication, AConflictReplacesTheEndOfTheLog) {
   EXPECT_EQ(core().log().last_term(), 3U);
 }
 
-TEST_F(RaftReplication, AFollowerCommitsNoMoreThanTheMessageCovers) {  // B04
+TEST_F(RaftReplication, AFollowerCommitsNoMoreThanTheMessageCovers_B04) {
   start(3, {.hard_state = {.term = 1, .vote = {}}, .snapshot = {}, .entries = log_of({1, 1, 1})});
   step(append(2, 2, 1, 1, {}, 3));
   EXPECT_EQ(core().commit(), 1U);
 }
 
-TEST_F(RaftReplication, AnAcknowledgementWaitsForTheDisk) {  // B08
+TEST_F(RaftReplication, AnAcknowledgementWaitsForTheDisk_B08) {
   held_ = true;
   start(3);
   EXPECT_THAT(step(append(2, 1, 0, 0, log_of({1, 1}))), IsEmpty());
@@ -60,7 +60,7 @@ TEST_F(RaftReplication, AnAcknowledgementWaitsForTheDisk) {  // B08
   EXPECT_EQ(sent[1].index, 2U);
 }
 
-TEST_F(RaftReplication, ALateWordOfTheDiskIsNotTakenForWhatReplacedTheEntries) {  // B09
+TEST_F(RaftReplication, ALateWordOfTheDiskIsNotTakenForWhatReplacedTheEntries_B09) {
   held_ = true;
   start(3);
   step(append(2, 1, 0, 0, log_of({1, 1, 1})));
@@ -73,7 +73,7 @@ TEST_F(RaftReplication, ALateWordOfTheDiskIsNotTakenForWhatReplacedTheEntries) {
   EXPECT_EQ(core().durable(), 3U);
 }
 
-TEST_F(RaftReplication, OnlyEntriesOfItsOwnTermAreCommittedByCounting) {  // B01, figure 8
+TEST_F(RaftReplication, OnlyEntriesOfItsOwnTermAreCommittedByCounting_B01) {  // figure 8
   start(5, {.hard_state = {.term = 3, .vote = {}}, .snapshot = {}, .entries = log_of({1, 2})});
   lead();
   step(ack(2, core().term(), 2));
@@ -84,7 +84,7 @@ TEST_F(RaftReplication, OnlyEntriesOfItsOwnTermAreCommittedByCounting) {  // B01
   EXPECT_EQ(core().commit(), 3U);
 }
 
-TEST_F(RaftReplication, ARefusalCommitsNothing) {  // B02
+TEST_F(RaftReplication, ARefusalCommitsNothing_B02) {
   start(3);
   lead();
   Message refusal = ack(2, core().term(), 1);
@@ -114,7 +114,7 @@ TEST_F(RaftReplication, TheLeadersOwnDiskCountsLikeAnyOther) {
   EXPECT_EQ(core().commit(), 2U);  // two others are a majority without ours
 }
 
-TEST_F(RaftReplication, HeartbeatsSayNoMoreIsCommittedThanTheReceiverHas) {  // B45
+TEST_F(RaftReplication, HeartbeatsSayNoMoreIsCommittedThanTheReceiverHas_B45) {
   start(3);
   lead();
   ASSERT_TRUE(core().propose(now_, "a"));
@@ -128,7 +128,7 @@ TEST_F(RaftReplication, HeartbeatsSayNoMoreIsCommittedThanTheReceiverHas) {  // 
   }
 }
 
-TEST_F(RaftReplication, ADivergentTailCostsOneRoundATerm) {  // rule 15, B41
+TEST_F(RaftReplication, ADivergentTailCostsOneRoundATerm_B41) {  // rule 15
   // The follower has a long tail of terms 2 and 3 where the leader has one of term 4.
   std::vector<Term> theirs(50, 1);
   theirs.resize(100, 2);
@@ -206,7 +206,7 @@ TEST_F(RaftReplication, ALostProbeIsSentAgainAfterAHeartbeat) {  // rule 17
       SizeIs(1));
 }
 
-TEST_F(RaftReplication, WhatIsTooMuchIsRefusedAndNothingIsLost) {  // B36, rule 22
+TEST_F(RaftReplication, WhatIsTooMuchIsRefusedAndNothingIsLost_B36) {  // rule 22
   tuning_.uncommitted_bytes_max = 100;
   tuning_.proposal_bytes_max = 500;
   start(3);
@@ -243,7 +243,7 @@ TEST_F(RaftReplication, EntriesAreAppliedInOrderOneBatchAtATime) {
   EXPECT_THAT(applied, ::testing::ElementsAre(2, 3, 4, 5, 6));
 }
 
-TEST_F(RaftReplication, IndexesAtTheEndOfTheirRangeBreakNothing) {  // B44
+TEST_F(RaftReplication, IndexesAtTheEndOfTheirRangeBreakNothing_B44) {
   constexpr Index kEnd = std::numeric_limits<Index>::max();
   start(3, {.hard_state = {1, {}}, .entries = log_of({1, 1})});
   for (const Index index : {kEnd, kEnd - 1}) {

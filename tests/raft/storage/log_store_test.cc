@@ -231,7 +231,7 @@ TEST_F(LogStoreTest, AnInstallReplacesALongerLogOfALaterTerm) {
 }
 
 // B16: two snapshots at short distance, with entries between, in one write.
-TEST_F(LogStoreTest, TwoInstallsInOneWrite) {
+TEST_F(LogStoreTest, TwoInstallsInOneWrite_B16) {
   {
     auto store = open();
     ASSERT_TRUE(add(*store, 1, 1, {"a"}).ok());

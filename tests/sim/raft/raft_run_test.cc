@@ -86,7 +86,7 @@ TEST(RaftWorld, SuspectsElectWithinAFractionOfTheTimeOut) {
   EXPECT_LT(world.now() - crashed, 200ms);
 }
 
-TEST(RaftWorld, ALeaderThatIsPausedGivesNoStaleRead) {  // B18
+TEST(RaftWorld, ALeaderThatIsPausedGivesNoStaleRead_B18) {
   RaftWorld world(8);
   world.found(3);
   const MemberId first = world.await_leader();
