@@ -26,6 +26,8 @@ namespace {
 constexpr auto kCallDeadline = std::chrono::seconds(60);
 // How long a change without an answer waits for musterd to come back.
 constexpr auto kBackDeadline = std::chrono::seconds(5);
+// A manager that says after this that it cannot know the outcome has looked for another leader.
+constexpr auto kManagerWaits = std::chrono::seconds(3);
 constexpr size_t kUnreadMessagesMax = 1024;
 constexpr size_t kUnsentMessagesMax = 8;
 constexpr int kMessageBytesMax = 64 << 20;  // lists of many tasks
@@ -373,13 +375,17 @@ class GrpcClient final : public Client {
         SystemRng rng;
         request.set_request_id(rng.id());
       }
-      std::optional<std::chrono::system_clock::time_point> until;  // from the first loss on
-      return repeat_uncertain([&] { return once(request); },
-                              [&] {
-                                if (!until)
-                                  until = std::chrono::system_clock::now() + kBackDeadline;
-                                return channel_->WaitForConnected(*until);
-                              });
+      using Clock = std::chrono::system_clock;
+      const auto began = Clock::now();
+      std::optional<Clock::time_point> until;  // from the first loss on
+      const auto back = [&](const Status& why) {
+        const auto now = Clock::now();
+        // The manager has waited for a leader, and tried again, as long as it makes sense.
+        if (why.reason() == "outcome-unknown" && now - began >= kManagerWaits) return false;
+        if (!until) until = now + kBackDeadline;
+        return now < *until && channel_->WaitForConnected(*until);
+      };
+      return repeat_uncertain([&] { return once(request); }, back);
     } else {
       return once(given);
     }

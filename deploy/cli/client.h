@@ -46,6 +46,7 @@ class ExecStream : public Stream<v1::ExecOutput> {
   X(LeaveSwarm)                                                                               \
   X(UnlockSwarm)                                                                              \
   X(GetUnlockKey)                                                                             \
+  X(IssueClientCertificate)                                                                   \
   X(GetCluster)                                                                               \
   X(UpdateCluster)                                                                            \
   X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \

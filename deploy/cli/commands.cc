@@ -30,6 +30,21 @@ const std::vector<Command>& commands() {
       {"swarm restore", "FILE", "Make this node the only manager of a swarm from a backup",
        "swarm restore --advertise-addr 10.0.0.1 swarm.backup", C::kFiles, swarm_restore},
 
+      {"client-cert create", "NAME", "Make a certificate to use the swarm with from elsewhere",
+       "client-cert create --out ~/.muster alice\n"
+       "client-cert create --days 1 --out ci-cert ci",
+       C::kNothing, client_cert_create, false,
+       "Writes ca.pem, cert.pem and key.pem into a directory; the key is made here. Whoever has "
+       "them "
+       "may do\n"
+       "from elsewhere what a user on a manager may, but for what concerns that host alone, for\n"
+       "backups and for more certificates:\n"
+       "  muster --host tcp://MANAGER:2377 --tlscacert DIR/ca.pem --tlscert DIR/cert.pem \\\n"
+       "    --tlskey DIR/key.pem node ls\n"
+       "or MUSTER_HOST=tcp://MANAGER:2377 and MUSTER_CERT_PATH=DIR. It ends after --days (30), or "
+       "with\n"
+       "the next \"swarm ca --rotate\": a single one cannot be taken back."},
+
       {"service create", "IMAGE [COMMAND] [ARG...]", "Create a service",
        "service create --name web --replicas 3 -p 8080:80 nginx\n"
        "service create --mode global --network host busybox sleep 1d",

@@ -17,6 +17,8 @@ Result<int> swarm_ca(Run& run);
 Result<int> swarm_backup(Run& run);
 Result<int> swarm_restore(Run& run);
 
+Result<int> client_cert_create(Run& run);
+
 Result<int> service_create(Run& run);
 Result<int> service_update(Run& run);
 Result<int> service_rollback(Run& run);

@@ -112,10 +112,11 @@ std::string node_pretty(const v1::Node& node) {
 
 // Reads the node, changes its spec and writes it; again when somebody was faster, as the manager
 // itself often is: what the node says of itself is in the same object. `change` says false when
-// there is nothing to change.
+// there is nothing to change. `after` is the node as it is then.
 constexpr int kChangesMax = 10;
 Status change_node(Run& run, const std::string& name,
-                   const std::function<Result<bool>(v1::NodeSpec*)>& change) {
+                   const std::function<Result<bool>(v1::NodeSpec*)>& change,
+                   v1::Node* after = nullptr) {
   for (int attempt = 1;; ++attempt) {
     MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
     v1::UpdateNodeRequest request;
@@ -124,8 +125,11 @@ Status change_node(Run& run, const std::string& name,
     *request.mutable_spec() = node.spec();
     MUSTER_ASSIGN(const bool changed, change(request.mutable_spec()));
     if (!changed) return ok_status();
-    const auto updated = run.client().call(request);
-    if (updated) return ok_status();
+    auto updated = run.client().call(request);
+    if (updated) {
+      if (after != nullptr) *after = std::move(*updated->mutable_node());
+      return ok_status();
+    }
     if (updated.error().reason() != "out-of-sequence" || attempt == kChangesMax)
       return updated.error();
   }
@@ -136,12 +140,18 @@ Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, c
   MUSTER_TRY(run.parse(1, -1));
   return for_each_name(run, run.args, [&](const std::string& name) -> Status {
     bool changed = false;
-    MUSTER_TRY(change_node(run, name, [&](v1::NodeSpec* spec) -> Result<bool> {
+    v1::Node after;
+    const auto change = [&](v1::NodeSpec* spec) -> Result<bool> {
       changed = spec->desired_role() != to;
       spec->set_desired_role(to);
       return changed;
-    }));
+    };
+    MUSTER_TRY(change_node(run, name, change, &after));
     run.line(fmt::format(fmt::runtime(changed ? done : already), name));
+    // Why it is a manager still, when something holds that up; `node inspect` goes on saying it.
+    if (to == v1::NodeSpec::WORKER && after.has_manager_status() &&
+        !after.status().message().empty())
+      run.warn(after.status().message());
     return ok_status();
   });
 }

@@ -19,19 +19,20 @@ inline bool is_uncertain(const Status& status) {
 
 inline constexpr int kRepeatsMax = 5;
 
-// `once()` sends the request; `back()` waits until there is somebody to ask again, false when that
-// takes too long. Only what had an uncertain answer is repeated, and from then on also while there
-// is nobody to ask. What stays uncertain says so.
+// `once()` sends the request; `back(why)` waits until there is somebody to ask again, false when
+// that takes too long or is of no use. Only what had an uncertain answer is repeated, and from then
+// on also while there is nobody to ask. What stays uncertain says so.
 template <class Once, class Back>
 auto repeat_uncertain(Once once, Back back) -> decltype(once()) {
   auto answer = once();
   if (answer || !is_uncertain(answer.error())) return answer;
-  for (int repeats = 0; repeats < kRepeatsMax && back(); ++repeats) {
+  for (int repeats = 0; repeats < kRepeatsMax && back(answer.error()); ++repeats) {
     answer = once();
     const bool nobody = !answer && answer.error().code() == StatusCode::kUnavailable;
     if (answer || !(nobody || is_uncertain(answer.error()))) return answer;
   }
   const Status& last = answer.error();
+  if (last.reason() == "outcome-unknown") return answer;  // it says so
   return fail(last.code(), last.message() + "; the change may or may not have happened",
               "outcome-unknown");
 }

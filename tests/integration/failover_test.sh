@@ -58,10 +58,10 @@ leaderless() { [[ $(m 1 info --format 'leader={{.Swarm.LeaderNodeID}}') == leade
 await 10 'the last manager knows that nobody leads' leaderless
 for command in 'node ls' 'service ls' 'service scale --detach web=2' 'node update --label-add x=y node4' \
   'swarm join-token worker' info; do
-  within 6 "$command" m 1 $command
+  within 5 "$command" m 1 $command
 done
 fails 'does not have a leader' m 1 service ls
-fails '1 of 3' m 1 node update --label-add x=y node4
+fails '1 of 3 managers can be reached, itself included; 2 are missing' m 1 node update --label-add x=y node4
 is "$(pids_on 4 web | wc -l)" 1 'the worker goes on'
 
 note 'and with one again'
@@ -69,4 +69,23 @@ start_musterd 2
 write_soon 1 again || write_soon 1 again || die 'no write although there is a majority'
 start_musterd 3
 for n in 1 2 3 4; do await 20 "node $n is ready" node_is 1 "$n" Status Ready; done
+
+note 'at the very moment it is lost'
+# asked LEADER|FOLLOWER WHAT...: the two other managers stop answering, and this one is asked at once.
+asked() {
+  local who=$1 led one others=()
+  shift
+  led=$(leader 1)
+  for n in 1 2 3; do ((n == led)) || others+=("$n"); done
+  one=$led
+  [[ $who == LEADER ]] || { one=${others[0]}; others[0]=$led; }
+  kill -STOP "${PID[${others[0]}]}" "${PID[${others[1]}]}"
+  within 5 "$*, asked of the $who" m "$one" "$@"
+  kill -CONT "${PID[${others[0]}]}" "${PID[${others[1]}]}"
+  await 20 'a leader again' has_leader 1
+}
+asked FOLLOWER node ls
+asked FOLLOWER node inspect self
+asked FOLLOWER config create late /etc/hostname
+asked LEADER config create later /etc/hostname
 finish

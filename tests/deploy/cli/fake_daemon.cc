@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/security/x509.h"
 #include "muster/v1/control.grpc.pb.h"
 #include "muster/v1/local.grpc.pb.h"
 
@@ -110,6 +111,20 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   S GetUnlockKey(C*, const v1::GetUnlockKeyRequest*, v1::GetUnlockKeyResponse* response) override {
     response->set_unlock_key(fake.unlock_key);
     return S::OK;
+  }
+  S IssueClientCertificate(C* context, const v1::IssueClientCertificateRequest* request,
+                           v1::IssueClientCertificateResponse* response) override {
+    fake.client_certificate_request = *request;
+    const WallTime now{1'700'000'000'000'000'000};
+    const auto root = security::create_root(now);
+    const auto certificate = security::sign_request(
+        *root, request->signing_request_pem(),
+        {request->name(), security::CertificateRole::kClient, "c1"}, now, 24h);
+    if (!certificate) return {grpc::StatusCode::INVALID_ARGUMENT, certificate.error().message()};
+    response->set_certificate_pem(*certificate);
+    response->set_trust_root_pem(root->certificate_pem);
+    response->set_not_after_ns(1'700'086'400'000'000'000);
+    return changed(context);
   }
   S BackupSwarm(C* context, const v1::BackupSwarmRequest* request,
                 grpc::ServerWriter<v1::BackupSwarmResponse>* writer) override {
@@ -243,8 +258,10 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     fake.removed_nodes.push_back(*request);
     return changed(context);
   }
-  S UpdateNode(C* context, const v1::UpdateNodeRequest* request, v1::UpdateNodeResponse*) override {
+  S UpdateNode(C* context, const v1::UpdateNodeRequest* request,
+               v1::UpdateNodeResponse* response) override {
     fake.updated_nodes.push_back(*request);
+    *response->mutable_node() = fake.node_after_update;
     return changed(context);
   }
 

@@ -37,6 +37,8 @@ class FakeDaemon {
   v1::Cluster cluster;
   v1::ExplainServiceResponse explanation;
   std::string unlock_key;
+  v1::Node node_after_update;
+  v1::IssueClientCertificateRequest client_certificate_request;
   // Of a rotation of the root: the nodes still to be renewed, one list for each look; after the
   // last the rotation is over.
   std::vector<std::vector<std::string>> renewals;

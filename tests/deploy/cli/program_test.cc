@@ -337,6 +337,13 @@ TEST_F(Program, RolesAreChangedOnlyWhereTheyDiffer) {
   EXPECT_EQ(run({"node", "promote", "host1"}).out, "Node host1 is already a manager.\n");
   EXPECT_EQ(daemon_.updated_nodes.size(), 0u);
   EXPECT_EQ(run({"node", "demote", "host1"}).out, "Manager host1 demoted in the swarm.\n");
+  // What holds it up is said at once.
+  daemon_.node_after_update.mutable_manager_status();
+  daemon_.node_after_update.mutable_status()->set_message("it stays in the group for now");
+  const Outcome held_up = run({"node", "demote", "host1"});
+  EXPECT_EQ(held_up.out, "Manager host1 demoted in the swarm.\n");
+  EXPECT_EQ(held_up.err, "it stays in the group for now\n");
+  daemon_.node_after_update.Clear();
   EXPECT_EQ(daemon_.updated_nodes.at(0).spec().desired_role(), v1::NodeSpec::WORKER);
 }
 

@@ -26,7 +26,7 @@ struct Script {
           if (!answer.ok()) return fail(answer);
           return 7;
         },
-        [&] { return ++waits <= patience; });
+        [&](const Status&) { return ++waits <= patience; });
   }
 };
 

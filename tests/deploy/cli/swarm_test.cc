@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/file.h"
+#include "base/security/x509.h"
 #include "deploy/cli/cluster_flags.h"
 #include "deploy/cli/endpoint.h"
 #include "tests/deploy/cli/fake_daemon.h"
@@ -140,6 +141,47 @@ TEST_F(SwarmCommands, RotatingTheRootWaitsForEveryNode) {
   EXPECT_TRUE(outcome.out.ends_with("PEM\n"));
   daemon_.renewals = {{"n1"}};
   EXPECT_EQ(run({"swarm", "ca", "--rotate", "-d"}).out, "");
+}
+
+TEST_F(SwarmCommands, AClientCertificateIsADirectoryAndItsKeyStaysHere) {
+  const std::filesystem::path out = dir_ / "alice";
+  const Outcome made = run({"client-cert", "create", "--days", "7", "-o", out.string(), "alice"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(made.out,
+            "Client certificate of alice in " + out.string() + ", until 2023-11-15T22:13:20Z.\n");
+  const auto& request = daemon_.client_certificate_request;
+  EXPECT_EQ(request.name(), "alice");
+  EXPECT_EQ(request.validity_ns(), 7LL * 86400 * 1'000'000'000);
+  const auto mode = [&](const char* name) {
+    struct stat about {};
+    EXPECT_EQ(stat((out / name).c_str(), &about), 0) << name;
+    return about.st_mode & 07777;
+  };
+  EXPECT_EQ(mode("key.pem"), 0600u);
+  EXPECT_EQ(mode("."), 0700u);
+  const std::string key = *read_file(out / "key.pem", 1 << 16);
+  EXPECT_TRUE(security::check_key(*read_file(out / "cert.pem", 1 << 16), key).ok());
+  EXPECT_NE(read_file(out / "ca.pem", 1 << 16)->find("BEGIN CERTIFICATE"), std::string::npos);
+  EXPECT_EQ(request.SerializeAsString().find("PRIVATE"), std::string::npos);
+  // Nothing is overwritten, and nothing asked for then.
+  daemon_.client_certificate_request.Clear();
+  const Outcome again = run({"client-cert", "create", "--out", out.string(), "bob"});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_NE(again.err.find("is there already"), std::string::npos) << again.err;
+  EXPECT_EQ(daemon_.client_certificate_request.name(), "");
+  EXPECT_EQ(*read_file(out / "key.pem", 1 << 16), key);
+  // What is refused leaves no key behind.
+  daemon_.next_error = invalid_argument("invalid name of a client");
+  EXPECT_EQ(run({"client-cert", "create", "--out", (dir_ / "c").string(), "x"}).code, 1);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "c" / "key.pem"));
+  for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{
+           {"client-cert", "create", "a"},
+           {"client-cert", "create", "--out", "d"},
+           {"client-cert", "create", "--out", "d", "--days", "0", "a"},
+           {"client-cert", "create", "--out", "d", "--days", "366", "a"},
+           {"client-cert", "create", "--out", "d", "--days", "x", "a"}}) {
+    EXPECT_EQ(run(wrong).code, 2) << wrong.back();
+  }
 }
 
 TEST_F(SwarmCommands, ABackupIsWholeOrNotThere) {
