@@ -62,7 +62,7 @@ void Core::retune(const Tuning& tuning) {
 
 TimePoint Core::next_deadline() const {
   if (role_ != Role::kLeader) return election_deadline_;
-  const TimePoint next = std::min(heartbeat_due_, quorum_check_due_);
+  const TimePoint next = std::min({heartbeat_due_, quorum_check_due_, news_due_});
   return transfer_target_ ? std::min(next, transfer_deadline_) : next;
 }
 
@@ -74,6 +74,7 @@ void Core::tick(TimePoint now) {
   }
   if (transfer_target_ && now >= transfer_deadline_) transfer_target_ = {};
   if (now >= quorum_check_due_) check_quorum(now);
+  if (role_ == Role::kLeader && now >= news_due_) replicate_all(Bare::kWithNews);
   if (role_ == Role::kLeader && now >= heartbeat_due_) send_heartbeats(now);
 }
 

@@ -34,6 +34,7 @@ void Core::become_leader(TimePoint now) {
   progress_.clear();
   follow_members();
   heartbeat_due_ = now + tuning_.heartbeat;
+  news_due_ = kNever;
   quorum_check_due_ = now + tuning_.election_min;
   // Whatever is in the log is not counted: the limit is for what this leader adds.
   uncommitted_bytes_ = 0;

@@ -56,7 +56,7 @@ Index Core::append_own(TimePoint now, EntryKind kind, std::shared_ptr<const std:
     follow_members();
     advance_commit(now);
   }
-  if (role_ == Role::kLeader) replicate_all();
+  if (role_ == Role::kLeader) replicate_all(Bare::kNever);
   return index;
 }
 
@@ -117,17 +117,23 @@ void Core::follow_members() {
   });
 }
 
-void Core::replicate_all() {
+// After this nobody who can be told of commits waits for word of them.
+void Core::replicate_all(Bare bare) {
+  bool untold = false;
   for (auto& [id, progress] : progress_) {
-    if (id != self_) send_append(id, progress, false);
+    if (id == self_) continue;
+    send_append(id, progress, bare);
+    untold |= progress.untold(commit_);
   }
+  if (!untold || bare != Bare::kNever) news_due_ = kNever;
 }
 
-bool Core::send_append(MemberId member, Progress& progress, bool even_empty) {
+bool Core::send_append(MemberId member, Progress& progress, Bare bare) {
   const bool paused = progress.paused(tuning_.window);
   // A full window must not keep back how far is committed.
-  const bool news = even_empty || progress.commit_sent < std::min(commit_, progress.next() - 1);
-  if (paused && (progress.state() != Progress::State::kReplicate || !news)) return false;
+  const bool wanted =
+      bare == Bare::kAlways || (bare == Bare::kWithNews && progress.untold(commit_));
+  if (paused && (progress.state() != Progress::State::kReplicate || !wanted)) return false;
   const std::optional<Term> prev_term = log_.term(progress.next() - 1);
   if (!prev_term) {
     send_snapshot(member, progress);
@@ -135,7 +141,7 @@ bool Core::send_append(MemberId member, Progress& progress, bool even_empty) {
   }
   std::vector<Entry> entries;
   if (!paused) entries = log_.slice(progress.next(), log_.last(), tuning_.append_bytes_max);
-  if (entries.empty() && !news) return false;
+  if (entries.empty() && !wanted) return false;
   Message append = to(member, MessageKind::kAppend);
   append.prev_index = progress.next() - 1;
   append.prev_term = *prev_term;
@@ -172,7 +178,9 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
     const Index meeting = message.hint_term == 0
                               ? message.index
                               : log_.last_with_term_up_to(message.index, message.hint_term);
-    if (progress.rejected(message.prev_index, meeting)) send_append(message.from, progress, true);
+    if (progress.rejected(message.prev_index, meeting)) {
+      send_append(message.from, progress, Bare::kAlways);
+    }
     return;
   }
   if (message.index > log_.last()) return;  // of another life of the group
@@ -190,8 +198,10 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
   if (!news && !was_paused) return;
   if (news) advance_commit(now);
   if (role_ != Role::kLeader || !progress_.contains(message.from)) return;
-  while (send_append(message.from, progress, false)) {
+  const bool waits = tuning_.commit_news > Duration::zero();
+  while (send_append(message.from, progress, waits ? Bare::kNever : Bare::kWithNews)) {
   }
+  if (progress.untold(commit_)) news_due_ = std::min(news_due_, now + tuning_.commit_news);
   progress.track_round(log_.last(), now, tuning_.election_min);
   if (message.from == transfer_target_) finish_transfer();
 }
@@ -207,7 +217,7 @@ void Core::on_heartbeat_reply(TimePoint now, const Message& message) {
     progress.probe_after_snapshot();
   }
   // What was sent ahead may be lost; an empty message shows it.
-  if (progress.match() < log_.last()) send_append(message.from, progress, true);
+  if (progress.match() < log_.last()) send_append(message.from, progress, Bare::kAlways);
   progress.track_round(log_.last(), now, tuning_.election_min);
   progress.read_round = std::max(progress.read_round, message.read_round);
   finish_read_round(now);
@@ -240,10 +250,10 @@ void Core::advance_commit(TimePoint now) {
   for (Index i = std::max(commit_ + 1, own_term_index_); i <= agreed; ++i) {
     uncommitted_bytes_ -= std::min(uncommitted_bytes_, log_.at(i).bytes().size());
   }
-  const bool first_of_term = commit_ < own_term_index_ && agreed >= own_term_index_;
+  const Index before = commit_;
   commit_to(agreed);
-  if (first_of_term) begin_read_round(now);
-  replicate_all();
+  if (before < own_term_index_ && agreed >= own_term_index_) begin_read_round(now);
+  tell_commit(now, before);
   if (commit_ >= members_index() && !members().is_voter(self_)) {
     // The change that takes this member out is done; the best of the others goes on.
     const MemberId* best = nullptr;
@@ -256,6 +266,17 @@ void Core::advance_commit(TimePoint now) {
   }
 }
 
+// What a group waits for is told at once: that somebody leads it surely, and who is in it.
+void Core::tell_commit(TimePoint now, Index before) {
+  const auto is_news = [&](Index index) { return before < index && index <= commit_; };
+  if (is_news(own_term_index_) || is_news(members_index()) ||
+      tuning_.commit_news == Duration::zero()) {
+    replicate_all(Bare::kWithNews);
+  } else {
+    news_due_ = std::min(news_due_, now + tuning_.commit_news);
+  }
+}
+
 // ---------------------------------------------------------------- time
 
 void Core::send_heartbeats(TimePoint now) {
@@ -264,6 +285,7 @@ void Core::send_heartbeats(TimePoint now) {
     Message heartbeat = to(id, MessageKind::kHeartbeat);
     heartbeat.commit =
         fault(Mutant::kHeartbeatCommitsAll) ? commit_ : std::min(commit_, progress.match());
+    progress.commit_sent = std::max(progress.commit_sent, heartbeat.commit);
     heartbeat.read_round = round_under_way_ ? read_round_ : 0;
     send(std::move(heartbeat));
   }
@@ -338,7 +360,7 @@ Status Core::transfer_to(TimePoint now, MemberId target) {
   transfer_target_ = target;
   transfer_deadline_ = now + tuning_.election_min;
   Progress& progress = progress_.at(target);
-  if (progress.match() < log_.last()) send_append(target, progress, true);
+  if (progress.match() < log_.last()) send_append(target, progress, Bare::kAlways);
   finish_transfer();
   return ok_status();
 }

@@ -48,6 +48,9 @@ class Progress {
   bool active = false;      // heard from since the last check of the quorum
   uint64_t read_round = 0;  // the last one it has confirmed
   Index commit_sent = 0;
+  // Whether it does not know yet that something it has, or will with what is under way, is among
+  // the `commit`.
+  bool untold(Index commit) const { return commit_sent < std::min(commit, next_ - 1); }
 
   // A learner has caught up when it got from where the log ended to there within an election
   // time-out: then its promotion will not hold up commits (dissertation, section 4.2.1).

@@ -35,6 +35,8 @@ class Disk {
   // Steps are written in the order of their coming; whatever waits while one is under way becomes
   // one write with one sync.
   virtual void write(Write write) = 0;
+  // Nothing need happen before this to what write() took.
+  virtual void flush() = 0;
 
   // Whether the disk is so full that no entry of a proposal should be accepted any more. Those that
   // were are written while there is any room at all; should others have taken that too, they wait

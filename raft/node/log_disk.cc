@@ -53,13 +53,14 @@ void LogDisk::stop() {
 }
 
 void LogDisk::write(Write write) {
-  bool first = false;
-  {
-    const std::lock_guard lock(mutex_);
-    first = queue_.empty();
-    queue_.push_back(std::move(write));
-  }
-  if (first) writer_->post([this] { write_queue(); });
+  const std::lock_guard lock(mutex_);
+  if (queue_.empty()) unheard_ = true;
+  queue_.push_back(std::move(write));
+}
+
+void LogDisk::flush() {
+  if (!unheard_.exchange(false)) return;
+  writer_->post([this] { write_queue(); });
 }
 
 // On the writer's thread: everything queued becomes one write.

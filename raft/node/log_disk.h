@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -22,6 +23,7 @@ class LogDisk final : public Disk {
 
   void start(DiskEvents& events) override;
   void write(Write write) override;
+  void flush() override;
   bool full() override { return store_->room() == DiskRoom::kFull; }
   void take_snapshot(SnapshotMark mark, Index keep_from, SnapshotProducer produce,
                      UniqueFunction<void(Status)> done) override;
@@ -44,7 +46,8 @@ class LogDisk final : public Disk {
   std::unique_ptr<LogStore> store_;
   DiskEvents* events_ = nullptr;
   std::mutex mutex_;
-  std::deque<Write> queue_;  // guarded by mutex_
+  std::deque<Write> queue_;            // guarded by mutex_
+  std::atomic<bool> unheard_ = false;  // something is queued that the writer was not told of
   // The writer's.
   std::deque<Write> waiting_;  // taken from the queue; stays here while the disk is full
   bool full_ = false;

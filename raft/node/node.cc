@@ -13,6 +13,7 @@ class NullTransport final : public Transport {
  public:
   void set_members(const Members&) override {}
   void send(Message) override {}
+  void flush() override {}
   void send_snapshot(Message, std::unique_ptr<SnapshotReader>) override {}
   void stop() override {}
 };
@@ -79,7 +80,7 @@ Status Node::Impl::start(Transport& transport) {
     MUSTER_TRY(machine_.restore_end());
   }
   // What the disk has to say at once waits for the lock.
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   disk_.start(*this);
   const TimePoint at = now();
   transport_ = &transport;
@@ -100,7 +101,7 @@ Status Node::Impl::start(Transport& transport) {
 
 void Node::Impl::stop(UniqueFunction<void()> done) {
   MUSTER_CHECK(user_.is_current());
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   if (life_ != Life::kRunning) {
     // Never started, or failed: there is nothing to hand over.
     if (life_ == Life::kClosed && transport_ != nullptr && !stop_done_) {
@@ -132,6 +133,7 @@ void Node::Impl::abandon() {
     life_ = Life::kEnded;
     raft_.cancel(timer_);
   }
+  for (int busy = flushing_; busy != 0; busy = flushing_) flushing_.wait(busy);
   if (stop_them) {
     transport_->stop();
     disk_.stop();
@@ -150,7 +152,7 @@ void Node::Impl::abandon() {
 
 void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(ProposeResult)> done) {
   MUSTER_CHECK(user_.is_current());
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   // Before whatever else waits: an entry of another leader must not meet a proposal of this one.
   const auto reject = [&](Status why) {
     Delivery answer{.kind = Delivery::Kind::kAnswer};
@@ -174,8 +176,26 @@ void Node::Impl::propose(Term term, std::string payload, UniqueFunction<void(Pro
   const TimePoint at = now();
   auto index = core_.propose(at, std::move(payload));
   if (!index) return reject(std::move(index).error());
+  if (fault(DriverMutant::kAnswersAtOnce)) {
+    push_answer([done = std::move(done), index = *index]() mutable {
+      done({Outcome::kCommitted, index, {}});
+    });
+    return carry_out(at);
+  }
   in_flight_.push_back({*index, term, at + options_.deadline, std::move(done)});
   carry_out(at);
+}
+
+// ---------------------------------------------------------------- turns
+
+Node::Impl::Turn::~Turn() {
+  if (!std::exchange(node_.unflushed_, false)) return;
+  ++node_.flushing_;
+  lock_.unlock();
+  // Others' disks are further away than one's own.
+  node_.transport_->flush();
+  node_.disk_.flush();
+  if (--node_.flushing_ == 0) node_.flushing_.notify_all();
 }
 
 // ---------------------------------------------------------------- from network and disk

@@ -15,6 +15,7 @@ void Node::Impl::carry_out(TimePoint at) {
     // Whoever is written to must be known, and leadership that was lost ends before anything of
     // another leader is applied.
     follow_members();
+    if (fault(DriverMutant::kEndsAfterNextLeader)) sort_out(std::exchange(out.apply, {}));
     if (leadership_is_lost()) {
       sort_out(committed_here(out.apply));
       end_serving();
@@ -41,6 +42,7 @@ void Node::Impl::carry_out(TimePoint at) {
 }
 
 void Node::Impl::hand_to_disk(TimePoint at, std::vector<Write> writes) {
+  unflushed_ |= !writes.empty();
   for (Write& write : writes) {
     writing_.push_back({write.token, at});
     disk_.write(std::move(write));
@@ -48,6 +50,7 @@ void Node::Impl::hand_to_disk(TimePoint at, std::vector<Write> writes) {
 }
 
 void Node::Impl::send(Message message) {
+  unflushed_ = true;
   if (message.kind != MessageKind::kSnapshot) return transport_->send(std::move(message));
   log_->info("sending the snapshot at entry {} to member {:x}", message.snapshot.index,
              message.to.value);
@@ -147,7 +150,10 @@ std::vector<Entry> Node::Impl::committed_here(std::vector<Entry>& entries) {
 // last of them.
 void Node::Impl::begin_serving() {
   if (life_ != Life::kRunning || serving_term_ != 0 || core_.role() != Role::kLeader) return;
-  if (core_.term() == resigned_term_ || core_.applied_index() < core_.own_term_index()) return;
+  if (core_.term() == resigned_term_) return;
+  if (core_.applied_index() < core_.own_term_index() && !fault(DriverMutant::kLeadsBeforeApplied)) {
+    return;
+  }
   serving_term_ = core_.term();
   push({.kind = Delivery::Kind::kLead, .term = serving_term_});
 }
@@ -155,13 +161,21 @@ void Node::Impl::begin_serving() {
 void Node::Impl::end_serving() {
   if (serving_term_ == 0) return;
   for (InFlight& proposal : std::exchange(in_flight_, {})) {
+    if (fault(DriverMutant::kUnknownIsCommitted)) {
+      push_answer([done = std::move(proposal.done), index = proposal.index]() mutable {
+        done({Outcome::kCommitted, index, {}});
+      });
+      continue;
+    }
     push_answer([done = std::move(proposal.done)]() mutable {
       done({Outcome::kUnknown, 0,
             Status(StatusCode::kUnknown, "leadership was lost before a quorum had the entry",
                    "outcome-unknown")});
     });
   }
-  push({.kind = Delivery::Kind::kEndLeading, .term = serving_term_});
+  if (!fault(DriverMutant::kEndOfLeadershipUntold)) {
+    push({.kind = Delivery::Kind::kEndLeading, .term = serving_term_});
+  }
   serving_term_ = 0;
 }
 

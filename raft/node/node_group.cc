@@ -85,6 +85,10 @@ void Node::Impl::read(UniqueFunction<void(Result<Index>)> done) {
   const auto answer = [&](Status status) { push_refusal(std::move(done), std::move(status)); };
   const bool heard = event([&](TimePoint at) {
     if (core_.role() != Role::kLeader) return answer(not_leader());
+    if (fault(DriverMutant::kReadsUnconfirmed)) {
+      return push_answer(
+          [done = std::move(done), index = core_.commit()]() mutable { done(index); });
+    }
     if (reads_.size() >= options_.proposals_max) {
       return answer(Status(StatusCode::kResourceExhausted,
                            fmt::format("{} reads wait already", reads_.size()), "overloaded"));

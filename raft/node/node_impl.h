@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "raft/node/mutant.h"
 #include "raft/node/node.h"
 
 namespace muster::raft {
@@ -127,11 +128,23 @@ class Node::Impl final : public TransportEvents,
 
   TimePoint now() const { return raft_.clock().now(); }
   bool alive() const { return life_ == Life::kRunning || life_ == Life::kStopping; }
+  // The lock, for as long as the core is told something and its wishes are sorted. Messages and
+  // steps for the disk are only queued meanwhile and let go of afterwards: writing to a connection
+  // takes a while, in which others should not stand before the lock.
+  class Turn {
+   public:
+    explicit Turn(Impl& node) : node_(node), lock_(node.mutex_) {}
+    ~Turn();
+
+   private:
+    Impl& node_;
+    std::unique_lock<std::mutex> lock_;
+  };
   // Takes the lock and lets `event` tell the core something. False, and nothing done: the node has
   // ended.
   template <class F>
   bool event(F&& tell) {
-    const std::lock_guard lock(mutex_);
+    const Turn turn(*this);
     if (!alive()) return false;
     const TimePoint at = now();
     tell(at);
@@ -220,6 +233,8 @@ class Node::Impl final : public TransportEvents,
   Life life_ = Life::kNew;
   Core core_;
   Transport* transport_ = nullptr;
+  bool unflushed_ = false;         // this turn queued something for disk or transport
+  std::atomic<int> flushing_ = 0;  // turns that let go of it; not guarded
   UniqueFunction<void()> stop_done_;
   std::optional<TimePoint> stop_by_;
 

@@ -12,7 +12,7 @@ void Node::Impl::consider_snapshot(bool wanted) {
   Captured captured;
   {
     const std::lock_guard lock(mutex_);
-    const Index at = user_applied_;
+    const Index at = fault(DriverMutant::kSnapshotMarkTooFar) ? core_.commit() : user_applied_;
     const Index since = at - std::min(at, core_.snapshot().index);
     const bool due =
         (since >= options_.snapshot_entries || bytes_since_snapshot_ >= options_.snapshot_bytes) &&

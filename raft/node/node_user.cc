@@ -94,7 +94,7 @@ bool Node::Impl::run_entries(Delivery& delivery) {
     bytes += entry.bytes().size();
     if (step.done) {
       std::exchange(step.done, nullptr)({Outcome::kCommitted, entry.index, {}});
-      continue;
+      if (!fault(DriverMutant::kOwnEntriesAppliedToo)) continue;
     }
     if (entry.kind != EntryKind::kData) continue;
     others = true;
@@ -136,6 +136,10 @@ void Node::Impl::caught_up_to(Index index) {
 
 void Node::Impl::run_restore(Index index, Term term) {
   log_->info("loading the snapshot at entry {}", index);
+  if (fault(DriverMutant::kSnapshotNotLoaded)) {
+    caught_up_to(index);
+    return deliver_the_rest();
+  }
   auto reader = disk_.open_snapshot(index, term);
   if (reader) {
     if (Status begun = machine_.restore_begin(); !begun.ok()) return cannot_apply(begun);

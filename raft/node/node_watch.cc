@@ -118,7 +118,7 @@ void Node::Impl::resign(TimePoint at, std::string_view why) {
 
 void Node::Impl::configure(const Settings& settings) {
   constexpr Duration kHeartbeatMin = 10ms;
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   Tuning& tuning = options_.tuning;
   tuning.heartbeat = *own_settings_.heartbeat;
   if (settings.heartbeat) tuning.heartbeat = std::max(*settings.heartbeat, kHeartbeatMin);

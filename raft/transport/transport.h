@@ -66,7 +66,11 @@ class Transport {
   // thereby refused: a list may be too old to have heard of a member. Who was removed for good and
   // is to be told so is the owner's to say (GrpcTransportOptions::removed).
   virtual void set_members(const Members& members) = 0;
+  // Queues it; it leaves with the next flush().
   virtual void send(Message message) = 0;
+  // Writes what is queued, on the caller's thread, which therefore should hold no lock that events
+  // take. Any thread.
+  virtual void flush() = 0;
   // `message` is of kind kSnapshot; `body` the snapshot it names. One at a time for each member: a
   // second replaces the first.
   virtual void send_snapshot(Message message, std::unique_ptr<SnapshotReader> body) = 0;

@@ -39,9 +39,8 @@ fi
 set -euo pipefail
 packages=$1
 BIN=/usr/bin
-checks=0
-# The checks of lib.sh without its set-up of a node.
-eval "$(sed -n '/^note()/,/^free_port/p' tests/integration/lib.sh | sed '$d')"
+# The checks without lib.sh's set-up of a node.
+source tests/integration/common.sh
 eval "$(sed -n '/^free_port()/,/^}/p' tests/integration/lib.sh)"
 NODE=/var/lib/muster RUN=/run/muster
 die() { echo "FAILED: $*" >&2; tail -20 /run/musterd.log >&2; exit 1; }

@@ -57,6 +57,10 @@ void GrpcTransport::send(Message message) {
   peers_->send(std::move(message));
 }
 
+void GrpcTransport::flush() {
+  peers_->flush();
+}
+
 void GrpcTransport::send_snapshot(Message message, std::unique_ptr<SnapshotReader> body) {
   MUSTER_CHECK(message.kind == MessageKind::kSnapshot, "only snapshots have a body");
   snapshots_->submit(std::move(message), std::move(body));

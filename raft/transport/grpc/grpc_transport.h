@@ -76,6 +76,7 @@ class GrpcTransport final : public Transport {
 
   void set_members(const Members& members) override;
   void send(Message message) override;
+  void flush() override;
   void send_snapshot(Message message, std::unique_ptr<SnapshotReader> body) override;
   void stop() override;
 

@@ -114,12 +114,13 @@ void Lane::start() {
 }
 
 void Lane::send(Message message) {
+  std::lock_guard lock(mutex_);
+  if (ending_ || queue_.push(std::move(message))) return;
+  if (!std::exchange(full_, true)) core_->unreachable(peer_);
+}
+
+void Lane::flush() {
   std::unique_lock lock(mutex_);
-  if (ending_) return;
-  if (!queue_.push(std::move(message))) {
-    if (!std::exchange(full_, true)) core_->unreachable(peer_);
-    return;
-  }
   pump(std::move(lock));
 }
 

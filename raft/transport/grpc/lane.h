@@ -25,7 +25,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
        std::string_view name);
 
   void start();
-  void send(Message message);
+  void send(Message message);  // with the next flush(), or when anything else is written
+  void flush();
   // No more messages; with `goodbye` what waits goes first and the member is told.
   void end(bool goodbye);
   // After end(): now.

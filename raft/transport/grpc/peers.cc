@@ -83,7 +83,6 @@ std::optional<Peers::Replaced> Peers::replace(const Members& members) {
 // Strangers are looked up under the lock: forget() comes after they are unknown, and so finds
 // whatever was made for them.
 std::shared_ptr<Peers::Peer> Peers::peer(MemberId id) {
-  std::lock_guard lock(mutex_);
   if (stopped_) return nullptr;
   if (const auto found = peers_.find(id); found != peers_.end()) return found->second;
   std::string address = core_->address_of(id);
@@ -92,12 +91,21 @@ std::shared_ptr<Peers::Peer> Peers::peer(MemberId id) {
 }
 
 void Peers::send(Message message) {
-  const MemberId to = message.to;
-  if (const std::shared_ptr<Peer> found = peer(to)) {
-    (is_urgent(message.kind) ? found->heartbeats : found->entries)->send(std::move(message));
-  } else {
-    core_->unreachable(to);
+  std::lock_guard lock(mutex_);
+  const std::shared_ptr<Peer> found = peer(message.to);
+  if (found == nullptr) return core_->unreachable(message.to);
+  const auto& lane = is_urgent(message.kind) ? found->heartbeats : found->entries;
+  lane->send(std::move(message));
+  if (unflushed_.empty() || unflushed_.back() != lane) unflushed_.push_back(lane);
+}
+
+void Peers::flush() {
+  std::vector<std::shared_ptr<Lane>> lanes;
+  {
+    std::lock_guard lock(mutex_);
+    lanes.swap(unflushed_);
   }
+  for (const auto& lane : lanes) lane->flush();
 }
 
 void Peers::forget(MemberId id) {

@@ -10,6 +10,8 @@
 
 namespace muster::raft {
 
+class Lane;
+
 // The lanes to the others: to all that are listed, and to strangers that this member answers, for
 // as long as they call it. Thread-safe.
 class Peers {
@@ -23,6 +25,7 @@ class Peers {
   // The list is another now, the core's, too. Nothing after stop().
   std::optional<Replaced> replace(const Members& members);
   void send(Message message);
+  void flush();
   // A stranger has ended its last call.
   void forget(MemberId id);
   // Everybody is told that this process ends; cancel() for those who did not hear it.
@@ -31,13 +34,15 @@ class Peers {
 
  private:
   struct Peer;
+  // With the lock held.
   std::shared_ptr<Peer> peer(MemberId id);
-  std::vector<std::shared_ptr<Peer>> all();  // with the lock held
+  std::vector<std::shared_ptr<Peer>> all();
 
   const std::shared_ptr<TransportCore> core_;
   std::mutex mutex_;
   bool stopped_ = false;
   std::map<MemberId, std::shared_ptr<Peer>> peers_;
+  std::vector<std::shared_ptr<Lane>> unflushed_;
 };
 
 }  // namespace muster::raft

@@ -191,7 +191,10 @@ TEST_F(RaftReplication, AFullWindowDoesNotKeepBackWhatIsCommitted) {  // rule 16
   ASSERT_TRUE(core().propose(now_, "a"));
   ASSERT_TRUE(core().propose(now_, "b"));
   messages();
-  const auto sent = only(step(ack(3, core().term(), 2)), MessageKind::kAppend);
+  step(ack(3, core().term(), 2));
+  now_ = now_ + tuning_.commit_news;
+  core().tick(now_);
+  const auto sent = only(messages(), MessageKind::kAppend);
   const auto to_second =
       std::count_if(sent.begin(), sent.end(), [](const Message& m) { return m.to == MemberId{2}; });
   ASSERT_EQ(to_second, 1);

@@ -132,8 +132,9 @@ std::string TextGroup::call(const Words& words) {
     return words[i];
   };
   if (verb == "found") {
-    // "found 3 small": one entry a message.
+    // "found 3 small": one entry a message; "patient": word of commits waits for entries.
     if (words.size() > 2 && words[2] == "small") tuning_.append_bytes_max = 1;
+    if (words.size() > 2 && words[2] == "patient") tuning_.commit_news = 2ms;
     found(number(arg(1)));
   } else if (verb == "stranger") {
     boot(member_id(arg(1)));

@@ -49,7 +49,7 @@ class TextGroup {
   void say(std::string line);
   void say(const Status& status);
 
-  Tuning tuning_;
+  Tuning tuning_{.commit_news = Duration(0)};
   TimePoint now_;
   Members founders_;
   std::map<MemberId, One> members_;

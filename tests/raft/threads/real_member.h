@@ -125,6 +125,13 @@ class RealMember {
   Executor& strand() { return *user_strand_; }
   bool runs() const { return node_ != nullptr; }
 
+  // From its next start on it bears with others that stand still for long, as they do when a
+  // machine has more to do than it can.
+  void be_patient() {
+    options_.tuning.election_min = kPatience / 2;
+    options_.deadline = options_.disk_silence_max = options_.user_silence_max = kPatience;
+  }
+
   void start(StartMode mode, const Members& members, uint64_t snapshot_entries = 10'000) {
     if (server_ == nullptr) serve(port_);
     raft_strand_ = std::make_unique<ThreadExecutor>("raft");
@@ -138,7 +145,7 @@ class RealMember {
     auto opened = open_log(std::move(files));
     ASSERT_TRUE(opened) << opened.error().message();
     disk_ = std::make_unique<LogDisk>(std::move(opened->store));
-    Node::Options options;
+    Node::Options options = options_;
     options.self = self_;
     options.mode = mode;
     options.members = members;
@@ -227,6 +234,7 @@ class RealMember {
   const Issuer& issuer_;
   const std::filesystem::path dir_;
   Member self_;
+  Node::Options options_;
   std::shared_ptr<security::TlsIdentity> identity_;
   SystemRng rng_;
   std::mutex mutex_;

@@ -167,6 +167,7 @@ TEST_F(RaftThreads, EverythingIsThereAfterAllWereStopped) {
 }
 
 TEST_F(RaftThreads, ANewCertificateOfTheLeaderUnseatsNobody) {
+  for (auto& member : members_) member->be_patient();
   ASSERT_NO_FATAL_FAILURE(found());
   RealMember& leading = await_leader();
   const Term term = leading.ledger().leading();

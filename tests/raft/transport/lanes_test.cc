@@ -14,7 +14,7 @@ TEST(Lanes, MessagesArriveWholeAndInOrder) {
   std::vector<Message> sent;
   for (Index i = 1; i <= 500; ++i) {
     sent.push_back(append(group.a, group.b, i, i % 50 == 0 ? 200'000 : 100));
-    group.a.transport->send(sent.back());
+    group.a.send(sent.back());
   }
   ASSERT_TRUE(group.b.eventually([&] { return group.b.messages.size() == sent.size(); }));
   EXPECT_TRUE(group.b.locked([&] { return group.b.messages == sent; }));
@@ -24,7 +24,7 @@ TEST(Lanes, MessagesArriveWholeAndInOrder) {
 TEST(Lanes, TheLargestProposalGetsThrough) {
   Pair group;
   const Message big = append(group.a, group.b, 1, 2 << 20);
-  group.a.transport->send(big);
+  group.a.send(big);
   EXPECT_TRUE(group.b.hears(big));
 }
 
@@ -33,13 +33,13 @@ TEST(Lanes, HeartbeatsFlowWhileEntriesAreStuck) {
   ASSERT_TRUE(group.connect());
   group.b.hold([](const Message& m) { return m.kind == MessageKind::kAppend; });
   for (Index i = 1; i <= 8; ++i) {
-    group.a.transport->send(append(group.a, group.b, i, 1 << 20));
+    group.a.send(append(group.a, group.b, i, 1 << 20));
   }
   ASSERT_TRUE(
       group.b.eventually([&] { return group.b.messages.back().kind == MessageKind::kAppend; }));
   for (uint64_t round = 1; round <= 20; ++round) {
     const Message beat = heartbeat(group.a, group.b, round);
-    group.a.transport->send(beat);
+    group.a.send(beat);
     ASSERT_TRUE(group.b.hears(beat));
   }
   EXPECT_EQ(group.b.locked([&] {
@@ -59,7 +59,7 @@ TEST(Lanes, AFullQueueLosesTheNewestAndSaysSo) {
   Index last = 0;
   while (group.a.locked([&] { return group.a.unreachables[group.b.id()] == 0; })) {
     ASSERT_LT(last, 2000U) << "the queue is not bounded";
-    group.a.transport->send(append(group.a, group.b, ++last, 256 << 10));
+    group.a.send(append(group.a, group.b, ++last, 256 << 10));
     std::unique_lock lock(group.a.mutex());
     (void)group.a.wait_some(lock, [&] { return last < 20 || group.a.unreachables.size() > 0; });
   }
@@ -68,7 +68,7 @@ TEST(Lanes, AFullQueueLosesTheNewestAndSaysSo) {
   ASSERT_TRUE(group.b.hears(append(group.a, group.b, 1, 256 << 10)));
   // The lane goes on, in order.
   for (bool heard = false; !heard;) {
-    group.a.transport->send(after);
+    group.a.send(after);
     std::unique_lock lock(group.b.mutex());
     heard = group.b.wait_some(lock, [&] { return group.b.messages.back() == after; });
   }
@@ -87,7 +87,7 @@ TEST(Lanes, AMemberThatIsAwayIsUnreachableAndThenDialledUntilItIsThere) {
   Members members = members_of({&a, b.get()});
   b->link().reset(true);  // nobody listens there
   a.transport->set_members(members);
-  a.transport->send(heartbeat(a, *b));
+  a.send(heartbeat(a, *b));
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[b->id()] > 0; }));
   EXPECT_EQ(a.locked([&] { return a.vanishes.size(); }), 0U) << "it was never there";
   // It comes back at another address.
@@ -97,7 +97,7 @@ TEST(Lanes, AMemberThatIsAwayIsUnreachableAndThenDialledUntilItIsThere) {
   members.put(moved);
   a.transport->set_members(members);
   const Message beat = heartbeat(a, *b, 2);
-  a.transport->send(beat);
+  a.send(beat);
   EXPECT_TRUE(b->hears(beat));
 }
 
@@ -110,7 +110,7 @@ TEST(Identity, AnotherClusterIsToldSoAndLoggedOnce) {
   a.transport->set_members(members_of({&a, &b}));
   for (int i = 1; i <= 4; ++i) {
     // A failed attempt each.
-    a.transport->send(heartbeat(a, b));
+    a.send(heartbeat(a, b));
     ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] >= i; }));
   }
   EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
@@ -129,7 +129,7 @@ TEST(Identity, SomebodyElseAtTheAddressIsToldSo) {
   a.transport->set_members(members);
   Message m = heartbeat(a, b);
   m.to = {3};
-  a.transport->send(m);
+  a.send(m);
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[MemberId{3}] > 0; }));
   EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
   EXPECT_EQ(b.log->with("this is member 2, not 3"), 1U);
@@ -140,7 +140,7 @@ TEST(Identity, AWorkersCertificateIsRefused) {
   TestMember a(issuer, 1, {.node_id = "n1", .role = security::CertificateRole::kWorker});
   TestMember b(issuer, 2, {.node_id = "n2"});
   a.transport->set_members(members_of({&a, &b}));
-  a.transport->send(heartbeat(a, b));
+  a.send(heartbeat(a, b));
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
   EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
   EXPECT_GT(a.log->with("node n1 is not a manager"), 0U);
@@ -153,13 +153,13 @@ TEST(Identity, AMemberMustShowTheCertificateOfItsNode) {
   const Members members = members_of({&a, &b});
   a.transport->set_members(members);
   const Message first = heartbeat(a, b, 1);
-  a.transport->send(first);
+  a.send(first);
   ASSERT_TRUE(b.hears(first)) << "while the list is not known, any manager may speak";
   // Its open lanes end by themselves, and it is let in no more.
   b.transport->set_members(members);
   for (int i = 1; i <= 3; ++i) {
     ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] >= i; }));
-    a.transport->send(heartbeat(a, b, 2));
+    a.send(heartbeat(a, b, 2));
   }
   EXPECT_EQ(b.log->with("member 1 is node n1, not n9"), 1U);
   EXPECT_FALSE(b.locked(
@@ -175,7 +175,7 @@ TEST(Identity, TheServerMustHaveTheCertificateOfTheMembersNode) {
   other.node_id = "n7";
   members.put(other);
   a.transport->set_members(members);
-  a.transport->send(heartbeat(a, b));
+  a.send(heartbeat(a, b));
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] > 0; }));
   EXPECT_GT(a.log->with("node n2 answers there, not n7"), 0U);
 }
@@ -188,13 +188,13 @@ TEST(Identity, AManagerThatTheListDoesNotHaveIsHeardAndAnswered) {
   // c leads and knows all; a is so far behind that it has not heard of c.
   a.transport->set_members(members_of({&a, &b}));
   c.transport->set_members(members_of({&a, &b, &c}));
-  a.transport->send(heartbeat(a, c, 7));
+  a.send(heartbeat(a, c, 7));
   ASSERT_TRUE(a.eventually([&] { return a.unreachables[c.id()] > 0; })) << "without an address";
   const Message beat = heartbeat(c, a);
-  c.transport->send(beat);
+  c.send(beat);
   ASSERT_TRUE(a.hears(beat));
   const Message reply = heartbeat(a, c, 8);
-  a.transport->send(reply);
+  a.send(reply);
   EXPECT_TRUE(c.hears(reply));
 }
 
@@ -206,7 +206,7 @@ TEST(Identity, ARemovedMemberIsToldOnItsOpenLanesAndOnNewOnes) {
   ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 2; })) << "both lanes";
   ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 4; })) << "dialled again";
   const Message beat = heartbeat(group.a, group.b, 77);
-  group.a.transport->send(beat);
+  group.a.send(beat);
   ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
   EXPECT_EQ(group.b.locked(
                 [&] { return std::count(group.b.messages.begin(), group.b.messages.end(), beat); }),
@@ -223,7 +223,7 @@ TEST(Identity, ARemovedNodeIsRefusedByEverybodyAndToldSo) {
   ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 2; })) << "both lanes";
   ASSERT_TRUE(group.a.eventually([&] { return group.a.removals >= 4; })) << "dialled again";
   const Message beat = heartbeat(group.a, group.b, 77);
-  group.a.transport->send(beat);
+  group.a.send(beat);
   ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > 0; }));
   EXPECT_EQ(group.b.locked(
                 [&] { return std::count(group.b.messages.begin(), group.b.messages.end(), beat); }),
@@ -242,8 +242,8 @@ TEST(Identity, ANewLeaderTellsWhoWasRemovedOnOpenLanes) {
   TestMember a(issuer, 1, {.node_id = "n1"});
   TestMember b(issuer, 2, {.node_id = "n2"});
   a.transport->set_members(members_of({&a, &b}));
-  a.transport->send(heartbeat(a, b));
-  a.transport->send(append(a, b, 1));
+  a.send(heartbeat(a, b));
+  a.send(append(a, b, 1));
   ASSERT_TRUE(b.hears(heartbeat(a, b)));
   ASSERT_TRUE(b.hears(append(a, b, 1)));
   b.locked([&] { b.removed_ids = {a.id()}; });
@@ -270,10 +270,10 @@ TEST(Strangers, AreDialledOnlyForAsLongAsTheyCall) {
   auto stranger = std::make_unique<TestMember>(issuer, 3, TestMember::Settings{.node_id = "n3"});
   a.transport->set_members(members_of({&a, listed.get()}));
   stranger->transport->set_members(members_of({&a, stranger.get()}));
-  stranger->transport->send(heartbeat(*stranger, a));
+  stranger->send(heartbeat(*stranger, a));
   ASSERT_TRUE(a.hears(heartbeat(*stranger, a)));
   const Message reply = heartbeat(a, *stranger, 8);
-  a.transport->send(reply);
+  a.send(reply);
   ASSERT_TRUE(stranger->hears(reply));
   const std::string theirs = stranger->address();
   const std::string known = listed->address();
@@ -361,8 +361,8 @@ TEST(Ends, AGoodbyeIsHeardByAllAndIsNoSuspicion) {
   // All lanes are in use.
   for (TestMember* member : {&a, &c}) {
     for (auto [from, to] : {std::pair{member, b.get()}, std::pair{b.get(), member}}) {
-      from->transport->send(heartbeat(*from, *to));
-      from->transport->send(append(*from, *to, 1));
+      from->send(heartbeat(*from, *to));
+      from->send(append(*from, *to, 1));
       ASSERT_TRUE(to->hears(heartbeat(*from, *to)));
       ASSERT_TRUE(to->hears(append(*from, *to, 1)));
     }
@@ -376,7 +376,7 @@ TEST(Ends, AGoodbyeIsHeardByAllAndIsNoSuspicion) {
     // It is dialled again, in vain.
     Message m = heartbeat(*member, *member);
     m.to = leaving;
-    member->transport->send(m);
+    member->send(m);
     ASSERT_TRUE(member->eventually([&] { return member->unreachables[leaving] > 0; }));
     EXPECT_TRUE(member->locked([&] { return member->vanishes.empty(); }));
     EXPECT_EQ(member->locked([&] { return member->goodbyes[leaving]; }), 1);
@@ -392,7 +392,7 @@ TEST(Ends, AProcessThatIsGoneHasVanishedOnce) {
   ASSERT_TRUE(group.a.eventually([&] { return group.a.vanishes[group.b.id()] > 0; }));
   for (int i = 1; i <= 3; ++i) {
     const int before = group.a.locked([&] { return group.a.unreachables[group.b.id()]; });
-    group.a.transport->send(heartbeat(group.a, group.b));
+    group.a.send(heartbeat(group.a, group.b));
     ASSERT_TRUE(group.a.eventually([&] { return group.a.unreachables[group.b.id()] > before; }));
   }
   EXPECT_EQ(group.a.locked([&] { return group.a.vanishes[group.b.id()]; }), 1);
@@ -406,7 +406,7 @@ TEST(Ends, ItsOwnStreamsToThisMemberAreEnoughToTell) {
   // a has no lanes to b that could break: only b's to a.
   const Members members = members_of({&a, &b});
   b.transport->set_members(members);
-  b.transport->send(heartbeat(b, a));
+  b.send(heartbeat(b, a));
   ASSERT_TRUE(a.hears(heartbeat(b, a)));
   b.link().reset(true);
   a.link().reset(false);
@@ -419,7 +419,7 @@ TEST(Ends, LanesToItAreEnoughToTell) {
   TestMember b(issuer, 2, {.node_id = "n2"});
   // b has no lanes to a.
   a.transport->set_members(members_of({&a, &b}));
-  a.transport->send(heartbeat(a, b));
+  a.send(heartbeat(a, b));
   ASSERT_TRUE(b.hears(heartbeat(a, b)));
   b.link().reset(true);
   EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
@@ -430,7 +430,7 @@ TEST(Ends, AStrangerThatIsGoneIsTold) {
   TestMember a(issuer, 1, {.node_id = "n1"});
   TestMember b(issuer, 2, {.node_id = "n2"});
   b.transport->set_members(members_of({&a, &b}));  // a knows nobody
-  b.transport->send(heartbeat(b, a));
+  b.send(heartbeat(b, a));
   ASSERT_TRUE(a.hears(heartbeat(b, a)));
   b.link().reset(true);
   a.link().reset(true);
@@ -444,7 +444,7 @@ TEST(Ends, LanesOneWayCarryAGoodbyeBothWays) {
     TestMember a(issuer, 1, {.node_id = "n1"});
     TestMember b(issuer, 2, {.node_id = "n2"});
     a.transport->set_members(members_of({&a, &b}));
-    a.transport->send(heartbeat(a, b));
+    a.send(heartbeat(a, b));
     ASSERT_TRUE(b.hears(heartbeat(a, b)));
     TestMember& ends = caller_ends ? a : b;
     TestMember& stays = caller_ends ? b : a;
@@ -503,8 +503,8 @@ TEST(Ends, NothingIsToldAfterStop) {
   };
   const auto before = told();
   ASSERT_TRUE(group.b.eventually([&] { return group.b.goodbyes[group.a.id()] > 0; }));
-  group.b.transport->send(heartbeat(group.b, group.a, 99));
-  group.a.transport->send(heartbeat(group.a, group.b, 99));
+  group.b.send(heartbeat(group.b, group.a, 99));
+  group.a.send(heartbeat(group.a, group.b, 99));
   ASSERT_TRUE(group.b.eventually([&] { return group.b.unreachables[group.a.id()] > 0; }));
   EXPECT_EQ(told(), before);
 }

@@ -192,6 +192,11 @@ class TestMember final : public TransportEvents {
   std::shared_ptr<LogLines> log = std::make_shared<LogLines>();
   std::unique_ptr<GrpcTransport> transport;
 
+  void send(Message message) {
+    transport->send(std::move(message));
+    transport->flush();
+  }
+
   std::mutex& mutex() { return mutex_; }
   void notify() { changed_.notify_all(); }
 
@@ -283,8 +288,8 @@ struct Pair {
       reply.kind = MessageKind::kAppendReply;
       // Lost ones are sent again, as the protocol would.
       for (int tries = 0; tries < 200; ++tries) {
-        from->transport->send(beat);
-        from->transport->send(reply);
+        from->send(beat);
+        from->send(reply);
         std::unique_lock lock(to->mutex());
         if (to->wait_some(lock, [&] {
               return std::count(to->messages.begin(), to->messages.end(), beat) > 0 &&

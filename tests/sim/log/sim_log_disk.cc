@@ -23,13 +23,15 @@ class Source final : public raft::SnapshotSource {
 
 class Sink final : public raft::SnapshotSink {
  public:
-  Sink(LogImage& image, std::pair<raft::Index, raft::Term> name) : image_(image), name_(name) {}
+  Sink(LogImage& image, std::pair<raft::Index, raft::Term> name, bool without_tail = false)
+      : image_(image), name_(name), without_tail_(without_tail) {}
   Status add(std::string_view chunk) override {
     MUSTER_CHECK(!chunk.empty());
     chunks_.emplace_back(chunk);
     return ok_status();
   }
   Status finish() override {
+    if (without_tail_) chunks_.pop_back();
     image_.snapshots.insert_or_assign(name_, std::move(chunks_));
     return ok_status();
   }
@@ -37,6 +39,7 @@ class Sink final : public raft::SnapshotSink {
  private:
   LogImage& image_;
   std::pair<raft::Index, raft::Term> name_;
+  bool without_tail_;
   std::vector<std::string> chunks_;
 };
 
@@ -49,10 +52,27 @@ raft::Restored LogImage::restored() const {
 
 void SimLogDisk::kill() {
   if (std::exchange(ended_, true)) return;
+  if (mutant == SimMutant::kDiskLosesSynced) return lose_synced();
   // A write is there as a whole or not at all.
   if (under_way_.empty() || weather_.stuck || weather_.fails || rng_.below(2) == 0) return;
   for (Step& step : under_way_) put(step);
   if (on_durable) on_durable(image_);
+}
+
+void SimLogDisk::lose_synced() {
+  RaftImage& log = image_.log;
+  for (int i = 0; i < 3 && !log.entries.empty() && log.last() > log.snapshot.index; ++i) {
+    log.entries.pop_back();
+  }
+}
+
+void SimLogDisk::tell_early() {
+  uint64_t token = 0;
+  for (const Step& step : under_way_) token = std::max(token, step.write.token);
+  if (token == 0) return;
+  strand_.post([this, token] {
+    if (!ended_) events_->written(token);
+  });
 }
 
 Duration SimLogDisk::moment() {
@@ -85,6 +105,7 @@ void SimLogDisk::begin() {
   }
   queue_ = std::move(held);
   busy_ = true;
+  if (mutant == SimMutant::kDiskTellsEarly) tell_early();
   strand_.after(moment(), [this] { finish(); });
 }
 
@@ -134,8 +155,15 @@ void SimLogDisk::put(Step& step) {
       const auto name = std::pair(step.write.install->index, step.write.install->term);
       MUSTER_CHECK(image_.snapshots.contains(name), "a snapshot is installed that is not there");
     }
+    RaftImage before;
+    if (mutant == SimMutant::kInstallKeepsLog) before = image_.log;
     MUSTER_CHECK(image_.log.write(step.write), "a step does not fit the log");
     if (step.write.install) forget_other_snapshots();
+    if (step.write.install && mutant == SimMutant::kInstallKeepsLog) {
+      image_.log.entries = before.entries;
+      image_.log.base_index = before.base_index;
+      image_.log.base_term = before.base_term;
+    }
     return;
   }
   const Status status = set_snapshot(*step.snapshot, step.keep_from);
@@ -171,7 +199,7 @@ void SimLogDisk::take_snapshot(raft::SnapshotMark mark, raft::Index keep_from,
   strand_.after(moment() * 3, [this, mark = std::move(mark), keep_from,
                                produce = std::move(produce), done = std::move(done)]() mutable {
     if (ended_) return;
-    Sink sink(image_, {mark.index, mark.term});
+    Sink sink(image_, {mark.index, mark.term}, mutant == SimMutant::kSnapshotWithoutTail);
     Status status = produce([&](std::string_view chunk) { return sink.add(chunk); });
     if (status.ok()) status = sink.finish();
     if (!status.ok()) return done(std::move(status));

@@ -11,6 +11,7 @@
 #include "base/sim_executor.h"
 #include "raft/node/disk.h"
 #include "tests/sim/raft/raft_world.h"
+#include "tests/sim/sim_options.h"
 
 namespace muster::sim {
 
@@ -41,6 +42,7 @@ class SimLogDisk final : public raft::Disk {
   void start(raft::DiskEvents& events) override;
   bool full() override { return weather_.full; }
   void write(raft::Write write) override;
+  void flush() override {}
   void take_snapshot(raft::SnapshotMark mark, raft::Index keep_from, raft::SnapshotProducer produce,
                      UniqueFunction<void(Status)> done) override;
   Result<std::unique_ptr<raft::SnapshotSource>> open_snapshot(raft::Index index,
@@ -54,6 +56,8 @@ class SimLogDisk final : public raft::Disk {
   void kill();
   // Called after each write, with what is durable then.
   std::function<void(const LogImage&)> on_durable;
+  // What is wrong with it on purpose.
+  SimMutant mutant = SimMutant::kNone;
 
  private:
   struct Step {
@@ -64,6 +68,8 @@ class SimLogDisk final : public raft::Disk {
     UniqueFunction<void(Status)> done;
   };
   void begin();
+  void tell_early();
+  void lose_synced();
   void finish();
   void tell_room();
   void look_after();

@@ -27,6 +27,7 @@ class SimLogNetwork::End final : public raft::Transport {
     for (const raft::Member& member : members.list) members_.insert(member.id);
   }
   void send(Message message) override;
+  void flush() override {}
   void send_snapshot(Message message, std::unique_ptr<raft::SnapshotReader> body) override;
   void stop() override { leave(true); }
 
@@ -124,6 +125,15 @@ void SimLogNetwork::End::send(Message message) {
 
 void SimLogNetwork::End::deliver(const Message& message) {
   if (left_ || network_.cut_.contains({message.from, self_})) return;
+  if (network_.removed && !members_.contains(message.from) &&
+      network_.removed(self_, message.from)) {
+    const auto other = network_.ends_.find(message.from);
+    if (other == network_.ends_.end()) return;
+    other->second->strand_.after(network_.latency(), [end = other->second] {
+      if (!end->left_) end->events_.removed();
+    });
+    return;
+  }
   heard_.insert(message.from);
   events_.received(message);
 }
@@ -174,6 +184,7 @@ void SimLogNetwork::End::pump(std::shared_ptr<Outgoing> snapshot) {
 
 void SimLogNetwork::End::ended(const Outgoing& snapshot, const Status& status) {
   sending_.erase(snapshot.message.to);
+  if (network_.on_snapshot) network_.on_snapshot(status.ok());
   events_.snapshot_sent(snapshot.message.to, status);
 }
 

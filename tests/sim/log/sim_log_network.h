@@ -45,6 +45,10 @@ class SimLogNetwork {
   std::function<bool(const raft::Message&)> lose;
   // Sees every message that leaves.
   std::function<void(const raft::Message&)> watch;
+  // Whether member `at` knows that `from` was removed; it is told so then.
+  std::function<bool(raft::MemberId at, raft::MemberId from)> removed;
+  // Whether a snapshot that was sent got there whole.
+  std::function<void(bool whole)> on_snapshot;
 
  private:
   class End;

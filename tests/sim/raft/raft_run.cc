@@ -62,6 +62,7 @@ class RaftRun {
     options.tuning.window = {1 + rng_.below(6), size_t{20} << rng_.below(8)};
     options.tuning.append_bytes_max = coin() ? 1 : 1 + rng_.below(200);
     options.tuning.uncommitted_bytes_max = 50 + rng_.below(400);
+    options.tuning.commit_news = coin() ? Duration(0) : millis(1, 300);
     options.tuning.apply_bytes_max = 1 + rng_.below(100);
     options.snapshot_every = 5 + rng_.below(40);
     options.trailing = rng_.below(20);
@@ -103,12 +104,26 @@ class RaftRun {
 
   // Whoever believes to lead is asked, a deposed leader too.
   void user(MemberId id) {
-    if (rng_.below(3) == 0) return world_.read(id);
+    if (rng_.below(3) == 0) {
+      world_.read(id);
+      if (const auto stale = unaware()) world_.read(*stale);
+      return;
+    }
     for (uint64_t n = rng_.below(4); n > 0; --n) {
       std::string payload = fmt::format("{}:", ++payloads_);
       payload.resize(payload.size() + rng_.below(40), 'x');
       (void)world_.propose(id, payload);
     }
+  }
+
+  // Who still leads an older term than the newest: from it one might read what is not so any more.
+  std::optional<MemberId> unaware() {
+    const auto newest = world_.leader();
+    for (const MemberId id : world_.running()) {
+      const bool leads = world_.core(id).role() == raft::Role::kLeader;
+      if (leads && newest && id != *newest) return id;
+    }
+    return std::nullopt;
   }
 
   // Trouble with the leader is the most instructive.
