@@ -9,8 +9,6 @@ using manager::control::ControlApi;
 
 namespace {
 
-constexpr int kServices = 8;
-constexpr int kNodes = 5;
 constexpr uint64_t kReplicasMax = 6;
 
 bool is_uncertain(const Status& status) {
@@ -25,8 +23,12 @@ bool is_uncertain(const Status& status) {
 
 }  // namespace
 
-SimClient::SimClient(SimWorld& world, Rng& rng, Api api, std::function<void(std::string)> broken)
-    : world_(world), rng_(rng), api_(std::move(api)), broken_(std::move(broken)), strand_(world) {
+SimClient::SimClient(Deps deps)
+    : deps_(std::move(deps)),
+      rng_(deps_.rng),
+      api_(deps_.api),
+      broken_(deps_.broken),
+      strand_(deps_.world) {
   user_.kind = manager::control::Principal::Kind::kLocalUser;
 }
 
@@ -41,6 +43,7 @@ void SimClient::run(Method<Request, Response> method,
                     std::function<std::optional<Request>(const ControlApi&)> make,
                     std::function<void(const Request&)> done, StatusCode never) {
   ++operations_;
+  uncertain_ = false;
   auto request = std::make_shared<std::optional<Request>>();
   attempt_ = [this, method, make = std::move(make), done = std::move(done), never, request] {
     const uint64_t number = ++attempt_number_;
@@ -53,6 +56,8 @@ void SimClient::run(Method<Request, Response> method,
         return;
       }
       (*request)->set_request_id(rng_.id());
+      deps_.trace("the client asks: " + (*request)->GetTypeName() + " " +
+                  (*request)->ShortDebugString().substr(0, 400));
     }
     again(number, 3s);  // should no answer come
     api->strand().post([this, api, method, number, done, never, request] {
@@ -84,11 +89,19 @@ void SimClient::answered(uint64_t number, const Status& status, StatusCode never
                          const std::function<void()>& done) {
   if (!attempt_ || number != attempt_number_) return;  // of an earlier try
   if (is_uncertain(status)) {
+    uncertain_ = true;
+    if (status.reason() == "disk-full") deps_.probes.hit("write refused by a full disk");
+    if (status.code() == StatusCode::kUnknown) {
+      deps_.probes.hit("outcome unknown to the client");
+      deps_.probes.hit("leader lost in the middle of a write");
+    }
     ++attempt_number_;  // the wait for an answer is over
     return again(attempt_number_, 50ms);
   }
   attempt_ = nullptr;
+  deps_.trace("the client is told: " + (status.ok() ? "done" : status.to_string()));
   if (status.ok()) {
+    if (uncertain_) deps_.probes.hit("request repeated and found done");
     done();
   } else if (status.code() == never) {
     broken_("the client was told: " + status.to_string());
@@ -320,9 +333,9 @@ void SimClient::change_payloads() {
 }
 
 void SimClient::act() {
-  const std::string name = fmt::format("s{}", rng_.below(kServices));
+  const std::string name = fmt::format("s{}", rng_.below(deps_.services));
   const std::string network = rng_.below(2) == 0 ? "small" : "wide";
-  const std::string node = fmt::format("n{}", rng_.below(kNodes));
+  const std::string node = fmt::format("n{}", rng_.below(deps_.hosts));
   switch (rng_.below(11)) {
     case 10: return change_payloads();
     case 0:

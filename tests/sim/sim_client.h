@@ -11,6 +11,7 @@
 #include "base/sim_executor.h"
 #include "base/status.h"
 #include "manager/control/control_api.h"
+#include "tests/sim/sim_probes.h"
 
 namespace muster::sim {
 
@@ -21,7 +22,17 @@ class SimClient {
   // The API of the manager that lives; null while none does.
   using Api = std::function<manager::control::ControlApi*()>;
 
-  SimClient(SimWorld& world, Rng& rng, Api api, std::function<void(std::string)> broken);
+  struct Deps {
+    SimWorld& world;
+    Rng& rng;
+    Api api;
+    int hosts = 5;
+    int services = 8;
+    Probes& probes;
+    std::function<void(std::string)> broken;
+    std::function<void(std::string)> trace;
+  };
+  explicit SimClient(Deps deps);
 
   bool idle() const { return !attempt_; }
   uint64_t operations() const { return operations_; }
@@ -73,11 +84,12 @@ class SimClient {
   void change_payloads();
   void add_references(v1::ContainerSpec& container);
 
-  SimWorld& world_;
+  Deps deps_;
   Rng& rng_;
   Api api_;
   std::function<void(std::string)> broken_;
   SimExecutor strand_;
+  bool uncertain_ = false;  // of what is under way, an earlier try has no certain answer
   manager::control::Principal user_;
   std::function<void()> attempt_;
   uint64_t attempt_number_ = 0;

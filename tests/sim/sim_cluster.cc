@@ -1,5 +1,6 @@
 #include "tests/sim/sim_cluster.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,15 +13,13 @@ namespace {
 
 namespace store = manager::store;
 
-constexpr int kNodes = 5;
-constexpr Duration kChaos = 90s;
 // Longer than any grace, restart delay and wait for a predecessor together.
 constexpr Duration kSettle = 150s;
 constexpr uint64_t kSmallCapacity = 13;  // addresses of a /28 without its gateway
 
 class Cluster {
  public:
-  explicit Cluster(uint64_t seed);
+  Cluster(uint64_t seed, const ClusterOptions& options);
   ~Cluster();
   Result<ClusterOutcome> run();
 
@@ -32,39 +31,62 @@ class Cluster {
   Status advance(Duration d);
   Status until_idle();
   Status until_led();
+  Status heal_core();
   Status heal();
   Status clean_up();
   Status check_nothing_leaked();
   uint64_t hash() const;
   const store::Snapshot& state() const { return group_.state(); }
+  bool has(Trouble trouble) const { return troubles_.has(trouble); }
+  void trace(const std::string& what) {
+    if (!options_.trace) return;
+    options_.trace(fmt::format("{:>7} ms  {}", world_.now().since_start / 1ms, what));
+  }
   void broken(std::string what) {
     if (!broken_.ok()) return;
+    trace("BROKEN: " + what);
     broken_ = internal_error("at {} ms: {}", world_.now().since_start / 1ms, what);
   }
 
+  const ClusterOptions options_;
+  const Troubles troubles_;
   SeededRng rng_;
+  SeededRng extra_;  // for what was added later: older seeds stay what they were
   SimWorld world_;
   SimExecutor strand_{world_};  // outlives managers and agents: what happens to them
-  bool faults_ = true;
+  bool faults_ = has(Trouble::kTaskFails);
+  Probes probes_;
   SimNetwork network_{world_, rng_};
   std::vector<std::string> node_ids_;
-  SimGroup group_{{world_, rng_, network_, node_ids_,
-                   [this](const store::CommitEvent& event) { rules_.on_commit(event); },
-                   [this](std::string what) { broken(std::move(what)); }},
-                  1 + 2 * rng_.below(3)};
-  SimClient client_{world_, rng_,
-                    [this]() -> manager::control::ControlApi* {
-                      ManagerLife* leader = group_.leader();
-                      return leader == nullptr ? nullptr : &leader->parts->api;
-                    },
-                    [this](std::string what) { broken(std::move(what)); }};
+  SimGroup group_{{world_, rng_, extra_, network_, node_ids_, troubles_, options_.mutant, probes_,
+                   [this](const store::CommitEvent& event) {
+                     probes_.on_commit(event);
+                     rules_.on_commit(event);
+                   },
+                   [this](std::string what) { broken(std::move(what)); },
+                   [this](const std::string& what) { trace(what); }},
+                  std::min(1 + 2 * rng_.below(3), options_.managers_max)};
+  SimClient client_{{world_, rng_,
+                     [this]() -> manager::control::ControlApi* {
+                       ManagerLife* leader = group_.leader();
+                       return leader == nullptr ? nullptr : &leader->parts->api;
+                     },
+                     options_.hosts, options_.services, probes_,
+                     [this](std::string what) { broken(std::move(what)); },
+                     [this](const std::string& what) { trace(what); }}};
   Hosts hosts_;
   SimRules rules_{world_, hosts_, client_, [this](std::string what) { broken(std::move(what)); }};
   Status broken_;
 };
 
-Cluster::Cluster(uint64_t seed) : rng_(seed) {
-  for (int i = 0; i < kNodes; ++i) node_ids_.push_back(fmt::format("n{}", i));
+Cluster::Cluster(uint64_t seed, const ClusterOptions& options)
+    : options_(options),
+      troubles_(troubles_of(seed, options)),
+      rng_(seed),
+      extra_(seed ^ 0x9e3779b97f4a7c15) {
+  network_.on_heard = [this](const std::string& id) { rules_.on_heard(id); };
+  network_.broken = [this](std::string what) { broken(std::move(what)); };
+  for (int i = 0; i < options_.hosts; ++i) node_ids_.push_back(fmt::format("n{}", i));
   for (const std::string& id : node_ids_) {
     SimHost::Deps deps{world_,
                        network_,
@@ -72,6 +94,9 @@ Cluster::Cluster(uint64_t seed) : rng_(seed) {
                        faults_,
                        [this](const SimHost& host, const SimHost::Container& container) {
                          rules_.on_start(host, container, state());
+                       },
+                       [this](const SimHost& host, const std::string& payload_id) {
+                         return rules_.entitled(host, payload_id);
                        },
                        [this](std::string what) { broken(std::move(what)); }};
     hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id));
@@ -90,16 +115,24 @@ void Cluster::back_later(SimHost& host, uint64_t ms_max) {
 }
 
 void Cluster::fault_of(SimHost& host) {
-  switch (rng_.below(6)) {
-    case 0: host.kill_agent(); return back_later(host, rng_.below(4) == 0 ? 45'000 : 5'000);
-    case 1: return host.restart_agent(up_to(5'000));
-    case 2:
+  static constexpr Trouble kKinds[] = {Trouble::kAgentKilled, Trouble::kAgentRestarts,
+                                       Trouble::kAgentCut,    Trouble::kReboot,
+                                       Trouble::kMemory,      Trouble::kContainerEnds};
+  const Trouble kind = kKinds[rng_.below(6)];
+  if (!has(kind)) return;
+  trace(fmt::format("{} has trouble: {}", host.id(), name_of(kind)));
+  switch (kind) {
+    case Trouble::kAgentKilled:
+      host.kill_agent();
+      return back_later(host, rng_.below(4) == 0 ? 45'000 : 5'000);
+    case Trouble::kAgentRestarts: return host.restart_agent(up_to(5'000));
+    case Trouble::kAgentCut:
       network_.cut(host.id());
       strand_.after(up_to(15'000), [this, &host] { network_.mend(host.id()); });
       return;
-    case 3: host.reboot(); return back_later(host, 8'000);
+    case Trouble::kReboot: host.reboot(); return back_later(host, 8'000);
     // From room for four of the tasks that reserve memory to room for one.
-    case 4: return host.resize((1 << 30) >> rng_.below(3));
+    case Trouble::kMemory: return host.resize((1 << 30) >> rng_.below(3));
     default: return host.end_a_container();
   }
 }
@@ -133,9 +166,19 @@ Status Cluster::until_led() {
   return broken_;
 }
 
+// Of the managers a majority works, and that is enough.
+Status Cluster::heal_core() {
+  if (!options_.draw || !group_.heal_core()) return ok_status();
+  trace("a majority of the managers is healed");
+  MUSTER_TRY(until_led());
+  return until_idle();
+}
+
 Status Cluster::heal() {
+  trace("no more trouble");
   faults_ = false;
   for (const auto& host : hosts_) network_.mend(host->id());
+  MUSTER_TRY(heal_core());
   MUSTER_TRY(advance(50s));  // whoever was to come back is back
   group_.heal();
   for (const auto& host : hosts_) host->start_agent();
@@ -208,31 +251,54 @@ Result<ClusterOutcome> Cluster::run() {
   MUSTER_TRY(advance(1s));
   for (const auto& host : hosts_) host->start_agent();
   MUSTER_TRY(advance(2s));
-  const TimePoint end = world_.now() + kChaos;
+  const TimePoint end = world_.now() + options_.chaos;
   while (world_.now() < end) {
     if (client_.idle() && rng_.below(3) == 0) client_.act();
     if (rng_.below(12) == 0) fault();
+    if (extra_.below(25) == 0) group_.disturb_more();
+    if (extra_.below(4) == 0) group_.read();
     MUSTER_TRY(advance(up_to(300)));
   }
   MUSTER_TRY(heal());
   MUSTER_TRY(rules_.check_settled(state()));
+  const uint64_t term = group_.newest_term();
   ClusterOutcome outcome;
   outcome.state_hash = hash();
   MUSTER_TRY(clean_up());
   MUSTER_TRY(rules_.check_empty(state()));
   MUSTER_TRY(check_nothing_leaked());
   MUSTER_TRY(group_.check_equal());
+  if (group_.newest_term() != term) {
+    return fail(
+        internal_error("in peace the term went from {} to {} (L2)", term, group_.newest_term()));
+  }
   outcome.commits = state().version();
   outcome.managers = group_.lives();
   outcome.terms = group_.terms();
   outcome.operations = client_.operations();
+  outcome.probes = probes_;
   return outcome;
 }
 
 }  // namespace
 
-Result<ClusterOutcome> run_cluster(uint64_t seed) {
-  return Cluster(seed).run();
+Troubles troubles_of(uint64_t seed, const ClusterOptions& options) {
+  if (!options.draw) return options.troubles;
+  SeededRng rng(seed ^ 0xd1b54a32d192ed03);
+  // A quarter of the seeds has everything; of the others each kind is in most of them.
+  const bool everything = rng.below(4) == 0;
+  Troubles out = options.troubles;
+  for (size_t i = 0; i < Troubles::kCount; ++i) {
+    const auto kind = static_cast<Trouble>(i);
+    const bool first = Troubles::first_ones().has(kind);
+    const bool on = rng.below(first ? 4 : 2) != 0 || everything;
+    if (!on) out.put(kind, false);
+  }
+  return out;
+}
+
+Result<ClusterOutcome> run_cluster(uint64_t seed, const ClusterOptions& options) {
+  return Cluster(seed, options).run();
 }
 
 }  // namespace muster::sim

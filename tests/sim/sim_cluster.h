@@ -3,6 +3,8 @@
 #include <cstdint>
 
 #include "base/status.h"
+#include "tests/sim/sim_options.h"
+#include "tests/sim/sim_probes.h"
 
 namespace muster::sim {
 
@@ -12,6 +14,7 @@ struct ClusterOutcome {
   uint64_t managers = 0;  // lives of managers
   uint64_t terms = 0;     // leaders that worked
   uint64_t operations = 0;
+  Probes probes;
 };
 
 // One, three or five managers with everything in them (raft core and driver, store, control API,
@@ -22,8 +25,10 @@ struct ClusterOutcome {
 // nodes, repeating what it got no certain answer to under its request id. Meanwhile agents are
 // killed, restarted, cut off and rebooted, hosts lose and regain memory, containers fail and end,
 // and managers are killed and started again from their logs, cut off from each other in both
-// directions or in one, made to hand over, stopped in the middle of their work, and their disks
-// are slow, silent or full. Then everything heals, a leader must be found, and the cluster has to
+// directions or in one, made to hand over, stopped in the middle of their work or in order, demoted
+// and promoted; their disks are slow, silent, full or lost, their clocks run wrong and step, and
+// what they say to each other is lost or arrives twice. Then a majority heals and must have a
+// leader that takes changes; then everything heals, a leader must be found, and the cluster has to
 // converge; at last everything is removed.
 //
 // Checked all the time: all managers go through the same changes; a term has one leader; states
@@ -36,6 +41,9 @@ struct ClusterOutcome {
 // nothing else; network feeds name the members; history is bounded; no revision is left without a
 // user; and after the clean-up every address and port can be given out again. INTERNAL says which
 // rule broke and when.
-Result<ClusterOutcome> run_cluster(uint64_t seed);
+Result<ClusterOutcome> run_cluster(uint64_t seed, const ClusterOptions& options = {});
+
+// What of options.troubles this seed may have.
+Troubles troubles_of(uint64_t seed, const ClusterOptions& options);
 
 }  // namespace muster::sim

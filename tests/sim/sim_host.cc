@@ -142,6 +142,11 @@ void SimHost::apply_network(const v1::FeedUpdate& step) {
 }
 
 void SimHost::apply_secrets(const v1::FeedUpdate& step) {
+  for (const v1::SecretAssignment& piece : step.secrets()) {
+    if (deps_.entitled(*this, piece.id())) continue;
+    deps_.broken(
+        fmt::format("{} is given payload {}, which none of its tasks uses (M7)", id_, piece.id()));
+  }
   const Status status = payloads_.apply(step);
   if (!status.ok()) deps_.broken("a payload came in pieces that do not fit: " + status.message());
 }

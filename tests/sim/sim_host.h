@@ -39,7 +39,9 @@ class SimHost {
     Rng& rng;
     const bool& faults;  // whether containers and preparations fail
     std::function<void(const SimHost&, const Container&)> on_start;  // a container starts
-    std::function<void(std::string)> broken;                         // a rule was broken
+    // Whether the host may have this secret or config (M7).
+    std::function<bool(const SimHost&, const std::string& payload_id)> entitled;
+    std::function<void(std::string)> broken;  // a rule was broken
   };
 
   SimHost(Deps deps, std::string id);

@@ -29,14 +29,17 @@ ManagerLife::Parts::Parts(ManagerLife& life, raft::Node::Options options,
               return rng.below(2) == 0 ? ProbeResult::kRefused : ProbeResult::kUnreachable;
             }),
       dispatcher({life.strand, store, life.world_.rng, probe, null_log()},
-                 {"m", {"192.0.2.1:2377"}}) {
+                 {"m", {"192.0.2.1:2377"}}),
+      reachability(life.strand),
+      keeper(life.strand, store, replicated.group(), null_log()),
+      membership(life.strand, store, replicated.group(), reachability, null_log()) {
   transport = life.world_.lanes.open(life.place_.self.id, replicated.transport_events());
 }
 
 ManagerLife::ManagerLife(World world, ManagerPlace& place, Options options, Events events)
-    : raft_strand(world.world),
-      strand(world.world),
-      worker(world.world),
+    : raft_strand(world.world, place.clock),
+      strand(world.world, place.clock),
+      worker(world.world, place.clock),
       disk(world.world, world.rng, place.image, place.disk),
       world_(world),
       place_(place),
@@ -51,9 +54,14 @@ Status ManagerLife::start() {
   options.snapshot_entries = options_.snapshot_entries;
   options.trailing_entries = options_.trailing_entries;
   options.on_fatal = events_.on_fatal;
+  if (options_.mutant == SimMutant::kHardStateForgotten) place_.image.log.hard_state = {};
+  disk.mutant = options_.mutant;
   store_ns::ReplicationEvents events;
   events.on_lead = [this](uint64_t term) { lead(term); };
   events.on_follow = [this] { follow(); };
+  events.on_removed = events_.on_removed;
+  events.on_group_changed = [this] { parts->keeper.group_changed(); };
+  if (place_.image.log.snapshot.index > 0) world_.probes.hit("manager read its snapshot at start");
   parts = std::make_unique<Parts>(*this, std::move(options), std::move(events));
   parts->checks = parts->store.watch(events_.on_commit);
   parts->api.activate(parts->store, &parts->replicated.group());
@@ -65,6 +73,11 @@ void ManagerLife::kill() {
   disk.kill();
 }
 
+void ManagerLife::stop(UniqueFunction<void()> done) {
+  if (parts == nullptr) return done();
+  parts->replicated.stop(std::move(done));
+}
+
 // ---------------------------------------------------------------- leading
 
 void ManagerLife::lead(uint64_t term) {
@@ -74,17 +87,33 @@ void ManagerLife::lead(uint64_t term) {
   } else {
     start_parts(term);
   }
-  look_after_group();
+  if (!options_.keeper()) look_after_group();
 }
 
 void ManagerLife::follow() {
   term_ = 0;
+  check_fence();
   if (std::exchange(working_term_, 0) == 0) return;
   parts->dispatcher.stop_leading();
+  parts->keeper.stop();
   parts->scheduling.stop();
   parts->orchestrator.stop();
   parts->allocator.stop();
   events_.on_follow();
+}
+
+// Who leads no more writes no more (M1).
+void ManagerLife::check_fence() {
+  parts->store.update(
+      [this](store_ns::Transaction&) {
+        events_.broken("a manager that leads no more ran a transaction (M1)");
+        return ok_status();
+      },
+      [this](const store_ns::Commit& commit) {
+        if (commit.status.code() != StatusCode::kUnavailable) {
+          events_.broken("a manager that leads no more was not refused (M1)");
+        }
+      });
 }
 
 void ManagerLife::start_parts(uint64_t term) {
@@ -94,6 +123,7 @@ void ManagerLife::start_parts(uint64_t term) {
   parts->orchestrator.start(state);
   parts->scheduling.start(state);
   parts->api.collect_blobs();
+  if (options_.keeper()) parts->keeper.start();
   parts->dispatcher.start_leading();
   events_.on_lead(term);
 }
@@ -111,6 +141,14 @@ void ManagerLife::bootstrap(uint64_t term) {
         for (const std::string& id : world_.node_ids) {
           v1::Node node;
           node.set_id(id);
+          MUSTER_TRY(manager::control::upsert_node(tx, node));
+        }
+        for (const std::string& id : options_.manager_nodes) {
+          v1::Node node;
+          node.set_id(id);
+          node.set_role(v1::NodeSpec::MANAGER);
+          node.mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
+          node.mutable_spec()->set_availability(v1::NodeSpec::DRAIN);
           MUSTER_TRY(manager::control::upsert_node(tx, node));
         }
         return manager::allocator::bootstrap_networks(tx, world_.rng);

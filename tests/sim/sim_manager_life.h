@@ -11,12 +11,17 @@
 #include "manager/allocator/allocator.h"
 #include "manager/control/control_api.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/members/member_keeper.h"
+#include "manager/members/membership.h"
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/scheduling_loop.h"
 #include "manager/store/durable/replicated_store.h"
 #include "manager/store/store.h"
 #include "tests/sim/log/sim_log_disk.h"
 #include "tests/sim/log/sim_log_network.h"
+#include "tests/sim/sim_local_clock.h"
+#include "tests/sim/sim_options.h"
+#include "tests/sim/sim_probes.h"
 
 namespace muster::sim {
 
@@ -50,11 +55,25 @@ class SimProbe final : public manager::dispatcher::HostProbe {
   std::function<manager::dispatcher::ProbeResult()> answer_;
 };
 
+class SimReachability final : public manager::members::Reachability {
+ public:
+  explicit SimReachability(Executor& strand) : strand_(strand) {}
+  void check(const std::string&, UniqueFunction<void(Status)> done) override {
+    strand_.after(Duration(1ms), [done = std::move(done)]() mutable { done(ok_status()); });
+  }
+
+ private:
+  Executor& strand_;
+};
+
 // What a manager is apart from its lives.
 struct ManagerPlace {
+  explicit ManagerPlace(const SimWorld& world) : clock(world) {}
+
   raft::Member self;
   LogImage image;
   DiskWeather disk;
+  LocalClock clock;
 };
 
 // One life of a manager: the real store, driver and protocol over a simulated disk and network, and
@@ -67,17 +86,26 @@ class ManagerLife {
     Rng& rng;
     SimLogNetwork& lanes;
     const std::vector<std::string>& node_ids;
+    Probes& probes;
   };
   struct Options {
     raft::StartMode mode = raft::StartMode::kRestore;
     raft::Members group;  // all managers there are to be
+    // Nodes of managers whose roles the keeper (manager/members) follows; then `group` is empty.
+    // None: the group grows to `group` and stays so.
+    std::vector<std::string> manager_nodes;
     uint64_t snapshot_entries = 0;
     uint64_t trailing_entries = 0;
+    SimMutant mutant = SimMutant::kNone;
+
+    bool keeper() const { return !manager_nodes.empty(); }
   };
   struct Events {
     std::function<void(uint64_t term)> on_lead;  // its parts run
     std::function<void()> on_follow;
     std::function<void(const Status&)> on_fatal;
+    std::function<void()> on_removed;
+    std::function<void(std::string)> broken;
     // Every commit, those read from the disk among them.
     std::function<void(const manager::store::CommitEvent&)> on_commit;
   };
@@ -94,6 +122,9 @@ class ManagerLife {
     manager::orchestrator::SchedulingLoop scheduling;
     SimProbe probe;
     manager::dispatcher::Dispatcher dispatcher;
+    SimReachability reachability;
+    manager::members::MemberKeeper keeper;
+    manager::members::Membership membership;
     manager::store::Store::Subscription checks;
   };
 
@@ -101,13 +132,15 @@ class ManagerLife {
   // Reads the disk and takes part. On the strand, once.
   Status start();
   void kill();
+  // In order: hands over, says goodbye. On the strand, once; `done` comes there.
+  void stop(UniqueFunction<void()> done);
 
   // The term whose parts run; 0: it does not lead, or has not yet begun.
   uint64_t working_term() const { return working_term_; }
 
-  SimExecutor raft_strand;
-  SimExecutor strand;
-  SimExecutor worker;
+  LocalStrand raft_strand;
+  LocalStrand strand;
+  LocalStrand worker;
   SimLogDisk disk;
   std::unique_ptr<Parts> parts;  // null before start()
 
@@ -117,6 +150,7 @@ class ManagerLife {
   void bootstrap(uint64_t term);
   void start_parts(uint64_t term);
   void look_after_group();
+  void check_fence();
 
   World world_;
   ManagerPlace& place_;

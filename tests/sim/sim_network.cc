@@ -1,5 +1,7 @@
 #include "tests/sim/sim_network.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -17,7 +19,8 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
         node_id_(std::move(node_id)),
         agent_strand_(&agent_strand),
         events_(std::move(events)),
-        manager_strand_(network.manager_strand_) {}
+        manager_strand_(network.manager_strand_),
+        number_(++network.wire_numbers_) {}
 
   void begin(Dispatcher* dispatcher, std::shared_ptr<AgentConnection> connection) {
     if (manager_strand_ == nullptr) {
@@ -44,8 +47,24 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
 
   void received(const v1::AgentMessage& message) {
     to_manager([this, message] {
-      if (session_ != nullptr) session_->received(message);
+      if (session_ == nullptr) return;
+      const bool alive = message.has_hello() || message.has_heartbeat();
+      if (alive && network_.on_heard) network_.on_heard(node_id_);
+      session_->received(message);
     });
+  }
+  // A node has one session: who has welcomed a newer one says nothing in an older but that it ends
+  // (M8).
+  void check_session(const std::string& bytes) {
+    if (manager_strand_ == nullptr) return;  // nobody hears it
+    v1::ManagerMessage message;
+    if (!message.ParseFromString(bytes) || message.has_end()) return;
+    uint64_t& newest = network_.welcomed_[node_id_];
+    if (message.has_welcome()) newest = std::max(newest, number_);
+    if (number_ < newest && network_.broken) {
+      network_.broken(fmt::format("{} is served in a session that has a successor (M8): {}",
+                                  node_id_, message.ShortDebugString().substr(0, 60)));
+    }
   }
   void agent_hears(const std::string& bytes) {
     to_agent([this, bytes] {
@@ -100,6 +119,7 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
   SimExecutor* agent_strand_;
   agent::LinkEvents events_;
   SimExecutor* manager_strand_;
+  const uint64_t number_;
   std::shared_ptr<Dispatcher::Session> session_;
   bool broken_ = false;
   bool told_ = false;
@@ -123,7 +143,10 @@ class SimNetwork::ManagerEnd final : public AgentConnection {
   explicit ManagerEnd(std::weak_ptr<Wire> wire) : wire_(std::move(wire)) {}
   void send(std::shared_ptr<const std::string> message) override {
     if (closed_) return;
-    if (const auto wire = wire_.lock()) wire->agent_hears(*message);
+    const auto wire = wire_.lock();
+    if (wire == nullptr) return;
+    wire->check_session(*message);
+    wire->agent_hears(*message);
   }
   void send_first(std::shared_ptr<const std::string> message) override { send(std::move(message)); }
   size_t queued_bytes() const override { return 0; }

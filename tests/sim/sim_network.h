@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -28,6 +29,10 @@ class SimNetwork {
   void mend(const std::string& node_id) { cut_.erase(node_id); }
   bool is_cut(const std::string& node_id) const { return cut_.contains(node_id); }
 
+  // Told when the leader's dispatcher has a sign of life of a node, and of what breaks a rule.
+  std::function<void(const std::string& node_id)> on_heard;
+  std::function<void(std::string)> broken;
+
   std::unique_ptr<agent::ManagerLink> open(const std::string& node_id, SimExecutor& agent_strand,
                                            agent::LinkEvents events);
 
@@ -44,6 +49,8 @@ class SimNetwork {
   manager::dispatcher::Dispatcher* dispatcher_ = nullptr;
   std::set<std::string> cut_;
   std::vector<std::weak_ptr<Wire>> wires_;
+  uint64_t wire_numbers_ = 0;
+  std::map<std::string, uint64_t> welcomed_;  // by node: the newest wire with a session
 };
 
 }  // namespace muster::sim

@@ -49,6 +49,11 @@ bool same_request(const v1::ServiceSpec& a, const v1::ServiceSpec& b) {
          a.task().force_update() == b.task().force_update();
 }
 
+// Managers of a simulated cluster take no tasks.
+bool is_host(const v1::Node& node) {
+  return node.id().starts_with('n');
+}
+
 std::vector<TaskPtr> slot_tasks(const store::Snapshot& state, const v1::Task& task) {
   std::vector<TaskPtr> out;
   state.tasks_of_slot(task.service_id(), task.slot(), [&](const TaskPtr& other) {
@@ -79,6 +84,7 @@ std::string describe(const std::vector<TaskPtr>& tasks) {
 
 void SimRules::on_commit(const store::CommitEvent& event) {
   pace_.on_commit(event);
+  placement_.on_commit(event);
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       for (const auto& form : {node->before, node->after}) {
@@ -301,6 +307,7 @@ Status SimRules::check_slots(const store::Snapshot& state, const v1::Service& se
   if (service.spec().has_global()) {
     wanted = 0;
     state.each<v1::Node>([&](const auto& node) {
+      if (!is_host(*node)) return true;
       const auto& constraints = service.spec().task().placement().constraints();
       if (constraints.empty() || !node->spec().annotations().labels().empty()) ++wanted;
       return true;

@@ -11,6 +11,7 @@
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_host.h"
 #include "tests/sim/sim_pace.h"
+#include "tests/sim/sim_state_rules.h"
 
 namespace muster::sim {
 
@@ -21,10 +22,21 @@ class SimRules {
  public:
   SimRules(SimWorld& world, const Hosts& hosts, const SimClient& client,
            std::function<void(std::string)> broken)
-      : world_(world), hosts_(hosts), client_(client), broken_(broken), pace_(std::move(broken)) {}
+      : world_(world),
+        hosts_(hosts),
+        client_(client),
+        broken_(broken),
+        pace_(broken),
+        placement_(world, std::move(broken)) {}
 
   // After every commit.
   void on_commit(const manager::store::CommitEvent& event);
+  // When the leader's dispatcher hears of a node.
+  void on_heard(const std::string& node_id) { placement_.heard(node_id); }
+  // Whether a host may have this secret or config.
+  bool entitled(const SimHost& host, const std::string& payload_id) const {
+    return placement_.entitled(host.id(), payload_id);
+  }
   // When a container starts on a host.
   void on_start(const SimHost& host, const SimHost::Container& container,
                 const manager::store::Snapshot& state);
@@ -59,6 +71,7 @@ class SimRules {
   const SimClient& client_;
   std::function<void(std::string)> broken_;
   SimPace pace_;
+  SimStateRules placement_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
   // What services went back to by themselves when an update failed, by name.
   std::map<std::string, v1::ServiceSpec> rolled_back_to_;

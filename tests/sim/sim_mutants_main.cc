@@ -1,0 +1,104 @@
+// Whether the whole-cluster simulator can see: faults of the driver, and of what the simulator
+// stands in for, must each break a rule within a number of seeds. Five of them a run, others each
+// day or as MUSTER_ROTATION says; all with --all or MUSTER_FULL.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "raft/core/mutant.h"
+#include "raft/node/mutant.h"
+#include "tests/sim/sim_cluster.h"
+#include "tests/sim/sim_seeds.h"
+
+namespace muster::raft {
+Mutant active_mutant = Mutant::kNone;
+DriverMutant active_driver_mutant = DriverMutant::kNone;
+}  // namespace muster::raft
+
+namespace {
+
+using muster::raft::DriverMutant;
+using muster::sim::SimMutant;
+
+constexpr uint64_t kSeeds = 2'000;
+constexpr size_t kEachTime = 5;
+
+struct Fault {
+  std::string_view name;
+  DriverMutant driver = DriverMutant::kNone;
+  SimMutant sim = SimMutant::kNone;
+};
+
+const std::vector<Fault>& faults() {
+  static const std::vector<Fault> kFaults = {
+      {"the driver answers proposals before they are committed", DriverMutant::kAnswersAtOnce},
+      {"the driver takes open proposals for committed when it leads no more",
+       DriverMutant::kUnknownIsCommitted},
+      {"the driver answers reads without asking a quorum", DriverMutant::kReadsUnconfirmed},
+      {"the driver leads before it has applied enough", DriverMutant::kLeadsBeforeApplied},
+      {"the driver does not say that it leads no more", DriverMutant::kEndOfLeadershipUntold},
+      {"the driver applies what was proposed here twice", DriverMutant::kOwnEntriesAppliedToo},
+      {"the driver marks snapshots later than their state", DriverMutant::kSnapshotMarkTooFar},
+      {"the driver does not load snapshots that arrive", DriverMutant::kSnapshotNotLoaded},
+      {"the driver ends leadership behind the next leader's entries",
+       DriverMutant::kEndsAfterNextLeader},
+      {"the disk says that it has written before it has", {}, SimMutant::kDiskTellsEarly},
+      {"the disk loses what was synced", {}, SimMutant::kDiskLosesSynced},
+      {"a restart forgets term and vote", {}, SimMutant::kHardStateForgotten},
+      {"an installed snapshot leaves the old log in place", {}, SimMutant::kInstallKeepsLog},
+      {"a manager with an empty disk is the member it was", {}, SimMutant::kLostDiskKeepsItsId},
+      {"a snapshot has no end", {}, SimMutant::kSnapshotWithoutTail},
+  };
+  return kFaults;
+}
+
+// In a process for each seed: a check of the product that ends it has found the fault as well.
+bool killed(const Fault& fault) {
+  muster::raft::active_driver_mutant = fault.driver;
+  muster::sim::ClusterOptions options;
+  options.mutant = fault.sim;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const auto found = muster::sim::in_child([&] {
+      const auto outcome = muster::sim::run_cluster(seed, options);
+      return outcome ? std::string() : std::string(outcome.error().message());
+    });
+    if (!found) continue;
+    fmt::print("{}: seed {}: {}\n", fault.name, seed, found->substr(0, found->find('\n')));
+    std::fflush(stdout);
+    return true;
+  }
+  fmt::print("{}: LIVES\n", fault.name);
+  std::fflush(stdout);
+  return false;
+}
+
+std::vector<Fault> of_this_run(bool all) {
+  if (all) return faults();
+  constexpr uint64_t kDaySeconds = 86'400;
+  const char* said = std::getenv("MUSTER_ROTATION");
+  const uint64_t rotation = said != nullptr
+                                ? std::hash<std::string_view>()(said)
+                                : static_cast<uint64_t>(std::time(nullptr)) / kDaySeconds;
+  std::vector<Fault> out;
+  const size_t count = faults().size();
+  const size_t first = rotation % count;
+  for (size_t i = 0; i < kEachTime; ++i) out.push_back(faults()[(first + i * 3) % count]);
+  return out;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool all =
+      std::getenv("MUSTER_FULL") != nullptr || (argc > 1 && std::string_view(argv[1]) == "--all");
+  const std::vector<Fault> chosen = of_this_run(all);
+  const auto found = static_cast<size_t>(std::count_if(chosen.begin(), chosen.end(), killed));
+  fmt::print("{} of {} faults found, of {} there are\n", found, chosen.size(), faults().size());
+  return found == chosen.size() ? 0 : 1;
+}
