@@ -110,15 +110,18 @@ std::string Registers::fresh() {
   return fmt::format("{}-{}", prefix_, ++made_);
 }
 
-std::string Registers::pick(Rng& rng) {
+std::string Registers::pick(Rng& rng) const {
   const std::lock_guard lock(mutex_);
-  auto& [name, uses] = used_[rng.below(used_.size())];
-  std::string picked = name;
-  if (++uses == kOperationsPerRegister) {
+  return used_[rng.below(used_.size())].first;
+}
+
+void Registers::used(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [name, uses] : used_) {
+    if (name != key || ++uses < kOperationsPerRegister) continue;
     name = fresh();
     uses = 0;
   }
-  return picked;
 }
 
 std::vector<std::string> Registers::all() const {
@@ -142,7 +145,8 @@ class Recorder::Client {
       grpc::ChannelArguments arguments;
       arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
       arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+      // How long a connection may take to come about: on a busy machine more than gRPC's least.
+      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
       arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
       managers_.push_back({name, v1::Control::NewStub(grpc::CreateCustomChannel(
                                      address, grpc::InsecureChannelCredentials(), arguments))});
@@ -153,10 +157,13 @@ class Recorder::Client {
     const std::string key = registers_.pick(rng_);
     const uint64_t choice = rng_.below(100);
     const auto known = known_.find(key);
-    if (choice < 30 || known == known_.end()) {
-      read(key, choice < 30 ? Kind::kRead : Kind::kPlain);
+    if (choice < 30) {
+      read(key, Kind::kRead);
     } else if (choice < 45) {
       read(key, Kind::kPlain);
+    } else if (known == known_.end()) {
+      // Mostly one that is there, which has to be read before it can be replaced.
+      choice < 85 ? void(read(key, Kind::kRead)) : create(key);
     } else if (known->second.id().empty()) {
       create(key);
     } else if (choice < 88) {
@@ -294,6 +301,8 @@ class Recorder::Client {
       known_.erase(op->key);
     }
     journal_.end(op);
+    // What nobody did is nothing to check.
+    if (op->outcome != Outcome::kFailed) registers_.used(op->key);
   }
 
   const uint64_t number_;

@@ -48,7 +48,9 @@ class Registers {
   explicit Registers(std::string prefix);
 
   // One of those in use.
-  std::string pick(Rng& rng);
+  std::string pick(Rng& rng) const;
+  // Counts an operation on one of them.
+  void used(const std::string& key);
   // All there ever were.
   std::vector<std::string> all() const;
 

@@ -51,12 +51,12 @@ after 'a cut from the leader'
 note 'all at once'
 for node in "${NODES[@]}"; do muster lab kill "$node" >/dev/null; done
 muster lab start >/dev/null
-writes_within 20 'kill -9 of all'
+writes_within 10 'kill -9 of all'
 after 'kill -9 of all'
 for node in "${NODES[@]}"; do muster lab stop "$node" >/dev/null & done
 wait $(jobs -p | grep -vx "$RECORDER")
 muster lab start >/dev/null
-writes_within 20 'a stop of all'
+writes_within 10 'a stop of all'
 after 'a stop of all'
 
 finish_history
