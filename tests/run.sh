@@ -11,6 +11,14 @@ case $mode in
   '' | --full | --quick) ;;
   *) echo "usage: tests/run.sh [--full|--quick]" >&2; exit 2 ;;
 esac
+# Which of the simulator's faults are tried (tests/sim/README.md): all, or some that change with the
+# commit.
+if [[ $mode == --full ]]; then
+  export MUSTER_FULL=1
+else
+  MUSTER_ROTATION=$(git rev-parse HEAD 2>/dev/null) || MUSTER_ROTATION=$(date +%F)
+  export MUSTER_ROTATION
+fi
 if ((EUID != 0)); then
   echo "tests/run.sh needs root: its tests make network namespaces, mounts and containers" >&2
   exit 1
@@ -31,6 +39,10 @@ run_tests() {  # label, parallel jobs
   step "tests: $1"
   ctest --test-dir build/release --output-on-failure --no-tests=error -L "^$1\$" -j "$2" ||
     failed+=("$1")
+  [[ $1 == sim ]] || return 0
+  # How many seeds there was time for, and which faults were tried.
+  grep -hE '^[0-9]+ seeds|seeds that once failed|faults found|: seed [0-9]+:' \
+    build/release/Testing/Temporary/LastTest.log || true
 }
 
 step 'lint'
