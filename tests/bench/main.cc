@@ -17,6 +17,7 @@
 #endif
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
+#include "tests/bench/snapshot_suite.h"
 #include "tests/bench/store_suite.h"
 
 namespace muster::bench {
@@ -53,6 +54,8 @@ std::vector<Suite> suites() {
 #ifdef MUSTER_BENCH_RAFT
       {"raft", "writes through the leader of three members, beside etcd", run_raft_suite},
 #endif
+      {"snapshot", "what a snapshot of 100,000 tasks costs those who write meanwhile",
+       run_snapshot_suite},
       {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
       {"schedule", "placing tasks, decisions and transactions, no disk", run_schedule_suite}};
 }
