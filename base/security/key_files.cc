@@ -58,6 +58,10 @@ Status save_credentials(const std::filesystem::path& dir, const NodeCredentials&
                                Durability::kFsync));
   MUSTER_TRY(write_file_atomic(fresh / "node.key", key, 0600, Durability::kFsync));
 
+  // A power cut must neither leave the link without what it names, nor take the directory.
+  MUSTER_TRY(sync_directory(dir));
+  if (dir.has_parent_path()) MUSTER_TRY(sync_directory(dir.parent_path()));
+
   const std::filesystem::path current = dir / "current";
   const std::filesystem::path link = dir / ("current." + generation);
   if (symlink(generation.c_str(), link.c_str()) != 0 ||

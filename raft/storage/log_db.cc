@@ -144,6 +144,7 @@ Status mend_file(const std::filesystem::path& file, const std::filesystem::path&
     copy = aside / fmt::format("{}.{}", file.filename().string(), n);
   }
   MUSTER_TRY(write_file_atomic(copy, bytes, 0600, Durability::kFsync));
+  MUSTER_TRY(sync_directory(aside.parent_path()));
   const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd || ftruncate(fd.get(), static_cast<off_t>(*cut)) != 0 || fsync(fd.get()) != 0) {
     return errno_status(errno, fmt::format("cannot cut {}", file.string()));

@@ -1,146 +1,87 @@
 #pragma once
 
-#include <dlfcn.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/types.h>
 
-#include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/rng.h"
+#include "base/unique_fd.h"
 
-// Ends a process at a chosen system call on files: its own and RocksDB's calls come through here,
-// since a program's symbols go before the C library's. To be included by one source of a program.
 namespace muster::kill_points {
 
 enum class End {
   kKill,      // as kill -9: what was written is in the page cache, and stays
-  kPowerCut,  // what was not synced is cut, or its pages are lost
+  kPowerCut,  // what was not synced is lost: contents of files, and names in directories
 };
 
-struct Plan {
-  bool armed = false;
-  uint64_t at = 0;  // the number of the call that is not made any more; 0: only count
-  End end = End::kKill;
-  uint64_t seed = 0;
-  uint64_t calls = 0;
-};
-
+// Ends a process at a chosen system call on files: its own calls, RocksDB's and those of the
+// language's library come through here (kill_points.cc), since a program's symbols go before
+// those of libraries.
+//
+// A power cut leaves of each file what was synced and a part of what was not; of each directory the
+// names as of its last fsync(2) and some of what was done since: none of it, the first changes, or
+// any (a rename is one change). Syncing a file says nothing of its name. That is what POSIX
+// promises; ext4 keeps more, since all changes of names are in one journal.
 class Watch {
  public:
-  static Watch& get() {
-    static Watch watch;
-    return watch;
-  }
+  static Watch& get();
 
-  // From now on; in a process of its own. What lies on the disk counts as synced.
-  void arm(uint64_t at, End end, uint64_t seed) {
-    const std::lock_guard lock(mutex_);
-    plan_ = {true, at, end, seed, 0};
-  }
-  uint64_t disarm() {
-    const std::lock_guard lock(mutex_);
-    plan_.armed = false;
-    return plan_.calls;
-  }
+  // From now on; in a process of its own. What lies on the disk counts as synced. `at` is the
+  // number of the call that is not made any more; 0: only count. Names are lost under `root`;
+  // beside it, in `root`.lost, lies what no name stands for.
+  void arm(uint64_t at, End end, uint64_t seed, const std::string& root);
+  // The number of calls; itself the last of them, so that a process can end after all it did.
+  uint64_t disarm();
 
-  void before_call() {
-    const std::lock_guard lock(mutex_);
-    if (!plan_.armed || ++plan_.calls != plan_.at) return;
-    if (plan_.end == End::kPowerCut) cut();
-    raise(SIGKILL);
-  }
-  void before_write(int fd) {
-    before_call();
-    const std::lock_guard lock(mutex_);
-    struct stat info {};
-    if (!plan_.armed || plan_.end != End::kPowerCut || fstat(fd, &info) != 0 ||
-        !S_ISREG(info.st_mode) || files_.contains(info.st_ino)) {
-      return;
-    }
-    files_[info.st_ino] = {dup(fd), info.st_size};
-  }
-  void after_sync(int fd) {
-    const std::lock_guard lock(mutex_);
-    struct stat info {};
-    if (!plan_.armed || fstat(fd, &info) != 0) return;
-    if (const auto found = files_.find(info.st_ino); found != files_.end()) {
-      found->second.synced = info.st_size;
-    }
-  }
+  // In the place of the calls.
+  ssize_t write(int fd, const void* data, size_t bytes);
+  int sync(int fd, const char* call);
+  // `make` makes it, or opens what is there.
+  int make(const char* name, const std::function<int()>& make);
+  int rename(const char* from, const char* to);
+  int remove(const char* name, bool directory);
 
  private:
   struct File {
     int fd = -1;
     int64_t synced = 0;
   };
+  using Inode = uint64_t;                                     // 0: there is none
+  using Change = std::vector<std::pair<std::string, Inode>>;  // names and what they stand for then
+  struct Directory {
+    UniqueFd fd;
+    std::map<std::string, Inode> synced;  // of the names that changed since
+    std::vector<Change> changes;
+  };
 
-  void cut() {
-    SeededRng rng(plan_.seed);
-    for (auto& [inode, file] : files_) {
-      struct stat info {};
-      if (fstat(file.fd, &info) != 0 || info.st_size <= file.synced) continue;
-      const auto loose = static_cast<uint64_t>(info.st_size - file.synced);
-      const auto kept = file.synced + static_cast<int64_t>(rng.below(loose + 1));
-      const bool shorter = rng.below(2) == 0;
-      if (ftruncate(file.fd, kept) != 0) _exit(9);
-      // The length reached the disk, but not the pages.
-      if (!shorter && ftruncate(file.fd, info.st_size) != 0) _exit(9);
-    }
-  }
+  bool before_call();  // whether names are to be noted
+  bool is_watched(const std::string& path) const;
+  Directory& directory_of(const std::string& path);
+  void note(const std::string& path, Inode before, Inode after);
+  bool put_aside(const std::string& path);
+  void cut();
+  void cut_files(Rng& rng);
+  void cut_names(Directory& directory, Rng& rng);
 
   std::mutex mutex_;
-  Plan plan_;
-  std::map<uint64_t, File> files_;  // written to since arm(), by inode
+  bool armed_ = false;
+  uint64_t at_ = 0;
+  End end_ = End::kKill;
+  uint64_t seed_ = 0;
+  uint64_t calls_ = 0;
+  std::string root_;
+  std::map<Inode, File> files_;                                            // written to since arm()
+  std::vector<std::pair<Inode, std::unique_ptr<Directory>>> directories_;  // changed since arm()
 };
 
-template <class F>
-F* real(const char* name) {
-  return reinterpret_cast<F*>(dlsym(RTLD_NEXT, name));
-}
+// The exit code of `body` in a process of its own, or 256 and the signal that ended it.
+int in_child(const std::function<int()>& body);
 
 }  // namespace muster::kill_points
-
-extern "C" {
-
-ssize_t write(int fd, const void* data, size_t bytes) {
-  static auto* const next = muster::kill_points::real<ssize_t(int, const void*, size_t)>("write");
-  muster::kill_points::Watch::get().before_write(fd);
-  return next(fd, data, bytes);
-}
-
-int fsync(int fd) {
-  static auto* const next = muster::kill_points::real<int(int)>("fsync");
-  muster::kill_points::Watch::get().before_call();
-  const int result = next(fd);
-  muster::kill_points::Watch::get().after_sync(fd);
-  return result;
-}
-
-int fdatasync(int fd) {
-  static auto* const next = muster::kill_points::real<int(int)>("fdatasync");
-  muster::kill_points::Watch::get().before_call();
-  const int result = next(fd);
-  muster::kill_points::Watch::get().after_sync(fd);
-  return result;
-}
-
-int rename(const char* from, const char* to) noexcept {
-  static auto* const next = muster::kill_points::real<int(const char*, const char*)>("rename");
-  muster::kill_points::Watch::get().before_call();
-  return next(from, to);
-}
-
-int unlink(const char* path) noexcept {
-  static auto* const next = muster::kill_points::real<int(const char*)>("unlink");
-  muster::kill_points::Watch::get().before_call();
-  return next(path);
-}
-
-}  // extern "C"

@@ -3,8 +3,9 @@
 // that was acknowledged.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <functional>
@@ -21,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using kill_points::End;
+using kill_points::in_child;
 using kill_points::Watch;
 
 // What the log must hold.
@@ -228,21 +230,17 @@ int check(const RocksLogStore::Options& options, const std::vector<Model>& model
   return -1;
 }
 
-int in_child(const std::function<int()>& body) {
-  const pid_t child = fork();
-  if (child == 0) _exit(body());
-  int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child) return -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
-}
-
 class LogCrash : public testing::TestWithParam<End> {
  protected:
   LogCrash() {
     char name[] = "/tmp/muster-crash-XXXXXX";
     dir = mkdtemp(name);
   }
-  ~LogCrash() override { fs::remove_all(dir); }
+  ~LogCrash() override {
+    fs::remove_all(dir);
+    fs::remove_all(lost());
+  }
+  fs::path lost() const { return dir.string() + ".lost"; }
 
   // Runs `before` undisturbed and then `steps` up to the call `at`; how many were acknowledged.
   // `calls` tells how many calls there were when it came through.
@@ -260,7 +258,7 @@ class LogCrash : public testing::TestWithParam<End> {
             if (!store || !step(store->get(), model).ok()) return 3;
           }
         }
-        Watch::get().arm(at, GetParam(), at);
+        Watch::get().arm(at, GetParam(), seed, dir.string());
       }
       auto store = RocksLogStore::open(options);
       if (!store) return 4;
@@ -268,19 +266,17 @@ class LogCrash : public testing::TestWithParam<End> {
         for (const Step& step : before) {
           if (!step(store->get(), model).ok()) return 5;
         }
-        Watch::get().arm(at, GetParam(), at);
+        Watch::get().arm(at, GetParam(), seed, dir.string());
       }
       uint64_t word = 0;
       for (const Step& step : steps) {
         if (!step(store->get(), model).ok()) return 6;
-        if (kill_points::real<ssize_t(int, const void*, size_t)>("write")(fds[1], &word,
-                                                                          sizeof word) != 8) {
+        if (::write(fds[1], &word, sizeof word) != 8) {
           return 7;
         }
       }
       word = Watch::get().disarm();
-      (void)kill_points::real<ssize_t(int, const void*, size_t)>("write")(fds[1], &word,
-                                                                          sizeof word);
+      (void)::write(fds[1], &word, sizeof word);
       return 0;
     });
     close(fds[1]);
@@ -311,11 +307,15 @@ class LogCrash : public testing::TestWithParam<End> {
     ASSERT_GT(calls, steps.size());
     const uint64_t total = calls;
     SeededRng rng(total);
-    for (uint64_t point = 0; point < std::min(points, total); ++point) {
+    points = std::min(points, total);
+    for (uint64_t point = 0; point < points; ++point) {
       fs::remove_all(dir / "raft");
+      fs::remove_all(lost());
       const uint64_t from = point * total / points;
       const uint64_t width = std::max<uint64_t>(1, (point + 1) * total / points - from);
-      const uint64_t at = from + rng.below(width) + 1;
+      // The last ones after everything was acknowledged.
+      const uint64_t at = point + 3 >= points ? total : from + rng.below(width) + 1;
+      seed = at + point;
       const size_t acked = run(before, steps, armed_opening, at, calls);
       const int taken =
           in_child([&] { return 100 + check(options_for(dir / "raft"), models, acked); });
@@ -325,6 +325,7 @@ class LogCrash : public testing::TestWithParam<End> {
   }
 
   fs::path dir;
+  uint64_t seed = 0;  // of what a power cut takes
 };
 
 TEST_P(LogCrash, B08_AppendsAndReplacedEnds) {
@@ -405,12 +406,12 @@ TEST_P(LogLives, NothingAcknowledgedIsLostOverManyLives) {
     const int code = in_child([&] {
       auto store = RocksLogStore::open(options_for(dir / "raft"));
       if (!store) return 4;
-      Watch::get().arm(at, GetParam(), at);
+      Watch::get().arm(at, GetParam(), at, dir.string());
       Model scratch = model;
       for (const Step& step : steps) {
         if (!step(store->get(), scratch).ok()) return 6;
         const char byte = 1;
-        if (kill_points::real<ssize_t(int, const void*, size_t)>("write")(fds[1], &byte, 1) != 1) {
+        if (::write(fds[1], &byte, 1) != 1) {
           return 7;
         }
       }
