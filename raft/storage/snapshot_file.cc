@@ -20,6 +20,7 @@ constexpr size_t kNonceBytes = 16;
 constexpr size_t kHeadBytes = kNonceAt + kNonceBytes;
 constexpr std::string_view kChunk = "chunk";
 constexpr std::string_view kEnd = "end";
+constexpr uint64_t kPieceBytes = 1 << 20;
 
 // Frames are bound to their file and their place in it.
 std::string frame_aad(const KeyRing& ring, std::string_view kind, Index index, Term term,
@@ -82,7 +83,23 @@ Status SnapshotFileWriter::write_all(std::string_view data) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_status(errno, fmt::format("cannot write {}", temporary_.string()));
     data.remove_prefix(static_cast<size_t>(n));
+    written_ += static_cast<size_t>(n);
   }
+  return ok_status();
+}
+
+// To the disk by pieces, each when the one before is there: what the sync at the end found in the
+// page cache would go there at once, and the log's own syncs would wait behind all of it.
+Status SnapshotFileWriter::hand_over() {
+  if (written_ - handed_over_ < kPieceBytes) return ok_status();
+  const int result = sync_file_range(
+      fd_.get(), static_cast<off_t>(handed_over_), static_cast<off_t>(written_ - handed_over_),
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  // An error of the disk is told once: the sync would not hear of it any more.
+  if (result != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+    return errno_status(errno, fmt::format("cannot write {}", temporary_.string()));
+  }
+  handed_over_ = written_;
   return ok_status();
 }
 
@@ -92,7 +109,8 @@ Status SnapshotFileWriter::add_frame(std::string_view kind, std::string_view chu
   std::string size;
   put_u32(size, static_cast<uint32_t>(sealed.size()));
   MUSTER_TRY(write_all(size));
-  return write_all(sealed);
+  MUSTER_TRY(write_all(sealed));
+  return hand_over();
 }
 
 Status SnapshotFileWriter::add(std::string_view chunk) {

@@ -37,6 +37,7 @@ class SnapshotFileWriter final : public SnapshotSink {
   Status open();
   Status add_frame(std::string_view kind, std::string_view chunk);
   Status write_all(std::string_view data);
+  Status hand_over();
 
   const std::filesystem::path dir_;
   const std::shared_ptr<const KeyRing> ring_;
@@ -47,6 +48,8 @@ class SnapshotFileWriter final : public SnapshotSink {
   const std::filesystem::path temporary_;
   std::string head_;
   uint64_t frames_ = 0;
+  uint64_t written_ = 0;      // bytes
+  uint64_t handed_over_ = 0;  // of them, to the disk
   UniqueFd fd_;
 };
 
