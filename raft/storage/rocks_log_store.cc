@@ -79,6 +79,8 @@ RocksLogStore::~RocksLogStore() {
 
 Result<std::unique_ptr<RocksLogStore>> RocksLogStore::open(Options options) {
   MUSTER_TRY(make_directory(options.dir, 0700));
+  // Else a power cut might take all of it, whatever is synced inside.
+  if (options.dir.has_parent_path()) MUSTER_TRY(sync_directory(options.dir.parent_path()));
   MUSTER_ASSIGN(UniqueFd lock, lock_directory(options.dir));
   std::unique_ptr<RocksLogStore> store(new RocksLogStore(std::move(options), std::move(lock)));
   store->reserve_.keep(true);
