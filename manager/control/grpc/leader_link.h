@@ -33,9 +33,9 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
   static constexpr Duration kLookAgain = 25ms;
   static constexpr Duration kCountLimit = 1s;
   // It begins when somebody has waited without a leader for so long, to be known when he gives up.
-  static constexpr Duration kCountAfter = 2400ms;
+  static constexpr Duration kCountAfter = 1s;
   // A count serves whoever asks within this time of its end.
-  static constexpr Duration kCountFresh = 1s;
+  static constexpr Duration kCountFresh = 2s;
   static constexpr size_t kUnderWayMax = 10'000;
 
   LeaderLink(ControlApi& api, LeaderRoute route);
