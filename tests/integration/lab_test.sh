@@ -129,7 +129,8 @@ note 'logs'
 has "$(muster lab logs manager1)" 'leading term' "the node's log"
 is "$(muster lab logs -n 2 manager1 | wc -l)" 2 'the last two lines'
 is "$(muster lab logs -n 0 manager1 | wc -l)" 0 'no lines'
-timeout 10 muster lab logs -f -n 0 manager1 >"$NODE/followed" &
+# In the foreground timeout(1) passes a signal on once; the second would kill what ends by the first.
+timeout --foreground 60 muster lab logs -f -n 0 manager1 >"$NODE/followed" &
 follower=$!
 followed() { grep -q 'stopping on' "$NODE/followed"; }
 # Only what is written after it began is followed, and when it has begun cannot be seen.
