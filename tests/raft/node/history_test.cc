@@ -87,7 +87,8 @@ TEST_F(NodeGroup, WhoComesBackWithAnEmptyDiskIsSomebodyElse_B26) {
   EXPECT_FALSE(stuck->result) << "a learner does not count";
   network.mend_all();
   ASSERT_TRUE(await([&] {
-    const MemberView* fresh = node(1).view().find(id_of(4));
+    const GroupView view = node(1).view();
+    const MemberView* fresh = view.find(id_of(4));
     return leader() == 1 && fresh != nullptr && fresh->caught_up;
   }));
   EXPECT_TRUE(done([&](auto d) { node(1).promote(id_of(4), std::move(d)); }).ok());
