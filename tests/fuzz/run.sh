@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 readonly seconds=${1:-10}
 readonly pure_tests=(muster_base_test muster_base_security_test scheduler_test
   muster_overlay_ipam_test muster_overlay_dns_test muster_agent_session_test muster_agent_images_test
-  muster_deploy_compose_test muster_raft_core_test muster_raft_text_test)
+  muster_deploy_compose_test muster_raft_core_test muster_raft_text_test
+  muster_raft_node_test)
 
 cmake --preset fuzz >/dev/null
 targets=$(ninja -C build/fuzz -t targets all | sed -n 's/^\([a-z_]*\): phony$/\1/p')
