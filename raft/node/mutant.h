@@ -17,7 +17,7 @@ enum class DriverMutant : uint8_t {
   kOwnEntriesAppliedToo,   // what was answered is applied once more
   kSnapshotMarkTooFar,     // a snapshot claims everything that is committed, applied or not
   kSnapshotNotLoaded,      // one that arrives moves the index and leaves the state
-  kEndsAfterNextLeader,    // leadership ends behind the next leader's entries
+  kRemovalUntold,          // nor that its member was removed
   kEnd,
 };
 

@@ -15,7 +15,6 @@ void Node::Impl::carry_out(TimePoint at) {
     // Whoever is written to must be known, and leadership that was lost ends before anything of
     // another leader is applied.
     follow_members();
-    if (fault(DriverMutant::kEndsAfterNextLeader)) sort_out(std::exchange(out.apply, {}));
     if (leadership_is_lost()) {
       sort_out(committed_here(out.apply));
       end_serving();
@@ -117,7 +116,7 @@ void Node::Impl::follow_members() {
 }
 
 void Node::Impl::tell_removed() {
-  if (std::exchange(told_removed_, true)) return;
+  if (std::exchange(told_removed_, true) || fault(DriverMutant::kRemovalUntold)) return;
   log_->warn("this member was removed from the group");
   push({.kind = Delivery::Kind::kRemoved});
 }

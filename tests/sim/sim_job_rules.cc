@@ -44,7 +44,9 @@ void SimRules::check_job(const store::Snapshot& state, const v1::Task& task, boo
   state.tasks_of_service(service->id(), [&](const TaskPtr& other) {
     if (other->job_iteration() != status.iteration()) return true;
     if (is_live(*other)) ++live[other->name()];
-    if (other->status().state() == v1::TASK_COMPLETE) done.insert(other->name());
+    // Before this entry: what begins and what reports may share one.
+    const auto was = before_.get<v1::Task>(other->id());
+    if (was != nullptr && was->status().state() == v1::TASK_COMPLETE) done.insert(other->name());
     return true;
   });
   for (const auto& [name, count] : live) {

@@ -21,7 +21,6 @@ const std::vector<std::string_view>& important_probes() {
       "member with an empty disk joined",
       "snapshot taken",
       "snapshot sent whole",
-      "snapshot cut off on its way",
       "snapshot loaded while running",
       "log cut back",
       "clock stepped",

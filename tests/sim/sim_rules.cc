@@ -126,6 +126,7 @@ void SimRules::on_commit(const store::CommitEvent& event) {
       check_slot(event.after, after);
     }
   }
+  before_ = event.after;
 }
 
 void SimRules::check_slot(const store::Snapshot& state, const v1::Task& task) {

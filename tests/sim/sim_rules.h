@@ -70,6 +70,7 @@ class SimRules {
   const Hosts& hosts_;
   const SimClient& client_;
   std::function<void(std::string)> broken_;
+  manager::store::Snapshot before_;  // the state of the last commit
   SimPace pace_;
   SimStateRules placement_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
