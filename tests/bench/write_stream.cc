@@ -36,7 +36,8 @@ WriteStream::WriteStream(std::vector<std::string> sockets) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+    // How long a connection may take to come about: on a busy machine more than gRPC's least.
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
     auto manager = std::make_unique<Manager>();
     manager->stub = v1::Control::NewStub(grpc::CreateCustomChannel(

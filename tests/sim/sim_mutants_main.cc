@@ -52,7 +52,7 @@ const std::vector<Fault>& faults() {
       {"the disk says that it has written before it has", {}, SimMutant::kDiskTellsEarly},
       {"the disk loses what was synced", {}, SimMutant::kDiskLosesSynced},
       {"a restart forgets term and vote", {}, SimMutant::kHardStateForgotten},
-      {"an installed snapshot leaves the old log in place", {}, SimMutant::kInstallKeepsLog},
+      {"an installed snapshot is not kept", {}, SimMutant::kInstallNotKept},
       {"a manager with an empty disk is the member it was", {}, SimMutant::kLostDiskKeepsItsId},
       {"a snapshot has no end", {}, SimMutant::kSnapshotWithoutTail},
   };

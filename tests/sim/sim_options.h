@@ -67,7 +67,7 @@ enum class SimMutant : uint8_t {
   kDiskTellsEarly,       // a write counts as synced before it is
   kDiskLosesSynced,      // a kill takes what was synced, too
   kHardStateForgotten,   // a restart remembers neither term nor vote
-  kInstallKeepsLog,      // a snapshot from elsewhere leaves the old log in place
+  kInstallNotKept,       // a snapshot from elsewhere is told to be in place and is not
   kLostDiskKeepsItsId,   // an empty disk comes back as the member it was
   kSnapshotWithoutTail,  // a snapshot leaves out its last piece
   kEnd

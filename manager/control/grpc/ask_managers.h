@@ -33,11 +33,8 @@ inline bool worth_another(const Status& status) {
 template <class Response, class Attempt>
 Result<Response> ask_managers(const std::vector<std::string>& addresses, const AskLimits& limits,
                               const Attempt& attempt, std::string* failures = nullptr) {
-  using Clock = std::chrono::system_clock;
-  const auto in = [](Duration wait) {
-    return Clock::now() + std::chrono::duration_cast<Clock::duration>(wait);
-  };
-  const auto end = in(limits.all);
+  using Clock = std::chrono::steady_clock;  // whatever happens to the host's time meanwhile
+  const auto end = Clock::now() + limits.all;
   std::deque<std::string> next(addresses.begin(), addresses.end());
   std::vector<std::string> asked;
   Status last = unavailable("no manager of the swarm is known");
@@ -46,7 +43,10 @@ Result<Response> ask_managers(const std::vector<std::string>& addresses, const A
     next.pop_front();
     asked.push_back(address);
     std::string leader;
-    Result<Response> answer = attempt(address, std::min(end, in(limits.each)), leader);
+    const Duration wait = std::min<Duration>(end - Clock::now(), limits.each);
+    using CallClock = std::chrono::system_clock;  // gRPC's
+    Result<Response> answer = attempt(
+        address, CallClock::now() + std::chrono::duration_cast<CallClock::duration>(wait), leader);
     if (answer || !worth_another(answer.error())) return answer;
     last = answer.error();
     if (failures != nullptr) {

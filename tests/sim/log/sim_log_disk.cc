@@ -155,15 +155,10 @@ void SimLogDisk::put(Step& step) {
       const auto name = std::pair(step.write.install->index, step.write.install->term);
       MUSTER_CHECK(image_.snapshots.contains(name), "a snapshot is installed that is not there");
     }
-    RaftImage before;
-    if (mutant == SimMutant::kInstallKeepsLog) before = image_.log;
+    const bool installs = step.write.install.has_value();
+    if (mutant == SimMutant::kInstallNotKept) step.write.install.reset();
     MUSTER_CHECK(image_.log.write(step.write), "a step does not fit the log");
-    if (step.write.install) forget_other_snapshots();
-    if (step.write.install && mutant == SimMutant::kInstallKeepsLog) {
-      image_.log.entries = before.entries;
-      image_.log.base_index = before.base_index;
-      image_.log.base_term = before.base_term;
-    }
+    if (installs) forget_other_snapshots();
     return;
   }
   const Status status = set_snapshot(*step.snapshot, step.keep_from);
