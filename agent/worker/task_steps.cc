@@ -15,6 +15,7 @@
 #include "agent/volumes/volume_mounts.h"
 #include "agent/worker/log_view.h"
 #include "base/file.h"
+#include "base/remove_tree.h"
 
 namespace muster::agent {
 namespace {
@@ -381,10 +382,13 @@ Status TaskSteps::clean_up(const std::string& container_id) {
 }
 
 Status TaskSteps::forget(const std::string& container_id) {
-  std::error_code error;
-  fs::remove_all(paths_.container(container_id), error);
-  if (error) return internal_error("{}: {}", paths_.container(container_id), error.message());
-  return {};
+  // Whoever sends its lines to a log server may be writing down right now how far he is.
+  Status removed;
+  for (int tries = 0; tries < 3; ++tries) {
+    removed = remove_tree(paths_.container(container_id));
+    if (removed.ok()) break;
+  }
+  return removed;
 }
 
 Status TaskSteps::collect_garbage(const std::vector<std::string>& live,
