@@ -64,6 +64,8 @@ void SimLogRules::on_append(const Message& message) {
 void SimLogRules::on_append_reply(const Message& message) {
   const LogImage* image = image_of_(message.from);
   if (message.reject || message.index == 0 || image == nullptr) return;
+  std::pair<Term, Index>& newest = acknowledged_[message.from];
+  newest = std::max(newest, std::pair(message.term, message.index));
   if (image->log.snapshot.index >= message.index) return;
   const auto said = led_.find({message.term, message.index});
   const std::optional<Term> has = term_at(image->log, message.index);
@@ -95,6 +97,12 @@ void SimLogRules::on_durable(MemberId id, const LogImage& image) {
                         term, image.log.hard_state.term));
   }
   term = image.log.hard_state.term;
+  const auto told = acknowledged_.find(id);
+  if (told == acknowledged_.end() || told->second.first != term) return;
+  if (std::max(image.log.last(), image.log.snapshot.index) < told->second.second) {
+    broken_(fmt::format("member {} acknowledged entry {} in term {} and has it no more (R7)",
+                        id.value, told->second.second, term));
+  }
 }
 
 void SimLogRules::on_new_commit(Index index, const std::vector<raft::Members>& groups) {

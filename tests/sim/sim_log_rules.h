@@ -20,7 +20,7 @@ class SimLogRules {
 
   // Every message before it leaves its member (R2, R4, R7).
   void on_message(const raft::Message& message);
-  // After every write (R3).
+  // After every write (R3; R7: what a leader was told stays, at least in its term).
   void on_durable(raft::MemberId id, const LogImage& image);
   // The entry at `index` is committed, and nobody has said so before: it is on the disks of a
   // quorum (R8) of one of the groups its managers believe to be in force.
@@ -40,6 +40,8 @@ class SimLogRules {
   std::map<std::pair<raft::MemberId, raft::Term>, raft::MemberId> votes_;
   std::map<raft::MemberId, raft::Term> durable_terms_;
   std::map<std::pair<raft::Index, raft::Term>, Stored> entries_;
+  // The newest that a member has acknowledged: by the leader's term, the index.
+  std::map<raft::MemberId, std::pair<raft::Term, raft::Index>> acknowledged_;
   // What the leader of a term has at an index, as far as it told anybody.
   std::map<std::pair<raft::Term, raft::Index>, raft::Term> led_;
 };
