@@ -189,6 +189,7 @@ void Lane::on_notice(Stream& stream, const Notice& notice) {
         backoff_.reset();
         complaint_.clear();
       }
+      core_->log->debug("{} lane to member {:x} at {} is open", name_, peer_.value, address_);
       core_->established(peer_);
       break;
     }

@@ -80,6 +80,7 @@ class TestMember final : public TransportEvents {
     };
     if (settings_.tune) settings_.tune(options);
     auto logger = std::make_shared<spdlog::logger>("raft", log);
+    logger->set_level(spdlog::level::debug);
     transport = std::make_unique<GrpcTransport>(
         std::move(options),
         [this](const std::string& to, const std::string& node_id) {
