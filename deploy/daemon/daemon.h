@@ -110,7 +110,6 @@ class Daemon final : public manager::control::NodeControl {
   void follow_lock(const std::string& unlock_key);
   void managers_known(const std::vector<std::string>& addresses);
   void certificate_changed();
-  void keep_copy();
   Result<v1::IssueCertificateResponse> sign_own(const std::string& signing_request_pem);
   void left_group();
   void node_removed(const std::string& why);
@@ -167,7 +166,6 @@ class Daemon final : public manager::control::NodeControl {
   // Of the lifecycle strand alone.
   std::unique_ptr<NodeIdentity> identity_;
   bool joining_group_ = false;
-  uint64_t copied_generation_ = 0;  // of the certificate with which a copy of the state was kept
   // What was given to unlock the log with, when that is not what the certificate is wrapped with.
   NodeIdentity::Lock log_key_;
   v1::NodeSpec::Role desired_role_ = v1::NodeSpec::WORKER;  // as managers said last

@@ -120,7 +120,7 @@ void Daemon::reconcile() {
     if (!started.ok()) return manager_failed(started);
   }
   if (!manager_->in_group()) return join_group();
-  keep_copy();
+  manager_->keep_copy();
   const WallTime now = lifecycle_.clock().wall_now();
   if (security::check_validity(identity_->tls()->current()->facts, now).ok()) set_role_error({});
 }
@@ -172,7 +172,6 @@ Status Daemon::start_manager(ReplicaStart start, BackupState state) {
   const std::shared_ptr<ManagerRole> manager = std::move(opened);
   if (!std::exchange(membership.log_begun, true) && !founding) MUSTER_TRY(save_state());
   MUSTER_TRY(manager->start());
-  copied_generation_ = 0;
   std::lock_guard lock(mutex_);
   manager_ = manager;
   role_error_.clear();
@@ -410,16 +409,6 @@ Status Daemon::resume() {
     set_fault(valid.message());
   }
   return ok_status();
-}
-
-// As often as its certificate is new, so that a manager whose certificate ends while it is down has
-// a copy of the root to sign itself another with (sign_own).
-void Daemon::keep_copy() {
-  const uint64_t generation = identity_->tls()->current()->generation;
-  const auto cluster = manager_->snapshot().cluster();
-  if (copied_generation_ == generation || cluster == nullptr) return;
-  copied_generation_ = generation;
-  manager_->keep_copy();
 }
 
 // As the leader would, but by this manager's own copy of the state, which may be behind: whoever

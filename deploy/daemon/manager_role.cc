@@ -14,6 +14,7 @@
 #include "deploy/daemon/host_probe.h"
 #include "deploy/daemon/run_on.h"
 #include "manager/allocator/allocator.h"
+#include "manager/ca/admission.h"
 #include "manager/ca/authority.h"
 #include "manager/ca/grpc/ca_service.h"
 #include "manager/control/call_gate.h"
@@ -82,12 +83,13 @@ ReplicaOptions replica_options(const ManagerDeps& deps, const ManagerConfig& con
 // Everything that lives on the main strand, where it is made and deleted.
 struct ManagerRole::Core {
   Core(ManagerDeps& the_deps, const ManagerConfig& config)
-      : deps(the_deps), left(config.left_group) {}
+      : deps(the_deps), node_id(config.membership.node_id), left(config.left_group) {}
 
   // The parts, over the replica.
   Status open(const ManagerConfig& config);
   Status start();
   void lead(uint64_t term);
+  std::string own_signer() const;
 
   struct Parts {
     Parts(ManagerDeps& deps, const ManagerConfig& config, Replica& replica);
@@ -108,10 +110,12 @@ struct ManagerRole::Core {
   };
 
   ManagerDeps& deps;
+  const std::string node_id;
   std::function<void()> left;
   std::unique_ptr<Replica> replica;
   std::unique_ptr<Parts> parts;
   bool serving = false;
+  std::string kept_signer;  // see keep_copy(): of the state that a start would begin with
   std::vector<UniqueFunction<void()>> on_lead;
   std::mutex mutex;
   std::condition_variable changed;
@@ -175,7 +179,13 @@ Status ManagerRole::Core::start() {
   events.on_removed = [this] {
     if (left) left();
   };
-  return replica->start(std::move(events));
+  MUSTER_TRY(replica->start(std::move(events)));
+  kept_signer = own_signer();  // nothing but the snapshot is applied yet
+  return ok_status();
+}
+
+std::string ManagerRole::Core::own_signer() const {
+  return ca::own_signer(parts->store.snapshot(), node_id);
 }
 
 void ManagerRole::Core::lead(uint64_t term) {
@@ -334,8 +344,13 @@ Status ManagerRole::take_over(const v1::Node& self) {
 void ManagerRole::keep_copy() {
   deps_.strand.post([core = core_, log = deps_.log] {
     if (core->replica == nullptr || !core->serving) return;
-    core->replica->take_snapshot([log](const Status& status) {
-      if (!status.ok()) log->warn("no copy of the state was kept: {}", status.message());
+    std::string signer = core->own_signer();
+    if (signer.empty() || signer == core->kept_signer) return;
+    core->kept_signer = std::move(signer);
+    core->replica->take_snapshot([core, log](const Status& status) {
+      if (status.ok()) return;
+      core->kept_signer.clear();  // next time
+      log->warn("no copy of the state was kept: {}", status.message());
     });
   });
 }

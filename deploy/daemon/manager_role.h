@@ -73,8 +73,9 @@ class ManagerRole {
   bool in_group() const;  // the group, as far as it is known here, has this member
   // Waits until this member has a vote; false when it has none within the limit.
   bool await_vote(Duration limit);
-  // Sees to it that the next start has the state of now, the swarm's root among it, even when no
-  // other manager answers. In the background.
+  // Sees to it that the next start, even when no other manager answers, knows the swarm's root and
+  // that this is a manager, so that it can sign itself a certificate should its own end meanwhile.
+  // In the background, and seldom more than once: a start has no events of before its snapshot.
   void keep_copy();
   // Wraps the log's keys on disk.
   Status set_lock(const std::optional<security::UnlockKey>& lock);

@@ -63,6 +63,17 @@ security::CertificateRole certificate_role(v1::NodeSpec::Role role) {
                                        : security::CertificateRole::kWorker;
 }
 
+// Whether it is a manager there.
+Result<store::Ptr<v1::Node>> manager_in(const store::Snapshot& view, std::string_view node_id) {
+  MUSTER_ASSIGN(const auto cluster, cluster_of(view));
+  auto node = view.get<v1::Node>(std::string(node_id));
+  if (node == nullptr || is_removed(*cluster, node_id)) return fail(removed(node_id));
+  if (node->role() != v1::NodeSpec::MANAGER) {
+    return fail(permission_denied("node {} is no manager any more", node_id));
+  }
+  return node;
+}
+
 }  // namespace
 
 bool is_removed(const v1::Cluster& cluster, std::string_view node_id) {
@@ -168,14 +179,15 @@ Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1:
   return response;
 }
 
+std::string own_signer(const store::Snapshot& view, std::string_view node_id) {
+  if (!manager_in(view, node_id)) return {};
+  return signer(view.cluster()->root_ca()).root.certificate_pem;
+}
+
 Result<v1::IssueCertificateResponse> sign_own(const store::Snapshot& view, std::string_view node_id,
                                               std::string_view signing_request_pem, WallTime now) {
+  MUSTER_ASSIGN(const auto node, manager_in(view, node_id));
   MUSTER_ASSIGN(const auto cluster, cluster_of(view));
-  const auto node = view.get<v1::Node>(std::string(node_id));
-  if (node == nullptr || is_removed(*cluster, node_id)) return fail(removed(node_id));
-  if (node->role() != v1::NodeSpec::MANAGER) {
-    return fail(permission_denied("node {} is no manager any more", node_id));
-  }
   return issue(*cluster, *node, signing_request_pem, now);
 }
 

@@ -47,6 +47,8 @@ Result<store::Ptr<v1::Node>> renewing_node(const store::Snapshot& view,
 Result<v1::IssueCertificateResponse> issue(const v1::Cluster& cluster, const v1::Node& node,
                                            std::string_view signing_request_pem, WallTime now);
 
+// The certificate of the root that sign_own() signs by; empty when it refuses.
+std::string own_signer(const store::Snapshot& view, std::string_view node_id);
 // A manager's certificate for itself, when nobody else can give it one: its own has ended, and so
 // have those of the others, or there are none. UNAVAILABLE without the root's key in `view`;
 // PERMISSION_DENIED for a node that is no manager there, or was removed.

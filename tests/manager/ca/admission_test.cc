@@ -192,6 +192,10 @@ TEST_F(Admit, AManagerWhoseCertificateHasEndedSignsItsOwn) {
   const std::string request = *security::create_signing_request(key);
   add_node("m1", "host1", v1::NodeSpec::MANAGER);
   add_node("w1", "host2");
+  const std::string root = own_signer(store_.snapshot(), "m1");
+  EXPECT_EQ(root, store_.snapshot().cluster()->root_ca().certificate_pem());
+  EXPECT_EQ(own_signer(store_.snapshot(), "w1"), "");
+  EXPECT_EQ(own_signer(store::Snapshot(), "m1"), "");
   const auto own = sign_own(store_.snapshot(), "m1", request, now());
   ASSERT_TRUE(own) << own.error().to_string();
   EXPECT_TRUE(
