@@ -83,7 +83,8 @@ join() {
 }
 # node_field VIA N FIELD: of `node ls` on VIA
 node_field() { m "$1" node ls --filter "name=node$2" --format "{{.$3}}"; }
-node_is() { [[ $(node_field "$1" "$2" "$3") == "$4" ]]; }
+# Of a host that joined again the list has the earlier node, too.
+node_is() { node_field "$1" "$2" "$3" | grep -qxF -- "$4"; }
 # leader VIA: the number of the node that leads
 leader() { m "$1" node ls --format '{{.Hostname}} {{.ManagerStatus}}' | sed -n 's/^node\([0-9]*\) Leader$/\1/p'; }
 leads() { [[ $(leader "$1") == "$2" ]]; }
