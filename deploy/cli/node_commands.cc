@@ -146,12 +146,16 @@ Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, c
       spec->set_desired_role(to);
       return changed;
     };
+    MUSTER_ASSIGN(const v1::Node before, get_node(run, name));
     MUSTER_TRY(change_node(run, name, change, &after));
     run.line(fmt::format(fmt::runtime(changed ? done : already), name));
+    if (to == v1::NodeSpec::MANAGER || !after.has_manager_status()) return ok_status();
     // Why it is a manager still, when something holds that up; `node inspect` goes on saying it.
-    if (to == v1::NodeSpec::WORKER && after.has_manager_status() &&
-        !after.status().message().empty())
-      run.warn(after.status().message());
+    std::string_view why = after.status().message();
+    const std::string& known = before.status().message();
+    if (changed && why.starts_with(known)) why.remove_prefix(known.size());
+    if (why.starts_with("; ")) why.remove_prefix(2);
+    if (!why.empty()) run.warn(std::string(why));
     return ok_status();
   });
 }

@@ -58,8 +58,15 @@ Forwarding::Next Forwarding::look_while_asking(const raft::GroupView& view, Time
   return {Do::kGiveUp, {}, {}, {}};
 }
 
-Forwarding::Next Forwarding::uncertain(const raft::GroupView& view, std::string message) const {
-  Status status(StatusCode::kUnknown, std::move(message), "outcome-unknown");
+// `what` happened last, unless the last answer says so itself.
+Forwarding::Next Forwarding::uncertain(const raft::GroupView& view, std::string_view what) const {
+  Status status(StatusCode::kUnknown,
+                last_.reason() == "outcome-unknown"
+                    ? last_.message()
+                    : fmt::format("{} while the change was being written; it may or may not have "
+                                  "happened ({})",
+                                  what, last_.message()),
+                "outcome-unknown");
   return {view.leader ? Do::kAnswer : Do::kNoLeader, {}, {}, std::move(status)};
 }
 
@@ -67,10 +74,7 @@ Forwarding::Next Forwarding::wait_or_fail(const raft::GroupView& view, TimePoint
   if (!until_) until_ = *began_ + patience_;
   if (!over(now)) return {Do::kWait, {}, {}, {}};
   if (maybe_done_) {
-    return uncertain(view,
-                     fmt::format("leadership was lost while the change was being written; it may "
-                                 "or may not have happened ({})",
-                                 last_.message()));
+    return uncertain(view, "leadership was lost");
   }
   const std::string leader = members::leader_address(view);
   if (leader.empty() || last_.ok()) return {Do::kNoLeader, {}, {}, {}};
@@ -94,12 +98,7 @@ Forwarding::Next Forwarding::ended(const Status& status, bool sent, const raft::
   failed_at_ = now;
   if (outcome == Outcome::kMaybeDone) {
     if (kind_ != Kind::kRepeatable || maybe_done_) {
-      return uncertain(view, status.reason() == "outcome-unknown"
-                                 ? status.message()
-                                 : fmt::format("the connection to the leader broke while the "
-                                               "change was being written; it may or may not have "
-                                               "happened ({})",
-                                               status.message()));
+      return uncertain(view, "the connection to the leader broke");
     }
     maybe_done_ = true;
   }

@@ -66,7 +66,7 @@ class Forwarding {
   bool reads() const { return kind_ == Kind::kRead || kind_ == Kind::kOwnRead; }
   bool over(TimePoint now) const { return until_ && now >= *until_; }
   // What it is when a change may have happened and nobody can tell any more.
-  Next uncertain(const raft::GroupView& view, std::string message) const;
+  Next uncertain(const raft::GroupView& view, std::string_view what) const;
   Next wait_or_fail(const raft::GroupView& view, TimePoint now);
   Next asking(Next next, raft::MemberId leader);
 

@@ -343,6 +343,11 @@ TEST_F(Program, RolesAreChangedOnlyWhereTheyDiffer) {
   const Outcome held_up = run({"node", "demote", "host1"});
   EXPECT_EQ(held_up.out, "Manager host1 demoted in the swarm.\n");
   EXPECT_EQ(held_up.err, "it stays in the group for now\n");
+  // And nothing that was known of it before.
+  daemon_.nodes.at(0).mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
+  daemon_.nodes.at(0).mutable_status()->set_message("it went away");
+  daemon_.node_after_update.mutable_status()->set_message("it went away; it stays for now");
+  EXPECT_EQ(run({"node", "demote", "host1"}).err, "it stays for now\n");
   daemon_.node_after_update.Clear();
   EXPECT_EQ(daemon_.updated_nodes.at(0).spec().desired_role(), v1::NodeSpec::WORKER);
 }
