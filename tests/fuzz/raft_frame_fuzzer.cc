@@ -13,7 +13,7 @@ namespace {
 using namespace muster;        // NOLINT: a program of one file
 using namespace muster::raft;  // NOLINT
 
-const Hello kStream{"cluster", {1}, {2}, 0, "10.0.0.1:2377"};
+const Hello kStream{"cluster", {1}, {2}, "10.0.0.1:2377"};
 
 google::protobuf::io::ArrayInputStream stream_of(const void* data, size_t size) {
   return {data, static_cast<int>(size)};
