@@ -39,7 +39,7 @@ Forwarding::Next Forwarding::asking(Next next, raft::MemberId leader) {
 
 Forwarding::Next Forwarding::look(const raft::GroupView& view, TimePoint now) {
   const bool same =
-      failed_ && view.leader == failed_ && view.term == failed_term_ && now < failed_at_ + kAgain;
+      failed_ && view.leader == failed_ && view.term == failed_term_ && now < failed_at_ + again_;
   if (!began_) began_ = now;
   if (kind_ == Kind::kOwnRead && view.leader) return asking({Do::kServe, {}, {}, {}}, view.self);
   if (over(now)) return wait_or_fail(view, now);
@@ -93,6 +93,8 @@ Forwarding::Next Forwarding::ended(const Status& status, bool sent, const raft::
   if (outcome == Outcome::kMaybeDone && reads()) outcome = Outcome::kNotDone;
   if (outcome == Outcome::kFinal) return {Do::kAnswer, {}, {}, status};
   last_ = status;
+  const bool once_more = failed_ && asked == failed_ && view.term == failed_term_;
+  again_ = once_more ? std::min(2 * again_, kAgainMax) : kAgainMin;
   failed_ = asked;
   failed_term_ = view.term;
   failed_at_ = now;

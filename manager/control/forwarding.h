@@ -31,8 +31,10 @@ class Forwarding {
   static constexpr Duration kPatience = 3500ms;
   // But a request that has been at work for longer has this much after its failure.
   static constexpr Duration kPatienceAfterFailure = 1500ms;
-  // Whoever has just failed in a term is asked again after this.
-  static constexpr Duration kAgain = 100ms;
+  // Whoever has just failed in a term is asked again after a moment, each time after twice as long:
+  // who was elected a moment ago serves in the next.
+  static constexpr Duration kAgainMin = 10ms;
+  static constexpr Duration kAgainMax = 160ms;
 
   enum class Do {
     kServe,     // here
@@ -77,6 +79,7 @@ class Forwarding {
   raft::MemberId failed_;       // who could not, last
   raft::Term failed_term_ = 0;  // in which term of the group
   TimePoint failed_at_;
+  Duration again_ = kAgainMin;
   std::optional<TimePoint> began_;
   std::optional<TimePoint> until_;  // while there is trouble
   bool maybe_done_ = false;

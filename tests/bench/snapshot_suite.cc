@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "base/thread_executor.h"
 #include "manager/store/durable/durable_store.h"
+#include "tests/bench/samples.h"
 
 namespace muster::bench {
 namespace {
@@ -25,38 +26,9 @@ using manager::store::Transaction;
 using Steady = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
-constexpr uint64_t kTasksOfService = 200;
+constexpr uint64_t kNodes = 1'000;
 constexpr uint64_t kChangesOfEntry = 200;
 constexpr auto kAfter = std::chrono::milliseconds(500);
-
-// As one that an agent runs: what its state is, where, and its address.
-v1::Task task(Rng& rng, uint64_t number) {
-  const uint64_t service = number / kTasksOfService;
-  v1::Task t;
-  t.set_id(rng.id());
-  t.set_service_id(fmt::format("service{:018}", service));
-  t.set_name(fmt::format("name-{}.{}", service, number % kTasksOfService + 1));
-  t.set_slot(number % kTasksOfService + 1);
-  t.set_node_id(fmt::format("node{:021}", rng.below(1'000)));
-  t.set_revision(1);
-  t.set_desired_state(v1::TASK_RUNNING);
-  t.mutable_status()->set_state(v1::TASK_RUNNING);
-  t.mutable_status()->set_timestamp_ns(1'700'000'000'000'000'000);
-  t.mutable_status()->set_message("started");
-  t.mutable_status()->mutable_container()->set_container_id(t.id());
-  auto& network = *t.add_networks();
-  network.set_network_id(fmt::format("network{:018}", service / 10));
-  network.add_addresses("10.0.12.34/24");
-  return t;
-}
-
-v1::Service service(uint64_t number) {
-  v1::Service s;
-  s.set_id(fmt::format("written{:018}", number));
-  s.mutable_spec()->mutable_annotations()->set_name(fmt::format("written-{}", number));
-  s.mutable_spec()->mutable_task()->mutable_container()->set_image("registry.example/web:1.2");
-  return s;
-}
 
 // How long each write of a phase took.
 struct Phase {
@@ -165,7 +137,7 @@ class SnapshotRun {
     durable_->store().update(
         [this, from](Transaction& tx) -> Status {
           for (uint64_t i = from; i < std::min(tasks_, from + kChangesOfEntry); ++i) {
-            MUSTER_TRY(tx.create(task(rng_, i)));
+            MUSTER_TRY(tx.create(sample_task(rng_, i, kNodes)));
           }
           return ok_status();
         },
@@ -179,7 +151,7 @@ class SnapshotRun {
     if (!writing_) return;
     sent_ = Steady::now();
     durable_->store().update(
-        [number = ++written_](Transaction& tx) { return tx.create(service(number)); },
+        [number = ++written_](Transaction& tx) { return tx.create(sample_service(number)); },
         [this](const Commit& commit) {
           if (!commit.status.ok()) {
             failed_ = commit.status;

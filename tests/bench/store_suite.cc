@@ -16,6 +16,7 @@
 #include "base/sim_executor.h"
 #include "base/thread_executor.h"
 #include "manager/store/durable/durable_store.h"
+#include "tests/bench/samples.h"
 
 namespace muster::bench {
 namespace {
@@ -63,32 +64,7 @@ class MemoryLog final : public Proposer {
   uint64_t index_ = 0;
 };
 
-v1::Service service(uint64_t number) {
-  v1::Service s;
-  s.set_id(fmt::format("service{:018}", number));
-  s.mutable_spec()->mutable_annotations()->set_name(fmt::format("name-{}", number));
-  s.mutable_spec()->mutable_task()->mutable_container()->set_image("registry.example/web:1.2");
-  return s;
-}
-
-v1::Task task(Rng& rng, uint64_t number) {
-  v1::Task t;
-  t.set_id(rng.id());
-  t.set_service_id(fmt::format("service{:018}", number / 200));
-  t.set_name(fmt::format("name-{}.{}", number / 200, number % 200 + 1));
-  t.set_slot(number % 200 + 1);
-  t.set_node_id(fmt::format("node{:021}", rng.below(10'000)));
-  t.set_revision(1);
-  t.set_desired_state(v1::TASK_RUNNING);
-  t.mutable_status()->set_state(v1::TASK_RUNNING);
-  t.mutable_status()->set_timestamp_ns(1'700'000'000'000'000'000);
-  t.mutable_status()->set_message("started");
-  t.mutable_status()->mutable_container()->set_container_id(t.id());
-  auto& network = *t.add_networks();
-  network.set_network_id(fmt::format("network{:018}", number / 2000));
-  network.add_addresses("10.0.12.34/24");
-  return t;
-}
+constexpr uint64_t kNodes = 10'000;
 
 // A number of clients that each send a change, wait for the answer and send the next.
 class Clients {
@@ -103,7 +79,7 @@ class Clients {
  private:
   void send() {
     const uint64_t number = ++sent_;
-    store_.update([number](Transaction& tx) { return tx.create(service(number)); },
+    store_.update([number](Transaction& tx) { return tx.create(sample_service(number)); },
                   [this](const Commit& commit) { answered(commit); });
   }
   void answered(const Commit& commit) {
@@ -210,7 +186,7 @@ class MillionTasks {
       for (uint64_t at = 0; at < tasks_; at += 1'000) {
         leader.update(
             [&, at](Transaction& tx) -> Status {
-              for (uint64_t i = at; i < at + 1'000; ++i) MUSTER_TRY(tx.create(task(rng, i)));
+              for (uint64_t i = at; i < at + 1'000; ++i) MUSTER_TRY(tx.create(sample_task(rng, i, kNodes)));
               return ok_status();
             },
             [&](const Commit& c) {
@@ -279,7 +255,7 @@ class MillionTasks {
     }
     const auto start = SteadyClock::now();
     for (size_t i = 0; i < kCommits; ++i) {
-      store_.update([i](Transaction& tx) { return tx.create(service(i)); }, [](const Commit&) {});
+      store_.update([i](Transaction& tx) { return tx.create(sample_service(i)); }, [](const Commit&) {});
       world_.settle(UINT64_MAX);
     }
     report_.add("watch_events_per_s", "events/s", kWatchers * kCommits / seconds_since(start));

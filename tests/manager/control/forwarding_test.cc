@@ -121,11 +121,19 @@ TEST(Forwarding, WhatEndsARequestAndWhatTriesAgain) {
 TEST(Forwarding, WhoFailedIsAskedAgainInANewTermOrAfterAWhile) {
   Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
-  EXPECT_EQ(way.ended(kNotLeader, true, led_by(2), at(0s)).what, Do::kWait);
-  EXPECT_EQ(way.look(led_by(2), at(99ms)).what, Do::kWait);
-  EXPECT_EQ(way.look(led_by(2), at(100ms)).what, Do::kForward);
-  EXPECT_EQ(way.ended(kNotLeader, true, led_by(2), at(100ms)).what, Do::kWait);
-  EXPECT_EQ(way.look(led_by(2, 6), at(101ms)).what, Do::kForward);
+  // A leader of a moment ago serves in the next: again soon, then after twice as long each time.
+  Duration now = 0s;
+  for (const Duration wait : {10ms, 20ms, 40ms, 80ms, 160ms, 160ms}) {
+    EXPECT_EQ(way.ended(kNotLeader, true, led_by(2), at(now)).what, Do::kWait);
+    EXPECT_EQ(way.look(led_by(2), at(now + wait - 1ms)).what, Do::kWait);
+    now += wait;
+    EXPECT_EQ(way.look(led_by(2), at(now)).what, Do::kForward);
+  }
+  // Another term is another leader: at once, and its first failure counts as a first one.
+  EXPECT_EQ(way.ended(kNotLeader, true, led_by(2), at(now)).what, Do::kWait);
+  EXPECT_EQ(way.look(led_by(2, 6), at(now + 1ms)).what, Do::kForward);
+  EXPECT_EQ(way.ended(kNotLeader, true, led_by(2, 6), at(now + 1ms)).what, Do::kWait);
+  EXPECT_EQ(way.look(led_by(2, 6), at(now + 11ms)).what, Do::kForward);
 }
 
 TEST(Forwarding, AnAnswerComesInTimeHoweverLateTheTrouble) {
