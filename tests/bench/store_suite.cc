@@ -186,7 +186,8 @@ class MillionTasks {
       for (uint64_t at = 0; at < tasks_; at += 1'000) {
         leader.update(
             [&, at](Transaction& tx) -> Status {
-              for (uint64_t i = at; i < at + 1'000; ++i) MUSTER_TRY(tx.create(sample_task(rng, i, kNodes)));
+              for (uint64_t i = at; i < at + 1'000; ++i)
+                MUSTER_TRY(tx.create(sample_task(rng, i, kNodes)));
               return ok_status();
             },
             [&](const Commit& c) {
@@ -255,7 +256,8 @@ class MillionTasks {
     }
     const auto start = SteadyClock::now();
     for (size_t i = 0; i < kCommits; ++i) {
-      store_.update([i](Transaction& tx) { return tx.create(sample_service(i)); }, [](const Commit&) {});
+      store_.update([i](Transaction& tx) { return tx.create(sample_service(i)); },
+                    [](const Commit&) {});
       world_.settle(UINT64_MAX);
     }
     report_.add("watch_events_per_s", "events/s", kWatchers * kCommits / seconds_since(start));
