@@ -111,7 +111,7 @@ class Daemon final : public manager::control::NodeControl {
   void managers_known(const std::vector<std::string>& addresses);
   void certificate_changed();
   Result<v1::IssueCertificateResponse> sign_own(const std::string& signing_request_pem);
-  void left_group();
+  void left_group(uint64_t member_id);
   void node_removed(const std::string& why);
   // In a whole sentence; empty: nothing is wrong.
   void set_role_error(std::string text);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/security/key_files.h"
 #include "base/security/renewal.h"
 #include "deploy/daemon/daemon.h"
 #include "deploy/daemon/manager_calls.h"
@@ -13,6 +14,7 @@
 namespace muster::daemon {
 namespace {
 
+constexpr Duration kRenewalLimit = 15s;
 constexpr Duration kStartAgain = 5s;    // after a manager that did not start
 constexpr Duration kJoinAgain = 2s;     // while the group does not know this member
 constexpr Duration kAfterRemoval = 2s;  // so that the node hears first whether it is to come back
@@ -38,17 +40,27 @@ bool empty_directory(const std::filesystem::path& path) {
 
 Status Daemon::enter_swarm(security::NodeCredentials credentials, NodeIdentity::Lock lock) {
   MUSTER_ASSIGN(auto tls, security::TlsIdentity::create(std::move(credentials)));
+  using Lock = NodeIdentity::Lock;
+  const std::filesystem::path dir = options_.data_dir / "certificates";
   NodeIdentity::Deps deps{lifecycle_,
-                          *manager_calls_,
                           rng_,
                           child_log(log_, "identity"),
-                          [this] { return manager_addresses(); },
+                          [this](const auto& identity, WallTime now, NodeIdentity::Renewed done) {
+                            renew_certificate(*manager_calls_, lifecycle_,
+                                              {identity, manager_addresses(), kRenewalLimit}, now,
+                                              std::move(done));
+                          },
+                          [dir](const security::NodeCredentials& credentials, const Lock& wrapped) {
+                            return security::save_credentials(dir, credentials, wrapped);
+                          },
+                          [dir](const Lock& from, const Lock& to) {
+                            return security::rewrap_credentials(dir, from, to);
+                          },
                           [this] { certificate_changed(); },
                           [this](const std::string& why) { set_fault(why); },
                           [this](const std::string& why) { node_removed(why); },
                           [this](const std::string& request) { return sign_own(request); }};
-  identity_ = std::make_unique<NodeIdentity>(std::move(deps), options_.data_dir / "certificates",
-                                             tls, std::move(lock));
+  identity_ = std::make_unique<NodeIdentity>(std::move(deps), tls, std::move(lock));
   identity_->start();
   desired_role_known_ = false;
   std::lock_guard lock_state(mutex_);
@@ -165,7 +177,9 @@ Status Daemon::start_manager(ReplicaStart start, BackupState state) {
   config.lock = log_key_ ? log_key_ : identity_->lock();
   config.start = start;
   config.state = std::move(state);
-  config.left_group = [this] { lifecycle_.post([this] { left_group(); }); };
+  config.left_group = [this, member = membership.member_id] {
+    lifecycle_.post([this, member] { left_group(member); });
+  };
   MUSTER_ASSIGN(auto opened, ManagerRole::open({main_loop_, logs_strand_, rng_, api_, channels_,
                                                 reachability_, log_},
                                                std::move(config)));
@@ -218,10 +232,11 @@ void Daemon::forget_log() {
   if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
 }
 
-// Managers took this member out, for good: with another life it may come back.
-void Daemon::left_group() {
-  // Of a manager before this one, when this one is in the group.
-  if (manager_ == nullptr || manager_->in_group() || !state_.membership) return;
+// Managers took this member out, for good: with another life it may come back. What its own log
+// says of the group counts for nothing: one that was away then is in the list it has.
+void Daemon::left_group(uint64_t member_id) {
+  if (manager_ == nullptr || !state_.membership) return;
+  if (state_.membership->member_id != member_id) return;  // of a manager before this one
   log_->info("this node was taken out of the group of managers");
   stop_manager("this node is no manager any more");
   forget_log();
@@ -242,7 +257,9 @@ void Daemon::join_group() {
     const Status status = joined ? ok_status() : joined.error();
     lifecycle_.post([this, status] { group_joined(status); });
   });
-  if (!queued) joining_group_ = false;
+  if (queued) return;
+  joining_group_ = false;
+  reconcile_later(kJoinAgain);
 }
 
 void Daemon::group_joined(const Status& status) {

@@ -1,5 +1,7 @@
 #include "deploy/daemon/identity_plan.h"
 
+#include <algorithm>
+
 #include "base/security/x509.h"
 #include "manager/ca/admission.h"
 
@@ -8,6 +10,7 @@ namespace {
 
 // Clocks and rounding; what is longer than wanted by so little stays.
 constexpr Duration kLifetimeSlack = 1min;
+constexpr Duration kOwnAgain = 1s;
 
 }  // namespace
 
@@ -40,6 +43,10 @@ IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
     }
   }
   return plan;
+}
+
+Duration wait_after(const Status& own, Duration usual) {
+  return own.code() == StatusCode::kUnavailable ? std::min(usual, kOwnAgain) : usual;
 }
 
 v1::TlsInfo describe_identity(const security::TlsIdentity::Current& current) {

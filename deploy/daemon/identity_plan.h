@@ -3,6 +3,8 @@
 #include <string>
 
 #include "base/security/tls_identity.h"
+#include "base/status.h"
+#include "base/time.h"
 #include "muster/v1/dispatcher.pb.h"
 
 namespace muster::daemon {
@@ -25,6 +27,11 @@ struct IdentityPlan {
 
 IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
                            const v1::ClusterFeed& feed);
+
+// How long to wait after a renewal that failed, when this manager could not sign its own
+// certificate either: `usual`, unless it has no copy of the state yet (`own` is UNAVAILABLE), which
+// it may have soon.
+Duration wait_after(const Status& own, Duration usual);
 
 // What the node tells of it.
 v1::TlsInfo describe_identity(const security::TlsIdentity::Current& current);

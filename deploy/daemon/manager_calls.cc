@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/security/tls/credentials.h"
+#include "manager/ca/grpc/ca_client.h"
 #include "manager/control/grpc/answers.h"
 #include "manager/control/grpc/ask_managers.h"
 #include "muster/v1/control.grpc.pb.h"
@@ -74,6 +75,20 @@ Status leave_group(const Managers& managers, const v1::LeaveMemberRequest& reque
         return stub.Leave(&context, request, &out);
       });
   return left ? ok_status() : left.error();
+}
+
+void renew_certificate(WorkPool& pool, Executor& strand, Managers managers, WallTime now,
+                       UniqueFunction<void(Result<manager::ca::Issued>)> done) {
+  using Done = UniqueFunction<void(Result<manager::ca::Issued>)>;
+  const auto kept = std::make_shared<Done>(std::move(done));
+  const bool queued = pool.post([&strand, managers = std::move(managers), now, kept] {
+    auto issued =
+        manager::ca::renew_certificate(*managers.identity, managers.addresses, now, managers.limit);
+    strand.post([kept, issued = std::move(issued)]() mutable { (*kept)(std::move(issued)); });
+  });
+  if (queued) return;
+  strand.post(
+      [kept] { (*kept)(fail(resource_exhausted("too much waits to be done on this node"))); });
 }
 
 }  // namespace muster::daemon

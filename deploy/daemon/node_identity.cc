@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/security/key_files.h"
 #include "base/security/renewal.h"
 #include "base/security/x509.h"
 
@@ -14,17 +13,13 @@ namespace {
 // Timers of weeks are split: a wall clock that is set meanwhile must be seen.
 constexpr Duration kLook = 10min;
 constexpr Duration kRefused = 2s;
-constexpr Duration kRenewalLimit = 15s;
-constexpr Duration kOwnAgain = 1s;
 // How many nodes renew when all do; the feed does not say.
 constexpr uint64_t kNodesGuess = 100;
 
 }  // namespace
 
-NodeIdentity::NodeIdentity(Deps deps, std::filesystem::path dir,
-                           std::shared_ptr<security::TlsIdentity> identity, Lock lock)
+NodeIdentity::NodeIdentity(Deps deps, std::shared_ptr<security::TlsIdentity> identity, Lock lock)
     : deps_(std::move(deps)),
-      dir_(std::move(dir)),
       identity_(std::move(identity)),
       lock_(std::move(lock)),
       due_(security::renewal_due(identity_->current()->facts, deps_.rng)) {}
@@ -100,19 +95,10 @@ void NodeIdentity::renew_soon(const std::string& why) {
 
 void NodeIdentity::renew() {
   if (std::exchange(under_way_, true)) return;
-  const bool queued = deps_.pool.post([&strand = deps_.strand, alive = std::weak_ptr<int>(alive_),
-                                       this, identity = identity_, managers = deps_.managers(),
-                                       now = deps_.strand.clock().wall_now()] {
-    auto issued = manager::ca::renew_certificate(*identity, managers, now, kRenewalLimit);
-    auto answer = std::make_shared<Result<manager::ca::Issued>>(std::move(issued));
-    strand.post([this, alive, answer] {
-      if (!alive.expired()) renewed(*answer);
-    });
-  });
-  if (!queued) {
-    under_way_ = false;
-    failed(resource_exhausted("too much waits to be done on this node"));
-  }
+  deps_.renew(identity_, deps_.strand.clock().wall_now(),
+              [this, alive = std::weak_ptr<int>(alive_)](Result<manager::ca::Issued> answer) {
+                if (!alive.expired()) renewed(answer);
+              });
 }
 
 void NodeIdentity::renewed(const Result<manager::ca::Issued>& answer) {
@@ -141,7 +127,7 @@ Status NodeIdentity::take(security::NodeCredentials credentials) {
   MUSTER_TRY(security::check_certificate(credentials.node.certificate_pem, credentials.root_pem,
                                          credentials.node.key_pem,
                                          deps_.strand.clock().wall_now()));
-  MUSTER_TRY(security::save_credentials(dir_, credentials, lock_));
+  MUSTER_TRY(deps_.save(credentials, lock_));
   MUSTER_TRY(identity_->replace(std::move(credentials)));
   deps_.changed();
   return ok_status();
@@ -157,7 +143,7 @@ void NodeIdentity::failed(const Status& why) {
     if (own.ok()) return;
     deps_.log->warn("{}; this manager cannot sign its own either: {}", valid.message(),
                     own.message());
-    wait = std::min(wait, kOwnAgain);  // as soon as it has a copy of the state
+    wait = wait_after(own, wait);
   }
   if (!valid.ok()) deps_.trouble(valid.message());
   deps_.log->warn("the certificate could not be renewed, next attempt in {}: {}",
@@ -188,7 +174,7 @@ Status NodeIdentity::sign_own() {
 
 Status NodeIdentity::set_lock(const Lock& lock) {
   if (lock == lock_) return ok_status();
-  MUSTER_TRY(security::rewrap_credentials(dir_, lock_, lock));
+  MUSTER_TRY(deps_.rewrap(lock_, lock));
   lock_ = lock;
   return ok_status();
 }

@@ -1,35 +1,45 @@
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/security/tls_identity.h"
 #include "base/security/unlock_key.h"
+#include "base/unique_function.h"
 #include "deploy/daemon/identity_plan.h"
-#include "deploy/daemon/work_pool.h"
-#include "manager/ca/grpc/ca_client.h"
+#include "manager/ca/enrolment.h"
 
 namespace muster::daemon {
 
 // This node's certificate: in memory for everybody, on disk for the next start, and as new as it
-// has to be. It is renewed before it ends, when the node's role changes, and when the root is
+// has to be. Network, disk and time come in as functions: the simulator runs it as it is.
+//
+// It is renewed before it ends, when the node's role changes, and when the root is
 // rotated; the trust and the lock follow what the managers say. Lives on the daemon's lifecycle
 // strand.
 class NodeIdentity {
  public:
+  using Lock = std::optional<security::UnlockKey>;
+  using Renewed = UniqueFunction<void(Result<manager::ca::Issued>)>;
+
   struct Deps {
     Executor& strand;
-    WorkPool& pool;  // asking managers blocks
     Rng& rng;
     Log log;
-    std::function<std::vector<std::string>()> managers;
+    // Asks the managers for a new certificate for a new key, by the present one; every attempt
+    // ends. `done` comes on the strand, once, never from inside the call; not after the end of the
+    // strand.
+    std::function<void(const std::shared_ptr<security::TlsIdentity>& identity, WallTime now,
+                       Renewed done)>
+        renew;
+    // Where the credentials lie, wrapped with the lock: as one, or as before.
+    std::function<Status(const security::NodeCredentials&, const Lock& lock)> save;
+    std::function<Status(const Lock& from, const Lock& to)> rewrap;
     std::function<void()> changed;  // another certificate, another trust
     // The certificate ended, or is not valid yet, and nobody gave another one.
     std::function<void(const std::string&)> trouble;
@@ -39,11 +49,9 @@ class NodeIdentity {
     std::function<Result<v1::IssueCertificateResponse>(const std::string& signing_request_pem)>
         sign_own;
   };
-  using Lock = std::optional<security::UnlockKey>;
 
-  // `identity` is what lies in `dir`, wrapped with `lock`.
-  NodeIdentity(Deps deps, std::filesystem::path dir,
-               std::shared_ptr<security::TlsIdentity> identity, Lock lock);
+  // `identity` is what was saved, wrapped with `lock`.
+  NodeIdentity(Deps deps, std::shared_ptr<security::TlsIdentity> identity, Lock lock);
   ~NodeIdentity();
 
   void start();
@@ -67,7 +75,6 @@ class NodeIdentity {
   Duration until_due() const;
 
   Deps deps_;
-  std::filesystem::path dir_;
   std::shared_ptr<security::TlsIdentity> identity_;
   Lock lock_;
   WallTime due_;

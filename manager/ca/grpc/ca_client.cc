@@ -62,56 +62,18 @@ Result<v1::IssueCertificateResponse> call_issue(const std::shared_ptr<grpc::Chan
 }
 
 // The root that the token means, out of a manager's mouth.
-Result<std::string> pinned_root(const std::string& address, const security::JoinToken& token,
-                                WallTime now, Deadline deadline) {
+Result<std::string> ask_root(const std::string& address, const security::JoinToken& token,
+                             WallTime now, Deadline deadline) {
   grpc::ClientContext context;
   context.set_deadline(deadline);
   v1::GetRootCertificateResponse response;
   const auto channel = channel_to(address, security::joiner_channel_credentials({}));
   const grpc::Status status = v1::Ca::NewStub(channel)->GetRootCertificate(&context, {}, &response);
   if (!status.ok()) return fail(from_grpc(context, status));
-  MUSTER_ASSIGN(const auto certificates, security::split_bundle(response.certificate_pem()));
-  if (certificates.size() != 1) {
-    return fail(StatusCode::kUnauthenticated, "the manager's answer is not one root certificate",
-                "other-root");
-  }
-  MUSTER_ASSIGN(const std::string digest, security::certificate_digest(certificates[0]));
-  if (digest != token.root_digest) {
-    return fail(StatusCode::kUnauthenticated,
-                fmt::format("remote CA does not match fingerprint. Expected: {}, got: {} (the join "
-                            "token is of another swarm, or its root certificate was rotated)",
-                            token.root_digest, digest),
-                "other-root");
-  }
-  MUSTER_TRY(security::check_certificate(certificates[0], certificates[0], {}, now)
-                 .with_context("the swarm's root"));
-  return certificates[0];
+  return pinned_root(response, token, now);
 }
 
 }  // namespace
-
-Result<Issued> accept(v1::IssueCertificateResponse response, const std::string& key_pem,
-                      WallTime now) {
-  Issued issued;
-  issued.credentials.root_pem = response.trust_root_pem();
-  issued.credentials.node = {response.certificate_pem(), key_pem};
-  MUSTER_TRY(security::check_certificate(response.certificate_pem(), response.trust_root_pem(),
-                                         key_pem, now)
-                 .with_context("the issued certificate"));
-  MUSTER_ASSIGN(const auto facts, security::read_certificate(response.certificate_pem()));
-  if (facts.identity.node_id != response.node_id() ||
-      facts.identity.cluster_id != response.cluster_id()) {
-    return fail(internal_error("the issued certificate is for somebody else"));
-  }
-  issued.node_id = facts.identity.node_id;
-  issued.cluster_id = facts.identity.cluster_id;
-  issued.manager = facts.identity.role == security::CertificateRole::kManager;
-  if (issued.manager && !response.unlock_key().empty()) {
-    MUSTER_ASSIGN(issued.lock, security::UnlockKey::parse(response.unlock_key()));
-  }
-  issued.manager_addrs.assign(response.manager_addrs().begin(), response.manager_addrs().end());
-  return issued;
-}
 
 Result<Issued> join_swarm(const JoinRequest& request, WallTime now, Duration limit) {
   MUSTER_ASSIGN(const auto token, security::parse_join_token(request.join_token));
@@ -124,7 +86,7 @@ Result<Issued> join_swarm(const JoinRequest& request, WallTime now, Duration lim
   call.set_address(request.advertise_address);
   const auto attempt = [&](const std::string& address, Deadline deadline,
                            std::string& leader) -> Result<v1::IssueCertificateResponse> {
-    MUSTER_ASSIGN(const std::string root, pinned_root(address, token, now, deadline));
+    MUSTER_ASSIGN(const std::string root, ask_root(address, token, now, deadline));
     return call_issue(channel_to(address, security::joiner_channel_credentials(root)), call,
                       deadline, leader);
   };

@@ -1,15 +1,13 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/security/key_files.h"
 #include "base/security/tls_identity.h"
-#include "base/security/unlock_key.h"
 #include "base/status.h"
 #include "base/time.h"
+#include "manager/ca/enrolment.h"
 #include "muster/v1/ca.pb.h"
 
 // How a host gets its certificates from the swarm's managers. Blocking: for threads that may wait,
@@ -26,20 +24,6 @@ struct JoinRequest {
   std::string hostname;
   std::string advertise_address;  // host:port, of a manager to be
 };
-
-struct Issued {
-  security::NodeCredentials credentials;  // checked: certificate, key, trust and time fit together
-  std::string node_id;
-  std::string cluster_id;
-  bool manager = false;
-  std::vector<std::string> manager_addrs;
-  // What a manager's keys are wrapped with; none without autolock.
-  std::optional<security::UnlockKey> lock;
-};
-
-// What a manager answered to a request with this key, after every check.
-Result<Issued> accept(v1::IssueCertificateResponse response, const std::string& key_pem,
-                      WallTime now);
 
 // Fetches the root from a manager nobody has vouched for, goes on only if its digest is the
 // token's, and has the key signed by a manager that this root vouches for; follows to the leader.
