@@ -99,7 +99,7 @@ void keep_first(Status& first, Status next) {
 }  // namespace
 
 Result<std::vector<std::string>> MemoryFiles::write(const std::string& container_id,
-                                                    const std::vector<MemoryFile>& files) const {
+                                                    const std::vector<MemoryFile>& files) {
   MUSTER_TRY(remove(container_id));
   std::vector<std::string> paths;
   if (files.empty()) return paths;
@@ -122,7 +122,7 @@ Result<std::vector<std::string>> MemoryFiles::write(const std::string& container
   return paths;
 }
 
-Status MemoryFiles::remove(const std::string& container_id) const {
+Status MemoryFiles::remove(const std::string& container_id) {
   const std::string directory = path(container_id);
   Status first;
   // A crash between the mounting and the writing, or two of them, leave less or more than one.
@@ -142,7 +142,7 @@ Status MemoryFiles::remove(const std::string& container_id) const {
   return first;
 }
 
-std::vector<std::string> MemoryFiles::list() const {
+std::vector<std::string> MemoryFiles::list() {
   std::vector<std::string> out;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory_, error)) {

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/worker/host_files.h"
 #include "base/status.h"
 #include "muster/v1/agent.pb.h"
 
@@ -15,7 +16,8 @@ namespace muster::agent {
 // a crash of the host there is no container left to adopt. Blocking, quick.
 class TaskFiles {
  public:
-  explicit TaskFiles(std::string directory) : directory_(std::move(directory)) {}
+  TaskFiles(HostFiles& files, std::string directory)
+      : files_(files), directory_(std::move(directory)) {}
 
   Status save(const v1::LocalTask& task);
   Status remove(const std::string& task_id);
@@ -24,6 +26,7 @@ class TaskFiles {
   Result<std::map<std::string, v1::LocalTask>> load(std::vector<std::string>* damaged);
 
  private:
+  HostFiles& files_;
   std::string directory_;
 };
 

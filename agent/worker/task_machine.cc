@@ -89,7 +89,7 @@ TaskActions TaskMachine::begin(WallTime now) {
   return out;
 }
 
-TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
+TaskActions TaskMachine::adopt(const ContainerState& found, bool host_restarted, WallTime now) {
   using Found = ContainerState::Phase;
   TaskActions out;
   if (ended()) {
@@ -126,8 +126,8 @@ TaskActions TaskMachine::adopt(const ContainerState& found, WallTime now) {
     if (half_stopped || stop_wanted()) stop_container(now, out);
     return out;
   }
-  if (task_.status().state() >= v1::TASK_RUNNING || task_.stop_asked()) {
-    // It ran, and nothing is left of it: most likely the host was restarted.
+  if (task_.status().state() >= v1::TASK_RUNNING || task_.stop_asked() || host_restarted) {
+    // It ran, or may have run, and nothing is left of it.
     end(stop_wanted() ? v1::TASK_SHUTDOWN : v1::TASK_FAILED, "container lost",
         stop_wanted() ? "" : "task: the container is gone (was the host restarted?)", now, out);
     return out;

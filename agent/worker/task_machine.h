@@ -47,8 +47,9 @@ class TaskMachine {
 
   // For a fresh task.
   TaskActions begin(WallTime now);
-  // For one read from disk, with what the host has of its container.
-  TaskActions adopt(const ContainerState& found, WallTime now);
+  // For one read from disk, with what the host has of its container. After a restart of the host
+  // nothing is known of one that has not ended but that it is gone: the record may be an old one.
+  TaskActions adopt(const ContainerState& found, bool host_restarted, WallTime now);
 
   // A newer assignment of the same task. Nothing but the desired state and the start time may
   // change; a desired state that would go back is ignored.

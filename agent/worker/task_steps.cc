@@ -1,10 +1,7 @@
 #include "agent/worker/task_steps.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <set>
 
@@ -14,8 +11,7 @@
 #include "agent/secrets/expand.h"
 #include "agent/volumes/volume_mounts.h"
 #include "agent/worker/log_view.h"
-#include "base/file.h"
-#include "base/remove_tree.h"
+#include "agent/worker/mutant.h"
 
 namespace muster::agent {
 namespace {
@@ -26,6 +22,7 @@ constexpr std::string_view kImageRootMark = ".image";
 constexpr std::string_view kImageRoots = "image-roots";  // in a container's folder: a root a line
 // In a container's directory: its resolver, as netd was told.
 constexpr const char* kResolverFile = "resolver";
+constexpr size_t kTextBytesMax = 1 << 20;
 
 std::string progress_text(const PullProgress& progress) {
   const auto mb = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
@@ -46,10 +43,10 @@ void keep_first(Status& first, Status next) {
 }
 
 // The resolvers of the host. systemd's stub listens on loopback only, its real list is elsewhere.
-std::string host_resolv_conf() {
-  auto text = read_file("/etc/resolv.conf", 1 << 20);
+std::string host_resolv_conf(HostFiles& files) {
+  auto text = files.read("/etc/resolv.conf", kTextBytesMax);
   if (text && text->find("nameserver 127.0.0.53") != std::string::npos) {
-    if (auto real = read_file("/run/systemd/resolve/resolv.conf", 1 << 20)) return *real;
+    if (auto real = files.read("/run/systemd/resolve/resolv.conf", kTextBytesMax)) return *real;
   }
   return text ? *text : "";
 }
@@ -100,16 +97,16 @@ PreparedMount bind_payload(const std::string& source, const PayloadFile& file) {
 
 }  // namespace
 
-TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
-                     VolumeStore& volumes, overlay::NodeNetwork& network, NameServer* names)
+TaskSteps::TaskSteps(std::string instance_id, TaskPaths paths, StepPorts ports)
     : instance_id_(std::move(instance_id)),
       paths_(std::move(paths)),
-      memory_files_(paths_.secrets()),
-      runtime_(runtime),
-      images_(images),
-      volumes_(volumes),
-      network_(network),
-      names_(names) {}
+      runtime_(ports.runtime),
+      images_(ports.images),
+      volumes_(ports.volumes),
+      network_(ports.network),
+      files_(ports.files),
+      payload_files_(ports.payload_files),
+      names_(ports.names) {}
 
 Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   const v1::Task& task = input.task.assignment().task();
@@ -125,7 +122,7 @@ Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   request.labels = container_labels(input.task, input.node);
   request.extra_env = resource_env(task);
   request.bundle_dir = paths_.container(request.container_id);
-  MUSTER_TRY(make_directory(request.bundle_dir, 0700));
+  MUSTER_TRY(files_.make_directory(request.bundle_dir, 0700));
 
   PullRequest pull;
   pull.reference = request.spec.container().image();
@@ -177,13 +174,13 @@ Status TaskSteps::prepare_mounts(const ImageHandle& image, ContainerRequest& req
         if (mount.source().empty() || mount.source()[0] != '/') {
           return invalid_argument("bind source \"{}\" is not an absolute path", mount.source());
         }
-        if (::access(mount.source().c_str(), F_OK) == 0) break;
+        if (files_.exists(mount.source())) break;
         if (!mount.bind().create_source()) {
           return invalid_argument(
               "invalid mount config for type \"bind\": bind source path does not exist: {}",
               mount.source());
         }
-        MUSTER_TRY(make_directory(mount.source(), 0755));
+        MUSTER_TRY(files_.make_directory(mount.source(), 0755));
         break;
       }
       case v1::Mount::TMPFS: break;
@@ -216,8 +213,8 @@ Result<std::string> TaskSteps::mount_image(const v1::Mount& mount,
     ++number;
   }
   const std::string id = fmt::format("{}{}{}", request.container_id, kImageRootMark, number);
-  const auto known = read_file(record, 1 << 20);
-  MUSTER_TRY(write_file_atomic(record, (known ? *known : "") + id + "\n", 0600, Durability::kNone));
+  const auto known = files_.read(record, kTextBytesMax);
+  MUSTER_TRY(files_.write(record, (known ? *known : "") + id + "\n", 0600, Durability::kNone));
   MUSTER_ASSIGN(const std::string root, images_.mount_root(image, id));
   const std::string& subpath = mount.image().subpath();
   if (subpath.empty()) return root;
@@ -235,14 +232,14 @@ Result<std::string> TaskSteps::mount_image(const v1::Mount& mount,
 
 Status TaskSteps::unmount_images(const std::string& container_id) {
   const std::string path = fmt::format("{}/{}", paths_.container(container_id), kImageRoots);
-  const auto record = read_file(path, 1 << 20);
+  const auto record = files_.read(path, kTextBytesMax);
   if (!record) return {};
   Status first;
   std::string_view rest = *record;
   for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
     keep_first(first, images_.unmount_root(std::string(rest.substr(0, end))));
   }
-  if (first.ok()) ::unlink(path.c_str());
+  if (first.ok()) first = files_.remove(path);
   return first;
 }
 
@@ -274,13 +271,14 @@ Status TaskSteps::give_resolver(const NetworkPlan& plan, const ContainerRequest&
   if (names_ == nullptr || plan.links.empty()) return {};
   const v1::NetdContainer container = plan_resolver(plan, request);
   // A successor of this process finds it here, also when the next step is the last.
-  MUSTER_TRY(write_file_atomic(request.bundle_dir + "/" + kResolverFile,
-                               container.SerializeAsString(), 0600, Durability::kNone));
+  MUSTER_TRY(files_.write(request.bundle_dir + "/" + kResolverFile, container.SerializeAsString(),
+                          0600, Durability::kNone));
   return names_->attach(container);
 }
 
 std::optional<v1::NetdContainer> TaskSteps::resolver_of(const std::string& container_id) const {
-  const auto bytes = read_file(paths_.container(container_id) + "/" + kResolverFile, 1 << 20);
+  const auto bytes =
+      files_.read(paths_.container(container_id) + "/" + kResolverFile, kTextBytesMax);
   v1::NetdContainer container;
   if (!bytes || !container.ParseFromString(*bytes)) return std::nullopt;
   return container;
@@ -314,16 +312,18 @@ Status TaskSteps::write_files(const NetworkPlan& plan, ContainerRequest& request
   request.resolv_conf_file = request.bundle_dir + "/resolv.conf";
   std::string hosts = hosts_text(spec, request.hostname, plan);
   if (plan.host && spec.hosts_size() == 0) {
-    if (auto own = read_file("/etc/hosts", 1 << 20)) hosts = *own;
+    if (auto own = files_.read("/etc/hosts", kTextBytesMax)) hosts = *own;
   }
-  MUSTER_TRY(write_file_atomic(request.hosts_file, hosts, 0644, Durability::kNone));
-  MUSTER_TRY(
-      write_file_atomic(request.hostname_file, request.hostname + "\n", 0644, Durability::kNone));
+  const auto write = [this](const std::string& path, const std::string& text) {
+    return files_.write(path, text, 0644, Durability::kNone);
+  };
+  MUSTER_TRY(write(request.hosts_file, hosts));
+  MUSTER_TRY(write(request.hostname_file, request.hostname + "\n"));
   const bool resolver = names_ != nullptr && !plan.links.empty();
-  const std::string resolv_conf = resolver
-                                      ? resolver_conf_text(spec.dns(), host_resolv_conf())
-                                      : resolv_conf_text(spec.dns(), host_resolv_conf(), plan.host);
-  return write_file_atomic(request.resolv_conf_file, resolv_conf, 0644, Durability::kNone);
+  const std::string host_text = host_resolv_conf(files_);
+  return write(request.resolv_conf_file, resolver
+                                             ? resolver_conf_text(spec.dns(), host_text)
+                                             : resolv_conf_text(spec.dns(), host_text, plan.host));
 }
 
 Status TaskSteps::write_payloads(const PrepareInput& input, ContainerRequest& request) {
@@ -347,14 +347,14 @@ Status TaskSteps::write_payloads(const PrepareInput& input, ContainerRequest& re
     MUSTER_ASSIGN(std::string content,
                   expand_payload(*payload->second, request.spec.container(), input.payloads, data));
     bytes += content.size();
-    if (bytes > MemoryFiles::kContainerBytesMax) {
+    if (bytes > PayloadFiles::kContainerBytesMax) {
       return resource_exhausted("the task's secrets and configs have more than {} bytes together",
-                                MemoryFiles::kContainerBytesMax);
+                                PayloadFiles::kContainerBytesMax);
     }
     files.push_back({std::move(content), *uid, *gid, file.file.mode()});
   }
   MUSTER_ASSIGN(const std::vector<std::string> paths,
-                memory_files_.write(request.container_id, files));
+                payload_files_.write(request.container_id, files));
   for (size_t i = 0; i < paths.size(); ++i) {
     request.mounts.push_back(bind_payload(paths[i], wanted[i]));
   }
@@ -366,17 +366,16 @@ Status TaskSteps::clean_up(const std::string& container_id) {
   Status first = runtime_.remove(container_id, directory);
   // The resolver's sockets would keep the namespace alive.
   if (names_ != nullptr) names_->detach(container_id);
-  keep_first(first, network_.detach(container_id));
-  keep_first(first, memory_files_.remove(container_id));
+  if (!fault(WorkerMutant::kLeavesNetwork)) keep_first(first, network_.detach(container_id));
+  keep_first(first, payload_files_.remove(container_id));
   keep_first(first, unmount_images(container_id));
   keep_first(first, images_.unmount_root(container_id));
   keep_first(first, volumes_.release(container_id));
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    const std::string name = entry.path().filename().string();
+  const auto names = files_.list(directory);
+  if (!names) keep_first(first, names.error());
+  for (const std::string& name : names.value_or(std::vector<std::string>())) {
     if (name.rfind("container.log", 0) == 0 || name == kImageRoots) continue;
-    std::error_code ignored;
-    fs::remove_all(entry.path(), ignored);
+    keep_first(first, files_.remove(directory + "/" + name));
   }
   return first;
 }
@@ -385,7 +384,7 @@ Status TaskSteps::forget(const std::string& container_id) {
   // Whoever sends its lines to a log server may be writing down right now how far he is.
   Status removed;
   for (int tries = 0; tries < 3; ++tries) {
-    removed = remove_tree(paths_.container(container_id));
+    removed = files_.remove(paths_.container(container_id));
     if (removed.ok()) break;
   }
   return removed;
@@ -408,11 +407,13 @@ Status TaskSteps::collect_garbage(const std::vector<std::string>& live,
   } else {
     keep_first(first, roots.error());
   }
-  std::error_code error;
-  for (const std::string& id : memory_files_.list()) found.insert(id);
-  for (const auto& entry : fs::directory_iterator(paths_.containers(), error)) {
-    const std::string id = entry.path().filename().string();
-    if (recorded.count(id) == 0) found.insert(id);
+  for (const std::string& id : payload_files_.list()) found.insert(id);
+  if (auto folders = files_.list(paths_.containers())) {
+    for (const std::string& id : *folders) {
+      if (recorded.count(id) == 0) found.insert(id);
+    }
+  } else {
+    keep_first(first, folders.error());
   }
   for (const std::string& id : found) {
     if (keep.count(id) != 0) continue;

@@ -11,10 +11,11 @@
 #include "agent/images/image_store.h"
 #include "agent/names/name_server.h"
 #include "agent/runtime/runtime.h"
-#include "agent/secrets/memory_files.h"
+#include "agent/secrets/payload_files.h"
 #include "agent/secrets/payloads.h"
 #include "agent/volumes/volume_store.h"
 #include "agent/worker/container_plan.h"
+#include "agent/worker/host_files.h"
 #include "base/log.h"
 #include "overlay/dataplane/node_network.h"
 
@@ -26,6 +27,8 @@ struct TaskPaths {
   std::string run_dir;   // volatile, of this instance
 
   std::string tasks() const { return data_dir + "/tasks"; }
+  // Holds the boot id of the host's life that the records are of.
+  std::string boot() const { return data_dir + "/boot"; }
   std::string containers() const { return data_dir + "/containers"; }
   // The bundle, the log and the files bound over /etc.
   std::string container(const std::string& id) const { return containers() + "/" + id; }
@@ -49,12 +52,22 @@ struct PreparedTask {
   bool host_network = false;
 };
 
+// What the steps stand on; all outlive them.
+struct StepPorts {
+  Runtime& runtime;
+  ImageStore& images;
+  VolumeStore& volumes;
+  overlay::NodeNetwork& network;
+  HostFiles& files;
+  PayloadFiles& payload_files;
+  NameServer* names = nullptr;
+};
+
 // The blocking steps of a task's life. Every step can be repeated after a crash in its middle.
 // Thread-safe as long as no two steps of one container run at once.
 class TaskSteps {
  public:
-  TaskSteps(std::string instance_id, TaskPaths paths, Runtime& runtime, ImageStore& images,
-            VolumeStore& volumes, overlay::NodeNetwork& network, NameServer* names);
+  TaskSteps(std::string instance_id, TaskPaths paths, StepPorts ports);
 
   // Image, root file system, volumes, network, files. On failure the caller cleans up.
   Result<PreparedTask> prepare(const PrepareInput& input);
@@ -82,11 +95,12 @@ class TaskSteps {
 
   std::string instance_id_;
   TaskPaths paths_;
-  MemoryFiles memory_files_;
   Runtime& runtime_;
   ImageStore& images_;
   VolumeStore& volumes_;
   overlay::NodeNetwork& network_;
+  HostFiles& files_;
+  PayloadFiles& payload_files_;
   NameServer* names_;
 };
 

@@ -11,9 +11,9 @@
 #include "agent/logs/log_rotation.h"
 #include "agent/runtime/signals.h"
 #include "agent/worker/log_view.h"
+#include "agent/worker/mutant.h"
 #include "agent/worker/worker_entry.h"
 #include "base/check.h"
-#include "base/file.h"
 
 namespace muster::agent {
 namespace {
@@ -42,9 +42,10 @@ Worker::Worker(WorkerDeps deps, WorkerOptions options)
     : deps_(std::move(deps)),
       options_(std::move(options)),
       paths_{options_.data_dir, options_.run_dir},
-      steps_(options_.instance_id, paths_, deps_.runtime, deps_.images, deps_.volumes,
-             deps_.network, deps_.names),
-      files_(paths_.tasks()),
+      steps_(options_.instance_id, paths_,
+             {deps_.runtime, deps_.images, deps_.volumes, deps_.network, deps_.files,
+              deps_.payload_files, deps_.names}),
+      files_(deps_.files, paths_.tasks()),
       self_(std::make_shared<Worker*>(this)) {}
 
 Worker::~Worker() {
@@ -80,7 +81,8 @@ Worker::Entry& Worker::add(v1::LocalTask task) {
 
 Status Worker::start() {
   MUSTER_CHECK(deps_.strand.is_current());
-  MUSTER_TRY(make_directory(paths_.containers(), 0700));
+  MUSTER_TRY(deps_.files.make_directory(paths_.containers(), 0700));
+  MUSTER_ASSIGN(const bool host_restarted, host_was_restarted());
   std::vector<std::string> damaged;
   MUSTER_ASSIGN(auto records, files_.load(&damaged));
   if (deps_.names != nullptr) deps_.names->begin(options_.node.node_id);
@@ -88,21 +90,38 @@ Status Worker::start() {
     deps_.log->error("the record of task {} cannot be read; its container will be removed", id);
   }
   for (auto& [id, task] : records) {
-    Entry& entry = add(std::move(task));
-    const std::string& container = entry.machine.task().container_id();
-    ContainerState found;
-    if (!entry.machine.ended()) {
-      auto state = deps_.runtime.inspect(container, paths_.container(container));
-      if (!state) return state.error().with_context("container " + container);
-      found = *std::move(state);
-    }
-    run(entry, entry.machine.adopt(found, now()));
+    MUSTER_TRY(adopt(add(std::move(task)), host_restarted));
+  }
+  // All that was of before the restart has ended by now, and its records say so.
+  if (host_restarted || !deps_.files.exists(paths_.boot())) {
+    MUSTER_TRY(deps_.files.write(paths_.boot(), options_.boot_id, 0600, Durability::kFsync));
   }
   ports_changed();
   adopt_names();
   if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
   check_logs();
+  return {};
+}
+
+// Records are not synced: after a power cut they may be of any time before it. What had begun to
+// run since would run once more if such a record were believed.
+Result<bool> Worker::host_was_restarted() {
+  if (!deps_.files.exists(paths_.boot())) return false;
+  MUSTER_ASSIGN(const std::string boot, deps_.files.read(paths_.boot(), 4096));
+  return boot != options_.boot_id;
+}
+
+Status Worker::adopt(Entry& entry, bool host_restarted) {
+  const std::string& container = entry.machine.task().container_id();
+  ContainerState found;
+  if (!entry.machine.ended()) {
+    auto state = deps_.runtime.inspect(container, paths_.container(container));
+    if (!state) return state.error().with_context("container " + container);
+    found = *std::move(state);
+  }
+  if (fault(WorkerMutant::kForgetsToAdopt)) found = {};
+  run(entry, entry.machine.adopt(found, host_restarted, now()));
   return {};
 }
 
@@ -210,7 +229,7 @@ void Worker::assign(const v1::TaskAssignment& assignment) {
   }
   Entry& entry = add(std::move(local));
   if (over || lost) {
-    run(entry, entry.machine.adopt({}, now()));
+    run(entry, entry.machine.adopt({}, false, now()));
     return;
   }
   run(entry, entry.machine.begin(now()));
@@ -289,6 +308,10 @@ void Worker::run_one(Entry& entry, TaskAction action) {
 }
 
 void Worker::save(Entry& entry) {
+  if (fault(WorkerMutant::kStartUnrecorded) &&
+      entry.machine.task().status().state() == v1::TASK_STARTING) {
+    return;
+  }
   const Status status = files_.save(entry.machine.task());
   // A full disk must not stop containers: what is lost is adoption after a crash.
   if (!status.ok()) {
@@ -297,6 +320,7 @@ void Worker::save(Entry& entry) {
 }
 
 void Worker::report(const Entry& entry) {
+  if (fault(WorkerMutant::kEndUntold) && entry.machine.ended()) return;
   v1::TaskStatusUpdate update;
   update.set_task_id(entry.task_id());
   *update.mutable_status() = entry.machine.task().status();
@@ -409,6 +433,7 @@ void Worker::start_container(Entry& entry) {
     if (found && found->phase != ContainerState::Phase::kAbsent) {
       cleared = runtime->remove(request.container_id, request.bundle_dir);
     }
+    if (cleared.ok() && fault(WorkerMutant::kStartsTwice)) (void)runtime->start(request);
     auto state =
         cleared.ok() ? runtime->start(request) : Result<ContainerState>(fail(std::move(cleared)));
     strand->post([this, self, id, state = std::move(state)] {
@@ -443,6 +468,8 @@ void Worker::watch(Entry& entry) {
 }
 
 void Worker::signal(Entry& entry, int number) {
+  if (fault(WorkerMutant::kRemovesBeforeStop)) return clean_up(entry);
+  if (fault(WorkerMutant::kKillsAtOnce)) number = SIGKILL;
   // Nobody is sent to it any more by then.
   after_routes([this, id = entry.task_id(), number] {
     Entry* entry = find(id);

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "agent/names/name_server.h"
+#include "agent/secrets/payload_files.h"
 #include "agent/secrets/payloads.h"
 #include "agent/worker/blocking_pool.h"
 #include "agent/worker/health_monitor.h"
+#include "agent/worker/host_files.h"
 #include "agent/worker/task_file.h"
 #include "agent/worker/task_machine.h"
 #include "agent/worker/task_steps.h"
@@ -25,6 +27,7 @@ struct WorkerOptions {
   std::string instance_id;  // of this musterd; part of every global name
   std::string data_dir;     // <data-dir>/agent: tasks/ and containers/ below
   std::string run_dir;      // volatile directory of this instance
+  std::string boot_id;      // another one each time the host starts
   NodeContext node;
 };
 
@@ -39,6 +42,8 @@ struct WorkerDeps {
   VolumeStore& volumes;
   overlay::NodeNetwork& network;
   HealthProbe& health;
+  HostFiles& files;
+  PayloadFiles& payload_files;
   Rng& rng;                                          // container ids
   std::function<void(v1::TaskStatusUpdate)> report;  // on the strand; the last per task counts
   Log log;
@@ -87,6 +92,8 @@ class Worker {
   void assign(const v1::TaskAssignment& assignment);
   void remove(const Id& task_id);
   Entry& add(v1::LocalTask task);
+  Result<bool> host_was_restarted();
+  Status adopt(Entry& entry, bool host_restarted);
 
   void run(Entry& entry, const TaskActions& actions);
   void run_one(Entry& entry, TaskAction action);

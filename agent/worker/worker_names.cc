@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "agent/worker/container_plan.h"
+#include "agent/worker/mutant.h"
 #include "agent/worker/worker.h"
 #include "agent/worker/worker_entry.h"
 
@@ -40,6 +41,7 @@ void Worker::adopt_names() {
 }
 
 void Worker::after_routes(UniqueFunction<void()> next) {
+  if (fault(WorkerMutant::kSignalsTooEarly)) return next();
   after_ports([this, next = std::move(next)]() mutable {
     if (deps_.names == nullptr) return next();
     deps_.names->after_applied(deps_.strand, [self = self_, next = std::move(next)]() mutable {

@@ -7,6 +7,7 @@
 #include "agent/session/grpc/grpc_log_streams.h"
 #include "agent/worker/exec_health_probe.h"
 #include "agent/worker/log_view.h"
+#include "base/file.h"
 #include "deploy/daemon/run_on.h"
 
 namespace muster::daemon {
@@ -39,7 +40,8 @@ struct AgentRole::Core final : agent::FeedSink {
       : log(child_log(role.deps_.log, "agent")),
         worker({role.deps_.strand, *role.prepare_pool_, *role.step_pool_, *role.health_pool_,
                 *role.deps_.parts.runtime, *role.deps_.parts.images, *role.deps_.parts.volumes,
-                *role.deps_.parts.network, *role.health_, role.deps_.rng,
+                *role.deps_.parts.network, *role.health_, role.files_, role.payload_files_,
+                role.deps_.rng,
                 [this](v1::TaskStatusUpdate update) {
                   session.report(std::move(update));
                   tasks_changed();
@@ -63,6 +65,8 @@ struct AgentRole::Core final : agent::FeedSink {
     options.instance_id = config.instance_id;
     options.data_dir = config.data_dir / "agent";
     options.run_dir = config.run_dir;
+    // Without one, a restart of the host is seen by its containers' being gone alone.
+    options.boot_id = read_file("/proc/sys/kernel/random/boot_id", 4096).value_or("");
     options.node = node_of(config);
     return options;
   }
@@ -139,6 +143,7 @@ struct AgentRole::Core final : agent::FeedSink {
 AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
     : deps_(std::move(deps)),
       config_(std::move(config)),
+      payload_files_(agent::TaskPaths{{}, config_.run_dir}.secrets()),
       health_(std::make_unique<agent::ExecHealthProbe>(*deps_.parts.runtime)),
       prepare_pool_(std::make_unique<agent::ThreadPool>("prepare", kPrepareThreads)),
       step_pool_(std::make_unique<agent::ThreadPool>("container", kStepThreads)),

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "agent/logs/log_publisher.h"
+#include "agent/secrets/memory_files.h"
 #include "agent/session/grpc/grpc_link.h"
 #include "agent/session/session.h"
+#include "agent/worker/disk_files.h"
 #include "agent/worker/worker.h"
 #include "base/executor.h"
 #include "base/log.h"
@@ -82,6 +84,8 @@ class AgentRole {
   struct Core;
   AgentDeps deps_;
   AgentConfig config_;
+  agent::DiskFiles files_;
+  agent::MemoryFiles payload_files_;
   std::unique_ptr<agent::ExecHealthProbe> health_;  // used on the pool until that has ended
   std::unique_ptr<agent::BlockingPool> prepare_pool_;
   std::unique_ptr<agent::BlockingPool> step_pool_;

@@ -299,7 +299,7 @@ TEST(TaskMachine, AdoptionTable) {
     task.set_started(c.started);
     if (c.recorded == v1::TASK_RUNNING) task.set_endpoint_state(v1::ENDPOINT_READY);
     TaskMachine m(task, {});
-    const TaskActions actions = m.adopt(c.host, kNow);
+    const TaskActions actions = m.adopt(c.host, false, kNow);
     ASSERT_FALSE(actions.empty());
     EXPECT_EQ(state(m), c.want) << v1::TaskState_Name(c.recorded);
     EXPECT_EQ(actions.back(), c.last) << v1::TaskState_Name(c.recorded);
@@ -315,7 +315,7 @@ TEST(TaskMachine, AHalfStoppedUnhealthyContainerIsStoppedByTheSuccessor) {
   ContainerState up;
   up.phase = ContainerState::Phase::kRunning;
   up.pid = 42;
-  const TaskActions actions = m.adopt(up, kNow);
+  const TaskActions actions = m.adopt(up, false, kNow);
   EXPECT_NE(std::find(actions.begin(), actions.end(), A::kSignalStop), actions.end());
   m.exited({143, false, kNow}, kNow);
   EXPECT_EQ(state(m), v1::TASK_FAILED);
@@ -323,14 +323,14 @@ TEST(TaskMachine, AHalfStoppedUnhealthyContainerIsStoppedByTheSuccessor) {
 
   // It may have ended well meanwhile: that does not make it a success.
   TaskMachine ended(before.task(), {});
-  ended.adopt(found(ContainerState::Phase::kExited, 0), kNow);
+  ended.adopt(found(ContainerState::Phase::kExited, 0), false, kNow);
   EXPECT_EQ(state(ended), v1::TASK_FAILED);
 
   // A stop that was asked for remains one.
   TaskMachine stopped = running();
   stopped.removed(kNow);
   TaskMachine next(stopped.task(), {});
-  next.adopt(found(ContainerState::Phase::kExited, 143), kNow);
+  next.adopt(found(ContainerState::Phase::kExited, 143), false, kNow);
   EXPECT_EQ(state(next), v1::TASK_SHUTDOWN);
 }
 
@@ -340,7 +340,7 @@ TEST(TaskMachine, TheSuccessorKnowsTheHealthOfWhatItAdopts) {
   before.probed(health(v1::Health::HEALTHY), true, kNow);
   TaskMachine m(before.task(), checked());
   const ContainerState up = found(ContainerState::Phase::kRunning);
-  EXPECT_EQ(m.adopt(up, kNow),
+  EXPECT_EQ(m.adopt(up, false, kNow),
             (TaskActions{A::kWatch, A::kWatchHealth, A::kSave, A::kReport, A::kPublishPorts}));
   EXPECT_EQ(state(m), v1::TASK_RUNNING);
   EXPECT_TRUE(m.routable());
@@ -352,9 +352,9 @@ TEST(TaskMachine, TheSuccessorKnowsTheHealthOfWhatItAdopts) {
   for (const bool exited : {false, true}) {
     TaskMachine next(sick.task(), checked());
     if (exited) {
-      next.adopt(found(ContainerState::Phase::kExited, 0), kNow);
+      next.adopt(found(ContainerState::Phase::kExited, 0), false, kNow);
     } else {
-      const TaskActions actions = next.adopt(up, kNow);
+      const TaskActions actions = next.adopt(up, false, kNow);
       EXPECT_NE(std::find(actions.begin(), actions.end(), A::kSignalStop), actions.end());
       next.exited({143, false, kNow}, kNow);
     }

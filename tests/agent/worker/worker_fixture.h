@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "agent/secrets/memory_files.h"
+#include "agent/worker/disk_files.h"
 #include "agent/worker/worker.h"
 #include "base/file.h"
 #include "tests/agent/worker/fakes.h"
@@ -25,6 +27,7 @@ class WorkerTest : public ::testing::Test {
     char path[] = "/tmp/muster-worker-XXXXXX";
     ASSERT_NE(::mkdtemp(path), nullptr);
     root_ = path;
+    payload_files_ = MemoryFiles(root_ + "/run/secrets");
     restart();
   }
   void TearDown() override {
@@ -43,16 +46,18 @@ class WorkerTest : public ::testing::Test {
     options.instance_id = "i1";
     options.data_dir = root_ + "/agent";
     options.run_dir = root_ + "/run";
+    options.boot_id = boot_id_;
     options.node.node_id = "node1";
     options.node.hostname = "host1";
-    worker_ = std::make_unique<Worker>(WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_,
-                                                  volumes_, network_, health_, rng_,
-                                                  [this](v1::TaskStatusUpdate update) {
-                                                    messages_.push_back(update.status().message());
-                                                    last_[update.task_id()] = std::move(update);
-                                                  },
-                                                  null_log(), names()},
-                                       options);
+    worker_ = std::make_unique<Worker>(
+        WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_, volumes_, network_, health_,
+                   files_, payload_files_, rng_,
+                   [this](v1::TaskStatusUpdate update) {
+                     messages_.push_back(update.status().message());
+                     last_[update.task_id()] = std::move(update);
+                   },
+                   null_log(), names()},
+        options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);
   }
@@ -123,6 +128,9 @@ class WorkerTest : public ::testing::Test {
   FakeVolumes volumes_;
   FakeNetwork network_{runtime_.events};
   FakeHealth health_;
+  DiskFiles files_;
+  MemoryFiles payload_files_{""};
+  std::string boot_id_ = "the first";
   SeededRng rng_{7};
   v1::Revision revision_ = make_revision();
   std::vector<v1::PortConfig> ports_;

@@ -101,6 +101,36 @@ TEST_F(WorkerTest, SuccessorAdoptsWithoutStartingAgain) {
   EXPECT_EQ(state("t1"), v1::TASK_COMPLETE);
 }
 
+// The record is from before the start: a power cut has taken what was written since.
+TEST_F(WorkerTest, AfterARestartOfTheHostNothingOldIsStarted) {
+  worker_->apply(feed({task("t1", v1::TASK_READY)}));
+  world_.advance(50ms);
+  ASSERT_EQ(state("t1"), v1::TASK_READY);
+  const auto record = read_file(root_ + "/agent/tasks/t1");
+  ASSERT_TRUE(record);
+  worker_->apply(feed({task("t1")}));
+  world_.advance(50ms);
+  ASSERT_EQ(runtime_.starts, 1);
+  ASSERT_EQ(state("t1"), v1::TASK_RUNNING);
+  runtime_.containers.clear();
+  network_.attached.clear();
+  ASSERT_TRUE(write_file_atomic(root_ + "/agent/tasks/t1", *record, 0600, Durability::kNone).ok());
+  boot_id_ = "the second";
+  restart();
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  EXPECT_EQ(error("t1"), "task: the container is gone (was the host restarted?)");
+  worker_->apply(feed({task("t1"), task("t2", v1::TASK_READY)}));
+  world_.advance(50ms);
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  // The same life of the host goes on as ever.
+  restart();
+  EXPECT_EQ(state("t2"), v1::TASK_READY);
+  worker_->apply(feed({task("t2")}));
+  world_.advance(50ms);
+  EXPECT_EQ(state("t2"), v1::TASK_RUNNING);
+  EXPECT_EQ(runtime_.starts, 2);
+}
+
 TEST_F(WorkerTest, StopDrainsBeforeTheSignalAndEscalates) {
   publish(v1::PortConfig::INGRESS, 8080);
   runtime_.ignores_term = true;
