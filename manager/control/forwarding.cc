@@ -17,7 +17,7 @@ Forwarding::Outcome Forwarding::judge(const Status& status, bool sent, bool give
   if (given_up && status.code() == StatusCode::kCancelled) return Outcome::kMaybeDone;
   // The store's and the API's own words, here or over there.
   if (status.reason() == "not-leader" || status.reason() == "no-leader" ||
-      status.reason() == "not-a-manager") {
+      status.reason() == "not-a-manager" || status.reason() == "transferring") {
     return Outcome::kNotDone;
   }
   if (status.reason() == "outcome-unknown") return Outcome::kMaybeDone;

@@ -111,8 +111,12 @@ class Core {
   Result<Index> propose_members(TimePoint now, Members members);
   // A read that sees everything acknowledged before now: answered in Output::reads.
   Result<uint64_t> read(TimePoint now);
-  // Hands leadership over; given up after an election time-out.
-  Status transfer_to(TimePoint now, MemberId target);
+  // Hands leadership over; given up after an election time-out. The target is told to take over
+  // when it has the whole log and, but for kAtOnce, when that is committed too: then nobody whose
+  // proposal is in flight is left without an answer. kAtOnce is for a leader whose own disk does
+  // not answer, without which a commit may not come.
+  enum class Handover { kCommitted, kAtOnce };
+  Status transfer_to(TimePoint now, MemberId target, Handover how = Handover::kCommitted);
   // Gives leadership up, in its term; somebody is elected after a time-out.
   void step_down(TimePoint now);
   // A member that could not serve as a leader (its disk or its user does not answer) does not try
@@ -237,6 +241,7 @@ class Core {
   static constexpr TimePoint kNever{Duration::max()};
   TimePoint news_due_ = kNever;  // when word of a commit is sent alone
   MemberId transfer_target_;
+  Handover handover_ = Handover::kCommitted;
   TimePoint transfer_deadline_;
   size_t uncommitted_bytes_ = 0;
   uint64_t last_ticket_ = 0;

@@ -196,6 +196,7 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
     progress.replicate();
   }
   if (!news && !was_paused) return;
+  const Index committed = commit_;
   if (news) advance_commit(now);
   if (role_ != Role::kLeader || !progress_.contains(message.from)) return;
   const bool waits = tuning_.commit_news > Duration::zero();
@@ -203,7 +204,7 @@ void Core::on_append_reply(TimePoint now, const Message& message) {
   }
   if (progress.untold(commit_)) news_due_ = std::min(news_due_, now + tuning_.commit_news);
   progress.track_round(log_.last(), now, tuning_.election_min);
-  if (message.from == transfer_target_) finish_transfer();
+  if (message.from == transfer_target_ && commit_ == committed) finish_transfer();
 }
 
 void Core::on_heartbeat_reply(TimePoint now, const Message& message) {
@@ -262,8 +263,9 @@ void Core::advance_commit(TimePoint now) {
       if (best == nullptr || progress.match() > progress_.at(*best).match()) best = &id;
     }
     if (best != nullptr) send(to(*best, MessageKind::kTimeoutNow));
-    become_follower(now, hard_state_.term, {});
+    return become_follower(now, hard_state_.term, {});
   }
+  finish_transfer();
 }
 
 // What a group waits for is told at once: that somebody leads it surely, and who is in it.
@@ -348,7 +350,7 @@ void Core::refuse_reads() {
 
 // ---------------------------------------------------------------- handing over
 
-Status Core::transfer_to(TimePoint now, MemberId target) {
+Status Core::transfer_to(TimePoint now, MemberId target, Handover how) {
   if (role_ != Role::kLeader) return not_leader(leader_);
   if (target == self_) return ok_status();
   if (!members().is_voter(target)) {
@@ -358,6 +360,7 @@ Status Core::transfer_to(TimePoint now, MemberId target) {
     return Status(StatusCode::kUnavailable, "leadership is being handed over", "transferring");
   }
   transfer_target_ = target;
+  handover_ = how;
   transfer_deadline_ = now + tuning_.election_min;
   Progress& progress = progress_.at(target);
   if (progress.match() < log_.last()) send_append(target, progress, Bare::kAlways);
@@ -368,6 +371,7 @@ Status Core::transfer_to(TimePoint now, MemberId target) {
 void Core::finish_transfer() {
   if (!transfer_target_) return;
   const Progress* known = progress(transfer_target_);
+  if (handover_ == Handover::kCommitted && commit_ < log_.last()) return;
   if (known != nullptr && known->match() == log_.last()) {
     send(to(transfer_target_, MessageKind::kTimeoutNow));
   }

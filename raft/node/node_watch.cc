@@ -112,7 +112,7 @@ void Node::Impl::resign(TimePoint at, std::string_view why) {
   const MemberId successor = best_successor(at);
   if (!successor) return core_.step_down(at);
   // One may be under way; then that has its chance.
-  (void)core_.transfer_to(at, successor);
+  (void)core_.transfer_to(at, successor, Core::Handover::kAtOnce);
   resign_by_ = at + options_.transfer_max;
 }
 
@@ -244,6 +244,7 @@ void Node::Impl::stop_ports() {
     close();
     post_deliveries();
   }
+  await_flushes();
   // Both wait for threads that may be telling this node something.
   transport_->stop();
   disk_.stop();

@@ -101,6 +101,15 @@ std::shared_ptr<grpc::Channel> LeaderLink::channel(const std::string& address) c
   return route_.channel ? route_.channel(address) : nullptr;
 }
 
+void LeaderLink::reconnect(const std::string& address) {
+  const auto way = channel(address);
+  if (way == nullptr || way->GetState(false) != GRPC_CHANNEL_TRANSIENT_FAILURE) return;
+  const TimePoint now = api_.strand().clock().now();
+  if (reconnected_at_ && now < *reconnected_at_ + kReconnectAfter) return;
+  reconnected_at_ = now;
+  grpc::experimental::ChannelResetConnectionBackoff(way.get());
+}
+
 std::unique_ptr<grpc::ClientContext> LeaderLink::pass_on(grpc::CallbackServerContext& from,
                                                          const security::Principal& caller,
                                                          Duration limit) {

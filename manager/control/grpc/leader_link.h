@@ -27,16 +27,19 @@ namespace muster::manager::control {
 //
 // Lives on the API's strand, but for the functions that say otherwise; kept by what waits there.
 //
-// Bounds: kUnderWayMax requests at a time; one count of who can be reached, however many wait.
+// Bounds: kUnderWayMax requests at a time; one reconnection every kReconnectAfter; one count of who
+// can be reached, however many wait.
 class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
  public:
-  static constexpr Duration kLookAgain = 25ms;
+  static constexpr Duration kLookAgain = 10ms;
   static constexpr Duration kCountLimit = 1s;
   // It begins when somebody has waited without a leader for so long, to be known when he gives up.
   static constexpr Duration kCountAfter = 1s;
   // A count serves whoever asks within this time of its end.
   static constexpr Duration kCountFresh = 2s;
   static constexpr size_t kUnderWayMax = 10'000;
+  // A manager that refused a connection is tried again for whoever needs it, this often at most.
+  static constexpr Duration kReconnectAfter = 20ms;
 
   LeaderLink(ControlApi& api, LeaderRoute route);
 
@@ -67,6 +70,9 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
 
   // Any thread. Null when this manager cannot call others.
   std::shared_ptr<grpc::Channel> channel(const std::string& address) const;
+  // The channel to `address` does not wait for the end of its backoff: whoever leads has come back,
+  // though it refused connections a moment ago.
+  void reconnect(const std::string& address);
   // Any thread. Carries the caller's deadline, at most `limit` away, its cancellation and its name.
   static std::unique_ptr<grpc::ClientContext> pass_on(grpc::CallbackServerContext& from,
                                                       const security::Principal& caller,
@@ -98,6 +104,7 @@ class LeaderLink : public std::enable_shared_from_this<LeaderLink> {
   std::list<Look> looking_;
   bool ticking_ = false;
   size_t under_way_ = 0;
+  std::optional<TimePoint> reconnected_at_;
   std::optional<TimePoint> leaderless_since_;  // while somebody looks
   std::shared_ptr<Count> counting_;
   Status counted_;

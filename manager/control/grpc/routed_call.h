@@ -207,6 +207,7 @@ class RoutedCall : public std::enable_shared_from_this<RoutedCall<Request, Respo
   }
 
   void forward(const std::string& address) {
+    scope_.link.reconnect(address);
     outgoing_ =
         ask(scope_, address, *context_, caller_.principal, route_.ask_limit, request_.get(),
             route_.method,

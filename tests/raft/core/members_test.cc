@@ -316,6 +316,28 @@ TEST_F(RaftMembers, HandingOverWaitsForTheLogAndHoldsUpProposals) {
               SizeIs(1));
 }
 
+TEST_F(RaftMembers, HandingOverWaitsForTheCommitUnlessItIsAskedForAtOnce) {
+  for (const auto how : {Core::Handover::kCommitted, Core::Handover::kAtOnce}) {
+    SCOPED_TRACE(static_cast<int>(how));
+    held_ = false;
+    tokens_.clear();
+    start(3);
+    lead_surely();
+    held_ = true;
+    ASSERT_TRUE(core().propose(now_, "x"));
+    messages();
+    // The target has all of it, and without this member's disk nobody else.
+    step(ack(2, core().term(), core().log().last()));
+    ASSERT_LT(core().commit(), core().log().last());
+    ASSERT_TRUE(core().transfer_to(now_, {2}, how).ok());
+    const bool at_once = how == Core::Handover::kAtOnce;
+    EXPECT_THAT(only(messages(), MessageKind::kTimeoutNow), SizeIs(at_once ? 1 : 0));
+    flush();
+    EXPECT_EQ(core().commit(), core().log().last());
+    EXPECT_THAT(only(messages(), MessageKind::kTimeoutNow), SizeIs(1));
+  }
+}
+
 TEST_F(RaftMembers, HandingOverToADeadMemberEndsAfterAnElectionTimeOut_B29) {
   start(3);
   lead_surely();

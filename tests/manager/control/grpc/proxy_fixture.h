@@ -244,7 +244,12 @@ struct Manager {
     };
     service = make_control_service(
         api, [caller](const grpc::ServerContextBase&) { return caller; }, std::move(options));
+    serve();
+  }
+  // Inside the process, and at `address` if there is one.
+  void serve(const std::string& address = {}) {
     grpc::ServerBuilder builder;
+    if (!address.empty()) builder.AddListeningPort(address, grpc::InsecureServerCredentials());
     builder.RegisterService(service.get());
     server = builder.BuildAndStart();
     channel = server->InProcessChannel({});

@@ -1,4 +1,6 @@
 // What a follower passes on, and streams that end early.
+#include <unistd.h>
+
 #include "tests/manager/control/grpc/proxy_fixture.h"
 
 namespace muster::manager::control {
@@ -130,6 +132,25 @@ TEST_F(ProxyTest, ALeaderThatCannotBeReachedIsNamedAndNothingWasDone) {
   EXPECT_EQ(answer.status.error_message().rfind("the leader at 10.0.0.2:2377 cannot be reached", 0),
             0u)
       << answer.status.error_message();
+}
+
+TEST_F(ProxyTest, ALeaderThatHasComeBackIsFoundBeforeGrpcWouldLookForIt) {
+  const std::string address = fmt::format("unix-abstract:muster-proxy-test-{}", getpid());
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 600'000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 600'000);
+  to_leader_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  EXPECT_EQ(create(follower_, network("refused")).reason, "leader-unreachable");
+  leader_.stop();
+  leader_.serve(address);
+  // A connection may take longer than one request waits.
+  Answer answer;
+  for (int attempt = 0; attempt < 20 && !answer.status.ok(); ++attempt) {
+    answer = create(follower_, network("back"));
+    if (answer.status.ok()) break;
+  }
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
 }
 
 TEST_F(ProxyTest, LogsAreRelayedWithTheirEnd) {
