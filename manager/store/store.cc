@@ -9,6 +9,7 @@
 #include "manager/store/codec.h"
 #include "manager/store/flight.h"
 #include "manager/store/transaction_impl.h"
+#include "manager/store/version_ages.h"
 #include "manager/store/watch_hub.h"
 
 namespace muster::manager::store {
@@ -65,6 +66,7 @@ struct Store::Impl {
   bool delivering = false;  // a commit's watchers and waiters are being called
   bool pump_posted = false;
   WatchHub hub;
+  VersionAges ages{kRequestsKept, 1min};
   std::shared_ptr<State> loading;
   uint64_t loading_token = 0;
   // Guards only the pointer, for snapshot() from other threads; the strand reads without it.
@@ -200,13 +202,17 @@ void Store::Impl::settle(Flight& flight, Queued& transaction, Commit commit, boo
   }
 }
 
-// Request ids past their time go with an entry that is written anyway.
+// Request ids past their time go with an entry that is written anyway. Not by the wall clock: one
+// that is set on would make a change that its client repeats happen twice. Ids are in the order of
+// the times that are written on them, so that one which was written while a clock was ahead may
+// stay for longer.
 void Store::Impl::collect_requests(Flight& flight) {
   constexpr size_t kCollectedMax = 1'000;
-  const int64_t before = (flight.tx.now - kRequestsKept).unix_ns;
+  const uint64_t before = ages.there_for_long(strand.clock().now());
+  if (before == 0) return;
   std::vector<std::string> old;
   flight.tx.working->requests_by_age.visit_all([&](const auto& entry) {
-    if (entry.value->meta().created_at_ns() >= before || old.size() >= kCollectedMax) return false;
+    if (entry.value->meta().version() > before || old.size() >= kCollectedMax) return false;
     old.push_back(entry.value->id());
     return true;
   });
@@ -289,6 +295,7 @@ void Store::Impl::publish(std::shared_ptr<const State> next, WallTime time,
     const std::lock_guard lock(mutex);
     published = Snapshot(std::move(next));
   }
+  ages.saw(strand.clock().now(), published.version());
   const bool outer = std::exchange(delivering, true);
   hub.publish({published.version(), time,
                std::make_shared<const std::vector<AnyChange>>(std::move(changes)), published});

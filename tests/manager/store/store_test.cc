@@ -363,6 +363,78 @@ TEST_F(StoreTest, RequestIdsAreForgottenAfterAnHourWithALaterEntry) {
   EXPECT_EQ(entry(2).changes_size(), 2);
 }
 
+// A strand whose wall clock somebody sets.
+class SetStrand final : public Executor, private Clock {
+ public:
+  explicit SetStrand(SimWorld& world) : strand_(world), world_(world) {}
+  void post(UniqueFunction<void()> f) override { strand_.post(std::move(f)); }
+  TimerId after(Duration d, UniqueFunction<void()> f) override {
+    return strand_.after(d, std::move(f));
+  }
+  void cancel(TimerId timer) override { strand_.cancel(timer); }
+  bool is_current() const override { return strand_.is_current(); }
+  const Clock& clock() const override { return *this; }
+  Duration ahead{0};
+
+ private:
+  TimePoint now() const override { return world_.now(); }
+  WallTime wall_now() const override { return world_.wall_now() + ahead; }
+  SimExecutor strand_;
+  SimWorld& world_;
+};
+
+class StoreClock : public testing::Test {
+ protected:
+  StoreClock() { store.lead(proposer.term); }
+  void send(const std::string& request) {
+    store.update(
+        UpdateOptions{request},
+        [this, request](Transaction& tx) -> Result<std::string> {
+          ++runs;
+          MUSTER_TRY(tx.create(service(request + std::to_string(runs), std::to_string(runs))));
+          return request;
+        },
+        [](const Commit& c) { EXPECT_TRUE(c.status.ok()); });
+    if (proposer.pending() > 0) proposer.commit();
+    world.settle();
+  }
+  size_t ids() const { return store.snapshot().count<v1::AppliedRequest>(); }
+
+  SimWorld world;
+  SetStrand strand{world};
+  FakeProposer proposer;
+  Store store{strand, &proposer, null_log()};
+  int runs = 0;
+};
+
+TEST_F(StoreClock, RequestIdsOutlastOneThatIsSet) {
+  send("a");
+  world.advance(5min);
+  for (const Duration step : {Duration(1h), Duration(1000h), Duration(-1000h)}) {
+    strand.ahead = step;
+    send("other" + format_duration(step));
+    const int before = runs;
+    send("a");
+    EXPECT_EQ(runs, before) << "done twice with a clock set by " << format_duration(step);
+  }
+  EXPECT_EQ(ids(), 4U);
+}
+
+TEST_F(StoreClock, RequestIdsAreForgottenAfterAnHourWhateverItSays) {
+  send("a");
+  world.advance(59min);
+  strand.ahead = Duration(-50min);
+  send("b");
+  strand.ahead = Duration(0);
+  EXPECT_EQ(ids(), 2U);
+  world.advance(2min);
+  send("c");
+  EXPECT_EQ(ids(), 2U) << "the first is an hour old";
+  world.advance(58min);
+  send("d");
+  EXPECT_EQ(ids(), 2U) << "so is the second";
+}
+
 TEST_F(StoreTest, WhatDoesNotFitTheEntryGoesIntoTheNext) {
   create_service("s0", "x");
   std::vector<std::shared_ptr<std::optional<Commit>>> commits;
