@@ -33,6 +33,7 @@ bool ManagerList::replace(const std::vector<std::string>& addresses, const std::
                                    [&](const Entry& entry) { return entry.address == address; });
     if (!address.empty() && !twice && find(address) == nullptr) fresh.push_back({address, {}});
   }
+  if (changed || !fresh.empty()) unserved_since_.reset();
   if (fresh.empty()) return changed;
   rng.shuffle(std::span<Entry>(fresh));
   entries_.insert(entries_.end(), fresh.begin(), fresh.end());
@@ -51,9 +52,13 @@ bool ManagerList::prefer(const std::vector<std::string>& addresses) {
       changed = true;
     }
     // Two that name each other would else be asked in turns without a pause.
-    if (std::next(it) == addresses.rend() && entry.declines == 0) entry.not_before = {};
+    if (std::next(it) == addresses.rend()) {
+      entry.not_before =
+          entry.declines == 0 ? TimePoint{} : std::min(entry.not_before, entry.if_named);
+    }
     entries_.insert(entries_.begin(), entry);
   }
+  if (changed) unserved_since_.reset();
   return changed;
 }
 
@@ -85,17 +90,26 @@ void ManagerList::failed(const std::string& address, TimePoint now, Rng& rng) {
   Entry* entry = find(address);
   if (entry == nullptr) return;
   entry->declines = 0;
+  if (!unserved_since_) unserved_since_ = now;
   put_off(*entry, doubled(entry->failures++, kBackoffMax), now, rng);
+}
+
+Duration ManagerList::pace(TimePoint now) const {
+  const Duration unserved = unserved_since_ ? now - *unserved_since_ : Duration(0);
+  return std::clamp(Duration(unserved / kDeclinedShare), kDeclinedMin, kDeclinedMax);
 }
 
 void ManagerList::declined(const std::string& address, TimePoint now, Rng& rng) {
   Entry* entry = find(address);
   if (entry == nullptr) return;
   entry->failures = 0;
+  if (!unserved_since_) unserved_since_ = now;
   const int times = entry->declines++;
+  const Duration all_once = pace(now);
+  entry->if_named = now + all_once / 2;
   const auto answering = std::count_if(entries_.begin(), entries_.end(),
                                        [](const Entry& e) { return e.declines > 0; });
-  put_off(*entry, doubled(times, kDeclinedMax * answering), now, rng);
+  put_off(*entry, doubled(times, all_once * answering), now, rng);
 }
 
 void ManagerList::put_off(Entry& entry, Duration backoff, TimePoint now, Rng& rng) {
@@ -107,6 +121,7 @@ void ManagerList::put_off(Entry& entry, Duration backoff, TimePoint now, Rng& rn
 }
 
 void ManagerList::succeeded(const std::string& address) {
+  unserved_since_.reset();
   if (Entry* entry = find(address)) {
     entry->failures = 0;
     entry->declines = 0;

@@ -15,8 +15,13 @@ class ManagerList {
  public:
   static constexpr Duration kBackoffMin = 50ms;
   static constexpr Duration kBackoffMax = 8s;
-  // For each of the managers that answer: together they are asked once in that time.
-  static constexpr Duration kDeclinedMax = 300ms;
+  // All managers that answer and do not serve are together asked once in an eighth of the time for
+  // which nobody has served, within these bounds: who leads again is found soon, and thousands of
+  // nodes without a leader do not keep its voters busy with handshakes. The upper one leaves room
+  // in the time that a new leader gives nodes to come.
+  static constexpr Duration kDeclinedMin = 300ms;
+  static constexpr Duration kDeclinedMax = 5s;
+  static constexpr int kDeclinedShare = 8;
 
   ManagerList(const std::vector<std::string>& addresses, Rng& rng);
 
@@ -25,7 +30,8 @@ class ManagerList {
   // changed.
   bool replace(const std::vector<std::string>& addresses, const std::string& in_use, Rng& rng);
   // Where to go first, best first; those not known are added. The best one is tried at once,
-  // however often nobody answered there; unless it has just declined. True when the list changed.
+  // however often nobody answered there; if it declined before, after half the time in which all
+  // that decline are asked once. True when the list changed.
   bool prefer(const std::vector<std::string>& addresses);
 
   struct Choice {
@@ -55,14 +61,19 @@ class ManagerList {
   struct Entry {
     std::string address;
     TimePoint not_before;
+    TimePoint if_named;  // of one that declined: not before, when somebody says that it leads
     int failures = 0;
     int declines = 0;  // in a row
   };
   Entry* find(const std::string& address);
   // Not before some time from half of `backoff` to the whole of it, and last.
   void put_off(Entry& entry, Duration backoff, TimePoint now, Rng& rng);
+  // In which all that decline are asked once.
+  Duration pace(TimePoint now) const;
 
   std::vector<Entry> entries_;  // in the order of preference
+  // Nobody serves since then, and nobody was heard of who was not known.
+  std::optional<TimePoint> unserved_since_;
 };
 
 }  // namespace muster::agent

@@ -156,6 +156,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   session_id_ = welcome.session_id();
   established_ = true;
   named_.clear();
+  said_.clear();
   managers_.succeeded(manager_);
   learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {
@@ -239,8 +240,10 @@ void Session::restart(const Status& why, Duration jitter) {
 void Session::lost(const Status& why) {
   if (established_) {
     deps_.log->warn("session with {} lost: {}", manager_, why.message());
-  } else if (managers_.failures(manager_) == 0) {
+  } else if (said_.emplace(manager_, why.code()).second) {
     deps_.log->info("no session with {}: {}", manager_, why.message());
+  } else {
+    deps_.log->debug("no session with {}: {}", manager_, why.message());
   }
   established_ = false;
   ++generation_;  // nothing the old link still says is heard

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/session/feed_assembler.h"
@@ -108,6 +110,8 @@ class Session {
   ManagerList managers_;
   std::string manager_;
   std::string named_;  // the leader, as the last manager said that declined
+  // What the log says already, since a session worked: with whom there was none, in which way.
+  std::set<std::pair<std::string, StatusCode>> said_;
   Executor::TimerId beat_timer_ = 0;
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;

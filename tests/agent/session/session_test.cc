@@ -1,8 +1,12 @@
 #include "agent/session/session.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
 
+#include <algorithm>
 #include <set>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -305,29 +309,107 @@ TEST_F(ManyManagers, TwoThatNameEachOtherAreNotAskedWithoutPause) {
   EXPECT_LT(links_.opened, 30);
 }
 
-TEST_F(ManyManagers, OneThatAnswersIsAskedAgainSoonHoweverLongNobodyLeads) {
+TEST_F(ManyManagers, OneThatAnswersIsAskedAgainInAnEighthOfTheTimeNobodyLed) {
   // "a:1" answers, the others are dark.
-  int waited = 0;
-  for (int i = 0; i < 60'000; ++i) {
-    if (links_.asked.back() == "a:1") links_.end(v1::SessionEnd::NOT_LEADER);
-    world_.advance(1ms);
+  for (const int outage_ms : {2000, 8000, 24'000, 120'000}) {
+    SCOPED_TRACE(outage_ms);
+    for (int i = 0; i < outage_ms || links_.asked.back() == "a:1"; ++i) {
+      if (links_.asked.back() == "a:1") links_.end(v1::SessionEnd::NOT_LEADER);
+      world_.advance(1ms);
+    }
+    // It leads at last.
+    int waited = 0;
+    for (; links_.asked.back() != "a:1" && waited < 20'000; ++waited) world_.advance(1ms);
+    EXPECT_LE(waited, std::clamp(outage_ms / 8, 300, 5000) + 1050)
+        << "ms, with the patience for one that is dark";
+    links_.welcome();
+    links_.events.closed(unavailable("reset"));
   }
-  while (links_.asked.back() == "a:1") {
-    links_.end(v1::SessionEnd::NOT_LEADER);
-    world_.advance(1ms);
-  }
-  // It leads at last.
-  for (; links_.asked.back() != "a:1" && waited < 10'000; ++waited) world_.advance(1ms);
-  EXPECT_LE(waited, 1050) << "ms: the patience with one that is dark";
 }
 
-TEST_F(ManyManagers, WhileNobodyLeadsTheyAreAskedInTurnsWithAPause) {
-  for (int i = 0; i < 1000; ++i) {
-    links_.end(v1::SessionEnd::NOT_LEADER);
-    world_.advance(10ms);
+// How soon who leads at last is asked: by itself, and when the others name it.
+TEST_F(ManyManagers, WhoLeadsAgainIsFoundTheSoonerTheShorterNobodyDid) {
+  for (const bool named : {true, false}) {
+    for (const int outage_ms : {500, 2000, 8000, 24'000, 120'000}) {
+      SCOPED_TRACE(fmt::format("{} ms, named: {}", outage_ms, named));
+      for (int i = 0; i < outage_ms || links_.asked.back() == "a:1"; ++i) {
+        links_.end(v1::SessionEnd::NOT_LEADER);
+        world_.advance(1ms);
+      }
+      int waited = 0;
+      for (; links_.asked.back() != "a:1" && waited < 60'000; ++waited) {
+        links_.end(v1::SessionEnd::NOT_LEADER,
+                   named ? std::vector<std::string>{"a:1"} : std::vector<std::string>{});
+        world_.advance(1ms);
+      }
+      const int all_once = std::clamp(outage_ms / 8, 300, 5000);
+      EXPECT_LE(waited, named ? all_once * 3 / 2 : all_once * 3);
+      links_.welcome();
+      links_.events.closed(unavailable("reset"));
+    }
   }
-  EXPECT_GT(links_.opened, 30) << "of ten seconds";
-  EXPECT_LT(links_.opened, 90);
+}
+
+TEST_F(ManyManagers, WhileNobodyLeadsTheyAreAskedInTurnsLessAndLess) {
+  const auto asked_in = [&](int seconds) {
+    const int before = links_.opened;
+    for (int i = 0; i < seconds * 100; ++i) {
+      links_.end(v1::SessionEnd::NOT_LEADER);
+      world_.advance(10ms);
+    }
+    return links_.opened - before;
+  };
+  const int at_first = asked_in(2);
+  EXPECT_GE(at_first, 7);
+  EXPECT_LE(at_first, 25);
+  asked_in(60);
+  const int later = asked_in(60);
+  EXPECT_GE(later, 60 / 5);
+  EXPECT_LE(later, 25);
+  // A manager that nobody knew is news: it is as it was in the beginning.
+  for (int i = 0; i < 10'000 && links_.asked.back() != "d:1"; ++i) {
+    links_.end(v1::SessionEnd::NOT_LEADER, {"d:1"});
+    world_.advance(1ms);
+  }
+  EXPECT_GE(asked_in(10), 12);
+}
+
+// As many lines as there are managers, however long nobody leads; and again after a session.
+TEST(SessionLog, AManagerWithoutASessionIsSaidOnce) {
+  std::ostringstream text;
+  const Log log = std::make_shared<spdlog::logger>(
+      "session", std::make_shared<spdlog::sinks::ostream_sink_st>(text));
+  SimWorld world;
+  SimExecutor strand(world);
+  FakeLinks links;
+  RecordingSink sink;
+  SeededRng rng(1);
+  Session session({strand, links, sink, rng, log}, {}, {"a:1", "b:1", "c:1"});
+  session.start();
+  const auto lines = [&] {
+    for (int i = 0; i < 30'000; ++i) {
+      links.end(v1::SessionEnd::NOT_LEADER);
+      world.advance(1ms);
+    }
+    const std::string all = std::exchange(text, std::ostringstream()).str();
+    size_t count = 0;
+    for (size_t at = all.find("no session with"); at != std::string::npos;
+         at = all.find("no session with", at + 1)) {
+      ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(lines(), 3U);
+  EXPECT_EQ(lines(), 0U);
+  links.asked.clear();
+  while (links.asked.empty()) world.advance(1ms);
+  links.events.closed(Status(StatusCode::kUnauthenticated, "its certificate has ended"));
+  EXPECT_EQ(lines(), 1U) << "another reason is said, too";
+  links.asked.clear();
+  while (links.asked.empty()) world.advance(1ms);
+  links.welcome();
+  links.events.closed(unavailable("reset"));
+  EXPECT_EQ(lines(), 3U);
 }
 
 TEST_F(ManyManagers, TheLeaderIsAskedAtOnceHoweverOftenItDidNotAnswer) {
