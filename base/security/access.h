@@ -16,9 +16,13 @@ enum class Access {
   kAnyone,    // a caller without a certificate, too: what joiners need before they have one
   kOperator,  // a local user
   kManager,   // a local user, or whoever holds a client's certificate or a manager's
-  kGrant,  // as kManager, but no client: what would give one more than its certificate, or longer
-  kPeer,   // a manager's certificate: what managers do among themselves
-  kNode,   // a node with a certificate of this cluster
+  // As kManager, but no client. Whoever holds a client's certificate administers the swarm, join
+  // tokens and unlock key included, as with one of Docker's; but he does not outlast it unseen: a
+  // node that joins by a token is in the list, a further certificate is in none, and a backup has
+  // the root's key in it.
+  kGrant,
+  kPeer,  // a manager's certificate: what managers do among themselves
+  kNode,  // a node with a certificate of this cluster
 };
 
 struct AccessRule {

@@ -62,6 +62,7 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
   const char* const kSession = "muster.v1.Dispatcher.Session";
   const char* const kLogs = "muster.v1.Logs.Publish";
   const char* const kRaft = "muster.v1.Raft.Lane";
+  const char* const kJoin = "muster.v1.Membership.Join";
   const char* const kRenew = "muster.v1.Ca.IssueCertificate";
   struct Case {
     const char* method;
@@ -76,6 +77,13 @@ TEST_F(CallGate, CertificatesCountForWhatIsTrueNow) {
       {kControl, node("m", true, "c2"), false},  // of another swarm with the same root
       {kControl, client("alice"), true},
       {kControl, client("alice", "c2"), false},  // of another swarm with the same root
+      // Removed longer ago than anybody remembers, by a certificate it has given itself.
+      {kControl, node("long gone", true), false},
+      {kLogs, node("long gone", true), false},
+      {kJoin, node("long gone", true), true},  // the leader says what it is, and others who leads
+      {kJoin, node("m", true), true},
+      {kJoin, node("m", true, "c2"), false},
+      {kJoin, node("d", false), false},
       {kSession, client("alice"), false},
       {kRaft, client("alice"), false},
       {kLogs, client("alice"), false},
@@ -109,6 +117,7 @@ TEST_F(CallGate, WithoutAStateCertificatesAloneCount) {
   EXPECT_TRUE(gate_("muster.v1.Raft.Lane", node("m", true)).ok());
   EXPECT_FALSE(gate_("muster.v1.Raft.Lane", node("m", true, "c2")).ok());
   EXPECT_FALSE(gate_("muster.v1.Raft.Lane", node("m", false)).ok());
+  EXPECT_TRUE(gate_("muster.v1.Control.ListNodes", node("m", true)).ok());
 }
 
 }  // namespace

@@ -287,12 +287,65 @@ TEST_F(ClusterTest, WhatACertificateIsStillGoodFor) {
   EXPECT_TRUE(check_standing(store_.snapshot(), user_).ok());
   EXPECT_TRUE(check_standing(store_.snapshot(), holder("n1", true)).ok());
   EXPECT_TRUE(check_standing(store_.snapshot(), holder("n4", false)).ok());
-  EXPECT_TRUE(check_standing(store_.snapshot(), holder("a client of the operators", true)).ok());
+  EXPECT_EQ(check_standing(store_.snapshot(), holder("n9", true)).reason(), "node-unknown");
+  EXPECT_EQ(check_standing(store_.snapshot(), holder("n9", false)).reason(), "node-unknown");
+  EXPECT_EQ(check_standing(store_.snapshot(), holder("n9", true)).code(), StatusCode::kUnavailable)
+      << "another manager may have heard of it";
+  EXPECT_TRUE(check_standing(store::Snapshot(), holder("n9", true)).ok()) << "nothing is known yet";
   EXPECT_EQ(check_standing(store_.snapshot(), holder("n1", true, "d")).reason(), "wrong-cluster");
   EXPECT_EQ(check_standing(store_.snapshot(), holder("n4", true)).reason(), "role-changed");
   ASSERT_TRUE(remove("n4", true).ok());
   EXPECT_EQ(check_standing(store_.snapshot(), holder("n4", false)).reason(), "node-removed");
   EXPECT_EQ(api_.list_nodes(holder("n4", true), {}).error().reason(), "node-removed");
+}
+
+// Its entry goes once no certificate that it was given can be in force any more; but it has the
+// root's key, and may have given itself one.
+TEST_F(ClusterTest, AManagerThatWasRemovedLongAgoIsNone) {
+  Principal gone;
+  gone.kind = Principal::Kind::kNode;
+  gone.node_id = "n3";
+  gone.manager = true;
+  gone.cluster_id = "c";
+  ASSERT_TRUE(set_role("n3", kWorker).ok());
+  group_.state.members.pop_back();
+  write([](store::Transaction& tx) {
+    v1::Node node = *tx.view().get<v1::Node>("n3");
+    node.set_role(kWorker);
+    return tx.update(std::move(node));
+  });
+  ASSERT_TRUE(remove("n3", true).ok());
+  EXPECT_EQ(check_standing(store_.snapshot(), gone).reason(), "node-removed");
+  world_.advance(Duration(kDay) * 91);
+  ASSERT_TRUE(remove("n4", true).ok());
+  ASSERT_EQ(store_.snapshot().cluster()->removed_nodes_size(), 1);
+  EXPECT_EQ(check_standing(store_.snapshot(), gone).reason(), "node-unknown");
+  v1::UpdateNodeRequest request;
+  request.set_node_id("n2");
+  std::optional<Status> answer;
+  api_.update_node(gone, request, [&](const auto& r) { answer = r ? ok_status() : r.error(); });
+  world_.settle();
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->reason(), "node-unknown");
+  EXPECT_EQ(api_.list_nodes(gone, {}).error().reason(), "node-unknown");
+}
+
+// A client's certificate makes its holder an administrator (docs/certificates.md).
+TEST_F(ClusterTest, WhoAdministersFromElsewhereReadsTheTokens) {
+  write([](store::Transaction& tx) {
+    v1::Cluster cluster = *tx.view().cluster();
+    cluster.mutable_root_ca()->mutable_join_tokens()->set_manager("SWMTKN-1-m");
+    cluster.mutable_root_ca()->set_key_pem("the root's key");
+    return tx.update(std::move(cluster));
+  });
+  Principal client;
+  client.kind = Principal::Kind::kClient;
+  client.node_id = "alice";
+  client.cluster_id = "c";
+  const auto shown = api_.get_cluster(client, {});
+  ASSERT_TRUE(shown);
+  EXPECT_EQ(shown->cluster().root_ca().join_tokens().manager(), "SWMTKN-1-m");
+  EXPECT_EQ(shown->cluster().root_ca().key_pem(), "") << "nobody reads that";
 }
 
 TEST_F(ClusterTest, AWatchEndsWhenTheWatcherIsNoManagerAnyMore) {
