@@ -83,10 +83,12 @@ void Inbound::complain(const Admission& admission, MemberId from, const std::str
   core_->log->warn("member {:x} (node {}) was refused: {}", from.value, node_id, admission.why);
 }
 
-// With the lock held.
-bool Inbound::crowded(const Entry& stranger, const Members& members) const {
+// With the lock held. `leaving`: a call that makes room for it; null: none does.
+bool Inbound::crowded(const Entry& stranger, const InboundCall* leaving,
+                      const Members& members) const {
   std::set<MemberId> others;
   for (const Entry& entry : calls_) {
+    if (entry.call.get() == leaving) continue;
     if (members.find(entry.from) == nullptr) others.insert(entry.from);
   }
   return others.size() >= kStrangersMax && !others.contains(stranger.from);
@@ -98,13 +100,15 @@ Admission Inbound::enter(Entry entry, bool stranger, const Members& members) {
     std::lock_guard lock(mutex_);
     if (stopping_) return {Verdict::kStopping, false, "the process ends"};
     const auto of_caller = [&](const Entry& other) { return other.node_id == entry.node_id; };
-    if (std::count_if(calls_.begin(), calls_.end(), of_caller) >= kCallsMax) {
-      const auto found = std::find_if(calls_.begin(), calls_.end(), of_caller);
-      oldest = std::move(*found);
-      calls_.erase(found);
-    }
-    if (stranger && crowded(entry, members)) {
+    const bool full = std::count_if(calls_.begin(), calls_.end(), of_caller) >= kCallsMax;
+    const auto first = full ? std::find_if(calls_.begin(), calls_.end(), of_caller) : calls_.end();
+    // Nobody gives way to one that is not let in.
+    if (stranger && crowded(entry, full ? first->call.get() : nullptr, members)) {
       return {Verdict::kRefused, false, "too many managers that are not members"};
+    }
+    if (full) {
+      oldest = std::move(*first);
+      calls_.erase(first);
     }
     calls_.push_back(std::move(entry));
   }

@@ -77,7 +77,7 @@ class Inbound {
   const Entry* entry_of(MemberId id) const;
   AdmissionView view_of(const Members& members, MemberId from, const std::string& node_id) const;
   Admission enter(Entry entry, bool stranger, const Members& members);
-  bool crowded(const Entry& stranger, const Members& members) const;
+  bool crowded(const Entry& stranger, const InboundCall* leaving, const Members& members) const;
   void left(MemberId id);
   void complain(const Admission& admission, MemberId from, const std::string& node_id);
 

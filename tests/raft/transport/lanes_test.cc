@@ -348,6 +348,39 @@ TEST(Strangers, OneNodeHasOnlySoManyCallsWhoeverItSaysItIs) {
   }
 }
 
+TEST(Strangers, NobodyGivesWayToOneThatIsNotLetIn) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  std::vector<Caller> calls(8);
+  for (Caller& call : calls) ASSERT_EQ(call.come(a, 10, "s"), Verdict::kAccept);
+  std::vector<Caller> others(31);
+  for (uint64_t i = 0; i < others.size(); ++i) {
+    ASSERT_EQ(others[i].come(a, 20 + i, fmt::format("o{}", i)), Verdict::kAccept) << i;
+  }
+  Caller another;
+  EXPECT_EQ(another.come(a, 99, "s"), Verdict::kRefused);
+  for (const Caller& call : calls) EXPECT_FALSE(call.call->ended);
+  // And it is still known.
+  a.inbound()->cancel();
+  for (const Caller& call : calls) EXPECT_TRUE(call.call->ended);
+}
+
+TEST(Strangers, OneTakesThePlaceOfAnotherOfTheSameNode) {
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1"});
+  std::vector<Caller> calls(8), others(24);
+  for (uint64_t i = 0; i < calls.size(); ++i) {
+    ASSERT_EQ(calls[i].come(a, 10 + i, "s"), Verdict::kAccept) << i;
+  }
+  for (uint64_t i = 0; i < others.size(); ++i) {
+    ASSERT_EQ(others[i].come(a, 20 + i, fmt::format("o{}", i)), Verdict::kAccept) << i;
+  }
+  Caller another;
+  EXPECT_EQ(another.come(a, 99, "s"), Verdict::kAccept);
+  EXPECT_TRUE(calls[0].call->ended);
+  EXPECT_FALSE(calls[1].call->ended);
+}
+
 // ------------------------------------------------------------ ends of processes
 
 TEST(Ends, AGoodbyeIsHeardByAllAndIsNoSuspicion) {
