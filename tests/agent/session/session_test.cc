@@ -511,6 +511,20 @@ TEST(ManagerList, BackoffDoublesToItsCapAndIsForgottenWithSuccess) {
   EXPECT_EQ(list.next({})->not_before, TimePoint{});
 }
 
+TEST(ManagerList, OneThatDeclinedIsAskedSoonerWhenItIsSaidToLead) {
+  SeededRng rng(1);
+  ManagerList list({"a", "b", "c"}, rng);
+  TimePoint now;
+  for (int i = 0; i < 20; ++i) {
+    now = now + 10s;
+    for (const char* address : {"a", "b", "c"}) list.declined(address, now, rng);
+  }
+  EXPECT_GE(list.next(now)->not_before - now, ManagerList::kDeclinedMax * 3 / 2);
+  EXPECT_FALSE(list.prefer({"b"}));
+  EXPECT_EQ(list.next(now)->address, "b");
+  EXPECT_EQ(list.next(now)->not_before - now, ManagerList::kDeclinedMax / 2);
+}
+
 TEST(ManagerList, ReplacingKeepsWhatIsKnownOfThoseThatStay) {
   SeededRng rng(1);
   ManagerList list({"a", "b"}, rng);
