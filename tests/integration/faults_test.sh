@@ -53,8 +53,12 @@ for node in "${NODES[@]}"; do muster lab kill "$node" >/dev/null; done
 muster lab start >/dev/null
 writes_within 10 'kill -9 of all'
 after 'kill -9 of all'
-for node in "${NODES[@]}"; do muster lab stop "$node" >/dev/null & done
-wait $(jobs -p | grep -vx "$RECORDER")
+stops=()
+for node in "${NODES[@]}"; do
+  muster lab stop "$node" >/dev/null &
+  stops+=($!)
+done
+for stop in "${stops[@]}"; do wait "$stop" || die "a node was not stopped: $?"; done
 muster lab start >/dev/null
 writes_within 10 'a stop of all'
 after 'a stop of all'
