@@ -133,7 +133,7 @@ void Node::Impl::abandon() {
     life_ = Life::kEnded;
     raft_.cancel(timer_);
   }
-  for (int busy = flushing_; busy != 0; busy = flushing_) flushing_.wait(busy);
+  await_flushes();
   if (stop_them) {
     transport_->stop();
     disk_.stop();
@@ -198,6 +198,12 @@ Node::Impl::Turn::~Turn() {
   if (--node_.flushing_ == 0) node_.flushing_.notify_all();
 }
 
+// Without the lock. Who has let go of it may still be in the ports: they must not be stopped under
+// his hands. Nobody comes anew once the node is deaf.
+void Node::Impl::await_flushes() {
+  for (int busy = flushing_; busy != 0; busy = flushing_) flushing_.wait(busy);
+}
+
 // ---------------------------------------------------------------- from network and disk
 
 void Node::Impl::received(Message message) {
@@ -249,8 +255,12 @@ void Node::Impl::said_goodbye(MemberId peer) {
   });
 }
 
-void Node::Impl::removed() {
-  event([&](TimePoint) { tell_removed(); });
+// Who was leader until a moment ago may not have heard yet that this member was taken in. Whoever
+// has another leader is in the group still.
+void Node::Impl::removed(MemberId by) {
+  event([&](TimePoint) {
+    if (!core_.leader() || core_.leader() == by) tell_removed();
+  });
 }
 
 void Node::Impl::written(uint64_t token) {

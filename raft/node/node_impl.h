@@ -78,7 +78,7 @@ class Node::Impl final : public TransportEvents,
   void unreachable(MemberId peer) override;
   void vanished(MemberId peer) override;
   void said_goodbye(MemberId peer) override;
-  void removed() override;
+  void removed(MemberId by) override;
   Result<std::unique_ptr<SnapshotWriter>> snapshot_arrives(const Message& announcement) override;
   void snapshot_sent(MemberId to, const Status& status) override;
 
@@ -191,6 +191,7 @@ class Node::Impl final : public TransportEvents,
   void post_stop_ports();
   void stop_ports();
   void close();
+  void await_flushes();
 
   // the user's strand (node_user.cc)
   void push(Delivery delivery);

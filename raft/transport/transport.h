@@ -44,8 +44,8 @@ class TransportEvents {
   virtual void vanished(MemberId peer) = 0;
   // A member that announced its end: it is no sign of trouble that its streams close.
   virtual void said_goodbye(MemberId peer) = 0;
-  // Another member says that this one was removed, for good. May be told more than once.
-  virtual void removed() = 0;
+  // Member `by` says that this one was removed, for good. Told again for as long as it says so.
+  virtual void removed(MemberId by) = 0;
   // Where an arriving snapshot goes; RESOURCE_EXHAUSTED and others refuse it. Called on the thread
   // that writes it, which may block for the disk, but not for whoever calls stop().
   virtual Result<std::unique_ptr<SnapshotWriter>> snapshot_arrives(const Message& announcement) = 0;

@@ -196,7 +196,7 @@ void Lane::on_notice(Stream& stream, const Notice& notice) {
     case NoticeKind::kGoodbye: core_->goodbye(peer_); break;
     case NoticeKind::kRemoved:
       complain(notice.message);
-      core_->removed();
+      core_->removed(peer_);
       break;
     case NoticeKind::kWrongCluster:
     case NoticeKind::kWrongMember: complain(notice.message); break;

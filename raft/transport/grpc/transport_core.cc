@@ -58,9 +58,9 @@ void TransportCore::unreachable(MemberId peer) {
   });
 }
 
-void TransportCore::removed() {
-  work.post([self = shared_from_this()] {
-    self->gate.tell([](TransportEvents& events) { events.removed(); });
+void TransportCore::removed(MemberId by) {
+  work.post([self = shared_from_this(), by] {
+    self->gate.tell([&](TransportEvents& events) { events.removed(by); });
   });
 }
 

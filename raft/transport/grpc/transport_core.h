@@ -87,7 +87,7 @@ struct TransportCore : std::enable_shared_from_this<TransportCore> {
   // A stream in use ended suddenly; `address` is where the peer was, should nobody else know.
   void lost(MemberId peer, std::string address);
   void retire(MemberId peer);  // a stranger's last stream ended
-  void removed();
+  void removed(MemberId by);
 
   const GrpcTransportOptions options;
   const ChannelFactory channels;

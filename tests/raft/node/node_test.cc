@@ -277,11 +277,28 @@ TEST_F(NodeGroup, ALeaderRemovesItselfAndIsToldSo) {
 TEST_F(NodeGroup, ARemovedFollowerIsToldOnce) {
   found(3);
   EXPECT_TRUE(done([&](auto d) { node(1).remove(id_of(3), std::move(d)); }).ok());
-  node(3).transport_events().removed();
-  node(3).transport_events().removed();
+  node(3).transport_events().removed(id_of(1));
+  node(3).transport_events().removed(id_of(1));
   world.advance(10s);
   EXPECT_EQ(machine(3).removals, 1);
   EXPECT_EQ(leader(), 1U);
+}
+
+// Member 2 led until a moment ago and did not hear that 3 was taken in.
+TEST_F(NodeGroup, NobodyIsRemovedByTheWordOfAnotherThanItsLeader) {
+  found(3);
+  node(3).transport_events().removed(id_of(2));
+  node(1).transport_events().removed(id_of(2));
+  world.advance(1s);
+  EXPECT_EQ(machine(3).removals + machine(1).removals, 0);
+  EXPECT_EQ(leader(), 1U);
+  // With no leader there is nobody who knows better.
+  kill(1);
+  kill(2);
+  world.advance(10s);
+  node(3).transport_events().removed(id_of(2));
+  world.advance(1s);
+  EXPECT_EQ(machine(3).removals, 1);
 }
 
 TEST_F(NodeGroup, AJoinerIsNotToldThatItWasRemovedByGroupsOfThePast) {

@@ -165,7 +165,7 @@ class TestMember final : public TransportEvents {
   void unreachable(MemberId peer) override { tell(unreachables, peer); }
   void vanished(MemberId peer) override { tell(vanishes, peer); }
   void said_goodbye(MemberId peer) override { tell(goodbyes, peer); }
-  void removed() override {
+  void removed(MemberId) override {
     std::lock_guard lock(mutex_);
     ++removals;
     changed_.notify_all();

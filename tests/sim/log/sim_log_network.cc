@@ -129,8 +129,8 @@ void SimLogNetwork::End::deliver(const Message& message) {
       network_.removed(self_, message.from)) {
     const auto other = network_.ends_.find(message.from);
     if (other == network_.ends_.end()) return;
-    other->second->strand_.after(network_.latency(), [end = other->second] {
-      if (!end->left_) end->events_.removed();
+    other->second->strand_.after(network_.latency(), [end = other->second, by = self_] {
+      if (!end->left_) end->events_.removed(by);
     });
     return;
   }
