@@ -26,6 +26,7 @@
 #include "deploy/daemon/node_parts.h"
 #include "deploy/daemon/node_state.h"
 #include "deploy/daemon/options.h"
+#include "deploy/daemon/outside_watch.h"
 #include "deploy/daemon/registry_resolver.h"
 #include "deploy/daemon/work_pool.h"
 
@@ -112,6 +113,9 @@ class Daemon final : public manager::control::NodeControl {
   void certificate_changed();
   Result<v1::IssueCertificateResponse> sign_own(const std::string& signing_request_pem);
   void left_group(uint64_t member_id);
+  bool led() const;
+  void watch_outside(const v1::ClusterFeed& feed);
+  void hear_anew(uint64_t member_id);
   void node_removed(const std::string& why);
   // In a whole sentence; empty: nothing is wrong.
   void set_role_error(std::string text);
@@ -171,6 +175,7 @@ class Daemon final : public manager::control::NodeControl {
   v1::NodeSpec::Role desired_role_ = v1::NodeSpec::WORKER;  // as managers said last
   bool desired_role_known_ = false;
   Executor::TimerId reconcile_timer_ = 0;
+  OutsideWatch outside_;
 
   std::unique_ptr<WorkPool> local_calls_;
   std::unique_ptr<WorkPool> manager_calls_;  // that this node makes

@@ -1,4 +1,5 @@
 // What a member of a swarm does: its roles come and go with what the managers say of it.
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -244,6 +245,37 @@ void Daemon::left_group(uint64_t member_id) {
   reconcile_later(kAfterRemoval);
 }
 
+// Whether it hears a leader, or has no reason to miss one.
+bool Daemon::led() const {
+  if (manager_ == nullptr || !manager_->in_group()) return true;
+  return bool(manager_->group().leader);
+}
+
+void Daemon::watch_outside(const v1::ClusterFeed& feed) {
+  const auto& managers = feed.manager_addrs();
+  const bool listed = std::find(managers.begin(), managers.end(),
+                                state_.membership->advertise_addr) != managers.end();
+  const uint64_t member_id = state_.membership->member_id;
+  switch (outside_.heard(listed, led(), lifecycle_.clock().now())) {
+    case OutsideWatch::Verdict::kInside: return;
+    case OutsideWatch::Verdict::kLook:
+      lifecycle_.after(OutsideWatch::kPatience, [this, member_id] { hear_anew(member_id); });
+      return;
+    case OutsideWatch::Verdict::kOutside: return left_group(member_id);
+  }
+}
+
+// A session that begins is told everything, who the managers are included.
+void Daemon::hear_anew(uint64_t member_id) {
+  if (identity_ == nullptr || !state_.membership || state_.membership->member_id != member_id)
+    return;
+  if (!outside_.look(led())) return;
+  log_->warn("the managers do not list this one, and it hears of no leader: it asks them again");
+  if (const auto agent = this->agent()) {
+    agent->certificate_renewed(describe_identity(*identity_->tls()->current()));
+  }
+}
+
 // Asks until the group knows this member; from then on the group is asked nothing.
 void Daemon::join_group() {
   if (std::exchange(joining_group_, true)) return;
@@ -328,6 +360,7 @@ void Daemon::heard(const v1::ClusterFeed& feed) {
     desired_role_known_ = true;
     if (changed) reconcile_later(Duration(0));
   }
+  watch_outside(feed);
   identity_->heard(feed);
   if (feed.has_self()) {
     follow_lock(feed.self().role() == v1::NodeSpec::MANAGER ? feed.unlock_key() : std::string());

@@ -84,6 +84,52 @@ is "$(pids)" "$before" 'the containers after all that'
 m "$one" node demote "node$lost" >/dev/null
 await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
 
+note 'one that was taken out and is wanted again, both while it was away, comes back as a new member'
+m "$one" node promote "node$lost" >/dev/null
+await 20 "node $lost manages" node_is "$one" "$lost" ManagerStatus Reachable
+kill_musterd "$lost"
+await 10 'a leader without it' has_leader "$one"
+m "$one" node demote "node$lost" >/dev/null
+await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+m "$one" node promote "node$lost" >/dev/null
+start_musterd "$lost"
+await 30 'it manages again' node_is "$one" "$lost" ManagerStatus Reachable
+await 10 'and answers as a manager' m "$lost" node ls
+is "$(m "$one" info --format '{{.Swarm.Managers}}')" 3 'managers'
+is "$(pids)" "$before" 'the containers after all that'
+m "$one" node demote "node$lost" >/dev/null
+await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+
+note 'the same, where somebody leads whom it has never heard of'
+add_node 4
+join 4 "$one" worker >/dev/null
+await 15 'node 4 is ready' node_is "$one" 4 Status Ready
+m "$one" node promote "node$lost" >/dev/null
+await 20 "node $lost manages" node_is "$one" "$lost" ManagerStatus Reachable
+kill_musterd "$lost"
+await 10 'a leader without it' has_leader "$one"
+m "$one" node demote "node$lost" >/dev/null
+await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
+m "$one" node promote node4 >/dev/null
+await 20 'node 4 manages' node_is "$one" 4 ManagerStatus Reachable
+for round in {1..20}; do
+  leads_now=$(leader 4)
+  [[ $leads_now != 4 ]] || break
+  stop_musterd "$leads_now"
+  await 10 'another leader' has_leader 4
+  start_musterd "$leads_now"
+  await 20 "node $leads_now is back" node_is 4 "$leads_now" Status Ready
+done
+m 4 node promote "node$lost" >/dev/null
+start_musterd "$lost"
+await 40 'it manages again' node_is 4 "$lost" ManagerStatus Reachable
+is "$(leader 4)" 4 'the leader'
+is "$(pids)" "$before" 'the containers after all that'
+for n in 4 "$lost"; do
+  m "$one" node demote "node$n" >/dev/null
+  await 20 "node $n is no manager any more" node_is "$one" "$n" ManagerStatus ''
+done
+
 note 'removing nodes'
 fails 'is not down' m "$one" node rm "node$lost"
 m "$one" node rm --force "node$lost" >/dev/null

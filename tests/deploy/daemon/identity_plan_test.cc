@@ -76,5 +76,14 @@ TEST(IdentityPlan, TheRoleComesBeforeTheRoot) {
   EXPECT_EQ(plan_identity(*node(CertificateRole::kWorker), both).renewal, Renewal::kNow);
 }
 
+TEST(IdentityPlan, OnlyWhatIsMissingForAMomentIsTriedAgainAtOnce) {
+  EXPECT_EQ(wait_after(unavailable("its log is not open"), 80s), 1s);
+  EXPECT_EQ(wait_after(unavailable("its log is not open"), 200ms), 200ms);
+  for (const Status& own : {permission_denied("it was removed"), not_found("no such node"),
+                            failed_precondition("it is no manager"), internal_error("broken")}) {
+    EXPECT_EQ(wait_after(own, 80s), 80s) << own.message();
+  }
+}
+
 }  // namespace
 }  // namespace muster::daemon
