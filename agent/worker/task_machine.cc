@@ -312,13 +312,19 @@ void TaskMachine::stop_container(WallTime now, TaskActions& out) {
   if (was_routed) out.push_back(TaskAction::kPublishPorts);
   if (times_.stop_grace > Duration(0)) {
     out.push_back(TaskAction::kSignalStop);
-    timer_delay_ = times_.stop_grace;
-  } else {
-    kill_sent_ = true;
-    out.push_back(TaskAction::kSignalKill);
-    timer_delay_ = kKillRepeat;
+    return;
   }
+  kill_sent_ = true;
+  timer_delay_ = kKillRepeat;
+  out.insert(out.end(), {TaskAction::kSignalKill, TaskAction::kArmTimer});
+}
+
+TaskActions TaskMachine::signalled() {
+  TaskActions out;
+  if (phase_ != Phase::kStopping || kill_sent_) return out;
+  timer_delay_ = times_.stop_grace;
   out.push_back(TaskAction::kArmTimer);
+  return out;
 }
 
 TaskActions TaskMachine::exited(const ContainerExit& exit, WallTime now) {

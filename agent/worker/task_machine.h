@@ -23,7 +23,7 @@ enum class TaskAction {
   kWatch,          // -> exited(), once
   kWatchHealth,    // run the health check -> probed()
   kPublishPorts,   // the set of routable tasks changed
-  kSignalStop,     // the task's stop signal
+  kSignalStop,     // the task's stop signal -> signalled()
   kSignalKill,
   kArmTimer,  // -> timer() after timer_delay(); replaces a running one
   kCleanUp,   // remove all but the log -> cleaned_up()
@@ -68,6 +68,8 @@ class TaskMachine {
   TaskActions probed(const v1::Health& health, bool news, WallTime now);
   // It runs and must not go on; its end counts as a failure.
   TaskActions unhealthy(const std::string& why, WallTime now);
+  // It has got its stop signal: the grace begins.
+  TaskActions signalled();
   TaskActions exited(const ContainerExit& exit, WallTime now);
   // Something the user should see of a running task.
   TaskActions note(const std::string& message, WallTime now);

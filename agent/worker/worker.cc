@@ -221,15 +221,16 @@ void Worker::assign(const v1::TaskAssignment& assignment) {
   if (known) *local.mutable_revision() = revision->second;
   // Finished tasks come with a complete feed too; of those there is nothing here to run.
   const bool over = task.status().state() >= v1::TASK_COMPLETE;
-  // It ran here and its record is lost: so is the container, left-overs were removed at the start.
-  const bool lost = !over && task.status().state() >= v1::TASK_RUNNING;
+  // It ran here, or may have run, and its record is lost: so is the container, left-overs were
+  // removed at the start.
+  const bool lost = !over && task.status().state() >= v1::TASK_STARTING;
   if (over || lost) {
     *local.mutable_status() = task.status();
     local.set_cleaned(over);
   }
   Entry& entry = add(std::move(local));
   if (over || lost) {
-    run(entry, entry.machine.adopt({}, false, now()));
+    run(entry, entry.machine.adopt({}, lost, now()));
     return;
   }
   run(entry, entry.machine.begin(now()));
@@ -470,14 +471,20 @@ void Worker::watch(Entry& entry) {
 void Worker::signal(Entry& entry, int number) {
   if (fault(WorkerMutant::kRemovesBeforeStop)) return clean_up(entry);
   if (fault(WorkerMutant::kKillsAtOnce)) number = SIGKILL;
-  // Nobody is sent to it any more by then.
+  // Nobody is sent to it any more by then. What that and a busy pool take is no part of the grace.
   after_routes([this, id = entry.task_id(), number] {
     Entry* entry = find(id);
     if (entry == nullptr) return;
-    deps_.step_pool.post([runtime = &deps_.runtime, log = deps_.log, number,
+    deps_.step_pool.post([this, self = self_, strand = &deps_.strand, runtime = &deps_.runtime,
+                          log = deps_.log, id, number,
                           container = entry->machine.task().container_id()] {
       const Status status = runtime->kill(container, number);
       if (!status.ok()) log->warn("container {}: {}", container, status.message());
+      if (number == SIGKILL) return;
+      strand->post([this, self, id] {
+        if (*self == nullptr) return;
+        if (Entry* found = find(id)) run(*found, found->machine.signalled());
+      });
     });
   });
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/images/image_store.h"
@@ -20,6 +21,7 @@ class SimPool final : public BlockingPool {
  public:
   explicit SimPool(SimWorld& world, Duration delay = 1ms) : strand_(world), delay_(delay) {}
   void post(UniqueFunction<void()> work) override { strand_.after(delay_, std::move(work)); }
+  void set_delay(Duration delay) { delay_ = delay; }
 
  private:
   SimExecutor strand_;
@@ -64,6 +66,7 @@ class FakeRuntime final : public Runtime {
     const auto found = containers.find(id);
     if (found == containers.end()) return {};
     found->second.signals.push_back(signal);
+    if (clock != nullptr) sent.emplace_back(signal, clock->now());
     if (signal == 9 || !ignores_term) end(id, {128 + signal, false, {}});
     return {};
   }
@@ -86,6 +89,8 @@ class FakeRuntime final : public Runtime {
 
   std::map<std::string, Container> containers;
   std::vector<std::string> events;
+  const Clock* clock = nullptr;
+  std::vector<std::pair<int, TimePoint>> sent;  // signals, by the clock
   Status start_error;
   bool ignores_term = false;
   int starts = 0;

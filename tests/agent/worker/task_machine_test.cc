@@ -124,17 +124,19 @@ TEST(TaskMachine, StopDrainsThenSignalsThenKills) {
   times.stop_grace = 3s;
   TaskMachine m = running(times);
   EXPECT_EQ(m.assigned(desire(v1::TASK_SHUTDOWN), kNow),
-            (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop,
-                         A::kArmTimer}));
+            (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop}));
   EXPECT_EQ(state(m), v1::TASK_RUNNING);
   EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_DRAINING);
   EXPECT_FALSE(m.routable());
+  EXPECT_EQ(m.signalled(), TaskActions{A::kArmTimer}) << "the grace begins with the signal";
   EXPECT_EQ(m.timer_delay(), Duration(3s));
   EXPECT_EQ(m.timer(kNow + Duration(3s)), (TaskActions{A::kReport, A::kSignalKill, A::kArmTimer}));
   EXPECT_EQ(m.timer(kNow), (TaskActions{A::kSignalKill, A::kArmTimer})) << "again until it is dead";
+  EXPECT_TRUE(m.signalled().empty());
   m.exited({137, false, {}}, kNow);
   EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
   EXPECT_EQ(error(m), "");
+  EXPECT_TRUE(m.signalled().empty());
 }
 
 TEST(TaskMachine, NoGraceKillsAtOnce) {
@@ -187,7 +189,7 @@ TEST(TaskMachine, StopAtEveryPointOfTheWay) {
 
 TEST(TaskMachine, UnassignedIsStoppedCleanedForgotten) {
   TaskMachine m = running();
-  EXPECT_EQ(m.removed(kNow).back(), A::kArmTimer);
+  EXPECT_EQ(m.removed(kNow).back(), A::kSignalStop);
   EXPECT_TRUE(m.removed(kNow).empty());
   EXPECT_EQ(m.exited({0, false, {}}, kNow).back(), A::kCleanUp);
   EXPECT_EQ(m.cleaned_up(kNow), TaskActions{A::kForget});
@@ -222,7 +224,7 @@ TEST(TaskMachine, HealthDecidesRunning) {
   EXPECT_EQ(state(m), v1::TASK_RUNNING);
   EXPECT_TRUE(m.routable());
   EXPECT_EQ(m.probed(health(v1::Health::UNHEALTHY, 7, "no\nanswer\n"), true, kNow),
-            (TaskActions{A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop, A::kArmTimer}));
+            (TaskActions{A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop}));
   EXPECT_FALSE(m.routable());
   EXPECT_FALSE(m.up());
   m.exited({0, false, {}}, kNow);
@@ -284,7 +286,7 @@ TEST(TaskMachine, AdoptionTable) {
       {v1::TASK_RUNNING, true, v1::TASK_SHUTDOWN, found(P::kExited, 143), v1::TASK_SHUTDOWN,
        A::kCleanUp},
       {v1::TASK_RUNNING, true, v1::TASK_SHUTDOWN, found(P::kRunning), v1::TASK_RUNNING,
-       A::kArmTimer},
+       A::kSignalStop},
       {v1::TASK_RUNNING, true, v1::TASK_RUNNING, found(P::kAbsent), v1::TASK_FAILED, A::kCleanUp},
       {v1::TASK_PREPARING, false, v1::TASK_RUNNING, found(P::kAbsent), v1::TASK_PREPARING,
        A::kPrepare},

@@ -27,6 +27,7 @@ class WorkerTest : public ::testing::Test {
     char path[] = "/tmp/muster-worker-XXXXXX";
     ASSERT_NE(::mkdtemp(path), nullptr);
     root_ = path;
+    runtime_.clock = &world_;
     payload_files_ = MemoryFiles(root_ + "/run/secrets");
     restart();
   }

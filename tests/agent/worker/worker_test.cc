@@ -1,3 +1,5 @@
+#include <signal.h>
+
 #include "agent/worker/local_view.h"
 #include "tests/agent/worker/worker_fixture.h"
 
@@ -147,6 +149,36 @@ TEST_F(WorkerTest, StopDrainsBeforeTheSignalAndEscalates) {
   EXPECT_EQ(runtime_.events.back(), "signal 9");
   EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
   EXPECT_EQ(error("t1"), "");
+}
+
+// As when the host is busy, or its resolver does not answer.
+TEST_F(WorkerTest, TheGraceIsWholeHoweverLateTheSignalComes) {
+  runtime_.ignores_term = true;
+  revision_.mutable_spec()->mutable_container()->set_stop_grace_period_ns(Duration(3s).count());
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  pool_.set_delay(2500ms);
+  worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}, false));
+  world_.advance(4s);
+  pool_.set_delay(1ms);
+  while (state("t1") != v1::TASK_SHUTDOWN) world_.advance(10ms);
+  const std::vector<std::pair<int, TimePoint>>& sent = runtime_.sent;
+  ASSERT_EQ(sent.size(), 2U);
+  EXPECT_EQ(sent[0].first, SIGINT);
+  EXPECT_EQ(sent[1].first, SIGKILL);
+  EXPECT_GE(sent[1].second - sent[0].second, Duration(3s));
+}
+
+// Its record is lost with a power cut, and it may have run.
+TEST_F(WorkerTest, WhatTheManagerHasSeenStartIsNotBegunAnew) {
+  v1::Task starting = task("t1");
+  starting.mutable_status()->set_state(v1::TASK_STARTING);
+  v1::Task ready = task("t2");
+  ready.mutable_status()->set_state(v1::TASK_READY);
+  worker_->apply(feed({starting, ready}));
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_FAILED);
+  EXPECT_EQ(state("t2"), v1::TASK_RUNNING);
 }
 
 TEST_F(WorkerTest, ErrorsBeforeAndAfterStarting) {
