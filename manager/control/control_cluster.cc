@@ -206,7 +206,9 @@ void ControlApi::update_node(const Principal& principal, const v1::UpdateNodeReq
       [this](const store::Snapshot& state, const std::string& id) {
         auto response = respond(state.get<v1::Node>(id), &v1::UpdateNodeResponse::mutable_node);
         const auto group = group_view();
-        if (response && group) members::describe_manager(*response->mutable_node(), *group);
+        if (response && group) {
+          members::describe_manager(*response->mutable_node(), *group, members::managers_of(state));
+        }
         return response;
       },
       std::move(done));

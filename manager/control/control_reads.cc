@@ -71,8 +71,8 @@ v1::GetServiceResponse describe(const store::Snapshot& state, const v1::Service&
 }
 
 void describe(v1::Node& node, const std::optional<raft::GroupView>& group,
-              const std::string& self) {
-  if (group) return members::describe_manager(node, *group);
+              const members::IsManager& is_manager, const std::string& self) {
+  if (group) return members::describe_manager(node, *group, is_manager);
   // The only manager is the one that answers.
   if (node.has_manager_status()) node.mutable_manager_status()->set_leader(node.id() == self);
 }
@@ -195,7 +195,7 @@ Result<v1::GetNodeResponse> ControlApi::get_node(const Principal& principal,
   MUSTER_ASSIGN(const auto node, state.resolve<v1::Node>(r.node() == "self" ? self : r.node()));
   v1::GetNodeResponse response;
   *response.mutable_node() = *node;
-  describe(*response.mutable_node(), group_view(), self);
+  describe(*response.mutable_node(), group_view(), members::managers_of(state), self);
   return response;
 }
 
@@ -206,10 +206,12 @@ Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
   response.set_self_id(node_.node_id());
   response.set_version(state.version());
   const auto group = group_view();
+  const auto is_manager = members::managers_of(state);
   state.each<v1::Node>([&](const auto& node) {
     if (passes(r.filter(), *node)) {
       *response.add_nodes() = *node;
-      describe(*response.mutable_nodes(response.nodes_size() - 1), group, response.self_id());
+      describe(*response.mutable_nodes(response.nodes_size() - 1), group, is_manager,
+               response.self_id());
     }
     return true;
   });

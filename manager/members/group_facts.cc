@@ -46,23 +46,51 @@ v1::ManagerStatus stored_status(const raft::Member& member) {
   return status;
 }
 
-std::string held_up_by(const raft::GroupView& view, const raft::MemberView& leaving) {
+const raft::MemberView* member_of(const raft::GroupView& view, std::string_view node_id) {
+  const raft::MemberView* found = nullptr;
+  for (const raft::MemberView& m : view.members) {
+    if (m.member.node_id != node_id) continue;
+    if (m.member.id == view.self) return &m;
+    if (found == nullptr || (m.reachable && !found->reachable)) found = &m;
+  }
+  return found;
+}
+
+IsManager managers_of(const store::Snapshot& state) {
+  return [state](const std::string& node_id) {
+    const auto node = state.get<v1::Node>(node_id);
+    return node != nullptr && node->spec().desired_role() == v1::NodeSpec::MANAGER;
+  };
+}
+
+Parting parting_of(const raft::GroupView& view, const raft::MemberView& leaving,
+                   const IsManager& is_manager) {
+  Parting out;
   if (leaving.member.voter && !keeps_quorum(view, {leaving.member.id})) {
-    return fmt::format(
+    out.held_up = fmt::format(
         "node {} stays in the group of managers for now: without it fewer than a majority would "
         "answer",
         leaving.member.node_id);
+    return out;
   }
-  if (leaving.member.id != view.self) return {};
-  const bool heir = std::any_of(view.members.begin(), view.members.end(), [&](const auto& other) {
-    return other.member.id != view.self && other.member.voter && other.reachable;
-  });
-  return heir ? std::string()
-              : fmt::format("node {} leads, and nobody could take over", leaving.member.node_id);
+  if (leaving.member.id != view.self) return out;
+  // Whoever is furthest, of those that stay.
+  const raft::MemberView* heir = nullptr;
+  for (const raft::MemberView& m : view.members) {
+    if (m.member.id == view.self || !m.member.voter || !m.reachable) continue;
+    if (!is_manager(m.member.node_id) || member_of(view, m.member.node_id) != &m) continue;
+    if (heir == nullptr || m.match > heir->match) heir = &m;
+  }
+  if (heir != nullptr) {
+    out.heir = heir->member.id;
+  } else {
+    out.held_up = fmt::format("node {} leads, and nobody could take over", leaving.member.node_id);
+  }
+  return out;
 }
 
-void describe_manager(v1::Node& node, const raft::GroupView& view) {
-  const raft::MemberView* m = view.find_node(node.id());
+void describe_manager(v1::Node& node, const raft::GroupView& view, const IsManager& is_manager) {
+  const raft::MemberView* m = member_of(view, node.id());
   if (m == nullptr) {
     // Promoted and not there yet, or removed and not yet written down.
     node.clear_manager_status();
@@ -75,7 +103,7 @@ void describe_manager(v1::Node& node, const raft::GroupView& view) {
   status.set_reachable(m->reachable || m->member.id == view.self);
   status.set_learner(!m->member.voter);
   if (!view.leads || node.spec().desired_role() == v1::NodeSpec::MANAGER) return;
-  const std::string held_up = held_up_by(view, *m);
+  const std::string held_up = parting_of(view, *m, is_manager).held_up;
   if (held_up.empty()) return;
   std::string& message = *node.mutable_status()->mutable_message();
   message += (message.empty() ? "" : "; ") + held_up;

@@ -1,7 +1,5 @@
 #include "manager/members/members_plan.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 #include <string_view>
@@ -28,21 +26,13 @@ class Planner {
   }
 
  private:
-  bool wanted(const MemberView& m) const {
-    const auto node = nodes_.find(m.member.node_id);
-    return node != nodes_.end() && node->second->spec().desired_role() == v1::NodeSpec::MANAGER &&
-           &m == kept_of(m.member.node_id);
+  bool is_manager(const std::string& node_id) const {
+    const auto node = nodes_.find(node_id);
+    return node != nodes_.end() && node->second->spec().desired_role() == v1::NodeSpec::MANAGER;
   }
 
-  // Of several members of one node.
-  const MemberView* kept_of(std::string_view node_id) const {
-    const MemberView* kept = nullptr;
-    for (const MemberView& m : view_.members) {
-      if (m.member.node_id != node_id) continue;
-      if (m.member.id == view_.self) return &m;
-      if (kept == nullptr || (m.reachable && !kept->reachable)) kept = &m;
-    }
-    return kept;
+  bool wanted(const MemberView& m) const {
+    return is_manager(m.member.node_id) && &m == member_of(view_, m.member.node_id);
   }
 
   void plan_action() {
@@ -68,29 +58,20 @@ class Planner {
   }
 
   bool plan_removal(const MemberView& m) {
-    if (std::string why = held_up_by(view_, m); !why.empty()) {
-      plan_.held_up = std::move(why);
+    Parting parting =
+        parting_of(view_, m, [this](const std::string& node_id) { return is_manager(node_id); });
+    if (!parting.held_up.empty()) {
+      plan_.held_up = std::move(parting.held_up);
       return false;
     }
-    if (m.member.id != view_.self) {
-      plan_.action = {GroupAction::Kind::kRemove, m.member.id};
-      return true;
-    }
-    const MemberView* heir = nullptr;
-    for (const MemberView& other : view_.members) {
-      if (!other.member.voter || !other.reachable || !wanted(other)) continue;
-      if (heir == nullptr || other.match > heir->match) heir = &other;
-    }
-    if (heir == nullptr) {
-      plan_.held_up = fmt::format("node {} leads, and nobody could take over", m.member.node_id);
-      return false;
-    }
-    plan_.action = {GroupAction::Kind::kTransfer, heir->member.id};
+    plan_.action = m.member.id == view_.self
+                       ? GroupAction{GroupAction::Kind::kTransfer, parting.heir}
+                       : GroupAction{GroupAction::Kind::kRemove, m.member.id};
     return true;
   }
 
   void plan_node(const v1::Node& node) {
-    const MemberView* m = kept_of(node.id());
+    const MemberView* m = member_of(view_, node.id());
     NodeChange change{node.id(), node.spec().desired_role(), node.role(), std::nullopt};
     if (node.spec().desired_role() == v1::NodeSpec::MANAGER) {
       change.role = v1::NodeSpec::MANAGER;

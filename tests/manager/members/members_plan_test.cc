@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "manager/members/group_facts.h"
 #include "tests/manager/members/fake_group.h"
 
@@ -28,6 +30,12 @@ raft::GroupView led_by_1(std::vector<raft::MemberView> members) {
   view.leads = true;
   view.members = std::move(members);
   return view;
+}
+
+IsManager to_be(std::vector<std::string> managers) {
+  return [managers = std::move(managers)](const std::string& id) {
+    return std::find(managers.begin(), managers.end(), id) != managers.end();
+  };
 }
 
 raft::MemberView learner(uint64_t id, const std::string& node, bool caught_up) {
@@ -114,6 +122,15 @@ TEST(MembersPlan, WhatTheGroupIsToDo) {
     const MembersPlan plan = plan_members(view, nodes);
     EXPECT_EQ(plan.action, c.action) << c.what;
     EXPECT_EQ(!plan.held_up.empty(), c.held_up) << c.what << ": " << plan.held_up;
+    // What is held up is what the nodes say.
+    std::vector<std::string> said;
+    for (const auto& of : nodes) {
+      v1::Node described = *of;
+      describe_manager(described, view, to_be(c.managers));
+      if (!described.status().message().empty()) said.push_back(described.status().message());
+    }
+    EXPECT_EQ(said, c.held_up ? std::vector<std::string>{plan.held_up} : std::vector<std::string>{})
+        << c.what;
     view.leads = false;
     const MembersPlan none = plan_members(view, nodes);
     EXPECT_EQ(none.action, GroupAction()) << c.what;
@@ -177,20 +194,20 @@ TEST(GroupFacts, ANodeIsDescribedFromTheView) {
       led_by_1({member(1, "n1"), member(2, "n2", true, false), member(171, "n3", false)});
   v1::Node described;
   described.set_id("n2");
-  describe_manager(described, view);
+  describe_manager(described, view, to_be({}));
   EXPECT_FALSE(described.manager_status().leader());
   EXPECT_FALSE(described.manager_status().reachable());
   EXPECT_FALSE(described.manager_status().learner());
   described.set_id("n3");
-  describe_manager(described, view);
+  describe_manager(described, view, to_be({}));
   EXPECT_TRUE(described.manager_status().learner());
   EXPECT_EQ(described.manager_status().raft_id(), "ab");
   described.set_id("n1");
-  describe_manager(described, view);
+  describe_manager(described, view, to_be({}));
   EXPECT_TRUE(described.manager_status().leader());
   EXPECT_TRUE(described.manager_status().reachable());
   described.set_id("n4");
-  describe_manager(described, view);
+  describe_manager(described, view, to_be({}));
   EXPECT_FALSE(described.has_manager_status());
 }
 
@@ -199,8 +216,9 @@ TEST(GroupFacts, ANodeSaysWhatHoldsItsDemotionUp) {
   v1::Node node;
   node.set_id("n2");
   node.mutable_spec()->set_desired_role(v1::NodeSpec::WORKER);
+  std::vector<std::string> managers = {"n1", "n3"};
   const auto message = [&](v1::Node described) {
-    describe_manager(described, view);
+    describe_manager(described, view, to_be(managers));
     return described.status().message();
   };
   const std::string why =
@@ -223,6 +241,12 @@ TEST(GroupFacts, ANodeSaysWhatHoldsItsDemotionUp) {
   node.mutable_spec()->set_desired_role(v1::NodeSpec::WORKER);
   view = led_by_1({member(1, "n1"), member(2, "n2", false)});
   EXPECT_NE(message(node), "");
+  // Or is to go, too.
+  view = led_by_1({member(1, "n1"), member(2, "n2"), member(3, "n3", false)});
+  managers = {"n3"};
+  EXPECT_EQ(message(node), "node n1 leads, and nobody could take over");
+  managers = {"n2"};
+  EXPECT_EQ(message(node), "");
 }
 
 TEST(GroupFacts, TheErrorWithoutALeaderCountsManagers) {
