@@ -110,52 +110,63 @@ std::string node_pretty(const v1::Node& node) {
   return out;
 }
 
+struct NodeChange {
+  v1::Node before;
+  std::optional<v1::Node> after;  // nothing when there was nothing to change
+};
+
 // Reads the node, changes its spec and writes it; again when somebody was faster, as the manager
 // itself often is: what the node says of itself is in the same object. `change` says false when
-// there is nothing to change. `after` is the node as it is then.
+// there is nothing to change.
 constexpr int kChangesMax = 10;
-Status change_node(Run& run, const std::string& name,
-                   const std::function<Result<bool>(v1::NodeSpec*)>& change,
-                   v1::Node* after = nullptr) {
+Result<NodeChange> change_node(Run& run, const std::string& name,
+                               const std::function<Result<bool>(v1::NodeSpec*)>& change) {
   for (int attempt = 1;; ++attempt) {
-    MUSTER_ASSIGN(const v1::Node node, get_node(run, name));
+    NodeChange out;
+    MUSTER_ASSIGN(out.before, get_node(run, name));
     v1::UpdateNodeRequest request;
-    request.set_node_id(node.id());
-    request.set_version(node.meta().version());
-    *request.mutable_spec() = node.spec();
+    request.set_node_id(out.before.id());
+    request.set_version(out.before.meta().version());
+    *request.mutable_spec() = out.before.spec();
     MUSTER_ASSIGN(const bool changed, change(request.mutable_spec()));
-    if (!changed) return ok_status();
+    if (!changed) return out;
     auto updated = run.client().call(request);
     if (updated) {
-      if (after != nullptr) *after = std::move(*updated->mutable_node());
-      return ok_status();
+      out.after = std::move(*updated->mutable_node());
+      return out;
     }
     if (updated.error().reason() != "out-of-sequence" || attempt == kChangesMax)
-      return updated.error();
+      return fail(updated.error());
   }
+}
+
+// Why a demoted node is a manager still; empty when nothing holds that up. Managers say it behind
+// what else is known of the node, which is no news.
+std::string held_up(const v1::Node& before, const v1::Node& after) {
+  if (!after.has_manager_status()) return {};
+  std::string_view why = after.status().message();
+  if (const std::string& known = before.status().message(); why.starts_with(known)) {
+    why.remove_prefix(known.size());
+    if (why.starts_with("; ")) why.remove_prefix(2);
+  }
+  return std::string(why);
 }
 
 // Only nodes that are not yet what they are asked to be are changed.
 Result<int> change_roles(Run& run, v1::NodeSpec::Role to, const char* already, const char* done) {
   MUSTER_TRY(run.parse(1, -1));
   return for_each_name(run, run.args, [&](const std::string& name) -> Status {
-    bool changed = false;
-    v1::Node after;
     const auto change = [&](v1::NodeSpec* spec) -> Result<bool> {
-      changed = spec->desired_role() != to;
+      if (spec->desired_role() == to) return false;
       spec->set_desired_role(to);
-      return changed;
+      return true;
     };
-    MUSTER_ASSIGN(const v1::Node before, get_node(run, name));
-    MUSTER_TRY(change_node(run, name, change, &after));
-    run.line(fmt::format(fmt::runtime(changed ? done : already), name));
-    if (to == v1::NodeSpec::MANAGER || !after.has_manager_status()) return ok_status();
-    // Why it is a manager still, when something holds that up; `node inspect` goes on saying it.
-    std::string_view why = after.status().message();
-    const std::string& known = before.status().message();
-    if (changed && why.starts_with(known)) why.remove_prefix(known.size());
-    if (why.starts_with("; ")) why.remove_prefix(2);
-    if (!why.empty()) run.warn(std::string(why));
+    MUSTER_ASSIGN(const NodeChange changed, change_node(run, name, change));
+    run.line(fmt::format(fmt::runtime(changed.after ? done : already), name));
+    if (to == v1::NodeSpec::MANAGER || !changed.after) return ok_status();
+    // `node inspect` goes on saying it.
+    const std::string why = held_up(changed.before, *changed.after);
+    if (!why.empty()) run.warn(why);
     return ok_status();
   });
 }
@@ -266,7 +277,7 @@ Result<int> node_update(Run& run) {
   if (!availability.empty()) {
     MUSTER_ASSIGN(wanted, parse_availability(availability));
   }
-  MUSTER_TRY(change_node(run, run.args[0], [&](v1::NodeSpec* spec) -> Result<bool> {
+  const auto change = [&](v1::NodeSpec* spec) -> Result<bool> {
     if (!role.empty())
       spec->set_desired_role(role == "manager" ? v1::NodeSpec::MANAGER : v1::NodeSpec::WORKER);
     if (wanted) spec->set_availability(*wanted);
@@ -279,7 +290,9 @@ Result<int> node_update(Run& run) {
     }
     for (const std::string& text : label_add) set_pair(labels, parse_key_value(text));
     return true;
-  }));
+  };
+  const auto changed = change_node(run, run.args[0], change);
+  if (!changed) return fail(changed.error());
   run.line(run.args[0]);
   return 0;
 }

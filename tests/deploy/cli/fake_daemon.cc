@@ -240,6 +240,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
 
   S GetNode(C*, const v1::GetNodeRequest* request, v1::GetNodeResponse* response) override {
+    ++fake.node_reads;
     for (const auto& node : fake.nodes) {
       if (node.id() != request->node() && node.description().hostname() != request->node() &&
           request->node() != "self")

@@ -38,6 +38,7 @@ class FakeDaemon {
   v1::ExplainServiceResponse explanation;
   std::string unlock_key;
   v1::Node node_after_update;
+  int node_reads = 0;
   v1::IssueClientCertificateRequest client_certificate_request;
   // Of a rotation of the root: the nodes still to be renewed, one list for each look; after the
   // last the rotation is over.

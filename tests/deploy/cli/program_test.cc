@@ -350,6 +350,7 @@ TEST_F(Program, RolesAreChangedOnlyWhereTheyDiffer) {
   EXPECT_EQ(run({"node", "demote", "host1"}).err, "it stays for now\n");
   daemon_.node_after_update.Clear();
   EXPECT_EQ(daemon_.updated_nodes.at(0).spec().desired_role(), v1::NodeSpec::WORKER);
+  EXPECT_EQ(daemon_.node_reads, 4) << "one for each change";
 }
 
 TEST_F(Program, Networks) {
