@@ -58,6 +58,8 @@ class StoreClock : public testing::Test {
 };
 
 TEST_F(StoreClock, RequestIdsOutlastOneThatIsSet) {
+  send("before");
+  world.advance(2h);
   send("a");
   world.advance(5min);
   for (const Duration step : {Duration(1h), Duration(1000h), Duration(-1000h)}) {
