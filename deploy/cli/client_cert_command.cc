@@ -5,24 +5,26 @@
 #include "base/security/x509.h"
 #include "base/time.h"
 #include "deploy/cli/commands.h"
+#include "deploy/cli/paths.h"
 
 namespace muster::deploy::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kDaysDefault = 30;
-constexpr int64_t kDaysMost = 365;
+// Of what a number of nanoseconds holds; how long one may last is the managers' to say.
+constexpr int64_t kDaysMost = 100'000;
 constexpr const char* kNames[] = {"key.pem", "cert.pem", "ca.pem"};
 
+// 0: as long as managers think right.
 Result<int64_t> parse_days(const std::string& text) {
-  if (text.empty()) return kDaysDefault;
+  if (text.empty()) return 0;
   int64_t days = 0;
   const char* end = text.data() + text.size();
   const auto read = std::from_chars(text.data(), end, days);
   if (read.ec == std::errc() && read.ptr == end && days >= 1 && days <= kDaysMost) return days;
   return fail(usage_error(
-      fmt::format("invalid argument \"{}\" for \"--days\" flag: from 1 to {}", text, kDaysMost)));
+      fmt::format("invalid argument \"{}\" for \"--days\" flag: a number of days", text)));
 }
 
 // Before anything is asked for: nothing that is there is overwritten.
@@ -57,7 +59,7 @@ Result<int> client_cert_create(Run& run) {
   MUSTER_TRY(run.parse(1, 1));
   if (out.empty()) return fail(usage_error("--out DIR says where the files go"));
   MUSTER_ASSIGN(const int64_t days, parse_days(days_text));
-  const fs::path dir = out.starts_with('/') ? out : run.world.current_dir + "/" + out;
+  const fs::path dir = absolute_path(out, run.world.current_dir);
   MUSTER_TRY(check_directory(dir));
 
   MUSTER_ASSIGN(const std::string key, security::generate_key());

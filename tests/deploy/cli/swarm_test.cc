@@ -163,6 +163,13 @@ TEST_F(SwarmCommands, AClientCertificateIsADirectoryAndItsKeyStaysHere) {
   EXPECT_TRUE(security::check_key(*read_file(out / "cert.pem", 1 << 16), key).ok());
   EXPECT_NE(read_file(out / "ca.pem", 1 << 16)->find("BEGIN CERTIFICATE"), std::string::npos);
   EXPECT_EQ(request.SerializeAsString().find("PRIVATE"), std::string::npos);
+  // How long one lasts when nobody says so is the managers' to say, and how long at most.
+  ASSERT_EQ(run({"client-cert", "create", "-o", (dir_ / "b").string(), "bob"}).code, 0);
+  EXPECT_EQ(request.name(), "bob");
+  EXPECT_EQ(request.validity_ns(), 0);
+  ASSERT_EQ(run({"client-cert", "create", "-o", (dir_ / "e").string(), "--days", "366", "x"}).code,
+            0);
+  EXPECT_EQ(request.validity_ns(), 366LL * 86400 * 1'000'000'000);
   // Nothing is overwritten, and nothing asked for then.
   daemon_.client_certificate_request.Clear();
   const Outcome again = run({"client-cert", "create", "--out", out.string(), "bob"});
@@ -178,7 +185,7 @@ TEST_F(SwarmCommands, AClientCertificateIsADirectoryAndItsKeyStaysHere) {
            {"client-cert", "create", "a"},
            {"client-cert", "create", "--out", "d"},
            {"client-cert", "create", "--out", "d", "--days", "0", "a"},
-           {"client-cert", "create", "--out", "d", "--days", "366", "a"},
+           {"client-cert", "create", "--out", "d", "--days", "200000", "a"},
            {"client-cert", "create", "--out", "d", "--days", "x", "a"}}) {
     EXPECT_EQ(run(wrong).code, 2) << wrong.back();
   }
