@@ -38,30 +38,35 @@ timeout 60 "$BIN/muster" --socket "unix://$RUN/1/muster.sock" swarm ca --rotate 
 fails 'Cannot connect' remote 1 node ls
 
 note 'cut off while it joins a locked swarm'
+plain_keys() { grep -rlE 'BEGIN (EC )?PRIVATE KEY|^lock no' "$(data "$1")"/{certificates,raft} 2>/dev/null || true; }
+# What the search is to find: both kinds of keys, while nothing is locked.
+for kind in certificates raft; do has "$(plain_keys 1)" "/$kind/" 'a key on disk as it is'; done
 m 1 swarm update --autolock=true >/dev/null
-plain_keys() { grep -rlE 'BEGIN (EC )?PRIVATE KEY|^lock no' "$(data 4)"/{certificates,raft} 2>/dev/null || true; }
+unlocked() { [[ -n $(plain_keys "$1") ]]; }
+await 15 'a manager has wrapped its keys' eval '! unlocked 1'
 state() { m 4 info --format '{{.Swarm.LocalNodeState}}'; }
 # Nobody is at that address: the leader dials it for a while before it says no.
 manager_token=$(token 1 manager)
 m 4 swarm join --token "$manager_token" --advertise-addr "$NET.99" "$(address 1):2377" >/dev/null 2>&1 &
 joining=$!
 await 10 'it has a certificate' test -s "$(data 4)/certificates/current/node.key"
-is "$(plain_keys)" '' 'keys on disk as they are, under way'
+is "$(plain_keys 4)" '' 'keys on disk as they are, under way'
 kill_musterd 4
 wait "$joining" || true
-is "$(plain_keys)" '' 'keys on disk as they are, after it was killed'
+is "$(plain_keys 4)" '' 'keys on disk as they are, after it was killed'
 start_musterd 4
 is "$(state)" locked 'what it is then'
 m 4 swarm leave --force >/dev/null
 join 4 1 manager >/dev/null
 is "$(state)" active 'after another join'
-is "$(plain_keys)" '' 'keys on disk as they are, as a manager'
+is "$(plain_keys 4)" '' 'keys on disk as they are, as a manager'
 await 15 'it takes part' node_is 1 4 ManagerStatus Reachable
 
 note 'a promoted worker'
+has "$(plain_keys 3)" /certificates/ 'the key of a worker'
 m 1 node promote node3 >/dev/null
 await 20 'it takes part' node_is 1 3 ManagerStatus Reachable
-is "$(grep -rlE 'BEGIN (EC )?PRIVATE KEY|^lock no' "$(data 3)"/{certificates,raft} || true)" '' 'keys on its disk as they are'
+is "$(plain_keys 3)" '' 'keys on its disk as they are'
 m 1 swarm update --autolock=false >/dev/null
 
 note 'certificates that ended while every manager was away'
@@ -101,4 +106,26 @@ for n in 7 8; do await 15 "node $n helps itself" signs_again "$n"; done
 await 20 'they have a leader' has_leader 5
 for n in 7 8; do await 20 "node $n takes part" takes_part "$n"; done
 m 7 config create last - <<<x >/dev/null
+
+note 'one that was removed, longer ago than that is remembered'
+kill_musterd 8
+m 5 node demote node8 >/dev/null
+await 20 'it is out of the group, and removed' m 5 node rm --force node8
+for n in 5 7; do kill_musterd "$n"; done
+echo 32400 >"$STEPPED_CLOCK_FILE"
+for n in 5 7; do late_musterd "$n"; done
+await 20 'they have a leader' has_leader 5
+# With the next removal those are forgotten whose certificates have ended.
+m 5 node rm --force node6 >/dev/null
+ended=$(expiry 8)
+late_musterd 8
+signs_again_since() { [[ $(expiry 8) != "$ended" ]] && cp -rL "$(data 8)/certificates/current" "$BASE/removed"; }
+await 15 'it helps itself' signs_again_since
+says_removed() { m 8 info | grep -q 'removed from the swarm'; }
+await 20 'it hears that it was removed' says_removed
+hasnt "$(m 5 node ls)" node8 'nodes'
+for n in 5 7; do
+  fails 'knows no node' env LD_PRELOAD="$BIN/stepped_clock.so" "$BIN/muster" --host "tcp://$(address "$n"):2377" \
+    --tlscacert "$BASE/removed/root.crt" --tlscert "$BASE/removed/node.crt" --tlskey "$BASE/removed/node.key" node ls
+done
 finish
