@@ -17,6 +17,7 @@ enum class WorkerMutant : uint8_t {
   kKillsAtOnce,        // no grace
   kSignalsTooEarly,    // names and ports still lead to what is told to end
   kLeavesNetwork,      // what has ended keeps its network
+  kOldRecordsTrusted,  // after a restart of the host, records of before are believed
   kEnd,
 };
 

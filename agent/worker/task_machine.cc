@@ -148,11 +148,8 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
   TaskActions out;
   v1::Task& known = *task_.mutable_assignment()->mutable_task();
   const v1::TaskState desired = std::max(known.desired_state(), task.desired_state());
-  if (desired == known.desired_state() && task.start_after_ns() == known.start_after_ns()) {
-    return out;
-  }
+  if (desired == known.desired_state()) return out;
   known.set_desired_state(desired);
-  known.set_start_after_ns(task.start_after_ns());
   out.push_back(TaskAction::kSave);
   switch (phase_) {
     case Phase::kPreparing:
@@ -210,13 +207,8 @@ void TaskMachine::run_if_wanted(WallTime now, TaskActions& out) {
     end(v1::TASK_SHUTDOWN, "shutdown", "", now, out);
     return;
   }
-  const v1::Task& task = task_.assignment().task();
-  if (task.desired_state() <= v1::TASK_READY) return;
-  if (task.start_after_ns() > now.unix_ns) {
-    timer_delay_ = Duration(task.start_after_ns() - now.unix_ns);
-    out.push_back(TaskAction::kArmTimer);
-    return;
-  }
+  // A restart delay is over when the manager says so: what its clock makes of it says nothing here.
+  if (task_.assignment().task().desired_state() <= v1::TASK_READY) return;
   phase_ = Phase::kStarting;
   set_state(v1::TASK_STARTING, "starting", now);
   task_.set_started(true);
@@ -358,17 +350,14 @@ TaskActions TaskMachine::note(const std::string& message, WallTime now) {
 
 TaskActions TaskMachine::timer(WallTime now) {
   TaskActions out;
-  if (phase_ == Phase::kReady) {
-    run_if_wanted(now, out);
-  } else if (phase_ == Phase::kStopping) {
-    if (!std::exchange(kill_sent_, true)) {
-      set_state(task_.status().state(), "killing after the grace period", now);
-      out.push_back(TaskAction::kReport);
-    }
-    out.push_back(TaskAction::kSignalKill);
-    timer_delay_ = kKillRepeat;
-    out.push_back(TaskAction::kArmTimer);
+  if (phase_ != Phase::kStopping) return out;
+  if (!std::exchange(kill_sent_, true)) {
+    set_state(task_.status().state(), "killing after the grace period", now);
+    out.push_back(TaskAction::kReport);
   }
+  out.push_back(TaskAction::kSignalKill);
+  timer_delay_ = kKillRepeat;
+  out.push_back(TaskAction::kArmTimer);
   return out;
 }
 

@@ -51,8 +51,8 @@ class TaskMachine {
   // nothing is known of one that has not ended but that it is gone: the record may be an old one.
   TaskActions adopt(const ContainerState& found, bool host_restarted, WallTime now);
 
-  // A newer assignment of the same task. Nothing but the desired state and the start time may
-  // change; a desired state that would go back is ignored.
+  // A newer assignment of the same task. Nothing but the desired state matters; one that would go
+  // back is ignored.
   TaskActions assigned(const v1::Task& task, WallTime now);
   // No longer assigned: stop it if it runs, clean up, forget.
   TaskActions removed(WallTime now);
@@ -91,7 +91,7 @@ class TaskMachine {
   enum class Phase {
     kFresh,
     kPreparing,
-    kReady,     // waits for the desired state or for the start time
+    kReady,     // waits for the desired state
     kStarting,  // the shell starts the container
     kUp,        // the container's process runs
     kStopping,  // it was asked to end

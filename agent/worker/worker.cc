@@ -109,7 +109,7 @@ Status Worker::start() {
 Result<bool> Worker::host_was_restarted() {
   if (!deps_.files.exists(paths_.boot())) return false;
   MUSTER_ASSIGN(const std::string boot, deps_.files.read(paths_.boot(), 4096));
-  return boot != options_.boot_id;
+  return boot != options_.boot_id && !fault(WorkerMutant::kOldRecordsTrusted);
 }
 
 Status Worker::adopt(Entry& entry, bool host_restarted) {
