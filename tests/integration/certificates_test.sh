@@ -27,6 +27,7 @@ fails 'not open to client alice' remote 2 client-cert create --out "$BASE/bob" b
 fails 'not open to client alice' remote 1 swarm backup --passphrase-file /etc/hostname "$BASE/backup"
 fails 'on that host' remote 1 swarm leave --force
 fails 'already' m 1 client-cert create --out "$BASE/alice" alice
+fails 'from a minute to 365 days' m 1 client-cert create --days 366 --out "$BASE/carol" carol
 fails 'invalid name' m 1 client-cert create --out "$BASE/eve" 'eve,OU=swarm-manager'
 # A worker has no port there, and its certificate is no operator's.
 (
