@@ -48,7 +48,11 @@ JoinStep next_join_step(const raft::GroupView& view, const v1::Node* node, const
     } else if (m.member.address == joiner.address) {
       return refuse(Status(
           StatusCode::kAlreadyExists,
-          fmt::format("manager {} has the address {} already", m.member.node_id, joiner.address),
+          fmt::format("manager {} has the address {} already{}", m.member.node_id, joiner.address,
+                      m.reachable || m.member.id == view.self
+                          ? ""
+                          : ", and does not answer: if it was this host before, demote and remove "
+                            "it (muster node demote, muster node rm), then join again"),
           "address-in-use"));
     }
   }
