@@ -11,7 +11,7 @@ namespace muster::daemon {
 namespace {
 
 // Timers of weeks are split: a wall clock that is set meanwhile must be seen.
-constexpr Duration kLook = 10min;
+constexpr Duration kLook = 1min;
 constexpr Duration kRefused = 2s;
 // How many nodes renew when all do; the feed does not say.
 constexpr uint64_t kNodesGuess = 100;
@@ -57,9 +57,13 @@ void NodeIdentity::arm(Duration wait, std::string why) {
       deps_.log->info("a new certificate is asked for: {}", why);
       return renew();
     }
-    if (until_due() > Duration(0)) return arm(std::min(until_due(), kLook), {});
-    deps_.log->info("a new certificate is asked for: this one ends at {}",
-                    format_rfc3339(identity_->current()->facts.not_after));
+    // One that was made while this clock was far ahead is not valid yet once it is right again:
+    // nobody takes it, and that may last for hours.
+    const security::CertificateFacts facts = identity_->current()->facts;
+    const bool early = deps_.strand.clock().wall_now() < facts.not_before;
+    if (!early && until_due() > Duration(0)) return arm(std::min(until_due(), kLook), {});
+    deps_.log->info("a new certificate is asked for: this one is valid from {} to {}",
+                    format_rfc3339(facts.not_before), format_rfc3339(facts.not_after));
     renew();
   });
 }
