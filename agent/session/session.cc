@@ -1,5 +1,7 @@
 #include "agent/session/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -23,6 +25,7 @@ void Session::start() {
   MUSTER_CHECK(deps_.strand.is_current());
   MUSTER_CHECK(managers_.size() > 0);
   running_ = true;
+  alone_since_ = deps_.strand.clock().now();
   connect();
 }
 
@@ -157,6 +160,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   established_ = true;
   named_.clear();
   said_.clear();
+  if (std::exchange(told_alone_, false)) deps_.sink.no_session({});
   managers_.succeeded(manager_);
   learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {
@@ -238,12 +242,18 @@ void Session::restart(const Status& why, Duration jitter) {
 }
 
 void Session::lost(const Status& why) {
+  const TimePoint now = deps_.strand.clock().now();
   if (established_) {
+    alone_since_ = now;
     deps_.log->warn("session with {} lost: {}", manager_, why.message());
   } else if (said_.emplace(manager_, why.code()).second) {
     deps_.log->info("no session with {}: {}", manager_, why.message());
   } else {
     deps_.log->debug("no session with {}: {}", manager_, why.message());
+  }
+  if (running_ && now - alone_since_ >= kAloneAfter) {
+    told_alone_ = true;
+    deps_.sink.no_session(fmt::format("{}: {}", manager_, why.message()));
   }
   established_ = false;
   ++generation_;  // nothing the old link still says is heard

@@ -29,6 +29,9 @@ class FeedSink {
   virtual void certificate_outdated(const std::string& /*why*/) {}
   // Another agent goes by this node's identity and took the session: a copy of this host's state.
   virtual void identity_shared(const std::string& /*why*/) {}
+  // For a while there has been no session: with whom it was tried last, and what came of that. Said
+  // with every attempt; empty when there is one again.
+  virtual void no_session(const std::string& /*why*/) {}
   // The managers there are, for the next start of this node.
   virtual void managers_known(const std::vector<std::string>& /*addresses*/) {}
   // The manager wants log lines, or no longer. Answered on streams of their own; what belongs to
@@ -52,6 +55,7 @@ struct SessionDeps {
 class Session {
  public:
   static constexpr uint32_t kFeatureLevel = 1;
+  static constexpr Duration kAloneAfter = 10s;
 
   // `managers`: those known from before, "host:port"; at least one.
   Session(SessionDeps deps, v1::NodeDescription description,
@@ -112,6 +116,8 @@ class Session {
   std::string named_;  // the leader, as the last manager said that declined
   // What the log says already, since a session worked: with whom there was none, in which way.
   std::set<std::pair<std::string, StatusCode>> said_;
+  TimePoint alone_since_;
+  bool told_alone_ = false;
   Executor::TimerId beat_timer_ = 0;
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;

@@ -91,6 +91,9 @@ struct AgentRole::Core final : agent::FeedSink {
   void identity_shared(const std::string& why) override {
     if (events.identity_shared) events.identity_shared(why);
   }
+  void no_session(const std::string& why) override {
+    if (events.no_session) events.no_session(why);
+  }
   void managers_known(const std::vector<std::string>& addresses) override {
     if (events.managers_known) events.managers_known(addresses);
   }

@@ -37,6 +37,7 @@ struct AgentEvents {
   std::function<void(const std::string& why)> certificate_outdated;
   std::function<void(const std::string& why)> node_removed;
   std::function<void(const std::string& why)> identity_shared;
+  std::function<void(const std::string& why)> no_session;  // empty: there is one again
 };
 
 struct AgentConfig {

@@ -162,6 +162,7 @@ class Daemon final : public manager::control::NodeControl {
   // Why a member has no manager running, or cannot do its part; and whether that is to be repaired.
   std::string role_error_;
   bool faulty_ = false;
+  std::string alone_;    // with which manager, and why not, when its agent is with none
   bool locked_ = false;  // keys on disk wait for the unlock key
   std::shared_ptr<security::TlsIdentity> tls_;
   std::shared_ptr<ManagerRole> manager_;

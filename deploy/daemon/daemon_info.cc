@@ -54,7 +54,12 @@ v1::GetInfoResponse Daemon::info() {
     } else {
       out.set_local_state("inactive");
     }
-    if (faulty_) out.set_error(role_error_);
+    if (faulty_) {
+      out.set_error(role_error_);
+    } else if (state_.membership && !locked_ && !alone_.empty()) {
+      out.set_error(
+          fmt::format("No manager serves this node, its containers keep running; {}", alone_));
+    }
   }
   out.set_control_available(manager != nullptr);
   if (manager != nullptr) describe_group(*manager, &out);

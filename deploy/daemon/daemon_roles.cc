@@ -336,6 +336,10 @@ AgentConfig Daemon::agent_config() {
   config.events.identity_shared = [this](const std::string& why) {
     lifecycle_.post([this, why] { set_role_error(fmt::format(fmt::runtime(kSharedText), why)); });
   };
+  config.events.no_session = [this](const std::string& why) {
+    std::lock_guard lock(mutex_);
+    alone_ = why;
+  };
   config.events.node_removed = [this](const std::string& why) {
     lifecycle_.post([this, why] { node_removed(why); });
   };
@@ -346,6 +350,10 @@ AgentConfig Daemon::agent_config() {
 Status Daemon::start_agent(bool connect) {
   const auto agent =
       std::make_shared<AgentRole>(AgentDeps{agent_strand_, rng_, *parts_, log_}, agent_config());
+  {
+    std::lock_guard lock(mutex_);
+    alone_.clear();
+  }
   MUSTER_TRY(connect ? agent->start() : agent->start_alone());
   std::lock_guard lock(mutex_);
   agent_ = agent;

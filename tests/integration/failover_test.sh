@@ -63,12 +63,16 @@ done
 fails 'does not have a leader' m 1 service ls
 fails '1 of 3 managers can be reached, itself included; 2 are missing' m 1 node update --label-add x=y node4
 is "$(pids_on 4 web | wc -l)" 1 'the worker goes on'
+alone() { m 4 info | grep -q 'Error: No manager serves this node, its containers keep running; '; }
+await 25 'the worker says what it misses' alone
 
 note 'and with one again'
 start_musterd 2
 write_soon 1 again || write_soon 1 again || die 'no write although there is a majority'
 start_musterd 3
 for n in 1 2 3 4; do await 20 "node $n is ready" node_is 1 "$n" Status Ready; done
+served() { ! alone; }
+await 10 'and that it does no longer' served
 
 note 'at the very moment it is lost'
 # asked LEADER|FOLLOWER WHAT...: the two other managers stop answering, and this one is asked at once.

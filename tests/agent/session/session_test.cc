@@ -144,11 +144,13 @@ class RecordingSink final : public FeedSink {
   void node_removed(const std::string& why) override { removed = why; }
   void certificate_outdated(const std::string& why) override { outdated.push_back(why); }
   void identity_shared(const std::string& why) override { shared = why; }
+  void no_session(const std::string& why) override { alone.push_back(why); }
   void managers_known(const std::vector<std::string>& addresses) override { managers = addresses; }
   std::vector<v1::FeedUpdate> steps;
   std::string removed;
   std::string shared;
   std::vector<std::string> outdated;
+  std::vector<std::string> alone;
   std::vector<std::string> managers;
 };
 
@@ -209,6 +211,31 @@ TEST_F(SessionTest, BackoffGrowsToItsCapWhileNobodyAnswers) {
   }
   EXPECT_GT(links_.opened, 200 / 8);
   EXPECT_LT(links_.opened, 200 / 4 + 12);
+}
+
+TEST_F(SessionTest, ThatNobodyServesIsSaidAfterAWhileAndTakenBack) {
+  session_.start();
+  const auto refuse_for = [&](Duration time) {
+    for (const TimePoint end = world_.now() + time; world_.now() < end; world_.advance(100ms)) {
+      if (links_.live != nullptr) links_.events.closed(unavailable("refused"));
+    }
+  };
+  refuse_for(Session::kAloneAfter - 100ms);
+  EXPECT_TRUE(sink_.alone.empty());
+  refuse_for(10s);
+  ASSERT_FALSE(sink_.alone.empty());
+  EXPECT_EQ(sink_.alone.back(), "a:1: refused");
+  const auto serve = [&] {
+    for (links_.asked.clear(); links_.asked.empty();) world_.advance(100ms);
+    links_.welcome();
+  };
+  serve();
+  EXPECT_EQ(sink_.alone.back(), "");
+  // A session that ends and begins is no news.
+  sink_.alone.clear();
+  links_.events.closed(unavailable("reset"));
+  serve();
+  EXPECT_TRUE(sink_.alone.empty());
 }
 
 TEST_F(SessionTest, ASilentManagerIsGivenUp) {
