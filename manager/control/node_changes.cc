@@ -57,7 +57,8 @@ Status check_node_removal(const raft::GroupView* group, const v1::Node& node, bo
         "worker before removal",
         node.id());
   }
-  if (!force && node.status().state() == v1::NodeStatus::READY) {
+  // One of which a new leader has not heard yet may live.
+  if (!force && node.status().state() != v1::NodeStatus::DOWN) {
     return failed_precondition("node {} is not down and can't be removed", node.id());
   }
   return ok_status();

@@ -115,8 +115,16 @@ TEST_F(ClusterTest, NodesThatAreRemoved) {
   EXPECT_EQ(remove("n2", true).message(),
             "node n2 is a cluster manager and is a member of the raft cluster. It must be demoted "
             "to worker before removal");
-  EXPECT_EQ(remove("n4", false).message(), "node n4 is not down and can't be removed");
-  EXPECT_EQ(remove("n4", false).code(), StatusCode::kFailedPrecondition);
+  // Nor one that a new leader has yet to hear of.
+  for (const auto state : {v1::NodeStatus::UNKNOWN, v1::NodeStatus::READY}) {
+    write([&](store::Transaction& tx) {
+      v1::Node node = *tx.view().get<v1::Node>("n4");
+      node.mutable_status()->set_state(state);
+      return tx.update(std::move(node));
+    });
+    EXPECT_EQ(remove("n4", false).message(), "node n4 is not down and can't be removed");
+    EXPECT_EQ(remove("n4", false).code(), StatusCode::kFailedPrecondition);
+  }
   EXPECT_TRUE(remove("n4", true).ok());
   EXPECT_EQ(node("n4"), nullptr);
   const auto cluster = store_.snapshot().cluster();
