@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "scheduler/mutant.h"
+
 namespace muster::scheduler {
 namespace {
 
@@ -18,6 +20,7 @@ void read_mounts(const v1::ContainerSpec& container, TaskShape& shape) {
 }
 
 void read_reservations(const v1::Resources& reservations, TaskShape& shape) {
+  if (fault(SchedulerMutant::kReservationsIgnored)) return;
   shape.nano_cpus = reservations.nano_cpus();
   shape.memory_bytes = reservations.memory_bytes();
   for (const auto& generic : reservations.generic()) {

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "manager/allocator/holdings.h"
 #include "manager/allocator/pass.h"
+#include "manager/mutant.h"
 #include "overlay/ipam/ipam.h"
 
 namespace muster::manager::allocator {
@@ -188,7 +189,9 @@ void Allocator::Impl::on_change(const store::Snapshot& after,
 void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Task>& change) {
   const std::string& id = change.after ? change.after->id() : change.before->id();
   const Holdings held = change.before ? holdings_of(*change.before) : Holdings();
-  const Holdings holds = change.after ? holdings_of(*change.after) : Holdings();
+  const bool keeps = change.after != nullptr && !(fault(ManagerMutant::kAddressFreedEarly) &&
+                                                  change.after->desired_state() > v1::TASK_RUNNING);
+  const Holdings holds = keeps ? holdings_of(*change.after) : Holdings();
   freed = give_back(*ipam, id, held, holds) || freed;
   const bool is_new = change.after != nullptr && change.after->status().state() == v1::TASK_NEW;
   if (!is_new) {

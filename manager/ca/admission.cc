@@ -6,6 +6,7 @@
 #include "base/security/join_token.h"
 #include "manager/ca/address.h"
 #include "manager/ca/root.h"
+#include "manager/mutant.h"
 
 namespace muster::manager::ca {
 namespace {
@@ -61,8 +62,8 @@ Result<store::Ptr<v1::Cluster>> cluster_of(const store::Snapshot& view) {
 }
 
 security::CertificateRole certificate_role(v1::NodeSpec::Role role) {
-  return role == v1::NodeSpec::MANAGER ? security::CertificateRole::kManager
-                                       : security::CertificateRole::kWorker;
+  const bool manager = role == v1::NodeSpec::MANAGER || fault(ManagerMutant::kEverybodyManager);
+  return manager ? security::CertificateRole::kManager : security::CertificateRole::kWorker;
 }
 
 // Whether it is a manager there.
@@ -79,6 +80,7 @@ Result<store::Ptr<v1::Node>> manager_in(const store::Snapshot& view, std::string
 }  // namespace
 
 bool is_removed(const v1::Cluster& cluster, std::string_view node_id) {
+  if (fault(ManagerMutant::kRemovedJoins)) return false;
   const auto& nodes = cluster.removed_nodes();
   return std::any_of(nodes.begin(), nodes.end(),
                      [&](const v1::RemovedNode& node) { return node.node_id() == node_id; });
@@ -99,7 +101,7 @@ Result<v1::NodeSpec::Role> role_of_token(const v1::RootCa& root_ca, std::string_
   const bool is_worker = security::same_secret(*given, *worker);
   const bool is_manager = security::same_secret(*given, *manager);
   if (is_manager) return v1::NodeSpec::MANAGER;
-  if (is_worker) return v1::NodeSpec::WORKER;
+  if (is_worker || fault(ManagerMutant::kAnyToken)) return v1::NodeSpec::WORKER;
   return fail(bad_token("this one is wrong, or was rotated"));
 }
 

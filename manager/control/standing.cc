@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "manager/ca/admission.h"
+#include "manager/mutant.h"
 
 namespace muster::manager::control {
 
@@ -16,6 +17,7 @@ Status check_standing(const store::Snapshot& view, const security::Principal& ca
                   "wrong-cluster");
   }
   if (caller.kind != Kind::kNode) return ok_status();
+  if (fault(ManagerMutant::kRemovedStands)) return ok_status();
   if (cluster != nullptr) {
     if (ca::is_removed(*cluster, caller.node_id)) {
       return Status(StatusCode::kPermissionDenied,
@@ -40,7 +42,8 @@ Status check_standing(const store::Snapshot& view, const security::Principal& ca
                   "node-unknown");
   }
   // One that is on its way to be a worker is a manager until it is out of the group.
-  if (caller.manager && node != nullptr && node->role() != v1::NodeSpec::MANAGER) {
+  if (caller.manager && node != nullptr && node->role() != v1::NodeSpec::MANAGER &&
+      !fault(ManagerMutant::kFormerManagerStands)) {
     return Status(StatusCode::kPermissionDenied,
                   fmt::format("node {} is no manager any more: its certificate is to be renewed",
                               caller.node_id),

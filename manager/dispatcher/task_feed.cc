@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "manager/mutant.h"
+
 namespace muster::manager::dispatcher {
 namespace {
 
@@ -53,6 +55,7 @@ void add_removal(std::string_view task_id, SentTasks& sent, v1::FeedUpdate& step
   const auto it = sent.tasks.find(task_id);
   if (it == sent.tasks.end()) return;
   sent.tasks.erase(it);
+  if (fault(ManagerMutant::kRemovalsUnsaid)) return;
   step.add_removed_task_ids(std::string(task_id));
 }
 

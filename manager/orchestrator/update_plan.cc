@@ -1,4 +1,5 @@
 #include "manager/orchestrator/update_plan.h"
+#include "manager/mutant.h"
 #include "manager/store/update_status.h"
 
 #include <fmt/format.h>
@@ -208,6 +209,7 @@ UpdateVerdict judge_update(const UpdateRules& rules, const v1::UpdateStatus& sta
   verdict.room = rules.parallelism == 0      ? outdated
                  : busy >= rules.parallelism ? 0
                                              : rules.parallelism - busy;
+  if (fault(ManagerMutant::kParallelismIgnored)) verdict.room = outdated;
   verdict.room = std::min(verdict.room, outdated);
   if (outdated == 0 && !watched) verdict.step = Step::kComplete;
   return verdict;

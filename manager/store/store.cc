@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "manager/mutant.h"
 #include "manager/store/codec.h"
 #include "manager/store/flight.h"
 #include "manager/store/transaction_impl.h"
@@ -297,6 +298,9 @@ void Store::Impl::publish(std::shared_ptr<const State> next, WallTime time,
   }
   ages.saw(strand.clock().now(), published.version());
   const bool outer = std::exchange(delivering, true);
+  if (fault(ManagerMutant::kWatchDropsSecond) && changes.size() > 1) {
+    changes.erase(changes.begin() + 1);
+  }
   hub.publish({published.version(), time,
                std::make_shared<const std::vector<AnyChange>>(std::move(changes)), published});
   delivering = outer;
