@@ -133,6 +133,7 @@ v1::ServiceSpec SimClient::random_spec(const std::string& name) {
                                        static_cast<int64_t>(rng_.below(4)));
   task.mutable_restart()->set_max_attempts(rng_.below(3));
   add_references(*task.mutable_container());
+  add_container_matters(spec);
   if (rng_.below(4) == 0) task.mutable_placement()->add_constraints("node.labels.zone == a");
   if (rng_.below(4) == 0) {
     task.mutable_resources()->mutable_reservations()->set_memory_bytes(256 << 20);
@@ -255,6 +256,29 @@ void SimClient::remove_network(const std::string& name) {
       StatusCode::kNotFound);
 }
 
+// What only the hosts' workers look at.
+void SimClient::add_container_matters(v1::ServiceSpec& spec) {
+  v1::ContainerSpec& container = *spec.mutable_task()->mutable_container();
+  if (rng_.below(3) == 0) {
+    container.set_stop_grace_period_ns(Duration(1s).count() * static_cast<int64_t>(rng_.below(4)));
+  }
+  if (rng_.below(4) == 0) {
+    v1::Mount& mount = *container.add_mounts();
+    mount.set_type(v1::Mount::VOLUME);
+    mount.set_source("kept");
+    mount.set_target("/kept");
+  }
+  if (rng_.below(3) != 0) return;
+  v1::HealthCheck& check = *container.mutable_healthcheck();
+  check.add_test("CMD");
+  check.add_test("check");
+  check.set_interval_ns(Duration(4s).count());
+  check.set_timeout_ns(Duration(2s).count());
+  check.set_retries(2);
+  check.set_start_interval_ns(Duration(1s).count());
+  check.set_start_period_ns(Duration(3s).count() * static_cast<int64_t>(rng_.below(2)));
+}
+
 void SimClient::add_references(v1::ContainerSpec& container) {
   for (const auto& [name, data] : secrets_) {
     if (rng_.below(3) != 0) continue;
@@ -335,7 +359,7 @@ void SimClient::change_payloads() {
 void SimClient::act() {
   const std::string name = fmt::format("s{}", rng_.below(deps_.services));
   const std::string network = rng_.below(2) == 0 ? "small" : "wide";
-  const std::string node = fmt::format("n{}", rng_.below(deps_.hosts));
+  const std::string node = deps_.node_ids[rng_.below(deps_.node_ids.size())];
   switch (rng_.below(11)) {
     case 10: return change_payloads();
     case 0:

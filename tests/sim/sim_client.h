@@ -26,7 +26,7 @@ class SimClient {
     SimWorld& world;
     Rng& rng;
     Api api;
-    int hosts = 5;
+    const std::vector<std::string>& node_ids;  // of the hosts
     int services = 8;
     Probes& probes;
     std::function<void(std::string)> broken;
@@ -83,6 +83,7 @@ class SimClient {
   void remove_config(const std::string& name);
   void change_payloads();
   void add_references(v1::ContainerSpec& container);
+  void add_container_matters(v1::ServiceSpec& spec);
 
   Deps deps_;
   Rng& rng_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "tests/sim/sim_certificates.h"
 #include "tests/sim/sim_group.h"
 #include "tests/sim/sim_rules.h"
 
@@ -24,8 +25,10 @@ class Cluster {
   Result<ClusterOutcome> run();
 
  private:
+  void certify();
   void fault();
   void fault_of(SimHost& host);
+  void more_fault_of(SimHost& host);
   void back_later(SimHost& host, uint64_t ms_max);
   Duration up_to(uint64_t ms) { return Duration(1ms) * static_cast<int64_t>(rng_.below(ms) + 1); }
   Status advance(Duration d);
@@ -54,24 +57,29 @@ class Cluster {
   SeededRng extra_;  // for what was added later: older seeds stay what they were
   SimWorld world_;
   SimExecutor strand_{world_};  // outlives managers and agents: what happens to them
-  bool faults_ = has(Trouble::kTaskFails);
+  HostTroubles host_troubles_{has(Trouble::kTaskFails), has(Trouble::kSlowPulls),
+                              has(Trouble::kUnhealthy)};
   Probes probes_;
-  SimNetwork network_{world_, rng_};
+  SeededRng network_rng_;
+  SimNetwork network_{world_, network_rng_};
+  std::unique_ptr<SimCertificates> certificates_;  // null: nobody has one
+  SeededRng hours_;
   std::vector<std::string> node_ids_;
   SimGroup group_{{world_, rng_, extra_, network_, node_ids_, troubles_, options_.mutant, probes_,
                    [this](const store::CommitEvent& event) {
                      probes_.on_commit(event);
+                     if (certificates_ != nullptr) certificates_->on_commit(event);
                      rules_.on_commit(event);
                    },
                    [this](std::string what) { broken(std::move(what)); },
-                   [this](const std::string& what) { trace(what); }},
+                   [this](const std::string& what) { trace(what); }, certificates_.get()},
                   std::min(1 + 2 * rng_.below(3), options_.managers_max)};
   SimClient client_{{world_, rng_,
                      [this]() -> manager::control::ControlApi* {
                        ManagerLife* leader = group_.leader();
                        return leader == nullptr ? nullptr : &leader->parts->api;
                      },
-                     options_.hosts, options_.services, probes_,
+                     node_ids_, options_.services, probes_,
                      [this](std::string what) { broken(std::move(what)); },
                      [this](const std::string& what) { trace(what); }}};
   Hosts hosts_;
@@ -83,24 +91,53 @@ Cluster::Cluster(uint64_t seed, const ClusterOptions& options)
     : options_(options),
       troubles_(troubles_of(seed, options)),
       rng_(seed),
-      extra_(seed ^ 0x9e3779b97f4a7c15) {
+      extra_(seed ^ 0x9e3779b97f4a7c15),
+      network_rng_(seed ^ 0xbf58476d1ce4e5b9),
+      certificates_(has(Trouble::kCertificates)
+                        ? std::make_unique<SimCertificates>(
+                              seed, SimCertificates::Deps{
+                                        world_, network_, troubles_, probes_,
+                                        [this](std::string what) { broken(std::move(what)); },
+                                        [this](const std::string& what) { trace(what); }})
+                        : nullptr),
+      hours_(seed ^ 0x2545f4914f6cdd1d) {
   network_.on_heard = [this](const std::string& id) { rules_.on_heard(id); };
   network_.broken = [this](std::string what) { broken(std::move(what)); };
-  for (int i = 0; i < options_.hosts; ++i) node_ids_.push_back(fmt::format("n{}", i));
-  for (const std::string& id : node_ids_) {
+  if (certificates_ != nullptr) certify();
+  if (has(Trouble::kHours)) rules_.clocks_differ();
+  for (int i = 0; i < options_.hosts; ++i) {
+    const std::string name = fmt::format("n{}", i);
+    SimIdentity* identity = certificates_ == nullptr
+                                ? nullptr
+                                : &certificates_->add_host(
+                                      name, [this, i] { hosts_[i]->start_agent(); },
+                                      [this, i] { hosts_[i]->kill_agent(); });
+    const std::string& id = node_ids_.emplace_back(identity == nullptr ? name : identity->id());
     SimHost::Deps deps{world_,
                        network_,
-                       rng_,
-                       faults_,
+                       host_troubles_,
+                       probes_,
                        [this](const SimHost& host, const SimHost::Container& container) {
                          rules_.on_start(host, container, state());
                        },
                        [this](const SimHost& host, const std::string& payload_id) {
                          return rules_.entitled(host, payload_id);
                        },
-                       [this](std::string what) { broken(std::move(what)); }};
-    hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id));
+                       [this](const std::string& task_id) {
+                         const auto task = state().get<v1::Task>(task_id);
+                         return task == nullptr ? v1::TASK_NEW : task->status().state();
+                       },
+                       [this](std::string what) { broken(std::move(what)); },
+                       identity};
+    hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id,
+                                               seed ^ (0x94d049bb133111eb * (hosts_.size() + 1))));
   }
+}
+
+void Cluster::certify() {
+  certificates_->attach(group_);
+  network_.admit = [this](const std::string& id) { return certificates_->admit_session(id); };
+  network_.on_welcome = [this](const std::string& id) { certificates_->welcomed(id); };
 }
 
 Cluster::~Cluster() {
@@ -135,6 +172,16 @@ void Cluster::fault_of(SimHost& host) {
     case Trouble::kMemory: return host.resize((1 << 30) >> rng_.below(3));
     default: return host.end_a_container();
   }
+}
+
+// What came later.
+void Cluster::more_fault_of(SimHost& host) {
+  const Trouble kind = extra_.below(2) == 0 ? Trouble::kAgentMidway : Trouble::kAgentFrozen;
+  if (!has(kind)) return;
+  trace(fmt::format("{} has trouble: {}", host.id(), name_of(kind)));
+  const auto most = Duration(1ms) * static_cast<int64_t>(1 + extra_.below(20'000));
+  if (kind == Trouble::kAgentFrozen) return host.freeze(most);
+  host.kill_midway(1 + extra_.below(60), most / 4);
 }
 
 void Cluster::fault() {
@@ -176,12 +223,18 @@ Status Cluster::heal_core() {
 
 Status Cluster::heal() {
   trace("no more trouble");
-  faults_ = false;
-  for (const auto& host : hosts_) network_.mend(host->id());
+  host_troubles_ = {};
+  for (const auto& host : hosts_) {
+    network_.mend(host->id());
+    host->heal();
+  }
   MUSTER_TRY(heal_core());
   MUSTER_TRY(advance(50s));  // whoever was to come back is back
   group_.heal();
+  if (certificates_ != nullptr) certificates_->heal();
   for (const auto& host : hosts_) host->start_agent();
+  // Managers whose certificates are of a time to come look once a minute.
+  if (certificates_ != nullptr && has(Trouble::kHours)) MUSTER_TRY(advance(70s));
   MUSTER_TRY(until_led());
   MUSTER_TRY(until_idle());
   while (client_.heal_one(node_ids_)) MUSTER_TRY(until_idle());
@@ -248,6 +301,7 @@ uint64_t Cluster::hash() const {
 
 Result<ClusterOutcome> Cluster::run() {
   group_.found();
+  if (certificates_ != nullptr) certificates_->begin();
   MUSTER_TRY(advance(1s));
   for (const auto& host : hosts_) host->start_agent();
   MUSTER_TRY(advance(2s));
@@ -256,11 +310,15 @@ Result<ClusterOutcome> Cluster::run() {
     if (client_.idle() && rng_.below(3) == 0) client_.act();
     if (rng_.below(12) == 0) fault();
     if (extra_.below(25) == 0) group_.disturb_more();
+    if (extra_.below(12) == 0) more_fault_of(*hosts_[extra_.below(hosts_.size())]);
     if (extra_.below(4) == 0) group_.read();
+    if (certificates_ != nullptr) certificates_->disturb();
+    if (has(Trouble::kHours) && hours_.below(60) == 0) group_.step_clock(hours_);
     MUSTER_TRY(advance(up_to(300)));
   }
   MUSTER_TRY(heal());
   MUSTER_TRY(rules_.check_settled(state()));
+  if (certificates_ != nullptr) MUSTER_TRY(certificates_->check_end());
   const uint64_t term = group_.newest_term();
   ClusterOutcome outcome;
   outcome.state_hash = hash();
@@ -268,6 +326,7 @@ Result<ClusterOutcome> Cluster::run() {
   MUSTER_TRY(rules_.check_empty(state()));
   MUSTER_TRY(check_nothing_leaked());
   MUSTER_TRY(group_.check_equal());
+  if (certificates_ != nullptr) MUSTER_TRY(certificates_->check_end());
   if (group_.newest_term() != term) {
     return fail(
         internal_error("in peace the term went from {} to {} (L2)", term, group_.newest_term()));

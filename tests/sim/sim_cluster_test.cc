@@ -36,7 +36,8 @@ TEST(Troubles, NamesReadBack) {
   EXPECT_EQ(all->names(), Troubles::all().names());
   EXPECT_FALSE(Troubles::parse("reboot,flood"));
   EXPECT_EQ(Troubles::all().without(Troubles::first_ones()).names(),
-            "manager-stops,disk-lost,roles,clocks,lossy-lanes");
+            "manager-stops,disk-lost,roles,clocks,lossy-lanes,agent-midway,agent-frozen,slow-pulls,"
+            "unhealthy,certificates,root-rotation,hours");
 }
 
 // Fails when there are reboots and there is time for one.

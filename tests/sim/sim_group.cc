@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "tests/sim/sim_certificates.h"
 #include "tests/sim/sim_state_rules.h"
 
 namespace muster::sim {
@@ -51,6 +52,12 @@ uint64_t hash_of(const store::Snapshot& state) {
   return saved.ok() ? hash.value() : 0;
 }
 
+std::string name_of_manager(SimCertificates* certificates, uint64_t number,
+                            const LocalClock& clock) {
+  std::string name = fmt::format("m{}", number);
+  return certificates == nullptr ? name : certificates->add_manager(name, clock).id();
+}
+
 }  // namespace
 
 SimGroup::SimGroup(Deps deps, size_t count)
@@ -67,15 +74,25 @@ SimGroup::SimGroup(Deps deps, size_t count)
       snapshot_entries_(50 + deps_.rng.below(400)) {
   for (uint64_t number = 1; number <= count; ++number) {
     auto& manager = managers_.emplace_back(std::make_unique<Manager>(deps_.world));
-    manager->place.self = {.id = {number},
-                           .node_id = fmt::format("m{}", number),
-                           .address = fmt::format("192.0.2.{}:2377", number)};
+    manager->place.self = {
+        .id = {number},
+        .node_id = name_of_manager(deps_.certificates, number, manager->place.clock),
+        .address = fmt::format("192.0.2.{}:2377", number)};
     group_.put(manager->place.self);
     if (!has(Trouble::kClocks)) continue;
     constexpr int64_t kPpm = 10'000;
     manager->place.clock.run_fast(static_cast<int64_t>(deps_.extra.below(2 * kPpm)) - kPpm);
   }
   managers_.front()->founder = true;
+  connect_lanes();
+  if (!has(Trouble::kRoles) && !has(Trouble::kDiskLost) && deps_.certificates == nullptr) return;
+  for (const auto& manager : managers_) {
+    manager_nodes_.push_back(manager->place.self.node_id);
+    manager->member = manager->founder;
+  }
+}
+
+void SimGroup::connect_lanes() {
   // As the daemon answers it: only a leader has the newest list for certain.
   lanes_.removed = [this](raft::MemberId at, raft::MemberId from) {
     for (const auto& manager : managers_) {
@@ -90,11 +107,16 @@ SimGroup::SimGroup(Deps deps, size_t count)
     deps_.probes.hit(whole ? "snapshot sent whole" : "snapshot cut off on its way");
   };
   lanes_.watch = [this](const raft::Message& message) { rules_.on_message(message); };
-  if (!has(Trouble::kRoles) && !has(Trouble::kDiskLost)) return;
-  for (const auto& manager : managers_) {
-    manager_nodes_.push_back(manager->place.self.node_id);
-    manager->member = manager->founder;
-  }
+  if (deps_.certificates == nullptr) return;
+  lanes_.admits = [this](raft::MemberId from, raft::MemberId to) {
+    const auto node_of = [this](raft::MemberId id) {
+      for (const auto& manager : managers_) {
+        if (manager->place.self.id == id) return manager->place.self.node_id;
+      }
+      return std::string();
+    };
+    return deps_.certificates->admit_lane(node_of(from), node_of(to));
+  };
 }
 
 SimGroup::~SimGroup() {
@@ -105,7 +127,7 @@ SimGroup::~SimGroup() {
 
 void SimGroup::found() {
   for (const auto& manager : managers_) {
-    if (manager->member) start(*manager);
+    if (manager->member || deps_.certificates != nullptr) start(*manager);
   }
   if (keeper()) look_after_members();
 }
@@ -136,6 +158,7 @@ ManagerLife::Events SimGroup::events_of(Manager& manager) {
 // The founder's disk may have been killed before it was a group: then it founds again.
 void SimGroup::start(Manager& manager) {
   manager.away = false;
+  process(manager, true);
   if (manager.life != nullptr || !manager.member) return;
   ++lives_;
   const uint64_t life = ++manager.lives;
@@ -145,7 +168,8 @@ void SimGroup::start(Manager& manager) {
       ManagerLife::World{deps_.world, deps_.rng, lanes_, deps_.node_ids, deps_.probes},
       manager.place,
       ManagerLife::Options{mode, keeper() ? raft::Members() : group_, manager_nodes_,
-                           snapshot_entries_, deps_.rng.below(60), deps_.mutant},
+                           snapshot_entries_, deps_.rng.below(60), deps_.mutant,
+                           deps_.certificates == nullptr ? nullptr : &deps_.certificates->swarm()},
       events_of(manager));
   manager.life->disk.on_durable = [this, &manager](const LogImage& image) {
     durable(manager, image);
@@ -174,6 +198,7 @@ void SimGroup::away(Manager& manager, Duration time) {
   if (manager.life != nullptr) deps_.probes.hit("manager killed");
   say(manager, "is killed");
   kill(manager);
+  process(manager, false);
   manager.away = true;
   strand_.after(time, [this, &manager] { start(manager); });
 }
@@ -185,6 +210,7 @@ void SimGroup::stop(Manager& manager, Duration time) {
   const auto ended = [this, &manager, time, life = manager.lives] {
     if (life != manager.lives || manager.life == nullptr) return;
     kill(manager);
+    process(manager, false);
     manager.away = true;
     strand_.after(time, [this, &manager] { start(manager); });
   };
@@ -230,10 +256,7 @@ void SimGroup::disturb() {
   switch (kind) {
     case Trouble::kManagerKilled:
       return away(manager, up_to(deps_.rng.below(4) == 0 ? 12'000 : 1'000));
-    case Trouble::kManagerCut:
-      lanes_.isolate(id);
-      strand_.after(up_to(4'000), [this, id] { lanes_.mend(id); });
-      return;
+    case Trouble::kManagerCut: return isolate(manager, up_to(4'000));
     case Trouble::kOneWay: {
       const raft::MemberId other = managers_[deps_.rng.below(managers_.size())]->place.self.id;
       lanes_.cut(id, other);
@@ -265,6 +288,23 @@ void SimGroup::disturb() {
   }
 }
 
+void SimGroup::isolate(const Manager& manager, Duration time) {
+  const raft::MemberId id = manager.place.self.id;
+  const std::string& node = manager.place.self.node_id;
+  lanes_.isolate(id);
+  if (deps_.certificates != nullptr) deps_.network.cut(node);
+  strand_.after(time, [this, id, node] {
+    lanes_.mend(id);
+    if (deps_.certificates != nullptr) deps_.network.mend(node);
+  });
+}
+
+void SimGroup::process(const Manager& manager, bool up) {
+  if (deps_.certificates == nullptr) return;
+  const std::string& node = manager.place.self.node_id;
+  up ? deps_.certificates->manager_up(node) : deps_.certificates->manager_down(node);
+}
+
 void SimGroup::disturb_more() {
   static constexpr Trouble kKinds[] = {Trouble::kManagerStops, Trouble::kDiskLost, Trouble::kRoles,
                                        Trouble::kClocks, Trouble::kLossyLanes};
@@ -286,6 +326,14 @@ void SimGroup::disturb_more() {
       lanes_.weather().doubled_permille = deps_.extra.below(100);
       strand_.after(extra_up_to(5'000), [this] { lanes_.weather() = {}; });
   }
+}
+
+void SimGroup::step_clock(Rng& rng) {
+  Manager& manager = *managers_[rng.below(managers_.size())];
+  const Duration by = Duration(1s) * (static_cast<int64_t>(rng.below(12 * 3'600)) - 6 * 3'600);
+  deps_.probes.hit("clock stepped by hours");
+  say(manager, fmt::format("'s wall clock steps by {} min", by / 1min));
+  manager.place.clock.step(by);
 }
 
 void SimGroup::read() {
@@ -332,12 +380,20 @@ void SimGroup::heal() {
   lanes_.weather() = {};
   for (const auto& manager : managers_) {
     manager->place.disk = {};
+    if (has(Trouble::kHours)) manager->place.clock.set_right();
     if (manager->life != nullptr) manager->life->strand.resume();
     start(*manager);
   }
 }
 
 // ---------------------------------------------------------------- what must hold
+
+ManagerLife* SimGroup::life_of(const std::string& node_id) {
+  for (const auto& manager : managers_) {
+    if (manager->place.self.node_id == node_id) return manager->life.get();
+  }
+  return nullptr;
+}
 
 ManagerLife* SimGroup::leader() {
   ManagerLife* best = nullptr;

@@ -16,6 +16,8 @@
 
 namespace muster::sim {
 
+class SimCertificates;
+
 // The managers of a simulated cluster, one to five, and what goes wrong with them. Checks on the
 // way that all of them go through the same states: what one does at an index every other does, too
 // (R15), that a term has one leader (R1), that who watches a store sees exactly its changes (M2),
@@ -35,6 +37,7 @@ class SimGroup {
     std::function<void(const manager::store::CommitEvent&)> on_commit;
     std::function<void(std::string)> broken;
     std::function<void(std::string)> trace;
+    SimCertificates* certificates = nullptr;  // null: nobody has one
   };
 
   SimGroup(Deps deps, size_t count);
@@ -44,6 +47,8 @@ class SimGroup {
   // One kind of trouble at random; the second of those that `extra` decides about.
   void disturb();
   void disturb_more();
+  // The wall clock of one of them is set, by hours.
+  void step_clock(Rng& rng);
   // Asks one of them for a read that sees everything.
   void read();
   // A majority works from now on, the others are cut off; false when it is not certain who is one.
@@ -53,6 +58,10 @@ class SimGroup {
 
   // Of the newest term whose leader works; null: none.
   ManagerLife* leader();
+  // Whom agents reach; null: nobody.
+  ManagerLife* serving() { return serving_; }
+  // Null when it does not run, or is no manager.
+  ManagerLife* life_of(const std::string& node_id);
   // As far as it is committed.
   const manager::store::Snapshot& state() const { return latest_; }
   uint64_t lives() const { return lives_; }
@@ -94,6 +103,10 @@ class SimGroup {
   void leads(Manager& manager, uint64_t term);
   void durable(Manager& manager, const LogImage& image);
   Manager& victim();
+  void connect_lanes();
+  // A machine goes off the network, and comes back.
+  void isolate(const Manager& manager, Duration time);
+  void process(const Manager& manager, bool up);
   // sim_group_members.cc: who is a manager
   bool keeper() const { return !manager_nodes_.empty(); }
   void look_after_members();
@@ -101,6 +114,7 @@ class SimGroup {
   void retire(Manager& manager);
   void change_role(Manager& manager);
   void lose_disk(Manager& manager);
+  void follow_role(Manager& manager, const v1::Node& node);
   bool whole() const;
   Status check_members();
 

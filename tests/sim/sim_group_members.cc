@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/sim/sim_certificates.h"
 #include "tests/sim/sim_group.h"
 
 namespace muster::sim {
@@ -11,6 +12,7 @@ namespace {
 constexpr Duration kLook = 300ms;
 // Longer than manager/members takes for an answer.
 constexpr Duration kAnswer = 12s;
+constexpr const char* kJoin = "muster.v1.Membership.Join";
 
 }  // namespace
 
@@ -20,12 +22,27 @@ void SimGroup::look_after_members() {
   for (const auto& manager : managers_) {
     const auto node = latest_.get<v1::Node>(manager->place.self.node_id);
     if (node == nullptr || manager->away) continue;
-    if (manager->member) {
-      // It learns of its removal from the others, or from its certificate a little later.
-      if (node->role() == v1::NodeSpec::WORKER && deps_.extra.below(5) == 0) retire(*manager);
-    } else if (node->role() == v1::NodeSpec::MANAGER) {
-      ask_to_join(*manager);
+    follow_role(*manager, *node);
+  }
+}
+
+// With certificates it is the certificate that says the role.
+void SimGroup::follow_role(Manager& manager, const v1::Node& node) {
+  if (deps_.certificates != nullptr) {
+    const SimIdentity* identity = deps_.certificates->find(node.id());
+    if (!identity->running()) return;
+    if (!identity->manager()) {
+      if (manager.member) retire(manager);
+    } else if (!manager.member && node.spec().desired_role() == v1::NodeSpec::MANAGER) {
+      ask_to_join(manager);
     }
+    return;
+  }
+  if (manager.member) {
+    // It learns of its removal from the others, or from its certificate a little later.
+    if (node.role() == v1::NodeSpec::WORKER && deps_.extra.below(5) == 0) retire(manager);
+  } else if (node.role() == v1::NodeSpec::MANAGER) {
+    ask_to_join(manager);
   }
 }
 
@@ -33,6 +50,10 @@ void SimGroup::look_after_members() {
 void SimGroup::ask_to_join(Manager& manager) {
   ManagerLife* asked = leader();
   if (asked == nullptr || (manager.asks_until && deps_.world.now() < *manager.asks_until)) return;
+  if (deps_.certificates != nullptr &&
+      !deps_.certificates->admit_call(manager.place.self.node_id, kJoin).ok()) {
+    return;
+  }
   manager.asks_until = deps_.world.now() + kAnswer;
   const raft::MemberId id = manager.place.self.id;
   asked->strand.post([this, asked, &manager, id] {
@@ -114,6 +135,7 @@ void SimGroup::lose_disk(Manager& manager) {
   deps_.probes.hit("manager lost its disk");
   const raft::MemberId before = manager.place.self.id;
   retire(manager);
+  process(manager, false);
   if (deps_.mutant == SimMutant::kLostDiskKeepsItsId) {
     manager.place.self.id = before;
     manager.member = true;
@@ -130,6 +152,7 @@ Status SimGroup::check_members() {
   for (const auto& manager : managers_) {
     const std::string& id = manager->place.self.node_id;
     const auto node = latest_.get<v1::Node>(id);
+    if (node == nullptr) return internal_error("{} is not in the swarm{}", id, describe());
     const bool wanted = node->spec().desired_role() == v1::NodeSpec::MANAGER;
     const raft::MemberView* member = view.find_node(id);
     const bool votes =

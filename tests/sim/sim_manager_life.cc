@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "manager/control/cluster_objects.h"
+#include "tests/sim/sim_certificates.h"
 
 namespace muster::sim {
 
@@ -32,7 +33,8 @@ ManagerLife::Parts::Parts(ManagerLife& life, raft::Node::Options options,
                  {"m", {"192.0.2.1:2377"}}),
       reachability(life.strand),
       keeper(life.strand, store, replicated.group(), null_log()),
-      membership(life.strand, store, replicated.group(), reachability, null_log()) {
+      membership(life.strand, store, replicated.group(), reachability, null_log()),
+      ca(life.strand, store, replicated.group(), null_log()) {
   transport = life.world_.lanes.open(life.place_.self.id, replicated.transport_events());
 }
 
@@ -95,6 +97,7 @@ void ManagerLife::follow() {
   check_fence();
   if (std::exchange(working_term_, 0) == 0) return;
   parts->dispatcher.stop_leading();
+  parts->ca.stop();
   parts->keeper.stop();
   parts->scheduling.stop();
   parts->orchestrator.stop();
@@ -124,6 +127,7 @@ void ManagerLife::start_parts(uint64_t term) {
   parts->scheduling.start(state);
   parts->api.collect_blobs();
   if (options_.keeper()) parts->keeper.start();
+  parts->ca.start();
   parts->dispatcher.start_leading();
   events_.on_lead(term);
 }
@@ -133,31 +137,47 @@ void ManagerLife::bootstrap(uint64_t term) {
   if (term != term_) return;
   parts->store.update(
       [this](store_ns::Transaction& tx) -> Status {
-        v1::ClusterSpec spec;
-        spec.set_task_history_limit(2);
-        spec.mutable_raft()->set_snapshot_interval(options_.snapshot_entries);
-        spec.mutable_raft()->set_entries_for_slow_followers(options_.trailing_entries + 1);
-        MUSTER_TRY(manager::control::create_cluster(tx, {"c", spec, {}, {}, 0, 0}));
-        for (const std::string& id : world_.node_ids) {
-          v1::Node node;
-          node.set_id(id);
-          MUSTER_TRY(manager::control::upsert_node(tx, node));
-        }
-        for (const std::string& id : options_.manager_nodes) {
-          v1::Node node;
-          node.set_id(id);
-          node.set_role(v1::NodeSpec::MANAGER);
-          node.mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
-          node.mutable_spec()->set_availability(v1::NodeSpec::DRAIN);
-          MUSTER_TRY(manager::control::upsert_node(tx, node));
-        }
+        MUSTER_TRY(create_swarm(tx));
         return manager::allocator::bootstrap_networks(tx, world_.rng);
       },
       [this, term](const store_ns::Commit& commit) {
         if (term != term_) return;
         if (commit.status.ok()) return start_parts(term);
+        if (commit.status.code() != StatusCode::kUnavailable) {
+          events_.broken("the swarm cannot be founded: " + commit.status.message());
+        }
         strand.after(Duration(10ms), [this, term] { bootstrap(term); });
       });
+}
+
+Status ManagerLife::create_swarm(store_ns::Transaction& tx) const {
+  v1::ClusterSpec spec;
+  spec.set_task_history_limit(2);
+  spec.mutable_raft()->set_snapshot_interval(options_.snapshot_entries);
+  spec.mutable_raft()->set_entries_for_slow_followers(options_.trailing_entries + 1);
+  if (const SimSwarm* swarm = options_.swarm) {
+    MUSTER_TRY(manager::control::create_cluster(tx, {"c", spec, swarm->root_ca, {}, 0, 0, {}}));
+    // Sooner than a user may ask for.
+    v1::Cluster cluster = *tx.view().cluster();
+    cluster.mutable_spec()->set_node_cert_expiry_ns(swarm->certificate_life.count());
+    MUSTER_TRY(tx.update(std::move(cluster)));
+    return manager::control::upsert_node(tx, swarm->founder);
+  }
+  MUSTER_TRY(manager::control::create_cluster(tx, {"c", spec, {}, {}, 0, 0, {}}));
+  for (const std::string& id : world_.node_ids) {
+    v1::Node node;
+    node.set_id(id);
+    MUSTER_TRY(manager::control::upsert_node(tx, node));
+  }
+  for (const std::string& id : options_.manager_nodes) {
+    v1::Node node;
+    node.set_id(id);
+    node.set_role(v1::NodeSpec::MANAGER);
+    node.mutable_spec()->set_desired_role(v1::NodeSpec::MANAGER);
+    node.mutable_spec()->set_availability(v1::NodeSpec::DRAIN);
+    MUSTER_TRY(manager::control::upsert_node(tx, node));
+  }
+  return ok_status();
 }
 
 // Takes in whoever is to be a manager: as a learner, then with a vote.

@@ -9,6 +9,8 @@
 #include "base/rng.h"
 #include "base/sim_executor.h"
 #include "manager/allocator/allocator.h"
+#include "manager/ca/authority.h"
+#include "manager/ca/root.h"
 #include "manager/control/control_api.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/members/member_keeper.h"
@@ -38,7 +40,9 @@ class NoNodeControl final : public manager::control::NodeControl {
   }
   void get_info(Callback<v1::GetInfoResponse> done) override { done(v1::GetInfoResponse()); }
   std::string node_id() const override { return "m"; }
-  Result<std::string> new_join_token(const v1::Cluster&) override { return std::string("token"); }
+  Result<std::string> new_join_token(const v1::Cluster& cluster) override {
+    return manager::ca::new_join_token(cluster.root_ca());
+  }
 };
 
 class SimProbe final : public manager::dispatcher::HostProbe {
@@ -65,6 +69,8 @@ class SimReachability final : public manager::members::Reachability {
  private:
   Executor& strand_;
 };
+
+struct SimSwarm;
 
 // What a manager is apart from its lives.
 struct ManagerPlace {
@@ -97,6 +103,8 @@ class ManagerLife {
     uint64_t snapshot_entries = 0;
     uint64_t trailing_entries = 0;
     SimMutant mutant = SimMutant::kNone;
+    // What the swarm begins with when its nodes have certificates: they join it by themselves.
+    const SimSwarm* swarm = nullptr;
 
     bool keeper() const { return !manager_nodes.empty(); }
   };
@@ -125,6 +133,7 @@ class ManagerLife {
     SimReachability reachability;
     manager::members::MemberKeeper keeper;
     manager::members::Membership membership;
+    manager::ca::CertificateAuthority ca;
     manager::store::Store::Subscription checks;
   };
 
@@ -135,6 +144,7 @@ class ManagerLife {
   // In order: hands over, says goodbye. On the strand, once; `done` comes there.
   void stop(UniqueFunction<void()> done);
 
+  const std::string& node_id() const { return place_.self.node_id; }
   // The term whose parts run; 0: it does not lead, or has not yet begun.
   uint64_t working_term() const { return working_term_; }
 
@@ -148,6 +158,7 @@ class ManagerLife {
   void lead(uint64_t term);
   void follow();
   void bootstrap(uint64_t term);
+  Status create_swarm(manager::store::Transaction& tx) const;
   void start_parts(uint64_t term);
   void look_after_group();
   void check_fence();

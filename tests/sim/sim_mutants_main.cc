@@ -1,7 +1,7 @@
-// Whether the whole-cluster simulator can see: faults of the driver, and of what the simulator
-// stands in for, must each break a rule within a number of seeds. Five of them a run, others each
-// day or as MUSTER_ROTATION says; all with --all or MUSTER_FULL; with --only those whose names have
-// the word.
+// Whether the whole-cluster simulator can see: faults of the driver, of the agents' worker and of
+// what the simulator stands in for, must each break a rule within a number of seeds. Five of them a
+// run, others each day or as MUSTER_ROTATION says; all with --all or MUSTER_FULL; with --only those
+// whose names have the word.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -13,8 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/worker/mutant.h"
+#include "manager/mutant.h"
 #include "raft/core/mutant.h"
 #include "raft/node/mutant.h"
+#include "scheduler/mutant.h"
 #include "tests/sim/sim_cluster.h"
 #include "tests/sim/sim_seeds.h"
 
@@ -22,10 +25,22 @@ namespace muster::raft {
 Mutant active_mutant = Mutant::kNone;
 DriverMutant active_driver_mutant = DriverMutant::kNone;
 }  // namespace muster::raft
+namespace muster::agent {
+WorkerMutant active_worker_mutant = WorkerMutant::kNone;
+}  // namespace muster::agent
+namespace muster::manager {
+ManagerMutant active_manager_mutant = ManagerMutant::kNone;
+}  // namespace muster::manager
+namespace muster::scheduler {
+SchedulerMutant active_scheduler_mutant = SchedulerMutant::kNone;
+}  // namespace muster::scheduler
 
 namespace {
 
+using muster::agent::WorkerMutant;
+using muster::manager::ManagerMutant;
 using muster::raft::DriverMutant;
+using muster::scheduler::SchedulerMutant;
 using muster::sim::SimMutant;
 
 constexpr uint64_t kSeeds = 2'000;
@@ -35,6 +50,9 @@ struct Fault {
   std::string_view name;
   DriverMutant driver = DriverMutant::kNone;
   SimMutant sim = SimMutant::kNone;
+  WorkerMutant worker = WorkerMutant::kNone;
+  ManagerMutant manager = ManagerMutant::kNone;
+  SchedulerMutant scheduler = SchedulerMutant::kNone;
 };
 
 const std::vector<Fault>& faults() {
@@ -55,6 +73,43 @@ const std::vector<Fault>& faults() {
       {"an installed snapshot is not kept", {}, SimMutant::kInstallNotKept},
       {"a manager with an empty disk is the member it was", {}, SimMutant::kLostDiskKeepsItsId},
       {"a snapshot has no end", {}, SimMutant::kSnapshotWithoutTail},
+      {"a restarted worker takes what runs for gone", {}, {}, WorkerMutant::kForgetsToAdopt},
+      {"a worker does not tell how a task ended", {}, {}, WorkerMutant::kEndUntold},
+      {"a worker writes down a start too late", {}, {}, WorkerMutant::kStartUnrecorded},
+      {"a worker starts each container once more", {}, {}, WorkerMutant::kStartsTwice},
+      {"a worker removes what it is to stop", {}, {}, WorkerMutant::kRemovesBeforeStop},
+      {"a worker kills without a grace", {}, {}, WorkerMutant::kKillsAtOnce},
+      {"a worker stops what names and ports lead to", {}, {}, WorkerMutant::kSignalsTooEarly},
+      {"a worker leaves a container's network behind", {}, {}, WorkerMutant::kLeavesNetwork},
+      {"a worker trusts old records after a power cut", {}, {}, WorkerMutant::kOldRecordsTrusted},
+      {"the dispatcher does not say what a node has no more",
+       {},
+       {},
+       {},
+       ManagerMutant::kRemovalsUnsaid},
+      {"the dispatcher writes states that were left behind",
+       {},
+       {},
+       {},
+       ManagerMutant::kStatusGoesBack},
+      {"an update ignores its parallelism", {}, {}, {}, ManagerMutant::kParallelismIgnored},
+      {"the allocator frees an address too early", {}, {}, {}, ManagerMutant::kAddressFreedEarly},
+      {"watchers of the store miss the second change of an entry",
+       {},
+       {},
+       {},
+       ManagerMutant::kWatchDropsSecond},
+      {"a node that was removed may join again by its key",
+       {},
+       {},
+       {},
+       ManagerMutant::kRemovedJoins},
+      {"a node that was removed may call", {}, {}, {}, ManagerMutant::kRemovedStands},
+      {"a former manager may call as a manager", {}, {}, {}, ManagerMutant::kFormerManagerStands},
+      {"a token is good after its rotation", {}, {}, {}, ManagerMutant::kAnyToken},
+      {"the rotation of the root waits for nobody", {}, {}, {}, ManagerMutant::kRotationEndsEarly},
+      {"every certificate is a manager's", {}, {}, {}, ManagerMutant::kEverybodyManager},
+      {"the scheduler ignores reservations", {}, {}, {}, {}, SchedulerMutant::kReservationsIgnored},
   };
   return kFaults;
 }
@@ -62,6 +117,9 @@ const std::vector<Fault>& faults() {
 // In a process for each seed: a check of the product that ends it has found the fault as well.
 bool killed(const Fault& fault) {
   muster::raft::active_driver_mutant = fault.driver;
+  muster::agent::active_worker_mutant = fault.worker;
+  muster::manager::active_manager_mutant = fault.manager;
+  muster::scheduler::active_scheduler_mutant = fault.scheduler;
   muster::sim::ClusterOptions options;
   options.mutant = fault.sim;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {

@@ -28,7 +28,9 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
       return;
     }
     to_manager([this, dispatcher, connection = std::move(connection)] {
-      session_ = dispatcher->connect(node_id_, "ipv4:192.0.2.1:1", connection);
+      const auto manager = network_.admit ? network_.admit(node_id_) : Result<bool>(false);
+      if (!manager) return agent_closed(manager.error());
+      session_ = dispatcher->connect(node_id_, "ipv4:192.0.2.1:1", connection, *manager);
     });
   }
 
@@ -61,6 +63,7 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
     if (!message.ParseFromString(bytes) || message.has_end()) return;
     uint64_t& newest = network_.welcomed_[node_id_];
     if (message.has_welcome()) newest = std::max(newest, number_);
+    if (message.has_welcome() && network_.on_welcome) network_.on_welcome(node_id_);
     if (number_ < newest && network_.broken) {
       network_.broken(fmt::format("{} is served in a session that has a successor (M8): {}",
                                   node_id_, message.ShortDebugString().substr(0, 60)));

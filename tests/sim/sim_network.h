@@ -32,6 +32,11 @@ class SimNetwork {
   // Told when the leader's dispatcher has a sign of life of a node, and of what breaks a rule.
   std::function<void(const std::string& node_id)> on_heard;
   std::function<void(std::string)> broken;
+  // Whether the manager that serves takes the node's certificate, and it the manager's; whether it
+  // is a manager's. Unset: nobody has one.
+  std::function<Result<bool>(const std::string& node_id)> admit;
+  // A session begins.
+  std::function<void(const std::string& node_id)> on_welcome;
 
   std::unique_ptr<agent::ManagerLink> open(const std::string& node_id, SimExecutor& agent_strand,
                                            agent::LinkEvents events);

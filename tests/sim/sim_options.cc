@@ -6,10 +6,11 @@ namespace muster::sim {
 namespace {
 
 constexpr std::array<std::string_view, Troubles::kCount> kNames = {
-    "agent-killed",  "agent-restarts", "agent-cut",      "reboot",        "memory",
-    "container",     "task-fails",     "manager-killed", "manager-cut",   "one-way",
-    "disk-full",     "disk-stuck",     "disk-slow",      "manager-hangs", "transfer",
-    "manager-stops", "disk-lost",      "roles",          "clocks",        "lossy-lanes"};
+    "agent-killed", "agent-restarts", "agent-cut",    "reboot",        "memory",     "container",
+    "task-fails",   "manager-killed", "manager-cut",  "one-way",       "disk-full",  "disk-stuck",
+    "disk-slow",    "manager-hangs",  "transfer",     "manager-stops", "disk-lost",  "roles",
+    "clocks",       "lossy-lanes",    "agent-midway", "agent-frozen",  "slow-pulls", "unhealthy",
+    "certificates", "root-rotation",  "hours"};
 
 }  // namespace
 

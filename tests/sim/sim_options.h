@@ -36,6 +36,13 @@ enum class Trouble : uint8_t {
   kRoles,         // managers are demoted and promoted
   kClocks,        // clocks of managers run fast or slow, and step
   kLossyLanes,    // between managers messages are lost and doubled
+  kAgentMidway,   // agents are killed between two things they do
+  kAgentFrozen,   // agents are stopped for a while
+  kSlowPulls,     // images take long to come
+  kUnhealthy,     // containers fail their health checks
+  kCertificates,  // nodes join with tokens and hold certificates, which end, and are removed
+  kRootRotation,  // then the root is rotated, too
+  kHours,         // wall clocks of managers step by hours
   kEnd
 };
 

@@ -129,7 +129,7 @@ void SimPace::on_commit(const store::CommitEvent& event) {
     const auto open = open_.find(id);
     if (service == nullptr || open == open_.end()) continue;
     const uint64_t most = UpdateRules::of(*service).parallelism;
-    if (most == 0 || open->second.size() <= most) continue;
+    if (clocks_differ_ || most == 0 || open->second.size() <= most) continue;
     std::string text;
     for (const auto& [slot, since] : open->second) text += describe(event.after, id, slot, since);
     broken_(

@@ -20,6 +20,9 @@ class SimPace {
   explicit SimPace(std::function<void(std::string)> broken) : broken_(std::move(broken)) {}
 
   void on_commit(const manager::store::CommitEvent& event);
+  // Managers' clocks are hours apart: how long a task has not come up, and so whether its update
+  // goes on without it, is told by the time at which another of them made it.
+  void clocks_differ() { clocks_differ_ = true; }
 
  private:
   void settle(const std::string& service_id, const manager::store::Snapshot& state);
@@ -32,6 +35,7 @@ class SimPace {
   // Nodes that this commit finds lost or drained and leaves otherwise: transactions of one entry
   // run one after another, and those that took tasks away came first.
   std::set<std::string> came_back_;
+  bool clocks_differ_ = false;
 };
 
 }  // namespace muster::sim

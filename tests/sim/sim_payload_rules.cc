@@ -41,11 +41,11 @@ std::map<std::string, std::string> referred(const store::Snapshot& state, const 
 void SimRules::check_files(const SimHost& host, const SimHost::Container& container,
                            const store::Snapshot& state) {
   for (const auto& [id, data] : referred(state, container.task)) {
-    const auto file = container.payloads.find(id);
-    if (file == container.payloads.end()) {
+    const auto file = container.files.find(id);
+    if (file == container.files.end()) {
       broken_(
           fmt::format("{} starts on {} without payload {}", container.task.name(), host.id(), id));
-    } else if (!data.empty() && file->second->data != data) {
+    } else if (!data.empty() && file->second != data) {
       broken_(fmt::format("{} starts on {} with another payload than {}", container.task.name(),
                           host.id(), id));
     }

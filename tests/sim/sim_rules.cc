@@ -377,7 +377,7 @@ Status SimRules::check_host(const store::Snapshot& state, const SimHost& host) c
     return internal_error("{} holds {} tasks, {} are assigned", host.id(), host.tasks().size(),
                           assigned);
   }
-  return ok_status();
+  return host.check_settled();
 }
 
 Status SimRules::check_members(const store::Snapshot& state, const SimHost& host) const {
@@ -433,6 +433,7 @@ Status SimRules::check_empty(const store::Snapshot& state) const {
   for (const auto& host : hosts_) {
     if (!host->tasks().empty()) return internal_error("{} still holds tasks", host->id());
     if (host->payloads().size() != 0) return internal_error("{} still holds payloads", host->id());
+    MUSTER_TRY(host->check_settled());
   }
   return ok_status();
 }

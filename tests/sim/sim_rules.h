@@ -45,6 +45,8 @@ class SimRules {
   // When everything was removed and had time to go.
   Status check_empty(const manager::store::Snapshot& state) const;
 
+  void clocks_differ() { pace_.clocks_differ(); }
+
  private:
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);

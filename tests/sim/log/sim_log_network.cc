@@ -106,7 +106,7 @@ void SimLogNetwork::End::send(Message message) {
   if (network_.watch) network_.watch(message);
   const MemberId to = message.to;
   const auto other = network_.ends_.find(to);
-  const bool there = other != network_.ends_.end() && reaches(to);
+  const bool there = other != network_.ends_.end() && reaches(to) && network_.admitted(self_, to);
   const bool lost = network_.rng_.below(1000) < network_.weather_.lost_permille ||
                     (network_.lose && network_.lose(message));
   if (!there || lost || network_.cut_.contains({self_, to})) {
@@ -155,7 +155,7 @@ void SimLogNetwork::End::pump(std::shared_ptr<Outgoing> snapshot) {
   if (sending_[message.to] != snapshot->number) return;  // replaced by a newer one
   const auto other = network_.ends_.find(message.to);
   if (other == network_.ends_.end() || network_.cut_.contains({self_, message.to}) ||
-      !reaches(message.to)) {
+      !reaches(message.to) || !network_.admitted(self_, message.to)) {
     return ended(*snapshot, unavailable("the other end is gone"));
   }
   if (snapshot->into == nullptr) {

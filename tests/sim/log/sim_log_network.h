@@ -47,12 +47,17 @@ class SimLogNetwork {
   std::function<void(const raft::Message&)> watch;
   // Whether member `at` knows that `from` was removed; it is told so then.
   std::function<bool(raft::MemberId at, raft::MemberId from)> removed;
+  // Whether a connection from one to the other comes about; unset: always.
+  std::function<bool(raft::MemberId from, raft::MemberId to)> admits;
   // Whether a snapshot that was sent got there whole.
   std::function<void(bool whole)> on_snapshot;
 
  private:
   class End;
   Duration latency();
+  bool admitted(raft::MemberId from, raft::MemberId to) const {
+    return !admits || admits(from, to);
+  }
 
   SimWorld& world_;
   Rng& rng_;
