@@ -61,6 +61,9 @@ int main(int argc, char** argv) {
   // Names of managers as the host resolves them. gRPC's own resolver takes 5 s for one in
   // /etc/hosts where no name server answers, which is all the time a join gives a manager.
   setenv("GRPC_DNS_RESOLVER", "native", 0);
+  // What matters of it comes as a status and is logged as we log. Else it complains once a second
+  // of every host that stands still, on standard error, in a form of its own.
+  setenv("GRPC_VERBOSITY", "NONE", 0);
 
   // Before any thread starts, so that all of them leave the signals to this one.
   sigset_t signals;

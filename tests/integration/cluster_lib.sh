@@ -126,10 +126,12 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Whatever a test did, no log says a key, or what lets a host in.
+# Whatever a test did, no log says a key, or what lets a host in; and all lines have our form.
 finish() {
-  local leak
+  local leak foreign
   leak=$(grep -lE 'PRIVATE KEY|SWMKEY-1-.{43}|SWMTKN-1-.{50}-.{25}' "$BASE"/*/musterd.log || true)
   is "$leak" '' 'logs with keys or join tokens in them'
+  foreign=$(grep -hE '^[DIWEF][0-9]{4} ' "$BASE"/*/musterd.log | head -n 3 || true)
+  is "$foreign" '' "lines of gRPC's in the logs"
   echo "$checks checks passed"
 }

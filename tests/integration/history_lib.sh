@@ -112,6 +112,7 @@ finish_clients() {
 }
 finish_history() {
   finish_clients
+  is "$(grep -hE '^[DIWEF][0-9]{4} ' "$MUSTER_LAB_DIR"/*/*/log | head -n 3 || true)" '' "lines of gRPC's in the logs"
   muster lab down >/dev/null
   is "$(pgrep -fa -- "$MUSTER_LAB_DIR/" || true)" '' 'processes that are left'
   [[ ! -e $MUSTER_LAB_DIR ]] || die 'the folder of the lab is left'
