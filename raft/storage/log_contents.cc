@@ -19,17 +19,15 @@ Result<std::string> record_at(const LogDb& db, Index index) {
 
 // The second copy is outside RocksDB: it catches a database that opens well but is too short.
 Status check_watermark_file(const std::filesystem::path& dir, const Watermark& mark) {
-  auto text = read_file(dir / "watermark", 4096);
-  if (!text) {
-    if (text.error().code() == StatusCode::kNotFound) return ok_status();
-    return std::move(text).error();
+  const auto file = load_watermark_file(dir);
+  if (!file) {
+    return file.error().code() == StatusCode::kNotFound ? ok_status() : file.error();
   }
-  MUSTER_ASSIGN(const Watermark file, decode_watermark(*text));
-  if (mark.step < file.step) {
+  if (mark.step < file->step) {
     return data_loss("its last write is number {}, but number {}, up to entry {}, was acknowledged",
-                     mark.step, file.step, file.index);
+                     mark.step, file->step, file->index);
   }
-  if (mark.step == file.step && mark != file) {
+  if (mark.step == file->step && mark != *file) {
     return data_loss("its last write is not the one that its watermark file names");
   }
   return ok_status();
@@ -59,21 +57,36 @@ std::string encode_hard_state(const HardState& state) {
   return value;
 }
 
+Result<HardState> load_hard_state(const LogDb& db) {
+  MUSTER_ASSIGN(const std::string state, db.get(*db.meta, kKeyHardState));
+  if (state.empty()) return HardState{};
+  if (state.size() != 17 || state[0] != kStateVersion) {
+    return fail(data_loss("term and vote are damaged"));
+  }
+  return HardState{get_uint(state, 1, 8), MemberId{get_uint(state, 9, 8)}};
+}
+
+Result<Manifest> load_manifest(const LogDb& db, const KeyRing& ring) {
+  MUSTER_ASSIGN(const std::string manifest, db.get(*db.snap, kKeySnapshot));
+  if (manifest.empty()) return Manifest{};
+  return decode_manifest(ring, manifest);
+}
+
+Result<Watermark> load_watermark(const LogDb& db) {
+  MUSTER_ASSIGN(const std::string durable, db.get(*db.meta, kKeyDurable));
+  return decode_watermark(durable);
+}
+
+Result<Watermark> load_watermark_file(const std::filesystem::path& dir) {
+  MUSTER_ASSIGN(const std::string text, read_file(dir / "watermark", 4096));
+  return decode_watermark(text);
+}
+
 Result<LogMeta> load_meta(const LogDb& db, const KeyRing& ring) {
   LogMeta meta;
-  MUSTER_ASSIGN(const std::string state, db.get(*db.meta, kKeyHardState));
-  if (!state.empty()) {
-    if (state.size() != 17 || state[0] != kStateVersion) {
-      return fail(data_loss("term and vote are damaged"));
-    }
-    meta.hard_state = {get_uint(state, 1, 8), MemberId{get_uint(state, 9, 8)}};
-  }
-  MUSTER_ASSIGN(const std::string manifest, db.get(*db.snap, kKeySnapshot));
-  if (!manifest.empty()) {
-    MUSTER_ASSIGN(meta.manifest, decode_manifest(ring, manifest));
-  }
-  MUSTER_ASSIGN(const std::string durable, db.get(*db.meta, kKeyDurable));
-  MUSTER_ASSIGN(meta.mark, decode_watermark(durable));
+  MUSTER_ASSIGN(meta.hard_state, load_hard_state(db));
+  MUSTER_ASSIGN(meta.manifest, load_manifest(db, ring));
+  MUSTER_ASSIGN(meta.mark, load_watermark(db));
   return meta;
 }
 

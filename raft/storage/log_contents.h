@@ -22,6 +22,12 @@ struct LogMeta {
 // FAILED_PRECONDITION for another format, DATA_LOSS for damage.
 Status check_format(const LogDb& db, const std::filesystem::path& dir, bool may_be_new);
 Result<LogMeta> load_meta(const LogDb& db, const KeyRing& ring);
+// Its parts, for who wants those that are readable.
+Result<HardState> load_hard_state(const LogDb& db);
+Result<Manifest> load_manifest(const LogDb& db, const KeyRing& ring);
+Result<Watermark> load_watermark(const LogDb& db);
+// The second copy; NOT_FOUND when there is none.
+Result<Watermark> load_watermark_file(const std::filesystem::path& dir);
 
 std::string encode_hard_state(const HardState& state);
 

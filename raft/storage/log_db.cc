@@ -68,7 +68,13 @@ bool LogDb::exists(const std::filesystem::path& dir) {
 Result<std::unique_ptr<LogDb>> LogDb::open(const std::filesystem::path& dir, Mode mode,
                                            rocksdb::Env* env) {
   rocksdb::Options options = database_options(env);
-  if (mode == Mode::kReadOnly) options.info_log = std::make_shared<Silence>();
+  const bool read_only = mode != Mode::kReadWrite;
+  if (read_only) options.info_log = std::make_shared<Silence>();
+  if (mode == Mode::kSalvage) {
+    // Skipping the damaged ones alone does not open: their fragments spoil the writes around them.
+    options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+    options.track_and_verify_wals_in_manifest = false;
+  }
   const rocksdb::ColumnFamilyOptions family(options);
   const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
       {rocksdb::kDefaultColumnFamilyName, family},
@@ -78,7 +84,7 @@ Result<std::unique_ptr<LogDb>> LogDb::open(const std::filesystem::path& dir, Mod
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* raw = nullptr;
   const std::string path = (dir / "log").string();
-  const auto status = mode == Mode::kReadOnly
+  const auto status = read_only
                           ? rocksdb::DB::OpenForReadOnly(options, path, families, &handles, &raw)
                           : rocksdb::DB::Open(options, path, families, &handles, &raw);
   MUSTER_TRY(from_rocksdb(status, fmt::format("cannot open the log in {}", path)));
@@ -157,16 +163,28 @@ Status mend_file(const std::filesystem::path& file, const std::filesystem::path&
   return ok_status();
 }
 
-}  // namespace
-
-Result<std::vector<MendedTail>> mend_torn_tails(const std::filesystem::path& dir,
-                                                const std::filesystem::path& aside,
-                                                const Log& log) {
+std::filesystem::path newest_wal(const std::filesystem::path& dir) {
   std::filesystem::path newest;
   std::error_code error;
   for (const auto& item : std::filesystem::directory_iterator(dir / "log", error)) {
     if (item.path().extension() == ".log" && item.path() > newest) newest = item.path();
   }
+  return newest;
+}
+
+}  // namespace
+
+bool ends_torn(const std::filesystem::path& dir) {
+  const std::filesystem::path wal = newest_wal(dir);
+  if (wal.empty()) return false;
+  const auto bytes = read_file(wal, kWalBytesMax);
+  return bytes && torn_tail(*bytes).has_value();
+}
+
+Result<std::vector<MendedTail>> mend_torn_tails(const std::filesystem::path& dir,
+                                                const std::filesystem::path& aside,
+                                                const Log& log) {
+  const std::filesystem::path newest = newest_wal(dir);
   std::vector<MendedTail> out;
   if (!newest.empty()) MUSTER_TRY(mend_file(newest, aside, log, out));
   // RocksDB's list of files has the same format and is written by the same rule.

@@ -29,8 +29,9 @@ struct LogDb {
   LogDb& operator=(const LogDb&) = delete;
   ~LogDb();
 
-  // `env` may be null. DATA_LOSS when RocksDB finds damage; read-only changes nothing on the disk.
-  enum class Mode { kReadOnly, kReadWrite };
+  // `env` may be null. DATA_LOSS when RocksDB finds damage. Read-only and salvage change nothing on
+  // the disk; salvage shows what was written before the first damage in a WAL: to look at only.
+  enum class Mode { kReadOnly, kReadWrite, kSalvage };
   static Result<std::unique_ptr<LogDb>> open(const std::filesystem::path& dir, Mode mode,
                                              rocksdb::Env* env);
   static bool exists(const std::filesystem::path& dir);
@@ -63,6 +64,8 @@ struct MendedTail {
 };
 Result<std::vector<MendedTail>> mend_torn_tails(const std::filesystem::path& dir,
                                                 const std::filesystem::path& aside, const Log& log);
+// Whether the last WAL ends in such a write; what cannot be read does not.
+bool ends_torn(const std::filesystem::path& dir);
 Status unmend(const std::vector<MendedTail>& mended);
 
 // Holds the log's directory for one process: FAILED_PRECONDITION, reason "in-use". Without `create`

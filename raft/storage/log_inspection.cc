@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "raft/storage/bytes.h"
 #include "raft/storage/key_ring.h"
 #include "raft/storage/log_contents.h"
 #include "raft/storage/log_db.h"
@@ -20,7 +21,7 @@ Result<std::unique_ptr<LogInspection>> LogInspection::open(const std::filesystem
   if (error == std::errc::permission_denied) {
     return fail(permission_denied("cannot read {}: it is root's", dir.string()));
   }
-  if (!LogDb::exists(dir)) {
+  if (!is_log(dir)) {
     return fail(not_found("there is no manager's log in {}", dir.string()));
   }
   std::unique_ptr<LogInspection> out(new LogInspection());
@@ -29,22 +30,78 @@ Result<std::unique_ptr<LogInspection>> LogInspection::open(const std::filesystem
   auto ring = KeyRing::load(dir / "log.key", std::move(unlock_key));
   if (!ring) return fail(ring.error().with_context("the log's key"));
   out->ring_ = *std::move(ring);
-  MUSTER_ASSIGN(out->db_, LogDb::open(dir, LogDb::Mode::kReadOnly, nullptr));
-  MUSTER_TRY(check_format(*out->db_, dir, false));
-  MUSTER_ASSIGN(LogMeta meta, load_meta(*out->db_, *out->ring_));
-  out->meta_ = std::make_unique<LogMeta>(std::move(meta));
-  auto checked = check_contents(*out->db_, *out->ring_, *out->meta_, dir);
-  if (!checked) out->damage_ = std::move(checked).error();
-  const SnapshotMark& mark = out->snapshot();
-  for (const auto& item : std::filesystem::directory_iterator(dir, error)) {
+  out->open_database();
+  if (out->db_ != nullptr) {
+    const Status format = check_format(*out->db_, dir, false);
+    if (format.code() == StatusCode::kFailedPrecondition) return fail(format);
+    out->note(format);
+  }
+  out->read_facts();
+  out->list_files();
+  return out;
+}
+
+bool LogInspection::is_log(const std::filesystem::path& dir) {
+  std::error_code error;
+  return LogDb::exists(dir) || std::filesystem::exists(dir / "log.key", error);
+}
+
+// What one finding says belongs to what the next one says.
+void LogInspection::note(const Status& damage) {
+  if (damage.ok()) return;
+  damage_ = damage_.ok() ? damage : data_loss("{}; {}", damage_.message(), damage.message());
+}
+
+void LogInspection::open_database() {
+  if (!LogDb::exists(dir_)) return note(data_loss("its entries are gone"));
+  auto whole = LogDb::open(dir_, LogDb::Mode::kReadOnly, nullptr);
+  if (whole) {
+    db_ = *std::move(whole);
+    return;
+  }
+  note(ends_torn(dir_) ? data_loss("its last write did not reach the disk entirely: the next start "
+                                   "drops it, if it was never acknowledged")
+                       : whole.error());
+  auto rest = LogDb::open(dir_, LogDb::Mode::kSalvage, nullptr);
+  if (!rest) return;
+  db_ = *std::move(rest);
+  if (!ends_torn(dir_)) note(data_loss("what was written after that is not shown"));
+}
+
+void LogInspection::read_facts() {
+  meta_ = std::make_unique<LogMeta>();
+  if (db_ != nullptr) {
+    const auto take = [this](auto result, auto& value) {
+      if (!result) note(result.error());
+      if (result) value = *std::move(result);
+      return result.has_value();
+    };
+    known_.hard_state = take(load_hard_state(*db_), meta_->hard_state);
+    known_.snapshot = take(load_manifest(*db_, *ring_), meta_->manifest);
+    known_.end = take(load_watermark(*db_), meta_->mark);
+  }
+  if (known_.hard_state && known_.snapshot && known_.end) {
+    const auto checked = check_contents(*db_, *ring_, *meta_, dir_);
+    if (!checked) note(checked.error());
+  }
+  if (known_.end) return;
+  if (const auto mark = load_watermark_file(dir_)) {
+    meta_->mark = *mark;
+    known_.end = true;
+  }
+}
+
+void LogInspection::list_files() {
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(dir_, error)) {
     std::string name = item.path().filename().string();
     if (!name.starts_with("snapshot-")) continue;
-    const bool current = mark.index != 0 && name == snapshot_file_name(mark.index, mark.term);
-    out->files_.push_back({std::move(name), item.file_size(error), current});
+    const bool current =
+        snapshot().index != 0 && name == snapshot_file_name(snapshot().index, snapshot().term);
+    files_.push_back({std::move(name), item.file_size(error), current});
   }
-  std::sort(out->files_.begin(), out->files_.end(),
+  std::sort(files_.begin(), files_.end(),
             [](const SnapshotFile& a, const SnapshotFile& b) { return a.name < b.name; });
-  return out;
 }
 
 const LogIdentity& LogInspection::identity() const {
@@ -75,14 +132,50 @@ bool LogInspection::wrapped() const {
   return ring_->wrapped();
 }
 
-Status LogInspection::entries(
-    Index from, Index to,
-    const std::function<void(const Entry& entry, size_t stored_bytes)>& visit) const {
-  return read_entries(*db_, *ring_, *meta_, std::max(from, first_index()), to,
-                      [&](const Entry& entry, size_t bytes) {
-                        visit(entry, bytes);
-                        return ok_status();
-                      });
+Status LogInspection::entries(Index from, Index to,
+                              const std::function<void(const Entry&, size_t)>& visit,
+                              const std::function<void(const Status&)>& trouble) const {
+  if (db_ == nullptr) return ok_status();  // which damage() says
+  Status first;
+  const auto tell = [&](const Status& what) {
+    if (what.ok()) return;
+    if (first.ok()) first = what;
+    if (trouble) trouble(what);
+  };
+  const auto missing = [&](Index begin, Index end) {
+    if (begin == end) return tell(data_loss("log entry {} is missing", begin));
+    if (begin < end) tell(data_loss("log entries {} to {} are missing", begin, end));
+  };
+  Index next = std::max(from, first_index());
+  std::optional<Chain> chain;  // of the entry before `next`, where it is known
+  if (known_.snapshot && next == first_index()) chain = meta_->manifest.base_chain;
+  ChainHash hash;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->db->NewIterator({}, db_->log.get()));
+  for (it->Seek(index_key(next)); it->Valid() && it->key().size() == 8; it->Next()) {
+    const std::string_view bytes(it->value().data(), it->value().size());
+    const Index index = get_uint({it->key().data(), it->key().size()}, 0, 8);
+    if (index > to) break;
+    if (index != next) {
+      missing(next, index - 1);
+      chain.reset();
+    }
+    const auto head = read_head(bytes);
+    if (!chain && head) chain = head->previous;
+    // One that does not follow the one before is shown if it decrypts, and told.
+    const auto entry = decode_record(*ring_, index, bytes, head ? head->previous : kNoChain);
+    if (!entry) {
+      tell(entry.error());
+    } else {
+      if (head->previous != *chain)
+        tell(data_loss("log entry {} does not follow the one before", index));
+      visit(*entry, bytes.size());
+    }
+    chain = entry ? std::optional(hash.next(head->previous, {bytes})) : std::nullopt;
+    next = index + 1;
+  }
+  tell(from_rocksdb(it->status(), "cannot read the log"));
+  if (known_.end) missing(next, std::min(to, last_index()));
+  return first;
 }
 
 Result<LogInspection::SnapshotSize> LogInspection::read_snapshot() const {

@@ -1,4 +1,7 @@
 // Damage: a torn end is told from lost data, and what is lost is refused in words.
+#include <rocksdb/write_batch.h>
+
+#include "raft/storage/log_db.h"
 #include "raft/storage/log_inspection.h"
 #include "raft/storage/wal_tail.h"
 #include "tests/raft/storage/store_fixture.h"
@@ -281,6 +284,118 @@ TEST_F(LogDamageTest, AnInspectionShowsAllAndChangesNothing) {
   look = *LogInspection::open(dir / "raft", {});
   EXPECT_THAT(look->damage().message(), HasSubstr("is missing"));
   EXPECT_EQ(look->last_index(), 3U) << "shown all the same";
+}
+
+// What an inspection shows: "2:b", with the first byte, for an entry, "!" and words for what is
+// wrong in between.
+std::vector<std::string> shown(const LogInspection& look) {
+  std::vector<std::string> out;
+  const Status first = look.entries(
+      0, UINT64_MAX,
+      [&](const Entry& e, size_t) {
+        out.push_back(fmt::format("{}:{}", e.index, e.bytes().front()));
+      },
+      [&](const Status& what) { out.push_back("!" + what.message()); });
+  for (const std::string& line : out) {
+    if (!line.starts_with("!")) continue;
+    EXPECT_EQ("!" + first.message(), line) << "the first is the result";
+    break;
+  }
+  return out;
+}
+
+class LogInspectionTest : public LogDamageTest {
+ protected:
+  // Entries "1" to "9" in writes of their own, in the WAL, as a kill left it. Long ones, of which
+  // each ends in another of the WAL's blocks: RocksDB gives the rest of a damaged block up.
+  void nine_entries() {
+    {
+      auto store = open();
+      for (Index i = 1; i <= 9; ++i) {
+        ASSERT_TRUE(add(*store, i, 1, {std::string(40'000, static_cast<char>('0' + i))}).ok());
+      }
+      copy();
+    }
+    put_copy_back();
+  }
+  std::unique_ptr<LogInspection> look() {
+    auto opened = LogInspection::open(dir / "raft", {});
+    EXPECT_TRUE(opened) << opened.error().to_string();
+    return opened ? *std::move(opened) : nullptr;
+  }
+};
+
+// The log cannot be opened any more; what is before the damage is shown, and what is gone is named.
+TEST_F(LogInspectionTest, DamageInTheMiddleLeavesWhatIsBeforeItToSee) {
+  nine_entries();
+  const std::string bytes = *read_file(wal());
+  for (size_t i = 0; i < 7; ++i) flip(wal(), bytes.size() / 2 + i);
+  expect_corrupt("cannot open the log");
+  const auto before = contents();
+  auto log = look();
+  ASSERT_NE(log, nullptr);
+  EXPECT_THAT(log->damage().message(), HasSubstr("Corruption"));
+  EXPECT_THAT(log->damage().message(), HasSubstr("what was written after that is not shown"));
+  EXPECT_TRUE(log->known().hard_state && log->known().snapshot && log->known().end);
+  EXPECT_EQ(log->last_index(), 4U);
+  EXPECT_THAT(shown(*log), ElementsAre("1:1", "2:2", "3:3", "4:4"));
+  log.reset();
+  EXPECT_EQ(contents(), before) << "nothing is changed";
+}
+
+TEST_F(LogInspectionTest, ATornTailIsCalledOne) {
+  nine_entries();
+  flip(wal(), fs::file_size(wal()) - 20);
+  const auto log = look();
+  ASSERT_NE(log, nullptr);
+  EXPECT_THAT(log->damage().message(), HasSubstr("did not reach the disk entirely"));
+  EXPECT_EQ(log->last_index(), 8U);
+  EXPECT_EQ(shown(*log).back(), "8:8");
+}
+
+// An entry that does not decrypt, or that is not there, does not hide those after it.
+TEST_F(LogInspectionTest, EntriesAfterABadOneAreShown) {
+  {
+    auto store = open();
+    for (Index i = 1; i <= 6; ++i) ASSERT_TRUE(add(*store, i, 1, {fmt::format("{}", i)}).ok());
+  }
+  {
+    auto db = *LogDb::open(dir / "raft", LogDb::Mode::kReadWrite, nullptr);
+    std::string bytes = *db->get(*db->log, index_key(2));
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    rocksdb::WriteBatch batch;
+    ASSERT_TRUE(batch.Put(db->log.get(), index_key(2), bytes).ok());
+    ASSERT_TRUE(batch.Delete(db->log.get(), index_key(4)).ok());
+    ASSERT_TRUE(batch.Delete(db->log.get(), index_key(5)).ok());
+    ASSERT_TRUE(db->write(batch).ok());
+  }
+  const auto log = look();
+  ASSERT_NE(log, nullptr);
+  EXPECT_THAT(log->damage().message(), HasSubstr("a gap before or at entry 3"));
+  EXPECT_THAT(shown(*log), ElementsAre("1:1", HasSubstr("!log entry 2 is damaged: "), "3:3",
+                                       "!log entries 4 to 5 are missing", "6:6"));
+}
+
+// With RocksDB's list of files gone nothing is readable but what lies outside it.
+TEST_F(LogInspectionTest, WithoutItsEntriesTheLogStillSaysWhoseItIs) {
+  nine_entries();
+  open();  // its orderly end saves the watermark
+  for (const auto& item : fs::directory_iterator(dir / "raft/log")) {
+    if (item.path().filename().string().starts_with("MANIFEST-")) fs::resize_file(item.path(), 0);
+  }
+  auto log = look();
+  ASSERT_NE(log, nullptr);
+  EXPECT_EQ(log->identity(), options.identity);
+  EXPECT_FALSE(log->damage().ok());
+  EXPECT_FALSE(log->known().hard_state);
+  EXPECT_FALSE(log->known().snapshot);
+  EXPECT_TRUE(log->known().end) << "the second copy of the watermark";
+  EXPECT_THAT(shown(*log), IsEmpty());
+  log.reset();
+  fs::remove_all(dir / "raft/log");
+  log = look();
+  ASSERT_NE(log, nullptr);
+  EXPECT_THAT(log->damage().message(), HasSubstr("its entries are gone"));
 }
 
 }  // namespace
