@@ -4,13 +4,19 @@
 #                          deploys a voting application of five services, kills the leader, shows
 #                          that nothing stopped, and deploys again: once in vain
 #   deploy/demo.sh down    stops the demo and removes everything it made but the build
+# Variables:
+#   MUSTER_DEMO_BIN=DIR    where muster's programs are, built already: nothing is built
+#   MUSTER_DEMO=NAME       another demo beside the first, with files and a lab of its own
 set -euo pipefail
+BIN=${MUSTER_DEMO_BIN:+$(realpath "$MUSTER_DEMO_BIN")}
 cd "$(dirname "$0")/.."
 
-readonly STATE=/var/lib/muster-demo STACK=voting WEB_PORT=8080 RESULT_PORT=8081
+readonly BIN=${BIN:-$PWD/build/release/bin}
+readonly NAME=demo${MUSTER_DEMO:+-$MUSTER_DEMO}
+readonly STATE=/var/lib/muster-$NAME
+readonly STACK=voting WEB_PORT=8080 RESULT_PORT=8081
 readonly COMPOSE=deploy/examples/voting/compose.yml PLACE=deploy/examples/voting/one-node.yml
-readonly BIN=$PWD/build/release/bin
-export MUSTER_LAB=demo MUSTER_LAB_DIR=$STATE/labs
+export MUSTER_LAB=$NAME MUSTER_LAB_DIR=$STATE/labs
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
@@ -30,7 +36,7 @@ down() {
   say 'Stopping the demo'
   if [[ -d $MUSTER_LAB_DIR ]]; then
     [[ -x $BIN/muster ]] ||
-      die "the build is gone, which is needed to end the demo's nodes: run deploy/demo.sh first"
+      die "the build is gone ($BIN), which is needed to end the demo's nodes: run deploy/demo.sh first"
     "$BIN/muster" lab down --all
   fi
   rm -rf --one-file-system $STATE
@@ -80,18 +86,25 @@ db_is_replaced() {  # process id
 
 deploy() { run muster stack deploy --detach=false -c $COMPOSE -c $PLACE $STACK; }
 
+[[ $NAME =~ ^[a-z0-9-]+$ ]] || die "MUSTER_DEMO: '$MUSTER_DEMO' is no name: it takes a-z, 0-9 and -"
 case ${1:-up} in
   up) ;;
   down) ((EUID == 0)) || die 'needs root'; down; exit ;;
-  *) echo "usage: deploy/demo.sh [up|down]" >&2; exit 2 ;;
+  -h | --help) sed -n '2,/^set /s/^# \?//p' deploy/demo.sh; exit ;;
+  *) echo 'usage: deploy/demo.sh [up|down] (--help says more)' >&2; exit 2 ;;
 esac
 ((EUID == 0)) || die 'needs root, for containers and network namespaces'
 
 say 'Installing what is missing'
-deploy/packaging/install.sh run build demo
-say 'Building (a few minutes the first time)'
-cmake --preset release >/dev/null
-cmake --build --preset release --target muster musterd muster-runtime-shim
+if [[ -n ${MUSTER_DEMO_BIN:-} ]]; then
+  [[ -x $BIN/muster && -x $BIN/musterd ]] || die "MUSTER_DEMO_BIN: no muster and musterd in $BIN"
+  deploy/packaging/install.sh run demo
+else
+  deploy/packaging/install.sh run build demo
+  say 'Building (a few minutes the first time)'
+  cmake --preset release >/dev/null
+  cmake --build --preset release --target muster musterd muster-runtime-shim
+fi
 export PATH=$BIN:$PATH
 mkdir -p $STATE
 
@@ -192,5 +205,5 @@ cat <<HINTS
 
 and to stop, leaving nothing behind:
 
-  deploy/demo.sh down
+  ${MUSTER_DEMO:+MUSTER_DEMO=$MUSTER_DEMO }${MUSTER_DEMO_BIN:+MUSTER_DEMO_BIN=$BIN }deploy/demo.sh down
 HINTS

@@ -32,7 +32,7 @@ await() {
 # namespaces of their own, and labs. Else the next one would be given a subnet that is in use.
 sweep() {
   local base pid run dir name socket enter
-  for base in /var/lib/muster-test-*; do
+  for base in /var/lib/muster-test-* /var/lib/muster-demo-test-*; do
     pid=${base##*-} run=/run/muster-test-$pid
     [[ -d $base && ! -d /proc/$pid ]] || continue
     [[ ! -d $base/labs ]] || "$BIN/muster" lab down --all --dir "$base/labs" >/dev/null || true
@@ -53,6 +53,24 @@ sweep() {
     ! mountpoint -q "$base" || umount -l "$base"
     rm -rf --one-file-system "$base" "$run"
   done
+}
+
+# left_of NAME: what this lab of $MUSTER_LAB_DIR would leave in the kernel and on the disk. Whose cgroups
+# are its nodes' is known only while it is there: note_instances NAME sets INSTANCES.
+left_of() {
+  pgrep -fa -- "$MUSTER_LAB_DIR/$1( |/)" | sed 's/^/process /' || true
+  ip -o link | grep "alias muster lab $1\$" | sed 's/^/link /' || true
+  nft list tables 2>/dev/null | grep "muster_lab_$1\$" || true
+  find /sys/fs/cgroup -maxdepth 2 -type d -name "muster-lab-$1" | sed 's/^/cgroup /'
+  for instance in $INSTANCES; do
+    find /sys/fs/cgroup -maxdepth 3 -type d -name "$instance" | sed 's/^/cgroup /'
+  done
+  grep -o "$MUSTER_LAB_DIR/$1[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
+  [[ ! -e $MUSTER_LAB_DIR/$1 ]] || echo "folder $MUSTER_LAB_DIR/$1"
+}
+note_instances() {
+  INSTANCES=$(sed -n 's/.*"instance_id":"\([^"]*\)".*/\1/p' "$MUSTER_LAB_DIR/$1"/*/data/node.json)
+  [[ -n $INSTANCES ]] || die 'no instance ids'
 }
 
 # serve_registry DIR ADDRESS: sets REGISTRY and REGISTRY_PID. MUSTER_TEST_REGISTRY is the storage of a

@@ -26,22 +26,6 @@ die() {
 
 state() { muster lab ls --name "${2:-one}" --format '{{.Node}} {{.State}}' | sed -n "s/^$1 //p"; }
 on() { muster --socket "unix://$MUSTER_LAB_DIR/one/$1/run/muster.sock" "${@:2}"; }
-# NAME: what the lab would leave in the kernel and on the disk.
-left_of() {
-  pgrep -fa -- "$MUSTER_LAB_DIR/$1( |/)" | sed 's/^/process /' || true
-  ip -o link | grep "alias muster lab $1\$" | sed 's/^/link /' || true
-  nft list tables 2>/dev/null | grep "muster_lab_$1\$" || true
-  find /sys/fs/cgroup -maxdepth 2 -type d -name "muster-lab-$1" | sed 's/^/cgroup /'
-  for instance in $INSTANCES; do
-    find /sys/fs/cgroup -maxdepth 3 -type d -name "$instance" | sed 's/^/cgroup /'
-  done
-  grep -o "$MUSTER_LAB_DIR/$1[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
-  [[ ! -e $MUSTER_LAB_DIR/$1 ]] || echo "folder $MUSTER_LAB_DIR/$1"
-}
-note_instances() {
-  INSTANCES=$(sed -n 's/.*"instance_id":"\([^"]*\)".*/\1/p' "$MUSTER_LAB_DIR/$1"/*/data/node.json)
-  [[ -n $INSTANCES ]] || die 'no instance ids'
-}
 nothing_left_of() { [[ -z $(left_of "$1") ]] || die "left behind: $(left_of "$1")"; checks=$((checks + 1)); }
 
 note 'wrong usage is told'
