@@ -60,7 +60,8 @@ bool Core::in_lease(TimePoint now) const {
 
 // A member that waits for a snapshot to be installed has no log to lead with.
 bool Core::may_campaign() const {
-  return eligible_ && members().is_voter(self_) && durable_ >= snapshot_.index;
+  const bool voter = members().is_voter(self_) || fault(Mutant::kRemovedElected);
+  return eligible_ && voter && durable_ >= snapshot_.index;
 }
 
 void Core::step_down(TimePoint now) {
@@ -94,7 +95,8 @@ void Core::campaign(TimePoint now, bool pre, bool transfer) {
   }
   const Term asked = hard_state_.term + (pre ? 1 : 0);
   for (const Member& member : members().list) {
-    if (member.id == self_ || !(member.voter || member.outgoing)) continue;
+    const bool votes = member.voter || member.outgoing || fault(Mutant::kLearnersElect);
+    if (member.id == self_ || !votes) continue;
     Message request = to(member.id, pre ? MessageKind::kPreVote : MessageKind::kVote);
     request.term = asked;
     request.prev_index = log_.last();
@@ -113,11 +115,13 @@ void Core::campaign(TimePoint now, bool pre, bool transfer) {
 }
 
 void Core::count_votes(TimePoint now) {
-  const VoteResult result = vote_result(members(), [&](MemberId id) -> std::optional<bool> {
-    const auto vote = votes_.find(id);
-    return vote == votes_.end() ? std::nullopt : std::optional(vote->second);
-  });
-  switch (result) {
+  const auto result = [&](const Members& group) {
+    return vote_result(group, [&](MemberId id) -> std::optional<bool> {
+      const auto vote = votes_.find(id);
+      return vote == votes_.end() ? std::nullopt : std::optional(vote->second);
+    });
+  };
+  switch (fault(Mutant::kLearnersElect) ? result(all_voting(members())) : result(members())) {
     case VoteResult::kPending: return;
     case VoteResult::kLost: return become_follower(now, hard_state_.term, {});
     case VoteResult::kWon:

@@ -29,15 +29,16 @@ Status Core::can_propose(size_t bytes) const {
   if (transfer_target_) {
     return Status(StatusCode::kUnavailable, "leadership is being handed over", "transferring");
   }
-  if (bytes > tuning_.proposal_bytes_max) {
+  if (bytes > tuning_.proposal_bytes_max && !fault(Mutant::kProposalUnlimited)) {
     return Status(
         StatusCode::kResourceExhausted,
         fmt::format("a proposal of {} bytes, the limit is {}", bytes, tuning_.proposal_bytes_max),
         "too-large");
   }
   // One proposal passes even if it is larger than what may be uncommitted.
-  const bool full =
-      uncommitted_bytes_ > 0 && uncommitted_bytes_ + bytes > tuning_.uncommitted_bytes_max;
+  const bool full = uncommitted_bytes_ > 0 &&
+                    uncommitted_bytes_ + bytes > tuning_.uncommitted_bytes_max &&
+                    !fault(Mutant::kUncommittedUnlimited);
   if (full || commit_ - applied_ > tuning_.apply_gap_max) {
     return Status(StatusCode::kResourceExhausted,
                   full ? "too much is waiting for a quorum of members"
@@ -112,6 +113,7 @@ void Core::follow_members() {
     fresh.active = true;  // it gets a period to be heard in
     progress_.emplace(member.id, std::move(fresh));
   }
+  if (fault(Mutant::kRemovedServed)) return;
   std::erase_if(progress_, [&](const auto& entry) {
     return entry.first != self_ && members().find(entry.first) == nullptr;
   });
@@ -140,7 +142,8 @@ bool Core::send_append(MemberId member, Progress& progress, Bare bare) {
     return false;
   }
   std::vector<Entry> entries;
-  if (!paused) entries = log_.slice(progress.next(), log_.last(), tuning_.append_bytes_max);
+  const size_t most = fault(Mutant::kAppendUnlimited) ? SIZE_MAX : tuning_.append_bytes_max;
+  if (!paused) entries = log_.slice(progress.next(), log_.last(), most);
   if (entries.empty() && !wanted) return false;
   Message append = to(member, MessageKind::kAppend);
   append.prev_index = progress.next() - 1;
@@ -248,14 +251,16 @@ void Core::advance_commit(TimePoint now) {
   });
   const bool counts = log_.term(agreed) == hard_state_.term || fault(Mutant::kOlderTermCommitted);
   if (agreed <= commit_ || !counts) return;
-  for (Index i = std::max(commit_ + 1, own_term_index_); i <= agreed; ++i) {
+  const Index counted = fault(Mutant::kOlderTermUncounted) ? 0 : own_term_index_;
+  for (Index i = std::max(commit_ + 1, counted); i <= agreed; ++i) {
     uncommitted_bytes_ -= std::min(uncommitted_bytes_, log_.at(i).bytes().size());
   }
   const Index before = commit_;
   commit_to(agreed);
   if (before < own_term_index_ && agreed >= own_term_index_) begin_read_round(now);
   tell_commit(now, before);
-  if (commit_ >= members_index() && !members().is_voter(self_)) {
+  const bool removed = !members().is_voter(self_) && !fault(Mutant::kRemovedLeadsOn);
+  if (commit_ >= members_index() && removed) {
     // The change that takes this member out is done; the best of the others goes on.
     const MemberId* best = nullptr;
     for (const auto& [id, progress] : progress_) {
@@ -295,10 +300,14 @@ void Core::send_heartbeats(TimePoint now) {
 }
 
 void Core::check_quorum(TimePoint now) {
-  const bool heard = is_quorum(members(), [&](MemberId id) {
-    const Progress* known = progress(id);
-    return id == self_ || (known != nullptr && known->active);
-  });
+  const auto heard_by = [&](const Members& group) {
+    return is_quorum(group, [&](MemberId id) {
+      const Progress* known = progress(id);
+      return id == self_ || (known != nullptr && known->active);
+    });
+  };
+  const bool heard =
+      fault(Mutant::kLearnersKeepLeader) ? heard_by(all_voting(members())) : heard_by(members());
   for (auto& [id, progress] : progress_) progress.active = false;
   quorum_check_due_ = now + tuning_.election_min;
   if (!heard) become_follower(now, hard_state_.term, {});
@@ -328,10 +337,14 @@ void Core::begin_read_round(TimePoint now) {
 
 void Core::finish_read_round(TimePoint now) {
   if (!round_under_way_) return;
-  const bool confirmed = is_quorum(members(), [&](MemberId id) {
-    const Progress* known = progress(id);
-    return id == self_ || (known != nullptr && known->read_round >= read_round_);
-  });
+  const auto confirmed_by = [&](const Members& group) {
+    return is_quorum(group, [&](MemberId id) {
+      const Progress* known = progress(id);
+      return id == self_ || (known != nullptr && known->read_round >= read_round_);
+    });
+  };
+  const bool confirmed = fault(Mutant::kLearnersConfirmReads) ? confirmed_by(all_voting(members()))
+                                                              : confirmed_by(members());
   if (!confirmed && !fault(Mutant::kReadWithoutQuorum)) return;
   for (const uint64_t ticket : round_tickets_) reads_.push_back({ticket, round_commit_});
   round_tickets_.clear();

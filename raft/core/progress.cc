@@ -2,13 +2,16 @@
 
 #include <algorithm>
 
+#include "raft/core/mutant.h"
+
 namespace muster::raft {
 
 bool Progress::paused(const Window& window) const {
   switch (state_) {
     case State::kProbe: return probe_sent_;
     case State::kReplicate:
-      return inflight_.size() >= window.messages || inflight_bytes_ >= window.bytes;
+      return inflight_.size() >= window.messages ||
+             (inflight_bytes_ >= window.bytes && !fault(Mutant::kBytesAheadUnlimited));
     case State::kSnapshot: return true;
   }
   return true;
@@ -17,10 +20,11 @@ bool Progress::paused(const Window& window) const {
 void Progress::sent(Index last, size_t bytes) {
   if (state_ == State::kReplicate) {
     next_ = last + 1;
+    if (fault(Mutant::kSentAheadUncounted)) return;
     inflight_.push_back({last, bytes});
     inflight_bytes_ += bytes;
   } else {
-    probe_sent_ = true;
+    probe_sent_ = !fault(Mutant::kProbesUnlimited);
   }
 }
 

@@ -40,9 +40,7 @@ VoteResult voted_by(const std::vector<MemberId>& voters,
 
 Index committed_index(const Members& members, const std::function<Index(MemberId)>& match) {
   if (fault(Mutant::kLearnersCommit)) {
-    std::vector<MemberId> all;
-    for (const Member& member : members.list) all.push_back(member.id);
-    return committed_by(all, match);
+    return committed_by(all_voting(members).voters(), match);
   }
   return std::min(committed_by(members.voters(), match), committed_by(members.outgoing(), match));
 }
@@ -53,6 +51,12 @@ VoteResult vote_result(const Members& members,
   const VoteResult outgoing = voted_by(members.outgoing(), vote);
   if (incoming == VoteResult::kLost || outgoing == VoteResult::kLost) return VoteResult::kLost;
   return incoming == VoteResult::kWon ? outgoing : incoming;
+}
+
+Members all_voting(const Members& members) {
+  Members all = members;
+  for (Member& member : all.list) member.voter = true;
+  return all;
 }
 
 bool is_quorum(const Members& members, const std::function<bool(MemberId)>& holds) {

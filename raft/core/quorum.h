@@ -19,6 +19,9 @@ Index committed_index(const Members& members, const std::function<Index(MemberId
 VoteResult vote_result(const Members& members,
                        const std::function<std::optional<bool>(MemberId)>& vote);
 
+// The group if learners voted too: what the faults of mutant.h take it for.
+Members all_voting(const Members& members);
+
 // Whether those of whom `holds` is true are a quorum.
 bool is_quorum(const Members& members, const std::function<bool(MemberId)>& holds);
 

@@ -13,9 +13,24 @@ void RaftWorld::fail(std::string what) {
   }
 }
 
+bool majority(const Members& group, const std::function<bool(MemberId)>& agrees) {
+  for (const bool outgoing : {false, true}) {
+    size_t voters = 0;
+    size_t agreeing = 0;
+    for (const raft::Member& member : group.list) {
+      if (!(outgoing ? member.outgoing : member.voter)) continue;
+      ++voters;
+      agreeing += agrees(member.id) ? 1 : 0;
+    }
+    if (voters > 0 && agreeing * 2 <= voters) return false;
+  }
+  return true;
+}
+
 void RaftWorld::check_role(const RaftMember& member, const raft::RoleChange& change) {
   note(change.term << 8 | static_cast<uint64_t>(change.role));
   if (change.role != raft::Role::kLeader) return;
+  check_elected(member, change.term);
   const auto [known, fresh] = leaders_.emplace(change.term, member.id);
   if (!fresh && known->second != member.id) {
     fail(fmt::format("term {} has two leaders, {} and {} (R1)", change.term, known->second.value,
@@ -104,12 +119,11 @@ void RaftWorld::check_new_commit(const RaftMember& member, const Entry& entry) {
   if (entry.index != canonical_.size() + 1) return fail("a gap in what is committed (R6)");
   // On the disks of a quorum (R8) of the group that is in force at the leader, who learns of every
   // commit first: that of the last entry it has appended.
-  const Members& group = member.core->members();
   const auto holds = [&](MemberId id) {
     const auto found = members_.find(id);
     return found != members_.end() && found->second.disk.holds(entry.index, entry.term);
   };
-  if (!raft::is_quorum(group, holds)) {
+  if (!majority(member.core->members(), holds)) {
     fail(fmt::format("entry {} of term {} is committed without a quorum of disks (R8)", entry.index,
                      entry.term));
   }
@@ -119,6 +133,7 @@ void RaftWorld::check_new_commit(const RaftMember& member, const Entry& entry) {
     size_t changed = 0;
     for (const MemberId id : ids()) changed += before.is_voter(id) != after.is_voter(id) ? 1 : 0;
     if (changed > 1) fail("two voters changed in one step (R11)");
+    note_committed(before, after, entry.term);
   }
   if (entry.kind == raft::EntryKind::kData &&
       !payloads_.insert(std::string(entry.bytes())).second) {
@@ -142,9 +157,14 @@ void RaftWorld::check_read(const RaftMember& member, const raft::ReadGrant& gran
   if (found == reads_.end()) return fail("a read was answered that nobody asked for");
   if (grant.index != 0) {
     ++reads_answered_;
-    if (grant.index < found->second) {
+    const Read& read = found->second;
+    if (grant.index < read.floor) {
       fail(fmt::format("a read at {} misses entry {}, acknowledged before it began (R10)",
-                       grant.index, found->second));
+                       grant.index, read.floor));
+    }
+    if (!confirmed(member, read.round)) {
+      fail(fmt::format("{} answered a read that no majority of voters confirmed (R12)",
+                       member.id.value));
     }
   }
   reads_.erase(found);

@@ -20,6 +20,9 @@ struct Faults {
   bool coups = false;  // leaders do not last
 };
 
+// More than any proposal of a run but those that are to be refused.
+constexpr size_t kProposalMax = 1'000;
+
 class RaftRun {
  public:
   explicit RaftRun(uint64_t seed) : rng_(seed ^ 0x9e3779b97f4a7c15), world_(seed, draw_options()) {
@@ -64,6 +67,7 @@ class RaftRun {
     options.tuning.uncommitted_bytes_max = 50 + rng_.below(400);
     options.tuning.commit_news = coin() ? Duration(0) : millis(1, 300);
     options.tuning.apply_bytes_max = 1 + rng_.below(100);
+    options.tuning.proposal_bytes_max = kProposalMax;
     options.snapshot_every = 5 + rng_.below(40);
     options.trailing = rng_.below(20);
     // At times about as slow as the time-outs are short: many elections.
@@ -112,6 +116,8 @@ class RaftRun {
     for (uint64_t n = rng_.below(4); n > 0; --n) {
       std::string payload = fmt::format("{}:", ++payloads_);
       payload.resize(payload.size() + rng_.below(40), 'x');
+      // Too large, hence refused, so that it changes nothing else.
+      if (payloads_ % 16 == 0) (void)world_.propose(id, std::string(kProposalMax + 1, 'y'));
       (void)world_.propose(id, payload);
     }
   }

@@ -101,5 +101,23 @@ TEST(RaftWorld, ALeaderThatIsPausedGivesNoStaleRead_B18) {
   EXPECT_EQ(world.broken(), "");
 }
 
+// No id is used again: who asks for such a change is not stopped by the core, but seen.
+TEST(RaftWorld, ARemovedMemberThatIsAddedAgainIsSeen_B26) {
+  RaftWorld world(9);
+  world.found(3);
+  const MemberId leader = world.await_leader();
+  const MemberId other{leader.value % 3 + 1};
+  Members without = world.core(leader).members();
+  without.remove(other);
+  ASSERT_TRUE(world.change_members(leader, without));
+  world.run_for(1s);
+  ASSERT_EQ(world.broken(), "");
+  without.put(world.describe(other, false));
+  ASSERT_TRUE(world.change_members(leader, without));
+  world.run_for(1s);
+  EXPECT_NE(world.broken().find("was removed and is a member again (R12)"), std::string::npos)
+      << world.broken();
+}
+
 }  // namespace
 }  // namespace muster::sim

@@ -144,6 +144,7 @@ void RaftWorld::crash(MemberId id) {
   RaftMember& member = members_.at(id);
   if (member.core == nullptr) return;
   member.core.reset();
+  leaderships_.erase(id);
   ++member.life;
   member.paused = false;
   for (auto& event : std::exchange(member.held, {})) event();  // nobody is there to take it
@@ -169,6 +170,7 @@ void RaftWorld::resume(MemberId id) {
   RaftMember& member = members_.at(id);
   if (!member.paused) return;
   member.paused = false;
+  if (const auto led = leaderships_.find(id); led != leaderships_.end()) led->second.since = now_;
   auto held = std::exchange(member.held, {});
   // What came in waits in the sockets; which of it is looked at first is luck.
   rng_.shuffle(std::span(held));
@@ -230,6 +232,9 @@ Result<Index> RaftWorld::propose(MemberId at, const std::string& payload) {
   RaftMember& member = members_.at(at);
   auto index = member.core->propose(now_, payload);
   if (index) proposed_[payload] = {*index, member.core->term()};
+  if (index && payload.size() > options_.tuning.proposal_bytes_max) {
+    fail(fmt::format("a proposal of {} bytes was taken (R13)", payload.size()));
+  }
   drain(member);
   return index;
 }
@@ -245,7 +250,7 @@ void RaftWorld::read(MemberId at) {
   RaftMember& member = members_.at(at);
   const Index floor = acknowledged_.empty() ? 0 : *acknowledged_.rbegin();
   const auto ticket = member.core->read(now_);
-  if (ticket) reads_[{at, member.life << 32 | *ticket}] = floor;
+  if (ticket) reads_[{at, member.life << 32 | *ticket}] = {floor, leaderships_[at].round};
   drain(member);
 }
 
@@ -273,6 +278,7 @@ void RaftWorld::drain(RaftMember& member) {
     }
     for (const Message& message : out.messages) {
       check_message(member, message);
+      check_sent(member, message);
       if (watch) watch(message);
       deliver(message);
     }
@@ -285,6 +291,7 @@ void RaftWorld::drain(RaftMember& member) {
     for (const raft::ReadGrant& grant : out.reads) check_read(member, grant);
     core.check_invariants();
   }
+  check_leading(member);
   maybe_snapshot(member);
   arm_timer(member);
 }
@@ -298,6 +305,7 @@ void RaftWorld::arm_timer(RaftMember& member) {
     m.timer.reset();
     m.core->tick(now_);
     drain(m);
+    check_hears_quorum(m);
   });
 }
 
@@ -400,6 +408,7 @@ void RaftWorld::deliver(const Message& message) {
         RaftMember& m = members_.at(message.to);
         if (m.core == nullptr || m.life != life) return lost(message);
         note(now_.since_start.count() ^ static_cast<int64_t>(message.term));
+        note_heard(m, message);
         m.core->step(now_, message);
         drain(m);
       };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -59,6 +60,25 @@ struct RaftMember {
   std::vector<std::function<void()>> held;  // what happened while paused
 };
 
+// What is seen from outside of a member that leads: whom it hears, what it has sent ahead. It is
+// kept apart from what the member itself counts, so that its counting can be wrong.
+struct RaftLeadership {
+  struct Follower {
+    std::optional<TimePoint> heard;
+    uint64_t round = 0;  // the newest round of reads it has confirmed
+    // Messages with entries that it has not acknowledged: their last entry, and their payload.
+    std::deque<std::pair<Index, size_t>> ahead;
+    size_t ahead_bytes = 0;
+    bool probed = false;  // and has not answered
+  };
+
+  Term term = 0;
+  TimePoint since;  // it leads this group, and has not been paused
+  Index members_index = 0;
+  uint64_t round = 0;  // the newest round of reads it has asked for
+  std::map<MemberId, Follower> followers;
+};
+
 // How the world behaves; a run changes it as it goes.
 struct RaftWeather {
   Duration latency_min = 1ms;
@@ -75,6 +95,10 @@ struct RaftWorldOptions {
   Index snapshot_every = 20;
   Index trailing = 5;
 };
+
+// More than half of the voters, and of those that a joint change takes the vote from. Counted here
+// once more: the core's own counting is what is judged.
+bool majority(const Members& group, const std::function<bool(MemberId)>& agrees);
 
 // A group of cores in virtual time: network, disks and processes from one seed, and the rules that
 // must hold after every event. The first broken rule is kept in broken() and ends the run.
@@ -174,6 +198,15 @@ class RaftWorld {
   void check_new_commit(const RaftMember& member, const Entry& entry);
   void check_read(const RaftMember& member, const raft::ReadGrant& grant);
   Members canonical_members(Index index) const;
+  // of leaders (raft_lead_rules.cc)
+  void check_elected(const RaftMember& member, Term term);
+  void check_sent(const RaftMember& member, const Message& message);
+  void check_append(const RaftMember& member, const Message& message, RaftLeadership::Follower& to);
+  void note_heard(const RaftMember& member, const Message& message);
+  void note_committed(const Members& before, const Members& after, Term term);
+  void check_leading(const RaftMember& member);
+  void check_hears_quorum(const RaftMember& member);
+  bool confirmed(const RaftMember& member, uint64_t after_round) const;
   void note(uint64_t value) { trace_ = (trace_ ^ value) * 0x100000001b3; }
 
   RaftWorldOptions options_;
@@ -200,8 +233,15 @@ class RaftWorld {
   std::set<std::string> payloads_;
   std::map<std::string, std::pair<Index, Term>> proposed_;
   std::set<Index> acknowledged_;
-  std::map<std::pair<MemberId, uint64_t>, Index> reads_;  // by ticket: what it must see
+  struct Read {
+    Index floor = 0;     // what it must see
+    uint64_t round = 0;  // the newest round of reads that had begun before
+  };
+  std::map<std::pair<MemberId, uint64_t>, Read> reads_;  // by ticket
   size_t reads_answered_ = 0;
+  std::map<MemberId, RaftLeadership> leaderships_;
+  std::map<std::pair<MemberId, Term>, std::set<MemberId>> grants_;  // that reached who asked
+  std::map<MemberId, Term> removed_;  // in the term of the entry that said so, which is committed
 };
 
 }  // namespace muster::sim
