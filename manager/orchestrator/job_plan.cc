@@ -249,9 +249,10 @@ void JobPlanner::let_run(const Looked& looked) {
   const v1::Task& task = *looked.live->task;
   if (task.desired_state() >= v1::TASK_COMPLETE) return;
   const WallTime after{task.start_after_ns()};
-  if (after > now_) return wake_at(after);
+  const bool ahead = made_ahead(task, now_);
+  if (after > now_ && !ahead) return wake_at(after);
   const WallTime patience = WallTime{task.meta().created_at_ns()} + view_.stop_wait;
-  if (leaving(looked) && now_ < patience) return wake_at(patience);
+  if (leaving(looked) && now_ < patience && !ahead) return wake_at(patience);
   verdict_.update.push_back(with_desired(task, v1::TASK_COMPLETE, now_));
 }
 

@@ -22,6 +22,10 @@ int64_t reached_at_ns(const v1::Task& task) {
   return status.applied_at_ns() != 0 ? status.applied_at_ns() : status.timestamp_ns();
 }
 
+bool made_ahead(const v1::Task& task, WallTime now) {
+  return WallTime{task.meta().created_at_ns()} > now + 1min;
+}
+
 uint64_t restarts_so_far(const RestartRules& rules, const v1::Task& task,
                          const std::vector<const v1::Task*>& slot) {
   const int64_t end = reached_at_ns(task);

@@ -25,6 +25,10 @@ bool ended_by_itself(v1::TaskState state);
 // differ, and attempts of one slot run on several nodes. Unix time in ns.
 int64_t reached_at_ns(const v1::Task& task);
 
+// Whether it was made by a manager whose clock was far ahead of ours (a minute and more): what waits
+// for a time that was reckoned from then would wait for hours, and goes on instead.
+bool made_ahead(const v1::Task& task, WallTime now);
+
 // Restarts that count against max_attempts when `task` has just ended: attempts of the same slot
 // and revision that ended by themselves before it and, when there is a window, within the window
 // before its end. `slot` is every task the store still has in the slot, `task` included.

@@ -127,7 +127,7 @@ void SlotPlanner::replace_ended(bool replace) {
     // An attempt that fails while it is prepared ends before its delay has passed. Its successor
     // waits for that, or a service that cannot start would be tried in a tight loop.
     const WallTime earliest{task->start_after_ns()};
-    if (!moved && earliest > context_.now) {
+    if (!moved && earliest > context_.now && !made_ahead(*task, context_.now)) {
       plan_.wake_at(earliest);
       continue;
     }
@@ -182,8 +182,9 @@ void SlotPlanner::let_run() {
   const WallTime now = context_.now;
   for (const TaskPtr& task : tasks_) {
     if (!live(task) || task->desired_state() >= v1::TASK_RUNNING) continue;
+    const bool ahead = made_ahead(*task, now);
     const WallTime after{task->start_after_ns()};
-    if (after > now) {
+    if (after > now && !ahead) {
       plan_.wake_at(after);
       continue;
     }

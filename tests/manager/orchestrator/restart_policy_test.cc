@@ -86,5 +86,16 @@ TEST(RestartPolicy, HistoryKeepsWhatCountingNeeds) {
   EXPECT_EQ(history_limit(rules, 5), INT64_MAX);
 }
 
+TEST(RestartPolicy, WhatWasMadeByAClockFarAheadIsKnown) {
+  v1::Task task;
+  const WallTime now{Duration(1h).count()};
+  task.mutable_meta()->set_created_at_ns(now.unix_ns);
+  EXPECT_FALSE(made_ahead(task, now));
+  task.mutable_meta()->set_created_at_ns((now + 59s).unix_ns);
+  EXPECT_FALSE(made_ahead(task, now));
+  task.mutable_meta()->set_created_at_ns((now + 61s).unix_ns);
+  EXPECT_TRUE(made_ahead(task, now));
+}
+
 }  // namespace
 }  // namespace muster::manager::orchestrator
