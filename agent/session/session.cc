@@ -121,10 +121,16 @@ void Session::ended(const v1::SessionEnd& end) {
     case v1::SessionEnd::ROLE_CHANGED:
       restart(why);
       return deps_.sink.certificate_outdated(end.message());
-    case v1::SessionEnd::REPLACED:
+    case v1::SessionEnd::REPLACED: {
+      const Duration wait = established_ ? kReplacedWait : kRefusedWait;
+      deps_.log->error("the managers do not take this host for the node it says it is: {}",
+                       end.message());
       restart(why);
-      retry(kReplacedWait);
+      session_id_.clear();  // it was another's
+      told_shared_ = true;
+      retry(wait);
       return deps_.sink.identity_shared(end.message());
+    }
     case v1::SessionEnd::SHUTTING_DOWN:
       lost(why);
       managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
@@ -161,6 +167,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   named_.clear();
   said_.clear();
   if (std::exchange(told_alone_, false)) deps_.sink.no_session({});
+  if (std::exchange(told_shared_, false)) deps_.sink.identity_shared({});
   managers_.succeeded(manager_);
   learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {

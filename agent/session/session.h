@@ -27,7 +27,8 @@ class FeedSink {
   // The node's certificate is not the one it should have: its role is another one, or it is
   // refused. The session goes on trying.
   virtual void certificate_outdated(const std::string& /*why*/) {}
-  // Another agent goes by this node's identity and took the session: a copy of this host's state.
+  // Another agent goes by this node's identity and has the session: a copy of this host's state, or
+  // what this one is a copy of. Empty when there is a session again.
   virtual void identity_shared(const std::string& /*why*/) {}
   // For a while there has been no session: with whom it was tried last, and what came of that. Said
   // with every attempt; empty when there is one again.
@@ -118,6 +119,7 @@ class Session {
   std::set<std::pair<std::string, StatusCode>> said_;
   TimePoint alone_since_;
   bool told_alone_ = false;
+  bool told_shared_ = false;
   Executor::TimerId beat_timer_ = 0;
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;
@@ -128,8 +130,10 @@ class Session {
   static constexpr Duration kHelloMin = 1s;
   static constexpr Duration kHelloMax = 5s;
   static constexpr Duration kMoveJitter = 300ms;
-  // Two with one identity would take the session from each other as fast as they can.
+  // Two with one identity would take the session from each other as fast as they can; one that the
+  // managers do not let in while the other lives should not often be there when that one restarts.
   static constexpr Duration kReplacedWait = 10s;
+  static constexpr Duration kRefusedWait = 30s;
   // A manager that leaves this many heartbeats unanswered is gone.
   static constexpr uint64_t kUnansweredMax = 5;
 };

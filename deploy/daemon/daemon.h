@@ -120,6 +120,9 @@ class Daemon final : public manager::control::NodeControl {
   // In a whole sentence; empty: nothing is wrong.
   void set_role_error(std::string text);
   void set_fault(const std::string& why);
+  // Another host goes by this node's identity, as `why` says; empty: it does not any more.
+  void identity_shared(const std::string& why);
+  void take_no_part(const std::string& why);
   AgentConfig agent_config();
   std::vector<std::string> manager_addresses() const;
   void drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye);
@@ -171,6 +174,7 @@ class Daemon final : public manager::control::NodeControl {
   // Of the lifecycle strand alone.
   std::unique_ptr<NodeIdentity> identity_;
   bool joining_group_ = false;
+  std::string shared_;  // that another host takes part as this node; empty: none does
   // What was given to unlock the log with, when that is not what the certificate is wrapped with.
   NodeIdentity::Lock log_key_;
   v1::NodeSpec::Role desired_role_ = v1::NodeSpec::WORKER;  // as managers said last

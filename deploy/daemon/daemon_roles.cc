@@ -25,9 +25,13 @@ constexpr const char* kWorkerText =
 constexpr const char* kRemovedText =
     "this node was removed from the swarm: \"muster swarm leave\" makes it free to join again";
 constexpr const char* kSharedText =
-    "another host takes part in the swarm as this node ({}): a copy of its state has to be "
-    "removed, "
-    "and joined anew";
+    "Another host takes part in the swarm as this node, so this one does not: {}. The one with the "
+    "copied state has to leave (\"muster swarm leave --force\" there, which does not touch the "
+    "other one) and to join anew";
+// No fault: a moment later the node has another role, or is a new member.
+constexpr const char* kTakenOutText =
+    "This node is between two roles: it was taken out of the group of managers, and waits to hear "
+    "whether it is to be a worker or to come back. Please try again in a moment.";
 constexpr const char* kLockedText =
     "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"muster swarm "
     "unlock\" to unlock it.";
@@ -112,7 +116,7 @@ void Daemon::reconcile() {
   MUSTER_CHECK(lifecycle_.is_current());
   lifecycle_.cancel(std::exchange(reconcile_timer_, 0));
   if (stopped_ || !state_.membership || locked_ || identity_ == nullptr) return;
-  if (state_.membership->removed) return;
+  if (state_.membership->removed || !shared_.empty()) return;
   if (!identity_->manager()) {
     // The role is a worker's only when the node is out of the group: its log is of no use.
     if (manager_ != nullptr) stop_manager("this node is no manager any more");
@@ -126,6 +130,10 @@ void Daemon::reconcile() {
     // One that was taken out of the group comes back only when it is wanted.
     const bool fresh = state_.membership->member_id == 0;
     if (fresh && desired_role_known_ && desired_role_ != v1::NodeSpec::MANAGER) return;
+    if (answers_as_self(identity_->tls(), state_.membership->advertise_addr)) {
+      return take_no_part(fmt::format("a manager with this node's identity answers at {}",
+                                      state_.membership->advertise_addr));
+    }
     Status started = start_manager(ReplicaStart::kRestore);
     if (started.code() == StatusCode::kDataLoss && set_log_aside(started)) {
       started = start_manager(ReplicaStart::kRestore);
@@ -136,6 +144,37 @@ void Daemon::reconcile() {
   manager_->keep_copy();
   const WallTime now = lifecycle_.clock().wall_now();
   if (security::check_validity(identity_->tls()->current()->facts, now).ok()) set_role_error({});
+}
+
+// Two with one identity must not both vote, or write what the other one has written. It is final
+// until musterd is started anew, even if the other one goes: only people know which is which.
+void Daemon::take_no_part(const std::string& why) {
+  shared_ = fmt::format(fmt::runtime(kSharedText), why);
+  log_->error("{}", shared_);
+  stop_manager("another host takes part as this node");
+  set_role_error(shared_);
+}
+
+// What the managers say to this node's agent.
+void Daemon::identity_shared(const std::string& why) {
+  if (identity_ == nullptr || !state_.membership) return;
+  if (why.empty()) {
+    // A worker's session is its own again. Whoever took no part as a manager has none.
+    if (std::exchange(shared_, {}).empty()) return;
+    set_role_error({});
+    return reconcile();
+  }
+  const auto agent = this->agent();
+  // A member that hears a leader is the one that the group reaches. The other one is mute.
+  const bool member = manager_ != nullptr && led();
+  if (identity_->manager() && !member) {
+    take_no_part(why);
+    // The managers know by now; nothing of it is to come when the other one is away.
+    if (agent != nullptr) agent->stop(v1::Goodbye::RESTART);
+    return;
+  }
+  shared_ = fmt::format(fmt::runtime(kSharedText), why);
+  set_role_error(shared_);
 }
 
 void Daemon::manager_failed(const Status& why) {
@@ -160,7 +199,13 @@ Status Daemon::start_manager(ReplicaStart start, BackupState state) {
   Membership& membership = *state_.membership;
   // A group that is founded counts only once it is there: nothing is saved before.
   const bool founding = start != ReplicaStart::kRestore && start != ReplicaStart::kForce;
-  if (membership.member_id == 0 || log_missing()) {
+  const bool lost = log_missing();
+  if (lost) {
+    log_->error(
+        "the log of this manager is gone from {}: it joins the others anew, as a new member",
+        (options_.data_dir / "raft").string());
+  }
+  if (membership.member_id == 0 || lost) {
     std::error_code ignored;
     std::filesystem::remove_all(options_.data_dir / "raft", ignored);
     {
@@ -241,7 +286,11 @@ void Daemon::left_group(uint64_t member_id) {
   log_->info("this node was taken out of the group of managers");
   stop_manager("this node is no manager any more");
   forget_log();
-  set_fault("it was taken out of the group of managers");
+  {
+    std::lock_guard lock(mutex_);
+    role_error_ = kTakenOutText;
+    faulty_ = false;
+  }
   reconcile_later(kAfterRemoval);
 }
 
@@ -334,7 +383,7 @@ AgentConfig Daemon::agent_config() {
     });
   };
   config.events.identity_shared = [this](const std::string& why) {
-    lifecycle_.post([this, why] { set_role_error(fmt::format(fmt::runtime(kSharedText), why)); });
+    lifecycle_.post([this, why] { identity_shared(why); });
   };
   config.events.no_session = [this](const std::string& why) {
     std::lock_guard lock(mutex_);

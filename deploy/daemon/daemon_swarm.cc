@@ -95,6 +95,7 @@ void Daemon::forget_swarm() {
     role_error_.clear();
     faulty_ = locked_ = false;
   }
+  shared_.clear();
   log_key_.reset();
   if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
   remove_swarm_files();
@@ -152,6 +153,8 @@ Result<v1::InitSwarmResponse> Daemon::force_new_cluster() {
                                       ? "This node is not participating as a Swarm manager"
                                       : role_error()));
   }
+  // The others are not lost: they have this manager, and it is another host.
+  if (!shared_.empty()) return fail(unavailable("{}", shared_));
   // One that waits to be let in has an empty log, and would found an empty swarm.
   if (log_missing() || (manager_ != nullptr && !manager_->in_group())) {
     return fail(failed_precondition(
@@ -326,14 +329,18 @@ Status Daemon::may_leave() const {
 Status Daemon::leave(bool force) {
   if (!state_.membership) return unavailable("This node is not part of a swarm");
   if (!force) MUSTER_TRY(may_leave());
+  const auto agent = this->agent();
+  // While the session stands: managers end that of a node whose role changes, and would take one
+  // that left without a word for one that may come back.
+  if (agent != nullptr) agent->stop(v1::Goodbye::LEAVE);
   // Out of the group in good order where the others agree; a forced leave does not wait for them.
-  if (manager_ != nullptr && manager_->group().members.size() > 1) {
+  // A copy of somebody's state has no place there to give up.
+  if (manager_ != nullptr && manager_->group().members.size() > 1 && shared_.empty()) {
     v1::LeaveMemberRequest request;
     request.set_member_id(state_.membership->member_id);
     const Status left = leave_group({identity_->tls(), manager_addresses(), kLeaveGroup}, request);
     if (!left.ok()) log_->warn("left without the other managers' consent: {}", left.message());
   }
-  const auto agent = this->agent();
   drop_roles("the node leaves the swarm", v1::Goodbye::LEAVE);
   const Status emptied = agent == nullptr ? end_left_containers() : agent->leave();
   forget_swarm();
@@ -376,6 +383,7 @@ Status Daemon::unlock(const std::string& text) {
   }
   reconcile();
   if (locked_ && !certificate) return security::wrong_unlock_key();
+  if (!shared_.empty()) return Status(StatusCode::kFailedPrecondition, shared_, "identity-in-use");
   if (const auto agent = this->agent()) {
     agent->connect(describe_identity(*identity_->tls()->current()));
   } else {

@@ -8,6 +8,7 @@ namespace {
 
 constexpr size_t kCheckThreads = 8;
 constexpr auto kCheckLimit = std::chrono::milliseconds(1200);
+constexpr auto kSelfLimit = std::chrono::seconds(1);
 
 Status connect_once(const std::shared_ptr<security::TlsIdentity>& identity,
                     const std::string& address) {
@@ -21,6 +22,21 @@ Status connect_once(const std::shared_ptr<security::TlsIdentity>& identity,
 }
 
 }  // namespace
+
+bool answers_as_self(const std::shared_ptr<security::TlsIdentity>& identity,
+                     const std::string& address) {
+  security::ManagerChannel channel(identity, address, identity->current()->facts.identity.node_id);
+  const auto connection = channel.get();
+  const auto limit = std::chrono::system_clock::now() + kSelfLimit;
+  grpc_connectivity_state state = connection->GetState(true);
+  while (state != GRPC_CHANNEL_READY) {
+    // The first attempt tells: whoever is refused, or meets somebody else, is so the next time.
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) return false;
+    if (!connection->WaitForStateChange(state, limit)) return false;
+    state = connection->GetState(true);
+  }
+  return true;
+}
 
 std::shared_ptr<grpc::Channel> ManagerChannels::to(const std::string& address) {
   const auto identity = identity_();

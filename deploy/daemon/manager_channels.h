@@ -16,6 +16,12 @@
 
 namespace muster::daemon {
 
+// Whether a manager answers at `address` that goes by the identity of this node. To be asked while
+// this node does not serve there itself: then it is another process, with a copy of its state. A
+// second at most; no time where nobody listens.
+bool answers_as_self(const std::shared_ptr<security::TlsIdentity>& identity,
+                     const std::string& address);
+
 // Channels to the other managers, kept for requests that are passed on to them: one an address,
 // made anew with the node's certificate. Thread-safe.
 class ManagerChannels {

@@ -4,11 +4,19 @@
 #include <utility>
 
 #include "base/check.h"
+#include "manager/ca/address.h"
 #include "manager/ca/root.h"
 #include "manager/dispatcher/session.h"
 #include "manager/members/group_facts.h"
 
 namespace muster::manager::dispatcher {
+namespace {
+
+// A heartbeat that comes this soon after another one's hello may have been sent before it, by a
+// process that is gone.
+constexpr Duration kLateHeartbeat = 200ms;
+
+}  // namespace
 
 Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
     : deps_(std::move(deps)),
@@ -26,6 +34,7 @@ Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
 
 Dispatcher::~Dispatcher() {
   for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
+  for (auto& [id, newcomer] : newcomers_) deps_.strand.cancel(newcomer.timer);
 }
 
 LivenessPolicy Dispatcher::policy() const {
@@ -74,6 +83,11 @@ void Dispatcher::end_sessions(v1::SessionEnd::Reason reason, const std::string& 
   auto sessions = std::exchange(sessions_, {});
   for (const auto& [node_id, session] : sessions) unsubscribe(*session);
   for (auto& [node_id, session] : sessions) session->end(reason, message);
+  auto newcomers = std::exchange(newcomers_, {});
+  for (auto& [node_id, newcomer] : newcomers) {
+    deps_.strand.cancel(newcomer.timer);
+    newcomer.session->end(reason, message);
+  }
 }
 
 std::vector<std::string> Dispatcher::manager_addresses() const {
@@ -139,12 +153,77 @@ void Dispatcher::register_session(const std::shared_ptr<SessionImpl>& session) {
   const std::string node_id = session->node_id();
   if (const auto old = sessions_.extract(node_id)) {
     unsubscribe(*old.mapped());
-    old.mapped()->end(v1::SessionEnd::REPLACED, "a newer session of this node has started");
+    const std::string& continues = session->claim().claim.continues;
+    const bool same = continues == old.mapped()->id() && !continues.empty();
+    old.mapped()->end(v1::SessionEnd::REPLACED,
+                      same ? "a newer session of this node has started"
+                           : fmt::format("{} takes part as this node now", session->host()));
   }
   sessions_[node_id] = session;
 }
 
+bool Dispatcher::at_home(const std::string& node_id, const std::string& peer_address) const {
+  if (!deps_.group) return false;
+  const std::string host = ca::peer_host(peer_address);
+  const raft::GroupView view = deps_.group();
+  const raft::MemberView* member = members::member_of(view, node_id);
+  if (member == nullptr || host.empty()) return false;
+  const std::string& address = member->member.address;
+  return ca::peer_host((address.starts_with('[') ? "ipv6:" : "ipv4:") + address) == host;
+}
+
+bool Dispatcher::may_claim(const SessionImpl& newcomer) const {
+  const auto standing = sessions_.find(newcomer.node_id());
+  return standing == sessions_.end() ||
+         judge_claim(standing->second->claim(), newcomer.claim().claim, policy().period,
+                     deps_.strand.clock().now()) == ClaimVerdict::kTake;
+}
+
+void Dispatcher::claim_later(const std::shared_ptr<SessionImpl>& newcomer) {
+  const std::string node_id = newcomer->node_id();
+  if (const auto older = newcomers_.extract(node_id)) {
+    deps_.strand.cancel(older.mapped().timer);
+    if (older.mapped().session != newcomer) {
+      older.mapped().session->end(v1::SessionEnd::REPLACED,
+                                  "a newer session of this node has started");
+    }
+  }
+  const TimePoint now = deps_.strand.clock().now();
+  const TimePoint end = claim_ends(sessions_[node_id]->claim(), policy().period);
+  newcomers_[node_id] = {newcomer, now,
+                         deps_.strand.after(end - now, [this, node_id] { claim_again(node_id); })};
+}
+
+void Dispatcher::claim_again(const std::string& node_id) {
+  const auto waiting = newcomers_.extract(node_id);
+  if (!waiting) return;
+  deps_.strand.cancel(waiting.mapped().timer);
+  waiting.mapped().session->claim_again();
+}
+
+void Dispatcher::claim_answered(SessionImpl& standing) {
+  const auto waiting = newcomers_.find(standing.node_id());
+  if (waiting == newcomers_.end()) return;
+  const TimePoint now = deps_.strand.clock().now();
+  if (now - waiting->second.since < kLateHeartbeat) return;
+  const std::shared_ptr<SessionImpl> other = waiting->second.session;
+  deps_.strand.cancel(waiting->second.timer);
+  newcomers_.erase(waiting);
+  const std::string message = fmt::format(
+      "two hosts go by the identity of node {}, one has a copy of the other's state: {} takes part "
+      "and goes on, {} is refused",
+      standing.node_id(), standing.host(), other->host());
+  other->end(v1::SessionEnd::REPLACED, message);
+  standing.claim_stood(message);
+}
+
 void Dispatcher::drop_session(SessionImpl& session, bool orderly) {
+  const auto waiting = newcomers_.find(session.node_id());
+  if (waiting != newcomers_.end() && waiting->second.session.get() == &session) {
+    deps_.strand.cancel(waiting->second.timer);
+    newcomers_.erase(waiting);
+    return;
+  }
   const auto it = sessions_.find(session.node_id());
   if (it == sessions_.end() || it->second.get() != &session) return;  // replaced already
   const std::shared_ptr<SessionImpl> keep = it->second;
@@ -154,6 +233,7 @@ void Dispatcher::drop_session(SessionImpl& session, bool orderly) {
   if (!orderly && node != nodes_.end()) {
     node->second.liveness.disconnected(deps_.strand.clock().now());
   }
+  claim_again(session.node_id());
 }
 
 void Dispatcher::unsubscribe(const SessionImpl& session) {

@@ -11,6 +11,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "manager/dispatcher/claim.h"
 #include "manager/dispatcher/connection.h"
 #include "manager/dispatcher/liveness.h"
 #include "manager/dispatcher/network_feed.h"
@@ -48,7 +49,8 @@ struct DispatcherOptions {
 
 // Serves agents' sessions and keeps the nodes' status true, while this manager leads: whoever else
 // is asked tells agents where to go. Lives on the store's strand; owned by the daemon. One session
-// a node: a newer one ends the older.
+// a node: a newer one of the same agent ends the older; one of another host, that has a copy of the
+// node's state, is refused for as long as the first one lives (claim.h).
 //
 // A session ends when its node is removed, and when the node's role has become another than its
 // certificate's: the agent renews that and comes back. It may come back with the old one; of what
@@ -134,6 +136,15 @@ class Dispatcher {
   std::shared_ptr<SessionImpl> find_session(const std::string& node_id);
   void unsubscribe(const SessionImpl& session);
   void unsubscribe(const std::string& network_id, const std::string& node_id);
+  // Whether the node's session calls from where the group reaches its member.
+  bool at_home(const std::string& node_id, const std::string& peer_address) const;
+  bool may_claim(const SessionImpl& newcomer) const;
+  // The newcomer waits for what becomes of the session that stands.
+  void claim_later(const std::shared_ptr<SessionImpl>& newcomer);
+  // The session that stands lives: who waits for its end is another host.
+  void claim_answered(SessionImpl& standing);
+  // Nothing stands before it any more, or may not.
+  void claim_again(const std::string& node_id);
   void register_session(const std::shared_ptr<SessionImpl>& session);
   void drop_session(SessionImpl& session, bool orderly);
   LivenessPolicy policy() const;
@@ -151,6 +162,12 @@ class Dispatcher {
   Orphans orphans_;
   bool leading_ = false;
   std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello
+  struct Newcomer {
+    std::shared_ptr<SessionImpl> session;
+    TimePoint since;
+    Executor::TimerId timer = 0;
+  };
+  std::map<std::string, Newcomer> newcomers_;  // by node id: hellos that wait
   std::map<std::string, NodeWatch> nodes_;
   Subscribers subscribers_;
   Trust trust_;

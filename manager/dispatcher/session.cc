@@ -25,9 +25,10 @@ Dispatcher::SessionImpl::SessionImpl(Dispatcher& dispatcher, std::weak_ptr<int> 
 
 void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
   if (!open_ || dispatcher_alive_.expired()) return;
-  if (id_.empty() && !message.has_hello()) {
+  if (id_.empty() && !message.has_hello() && !waiting_) {
     return end(v1::SessionEnd::PROTOCOL, "the first message of a session must be a hello");
   }
+  if (waiting_ && !message.has_hello()) return;  // it has no say yet
   switch (message.message_case()) {
     case v1::AgentMessage::kHello: return hello(message.hello());
     case v1::AgentMessage::kHeartbeat: return heartbeat(message.heartbeat());
@@ -42,7 +43,8 @@ void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
 }
 
 void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
-  if (!id_.empty()) return end(v1::SessionEnd::PROTOCOL, "a second hello in one session");
+  if (!id_.empty() || waiting_)
+    return end(v1::SessionEnd::PROTOCOL, "a second hello in one session");
   if (!dispatcher_.leading_) {
     return end(v1::SessionEnd::NOT_LEADER, "this manager does not lead the swarm");
   }
@@ -56,7 +58,38 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
                fmt::format("this cluster needs feature level {}, the agent knows {}: upgrade it",
                            cluster->feature_level(), hello.feature_level()));
   }
+  hostname_ = hello.description().hostname();
+  claim_.claim = {hello.session_id(), dispatcher_.at_home(node_id_, peer_address_)};
+  if (dispatcher_.may_claim(*this)) return begin(hello, view);
+  waiting_ = hello;
+  dispatcher_.claim_later(shared_from_this());
+}
+
+void Dispatcher::SessionImpl::claim_again() {
+  if (!open_ || !waiting_) return;
+  const v1::SessionHello waited = *std::exchange(waiting_, std::nullopt);
+  hello(waited);
+}
+
+std::string Dispatcher::SessionImpl::host() const {
+  const std::string address = ca::peer_host(peer_address_);
+  return fmt::format("{} at {}", hostname_, address.empty() ? peer_address_ : address);
+}
+
+// The node's status says it for a while; a copy of a manager comes but once.
+void Dispatcher::SessionImpl::claim_stood(const std::string& message) {
+  const bool known = rivalled_at_.has_value();
+  rivalled_at_ = claim_.heard_at;
+  if (known) return;
+  dispatcher_.deps_.log->warn("{}", message);
+  dispatcher_.write_node(
+      node_id_, [message](v1::Node& node) { node.mutable_status()->set_message(message); });
+}
+
+void Dispatcher::SessionImpl::begin(const v1::SessionHello& hello, const store::Snapshot& view) {
   id_ = dispatcher_.deps_.rng.id();
+  claim_.session_id = id_;
+  claim_.heard_at = dispatcher_.deps_.strand.clock().now();
   dispatcher_.register_session(shared_from_this());
   const LivenessPolicy policy = dispatcher_.policy();
   alive();
@@ -100,10 +133,17 @@ void Dispatcher::SessionImpl::announce(const v1::NodeDescription& description) {
 
 void Dispatcher::SessionImpl::heartbeat(const v1::AgentHeartbeat& heartbeat) {
   const LivenessPolicy policy = dispatcher_.policy();
+  const TimePoint now = claim_.heard_at = dispatcher_.deps_.strand.clock().now();
   const auto it = dispatcher_.nodes_.find(node_id_);
   if (it != dispatcher_.nodes_.end()) {
-    it->second.liveness.heard(policy, dispatcher_.deps_.strand.clock().now());
+    it->second.liveness.heard(policy, now);
     dispatcher_.watch(node_id_, it->second.liveness);
+  }
+  dispatcher_.claim_answered(*this);
+  if (rivalled_at_ && now - *rivalled_at_ >= kRivalGone) {
+    rivalled_at_.reset();
+    dispatcher_.write_node(node_id_,
+                           [](v1::Node& node) { node.mutable_status()->clear_message(); });
   }
   v1::ManagerMessage reply;
   reply.mutable_heartbeat()->set_sequence(heartbeat.sequence());

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -22,6 +23,13 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
 
   const std::string& id() const { return id_; }
   const std::string& node_id() const { return node_id_; }
+  const StandingClaim& claim() const { return claim_; }
+  // Who it is, in words: "HOSTNAME at ADDRESS".
+  std::string host() const;
+  // Its hello had to wait, and may be answered now.
+  void claim_again();
+  // Another host's claim to be this node was refused.
+  void claim_stood(const std::string& message);
   SentTasks& sent_tasks() { return sent_; }
   const std::set<std::string, std::less<>>& networks() const { return networks_; }
   uint64_t applied_version(const v1::FeedId& feed) const;
@@ -43,6 +51,7 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
 
  private:
   void hello(const v1::SessionHello& hello);
+  void begin(const v1::SessionHello& hello, const store::Snapshot& view);
   void alive();
   void announce(const v1::NodeDescription& description);
   void heartbeat(const v1::AgentHeartbeat& heartbeat);
@@ -56,9 +65,14 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   std::weak_ptr<int> dispatcher_alive_;
   const std::string node_id_;
   const std::string peer_address_;
+  static constexpr Duration kRivalGone = 10min;  // without its coming again
   std::shared_ptr<AgentConnection> connection_;
   const bool manager_;
   std::string id_;  // empty before hello
+  StandingClaim claim_;
+  std::string hostname_;
+  std::optional<v1::SessionHello> waiting_;  // a hello, for another session of the node
+  std::optional<TimePoint> rivalled_at_;     // when another host was refused last
   bool open_ = true;
   bool orderly_ = false;  // the agent said goodbye
   SentTasks sent_;

@@ -514,6 +514,30 @@ TEST_F(ManyManagers, TwoWithOneIdentityDoNotFightForTheSession) {
   EXPECT_FALSE(sink_.shared.empty());
 }
 
+TEST_F(ManyManagers, OneThatIsRefusedForAnotherHostSaysSoAndComesSeldom) {
+  for (int i = 0; i < 90; ++i) {
+    if (links_.live != nullptr) links_.end(v1::SessionEnd::REPLACED);
+    world_.advance(1s);
+  }
+  EXPECT_LE(links_.opened, 4);
+  EXPECT_FALSE(sink_.shared.empty());
+  for (const int before = links_.opened; links_.opened == before;) world_.advance(1s);
+  links_.welcome();
+  EXPECT_TRUE(sink_.shared.empty()) << "it has the session";
+}
+
+TEST_F(ManyManagers, OnlyItsOwnSessionIsGoneOnWith) {
+  links_.welcome();
+  session_.renew();
+  world_.advance(0ms);
+  EXPECT_EQ(links_.sent.back().hello().session_id(), "s1");
+  links_.welcome();
+  links_.end(v1::SessionEnd::REPLACED);
+  world_.advance(10500ms);
+  ASSERT_EQ(links_.opened, 3);
+  EXPECT_EQ(links_.sent.back().hello().session_id(), "");
+}
+
 TEST(ManagerList, OrderDiffersFromNodeToNode) {
   std::set<std::string> first;
   for (uint64_t seed = 1; seed <= 20; ++seed) {

@@ -71,11 +71,12 @@ class DispatcherTest : public ::testing::Test {
     std::shared_ptr<FakeConnection> connection = std::make_shared<FakeConnection>();
     std::shared_ptr<Dispatcher::Session> session;
   };
-  Agent connect(const std::string& node, bool manager = false) {
+  Agent connect(const std::string& node, bool manager = false, const std::string& continues = "") {
     Agent agent;
     agent.session = dispatcher_.connect(node, "ipv4:192.0.2.7:4711", agent.connection, manager);
     v1::AgentMessage message;
     message.mutable_hello()->set_feature_level(1);
+    message.mutable_hello()->set_session_id(continues);
     message.mutable_hello()->mutable_description()->set_hostname(node + "-host");
     agent.session->received(message);
     world_.settle();
@@ -407,9 +408,10 @@ TEST_F(DispatcherTest, AnAnnouncedRestartGetsAMinute) {
   EXPECT_EQ(status("n1").state(), v1::NodeStatus::READY);
 }
 
-TEST_F(DispatcherTest, ANewSessionReplacesTheOld) {
+TEST_F(DispatcherTest, ANewSessionOfTheSameAgentReplacesTheOld) {
   const Agent old = connect("n1");
-  const Agent fresh = connect("n1");
+  const std::string continues = old.connection->messages.front().welcome().session_id();
+  const Agent fresh = connect("n1", false, continues);
   ASSERT_NE(old.connection->end(), nullptr);
   EXPECT_EQ(old.connection->end()->reason(), v1::SessionEnd::REPLACED);
   EXPECT_TRUE(old.connection->closed);

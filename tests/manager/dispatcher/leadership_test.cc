@@ -204,7 +204,7 @@ TEST_F(DispatcherLeadershipTest, AgentsKnowAllManagersTheLeaderFirstAsTheyChange
 }
 
 TEST_F(DispatcherLeadershipTest, WhereANodeIsShowsInItsConnection) {
-  connect("n4");
+  connect("n4").session->closed();
   EXPECT_EQ(store_.snapshot().get<v1::Node>("n4")->status().address(), "192.0.2.7");
   connect("n4", false, "ipv6:%5B2001:db8::7%5D:4711");
   EXPECT_EQ(store_.snapshot().get<v1::Node>("n4")->status().address(), "2001:db8::7");
@@ -246,6 +246,7 @@ TEST_F(DispatcherLeadershipTest, ARoleThatChangesEndsTheSessionOfTheOtherCertifi
   EXPECT_EQ(agent.connection->end()->reason(), v1::SessionEnd::ROLE_CHANGED);
   agent = connect("n4", false);
   EXPECT_EQ(agent.connection->end(), nullptr) << "it may report before its certificate is new";
+  agent.session->closed();
   agent = connect("n4", true);
   change("n4", [](v1::Node& node) { node.mutable_status()->set_message("x"); });
   EXPECT_EQ(agent.connection->end(), nullptr);

@@ -1,0 +1,29 @@
+#include "manager/dispatcher/claim.h"
+
+#include <tuple>
+
+namespace muster::manager::dispatcher {
+namespace {
+
+// Which of two is the original, as far as it can be told. A copy that was refused has had no
+// session.
+std::tuple<bool, bool> rank(const Claim& claim) {
+  return {claim.at_home, !claim.continues.empty()};
+}
+
+}  // namespace
+
+TimePoint claim_ends(const StandingClaim& standing, Duration period) {
+  return standing.heard_at + period * kClaimHalfPeriods / 2;
+}
+
+ClaimVerdict judge_claim(const StandingClaim& standing, const Claim& claim, Duration period,
+                         TimePoint now) {
+  // The same agent, over another connection.
+  const bool same = !claim.continues.empty() && (claim.continues == standing.session_id ||
+                                                 claim.continues == standing.claim.continues);
+  if (same || rank(claim) > rank(standing.claim)) return ClaimVerdict::kTake;
+  return now >= claim_ends(standing, period) ? ClaimVerdict::kTake : ClaimVerdict::kWait;
+}
+
+}  // namespace muster::manager::dispatcher
