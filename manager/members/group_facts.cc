@@ -131,9 +131,12 @@ Status no_leader(const raft::GroupView& view, size_t reachable) {
                 fmt::format("The swarm does not have a leader. It's possible that too few managers "
                             "are online. Make sure more than half of the managers are online. "
                             "From this manager {} of {} managers can be reached, itself included; "
-                            "{} missing.",
+                            "{} missing.{}",
                             reachable, view.members.size(),
-                            missing == 1 ? "1 is" : fmt::format("{} are", missing)),
+                            missing == 1 ? "1 is" : fmt::format("{} are", missing),
+                            missing == 0 ? ""
+                                         : " A manager that is locked counts as missing until "
+                                           "\"muster swarm unlock\" is run on it."),
                 "no-leader");
 }
 

@@ -259,6 +259,8 @@ TEST(GroupFacts, TheErrorWithoutALeaderCountsManagers) {
                                    0),
             0u);
   EXPECT_NE(status.message().find("1 of 3 managers"), std::string::npos);
+  EXPECT_NE(status.message().find("2 are missing. A manager that is locked counts as missing"),
+            std::string::npos);
 }
 
 }  // namespace
