@@ -45,7 +45,10 @@ class SimRules {
   // When everything was removed and had time to go.
   Status check_empty(const manager::store::Snapshot& state) const;
 
-  void clocks_differ() { pace_.clocks_differ(); }
+  void clocks_differ() {
+    pace_.clocks_differ();
+    clocks_differ_ = true;
+  }
 
  private:
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
@@ -72,6 +75,7 @@ class SimRules {
   const Hosts& hosts_;
   const SimClient& client_;
   std::function<void(std::string)> broken_;
+  bool clocks_differ_ = false;
   manager::store::Snapshot before_;  // the state of the last commit
   SimPace pace_;
   SimStateRules placement_;
