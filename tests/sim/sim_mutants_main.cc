@@ -87,11 +87,6 @@ const std::vector<Fault>& faults() {
        {},
        {},
        ManagerMutant::kRemovalsUnsaid},
-      {"the dispatcher writes states that were left behind",
-       {},
-       {},
-       {},
-       ManagerMutant::kStatusGoesBack},
       {"an update ignores its parallelism", {}, {}, {}, ManagerMutant::kParallelismIgnored},
       {"the allocator frees an address too early", {}, {}, {}, ManagerMutant::kAddressFreedEarly},
       {"watchers of the store miss the second change of an entry",
@@ -108,7 +103,6 @@ const std::vector<Fault>& faults() {
       {"a former manager may call as a manager", {}, {}, {}, ManagerMutant::kFormerManagerStands},
       {"a token is good after its rotation", {}, {}, {}, ManagerMutant::kAnyToken},
       {"the rotation of the root waits for nobody", {}, {}, {}, ManagerMutant::kRotationEndsEarly},
-      {"every certificate is a manager's", {}, {}, {}, ManagerMutant::kEverybodyManager},
       {"the scheduler ignores reservations", {}, {}, {}, {}, SchedulerMutant::kReservationsIgnored},
   };
   return kFaults;
