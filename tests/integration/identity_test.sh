@@ -69,6 +69,20 @@ fails 'Another host takes part' m 5 node ls
 m 5 swarm leave --force >/dev/null
 is "$(m 1 info --format '{{.Swarm.Managers}}')" 3 'managers'
 
+note 'both at once'
+kill_musterd 5
+kill_musterd "$follower"
+copy_state "$follower" 5
+start_musterd 5
+start_musterd "$follower"
+await 20 'the original is the node' node_is 1 "$follower" Status Ready
+await 20 'and the manager' node_is 1 "$follower" ManagerStatus Reachable
+await 20 'the copy says so' says 5 'Another host takes part in the swarm as this node'
+fails 'Another host takes part' m 5 node ls
+node_is 1 "$follower" Status Ready || die 'the original is not ready any more'
+m 5 swarm leave --force >/dev/null
+is "$(m 1 info --format '{{.Swarm.Managers}}')" 3 'managers'
+
 note 'a worker'
 await 60 'four of four' runs 1 web 4
 before=$(pids)
