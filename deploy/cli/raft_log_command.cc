@@ -1,5 +1,6 @@
 #include <signal.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
 #include <filesystem>
@@ -12,6 +13,7 @@
 namespace muster::deploy::cli {
 namespace {
 
+namespace fs = std::filesystem;
 using raft::Entry;
 using raft::EntryKind;
 using raft::Index;
@@ -60,14 +62,15 @@ struct Group {
   Index index = 0;
 };
 
-Result<Group> newest_group(const LogInspection& log) {
+Group newest_group(const LogInspection& log) {
   Group group{log.snapshot().members, log.snapshot().index};
-  MUSTER_TRY(log.entries(log.snapshot().index + 1, UINT64_MAX, [&](const Entry& entry, size_t) {
+  // What cannot be read is told where the entries are listed.
+  (void)log.entries(log.snapshot().index + 1, UINT64_MAX, [&](const Entry& entry, size_t) {
     if (entry.kind != EntryKind::kMembers) return;
     if (auto members = raft::decode_members(entry.bytes())) {
       group = {*std::move(members), entry.index};
     }
-  }));
+  });
   return group;
 }
 
@@ -76,29 +79,48 @@ struct Range {
   Index to = UINT64_MAX;
 };
 
-std::string summary(const LogInspection& log, const std::filesystem::path& dir,
-                    const Group& group) {
+std::string summary(const LogInspection& log, const fs::path& dir,
+                    const std::vector<fs::path>& set_aside) {
+  const auto& known = log.known();
   const auto& hard = log.hard_state();
   const auto& mark = log.snapshot();
-  std::string out = fmt::format("Log:       {}\n", dir.string());
-  out += fmt::format("Cluster:   {}\nNode:      {}\nMember:    {:x}\n", log.identity().cluster_id,
-                     log.identity().node_id, log.identity().member.value);
-  out += fmt::format("Term:      {}, voted for {}\n", hard.term,
-                     hard.vote ? fmt::format("{:x}", hard.vote.value) : "nobody");
-  out += mark.index == 0 ? std::string("Snapshot:  none\n")
-                         : fmt::format("Snapshot:  of entry {}, term {}\n", mark.index, mark.term);
-  out += log.last_index() < log.first_index()
-             ? fmt::format("Entries:   none after {}\n", log.last_index())
-             : fmt::format("Entries:   {} to {}, the last of term {}\n", log.first_index(),
-                           log.last_index(), log.last_term());
-  out += fmt::format("Writes:    {}\n", log.steps());
-  out += fmt::format("Data keys: {}, {}\n", log.data_keys(),
-                     log.wrapped() ? "wrapped with the unlock key" : "not wrapped");
-  out += fmt::format("Group:     {} (as of {})\n", members_text(group.members),
-                     group.index == 0 ? "the beginning" : fmt::format("entry {}", group.index));
+  const Group group = newest_group(log);
+  const auto row = [](std::string_view name, bool readable, const std::string& text) {
+    return fmt::format("{:<10} {}\n", name, readable ? text : "unreadable");
+  };
+  std::string out = row("Log:", true, dir.string());
+  out += row("Cluster:", true, log.identity().cluster_id);
+  out += row("Node:", true, log.identity().node_id);
+  out += row("Member:", true, fmt::format("{:x}", log.identity().member.value));
+  out += row("Term:", known.hard_state,
+             fmt::format("{}, voted for {}", hard.term,
+                         hard.vote ? fmt::format("{:x}", hard.vote.value) : "nobody"));
+  out += row("Snapshot:", known.snapshot,
+             mark.index == 0 ? std::string("none")
+                             : fmt::format("of entry {}, term {}", mark.index, mark.term));
+  out += row("Entries:", known.end,
+             log.last_index() < log.first_index()
+                 ? fmt::format("none after {}", log.last_index())
+                 : fmt::format("{} to {}, the last of term {}", log.first_index(), log.last_index(),
+                               log.last_term()));
+  out += row("Writes:", known.end, fmt::format("{}", log.steps()));
+  out += row("Data keys:", true,
+             fmt::format("{}, {}", log.data_keys(),
+                         log.wrapped() ? "wrapped with the unlock key" : "not wrapped"));
+  out +=
+      row("Group:", known.snapshot || group.index != 0,
+          fmt::format("{} (as of {})", members_text(group.members),
+                      group.index == 0 ? "the beginning" : fmt::format("entry {}", group.index)));
   for (const auto& file : log.files()) {
-    out += fmt::format("File:      {}, {} bytes{}\n", file.name, file.bytes,
-                       file.current ? "" : ", left over: goes at the next start");
+    const bool spare = !file.current && known.snapshot;
+    out += row("File:", true,
+               fmt::format("{}, {} bytes{}", file.name, file.bytes,
+                           spare ? ", left over: goes at the next start" : ""));
+  }
+  if (!log.damage().ok()) out += row("Damage:", true, log.damage().message());
+  for (const fs::path& aside : set_aside) {
+    out += row("Set aside:", true,
+               fmt::format("{0} (was damaged; --data-dir {0} shows it)", aside.string()));
   }
   return out;
 }
@@ -112,14 +134,10 @@ Status verdict(const LogInspection& log, const Status& entries) {
   return size ? ok_status() : size.error();
 }
 
-Status print_text(Run& run, const LogInspection& log, const std::filesystem::path& dir,
-                  Range range) {
-  auto group = newest_group(log);
-  Status read = group ? ok_status() : group.error();
-  run.out(summary(log, dir, group ? *group : Group{log.snapshot().members, log.snapshot().index}));
+Status print_text(Run& run, const LogInspection& log, Range range) {
   run.line(
       fmt::format("\n{:<12} {:<8} {:<8} {:>9}  {}", "INDEX", "TERM", "KIND", "SIZE", "MEMBERS"));
-  const Status listed = log.entries(range.from, range.to, [&](const Entry& entry, size_t) {
+  const auto show = [&](const Entry& entry, size_t) {
     std::string detail;
     if (entry.kind == EntryKind::kMembers) {
       const auto members = raft::decode_members(entry.bytes());
@@ -129,21 +147,25 @@ Status print_text(Run& run, const LogInspection& log, const std::filesystem::pat
                                    word_of(entry.kind), entry.bytes().size(), detail);
     line.erase(line.find_last_not_of(' ') + 1);
     run.line(line);
-  });
-  return verdict(log, read.ok() ? listed : read);
+  };
+  const auto trouble = [&](const Status& what) { run.line(fmt::format("-- {}", what.message())); };
+  return verdict(log, log.entries(range.from, range.to, show, trouble));
 }
 
-Status print_json(Run& run, const LogInspection& log, const std::filesystem::path& dir,
-                  Range range) {
-  const auto group = newest_group(log);
+Status print_json(Run& run, const LogInspection& log, const fs::path& dir, Range range) {
+  const Group group = newest_group(log);
+  const auto& known = log.known();
   boost::json::object out;
   out["Log"] = dir.string();
   out["Cluster"] = log.identity().cluster_id;
   out["Node"] = log.identity().node_id;
   out["Member"] = fmt::format("{:x}", log.identity().member.value);
-  out["Term"] = log.hard_state().term;
-  const raft::MemberId vote = log.hard_state().vote;
-  out["Vote"] = vote ? fmt::format("{:x}", vote.value) : "";
+  // What cannot be read is left out.
+  if (known.hard_state) {
+    out["Term"] = log.hard_state().term;
+    const raft::MemberId vote = log.hard_state().vote;
+    out["Vote"] = vote ? fmt::format("{:x}", vote.value) : "";
+  }
   if (log.snapshot().index != 0) {
     boost::json::object snapshot;
     snapshot["Index"] = log.snapshot().index;
@@ -151,13 +173,15 @@ Status print_json(Run& run, const LogInspection& log, const std::filesystem::pat
     snapshot["Members"] = members_json(log.snapshot().members);
     out["Snapshot"] = std::move(snapshot);
   }
-  out["First"] = log.first_index();
-  out["Last"] = log.last_index();
-  out["LastTerm"] = log.last_term();
-  out["Writes"] = log.steps();
+  if (known.snapshot) out["First"] = log.first_index();
+  if (known.end) {
+    out["Last"] = log.last_index();
+    out["LastTerm"] = log.last_term();
+    out["Writes"] = log.steps();
+  }
   out["DataKeys"] = log.data_keys();
   out["Wrapped"] = log.wrapped();
-  out["Group"] = members_json(group ? group->members : log.snapshot().members);
+  out["Group"] = members_json(group.members);
   boost::json::array files;
   for (const auto& file : log.files()) {
     boost::json::object one;
@@ -182,7 +206,7 @@ Status print_json(Run& run, const LogInspection& log, const std::filesystem::pat
     entries.push_back(std::move(one));
   });
   out["Entries"] = std::move(entries);
-  const Status found = verdict(log, group ? listed : group.error());
+  const Status found = verdict(log, listed);
   out["Damage"] = found.message();
   run.line(boost::json::serialize(out));
   return found;
@@ -196,6 +220,35 @@ Flags::Setter index_setter(std::string name, Index* target) {
   };
 }
 
+// Where the log is: `data_dir` is musterd's, or a log's own, as one that was set aside.
+fs::path log_dir(const fs::path& data_dir) {
+  return (LogInspection::is_log(data_dir) ? data_dir : data_dir / "raft").lexically_normal();
+}
+
+// Logs that musterd has moved out of its way since they were damaged.
+std::vector<fs::path> logs_set_aside(const fs::path& dir) {
+  std::vector<fs::path> out;
+  std::error_code error;
+  for (const auto& item : fs::directory_iterator(dir.parent_path(), error)) {
+    if (item.path().filename().string().starts_with(dir.filename().string() + ".damaged-"))
+      out.push_back(item.path());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// The key that opens a locked log, from the user.
+Result<std::string> unlock_key_of(Run& run) {
+  Signals signals({SIGINT, SIGTERM});
+  MUSTER_ASSIGN(const std::string text, read_hidden_line(run, signals, "Enter unlock key: "));
+  if (text.empty()) {
+    return fail(invalid_argument(
+        "the log is locked and no unlock key was given: it is read from standard input"));
+  }
+  MUSTER_ASSIGN(const auto key, security::UnlockKey::parse(text));
+  return std::string(key.bytes());
+}
+
 }  // namespace
 
 // Works on the files: the daemon is not asked, and must not be running.
@@ -203,22 +256,30 @@ Result<int> debug_raft_log(Run& run) {
   std::string data_dir = "/var/lib/muster";
   Range range;
   bool json = false;
-  run.flags.value("data-dir", &data_dir, "DIR", "musterd's data directory");
+  run.flags.value("data-dir", &data_dir, "DIR",
+                  "musterd's data directory, or a log that was set aside");
   run.flags.custom("from", "INDEX", "first entry to list", index_setter("from", &range.from));
   run.flags.custom("to", "INDEX", "last entry to list", index_setter("to", &range.to));
   run.flags.toggle("json", &json, "print one JSON object");
   MUSTER_TRY(run.parse(0, 0));
-  const std::filesystem::path dir =
-      (std::filesystem::path(run.world.current_dir) / data_dir / "raft").lexically_normal();
+  const fs::path dir = log_dir(fs::path(run.world.current_dir) / data_dir);
+  const std::vector<fs::path> set_aside = logs_set_aside(dir);
   auto log = LogInspection::open(dir, std::nullopt);
   if (!log && log.error().reason() == "locked") {
-    Signals signals({SIGINT, SIGTERM});
-    MUSTER_ASSIGN(const std::string text, read_hidden_line(run, signals, "Enter unlock key: "));
-    MUSTER_ASSIGN(const auto key, security::UnlockKey::parse(text));
-    log = LogInspection::open(dir, std::string(key.bytes()));
+    MUSTER_ASSIGN(std::string key, unlock_key_of(run));
+    log = LogInspection::open(dir, std::move(key));
+  }
+  if (!log && log.error().code() == StatusCode::kNotFound && !set_aside.empty()) {
+    return fail(not_found("{}; one that was damaged is set aside: --data-dir {}",
+                          log.error().message(), set_aside.back().string()));
   }
   if (!log) return fail(log.error());
-  MUSTER_TRY(json ? print_json(run, **log, dir, range) : print_text(run, **log, dir, range));
+  if (json) {
+    MUSTER_TRY(print_json(run, **log, dir, range));
+  } else {
+    run.out(summary(**log, dir, set_aside));
+    MUSTER_TRY(print_text(run, **log, range));
+  }
   return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 #include <filesystem>
+#include <fstream>
 
 #include "base/security/unlock_key.h"
 #include "raft/storage/rocks_log_store.h"
@@ -109,6 +110,57 @@ TEST_F(RaftLog, TroubleIsExplained) {
   EXPECT_THAT(damaged.out, HasSubstr("data            14")) << "shown all the same";
 }
 
+// A log that musterd set aside is named by its own directory, and found when there is no other.
+TEST_F(RaftLog, OneThatWasSetAsideCanBeShown) {
+  write();
+  ASSERT_EQ(raft::set_log_aside(dir / "raft")->filename(), "raft.damaged-1");
+  EXPECT_EQ(show().code, 1);
+  EXPECT_THAT(show().err, HasSubstr("--data-dir " + (dir / "raft.damaged-1").string() + "\n"));
+  const Outcome aside =
+      run_muster(daemon, {"debug", "raft-log", "--data-dir", (dir / "raft.damaged-1").string()});
+  EXPECT_EQ(aside.code, 0) << aside.err;
+  EXPECT_THAT(aside.out, HasSubstr("Member:    ab\n"));
+  write();
+  EXPECT_THAT(show().out, HasSubstr("Set aside: " + (dir / "raft.damaged-1").string()));
+}
+
+TEST_F(RaftLog, WhatIsBeforeTheDamageIsShown) {
+  write();
+  {  // Long entries, each alone in its write; a copy of the log as a kill would leave it.
+    auto store = *raft::RocksLogStore::open(options);
+    for (raft::Index i = 4; i <= 7; ++i) {
+      raft::Write more;
+      more.entries = {
+          {i, 3, raft::EntryKind::kData, std::make_shared<const std::string>(40'000, 'x')}};
+      ASSERT_TRUE(store->write({&more}).ok());
+    }
+    fs::copy(dir / "raft", dir / "copy", fs::copy_options::recursive);
+  }
+  fs::path wal;
+  for (const auto& item : fs::directory_iterator(dir / "copy/log"))
+    if (item.path().extension() == ".log" && item.path() > wal) wal = item.path();
+  std::fstream file(wal, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(fs::file_size(wal) / 2));
+  file << "damaged";
+  file.close();
+  const auto look = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = {"debug", "raft-log", "--data-dir", (dir / "copy").string()};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_muster(daemon, words);
+  };
+  const Outcome damaged = look({});
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_THAT(damaged.err, HasSubstr("Corruption"));
+  EXPECT_THAT(damaged.out, HasSubstr("Damage:    cannot open the log"));
+  EXPECT_THAT(damaged.out, HasSubstr("what was written after that is not shown\n"));
+  EXPECT_THAT(damaged.out, HasSubstr("\n3            3        members         "));
+  EXPECT_THAT(damaged.out, HasSubstr("\n4            3        data         40000\n"));
+  EXPECT_THAT(damaged.out, Not(HasSubstr("\n7            3        data")));
+  const auto json = boost::json::parse(look({"--json"}).out).as_object();
+  EXPECT_THAT(std::string(json.at("Damage").as_string()), HasSubstr("Corruption"));
+  EXPECT_FALSE(json.at("Entries").as_array().empty());
+}
+
 TEST_F(RaftLog, AsksForTheUnlockKey) {
   const auto key = security::UnlockKey::generate();
   lock = std::string(key.bytes());
@@ -116,6 +168,10 @@ TEST_F(RaftLog, AsksForTheUnlockKey) {
   const Outcome good = show({}, key.str() + "\n");
   EXPECT_EQ(good.code, 0) << good.err;
   EXPECT_THAT(good.out, HasSubstr("wrapped with the unlock key"));
+  EXPECT_EQ(show({}, "").code, 1);
+  EXPECT_EQ(show({}, "").err,
+            "muster: the log is locked and no unlock key was given: it is read from standard "
+            "input\n");
   for (const std::string& wrong :
        {std::string("nonsense"), security::UnlockKey::generate().str()}) {
     const Outcome bad = show({}, wrong + "\n");
