@@ -1,13 +1,18 @@
 #include "deploy/cli/client.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -16,6 +21,7 @@
 #include "base/rng.h"
 #include "base/security/tls/credentials.h"
 #include "base/unique_fd.h"
+#include "deploy/cli/leader_watch.h"
 #include "deploy/cli/repeat.h"
 #include "muster/v1/control.grpc.pb.h"
 #include "muster/v1/local.grpc.pb.h"
@@ -32,11 +38,25 @@ constexpr size_t kUnreadMessagesMax = 1024;
 constexpr size_t kUnsentMessagesMax = 8;
 constexpr int kMessageBytesMax = 64 << 20;  // lists of many tasks
 constexpr std::string_view kTcpScheme = "tcp://";
+// A musterd on this host that does not take a connection in this time is stopped or wedged.
+constexpr int kLocalConnectMs = 4'000;
 
 std::string socket_path(const std::string& address) {
   constexpr std::string_view kScheme = "unix://";
   if (address.starts_with(kScheme)) return address.substr(kScheme.size());
   return address;
+}
+
+// Whether a process has the socket: then it is there, and what is wrong is that it does not answer.
+bool somebody_listens(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return false;
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return true;
+  return errno == EAGAIN;  // its queue is full
 }
 
 Status unreachable(const std::string& path) {
@@ -50,6 +70,11 @@ Status unreachable(const std::string& path) {
   if (access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES) {
     return permission_denied(
         "permission denied on unix://{}: run as root or join the group that owns the socket", path);
+  }
+  if (somebody_listens(path)) {
+    return unavailable(
+        "musterd at unix://{} does not answer: its process is there, but stopped, or too busy",
+        path);
   }
   return unavailable("Cannot connect to musterd at unix://{}. Is musterd running?", path);
 }
@@ -248,7 +273,22 @@ class GrpcExec final : public ExecStream {
   std::thread writer_;
 };
 
-class GrpcClient final : public Client {
+// A unary call in the shape of a stream's reader.
+struct OneInfo {
+  v1::Control::Stub& stub;
+  grpc::ClientContext* context;
+  bool asked = false;
+  grpc::Status status;
+
+  bool Read(v1::GetInfoResponse* response) {
+    if (std::exchange(asked, true)) return false;
+    status = stub.GetInfo(context, {}, response);
+    return status.ok();
+  }
+  grpc::Status Finish() { return status; }
+};
+
+class GrpcClient final : public Client, public InfoSource {
  public:
   // `path`: of the socket, or with `credentials` "tcp://host:port".
   explicit GrpcClient(std::string path,
@@ -263,6 +303,7 @@ class GrpcClient final : public Client {
     // A musterd that is restarted is back soon.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+    if (!remote) arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kLocalConnectMs);
     channel_ = grpc::CreateCustomChannel(
         remote ? path_.substr(kTcpScheme.size()) : "unix://" + path_,
         remote ? credentials : grpc::InsecureChannelCredentials(), arguments);
@@ -306,6 +347,12 @@ class GrpcClient final : public Client {
   }
   std::unique_ptr<ExecStream> exec() override {
     return std::make_unique<GrpcExec>(*local_, path_);
+  }
+
+  std::unique_ptr<Stream<v1::GetInfoResponse>> ask() override {
+    return read_stream<v1::GetInfoResponse>(path_, [this](auto* context) {
+      return std::make_unique<OneInfo>(OneInfo{*control_, context, false, {}});
+    });
   }
 
   std::unique_ptr<Stream<v1::BackupSwarmResponse>> backup(
@@ -397,15 +444,25 @@ class GrpcClient final : public Client {
   std::unique_ptr<v1::Local::Stub> local_;
 };
 
-}  // namespace
-
-std::unique_ptr<Client> connect(const Endpoint& endpoint) {
+std::unique_ptr<GrpcClient> make_client(const Endpoint& endpoint) {
+  // gRPC writes of handshakes and sockets to standard error; the call's own end says it in words.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
   if (!endpoint.remote()) return std::make_unique<GrpcClient>(socket_path(endpoint.address));
   security::require_tls13();
   security::NodeCredentials credentials;
   credentials.root_pem = endpoint.root_pem;
   credentials.node = {endpoint.certificate_pem, endpoint.key_pem};
   return std::make_unique<GrpcClient>(endpoint.address, security::channel_credentials(credentials));
+}
+
+}  // namespace
+
+std::unique_ptr<Client> connect(const Endpoint& endpoint) {
+  return make_client(endpoint);
+}
+
+std::unique_ptr<InfoSource> info_source(const Endpoint& endpoint) {
+  return make_client(endpoint);
 }
 
 }  // namespace muster::deploy::cli

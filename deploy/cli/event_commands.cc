@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
+#include "deploy/cli/leader_watch.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
@@ -224,8 +225,12 @@ class EventFeed {
   Result<bool> print(const v1::WatchResponse& message);
   // Whether a watch that broke off can go on; takes care of what may have been missed.
   bool resume(const Status& why, v1::WatchRequest* request, Signals& signals);
+  void tell(LeaderWatch::Change change);
+  // Until something comes, or `until` (Unix time), or the leader is to be asked for.
+  void wait(int stream_fd, Signals& signals, int64_t until);
 
   Run& run_;
+  LeaderWatch leader_{run_};
   const Filters& filters_;
   const std::string format_;
   const int64_t from_, to_;
@@ -281,9 +286,27 @@ bool EventFeed::resume(const Status& why, v1::WatchRequest* request, Signals& si
   return true;
 }
 
+void EventFeed::tell(LeaderWatch::Change change) {
+  if (change == LeaderWatch::Change::kFound) run_.warn("muster: the swarm has a leader again");
+  if (change != LeaderWatch::Change::kLost) return;
+  run_.warn(
+      fmt::format("muster: the swarm does not have a leader: this manager's copy of the "
+                  "events may be old{} (`muster node ls` says how many managers are missing)",
+                  to_ <= began_ns_ ? "" : "; new ones come when there is one again"));
+}
+
+void EventFeed::wait(int stream_fd, Signals& signals, int64_t until) {
+  until = std::min(until, leader_.wake());
+  const int64_t left = std::max<int64_t>(0, until - run_.world.now_ns());
+  wait_readable({stream_fd, signals.fd(), leader_.fd()},
+                until == INT64_MAX ? std::nullopt : std::optional(left / 1'000'000 + 1));
+}
+
 Result<int> EventFeed::follow(v1::WatchRequest request, Signals& signals) {
   auto stream = run_.client().watch(request);
+  tell(leader_.first(signals));
   for (;;) {
+    tell(leader_.look());
     v1::WatchResponse message;
     while (stream->pop(&message)) {
       MUSTER_ASSIGN(const bool over, print(message));
@@ -298,11 +321,8 @@ Result<int> EventFeed::follow(v1::WatchRequest request, Signals& signals) {
       stream = run_.client().watch(request);
       continue;
     }
-    const int64_t left = to_ - run_.world.now_ns();
-    if (request.until_present() || to_ == INT64_MAX) {
-      wait_readable({stream->fd(), signals.fd()}, std::nullopt);
-    } else if (left > 0) {
-      wait_readable({stream->fd(), signals.fd()}, left / 1'000'000 + 1);
+    if (request.until_present() || run_.world.now_ns() < to_) {
+      wait(stream->fd(), signals, request.until_present() ? INT64_MAX : to_);
     } else if (seen_ != 0) {
       // The time has come; what happened before it may still be on its way.
       request.clear_since_ns();

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/time.h"
+#include "deploy/cli/leader_watch.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
@@ -39,6 +40,7 @@ class Waiter {
     MUSTER_TRY(list());
     for (;;) {
       const int64_t now = run_.world.now_ns();
+      tell(leader_.look());
       const std::optional<int> code = judge(now);
       paint(now, code.has_value());
       if (code) return *code;
@@ -46,7 +48,7 @@ class Waiter {
         MUSTER_TRY(list());
         continue;  // what was learned is judged before anything is waited for
       }
-      wait_readable({stream_ == nullptr ? -1 : stream_->fd(), signals_.fd()},
+      wait_readable({stream_ == nullptr ? -1 : stream_->fd(), signals_.fd(), leader_.fd()},
                     (next_wake(now) - now) / 1'000'000 + 1);
       if (signals_.pop() != 0) return interrupted();
       MUSTER_TRY(drain());
@@ -64,6 +66,16 @@ class Waiter {
     bool verified = false;
     bool rolled_back_before = false;  // an older story
   };
+
+  // Nothing changes while nobody leads: who waits should know what for.
+  void tell(LeaderWatch::Change change) {
+    if (change == LeaderWatch::Change::kNone || options_.quiet) return;
+    run_.warn(change == LeaderWatch::Change::kFound
+                  ? "muster: the swarm has a leader again"
+                  : "muster: the swarm does not have a leader: nothing changes until there is one; "
+                    "waiting (`muster node ls` says how many managers are missing)");
+    painted_ = 0;
+  }
 
   // The state as it is, and a stream of what changes from there. Replayed changes do no harm.
   Status list() {
@@ -212,7 +224,8 @@ class Waiter {
         entry.failure = entry.now.failure;
         return 1;
       }
-      const bool blind = stream_ == nullptr;
+      // Without a leader nodes cannot report what becomes of their tasks.
+      const bool blind = stream_ == nullptr || leader_.lost();
       if (blind || entry.now.blocked.empty() || entry.now.done != entry.done_shown)
         entry.blocked_at = 0;
       if (!blind && !entry.now.blocked.empty()) {
@@ -259,7 +272,7 @@ class Waiter {
       if (run_.world.out_is_terminal && entry.converged_at != 0 && !entry.verified)
         wake = std::min(wake, now + kSecond);
     }
-    return std::max(wake, now);
+    return std::max(std::min(wake, leader_.wake()), now);
   }
 
   int interrupted() {
@@ -369,6 +382,7 @@ class Waiter {
   Run& run_;
   const WaitOptions& options_;
   Signals& signals_;
+  LeaderWatch leader_{run_};
   std::vector<std::string> order_;
   std::map<std::string, Entry> entries_;
   std::map<std::string, std::string> node_names_;

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -36,49 +37,78 @@ Result<std::string> passphrase_of(Run& run, Signals& signals, const std::string&
 // like one.
 class BackupFile {
  public:
-  explicit BackupFile(std::string path) : path_(std::move(path)), part_(path_ + ".part") {}
+  // One that is there is replaced only with `replace`.
+  BackupFile(std::string path, bool replace)
+      : path_(std::move(path)), part_(path_ + ".part"), replace_(replace) {}
   ~BackupFile() {
     if (fd_) ::unlink(part_.c_str());
   }
   Status open() {
+    struct stat about {};
+    if (!replace_ && ::lstat(path_.c_str(), &about) == 0) return exists();
     fd_ = UniqueFd(::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    return fd_ ? ok_status() : errno_status(errno, part_);
+    return fd_ ? ok_status() : errno_status(errno, path_);
   }
   Status write(std::string_view data) {
     while (!data.empty()) {
       const ssize_t n = ::write(fd_.get(), data.data(), data.size());
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return errno_status(errno, part_);
+      if (n < 0) return errno_status(errno, path_);
       data.remove_prefix(static_cast<size_t>(n));
     }
     return ok_status();
   }
   Status finish() {
-    if (::fsync(fd_.get()) != 0) return errno_status(errno, part_);
-    if (::rename(part_.c_str(), path_.c_str()) != 0) return errno_status(errno, path_);
+    if (::fsync(fd_.get()) != 0) return errno_status(errno, path_);
+    if (replace_) {
+      if (::rename(part_.c_str(), path_.c_str()) != 0) return errno_status(errno, path_);
+    } else {
+      // Not over one that somebody has put there meanwhile.
+      if (::link(part_.c_str(), path_.c_str()) != 0)
+        return errno == EEXIST ? exists() : errno_status(errno, path_);
+      if (::unlink(part_.c_str()) != 0) return errno_status(errno, part_);
+    }
     fd_ = UniqueFd();
     const size_t slash = path_.rfind('/');
     return sync_directory(slash == 0 ? "/" : path_.substr(0, slash));
   }
 
  private:
+  Status exists() const {
+    return already_exists("{} exists already: name another file, or give --force to replace it",
+                          path_);
+  }
+
   std::string path_;
   std::string part_;
+  bool replace_;
   UniqueFd fd_;
 };
+
+// What is in an outage is worth keeping, but nobody can say then whether it is the newest.
+void warn_without_leader(Run& run) {
+  const auto info = run.client().call(v1::GetInfoRequest());
+  if (!info || !info->control_available() || !info->leader_node_id().empty()) return;
+  run.warn(
+      "WARNING: the swarm does not have a leader: nobody confirms that this manager's copy of the "
+      "state, which the backup is of, is the newest");
+}
 
 }  // namespace
 
 Result<int> swarm_backup(Run& run) {
   std::string passphrase_file;
+  bool force = false;
+  run.flags.toggle("force", &force, "replace a file that is there");
   run.flags.value("passphrase-file", &passphrase_file, "FILE",
                   "read the passphrase from its first line");
   MUSTER_TRY(run.parse(1, 1));
   Signals signals({SIGINT, SIGTERM});
   v1::BackupSwarmRequest request;
   MUSTER_ASSIGN(*request.mutable_passphrase(), passphrase_of(run, signals, passphrase_file, true));
-  BackupFile file(absolute_path(run.args[0], run.world.current_dir));
+  BackupFile file(absolute_path(run.args[0], run.world.current_dir), force);
   MUSTER_TRY(file.open());
+  warn_without_leader(run);
   auto stream = run.client().backup(request);
   for (;;) {
     v1::BackupSwarmResponse response;

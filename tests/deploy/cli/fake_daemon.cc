@@ -164,6 +164,10 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S GetInfo(C*, const v1::GetInfoRequest*, v1::GetInfoResponse* response) override {
     *response = fake.info;
+    if (!fake.info_script.empty()) {
+      *response = fake.info_script.front();
+      fake.info_script.erase(fake.info_script.begin());
+    }
     return S::OK;
   }
 

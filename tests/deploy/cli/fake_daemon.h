@@ -34,6 +34,7 @@ class FakeDaemon {
   std::vector<v1::Image> images;
   std::vector<v1::LocalVolume> volumes;
   v1::GetInfoResponse info;
+  std::vector<v1::GetInfoResponse> info_script;  // what GetInfo says before that, one each
   v1::Cluster cluster;
   v1::ExplainServiceResponse explanation;
   std::string unlock_key;
