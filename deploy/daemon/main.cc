@@ -10,6 +10,7 @@
 
 #include "base/security/tls/credentials.h"
 #include "deploy/daemon/daemon.h"
+#include "deploy/daemon/grpc_log.h"
 #include "deploy/daemon/netd_program.h"
 #include "deploy/daemon/options.h"
 
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "musterd: needs root, for containers and network namespaces\n");
     return 1;
   }
+  muster::daemon::take_grpc_log(muster::child_log(*log, "grpc"));
   muster::security::require_tls13();
   muster::security::relax_grpc_locks();
   // Names of managers as the host resolves them. gRPC's own resolver takes 5 s for one in

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/security/tls/credentials.h"
+#include "base/transport_words.h"
 #include "manager/ca/grpc/ca_client.h"
 #include "manager/control/grpc/answers.h"
 #include "manager/control/grpc/ask_managers.h"
@@ -27,7 +28,8 @@ Status to_status(const grpc::Status& status, const grpc::ClientContext& context,
       reason.empty() && (code == StatusCode::kUnavailable || code == StatusCode::kDeadlineExceeded);
   if (!transport) return Status(code, status.error_message(), reason);
   return Status(StatusCode::kUnavailable,
-                fmt::format("cannot reach a manager at {}: {}", address, status.error_message()),
+                fmt::format("cannot reach a manager at {}: {}", address,
+                            transport_words(status.error_message())),
                 "unreachable");
 }
 

@@ -8,6 +8,7 @@
 #include "base/security/join_token.h"
 #include "base/security/renewal.h"
 #include "base/security/tls/credentials.h"
+#include "base/transport_words.h"
 #include "manager/control/grpc/answers.h"
 #include "manager/control/grpc/ask_managers.h"
 #include "muster/v1/ca.grpc.pb.h"
@@ -23,13 +24,13 @@ std::shared_ptr<grpc::Channel> channel_to(const std::string& address,
 }
 
 Status from_grpc(const grpc::ClientContext& context, const grpc::Status& status) {
-  std::string message = status.error_message();
-  if (message.find("CERTIFICATE_VERIFY_FAILED") != std::string::npos ||
-      message.find("certificate verify failed") != std::string::npos) {
-    message += " (the clocks of this host and of the manager may differ)";
-  }
-  return Status(static_cast<StatusCode>(status.error_code()), std::move(message),
-                control::trailer_of(context, control::kReasonKey));
+  const std::string reason = control::trailer_of(context, control::kReasonKey);
+  const auto code = static_cast<StatusCode>(status.error_code());
+  // gRPC's own words are about subchannels; a manager's have a reason.
+  const bool transport =
+      reason.empty() && (code == StatusCode::kUnavailable || code == StatusCode::kDeadlineExceeded);
+  return Status(code, transport ? transport_words(status.error_message()) : status.error_message(),
+                reason);
 }
 
 using Deadline = std::chrono::system_clock::time_point;
