@@ -103,9 +103,15 @@ Status check_access(std::string_view method, const Principal& principal) {
   if (allowed) return ok_status();
   if (local) return permission_denied("{} is for nodes, not for users", method);
   if (client && rule->access == Access::kOperator) {
-    return permission_denied("{} is for users on the spot: ask on that host's own socket", method);
+    return permission_denied(
+        "this is for users on the host itself: it is done there, through musterd's own socket, not "
+        "with a client's certificate");
   }
-  if (client) return permission_denied("{} is not open to client {}", method, principal.node_id);
+  if (client) {
+    return permission_denied(
+        "this is not open to client {}: it is done on a manager's own host, without --host",
+        principal.node_id);
+  }
   return permission_denied("{} is not open to node {}", method, principal.node_id);
 }
 
