@@ -7,7 +7,7 @@ namespace muster::manager::control {
 v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
   spec.mutable_annotations()->set_name("default");
   if (spec.task_history_limit() == 0) spec.set_task_history_limit(5);
-  if (spec.heartbeat_period_ns() == 0) spec.set_heartbeat_period_ns(Duration(1s).count());
+  if (spec.heartbeat_period_ns() == 0) spec.set_heartbeat_period_ns(kHeartbeatPeriod.count());
   if (spec.node_cert_expiry_ns() == 0) spec.set_node_cert_expiry_ns(Duration(2160h).count());
   if (spec.vanished_agent_grace_ns() == 0) spec.set_vanished_agent_grace_ns(Duration(30s).count());
   if (spec.event_retention_ns() == 0) {

@@ -7,6 +7,8 @@
 
 namespace muster::manager::control {
 
+inline constexpr Duration kHeartbeatPeriod = 1s;  // of nodes, where nobody says another
+
 // What `swarm init` decides about the new cluster.
 struct NewCluster {
   std::string id;

@@ -6,6 +6,7 @@
 #include "manager/ca/root.h"
 #include "manager/control/access.h"
 #include "manager/control/calls.h"
+#include "manager/control/cluster_objects.h"
 #include "manager/control/forwarding.h"
 #include "manager/control/node_changes.h"
 #include "manager/control/redact.h"
@@ -158,6 +159,10 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
         cluster.mutable_meta()->set_version(request.version());
         *cluster.mutable_spec() = request.spec();
         cluster.mutable_spec()->mutable_annotations()->set_name("default");
+        // 0 is the default here as with a new swarm, and is shown as what it is.
+        if (request.spec().heartbeat_period_ns() == 0) {
+          cluster.mutable_spec()->set_heartbeat_period_ns(kHeartbeatPeriod.count());
+        }
         MUSTER_TRY(set_unlock_key(cluster, request.rotate_unlock_key()));
         if (request.has_rotate_root()) {
           MUSTER_TRY(ca::begin_rotation(cluster, request.rotate_root(), tx.now()));

@@ -92,6 +92,13 @@ class ClusterTest : public ApiFixture {
   members::FakeGroup group_{strand_};
 };
 
+TEST_F(ClusterTest, AHeartbeatPeriodOfNoneIsTheDefault) {
+  const auto set = update([](auto& r) { r.mutable_spec()->set_heartbeat_period_ns(0); });
+  ASSERT_TRUE(set) << set.error().to_string();
+  EXPECT_EQ(set->cluster().spec().heartbeat_period_ns(), Duration(1s).count());
+  EXPECT_EQ(store_.snapshot().cluster()->spec().heartbeat_period_ns(), Duration(1s).count());
+}
+
 TEST_F(ClusterTest, DemotionsKeepTheQuorumInSwarmsWords) {
   group_.state.members[2].reachable = false;
   EXPECT_EQ(set_role("n2", kWorker).message(),
