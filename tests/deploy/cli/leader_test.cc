@@ -97,7 +97,8 @@ TEST_F(Leaderless, FollowersOfEventsHearOfALeaderThatComes) {
 // What runs is no success before there is somebody to hear of it.
 TEST_F(Leaderless, WhoWaitsForAServiceIsTold) {
   daemon_.add_service("web", 2);
-  daemon_.info_script = {led_by("")};
+  // Found after two seconds: twice the time that the tasks have to stay up.
+  daemon_.info_script.assign(4, led_by(""));
   daemon_.info = led_by("n1");
   daemon_.watch_messages.clear();
   daemon_.end_streams = false;
