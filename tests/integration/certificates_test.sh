@@ -25,7 +25,7 @@ done
 is "$(remote 2 info --format '{{.Swarm.NodeID}}')" "$(m 2 info --format '{{.Swarm.NodeID}}')" 'who answers'
 fails 'not open to client alice' remote 2 client-cert create --out "$BASE/bob" bob
 fails 'not open to client alice' remote 1 swarm backup --passphrase-file /etc/hostname "$BASE/backup"
-fails 'on that host' remote 1 swarm leave --force
+fails 'is for users on the host itself' remote 1 swarm leave --force
 fails 'already' m 1 client-cert create --out "$BASE/alice" alice
 fails 'from a minute to 365 days' m 1 client-cert create --days 366 --out "$BASE/carol" carol
 fails 'invalid name' m 1 client-cert create --out "$BASE/eve" 'eve,OU=swarm-manager'
