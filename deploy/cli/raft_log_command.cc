@@ -112,7 +112,8 @@ std::string summary(const LogInspection& log, const fs::path& dir,
           fmt::format("{} (as of {})", members_text(group.members),
                       group.index == 0 ? "the beginning" : fmt::format("entry {}", group.index)));
   for (const auto& file : log.files()) {
-    const bool spare = !file.current && known.snapshot;
+    // A damaged log may have named it in a write that is not shown.
+    const bool spare = !file.current && known.snapshot && log.damage().ok();
     out += row("File:", true,
                fmt::format("{}, {} bytes{}", file.name, file.bytes,
                            spare ? ", left over: goes at the next start" : ""));
