@@ -56,6 +56,8 @@ Index Core::append_own(TimePoint now, EntryKind kind, std::shared_ptr<const std:
   if (kind == EntryKind::kMembers) {
     follow_members();
     advance_commit(now);
+    // A leader that is the only voter now hears no more answers, for which a round may wait.
+    if (role_ == Role::kLeader) finish_read_round(now);
   }
   if (role_ == Role::kLeader) replicate_all(Bare::kNever);
   return index;

@@ -302,6 +302,26 @@ TEST_F(RaftMembers, ReadsAreRefusedWhenLeadershipEnds) {
   EXPECT_EQ(reads_[0].index, 0U);
 }
 
+TEST_F(RaftMembers, AReadUnderWayIsAnsweredWhenTheOtherVotersAreTakenOut) {
+  start(2);
+  lead_surely();
+  const auto ticket = core().read(now_);
+  ASSERT_TRUE(ticket);
+  messages();
+  ASSERT_THAT(reads_, IsEmpty());
+  const auto later = core().read(now_);  // waits for the round
+  ASSERT_TRUE(later);
+  Members alone = core().members();
+  alone.remove({2});
+  ASSERT_TRUE(core().propose_members(now_, alone));
+  messages();
+  messages();
+  ASSERT_THAT(reads_, SizeIs(2));
+  EXPECT_EQ(reads_[0].ticket, *ticket);
+  EXPECT_EQ(reads_[1].ticket, *later);
+  EXPECT_GT(reads_[0].index, 0U);
+}
+
 // ---------------------------------------------------------------- handing over
 
 TEST_F(RaftMembers, HandingOverWaitsForTheLogAndHoldsUpProposals) {
