@@ -44,6 +44,7 @@ void Session::stop(v1::Goodbye::Reason reason, UniqueFunction<void()> done) {
   message.mutable_goodbye()->set_reason(reason);
   link_->send(message);
   link_->close_after_writes();
+  established_ = false;
   stop_timer_ = deps_.strand.after(1s, [this] {
     link_.reset();
     if (stopped_) std::exchange(stopped_, nullptr)();

@@ -280,6 +280,19 @@ TEST_F(SessionTest, StopSaysGoodbyeAndEndsWithinASecond) {
   EXPECT_TRUE(done);
 }
 
+TEST_F(SessionTest, StoppedAgainItHasNothingMoreToSay) {
+  session_.start();
+  links_.welcome();
+  int done = 0;
+  session_.stop(v1::Goodbye::LEAVE, [&] { ++done; });
+  world_.advance(1s);
+  ASSERT_EQ(done, 1);
+  session_.stop(v1::Goodbye::RESTART, [&] { ++done; });
+  world_.advance(1s);
+  EXPECT_EQ(done, 2);
+  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 1);
+}
+
 TEST_F(ManyManagers, AnotherOneIsFoundWithinASecondOfALoss) {
   links_.welcome();
   const std::string first = links_.asked.back();
