@@ -311,7 +311,8 @@ std::string SlotExplainer::why_waiting(const v1::Task& task,
   if (!status.error().empty()) return status.error();
   if (task.desired_state() == v1::TASK_READY) {
     const WallTime start{task.start_after_ns()};
-    if (start > context_.now) return "waits for the restart delay until " + to_the_second(start);
+    if (orchestrator::waits_for_start(context_.restart, task, context_.now))
+      return "waits for the restart delay until " + to_the_second(start);
     for (const TaskPtr& other : tasks) {
       if (other->id() != task.id() && !has_live_states(*other) && !context_.stopped(*other)) {
         return fmt::format("waits for {} to stop", named(*other));

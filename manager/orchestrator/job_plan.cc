@@ -248,11 +248,9 @@ void JobPlanner::let_run(const Looked& looked) {
   if (looked.live == nullptr) return;
   const v1::Task& task = *looked.live->task;
   if (task.desired_state() >= v1::TASK_COMPLETE) return;
-  const WallTime after{task.start_after_ns()};
-  const bool ahead = made_ahead(task, now_);
-  if (after > now_ && !ahead) return wake_at(after);
+  if (waits_for_start(view_.restart, task, now_)) return wake_at(WallTime{task.start_after_ns()});
   const WallTime patience = WallTime{task.meta().created_at_ns()} + view_.stop_wait;
-  if (leaving(looked) && now_ < patience && !ahead) return wake_at(patience);
+  if (leaving(looked) && now_ < patience && !made_ahead(task, now_)) return wake_at(patience);
   verdict_.update.push_back(with_desired(task, v1::TASK_COMPLETE, now_));
 }
 
@@ -285,7 +283,10 @@ void JobPlanner::repeat() {
       const v1::Task& last = *looked.slot->attempts.front().task;
       if (ended_by_itself(last.status().state())) {
         // An attempt that fails while it is prepared may end before its own delay has passed.
-        const WallTime end{std::max(reached_at_ns(last), last.start_after_ns())};
+        // It did not end in the time to come, whatever a clock said that was ahead.
+        const WallTime end =
+            std::min(WallTime{std::max(reached_at_ns(last), last.start_after_ns())},
+                     now_ + view_.restart.delay);
         if (end + view_.restart.delay > now_) start.after = end + view_.restart.delay;
       }
       start.waits = leaving(looked);

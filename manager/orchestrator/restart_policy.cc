@@ -26,6 +26,15 @@ bool made_ahead(const v1::Task& task, WallTime now) {
   return WallTime{task.meta().created_at_ns()} > now + 1min;
 }
 
+bool waits_for_start(const RestartRules& rules, const v1::Task& task, WallTime now) {
+  // An attempt that fails while it is prepared ends up to a delay before its own start, and its
+  // successor waits for a delay from there.
+  constexpr Duration kDelayMax = 24h * 3650;
+  const WallTime furthest = now + 2 * std::min(rules.delay, kDelayMax) + 1min;
+  const WallTime start{task.start_after_ns()};
+  return start > now && start <= furthest && !made_ahead(task, now);
+}
+
 uint64_t restarts_so_far(const RestartRules& rules, const v1::Task& task,
                          const std::vector<const v1::Task*>& slot) {
   const int64_t end = reached_at_ns(task);

@@ -29,6 +29,11 @@ int64_t reached_at_ns(const v1::Task& task);
 // for a time that was reckoned from then would wait for hours, and goes on instead.
 bool made_ahead(const v1::Task& task, WallTime now);
 
+// Whether a task that is not to start before its `start_after` waits for it now. Not when that time
+// lies further ahead than the policy's delay can have put it: then it was reckoned from what a
+// manager wrote whose clock was ahead, in this task or in the attempt before it.
+bool waits_for_start(const RestartRules& rules, const v1::Task& task, WallTime now);
+
 // Restarts that count against max_attempts when `task` has just ended: attempts of the same slot
 // and revision that ended by themselves before it and, when there is a window, within the window
 // before its end. `slot` is every task the store still has in the slot, `task` included.

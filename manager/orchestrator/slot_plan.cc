@@ -126,9 +126,8 @@ void SlotPlanner::replace_ended(bool replace) {
     if (!ended && !moved) continue;
     // An attempt that fails while it is prepared ends before its delay has passed. Its successor
     // waits for that, or a service that cannot start would be tried in a tight loop.
-    const WallTime earliest{task->start_after_ns()};
-    if (!moved && earliest > context_.now && !made_ahead(*task, context_.now)) {
-      plan_.wake_at(earliest);
+    if (!moved && waits_for_start(context_.restart, *task, context_.now)) {
+      plan_.wake_at(WallTime{task->start_after_ns()});
       continue;
     }
     if (place == Place::kDrained && replace && replace_drained(task)) continue;
@@ -182,14 +181,12 @@ void SlotPlanner::let_run() {
   const WallTime now = context_.now;
   for (const TaskPtr& task : tasks_) {
     if (!live(task) || task->desired_state() >= v1::TASK_RUNNING) continue;
-    const bool ahead = made_ahead(*task, now);
-    const WallTime after{task->start_after_ns()};
-    if (after > now && !ahead) {
-      plan_.wake_at(after);
+    if (waits_for_start(context_.restart, *task, now)) {
+      plan_.wake_at(WallTime{task->start_after_ns()});
       continue;
     }
     const WallTime patience = WallTime{task->meta().created_at_ns()} + context_.stop_wait();
-    if (leaving() && now < patience) {
+    if (leaving() && now < patience && !made_ahead(*task, now)) {
       plan_.wake_at(patience);
       continue;
     }
@@ -365,7 +362,9 @@ std::optional<WallTime> failed_attempt_ends(const ServiceContext& context,
   std::optional<WallTime> ends;
   for (const TaskPtr& task : tasks) {
     if (!meant_to_run(*task) || task->status().state() <= v1::TASK_RUNNING) continue;
-    ends = std::max({ends.value_or(context.now), context.now, WallTime{task->start_after_ns()}});
+    const bool waits = waits_for_start(context.restart, *task, context.now);
+    const WallTime end = waits ? WallTime{task->start_after_ns()} : context.now;
+    ends = std::max(ends.value_or(end), end);
   }
   return ends;
 }

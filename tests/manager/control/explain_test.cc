@@ -120,7 +120,7 @@ TEST_F(ExplainTest, SlotsSayWhatTheyWaitFor) {
   put(pending);
   v1::Task delayed = task("t2", 2, "", v1::TASK_PENDING);
   delayed.set_desired_state(v1::TASK_READY);
-  delayed.set_start_after_ns(world_.wall_now().unix_ns + Duration(1h).count());
+  delayed.set_start_after_ns((world_.wall_now() + 30s).unix_ns);
   put(delayed);
   v1::Task old = task("t3old", 3, "a", v1::TASK_RUNNING);
   old.set_desired_state(v1::TASK_SHUTDOWN);

@@ -97,5 +97,36 @@ TEST(RestartPolicy, WhatWasMadeByAClockFarAheadIsKnown) {
   EXPECT_TRUE(made_ahead(task, now));
 }
 
+TEST(RestartPolicy, ADelayIsWaitedForButNotAClockThatWasAhead) {
+  const WallTime now{Duration(100h).count()};
+  RestartRules rules;
+  rules.delay = 30s;
+  struct Case {
+    const char* what;
+    Duration made;   // since now
+    Duration start;  // since now
+    bool waits;
+  };
+  const Case cases[] = {
+      {"no delay", Duration(0), Duration(-100h), false},
+      {"it is over", -30s, Duration(0), false},
+      {"it is not", -29s, 1s, true},
+      {"after an attempt that ended before its own start", Duration(0), 60s, true},
+      {"clocks that differ a little", 30s, 90s, true},
+      {"made by a clock that was ahead", 3h, 3h + 30s, false},
+      {"made now, reckoned from an end by a clock that was ahead", Duration(0), 3h, false},
+  };
+  for (const Case& c : cases) {
+    v1::Task task;
+    task.mutable_meta()->set_created_at_ns((now + c.made).unix_ns);
+    task.set_start_after_ns((now + c.start).unix_ns);
+    EXPECT_EQ(waits_for_start(rules, task, now), c.waits) << c.what;
+  }
+  rules.delay = Duration::max();
+  v1::Task task;
+  task.set_start_after_ns((now + 1000h).unix_ns);
+  EXPECT_TRUE(waits_for_start(rules, task, now));
+}
+
 }  // namespace
 }  // namespace muster::manager::orchestrator
