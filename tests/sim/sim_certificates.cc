@@ -247,8 +247,11 @@ Status SimCertificates::check_end() {
       return internal_error("{} has a certificate of another root (C3)", who.name());
     }
     if (who.manager() != (node->role() == v1::NodeSpec::MANAGER)) {
-      return internal_error("the certificate of {} says another role than its node (C2)",
-                            who.name());
+      return internal_error(
+          "the certificate of {} says {}, its node in version {} says {} and is to be {} (C2)",
+          who.name(), who.manager() ? "manager" : "worker", node->meta().version(),
+          v1::NodeSpec::Role_Name(node->role()),
+          v1::NodeSpec::Role_Name(node->spec().desired_role()));
     }
     if (machine->guest != nullptr && !machine->guest->established()) {
       return internal_error("{} has no session at the end (C3)", who.name());

@@ -42,7 +42,7 @@ enum class Trouble : uint8_t {
   kUnhealthy,     // containers fail their health checks
   kCertificates,  // nodes join with tokens and hold certificates, which end, and are removed
   kRootRotation,  // then the root is rotated, too
-  kHours,         // wall clocks of managers step by hours
+  kHours,         // wall clocks of managers step by hours; never drawn, only asked for
   kEnd
 };
 

@@ -43,7 +43,6 @@ const std::vector<std::string_view>& important_probes() {
       "root rotated to the end",
       "node removed",
       "intruder refused for the node's removal",
-      "clock stepped by hours",
       "node lost",
       "node back",
       "node drained",
