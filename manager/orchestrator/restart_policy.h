@@ -25,8 +25,8 @@ bool ended_by_itself(v1::TaskState state);
 // differ, and attempts of one slot run on several nodes. Unix time in ns.
 int64_t reached_at_ns(const v1::Task& task);
 
-// Whether it was made by a manager whose clock was far ahead of ours (a minute and more): what waits
-// for a time that was reckoned from then would wait for hours, and goes on instead.
+// Whether it was made by a manager whose clock was far ahead of ours (a minute and more): what
+// waits for a time that was reckoned from then would wait for hours, and goes on instead.
 bool made_ahead(const v1::Task& task, WallTime now);
 
 // Whether a task that is not to start before its `start_after` waits for it now. Not when that time
