@@ -40,10 +40,17 @@ void commit(store::Store& store, const char* method, const std::string& request_
                });
 }
 
+// The answer to a change that was made: the object as it is now. Somebody else may have removed it
+// since, even in the same entry of the log: NOT_FOUND, with a reason that tells it from a change
+// that was refused.
 template <class Response, class Object>
 Result<Response> respond(const store::Ptr<Object>& object, Object* (Response::*field)()) {
   if (object == nullptr) {
-    return fail(not_found("{} was removed again", store::TableTraits<Object>::kKind));
+    return fail(
+        StatusCode::kNotFound,
+        fmt::format("the change was made, but the {} has been removed since by somebody else",
+                    store::TableTraits<Object>::kKind),
+        "removed-since");
   }
   Response response;
   *(response.*field)() = *object;

@@ -35,6 +35,8 @@ std::string reason_of(const grpc::ClientContext& context) {
 Outcome judge(const grpc::Status& status, const std::string& reason) {
   using grpc::StatusCode;
   if (status.ok()) return Outcome::kOk;
+  // Done, and undone by somebody else: the answer does not say what it was like between.
+  if (reason == "removed-since") return Outcome::kUnknown;
   if (status.error_code() == StatusCode::NOT_FOUND ||
       status.error_code() == StatusCode::ALREADY_EXISTS || reason == "out-of-sequence")
     return Outcome::kRefused;
@@ -133,11 +135,23 @@ std::vector<std::string> Registers::all() const {
 
 // ------------------------------------------------------------ one client
 
+namespace {
+
+// Of a recording of its own: the swarm remembers request ids, and would take those of a second one
+// with the same seed for repetitions of the first.
+uint64_t seed_of(const Recorder::Options& options, uint64_t client) {
+  uint64_t seed = options.seed * 1000 + client;
+  for (const char c : options.prefix) seed = (seed ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return seed;
+}
+
+}  // namespace
+
 class Recorder::Client {
  public:
   Client(const Options& options, uint64_t number, Journal& journal, Registers& registers)
       : number_(number),
-        rng_(options.seed * 1000 + number),
+        rng_(seed_of(options, number)),
         journal_(journal),
         registers_(registers),
         current_(number % options.managers.size()) {

@@ -348,6 +348,30 @@ TEST_F(ControlApiTest, OnlyWhatOutdatesTasksMakesARevision) {
   EXPECT_EQ(call(&ControlApi::update_service, request).error().code(), StatusCode::kUnimplemented);
 }
 
+TEST_F(ControlApiTest, WhoMadeWhatAnotherHasRemovedSinceIsToldThatItWasDone) {
+  v1::CreateNetworkRequest create;
+  create.mutable_spec()->mutable_annotations()->set_name("net");
+  v1::RemoveNetworkRequest remove;
+  remove.set_network("net");
+  // Queued together, so that both are in the second entry.
+  std::optional<Result<v1::CreateNetworkResponse>> created;
+  std::optional<Result<v1::RemoveNetworkResponse>> removed;
+  store_.update(
+      [](store::Transaction& tx) {
+        v1::Node first;
+        first.set_id("n");
+        return tx.create(std::move(first));
+      },
+      [](const store::Commit&) {});
+  api_.create_network(user_, create, [&](auto answer) { created.emplace(std::move(answer)); });
+  api_.remove_network(user_, remove, [&](auto answer) { removed.emplace(std::move(answer)); });
+  world_.settle();
+  ASSERT_TRUE(removed && removed->has_value());
+  ASSERT_TRUE(created && !created->has_value());
+  EXPECT_EQ(created->error().code(), StatusCode::kNotFound);
+  EXPECT_EQ(created->error().reason(), "removed-since");
+}
+
 TEST_F(ControlApiTest, NetworkInUseNamesItsServices) {
   v1::CreateNetworkRequest network;
   network.mutable_spec()->mutable_annotations()->set_name("net");

@@ -10,7 +10,8 @@ TEST_F(ProxyTest, WithoutALeaderEverythingSaysSoAndCounts) {
   const std::string expected =
       "The swarm does not have a leader. It's possible that too few managers are online. Make sure "
       "more than half of the managers are online. From this manager 2 of 3 managers can be "
-      "reached, itself included; 1 is missing.";
+      "reached, itself included; 1 is missing. A manager that is locked counts as missing until "
+      "\"muster swarm unlock\" is run on it.";
   const Answer write = create(follower_, network("front"));
   EXPECT_EQ(write.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(write.status.error_message(), expected);
