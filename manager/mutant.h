@@ -10,7 +10,6 @@ namespace muster::manager {
 enum class ManagerMutant : uint8_t {
   kNone,
   kRemovalsUnsaid,       // the dispatcher does not say which tasks a node has no more
-  kStatusGoesBack,       // it writes states that were left behind
   kParallelismIgnored,   // an update replaces everything at once
   kAddressFreedEarly,    // the allocator gives away the address of a task that is still to stop
   kWatchDropsSecond,     // watchers miss the second change of an entry
@@ -19,7 +18,6 @@ enum class ManagerMutant : uint8_t {
   kFormerManagerStands,  // so may one as a manager that is none any more
   kAnyToken,             // any token of the root is good, rotated or not
   kRotationEndsEarly,    // a rotation of the root waits for nobody
-  kEverybodyManager,     // every certificate is a manager's
   kEnd,
 };
 

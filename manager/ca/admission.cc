@@ -62,8 +62,8 @@ Result<store::Ptr<v1::Cluster>> cluster_of(const store::Snapshot& view) {
 }
 
 security::CertificateRole certificate_role(v1::NodeSpec::Role role) {
-  const bool manager = role == v1::NodeSpec::MANAGER || fault(ManagerMutant::kEverybodyManager);
-  return manager ? security::CertificateRole::kManager : security::CertificateRole::kWorker;
+  return role == v1::NodeSpec::MANAGER ? security::CertificateRole::kManager
+                                       : security::CertificateRole::kWorker;
 }
 
 // Whether it is a manager there.

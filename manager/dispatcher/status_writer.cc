@@ -7,8 +7,6 @@
 #include <string_view>
 #include <utility>
 
-#include "manager/mutant.h"
-
 namespace muster::manager::dispatcher {
 namespace {
 
@@ -36,7 +34,6 @@ bool may_replace(const v1::Task& stored, const v1::TaskStatusUpdate& update) {
   const v1::TaskState was = stored.status().state();
   const v1::TaskState is = update.status().state();
   if (is < v1::TASK_ASSIGNED || is > v1::TASK_REJECTED) return false;
-  if (fault(ManagerMutant::kStatusGoesBack)) return true;
   return was > v1::TASK_RUNNING ? is == was : is >= was;
 }
 
