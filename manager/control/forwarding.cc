@@ -100,7 +100,11 @@ Forwarding::Next Forwarding::ended(const Status& status, bool sent, const raft::
   failed_at_ = now;
   if (outcome == Outcome::kMaybeDone) {
     if (kind_ != Kind::kRepeatable || maybe_done_) {
-      return uncertain(view, "the connection to the leader broke");
+      // At once, even while nobody leads: that is so in every failover, and counting who is there
+      // could take a second.
+      Next next = uncertain(view, "the connection to the leader broke");
+      next.what = Do::kAnswer;
+      return next;
     }
     maybe_done_ = true;
   }

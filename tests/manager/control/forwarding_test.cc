@@ -215,6 +215,16 @@ TEST(Forwarding, WhatMayBeDoneKeepsThatWhenNobodyLeadsAnyMore) {
   EXPECT_EQ(next.status.reason(), "outcome-unknown");
 }
 
+TEST(Forwarding, WhoseOutcomeIsUnknownDoesNotWaitForALeader) {
+  for (const Status& broken : {kBroken, kUnknownOutcome}) {
+    Forwarding way(Kind::kChange, false);
+    way.look(led_by(2), at(0s));
+    const auto next = way.ended(broken, true, led_by(0), at(1s));
+    EXPECT_EQ(next.what, Do::kAnswer);
+    EXPECT_EQ(next.status.reason(), "outcome-unknown");
+  }
+}
+
 TEST(Forwarding, ACallToWhoLeadsNoMoreIsGivenUpOnce) {
   Forwarding way(Kind::kRepeatable, false);
   way.look(led_by(2), at(0s));
