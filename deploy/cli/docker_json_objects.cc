@@ -160,6 +160,7 @@ boost::json::object node_json(const v1::Node& node) {
   description["Resources"] = std::move(resources);
   description["Engine"] = std::move(engine);
   put(description, "Limitations", strings_json(about.limitations()));
+  put(description, "LocalRanges", strings_json(about.local_ranges()));
   if (about.has_tls()) {
     boost::json::object tls;
     tls["TrustRoot"] = about.tls().trust_root_pem();
@@ -184,6 +185,7 @@ boost::json::object node_json(const v1::Node& node) {
     item["Addr"] = manager.address();
     out["ManagerStatus"] = std::move(item);
   }
+  put(out, "Warnings", strings_json(node.warnings()));
   return out;
 }
 
@@ -210,6 +212,7 @@ boost::json::object network_json(const v1::Network& network) {
   out["Options"] = std::move(options);
   out["Labels"] = pairs_json(spec.annotations().labels());
   put(out, "AllocationError", network.allocation_error());
+  put(out, "Warnings", strings_json(network.warnings()));
   return out;
 }
 

@@ -89,6 +89,7 @@ Result<int> network_create(Run& run) {
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));
+  for (const auto& warning : response.network().warnings()) run.warn("WARNING: " + warning);
   run.line(response.network().id());
   return 0;
 }

@@ -99,6 +99,7 @@ std::string node_pretty(const v1::Node& node) {
                        manager_text(node) == "Unreachable" ? "Unreachable" : "Reachable",
                        node.manager_status().leader() ? "Yes" : "No");
   print_about(&out, node.description());
+  for (const auto& warning : node.warnings()) out += fmt::format("Warning:\t\t{}\n", warning);
   if (node.description().has_tls()) {
     const auto& tls = node.description().tls();
     out += fmt::format(

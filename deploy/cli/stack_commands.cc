@@ -152,7 +152,9 @@ Status create_network(Run& run, const v1::NetworkSpec& spec) {
   SystemRng rng;
   request.set_request_id(rng.id());
   const auto created = run.client().call(request);
-  return created ? ok_status() : created.error().with_context("failed to create network " + name);
+  if (!created) return created.error().with_context("failed to create network " + name);
+  for (const auto& warning : created->network().warnings()) run.warn("WARNING: " + warning);
+  return ok_status();
 }
 
 // --resolve-image: whose digests are asked for.

@@ -1,6 +1,8 @@
 #include "deploy/daemon/agent_role.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "agent/logs/log_forwarder.h"
 #include "agent/session/grpc/grpc_link.h"
@@ -8,6 +10,7 @@
 #include "agent/worker/exec_health_probe.h"
 #include "agent/worker/log_view.h"
 #include "base/file.h"
+#include "deploy/daemon/host.h"
 #include "deploy/daemon/run_on.h"
 
 namespace muster::daemon {
@@ -21,6 +24,7 @@ constexpr unsigned kStepThreads = 4;
 // their turn.
 constexpr unsigned kHealthThreads = 256;
 constexpr Duration kLeaveLimit = 120s;
+constexpr Duration kRangesPeriod = 10s;
 
 agent::NodeContext node_of(const AgentConfig& config) {
   agent::NodeContext node;
@@ -36,8 +40,9 @@ agent::NodeContext node_of(const AgentConfig& config) {
 
 // What lives on the agent's strand.
 struct AgentRole::Core final : agent::FeedSink {
-  Core(AgentRole& role)
-      : log(child_log(role.deps_.log, "agent")),
+  Core(AgentRole& of)
+      : role(of),
+        log(child_log(role.deps_.log, "agent")),
         worker({role.deps_.strand, *role.prepare_pool_, *role.step_pool_, *role.health_pool_,
                 *role.deps_.parts.runtime, *role.deps_.parts.images, *role.deps_.parts.volumes,
                 *role.deps_.parts.network, *role.health_, role.files_, role.payload_files_,
@@ -106,6 +111,29 @@ struct AgentRole::Core final : agent::FeedSink {
     return out;
   }
 
+  // Routes come and go, with VPNs for example.
+  void watch_ranges() {
+    strand.after(kRangesPeriod, [self = self] {
+      if (*self != nullptr) (*self)->look_at_ranges();
+    });
+  }
+  void look_at_ranges() {
+    role.step_pool_->post(
+        [self = self, &strand = strand, log = log, instance = role.config_.instance_id] {
+          strand.post([self, ranges = host_ranges(instance, log)] {
+            if (*self == nullptr) return;
+            (*self)->found_ranges(ranges);
+            (*self)->watch_ranges();
+          });
+        });
+  }
+  void found_ranges(const std::vector<std::string>& ranges) {
+    auto& known = *role.config_.description.mutable_local_ranges();
+    if (std::equal(known.begin(), known.end(), ranges.begin(), ranges.end())) return;
+    known.Assign(ranges.begin(), ranges.end());
+    session.describe(role.config_.description);
+  }
+
   // The worker may be in the middle of a change; what follows from it is looked at afterwards, once
   // for all changes that come together.
   void tasks_changed() {
@@ -132,6 +160,7 @@ struct AgentRole::Core final : agent::FeedSink {
     forwarder->set_targets(std::move(targets));
   }
 
+  AgentRole& role;
   Log log;
   agent::Worker worker;
   agent::Session session;
@@ -175,6 +204,7 @@ Status AgentRole::start() {
   MUSTER_TRY(start_alone());
   return run_on(deps_.strand, [this]() -> Status {
     core_->session.start();
+    core_->watch_ranges();
     session_open_ = true;
     return ok_status();
   });
@@ -186,6 +216,7 @@ void AgentRole::connect(const v1::TlsInfo& tls) {
     *config_.description.mutable_tls() = tls;
     core_->session.describe(config_.description);
     core_->session.start();
+    core_->watch_ranges();
   });
 }
 

@@ -123,6 +123,7 @@ class Daemon final : public manager::control::NodeControl {
   // Another host goes by this node's identity, as `why` says; empty: it does not any more.
   void identity_shared(const std::string& why);
   void take_no_part(const std::string& why);
+  v1::NodeDescription describe() const;
   AgentConfig agent_config();
   std::vector<std::string> manager_addresses() const;
   void drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye);

@@ -355,6 +355,16 @@ void Daemon::group_joined(const Status& status) {
 
 // ------------------------------------------------------------ the agent
 
+// The host as it is at the moment.
+v1::NodeDescription Daemon::describe() const {
+  v1::NodeDescription out = description_;
+  out.clear_local_ranges();
+  for (std::string& range : host_ranges(state_.instance_id, log_)) {
+    out.add_local_ranges(std::move(range));
+  }
+  return out;
+}
+
 AgentConfig Daemon::agent_config() {
   AgentConfig config;
   config.instance_id = state_.instance_id;
@@ -362,7 +372,7 @@ AgentConfig Daemon::agent_config() {
   config.run_dir = options_.run_dir / state_.instance_id;
   if (state_.membership) config.membership = *state_.membership;
   config.managers = manager_addresses();
-  config.description = description_;
+  config.description = describe();
   config.default_log_driver = default_log_driver_;
   config.credentials = [this] {
     const auto identity = tls();

@@ -132,7 +132,7 @@ Result<v1::InitSwarmResponse> Daemon::init(const v1::InitSwarmRequest& request) 
     lock = security::UnlockKey::generate();
     cluster.unlock_key = lock->str();
   }
-  const v1::Node self = own_node(membership, request.availability(), description_);
+  const v1::Node self = own_node(membership, request.availability(), describe());
   MUSTER_TRY(found(membership, std::move(credentials), lock, ReplicaStart::kFound, {},
                    [&](ManagerRole& manager) { return manager.bootstrap(cluster, self); }));
   log_->info("swarm {} initialised; this is node {}", membership.cluster_id, membership.node_id);
@@ -164,7 +164,7 @@ Result<v1::InitSwarmResponse> Daemon::force_new_cluster() {
   stop_manager("this node starts a new cluster");
   Status done = start_manager(ReplicaStart::kForce);
   if (done.ok()) {
-    done = manager_->take_over(own_node(*state_.membership, v1::NodeSpec::ACTIVE, description_));
+    done = manager_->take_over(own_node(*state_.membership, v1::NodeSpec::ACTIVE, describe()));
   }
   if (!done.ok()) {
     manager_failed(done);

@@ -17,6 +17,8 @@
 #include "base/file.h"
 #include "base/log_driver.h"
 #include "base/unique_fd.h"
+#include "overlay/dataplane/local_ranges.h"
+#include "overlay/dns/netd/node_resolvers.h"
 
 namespace muster::daemon {
 namespace {
@@ -239,6 +241,20 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
     out.set_name(plugin);
   }
   return description;
+}
+
+std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log) {
+  constexpr size_t kFileMax = 1 << 20;
+  const auto resolv_conf = read_file("/etc/resolv.conf", kFileMax);
+  const auto ranges = overlay::local_ranges(
+      instance_id, overlay::dns::parse_nameservers(resolv_conf ? *resolv_conf : ""));
+  std::vector<std::string> out;
+  if (!ranges) {
+    log->warn("the routes of this host are not known: {}", ranges.error().message());
+    return out;
+  }
+  for (const overlay::Prefix& range : ranges->all()) out.push_back(range.str());
+  return out;
 }
 
 Result<v1::LogDriver> default_log_driver(const Options& options) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "deploy/daemon/options.h"
 #include "muster/v1/objects.pb.h"
@@ -13,6 +14,10 @@ namespace muster::daemon {
 // What this host is: name, platform, CPUs, memory, labels and generic resources from the options.
 // INVALID_ARGUMENT for labels or resources that do not parse.
 Result<v1::NodeDescription> describe_host(const Options& options);
+
+// What this host reaches by its own routes, and its resolvers, as NodeDescription::local_ranges.
+// `instance_id`: whose bridges do not count. Empty, with a warning, when the kernel does not say.
+std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log);
 
 // The log driver of containers for which neither their service nor the cluster names one, from
 // --log-driver and --log-opt.

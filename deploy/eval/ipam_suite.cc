@@ -144,11 +144,12 @@ Result<json::value> eval_ipam(const json::value& input) {
   auto options = overlay::SubnetPoolOptions::defaults();
   MUSTER_ASSIGN(const auto pools, prefixes(test, "default_address_pools"));
   if (!pools.empty()) options.pools = pools;
-  MUSTER_ASSIGN(options.avoid, prefixes(test, "avoid"));
+  MUSTER_ASSIGN(auto avoid, prefixes(test, "avoid"));
   MUSTER_ASSIGN(const uint32_t bits, number(test, "subnet_mask_bits"));
   if (bits > 30) return fail(invalid_argument("\"subnet_mask_bits\" is above 30"));
   if (bits != 0) options.mask_bits_v4 = static_cast<int>(bits);
   Ipam ipam(std::move(options));
+  ipam.avoid(overlay::RangeSet(std::move(avoid)));
   const json::value* operations = member(test, "operations");
   if (operations == nullptr || !operations->is_array()) {
     return fail(invalid_argument("\"operations\" is missing or not a list"));

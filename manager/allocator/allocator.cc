@@ -1,5 +1,6 @@
 #include "manager/allocator/allocator.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -41,6 +42,26 @@ overlay::SubnetPoolOptions pool_options(const store::Snapshot& view, const Log& 
   return options;
 }
 
+// What automatic subnets keep away from: all that any node reaches by itself, whether it is up now
+// or comes back later.
+overlay::RangeSet ranges_of_nodes(const store::Snapshot& view) {
+  std::vector<overlay::Prefix> ranges;
+  view.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+    for (const auto& text : node->description().local_ranges()) {
+      if (const auto range = overlay::Prefix::parse(text)) ranges.push_back(*range);
+    }
+    return true;
+  });
+  return overlay::RangeSet(std::move(ranges));
+}
+
+bool same_ranges(const store::Ptr<v1::Node>& a, const store::Ptr<v1::Node>& b) {
+  static const google::protobuf::RepeatedPtrField<std::string> kNone;
+  const auto& left = a ? a->description().local_ranges() : kNone;
+  const auto& right = b ? b->description().local_ranges() : kNone;
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
 }  // namespace
 
 Status bootstrap_networks(store::Transaction& tx, Rng& rng) {
@@ -76,6 +97,7 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   void on_change(const store::Snapshot& after, const store::Change<v1::Network>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Service>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Task>& change);
+  void on_change(const store::Snapshot& after, const store::Change<v1::Node>& change);
   template <class T>
   void on_change(const store::Snapshot&, const store::Change<T>&) {}
   void look_again() {
@@ -93,6 +115,8 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   bool dirty = false;
   // Something was given back since the last pass: failures are worth another try.
   bool freed = false;
+  // Nodes' ranges changed since `ipam` was told of them.
+  bool ranges_stale = true;
   std::optional<overlay::Ipam> ipam;
   Work work;
   std::optional<Pass> pass;
@@ -120,6 +144,7 @@ void Allocator::Impl::start() {
 
 void Allocator::Impl::rebuild(const store::Snapshot& view) {
   ipam.emplace(pool_options(view, log));
+  ranges_stale = true;
   work = {};
   const auto complain = [&](const Status& s, std::string_view what, const std::string& id) {
     // Two holders of one thing in the stored state. The first keeps it; the other keeps what is
@@ -201,6 +226,13 @@ void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::
   }
 }
 
+void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Node>& change) {
+  if (same_ranges(change.before, change.after)) return;
+  ranges_stale = true;
+  // There may be room where there was none.
+  freed = freed || !work.networks.empty();
+}
+
 void Allocator::Impl::on_commit(const store::CommitEvent& event) {
   if (!running) return;
   for (const auto& any : *event.changes) {
@@ -217,6 +249,11 @@ void Allocator::Impl::propose() {
   if (!running || in_flight || !dirty) return;
   dirty = false;
   in_flight = true;
+  // Thousands of nodes come and go between two new networks.
+  if (ranges_stale && !work.networks.empty()) {
+    ipam->avoid(ranges_of_nodes(store.snapshot()));
+    ranges_stale = false;
+  }
   pass.emplace(*ipam, work, kTasksMax, kBytesMax);
   store.update(
       [self = shared_from_this()](store::Transaction& tx) -> Status {

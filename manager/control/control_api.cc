@@ -6,6 +6,7 @@
 #include "manager/control/access.h"
 #include "manager/control/calls.h"
 #include "manager/control/cluster_objects.h"
+#include "manager/control/overlaps.h"
 #include "manager/control/redact.h"
 #include "manager/control/references.h"
 #include "manager/control/service_changes.h"
@@ -279,7 +280,13 @@ void ControlApi::create_network(const Principal& principal, const v1::CreateNetw
         return id;
       },
       [](const store::Snapshot& state, const std::string& id) {
-        return respond(state.get<v1::Network>(id), &v1::CreateNetworkResponse::mutable_network);
+        const auto network = state.get<v1::Network>(id);
+        auto response = respond(network, &v1::CreateNetworkResponse::mutable_network);
+        if (response) {
+          for (std::string& warning : Overlaps(state).of(*network))
+            response->mutable_network()->add_warnings(std::move(warning));
+        }
+        return response;
       },
       std::move(done));
 }

@@ -208,4 +208,25 @@ Result<std::vector<std::pair<int, Cidr>>> list_addresses(NetlinkSocket& socket) 
   return out;
 }
 
+Result<std::vector<Route>> list_routes(NetlinkSocket& socket) {
+  Message m(RTM_GETROUTE, 0, "list routes");
+  m.header(rtmsg{});
+  std::vector<Route> out;
+  MUSTER_TRY(socket.query(m, true, [&](nlmsghdr* h) {
+    if (h->nlmsg_type != RTM_NEWROUTE) return;
+    const auto* info = static_cast<const rtmsg*>(nlmsg_data(h));
+    const bool cached = (info->rtm_flags & RTM_F_CLONED) != 0;
+    const bool ip = info->rtm_family == AF_INET || info->rtm_family == AF_INET6;
+    if (!ip || cached || info->rtm_type != RTN_UNICAST || info->rtm_table == RT_TABLE_LOCAL) return;
+    Route route;
+    route.destination = {Ip{info->rtm_family == AF_INET6, 0}, info->rtm_dst_len};
+    if (const nlattr* to = nlmsg_find_attr(h, sizeof(*info), RTA_DST))
+      route.destination.base = ip_of(info->rtm_family, to);
+    if (const nlattr* by = nlmsg_find_attr(h, sizeof(*info), RTA_OIF))
+      route.interface = static_cast<int>(nla_get_u32(by));
+    out.push_back(route);
+  }));
+  return out;
+}
+
 }  // namespace muster::overlay

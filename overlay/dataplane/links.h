@@ -21,6 +21,12 @@ struct Link {
   bool up = false;
 };
 
+// A unicast route.
+struct Route {
+  Prefix destination;  // of length 0: a default route
+  int interface = 0;   // index; 0 = several next hops
+};
+
 struct BridgeSpec {
   std::string name;
   std::string mac;
@@ -55,5 +61,7 @@ Result<std::vector<Link>> list_links(NetlinkSocket& socket);
 Result<std::optional<Link>> find_link(NetlinkSocket& socket, const std::string& name);
 // The addresses of all links: (index, address).
 Result<std::vector<std::pair<int, Cidr>>> list_addresses(NetlinkSocket& socket);
+// The unicast routes of both families, of all tables but the kernel's own table of its addresses.
+Result<std::vector<Route>> list_routes(NetlinkSocket& socket);
 
 }  // namespace muster::overlay

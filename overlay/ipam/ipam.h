@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -26,6 +27,9 @@ class Ipam {
   static constexpr uint32_t kVniLast = (1u << 24) - 1;
 
   explicit Ipam(SubnetPoolOptions options);
+
+  // What automatic subnets keep away from, from now on.
+  void avoid(RangeSet ranges) { subnets_.avoid(std::move(ranges)); }
 
   // Whether networks of this driver get subnets: "overlay", "bridge" and "" (overlay) do.
   static bool allocates(const v1::NetworkSpec& spec);

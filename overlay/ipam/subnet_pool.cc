@@ -1,12 +1,16 @@
 #include "overlay/ipam/subnet_pool.h"
 
 #include <algorithm>
+#include <string>
+#include <string_view>
 
 namespace muster::overlay {
 
 SubnetPoolOptions SubnetPoolOptions::defaults() {
   SubnetPoolOptions options;
   options.pools.push_back({Ip::v4(10u << 24), 8});
+  options.pools.push_back({Ip::v4(172u << 24 | 16u << 16), 12});
+  options.pools.push_back({Ip::v4(192u << 24 | 168u << 16), 16});
   // A unique local prefix (RFC 4193); "muster" in its bytes instead of a random id, since all nodes
   // of all clusters that ever meet are one operator's.
   options.pools.push_back({Ip{true, (Uint128{0xfd6d'7573'7465} << 80)}, 48});
@@ -24,41 +28,42 @@ const Prefix* SubnetPool::used_overlap(const Prefix& p) const {
   return it->second.overlaps(p) ? &it->second : nullptr;
 }
 
-const Prefix* SubnetPool::blocker(const Prefix& p) const {
-  if (const Prefix* used = used_overlap(p)) return used;
-  for (const Prefix& avoid : options_.avoid) {
-    if (avoid.overlaps(p)) return &avoid;
+std::optional<Prefix> SubnetPool::take_from(const Prefix& pool, int mask_bits) {
+  Prefix candidate{pool.base, std::max(mask_bits, pool.length)};
+  while (true) {
+    const Prefix* in_the_way = used_overlap(candidate);
+    if (in_the_way == nullptr) in_the_way = avoid_.overlap(candidate);
+    if (in_the_way == nullptr) {
+      taken_.emplace(candidate.base, candidate);
+      return candidate;
+    }
+    // Continue behind whatever is in the way, at the next multiple of the wanted size.
+    const Ip end = std::max(in_the_way->last(), candidate.last());
+    const Uint128 size = candidate.last().value - candidate.base.value + 1;
+    if (end >= pool.last()) return std::nullopt;
+    candidate.base.value = (end.value / size + 1) * size;
+    if (!pool.contains(candidate.base)) return std::nullopt;
   }
-  return nullptr;
 }
 
 Result<Prefix> SubnetPool::take_next(bool v6, int mask_bits) {
   if (mask_bits == 0) mask_bits = v6 ? options_.mask_bits_v6 : options_.mask_bits_v4;
+  const Prefix* avoided = nullptr;
   bool any = false;
   for (const Prefix& pool : options_.pools) {
     if (pool.base.v6 != v6) continue;
     any = true;
-    Prefix candidate{pool.base, std::max(mask_bits, pool.length)};
-    while (true) {
-      const Prefix* in_the_way = blocker(candidate);
-      if (in_the_way == nullptr) {
-        taken_.emplace(candidate.base, candidate);
-        return candidate;
-      }
-      // Continue behind whatever is in the way, at the next multiple of the wanted size.
-      const Ip end = std::max(in_the_way->last(), candidate.last());
-      const Uint128 size = candidate.last().value - candidate.base.value + 1;
-      if (end >= pool.last()) break;
-      candidate.base.value = (end.value / size + 1) * size;
-      if (!pool.contains(candidate.base)) break;
-    }
+    if (const auto subnet = take_from(pool, mask_bits)) return *subnet;
+    if (avoided == nullptr) avoided = avoid_.overlap(pool);
   }
-  if (!any) {
-    return fail(resource_exhausted("no {} address pool is configured", v6 ? "IPv6" : "IPv4"));
+  const std::string_view family = v6 ? "IPv6" : "IPv4";
+  if (!any) return fail(resource_exhausted("no {} address pool is configured", family));
+  std::string why = fmt::format("{} subnets in use", taken_.size());
+  if (avoided != nullptr) {
+    why += fmt::format("; routes of nodes are kept away from, such as {}", avoided->str());
   }
-  return fail(
-      resource_exhausted("no free /{} subnet is left in the {} address pools ({} subnets in use)",
-                         mask_bits, v6 ? "IPv6" : "IPv4", taken_.size()));
+  return fail(resource_exhausted("no free /{} subnet is left in the {} address pools ({})",
+                                 mask_bits, family, why));
 }
 
 Status SubnetPool::take(const Prefix& subnet) {

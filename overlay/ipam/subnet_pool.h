@@ -1,32 +1,37 @@
 #pragma once
 
 #include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
 #include "overlay/ipam/ip.h"
+#include "overlay/ipam/range_set.h"
 
 namespace muster::overlay {
 
 // Where automatic subnets come from.
 struct SubnetPoolOptions {
-  // Tried in order. Swarm's default for IPv4; IPv6 pools may be among them.
+  // Tried in order. IPv6 pools may be among them.
   std::vector<Prefix> pools;
   int mask_bits_v4 = 24;
   int mask_bits_v6 = 64;
-  // Ranges that automatic subnets keep away from: routes, resolvers and data paths of the nodes.
-  // Wanted subnets may use them: the user knows better.
-  std::vector<Prefix> avoid;
 
-  // 10.0.0.0/8 in /24, and one unique local /48 in /64.
+  // 10.0.0.0/8 in /24 as in Swarm; behind it 172.16.0.0/12 and 192.168.0.0/16, for hosts that reach
+  // all of 10.0.0.0/8 by routes of their own; and one unique local /48 in /64.
   static SubnetPoolOptions defaults();
 };
 
 // The subnets in use by networks: no two overlap. Automatic ones are the first that fit, in the
-// order of the pools, as in Swarm.
+// order of the pools, as in Swarm, and that no node reaches by a route of its own.
 class SubnetPool {
  public:
   explicit SubnetPool(SubnetPoolOptions options);
+
+  // Routes and resolvers of the nodes. What is in use stays, and wanted subnets may lie there: the
+  // user knows better.
+  void avoid(RangeSet ranges) { avoid_ = std::move(ranges); }
 
   // A free subnet; `mask_bits` 0 takes the configured size. A mask wider than a pool takes the
   // whole pool. RESOURCE_EXHAUSTED when nothing fits.
@@ -37,11 +42,12 @@ class SubnetPool {
   size_t taken() const { return taken_.size(); }
 
  private:
-  // A subnet in use, or a range to avoid, that overlaps `p`; null when there is none.
-  const Prefix* blocker(const Prefix& p) const;
+  // The first subnet of the pool that is free and in no range to avoid; takes it.
+  std::optional<Prefix> take_from(const Prefix& pool, int mask_bits);
   const Prefix* used_overlap(const Prefix& p) const;
 
   SubnetPoolOptions options_;
+  RangeSet avoid_;
   std::map<Ip, Prefix> taken_;  // by first address
 };
 

@@ -69,6 +69,25 @@ page() { curl -fsS -m 2 "http://$address:8080/"; }
 await 10 'the published port, from the host' page
 before=$(page)
 
+note 'networks keep away from what the node reaches by itself'
+subnet_of() { on manager1 network inspect "$1" --format '{{(index .IPAM.Config 0).Subnet}}'; }
+own=${address%.*}.0/24
+has "$(on manager1 node inspect self --format '{{.Description.LocalRanges}}')" "$own" 'what it reaches'
+has "$(on manager1 network create --subnet "$own" clash 2>&1)" \
+  "WARNING: subnet $own overlaps $own, which node manager1 reaches by itself" 'a warning'
+has "$(on manager1 node inspect --pretty self)" "overlaps subnet $own of network clash" 'the node'
+on manager1 network rm clash >/dev/null
+on manager1 network create first >/dev/null
+first=$(subnet_of first)
+on manager1 network rm first >/dev/null
+muster lab ssh manager1 ip route add "$first" via "${address%.*}.1"
+await 30 'the route is known' bash -c \
+  "muster --socket unix://$MUSTER_LAB_DIR/one/manager1/run/muster.sock node inspect self | grep -q '$first'"
+on manager1 network create second >/dev/null
+[[ $(subnet_of second) != "$first" ]] || die 'a subnet that the node reaches by a route'
+on manager1 network rm second >/dev/null
+muster lab ssh manager1 ip route del "$first"
+
 note 'musterd is killed: containers go on, and a new one finds them'
 is "$(muster lab kill manager1)" manager1 'kill names the node'
 is "$(state manager1)" killed 'a killed node'

@@ -315,6 +315,44 @@ TEST_F(AllocatorTest, ClusterPools) {
   EXPECT_EQ(get<v1::Network>("id-net")->state().pools(0).subnet(), "172.20.0.0/26");
 }
 
+TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromWhatNodesReach) {
+  const auto node = [](const std::string& id, const std::vector<std::string>& ranges) {
+    v1::Node n;
+    n.set_id(id);
+    n.mutable_description()->mutable_local_ranges()->Assign(ranges.begin(), ranges.end());
+    return n;
+  };
+  create(node("n1", {"10.0.0.0/24", "192.0.2.0/24"}));
+  create(node("n2", {"10.0.2.0/23"}));
+  const auto subnet = [&](const std::string& name) {
+    const auto n = get<v1::Network>("id-" + name);
+    return n->state().pools_size() == 0 ? n->allocation_error() : n->state().pools(0).subnet();
+  };
+  create(network("a"));
+  EXPECT_EQ(subnet("a"), "10.0.1.0/24");
+  create(network("b"));
+  EXPECT_EQ(subnet("b"), "10.0.4.0/24");
+  // A route that came later takes nothing away; what is asked for is given.
+  change<v1::Node>("n2",
+                   [](v1::Node& n) { n.mutable_description()->add_local_ranges("10.0.4.0/22"); });
+  EXPECT_EQ(subnet("b"), "10.0.4.0/24");
+  create(network("c"));
+  EXPECT_EQ(subnet("c"), "10.0.8.0/24");
+  create(network("d", "10.0.2.0/24"));
+  EXPECT_EQ(subnet("d"), "10.0.2.0/24");
+  // A new leader knows the same.
+  restart();
+  create(network("e"));
+  EXPECT_EQ(subnet("e"), "10.0.9.0/24");
+  // Nothing is left; a node that goes gives its ranges back.
+  create(node("n3", {"0.0.0.0/1", "128.0.0.0/1"}));
+  create(network("f"));
+  EXPECT_THAT(subnet("f"), HasSubstr("no free /24 subnet is left"));
+  EXPECT_THAT(subnet("f"), HasSubstr("routes of nodes are kept away from"));
+  remove<v1::Node>("n3");
+  EXPECT_EQ(subnet("f"), "10.0.10.0/24");
+}
+
 TEST_F(AllocatorTest, UnknownDriver) {
   create(network("odd", "", "macvlan"));
   EXPECT_EQ(get<v1::Network>("id-odd")->allocation_error(),

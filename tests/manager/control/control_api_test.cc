@@ -372,6 +372,56 @@ TEST_F(ControlApiTest, WhoMadeWhatAnotherHasRemovedSinceIsToldThatItWasDone) {
   EXPECT_EQ(created->error().reason(), "removed-since");
 }
 
+TEST_F(ControlApiTest, WhereNodesAndNetworksMeanTheSameAddressesIsSaidOfBoth) {
+  write([](store::Transaction& tx) -> Status {
+    for (int i = 1; i <= 10; ++i) {
+      v1::Node node;
+      node.set_id(fmt::format("n{}", i));
+      node.mutable_description()->set_hostname(fmt::format("host{}", i));
+      node.mutable_description()->add_local_ranges(i == 1 ? "10.7.0.0/16" : "10.9.5.0/24");
+      MUSTER_TRY(tx.create(std::move(node)));
+    }
+    return ok_status();
+  });
+  v1::CreateNetworkRequest create;
+  create.mutable_spec()->mutable_annotations()->set_name("one");
+  create.mutable_spec()->add_pools()->set_subnet("10.7.4.0/24");
+  const auto one = call(&ControlApi::create_network, create);
+  ASSERT_TRUE(one) << one.error().to_string();
+  ASSERT_EQ(one->network().warnings_size(), 1);
+  EXPECT_EQ(one->network().warnings(0),
+            "subnet 10.7.4.0/24 overlaps 10.7.0.0/16, which node host1 reaches by itself");
+  create.mutable_spec()->mutable_annotations()->set_name("many");
+  create.mutable_spec()->mutable_pools(0)->set_subnet("10.9.0.0/16");
+  ASSERT_TRUE(call(&ControlApi::create_network, create));
+  create.mutable_spec()->mutable_annotations()->set_name("none");
+  create.mutable_spec()->mutable_pools(0)->set_subnet("10.8.0.0/16");
+  const auto none = call(&ControlApi::create_network, create);
+  ASSERT_TRUE(none);
+  EXPECT_EQ(none->network().warnings_size(), 0);
+
+  v1::GetNodeRequest node;
+  node.set_node("n1");
+  const auto about = api_.get_node(user_, node);
+  ASSERT_TRUE(about);
+  ASSERT_EQ(about->node().warnings_size(), 1);
+  EXPECT_EQ(
+      about->node().warnings(0),
+      "10.7.0.0/16, which this node reaches by itself, overlaps subnet 10.7.4.0/24 of network "
+      "one");
+  v1::GetNetworkRequest network;
+  network.set_network("many");
+  const auto many = api_.get_network(user_, network);
+  ASSERT_TRUE(many);
+  ASSERT_EQ(many->network().warnings_size(), 8);
+  EXPECT_EQ(many->network().warnings(7), "and 2 more overlaps of this kind");
+  const auto nodes = api_.list_nodes(user_, {});
+  ASSERT_TRUE(nodes);
+  for (const v1::Node& each : nodes->nodes()) EXPECT_EQ(each.warnings_size(), 1) << each.id();
+  // Nothing of it is stored.
+  EXPECT_EQ(store_.snapshot().get<v1::Node>("n1")->warnings_size(), 0);
+}
+
 TEST_F(ControlApiTest, NetworkInUseNamesItsServices) {
   v1::CreateNetworkRequest network;
   network.mutable_spec()->mutable_annotations()->set_name("net");

@@ -5,11 +5,13 @@
 #include <cstdio>
 #include <map>
 
+#include "overlay/dataplane/local_ranges.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -347,6 +349,25 @@ TEST_F(NetworkTest, ErrorsSayWhat) {
               HasSubstr("MTU \"12\" is not a number"));
   EXPECT_EQ(box_.run("", "ls " + box_.dir() + "/n1/netns | wc -l"), "0");
   EXPECT_EQ(box_.run("", "ip -o link show type bridge | wc -l"), "0");
+}
+
+TEST_F(NetworkTest, WhatTheHostReachesByItself) {
+  attach(request("c1", a_, "10.50.0.2/24"));
+  box_.run(
+      "",
+      "ip route add 10.60.0.0/16 via 192.0.2.2 && ip route add 10.60.7.0/24 via 192.0.2.2 && "
+      "ip route add 10.70.0.0/16 via 192.0.2.2 table 77 && ip route add default via 192.0.2.2 && "
+      "ip route add blackhole 10.80.0.0/16 && ip -6 route add fd77::/48 dev lo");
+  const auto ranges = local_ranges("n1", {*Ip::parse("10.90.0.53"), *Ip::parse("127.0.0.53")});
+  ASSERT_TRUE(ranges) << ranges.error().message();
+  std::vector<std::string> texts;
+  for (const Prefix& range : ranges->all()) texts.push_back(range.str());
+  EXPECT_THAT(texts, ElementsAre("10.60.0.0/16", "10.70.0.0/16", "10.90.0.53/32", "192.0.2.0/24",
+                                 "fd77::/48"));
+  // Another instance's networks are somebody else's.
+  const auto others = local_ranges("n2", {});
+  ASSERT_TRUE(others) << others.error().message();
+  EXPECT_NE(others->overlap(*Prefix::parse("10.50.0.0/24")), nullptr);
 }
 
 TEST_F(NetworkTest, Figures) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <set>
@@ -121,10 +122,8 @@ TEST(AddressPool, RangeGatewayAndAuxiliary) {
 }
 
 TEST(SubnetPool, FirstFitAvoidsUsedAndReserved) {
-  auto options = SubnetPoolOptions::defaults();
-  options.avoid.push_back(*Prefix::parse("10.0.1.64/26"));
-  options.avoid.push_back(*Prefix::parse("10.0.4.0/22"));
-  SubnetPool pool(options);
+  SubnetPool pool(SubnetPoolOptions::defaults());
+  pool.avoid(RangeSet({*Prefix::parse("10.0.1.64/26"), *Prefix::parse("10.0.4.0/22")}));
   ASSERT_TRUE(pool.take(*Prefix::parse("10.0.2.0/25")).ok());
   EXPECT_EQ(pool.take_next(false)->str(), "10.0.0.0/24");
   EXPECT_EQ(pool.take_next(false)->str(), "10.0.3.0/24");
@@ -136,6 +135,63 @@ TEST(SubnetPool, FirstFitAvoidsUsedAndReserved) {
   EXPECT_EQ(pool.take_next(true)->str(), "fd6d:7573:7465::/64");
   EXPECT_EQ(pool.take(*Prefix::parse("10.1.7.0/24")).message(),
             "subnet 10.1.7.0/24 overlaps 10.1.0.0/16, which another network uses");
+}
+
+TEST(SubnetPool, WhoReachesAllOfTheFirstPoolGetsSubnetsOfTheNext) {
+  SubnetPool pool(SubnetPoolOptions::defaults());
+  pool.avoid(RangeSet({*Prefix::parse("10.0.0.0/8"), *Prefix::parse("172.16.0.0/12")}));
+  EXPECT_EQ(pool.take_next(false)->str(), "192.168.0.0/24");
+  pool.avoid(RangeSet({*Prefix::parse("10.0.0.0/8"), *Prefix::parse("128.0.0.0/1")}));
+  EXPECT_EQ(
+      pool.take_next(false).error().message(),
+      "no free /24 subnet is left in the IPv4 address pools (1 subnets in use; routes of nodes "
+      "are kept away from, such as 10.0.0.0/8)");
+  // The user knows better, and what was given stays.
+  EXPECT_TRUE(pool.take(*Prefix::parse("10.7.0.0/24")).ok());
+  EXPECT_FALSE(pool.take(*Prefix::parse("192.168.0.0/24")).ok());
+}
+
+TEST(RangeSet, FindsWhatOverlapsAndNothingElse) {
+  std::vector<Prefix> given;
+  for (const char* text : {"10.0.4.0/22", "10.0.0.0/24", "10.0.5.0/24", "10.0.4.0/24", "fd00::/48",
+                           "10.0.0.0/24", "192.168.1.7/32"}) {
+    given.push_back(*Prefix::parse(text));
+  }
+  const RangeSet set(given);
+  std::vector<std::string> all;
+  for (const Prefix& p : set.all()) all.push_back(p.str());
+  EXPECT_EQ(
+      all, (std::vector<std::string>{"10.0.0.0/24", "10.0.4.0/22", "192.168.1.7/32", "fd00::/48"}));
+  const auto overlaps = [&](const char* text) {
+    std::string out;
+    set.each_overlap(*Prefix::parse(text), [&](const Prefix& p) { out += p.str() + " "; });
+    return out;
+  };
+  EXPECT_EQ(overlaps("10.0.0.0/8"), "10.0.0.0/24 10.0.4.0/22 ");
+  EXPECT_EQ(overlaps("10.0.7.128/25"), "10.0.4.0/22 ");
+  EXPECT_EQ(overlaps("10.0.4.0/22"), "10.0.4.0/22 ");
+  EXPECT_EQ(overlaps("10.0.1.0/24"), "");
+  EXPECT_EQ(overlaps("10.0.8.0/24"), "");
+  EXPECT_EQ(overlaps("192.168.1.0/24"), "192.168.1.7/32 ");
+  EXPECT_EQ(overlaps("fd00::5/128"), "fd00::/48 ");
+  EXPECT_EQ(overlaps("fd01::/48"), "");
+  // Every prefix of a small space, beside the plain way of looking.
+  for (int third = 0; third < 10; ++third) {
+    for (int length = 19; length <= 32; ++length) {
+      const auto p = Prefix::parse(fmt::format("10.0.{}.0/{}", third, length)).value();
+      const auto found = set.overlap(p);
+      const bool any = std::any_of(set.all().begin(), set.all().end(),
+                                   [&](const Prefix& r) { return r.overlaps(p); });
+      EXPECT_EQ(found != nullptr, any) << p.str();
+    }
+  }
+}
+
+TEST(RangeSet, KeepsTheWidestWhenThereAreTooMany) {
+  RangeSet set({*Prefix::parse("10.1.0.0/24"), *Prefix::parse("10.2.0.0/16"),
+                *Prefix::parse("10.3.0.1/32"), *Prefix::parse("172.16.0.0/12")});
+  set.trim(2);
+  EXPECT_EQ(set, RangeSet({*Prefix::parse("172.16.0.0/12"), *Prefix::parse("10.2.0.0/16")}));
 }
 
 TEST(SubnetPool, NextPoolWhenOneIsFull) {
