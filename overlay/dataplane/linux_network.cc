@@ -18,6 +18,7 @@
 #include "overlay/dataplane/names.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/network_truth.h"
 #include "overlay/dataplane/nft.h"
 #include "overlay/dataplane/published_ports.h"
 #include "overlay/dataplane/ruleset.h"
@@ -157,6 +158,10 @@ class LinuxNetwork final : public NodeNetwork {
   Status detach(const std::string& container_id) override;
   Status set_published_ports(const std::vector<PublishedPort>& ports,
                              std::vector<v1::PortConfig>* conflicts) override;
+  Status set_local_node(const LocalNode& node) override;
+  Status apply(const NetworkStep& step) override;
+  Status forget_network(const std::string& network_id) override;
+  std::vector<std::string> repair() override;
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
     std::lock_guard lock(mutex_);
     return ports_.reserve(protocol);
@@ -196,6 +201,8 @@ class LinuxNetwork final : public NodeNetwork {
   PublishedPorts ports_;
   std::set<std::string> attached_;  // names of veths made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
+  LocalNode node_;
+  NetworkTruths truths_;
   bool torn_down_ = false;
 };
 
@@ -363,6 +370,28 @@ Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports
   log_->warn("the network rules of this node were gone and are made anew: {}", set.message());
   MUSTER_TRY(ensure_table());
   return ports_.set(ports, conflicts);
+}
+
+Status LinuxNetwork::set_local_node(const LocalNode& node) {
+  std::lock_guard lock(mutex_);
+  node_ = node;
+  return ok_status();
+}
+
+Status LinuxNetwork::apply(const NetworkStep& step) {
+  std::lock_guard lock(mutex_);
+  truths_.apply(step);
+  return ok_status();
+}
+
+Status LinuxNetwork::forget_network(const std::string& network_id) {
+  std::lock_guard lock(mutex_);
+  truths_.forget(network_id);
+  return ok_status();
+}
+
+std::vector<std::string> LinuxNetwork::repair() {
+  return {};
 }
 
 Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_container_ids) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "muster/v1/dispatcher.pb.h"
 #include "muster/v1/objects.pb.h"
 #include "muster/v1/specs.pb.h"
 
@@ -19,9 +20,29 @@ struct ContainerLink {
 
 struct ContainerNetworkRequest {
   std::string container_id;
-  std::vector<ContainerLink> links;   // eth0, eth1, ... in this order; the first that is not
-                                      // internal holds the default route
+  // eth0, eth1, ... in this order. The default route is that of the first bridge network that is
+  // not internal. Without one, but with an overlay that is not internal, it leads through one more
+  // interface behind them: the node's own way out, with an address that only this node knows.
+  std::vector<ContainerLink> links;
+  bool host_ports =
+      false;  // ports of the host will lead here: it needs the node's own way in any case
   std::vector<v1::KeyValue> sysctls;  // net.* ones, set inside the namespace
+};
+
+// This node as others see it.
+struct LocalNode {
+  std::string node_id;
+  std::string data_path_addr;  // of this host; empty: in no swarm
+  uint32_t data_path_port = 4789;
+
+  friend bool operator==(const LocalNode&, const LocalNode&) = default;
+};
+
+// News about an overlay network that this node takes part in.
+struct NetworkStep {
+  std::string network_id;
+  bool complete = false;  // replaces all that was told of it before
+  v1::NetworkFeed feed;
 };
 
 // A published port and the local addresses it is spread over. Ports with the same key replace
@@ -52,6 +73,20 @@ class NodeNetwork {
   // ports in force; `conflicts` (may be null) gets them.
   virtual Status set_published_ports(const std::vector<PublishedPort>& ports,
                                      std::vector<v1::PortConfig>* conflicts) = 0;
+
+  // Who this node is. Tunnels that stand at another address or port are made anew.
+  virtual Status set_local_node(const LocalNode& node) = 0;
+  // Brings the kernel in line with what was told of a network; returns when it is in force. What
+  // fails is tried again by repair(). The remembered state survives detach() of the last container
+  // and ends with forget_network().
+  virtual Status apply(const NetworkStep& step) = 0;
+  // The node takes no part in it any more: what leads to other nodes and services goes. Containers
+  // still attached keep their interfaces.
+  virtual Status forget_network(const std::string& network_id) = 0;
+  // Compares the kernel with what it should be, mends what differs, and says what that was: one
+  // sentence a difference. To be called now and then.
+  virtual std::vector<std::string> repair() = 0;
+
   // Picks a free port of the host for a host-mode port that names none, and holds it.
   virtual Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) = 0;
 

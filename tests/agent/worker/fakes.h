@@ -187,6 +187,10 @@ class FakeNetwork final : public overlay::NodeNetwork {
     if (!conflicts->empty()) return already_exists("port in use");
     return {};
   }
+  Status set_local_node(const overlay::LocalNode&) override { return {}; }
+  Status apply(const overlay::NetworkStep&) override { return {}; }
+  Status forget_network(const std::string&) override { return {}; }
+  std::vector<std::string> repair() override { return {}; }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol) override { return 40000; }
   Status collect_garbage(const std::vector<std::string>& live) override {
     std::erase_if(attached, [&](const std::string& id) {

@@ -38,6 +38,10 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     published_ = ports;
     return {};
   }
+  Status set_local_node(const overlay::LocalNode&) override { return {}; }
+  Status apply(const overlay::NetworkStep&) override { return {}; }
+  Status forget_network(const std::string&) override { return {}; }
+  std::vector<std::string> repair() override { return {}; }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol) override {
     if (!machine_.step(1ms)) return fail(process_is_dead());
     return next_port_++;
