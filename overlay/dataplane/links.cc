@@ -8,36 +8,10 @@
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 
-#include <cstdio>
-#include <cstring>
+#include "overlay/dataplane/wire.h"
 
 namespace muster::overlay {
 namespace {
-
-// Six bytes; zeroes when the text is no MAC.
-std::string mac_bytes(const std::string& text) {
-  unsigned b[6] = {};
-  std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
-  std::string out;
-  for (const unsigned byte : b) out += static_cast<char>(byte);
-  return out;
-}
-
-std::string ip_bytes(const Ip& ip) {
-  std::string out(ip.v6 ? 16 : 4, '\0');
-  Uint128 rest = ip.value;
-  for (auto it = out.rbegin(); it != out.rend(); ++it, rest >>= 8) {
-    *it = static_cast<char>(rest & 0xff);
-  }
-  return out;
-}
-
-Ip ip_of(int family, const nlattr* attribute) {
-  Ip ip{family == AF_INET6, 0};
-  const auto* bytes = static_cast<const unsigned char*>(nla_data(attribute));
-  for (int i = 0; i < nla_len(attribute); ++i) ip.value = (ip.value << 8) | bytes[i];
-  return ip;
-}
 
 ifinfomsg up_header() {
   ifinfomsg info{};
