@@ -48,6 +48,7 @@ Result<uint32_t> network_mtu(const v1::Network& network) {
     }
     return mtu;
   }
+  if (network.state().mtu() != 0) return network.state().mtu();
   return network.spec().driver() == "bridge" ? 1500u : 1450u;
 }
 
