@@ -29,6 +29,8 @@ Link read_link(nlmsghdr* header) {
   const auto find = [&](int type) { return nlmsg_find_attr(header, sizeof(*info), type); };
   if (const auto* name = find(IFLA_IFNAME)) link.name = nla_get_string(name);
   if (const auto* alias = find(IFLA_IFALIAS)) link.alias = nla_get_string(alias);
+  if (const auto* mac = find(IFLA_ADDRESS)) link.mac = mac_text(mac);
+  if (const auto* mtu = find(IFLA_MTU)) link.mtu = nla_get_u32(mtu);
   if (const auto* master = find(IFLA_MASTER)) link.master = static_cast<int>(nla_get_u32(master));
   return link;
 }
@@ -93,6 +95,22 @@ Message set_up(int index) {
   return m;
 }
 
+Message set_mtu(int index, uint32_t mtu) {
+  Message m(RTM_NEWLINK, 0, fmt::format("set the MTU of interface {} to {}", index, mtu));
+  ifinfomsg info{};
+  info.ifi_index = index;
+  m.header(info).put_u32(IFLA_MTU, mtu);
+  return m;
+}
+
+Message set_master(int index, int bridge) {
+  Message m(RTM_NEWLINK, 0, fmt::format("put interface {} into its bridge", index));
+  ifinfomsg info{};
+  info.ifi_index = index;
+  m.header(info).put_u32(IFLA_MASTER, static_cast<uint32_t>(bridge));
+  return m;
+}
+
 Message set_hairpin(const std::string& port) {
   Message m(RTM_NEWLINK, 0, "set hairpin mode of " + port);
   m.header(ifinfomsg{})
@@ -127,6 +145,18 @@ Message add_address(int index, const Cidr& address) {
     m.put(IFA_BROADCAST, broadcast.data(), broadcast.size());
   }
   m.tolerate(EEXIST);
+  return m;
+}
+
+Message delete_address(int index, const Cidr& address) {
+  Message m(RTM_DELADDR, 0, "delete address " + address.str());
+  ifaddrmsg info{};
+  info.ifa_family = address.ip.v6 ? AF_INET6 : AF_INET;
+  info.ifa_prefixlen = static_cast<unsigned char>(address.length);
+  info.ifa_index = static_cast<unsigned>(index);
+  const std::string ip = ip_bytes(address.ip);
+  m.header(info).put(IFA_LOCAL, ip.data(), ip.size()).put(IFA_ADDRESS, ip.data(), ip.size());
+  m.tolerate(EADDRNOTAVAIL);
   return m;
 }
 

@@ -19,6 +19,8 @@ struct Link {
   std::string alias;
   int master = 0;  // index of its bridge, 0 = none
   bool up = false;
+  std::string mac;  // empty = has none
+  uint32_t mtu = 0;
 };
 
 // A unicast route.
@@ -49,11 +51,14 @@ Message new_bridge(const BridgeSpec& spec);
 Message new_veth(const VethSpec& spec);
 Message set_alias(const std::string& name, std::string_view alias);
 Message set_up(int index);
+Message set_mtu(int index, uint32_t mtu);
+Message set_master(int index, int bridge);
 // Lets a bridge send a frame back through the port it came from.
 Message set_hairpin(const std::string& port);
 Message delete_link(const std::string& name);  // a missing one is fine
 // An address without duplicate detection; an existing one is fine.
 Message add_address(int index, const Cidr& address);
+Message delete_address(int index, const Cidr& address);  // a missing one is fine
 Message add_default_route(int index, const Ip& gateway);
 
 Result<std::vector<Link>> list_links(NetlinkSocket& socket);

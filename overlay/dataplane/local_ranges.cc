@@ -37,7 +37,7 @@ Result<RangeSet> local_ranges(const std::string& instance_id, const std::vector<
   MUSTER_ASSIGN(const auto links, list_links(socket));
   std::set<int> ours;
   for (const Link& link : links) {
-    if (names.is_our_bridge(link.name)) ours.insert(link.index);
+    if (names.is_our_bridge(link.name) || link.name == names.mesh()) ours.insert(link.index);
   }
   MUSTER_ASSIGN(const auto routes, list_routes(socket));
   std::vector<Prefix> ranges;

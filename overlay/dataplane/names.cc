@@ -34,6 +34,7 @@ Names::Names(std::string_view instance_id) : instance_(instance_id), table_("mus
   const std::string hash = short_hash(instance_, 5);
   bridge_prefix_ = "mb" + hash;
   veth_prefix_ = "mv" + hash;
+  mesh_ = "mi" + hash;
 }
 
 std::string Names::bridge(std::string_view network_id) const {

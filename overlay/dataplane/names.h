@@ -19,6 +19,8 @@ class Names {
   std::string bridge(std::string_view network_id) const;
   // The host's end of a container's interface number `index`: "mv<instance hash><hash>".
   std::string veth(std::string_view container_id, size_t index) const;
+  // The node's own interface in the ingress network, "mi<instance hash>"; both of its ends.
+  const std::string& mesh() const { return mesh_; }
   bool is_our_bridge(std::string_view link) const { return link.starts_with(bridge_prefix_); }
   bool is_our_veth(std::string_view link) const { return link.starts_with(veth_prefix_); }
 
@@ -27,6 +29,7 @@ class Names {
   std::string table_;
   std::string bridge_prefix_;
   std::string veth_prefix_;
+  std::string mesh_;
 };
 
 }  // namespace muster::overlay

@@ -35,13 +35,13 @@ Status LibNft::run(const std::string& commands) {
   return Status(code, "nftables refused a change: " + why);
 }
 
-Result<std::string> LibNft::list(std::string_view table) {
+Result<std::string> LibNft::list(std::string_view family, std::string_view table) {
   nft_ctx_output_set_flags(context_, NFT_CTX_OUTPUT_JSON);
-  const std::string command = fmt::format("list table inet {}", table);
+  const std::string command = fmt::format("list table {} {}", family, table);
   if (nft_run_cmd_from_buffer(context_, command.c_str()) != 0) {
     const std::string why = last_error();
     if (why.find("No such file") != std::string::npos) {
-      return fail(not_found("nftables has no table inet {}", table));
+      return fail(not_found("nftables has no table {} {}", family, table));
     }
     return fail(internal_error("cannot list nftables: {}", why));
   }

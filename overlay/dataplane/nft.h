@@ -19,7 +19,9 @@ class LibNft final : public NftRunner {
   ~LibNft() override;
 
   Status run(const std::string& commands) override;
-  Result<std::string> list(std::string_view table) override;
+  Result<std::string> list(std::string_view table) override { return list("inet", table); }
+  // The same for a table of any family.
+  Result<std::string> list(std::string_view family, std::string_view table);
 
  private:
   explicit LibNft(nft_ctx* context) : context_(context) {}

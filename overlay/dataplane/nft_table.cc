@@ -1,0 +1,109 @@
+#include "overlay/dataplane/nft_table.h"
+
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+
+#include "overlay/dataplane/nft.h"
+
+namespace muster::overlay {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::string_view kMarker = "made_";
+
+// FNV-1a. Nobody has to be kept from finding two texts of one value.
+uint64_t hash_of(std::string_view text) {
+  uint64_t h = 14695981039346656037ull;
+  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return h;
+}
+
+void strip(json::value& v) {
+  if (v.is_array()) {
+    for (json::value& item : v.as_array()) strip(item);
+    return;
+  }
+  if (!v.is_object()) return;
+  json::object& object = v.as_object();
+  object.erase("handle");
+  for (auto& [key, value] : object) {
+    if (key == "counter") {
+      value = nullptr;
+    } else {
+      strip(value);
+    }
+  }
+}
+
+std::string name_of(const json::value& described) {
+  const json::value* name =
+      described.is_object() ? described.as_object().if_contains("name") : nullptr;
+  return name != nullptr && name->is_string() ? std::string(name->as_string()) : std::string();
+}
+
+// Calls `visit` with kind ("chain", "rule", "map") and description of everything listed.
+template <class Visit>
+Status each_object(std::string_view listing, const Visit& visit) {
+  boost::system::error_code error;
+  json::value root = json::parse(json::string_view(listing.data(), listing.size()), error);
+  json::value* all =
+      !error && root.is_object() ? root.as_object().if_contains("nftables") : nullptr;
+  if (all == nullptr || !all->is_array()) return internal_error("cannot read nftables' listing");
+  for (json::value& entry : all->as_array()) {
+    if (!entry.is_object()) continue;
+    for (auto& [kind, described] : entry.as_object()) {
+      visit(std::string_view(kind.data(), kind.size()), described);
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Result<std::string> table_essence(std::string_view listing) {
+  std::string out;
+  MUSTER_TRY(each_object(listing, [&](std::string_view kind, json::value& described) {
+    if (kind == "metainfo" || (kind == "chain" && name_of(described).starts_with(kMarker))) return;
+    strip(described);
+    if ((kind == "map" || kind == "set") && described.is_object()) {
+      described.as_object().erase("elem");
+    }
+    out += fmt::format("{} {}\n", kind, json::serialize(described));
+  }));
+  return out;
+}
+
+std::string table_marker(std::string_view commands, std::string_view essence) {
+  return fmt::format("{}{:016x}{:016x}", kMarker, hash_of(commands), hash_of(essence));
+}
+
+bool table_is_as_made(std::string_view listing, std::string_view commands) {
+  std::string marker;
+  const Status read = each_object(listing, [&](std::string_view kind, const json::value& v) {
+    if (kind == "chain" && name_of(v).starts_with(kMarker)) marker = name_of(v);
+  });
+  const auto essence = table_essence(listing);
+  return read.ok() && essence && marker == table_marker(commands, *essence);
+}
+
+Result<KeptTable> keep_table(LibNft& nft, const NftTable& table) {
+  auto listing = nft.list(table.family, table.name);
+  if (listing && table_is_as_made(*listing, table.commands)) {
+    return KeptTable{std::move(*listing), false};
+  }
+  if (!listing && listing.error().code() != StatusCode::kNotFound) return fail(listing.error());
+  MUSTER_TRY(nft.run(table.commands));
+  MUSTER_ASSIGN(std::string made, nft.list(table.family, table.name));
+  MUSTER_ASSIGN(const std::string essence, table_essence(made));
+  MUSTER_TRY(nft.run(fmt::format("add chain {} {} {}\n", table.family, table.name,
+                                 table_marker(table.commands, essence))));
+  return KeptTable{std::move(made), true};
+}
+
+Status delete_table(LibNft& nft, std::string_view family, std::string_view name) {
+  return nft.run(fmt::format("add table {0} {1}\ndelete table {0} {1}\n", family, name));
+}
+
+}  // namespace muster::overlay
