@@ -95,22 +95,6 @@ Message set_up(int index) {
   return m;
 }
 
-Message set_mtu(int index, uint32_t mtu) {
-  Message m(RTM_NEWLINK, 0, fmt::format("set the MTU of interface {} to {}", index, mtu));
-  ifinfomsg info{};
-  info.ifi_index = index;
-  m.header(info).put_u32(IFLA_MTU, mtu);
-  return m;
-}
-
-Message set_master(int index, int bridge) {
-  Message m(RTM_NEWLINK, 0, fmt::format("put interface {} into its bridge", index));
-  ifinfomsg info{};
-  info.ifi_index = index;
-  m.header(info).put_u32(IFLA_MASTER, static_cast<uint32_t>(bridge));
-  return m;
-}
-
 Message set_hairpin(const std::string& port) {
   Message m(RTM_NEWLINK, 0, "set hairpin mode of " + port);
   m.header(ifinfomsg{})

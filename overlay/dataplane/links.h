@@ -51,8 +51,6 @@ Message new_bridge(const BridgeSpec& spec);
 Message new_veth(const VethSpec& spec);
 Message set_alias(const std::string& name, std::string_view alias);
 Message set_up(int index);
-Message set_mtu(int index, uint32_t mtu);
-Message set_master(int index, int bridge);
 // Lets a bridge send a frame back through the port it came from.
 Message set_hairpin(const std::string& port);
 Message delete_link(const std::string& name);  // a missing one is fine
