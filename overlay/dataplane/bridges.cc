@@ -1,7 +1,6 @@
 #include "overlay/dataplane/bridges.h"
 
 #include <charconv>
-#include <filesystem>
 #include <map>
 
 #include "overlay/dataplane/links.h"
@@ -18,21 +17,6 @@ constexpr std::string_view kInternalMark = " internal";
 std::string alias_of(const Names& names, const std::string& network_id, bool internal) {
   return fmt::format("muster {} {}{}", names.instance(), network_id,
                      internal ? kInternalMark : std::string_view());
-}
-
-// A host that forwards IPv6 no longer accepts router advertisements, and would lose its own default
-// route, unless told to.
-Status forward_ipv6() {
-  const auto now = read_sysctl("net.ipv6.conf.all.forwarding");
-  if (!now || *now == "1") return ok_status();
-  std::error_code error;
-  for (std::filesystem::directory_iterator it("/proc/sys/net/ipv6/conf", error), end;
-       !error && it != end; it.increment(error)) {
-    const std::string key = "net/ipv6/conf/" + it->path().filename().string() + "/accept_ra";
-    const auto accepts = read_sysctl(key);
-    if (accepts && *accepts == "1") MUSTER_TRY(write_sysctl(key, "2"));
-  }
-  return write_sysctl("net.ipv6.conf.all.forwarding", "1");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 namespace muster::overlay {
 namespace {
@@ -48,6 +49,19 @@ Result<std::string> read_sysctl(std::string_view key) {
 
 bool kernel_has_ipv6() {
   return access("/proc/sys/net/ipv6", F_OK) == 0;
+}
+
+Status forward_ipv6() {
+  const auto now = read_sysctl("net.ipv6.conf.all.forwarding");
+  if (!now || *now == "1") return ok_status();
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc/sys/net/ipv6/conf", error), end;
+       !error && it != end; it.increment(error)) {
+    const std::string key = "net/ipv6/conf/" + it->path().filename().string() + "/accept_ra";
+    const auto accepts = read_sysctl(key);
+    if (accepts && *accepts == "1") MUSTER_TRY(write_sysctl(key, "2"));
+  }
+  return write_sysctl("net.ipv6.conf.all.forwarding", "1");
 }
 
 }  // namespace muster::overlay

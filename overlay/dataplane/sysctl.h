@@ -19,4 +19,8 @@ Result<std::string> read_sysctl(std::string_view key);
 // Whether the kernel has IPv6 at all.
 bool kernel_has_ipv6();
 
+// Lets the host forward IPv6. A host that does no longer accepts router advertisements, and would
+// lose its own default route, unless told to.
+Status forward_ipv6();
+
 }  // namespace muster::overlay
