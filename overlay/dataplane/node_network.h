@@ -27,6 +27,9 @@ struct ContainerNetworkRequest {
   bool host_ports =
       false;  // ports of the host will lead here: it needs the node's own way in any case
   std::vector<v1::KeyValue> sysctls;  // net.* ones, set inside the namespace
+  // Published ports of the task: answers through the routing mesh need to know those of UDP and
+  // SCTP (mesh_task.h).
+  std::vector<v1::PortConfig> ports;
 };
 
 // This node as others see it.

@@ -1,0 +1,72 @@
+#include "overlay/dataplane/bridge_netfilter.h"
+
+#include <unistd.h>
+
+#include <string>
+
+#include "base/process.h"
+#include "overlay/dataplane/sysctl.h"
+
+namespace muster::overlay {
+namespace {
+
+constexpr const char* kPresent = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+constexpr const char* kFamilies[] = {"net.bridge.bridge-nf-call-iptables",
+                                     "net.bridge.bridge-nf-call-ip6tables"};
+constexpr const char* kArp = "net.bridge.bridge-nf-call-arptables";
+
+bool present() {
+  return access(kPresent, F_OK) == 0;
+}
+
+Status switch_off() {
+  MUSTER_TRY(set_bridge_netfilter(false, nullptr));
+  return write_sysctl(kArp, "0");
+}
+
+}  // namespace
+
+Status set_bridge_netfilter(bool on, bool* changed) {
+  const std::string wanted = on ? "1" : "0";
+  for (const char* key : kFamilies) {
+    MUSTER_ASSIGN(const std::string now, read_sysctl(key));
+    if (now == wanted) continue;
+    MUSTER_TRY(write_sysctl(key, wanted));
+    if (changed != nullptr) *changed = true;
+  }
+  return ok_status();
+}
+
+Status provide_bridge_netfilter(NamespaceDir& pins) {
+  if (present()) return ok_status();
+  // What the kernel itself calls when it wants a module; this one it never asks for.
+  const auto loader = read_sysctl("kernel.modprobe");
+  std::string why = "no program loads modules";
+  if (loader && !loader->empty()) {
+    ProcessOptions load;
+    load.argv = {*loader, "br_netfilter"};
+    RunOptions run;
+    run.timeout = 10s;
+    const auto ran = run_process(std::move(load), run);
+    why = !ran ? ran.error().message() : ran->err;
+    while (!why.empty() && why.back() == '\n') why.pop_back();
+  }
+  if (!present()) {
+    return failed_precondition(
+        "this kernel cannot track connections across a bridge (module br_netfilter{}{}): tasks of "
+        "this node get no connections through published ports of other nodes",
+        why.empty() ? "" : ": ", why);
+  }
+  MUSTER_TRY(switch_off());
+  MUSTER_ASSIGN(const auto names, pins.list());
+  for (const std::string& name : names) {
+    MUSTER_TRY(on_own_thread([&]() -> Status {
+      bool created = false;
+      MUSTER_TRY(pins.enter(name, &created));
+      return present() ? switch_off() : ok_status();
+    }));
+  }
+  return ok_status();
+}
+
+}  // namespace muster::overlay
