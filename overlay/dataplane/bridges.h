@@ -58,8 +58,8 @@ class Bridges {
 };
 
 // The MTU of a network's interfaces: driver option com.docker.network.driver.mtu, else what the
-// managers worked out, else 1500, less 50 for VXLAN's headers on an overlay. INVALID_ARGUMENT for an
-// option outside 68..65535.
+// managers worked out, else 1500, less 50 for VXLAN's headers on an overlay. INVALID_ARGUMENT for
+// an option outside 68..65535.
 Result<uint32_t> network_mtu(const v1::Network& network);
 
 }  // namespace muster::overlay

@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/unique_fd.h"
+
 namespace muster::overlay {
 namespace {
 
@@ -74,6 +76,18 @@ Status NamespaceDir::enter(std::string_view name, bool* created) {
     return errno_status(error, "cannot pin network namespace " + file);
   }
   *created = true;
+  return ok_status();
+}
+
+Status NamespaceDir::pin(std::string_view name, int fd) {
+  MUSTER_TRY(remove(name));
+  const std::string file = path(name);
+  const UniqueFd made(open(file.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0444));
+  if (!made) return errno_status(errno, "cannot make " + file);
+  const std::string source = fmt::format("/proc/thread-self/fd/{}", fd);
+  if (mount(source.c_str(), file.c_str(), "none", MS_BIND, nullptr) != 0) {
+    return errno_status(errno, "cannot pin network namespace " + file);
+  }
   return ok_status();
 }
 

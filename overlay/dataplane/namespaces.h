@@ -27,6 +27,8 @@ class NamespaceDir {
   // Moves the calling thread into the namespace, making and pinning it first where it is missing
   // (`created` is then true). For on_own_thread() only.
   Status enter(std::string_view name, bool* created);
+  // Pins the namespace that `fd` is open on, in place of what the name stands for.
+  Status pin(std::string_view name, int fd);
   // Removes the pin; a missing one is fine. The kernel takes the namespace away with its last
   // process.
   Status remove(std::string_view name);

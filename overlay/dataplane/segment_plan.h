@@ -47,7 +47,9 @@ struct KernelEntries {
 
 // One request to the kernel. Values replace what is there.
 struct EntryChange {
+  // In the order in which they are sent.
   enum class Kind {
+    kClearTunnel,    // mac that leads to several nodes: the value that is set next is then alone
     kSetTunnel,      // mac, ip = node
     kSetBridge,      // mac
     kSetNeighbour,   // ip, mac
@@ -55,7 +57,7 @@ struct EntryChange {
     kDropBridge,     // mac
     kDropTunnel,     // mac, with all its nodes
   };
-  Kind kind;
+  Kind kind = Kind::kSetTunnel;
   Mac mac{};
   Ip ip;
 
@@ -84,8 +86,8 @@ class SegmentBook {
  private:
   void touch(const Member& member);
   const Member* winner(const std::set<std::string>& keys) const;
-  void settle_mac(const Mac& mac, std::vector<EntryChange>& set, std::vector<EntryChange>& drop);
-  void settle_ip(const Ip& ip, std::vector<EntryChange>& set, std::vector<EntryChange>& drop);
+  void settle_mac(const Mac& mac, std::vector<EntryChange>& changes);
+  void settle_ip(const Ip& ip, std::vector<EntryChange>& changes);
 
   std::map<std::string, Member> members_;  // by key
   std::map<Mac, std::set<std::string>> by_mac_;

@@ -18,7 +18,9 @@
 #include "overlay/dataplane/netlink.h"
 #include "overlay/dataplane/network_truth.h"
 #include "overlay/dataplane/node_network.h"
+#include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/segment_plan.h"
+#include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
 
@@ -68,8 +70,9 @@ class Segments {
   // Removes the ports that `keep` does not name, and segments without ports.
   Status sweep(const std::set<std::string>& keep);
 
-  // Who this node is. Tunnels that stand at another address or port are made anew.
-  Status set_local_node(const LocalNode& node);
+  // Who this node is, and all that was told so far. Tunnels that stand at another address or port
+  // are made anew.
+  Status set_local_node(const LocalNode& node, const NetworkTruths& truths);
   // What a step has changed, after it went into `truth`. Costs what has changed. A failure is
   // mended by repair().
   Status apply(const NetworkTruth& truth, const NetworkDifference& difference);
@@ -87,7 +90,6 @@ class Segments {
     uint32_t vni = 0;
     uint32_t mtu = 0;
     bool ingress = false;
-    std::string mtu_trouble;  // why the MTU asked for cannot be
 
     friend bool operator==(const Shape&, const Shape&) = default;
   };
@@ -97,42 +99,60 @@ class Segments {
     SegmentBook book;
   };
   struct Segment {
+    Segment(Shape s, NetlinkSocket socket, UniqueFd fd)
+        : shape(std::move(s)), inside(std::move(socket)), ns(std::move(fd)) {}
+
     Shape shape;
     NetlinkSocket inside;
     UniqueFd ns;
-    int bridge_index = 0;
+    int bridge = 0;  // index; 0 = somebody removed it
+    int tunnel = 0;  // index; 0 = none
     std::set<std::string> ports;
-    bool tunnel = false;
     // The kernel has what the book says. Else the next step looks at all of it.
     bool in_step = false;
-    std::string last_trouble;  // said already
+    std::string trouble;  // what repair() said last and could not mend
   };
+  using Said = std::vector<std::string>;
 
-  static Shape shape_of(const v1::Network& network);
-  std::optional<Member> member_of(const v1::NetworkEndpoint& endpoint) const;
-  std::optional<Member> member_of(const v1::IngressNode& node) const;
-  std::optional<Member> member(std::string mac, const std::vector<std::string>& addresses,
-                               const std::string& node_id, const std::string& node) const;
+  static Result<Shape> shape_of(const v1::Network& network);
+  std::optional<Member> member(const std::string& mac, const std::vector<std::string>& addresses,
+                               const std::string& node_id, const std::string& node_addr);
+  std::optional<Member> member_of(const v1::NetworkEndpoint& endpoint);
+  std::optional<Member> member_of(const v1::IngressNode& node);
+  void fill(SegmentBook& book, const NetworkTruth& truth);
 
-  Result<Segment*> make(const Shape& shape);
-  Status furnish(Segment& segment, bool fresh);
+  Segment* segment_of(std::string_view network_id);
+  Told* told_of(std::string_view network_id);
+  Place place_of(Segment& segment) const;
+  std::string alias_of(const Shape& shape) const;
+  Result<std::unique_ptr<Segment>> adopt(const std::string& network_id);
+  Result<std::unique_ptr<Segment>> make(const Shape& shape);
   Status remove(const std::string& network_id);
-  Status bring_in_step(Segment& segment, std::vector<std::string>* said);
-  Status mend_bridge(Segment& segment, std::vector<std::string>* said);
-  Status mend_settings(Segment& segment, std::vector<std::string>* said);
-  Status mend_tunnel(Segment& segment, bool wanted, std::vector<std::string>* said, bool* fresh);
+  Status remove_unused();
+
+  Status install(Segment& segment, const SegmentEntries& entries);
+  Status bring_in_step(Segment& segment, Said* said);
+  Status mend_bridge(Segment& segment, Said* said);
+  Status mend_ports(Segment& segment, const std::vector<SegmentDevice>& devices, Said* said);
+  Status mend_settings(Segment& segment, Said* said);
+  Status mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fresh);
+  Status mend_entries(Segment& segment, const SegmentEntries& wanted, bool fresh, Said* said);
+  Status mend_pin(Segment& segment, Said* said);
   Status make_tunnel(Segment& segment);
   Status drop_tunnel(Segment& segment);
+  Status move_tunnel(Segment& segment);
   Status run(Segment& segment, const std::vector<EntryChange>& changes);
 
   const Names& names_;
   NamespaceDir& pins_;
   NetlinkSocket& host_;
   Log log_;
+  const bool ipv6_ = kernel_has_ipv6();
   LocalNode node_;
   std::map<std::string, Told, std::less<>> told_;                          // by network id
   std::map<std::string, std::unique_ptr<Segment>, std::less<>> segments_;  // by network id
   std::map<std::string, std::string> ports_;                               // port -> network id
+  std::set<std::string> foreign_;  // data paths of the other family, warned of
 };
 
 }  // namespace muster::overlay

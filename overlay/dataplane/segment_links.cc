@@ -1,0 +1,263 @@
+#include "overlay/dataplane/segment_links.h"
+
+#include <arpa/inet.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "overlay/dataplane/wire.h"
+
+namespace muster::overlay {
+namespace {
+
+// All bridges of segments have this one. No frame of a bridge without address carries it.
+constexpr Mac kBridgeMac{0x0e, 0x6d, 0x75, 0x73, 0x74, 0x72};
+
+const nlattr* inner(const nlattr* nest, int type) {
+  if (nest == nullptr) return nullptr;
+  return nla_find(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest), type);
+}
+
+bool flag(const nlattr* data, int type) {
+  const nlattr* found = inner(data, type);
+  return found != nullptr && nla_get_u8(found) != 0;
+}
+
+std::optional<Mac> mac_at(const nlattr* attribute) {
+  Mac mac{};
+  if (attribute == nullptr || nla_len(attribute) != static_cast<int>(mac.size())) {
+    return std::nullopt;
+  }
+  std::memcpy(mac.data(), nla_data(attribute), mac.size());
+  return mac;
+}
+
+ifinfomsg link_header(int index, bool up = false) {
+  ifinfomsg info{};
+  info.ifi_family = AF_UNSPEC;
+  info.ifi_index = index;
+  if (up) info.ifi_flags = info.ifi_change = IFF_UP;
+  return info;
+}
+
+std::optional<TunnelSpec> read_tunnel(const nlattr* data) {
+  const nlattr* vni = inner(data, IFLA_VXLAN_ID);
+  const nlattr* port = inner(data, IFLA_VXLAN_PORT);
+  if (vni == nullptr || port == nullptr) return std::nullopt;
+  TunnelSpec spec;
+  spec.vni = nla_get_u32(vni);
+  spec.port = ntohs(nla_get_u16(port));
+  if (const nlattr* local = inner(data, IFLA_VXLAN_LOCAL)) spec.local = ip_of(AF_INET, local);
+  if (const nlattr* local = inner(data, IFLA_VXLAN_LOCAL6)) spec.local = ip_of(AF_INET6, local);
+  return spec;
+}
+
+bool read_quiet(const nlattr* port) {
+  return !flag(port, IFLA_BRPORT_LEARNING) && !flag(port, IFLA_BRPORT_UNICAST_FLOOD) &&
+         !flag(port, IFLA_BRPORT_MCAST_FLOOD) && !flag(port, IFLA_BRPORT_BCAST_FLOOD) &&
+         flag(port, IFLA_BRPORT_NEIGH_SUPPRESS);
+}
+
+SegmentDevice read_device(nlmsghdr* header) {
+  const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
+  const auto find = [&](int type) { return nlmsg_find_attr(header, sizeof(*info), type); };
+  SegmentDevice device;
+  device.index = info->ifi_index;
+  device.up = (info->ifi_flags & IFF_UP) != 0;
+  if (const auto* name = find(IFLA_IFNAME)) device.name = nla_get_string(name);
+  if (const auto* alias = find(IFLA_IFALIAS)) device.alias = nla_get_string(alias);
+  if (const auto* mtu = find(IFLA_MTU)) device.mtu = nla_get_u32(mtu);
+  if (const auto* master = find(IFLA_MASTER)) device.master = static_cast<int>(nla_get_u32(master));
+  const nlattr* detail = find(IFLA_LINKINFO);
+  const nlattr* kind = inner(detail, IFLA_INFO_KIND);
+  if (kind != nullptr && std::string_view(nla_get_string(kind)) == "vxlan") {
+    const nlattr* data = inner(detail, IFLA_INFO_DATA);
+    device.tunnel = read_tunnel(data);
+    device.learning = flag(data, IFLA_VXLAN_LEARNING);
+  }
+  if (device.master != 0) device.quiet = read_quiet(inner(detail, IFLA_INFO_SLAVE_DATA));
+  return device;
+}
+
+// What a row of the kernel's tables means for a segment.
+void read_entry(nlmsghdr* header, int bridge, int tunnel, KernelEntries& out) {
+  const auto* row = static_cast<const ndmsg*>(nlmsg_data(header));
+  const auto find = [&](int type) { return nlmsg_find_attr(header, sizeof(*row), type); };
+  const std::optional<Mac> mac = mac_at(find(NDA_LLADDR));
+  const nlattr* to = find(NDA_DST);
+  if (!mac) return;
+  if (row->ndm_family == AF_INET || row->ndm_family == AF_INET6) {
+    const bool ours = row->ndm_ifindex == bridge && (row->ndm_state & NUD_PERMANENT) != 0;
+    if (ours && to != nullptr) out.neighbours[ip_of(row->ndm_family, to)] = *mac;
+    return;
+  }
+  if (row->ndm_family != AF_BRIDGE || tunnel == 0 || row->ndm_ifindex != tunnel) return;
+  if (find(NDA_MASTER) != nullptr) {
+    // Permanent ones are the device's own address. Kernels with VLANs show entries once more for
+    // each of the port's VLANs.
+    const nlattr* vlan = find(NDA_VLAN);
+    if ((row->ndm_state & NUD_PERMANENT) != 0 || (vlan != nullptr && nla_get_u16(vlan) != 0))
+      return;
+    const bool is_static = (row->ndm_state & NUD_NOARP) != 0;
+    out.bridge[*mac] = is_static && (row->ndm_flags & NTF_STICKY) != 0;
+  } else if (to != nullptr) {
+    out.tunnel[*mac].insert(ip_of(nla_len(to) == 4 ? AF_INET : AF_INET6, to));
+  }
+}
+
+Message row_message(bool set, const char* what, const EntryChange& change, const ndmsg& row) {
+  Message m(set ? RTM_NEWNEIGH : RTM_DELNEIGH, set ? NLM_F_CREATE | NLM_F_REPLACE : 0, what);
+  m.header(row);
+  if (!set) m.tolerate(ENOENT);
+  if (change.mac != Mac{}) m.put(NDA_LLADDR, change.mac.data(), change.mac.size());
+  return m;
+}
+
+}  // namespace
+
+Message new_segment_bridge(uint32_t mtu) {
+  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create a network's bridge");
+  m.header(link_header(0, true))
+      .put(IFLA_IFNAME, kSegmentBridge)
+      .put(IFLA_ADDRESS, kBridgeMac.data(), kBridgeMac.size())
+      .put_u32(IFLA_MTU, mtu)
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_KIND, "bridge")
+      .begin(IFLA_INFO_DATA)
+      .put_u32(IFLA_BR_STP_STATE, 0)
+      .put_u32(IFLA_BR_FORWARD_DELAY, 0)
+      .put_u8(IFLA_BR_MCAST_SNOOPING, 0)
+      .put_u16(IFLA_BR_VLAN_DEFAULT_PVID, 0)
+      .end()
+      .end()
+      .tolerate(EEXIST);
+  return m;
+}
+
+Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd) {
+  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create the tunnel");
+  const std::string local = ip_bytes(spec.local);
+  m.header(link_header(0))
+      .put(IFLA_IFNAME, kSegmentTunnel)
+      .put_u32(IFLA_MTU, mtu)
+      .put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(namespace_fd))
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_KIND, "vxlan")
+      .begin(IFLA_INFO_DATA)
+      .put_u32(IFLA_VXLAN_ID, spec.vni)
+      .put(spec.local.v6 ? IFLA_VXLAN_LOCAL6 : IFLA_VXLAN_LOCAL, local.data(), local.size())
+      .put_u16(IFLA_VXLAN_PORT, htons(spec.port))
+      .put_u8(IFLA_VXLAN_LEARNING, 0)
+      .put_u8(IFLA_VXLAN_UDP_CSUM, 1);
+  if (spec.local.v6) {
+    // The frames inside have checksums of their own.
+    m.put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 1).put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1);
+  }
+  m.end().end();
+  return m;
+}
+
+Message set_master(int index, int master) {
+  Message m(RTM_NEWLINK, 0, fmt::format("put interface {} into its bridge", index));
+  m.header(link_header(index)).put_u32(IFLA_MASTER, static_cast<uint32_t>(master));
+  return m;
+}
+
+Message set_mtu(int index, uint32_t mtu) {
+  Message m(RTM_NEWLINK, 0, fmt::format("set the MTU of interface {} to {}", index, mtu));
+  m.header(link_header(index)).put_u32(IFLA_MTU, mtu);
+  return m;
+}
+
+Message set_quiet(int index) {
+  Message m(RTM_NEWLINK, 0, "keep learning and flooding away from the tunnel");
+  m.header(link_header(index))
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_SLAVE_KIND, "bridge")
+      .begin(IFLA_INFO_SLAVE_DATA)
+      .put_u8(IFLA_BRPORT_LEARNING, 0)
+      .put_u8(IFLA_BRPORT_UNICAST_FLOOD, 0)
+      .put_u8(IFLA_BRPORT_MCAST_FLOOD, 0)
+      .put_u8(IFLA_BRPORT_BCAST_FLOOD, 0)
+      .put_u8(IFLA_BRPORT_NEIGH_SUPPRESS, 1)
+      .end()
+      .end();
+  return m;
+}
+
+Message entry_message(const EntryChange& change, int bridge, int tunnel) {
+  using Kind = EntryChange::Kind;
+  const std::string ip = ip_bytes(change.ip);
+  ndmsg row{};
+  row.ndm_family = AF_BRIDGE;
+  row.ndm_ifindex = tunnel;
+  switch (change.kind) {
+    case Kind::kSetTunnel: {
+      row.ndm_flags = NTF_SELF;
+      row.ndm_state = NUD_PERMANENT | NUD_NOARP;
+      Message m = row_message(true, "lead a MAC to its node", change, row);
+      m.put(NDA_DST, ip.data(), ip.size());
+      return m;
+    }
+    case Kind::kClearTunnel:
+    case Kind::kDropTunnel:
+      row.ndm_flags = NTF_SELF;
+      return row_message(false, "lead a MAC to no node", change, row);
+    case Kind::kSetBridge:
+      // Sticky: a container that sends with somebody else's address does not get his frames.
+      row.ndm_flags = NTF_MASTER | NTF_STICKY;
+      row.ndm_state = NUD_NOARP;
+      return row_message(true, "lead a MAC to the tunnel", change, row);
+    case Kind::kDropBridge:
+      row.ndm_flags = NTF_MASTER;
+      return row_message(false, "lead a MAC away from the tunnel", change, row);
+    case Kind::kSetNeighbour:
+    case Kind::kDropNeighbour: break;
+  }
+  const bool set = change.kind == Kind::kSetNeighbour;
+  row.ndm_family = change.ip.v6 ? AF_INET6 : AF_INET;
+  row.ndm_ifindex = bridge;
+  row.ndm_state = set ? NUD_PERMANENT : 0;
+  Message m = row_message(set, set ? "add a neighbour" : "remove a neighbour", change, row);
+  m.put(NDA_DST, ip.data(), ip.size());
+  return m;
+}
+
+Result<std::vector<SegmentDevice>> list_segment_devices(NetlinkSocket& socket) {
+  Message m(RTM_GETLINK, 0, "list a network's interfaces");
+  m.header(ifinfomsg{}).put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  std::vector<SegmentDevice> devices;
+  MUSTER_TRY(socket.query(m, true, [&](nlmsghdr* h) {
+    if (h->nlmsg_type == RTM_NEWLINK) devices.push_back(read_device(h));
+  }));
+  return devices;
+}
+
+const SegmentDevice* find_device(const std::vector<SegmentDevice>& devices, std::string_view name) {
+  const auto at = std::find_if(devices.begin(), devices.end(),
+                               [&](const SegmentDevice& d) { return d.name == name; });
+  return at == devices.end() ? nullptr : &*at;
+}
+
+Result<KernelEntries> list_segment_entries(NetlinkSocket& socket, int bridge, int tunnel) {
+  KernelEntries entries;
+  for (const int family : {AF_BRIDGE, AF_INET, AF_INET6}) {
+    Message m(RTM_GETNEIGH, 0, "list a network's entries");
+    ndmsg row{};
+    row.ndm_family = static_cast<uint8_t>(family);
+    m.header(row);
+    MUSTER_TRY(socket.query(m, true, [&](nlmsghdr* h) {
+      if (h->nlmsg_type == RTM_NEWNEIGH) read_entry(h, bridge, tunnel, entries);
+    }));
+  }
+  return entries;
+}
+
+}  // namespace muster::overlay

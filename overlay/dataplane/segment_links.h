@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/segment_plan.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+inline constexpr const char* kSegmentBridge = "br0";
+inline constexpr const char* kSegmentTunnel = "vx0";
+
+// Where a tunnel stands.
+struct TunnelSpec {
+  uint32_t vni = 0;
+  Ip local;
+  uint16_t port = 0;
+
+  friend bool operator==(const TunnelSpec&, const TunnelSpec&) = default;
+};
+
+// A device in a segment's namespace.
+struct SegmentDevice {
+  int index = 0;
+  std::string name;
+  std::string alias;
+  int master = 0;
+  bool up = false;
+  uint32_t mtu = 0;
+  std::optional<TunnelSpec> tunnel;  // of VXLAN devices
+  bool learning = false;             // of the VXLAN device itself
+  // Of a bridge's port: as a tunnel's has to be: nothing flooded to it or learnt from it, requests
+  // for known neighbours answered and kept from it.
+  bool quiet = false;
+};
+
+// A bridge without address that has no VLANs: every static entry would be there once for each.
+Message new_segment_bridge(uint32_t mtu);
+// To be sent on a socket of the underlay's namespace, where the device's UDP socket will be; the
+// device itself appears in the other one, down.
+Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd);
+Message set_master(int index, int master);
+Message set_mtu(int index, uint32_t mtu);
+// Makes a bridge's port what SegmentDevice::quiet says.
+Message set_quiet(int index);
+Message entry_message(const EntryChange& change, int bridge, int tunnel);
+
+Result<std::vector<SegmentDevice>> list_segment_devices(NetlinkSocket& socket);
+// nullptr: none of that name.
+const SegmentDevice* find_device(const std::vector<SegmentDevice>& devices, std::string_view name);
+// The permanent neighbours of the bridge, and what leads to the tunnel; `tunnel` may be 0.
+Result<KernelEntries> list_segment_entries(NetlinkSocket& socket, int bridge, int tunnel);
+
+}  // namespace muster::overlay

@@ -1,0 +1,336 @@
+// How segments' devices and entries are brought in line with what was told: the same way when a
+// network is told of for the first time, when something failed, and when somebody meddled.
+
+#include <sched.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <utility>
+
+#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/segment_links.h"
+#include "overlay/dataplane/segments.h"
+#include "overlay/dataplane/sysctl.h"
+
+namespace muster::overlay {
+namespace {
+
+// Requests sent at once: what the kernel answers has to fit into the socket's buffer.
+constexpr size_t kBatch = 128;
+
+template <class... Args>
+void tell(std::vector<std::string>* said, fmt::format_string<Args...> f, Args&&... args) {
+  if (said != nullptr) said->push_back(fmt::format(f, std::forward<Args>(args)...));
+}
+
+bool says(const Status& status, std::string_view text) {
+  return status.message().find(text) != std::string::npos;
+}
+
+Status in_namespace(int ns, const std::function<Status()>& work) {
+  return on_own_thread([&]() -> Status {
+    if (setns(ns, CLONE_NEWNET) != 0) return errno_status(errno, "cannot enter a namespace");
+    return work();
+  });
+}
+
+// Settings that new interfaces of the namespace begin with: none speaks IPv6 by itself.
+Status set_defaults() {
+  if (!kernel_has_ipv6()) return ok_status();
+  MUSTER_TRY(write_sysctl("net.ipv6.conf.default.disable_ipv6", "1"));
+  MUSTER_TRY(write_sysctl("net.ipv6.conf.default.addr_gen_mode", "1"));
+  return write_sysctl("net.ipv6.conf.default.accept_dad", "0");
+}
+
+// Settings that have to stay. The bridge answers for IPv6 neighbours only with IPv6 on. Frames
+// between containers are no business of the host's firewall, except in the ingress network, whose
+// rules see to them.
+std::vector<std::pair<std::string, std::string>> lasting_settings(bool ingress) {
+  std::vector<std::pair<std::string, std::string>> out = {
+      {"net.ipv6.conf.br0.disable_ipv6", "0"}, {"net.bridge.bridge-nf-call-arptables", "0"}};
+  if (ingress) return out;
+  out.emplace_back("net.bridge.bridge-nf-call-iptables", "0");
+  out.emplace_back("net.bridge.bridge-nf-call-ip6tables", "0");
+  return out;
+}
+
+// What the kernel lacks has no such setting.
+Status keep_settings(bool ingress, std::vector<std::string>* said) {
+  for (const auto& [key, value] : lasting_settings(ingress)) {
+    const auto now = read_sysctl(key);
+    if (!now || *now == value) continue;
+    tell(said, "{} was {}, now {}", key, *now, value);
+    MUSTER_TRY(write_sysctl(key, value));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- bridge, ports, settings
+
+Status Segments::mend_bridge(Segment& segment, Said* said) {
+  MUSTER_ASSIGN(auto devices, list_segment_devices(segment.inside));
+  const SegmentDevice* bridge = find_device(devices, kSegmentBridge);
+  if (bridge == nullptr || bridge->index != segment.bridge) {
+    if (bridge == nullptr) tell(said, "the bridge was missing");
+    const Status made = in_namespace(segment.ns.get(), [&]() -> Status {
+      MUSTER_TRY(set_defaults());
+      std::vector<Message> batch;
+      batch.push_back(new_segment_bridge(segment.shape.mtu));
+      batch.push_back(set_alias(kSegmentBridge, alias_of(segment.shape)));
+      MUSTER_TRY(segment.inside.run(batch));
+      return keep_settings(segment.shape.ingress, nullptr);
+    });
+    if (says(made, "not supported")) {
+      return failed_precondition("this kernel has no bridges (module bridge): {}", made.message());
+    }
+    MUSTER_TRY(made);
+    MUSTER_ASSIGN(devices, list_segment_devices(segment.inside));
+    bridge = find_device(devices, kSegmentBridge);
+    if (bridge == nullptr) return internal_error("the bridge vanished");
+    segment.bridge = bridge->index;
+    // Else it would follow its ports.
+    MUSTER_TRY(segment.inside.run(set_mtu(bridge->index, segment.shape.mtu)));
+  } else {
+    if (!bridge->up) {
+      tell(said, "the bridge was down");
+      MUSTER_TRY(segment.inside.run(set_up(bridge->index)));
+    }
+    if (bridge->mtu != segment.shape.mtu) {
+      tell(said, "the bridge's MTU was {}, now {}", bridge->mtu, segment.shape.mtu);
+      MUSTER_TRY(segment.inside.run(set_mtu(bridge->index, segment.shape.mtu)));
+    }
+  }
+  return mend_ports(segment, devices, said);
+}
+
+Status Segments::mend_ports(Segment& segment, const std::vector<SegmentDevice>& devices,
+                            Said* said) {
+  std::vector<Message> batch;
+  for (const SegmentDevice& device : devices) {
+    if (!segment.ports.contains(device.name)) continue;
+    if (device.master != segment.bridge) {
+      tell(said, "interface {} was not in the bridge", device.name);
+      batch.push_back(set_master(device.index, segment.bridge));
+    }
+    if (device.mtu != segment.shape.mtu) {
+      tell(said, "the MTU of interface {} was {}, now {}", device.name, device.mtu,
+           segment.shape.mtu);
+      batch.push_back(set_mtu(device.index, segment.shape.mtu));
+    }
+    if (!device.up) {
+      tell(said, "interface {} was down", device.name);
+      batch.push_back(set_up(device.index));
+    }
+  }
+  return segment.inside.run(batch);
+}
+
+Status Segments::mend_settings(Segment& segment, Said* said) {
+  return in_namespace(segment.ns.get(), [&] { return keep_settings(segment.shape.ingress, said); });
+}
+
+// Without its pin a namespace would be lost with this process.
+Status Segments::mend_pin(Segment& segment, Said* said) {
+  struct stat mine {};
+  struct stat pinned {};
+  if (fstat(segment.ns.get(), &mine) != 0) return errno_status(errno, "look at a namespace");
+  const std::string path = pins_.path(pin(segment.shape.network_id));
+  if (stat(path.c_str(), &pinned) == 0 && pinned.st_ino == mine.st_ino &&
+      pinned.st_dev == mine.st_dev) {
+    return ok_status();
+  }
+  tell(said, "the namespace was no longer held by {}", path);
+  return pins_.pin(pin(segment.shape.network_id), segment.ns.get());
+}
+
+// ---------------------------------------------------------------- tunnel
+
+Status Segments::make_tunnel(Segment& segment) {
+  const Shape& shape = segment.shape;
+  if (shape.vni == 0) return failed_precondition("it has no VNI yet");
+  const auto local = Ip::parse(node_.data_path_addr);
+  if (!local) return failed_precondition("this node has no data-path address");
+  const TunnelSpec spec{shape.vni, *local, static_cast<uint16_t>(node_.data_path_port)};
+  Status made = host_.run(new_segment_tunnel(spec, shape.mtu, segment.ns.get()));
+  if (says(made, "not supported")) {
+    return failed_precondition(
+        "this kernel has no VXLAN (module vxlan), by which other nodes are reached: {}",
+        made.message());
+  }
+  if (made.code() == StatusCode::kAlreadyExists) {
+    return already_exists("another program or instance on this node uses VNI {} on UDP port {}",
+                          spec.vni, spec.port);
+  }
+  MUSTER_TRY(made);
+  MUSTER_ASSIGN(const auto devices, list_segment_devices(segment.inside));
+  const SegmentDevice* tunnel = find_device(devices, kSegmentTunnel);
+  if (tunnel == nullptr) return internal_error("the tunnel vanished");
+  segment.tunnel = tunnel->index;
+  std::vector<Message> batch;
+  batch.push_back(set_master(tunnel->index, segment.bridge));
+  batch.push_back(set_quiet(tunnel->index));
+  batch.push_back(set_up(tunnel->index));
+  made = segment.inside.run(batch);
+  if (made.ok()) return made;
+  (void)drop_tunnel(segment);
+  if (says(made, "in use")) {
+    return already_exists("UDP port {} is in use by another program on this node", spec.port);
+  }
+  return made;
+}
+
+Status Segments::drop_tunnel(Segment& segment) {
+  if (segment.tunnel == 0) return ok_status();
+  MUSTER_TRY(segment.inside.run(delete_link(kSegmentTunnel)));
+  segment.tunnel = 0;
+  return ok_status();
+}
+
+// `fresh`: it was made, and is empty.
+Status Segments::mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fresh) {
+  MUSTER_ASSIGN(const auto devices, list_segment_devices(segment.inside));
+  const SegmentDevice* there = find_device(devices, kSegmentTunnel);
+  const bool expected = segment.tunnel != 0;
+  segment.tunnel = there == nullptr ? 0 : there->index;
+  *fresh = false;
+  if (!wanted) {
+    if (there != nullptr && !expected) tell(said, "there was a tunnel that leads nowhere");
+    return drop_tunnel(segment);
+  }
+  const auto local = Ip::parse(node_.data_path_addr);
+  const TunnelSpec spec{segment.shape.vni, local ? *local : Ip{},
+                        static_cast<uint16_t>(node_.data_path_port)};
+  const bool right = there != nullptr && there->tunnel == spec && !there->learning;
+  if (!right) {
+    if (there != nullptr) tell(said, "the tunnel stood at another address, port or VNI");
+    if (there == nullptr && expected) tell(said, "the tunnel was missing");
+    MUSTER_TRY(drop_tunnel(segment));
+    *fresh = true;
+    return make_tunnel(segment);
+  }
+  std::vector<Message> batch;
+  const uint32_t mtu = segment.shape.mtu;
+  if (there->mtu != mtu) {
+    tell(said, "the tunnel's MTU was {}, now {}", there->mtu, mtu);
+    batch.push_back(set_mtu(there->index, mtu));
+  }
+  const bool joined = there->master == segment.bridge;
+  if (!joined) {
+    tell(said, "the tunnel was not in the bridge");
+    batch.push_back(set_master(there->index, segment.bridge));
+  }
+  if (!joined || !there->quiet) {
+    if (joined) tell(said, "the bridge flooded to the tunnel, learnt from it or asked through it");
+    batch.push_back(set_quiet(there->index));
+  }
+  if (!there->up) {
+    tell(said, "the tunnel was down");
+    batch.push_back(set_up(there->index));
+  }
+  return segment.inside.run(batch);
+}
+
+// Of a network that was not told of since the restart: what was there goes on at the new place.
+Status Segments::move_tunnel(Segment& segment) {
+  MUSTER_ASSIGN(const auto devices, list_segment_devices(segment.inside));
+  const SegmentDevice* there = find_device(devices, kSegmentTunnel);
+  const auto local = Ip::parse(node_.data_path_addr);
+  if (there == nullptr || !there->tunnel || !local || segment.bridge == 0) return ok_status();
+  if (there->tunnel->local == *local && there->tunnel->port == node_.data_path_port) {
+    return ok_status();
+  }
+  MUSTER_ASSIGN(const KernelEntries kernel,
+                list_segment_entries(segment.inside, segment.bridge, segment.tunnel));
+  SegmentEntries entries{{}, kernel.neighbours};
+  for (const auto& [mac, nodes] : kernel.tunnel) {
+    if (nodes.begin()->v6 == local->v6) entries.tunnel[mac] = *nodes.begin();
+  }
+  MUSTER_TRY(drop_tunnel(segment));
+  return install(segment, entries);
+}
+
+// ---------------------------------------------------------------- entries
+
+Status Segments::run(Segment& segment, const std::vector<EntryChange>& changes) {
+  Status outcome;
+  std::vector<Message> batch;
+  batch.reserve(std::min(changes.size(), kBatch));
+  for (size_t i = 0; i < changes.size(); ++i) {
+    batch.push_back(entry_message(changes[i], segment.bridge, segment.tunnel));
+    if (batch.size() < kBatch && i + 1 < changes.size()) continue;
+    Status done = segment.inside.run(batch);
+    if (outcome.ok()) outcome = std::move(done);
+    batch.clear();
+  }
+  if (!outcome.ok()) segment.in_step = false;
+  return outcome;
+}
+
+// Into a segment that has neither tunnel nor entries.
+Status Segments::install(Segment& segment, const SegmentEntries& entries) {
+  segment.in_step = false;
+  if (!entries.tunnel.empty()) {
+    MUSTER_TRY(make_tunnel(segment));
+    MUSTER_TRY(run(segment, entry_changes(entries)));
+  }
+  segment.in_step = true;
+  return ok_status();
+}
+
+Status Segments::mend_entries(Segment& segment, const SegmentEntries& wanted, bool fresh,
+                              Said* said) {
+  MUSTER_ASSIGN(KernelEntries kernel,
+                list_segment_entries(segment.inside, segment.bridge, segment.tunnel));
+  std::vector<EntryChange> changes = entry_changes(kernel, wanted, nullptr);
+  if (said != nullptr && !changes.empty()) {
+    // The bridge's table changes by itself while it is listed, and rows can be left out: only what
+    // a second look finds, too, is different.
+    MUSTER_ASSIGN(kernel, list_segment_entries(segment.inside, segment.bridge, segment.tunnel));
+    changes = entry_changes(kernel, wanted, nullptr);
+    if (fresh) {
+      // Was said already.
+      kernel.tunnel.clear();
+      kernel.bridge.clear();
+      for (const auto& [mac, node] : wanted.tunnel) {
+        kernel.tunnel[mac] = {node};
+        kernel.bridge[mac] = true;
+      }
+    }
+    (void)entry_changes(kernel, wanted, said);
+  }
+  return run(segment, changes);
+}
+
+Status Segments::bring_in_step(Segment& segment, Said* said) {
+  segment.in_step = false;
+  MUSTER_TRY(mend_bridge(segment, said));
+  const Told* told = told_of(segment.shape.network_id);
+  // After a restart what was there stays as it is until managers have told what should be.
+  if (told == nullptr) return ok_status();
+  const SegmentEntries& entries = told->book.entries();
+  bool fresh = false;
+  MUSTER_TRY(mend_settings(segment, said));
+  MUSTER_TRY(mend_tunnel(segment, !entries.tunnel.empty(), said, &fresh));
+  MUSTER_TRY(mend_entries(segment, entries, fresh, said));
+  segment.in_step = true;
+  return ok_status();
+}
+
+void Segments::repair(std::vector<std::string>& said) {
+  for (auto& [id, segment] : segments_) {
+    Said differences;
+    Status done = mend_pin(*segment, &differences);
+    if (done.ok()) done = bring_in_step(*segment, &differences);
+    const std::string prefix = fmt::format("network {}: ", segment->shape.name);
+    for (const std::string& difference : differences) said.push_back(prefix + difference);
+    // What goes on failing is said once.
+    if (!done.ok() && done.message() != segment->trouble) said.push_back(prefix + done.message());
+    segment->trouble = done.ok() ? std::string() : done.message();
+  }
+}
+
+}  // namespace muster::overlay
