@@ -76,27 +76,6 @@ Status plug(const std::string& port, const std::string& far_name, const overlay:
   return rtnl.run(overlay::new_veth(pair));
 }
 
-Result<std::vector<overlay::Prefix>> list_routes(NetlinkSocket& rtnl) {
-  overlay::Message message(RTM_GETROUTE, 0, "list routes");
-  rtmsg about{};
-  about.rtm_family = AF_INET;
-  message.header(about);
-  std::vector<overlay::Prefix> out;
-  MUSTER_TRY(rtnl.query(message, true, [&](nlmsghdr* header) {
-    if (header->nlmsg_type != RTM_NEWROUTE) return;
-    const auto* route = static_cast<const rtmsg*>(nlmsg_data(header));
-    const nlattr* target = nlmsg_find_attr(header, sizeof *route, RTA_DST);
-    // The default route leads everywhere and occupies nothing.
-    if (route->rtm_family != AF_INET || route->rtm_dst_len == 0 || target == nullptr) return;
-    uint32_t address = 0;
-    const auto* bytes = static_cast<const unsigned char*>(nla_data(target));
-    for (int i = 0; i < 4; ++i) address = (address << 8) | bytes[i];
-    const uint32_t mask = ~uint32_t{0} << (32 - route->rtm_dst_len);
-    out.push_back({overlay::Ip::v4(address & mask), route->rtm_dst_len});
-  }));
-  return out;
-}
-
 Result<UniqueFd> own_network() {
   UniqueFd fd(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!fd) return fail(errno_status(errno, "/proc/self/ns/net"));
@@ -107,7 +86,13 @@ Result<UniqueFd> own_network() {
 
 Result<std::vector<overlay::Prefix>> taken_prefixes() {
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
-  MUSTER_ASSIGN(std::vector<overlay::Prefix> out, list_routes(rtnl));
+  std::vector<overlay::Prefix> out;
+  MUSTER_ASSIGN(const auto routes, overlay::list_routes(rtnl));
+  for (const overlay::Route& route : routes) {
+    // The default route leads everywhere and occupies nothing.
+    if (route.destination.base.v6 || route.destination.length == 0) continue;
+    out.push_back(route.destination);
+  }
   MUSTER_ASSIGN(const auto addresses, list_addresses(rtnl));
   for (const auto& [index, cidr] : addresses) {
     if (cidr.ip.v6) continue;
