@@ -15,6 +15,7 @@
 #include "tests/bench/raft_member.h"
 #include "tests/bench/raft_suite.h"
 #endif
+#include "tests/bench/mesh_suite.h"
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
 #include "tests/bench/snapshot_suite.h"
@@ -54,6 +55,8 @@ std::vector<Suite> suites() {
 #ifdef MUSTER_BENCH_RAFT
       {"raft", "writes through the leader of three members, beside etcd", run_raft_suite},
 #endif
+      {"mesh", "bytes and connections through virtual addresses, tunnels and published ports",
+       run_mesh_suite},
       {"snapshot", "what a snapshot of 100,000 tasks costs those who write meanwhile",
        run_snapshot_suite},
       {"store", "transactions, snapshots, watch and replay of the store", run_store_suite},
