@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# Networks across nodes: three hosts, two networks and a network without a way out. Every task
+# reaches every other by address and by name, a service's name leads to all of its tasks, what is in
+# another network is not reached, a published port answers on every node and the container sees who
+# asked. All of it goes on without managers, comes back after drift, and leaves nothing behind.
+source "$(dirname "$0")/cluster_lib.sh"
+
+# A page that says which container answers, and whom.
+SERVE='mkdir -p /www/cgi-bin; printf "#!/bin/sh\necho; echo \$(hostname) \$REMOTE_ADDR\n" >/www/cgi-bin/who
+chmod +x /www/cgi-bin/who; httpd -f -p 80 -h /www'
+# task N SERVICE: the name of the service's container on node N
+task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
+# inside N SERVICE COMMAND...: in the service's container on node N
+inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
+# N SERVICE: the addresses of the service's container on node N, as it sees them
+addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
+overlay_address() { addresses "$1" "$2" | head -1; }
+# N SERVICE URL
+fetch() { inside "$1" "$2" wget -q -T 3 -O - "$3"; }
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
+all_nodes() { local n; for n in "${NODES[@]}"; do "$1" "$n" "${@:2}" || return 1; done; }
+
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node $n; done
+swarm_of worker worker
+IMAGE=$REGISTRY/busybox:1
+
+note 'two networks over three nodes, a task of each on every node'
+m 1 network create --driver overlay blue >/dev/null
+m 1 network create --driver overlay green >/dev/null
+m 1 network create --driver overlay --internal shut >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name web --network blue \
+  -p 8080:80 "$IMAGE" sh -c "$SERVE" >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name other --network green \
+  "$IMAGE" sh -c "$SERVE" >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name cell --network shut \
+  "$IMAGE" sh -c "$SERVE" >/dev/null
+
+note 'every task reaches every other by its address, and is seen by its own'
+for from in 1 2 3; do
+  mine=$(overlay_address $from web)
+  for to in 1 2 3; do
+    there=$(overlay_address $to web)
+    await 5 "from node $from to $there" inside $from web ping -c 1 -W 1 "$there"
+    is "$(fetch $from web "http://$there/cgi-bin/who")" \
+      "$(inside $to web hostname) $mine" "the page of node $to, asked from node $from"
+  done
+done
+
+note 'a name leads to all tasks of the service, and the own address is seen'
+for from in 1 2 3; do
+  mine=$(overlay_address $from web)
+  said=$(for _ in $(seq 9); do fetch $from web http://web/cgi-bin/who; done | sort)
+  is "$(cut -d' ' -f1 <<<"$said" | sort -u | wc -l)" 3 "tasks that answered node $from"
+  is "$(cut -d' ' -f2 <<<"$said" | sort -u)" "$mine" "the address that they saw"
+  await 5 'ping of the virtual address' inside $from web ping -c 1 -W 1 web
+done
+
+note 'other networks are not reached, nor is anything from a network without a way out'
+for from in 1 2 3; do
+  ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" || die 'blue reaches green'
+  ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" || die 'green reaches blue'
+  ! inside $from web wget -q -T 2 -O - http://other/ || die 'a name of another network is answered'
+  ! inside $from cell ping -c 1 -W 1 "$NET.254" || die 'a network without a way out has one'
+  await 5 'inside it one is reached' fetch $from cell http://cell/cgi-bin/who
+  await 5 'the way out of others' inside $from web ping -c 1 -W 1 "$NET.254"
+  checks=$((checks + 4))
+done
+
+note 'a published port answers on every node, and the container sees the client'
+m 1 service create --detach=false --monitor 0s --name single --network blue -p 8081:80 \
+  --constraint node.hostname==node2 "$IMAGE" sh -c "$SERVE" >/dev/null
+client=$NET.254
+for n in 1 2 3; do
+  await 5 "port 8081 on node $n" curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who"
+  is "$(curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who")" \
+    "$(inside 2 single hostname) $client" "the page through node $n"
+  await 5 "port 8081 on node $n by its own address" \
+    in_host $n curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who"
+  await 5 "port 8081 on node $n by 127.0.0.1" in_host $n curl -fsS -m 2 http://127.0.0.1:8081/cgi-bin/who
+done
+said=$(for _ in $(seq 12); do curl -fsS -m 2 "http://$(address 3):8080/cgi-bin/who"; done | cut -d' ' -f1 | sort -u | wc -l)
+is "$said" 3 'tasks that answer on one node'
+
+note 'the network is repaired where somebody has broken it'
+broken() { in_host 1 nsenter --net="$RUN/1/$(instance 1)/netns/net-$1" "${@:2}"; }
+blue=$(m 1 network inspect blue --format '{{.ID}}')
+pin=$(find "$RUN/1" -path "*netns/net-$blue" | head -1)
+[[ -n $pin ]] || die "no namespace of network blue on node 1 in $RUN/1"
+nsenter --net="$pin" ip link delete vx0
+there=$(overlay_address 3 web)
+await 25 'the tunnel is back' inside 1 web ping -c 1 -W 1 "$there"
+
+note 'without managers everything goes on, also after the death of the agents'
+for n in 1 2 3; do kill_musterd $n; done
+is "$(curl -fsS -m 2 "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" 'the page, without any musterd'
+start_musterd 3
+await 10 'containers of node 3' m 3 ps
+is "$(curl -fsS -m 2 "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" \
+  'the page, through an agent without managers'
+await 5 'a name, without managers' fetch 3 web http://web/cgi-bin/who
+for n in 1 2; do start_musterd $n; done
+for n in 1 2 3; do await 20 "node $n is ready" node_is 1 $n Status Ready; done
+
+note 'no request fails while the service is updated, scaled and drained'
+m 1 service create --detach=false --monitor 0s --name app --network blue -p 8082:80 --replicas 4 \
+  --update-parallelism 1 "$IMAGE" sh -c "$SERVE" >/dev/null
+await 5 'port 8082' curl -fsS -m 2 "http://$(address 1):8082/cgi-bin/who"
+: >"$BASE/asked"
+(while [[ ! -e $BASE/stop ]]; do
+  for n in 1 2 3; do
+    curl -fsS -m 5 "http://$(address $n):8082/cgi-bin/who" >/dev/null 2>>"$BASE/failed" && echo >>"$BASE/asked"
+  done
+done) &
+asking=$!
+m 1 service update --detach=false --monitor 0s --env-add v=2 app >/dev/null
+m 1 service scale app=2 >/dev/null
+m 1 service scale app=4 >/dev/null
+m 1 node update --availability drain node3 >/dev/null
+await 20 'four replicas on two nodes' runs 1 app 4
+m 1 node update --availability active node3 >/dev/null
+touch "$BASE/stop"
+wait "$asking"
+(($(wc -l <"$BASE/asked") > 20)) || die "only $(wc -l <"$BASE/asked") requests"
+is "$(cat "$BASE/failed" 2>/dev/null)" '' 'requests that failed'
+
+note 'removed, nothing is left on any node'
+m 1 service rm web other cell single app >/dev/null
+gone() { [[ -z $(m "$1" ps -q) ]]; }
+for n in 1 2 3; do await 20 "containers of node $n end" gone $n; done
+for net in blue green shut; do await 20 "network $net goes" m 1 network rm $net; done
+namespaces() { find "$RUN/$1" -name "net-*" -path '*netns*'; }
+quiet() { [[ $(namespaces "$1" | wc -l) -le 1 ]]; }  # the ingress network's stays
+for n in 1 2 3; do await 15 "namespaces of node $n go" quiet $n; done
+for n in 3 2 1; do
+  m $n swarm leave --force >/dev/null
+  is "$(namespaces $n)" '' "namespaces of node $n"
+  is "$(in_host $n ip -o link | grep -o 'alias muster.*' || true)" '' "links of node $n"
+  is "$(in_host $n nft list tables)" '' "tables of node $n"
+done
+finish
