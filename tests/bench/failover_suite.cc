@@ -1,25 +1,20 @@
 #include "tests/bench/failover_suite.h"
 
-#include <grpcpp/grpcpp.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <map>
 
 #include "base/process.h"
-#include "deploy/lab/lab.h"
-#include "muster/v1/control.grpc.pb.h"
+#include "tests/bench/lab_cluster.h"
 #include "tests/bench/write_stream.h"
 
 namespace muster::bench {
 namespace {
-
-using deploy::lab::Lab;
 
 constexpr Duration kPatience = 60s;
 constexpr int kPollMs = 20;
@@ -32,90 +27,13 @@ double seconds(Duration d) {
   return std::chrono::duration<double>(d).count();
 }
 
-// The lab, and what its managers say of it.
-class Cluster {
- public:
-  static Result<std::unique_ptr<Cluster>> up() {
-    const auto programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-    deploy::lab::LabContext context;
-    context.base = fmt::format("/var/lib/muster-bench-lab-{}", getpid());
-    context.muster = programs / "muster";
-    deploy::lab::LabWish wish;
-    wish.name = "failover";
-    wish.managers = 3;
-    wish.workers = 2;
-    wish.musterd = programs / "musterd";
-    wish.log_level = "warn";
-    MUSTER_ASSIGN(Lab lab, Lab::create(context, wish));
-    auto cluster = std::make_unique<Cluster>(std::move(lab));
-    MUSTER_TRY(cluster->lab.bring_up());
-    return cluster;
-  }
-  explicit Cluster(Lab made) : lab(std::move(made)) {}
-  ~Cluster() { (void)lab.tear_down(); }
-
-  std::vector<std::string> sockets() const {
-    std::vector<std::string> out;
-    for (const auto& node : lab.state().plan.nodes) {
-      if (node.role == deploy::lab::Role::kManager) out.push_back(lab.files().socket(node.name));
-    }
-    return out;
-  }
-
-  // Asks one manager after another until one answers.
-  template <class Response, class Call>
-  Result<Response> ask(const Call& call) const {
-    Status last = unavailable("no manager answers");
-    for (const std::string& socket : sockets()) {
-      const auto stub = v1::Control::NewStub(
-          grpc::CreateChannel("unix://" + socket, grpc::InsecureChannelCredentials()));
-      grpc::ClientContext context;
-      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
-      Response response;
-      const grpc::Status status = call(*stub, &context, &response);
-      if (status.ok()) return response;
-      last = Status(static_cast<StatusCode>(status.error_code()), status.error_message());
-    }
-    return fail(last);
-  }
-
-  // The leader's node, once every manager and worker is well.
-  Result<std::string> await_health() const {
-    const auto deadline = std::chrono::steady_clock::now() + kPatience;
-    std::string trouble;
-    while (std::chrono::steady_clock::now() < deadline) {
-      std::string leader;
-      size_t ready = 0;
-      const auto nodes = ask<v1::ListNodesResponse>([](auto& stub, auto* context, auto* response) {
-        return stub.ListNodes(context, {}, response);
-      });
-      if (nodes) {
-        for (const v1::Node& node : nodes->nodes()) {
-          const bool well = node.status().state() == v1::NodeStatus::READY &&
-                            (!node.has_manager_status() || node.manager_status().reachable());
-          if (well) ++ready;
-          if (!well) trouble = node.description().hostname() + " is not ready";
-          if (node.manager_status().leader()) leader = node.description().hostname();
-        }
-      } else {
-        trouble = nodes.error().message();
-      }
-      if (ready + 1 == lab.state().plan.nodes.size() && !leader.empty()) return leader;
-      poll(nullptr, 0, kPollMs);
-    }
-    return fail(unavailable("the lab does not recover: {}", trouble));
-  }
-
-  Lab lab;
-};
-
 struct Strike {
   TimePoint begun;
   TimePoint in_force;
 };
 
 // Does it to the leader.
-Result<Strike> strike(Cluster& cluster, Fault fault, const std::string& leader) {
+Result<Strike> strike(LabCluster& cluster, Fault fault, const std::string& leader) {
   Strike strike{WriteStream::now(), {}};
   if (fault == Fault::kPartition) {
     MUSTER_TRY(cluster.lab.cut(leader, std::nullopt, false, deploy::lab::Cut::kSilent));
@@ -132,7 +50,7 @@ Result<Strike> strike(Cluster& cluster, Fault fault, const std::string& leader) 
   return strike;
 }
 
-Status repair(Cluster& cluster, Fault fault, const std::string& leader) {
+Status repair(LabCluster& cluster, Fault fault, const std::string& leader) {
   switch (fault) {
     case Fault::kKill:
     case Fault::kStop: return cluster.lab.start({leader});
@@ -145,7 +63,7 @@ Status repair(Cluster& cluster, Fault fault, const std::string& leader) {
   return ok_status();
 }
 
-Status measure_fault(Cluster& cluster, WriteStream& writes, Fault fault, const std::string& name,
+Status measure_fault(LabCluster& cluster, WriteStream& writes, Fault fault, const std::string& name,
                      int rounds, Report& report) {
   std::vector<double> gaps;
   for (int round = 0; round < rounds; ++round) {
@@ -164,7 +82,7 @@ Status measure_fault(Cluster& cluster, WriteStream& writes, Fault fault, const s
 }
 
 // How many tasks of the service run on each node, by host name.
-Result<std::map<std::string, uint64_t>> running_by_node(const Cluster& cluster) {
+Result<std::map<std::string, uint64_t>> running_by_node(const LabCluster& cluster) {
   std::map<std::string, std::string> names;
   MUSTER_ASSIGN(const auto nodes,
                 cluster.ask<v1::ListNodesResponse>([](auto& stub, auto* context, auto* response) {
@@ -183,7 +101,7 @@ Result<std::map<std::string, uint64_t>> running_by_node(const Cluster& cluster) 
   return out;
 }
 
-Status await_running(const Cluster& cluster,
+Status await_running(const LabCluster& cluster,
                      const std::function<bool(std::map<std::string, uint64_t>&)>& enough) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (std::chrono::steady_clock::now() < deadline) {
@@ -194,24 +112,15 @@ Status await_running(const Cluster& cluster,
   return unavailable("the tasks do not run within {}", format_duration(kPatience));
 }
 
-Status create_service(const Cluster& cluster) {
-  ProcessOptions build;
-  build.argv = {"deploy/packaging/images/build.sh",    "--out",
-                cluster.lab.files().dir() + "/images", "--push",
-                cluster.lab.state().plan.registry(),   "busybox"};
-  MUSTER_ASSIGN(const RunResult built, run_process(build));
-  if (!built.exit.success()) return internal_error("{}: {}", build.argv[0], built.err);
-  const std::string programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  const auto created = deploy::lab::call_muster(
-      programs + "/muster", cluster.sockets()[0],
-      {"service", "create", "--detach", "--name", kService, "--replicas", std::to_string(kReplicas),
-       "--constraint", "node.role==worker", "registry:5000/busybox:1", "sh", "-c",
-       "trap 'exit 0' TERM; sleep 86400 & wait"},
-      kPatience);
-  return created ? ok_status() : created.error();
+Status create_service(const LabCluster& cluster) {
+  MUSTER_TRY(cluster.push_images({"busybox"}));
+  return cluster.muster({"service", "create", "--detach", "--name", kService, "--replicas",
+                         std::to_string(kReplicas), "--constraint", "node.role==worker",
+                         "registry:5000/busybox:1", "sh", "-c",
+                         "trap 'exit 0' TERM; sleep 86400 & wait"});
 }
 
-Status measure_worker(Cluster& cluster, int rounds, Report& report) {
+Status measure_worker(LabCluster& cluster, int rounds, Report& report) {
   MUSTER_TRY(create_service(cluster));
   for (int round = 0; round < rounds; ++round) {
     MUSTER_ASSIGN(const std::string leader, cluster.await_health());
@@ -239,7 +148,7 @@ Status run_failover_suite(const SuiteOptions& options, Report& report) {
   if (geteuid() != 0) return permission_denied("needs root, for a lab");
   const int often = options.smoke ? 1 : 40 * options.runs;
   const int seldom = options.smoke ? 1 : 10 * options.runs;
-  MUSTER_ASSIGN(const auto cluster, Cluster::up());
+  MUSTER_ASSIGN(const auto cluster, LabCluster::up("failover", 3, 2));
   {
     WriteStream writes(cluster->sockets());
     MUSTER_TRY(measure_fault(*cluster, writes, Fault::kKill, "kill9", often, report));

@@ -9,6 +9,7 @@
 #include "tests/bench/deploy_suite.h"
 #endif
 #ifdef MUSTER_BENCH_FAILOVER
+#include "tests/bench/converge_suite.h"
 #include "tests/bench/failover_suite.h"
 #endif
 #ifdef MUSTER_BENCH_RAFT
@@ -50,6 +51,8 @@ std::vector<Suite> suites() {
       {"deploy", "one node: create, scale, update, memory, what survives a kill", run_deploy_suite},
 #endif
 #ifdef MUSTER_BENCH_FAILOVER
+      {"converge", "ten nodes: from a task's RUNNING until every node reaches it",
+       run_converge_suite},
       {"failover", "three managers: what a lost leader costs; lost workers", run_failover_suite},
 #endif
 #ifdef MUSTER_BENCH_RAFT
