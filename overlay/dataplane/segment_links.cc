@@ -116,7 +116,9 @@ Message row_message(bool set, const char* what, const EntryChange& change, const
   Message m(set ? RTM_NEWNEIGH : RTM_DELNEIGH, set ? NLM_F_CREATE | NLM_F_REPLACE : 0, what);
   m.header(row);
   if (!set) m.tolerate(ENOENT);
-  if (change.mac != Mac{}) m.put(NDA_LLADDR, change.mac.data(), change.mac.size());
+  if (change.kind != EntryChange::Kind::kDropNeighbour) {
+    m.put(NDA_LLADDR, change.mac.data(), change.mac.size());
+  }
   return m;
 }
 
@@ -206,7 +208,6 @@ Message entry_message(const EntryChange& change, int bridge, int tunnel) {
       m.put(NDA_DST, ip.data(), ip.size());
       return m;
     }
-    case Kind::kClearTunnel:
     case Kind::kDropTunnel:
       row.ndm_flags = NTF_SELF;
       return row_message(false, "lead a MAC to no node", change, row);

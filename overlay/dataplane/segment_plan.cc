@@ -66,7 +66,6 @@ void tunnel_changes(const KernelEntries& kernel, const SegmentEntries& wanted,
     } else {
       wrong.say("the tunnel led {} to {} instead of {}", to_string(mac), list_of(there->second),
                 node.str());
-      if (there->second.size() > 1) changes.push_back({Kind::kClearTunnel, mac, {}});
     }
     changes.push_back({Kind::kSetTunnel, mac, node});
   }

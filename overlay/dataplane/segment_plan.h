@@ -40,7 +40,7 @@ struct SegmentEntries {
 
 // The same as the kernel has it, which may be anything.
 struct KernelEntries {
-  std::map<Mac, std::set<Ip>> tunnel;
+  std::map<Mac, std::set<Ip>> tunnel;  // several for MACs of groups alone
   std::map<Mac, bool> bridge;  // whether it stays when frames of that MAC come from elsewhere
   std::map<Ip, Mac> neighbours;
 };
@@ -49,7 +49,6 @@ struct KernelEntries {
 struct EntryChange {
   // In the order in which they are sent.
   enum class Kind {
-    kClearTunnel,    // mac that leads to several nodes: the value that is set next is then alone
     kSetTunnel,      // mac, ip = node
     kSetBridge,      // mac
     kSetNeighbour,   // ip, mac

@@ -306,13 +306,15 @@ Status Segments::mend_entries(Segment& segment, const SegmentEntries& wanted, bo
 }
 
 Status Segments::bring_in_step(Segment& segment, Said* said) {
-  segment.in_step = false;
+  const bool was_in_step = std::exchange(segment.in_step, false);
   MUSTER_TRY(mend_bridge(segment, said));
   const Told* told = told_of(segment.shape.network_id);
   // After a restart what was there stays as it is until managers have told what should be.
   if (told == nullptr) return ok_status();
   const SegmentEntries& entries = told->book.entries();
   bool fresh = false;
+  // What could not be done before is no news.
+  if (!was_in_step) said = nullptr;
   MUSTER_TRY(mend_settings(segment, said));
   MUSTER_TRY(mend_tunnel(segment, !entries.tunnel.empty(), said, &fresh));
   MUSTER_TRY(mend_entries(segment, entries, fresh, said));
