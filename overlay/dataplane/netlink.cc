@@ -17,7 +17,9 @@
 namespace muster::overlay {
 namespace {
 
-constexpr size_t kMessageBytesMax = 4096;
+// Requests sent at once. Should all of them fail, the answers have to fit into a socket's buffer of
+// the kernel's default size: what does not is lost.
+constexpr size_t kRequestsAtOnce = 128;
 constexpr size_t kReceiveBytes = 64 * 1024;
 
 // The extended acknowledgement's text, empty when there is none.
@@ -44,8 +46,8 @@ Status error_of(const nlmsghdr* header, const std::string& what) {
 
 }  // namespace
 
-Message::Message(int type, int flags, std::string what)
-    : message_(nlmsg_alloc_size(kMessageBytesMax)), what_(std::move(what)) {
+Message::Message(int type, int flags, std::string what, size_t room)
+    : message_(nlmsg_alloc_size(room)), what_(std::move(what)) {
   MUSTER_CHECK(message_ != nullptr, "out of memory");
   nlmsg_put(message_, NL_AUTO_PORT, NL_AUTO_SEQ, type, 0, flags | NLM_F_REQUEST);
 }
@@ -176,34 +178,44 @@ Status NetlinkSocket::run(const Message& message) {
 }
 
 Status NetlinkSocket::run(const std::vector<Message>& messages) {
-  if (messages.empty()) return ok_status();
+  Status outcome;
+  for (size_t at = 0; at < messages.size(); at += kRequestsAtOnce) {
+    Status some = run_some(&messages[at], std::min(kRequestsAtOnce, messages.size() - at));
+    if (outcome.ok()) outcome = std::move(some);
+  }
+  return outcome;
+}
+
+Status NetlinkSocket::run_some(const Message* messages, size_t count) {
   const uint32_t first = sequence_;
   std::string bytes;
-  for (const Message& m : messages) {
+  for (size_t i = 0; i < count; ++i) {
     const size_t at = bytes.size();
-    bytes.append(reinterpret_cast<const char*>(m.wire()), m.wire()->nlmsg_len);
+    const nlmsghdr* wire = messages[i].wire();
+    bytes.append(reinterpret_cast<const char*>(wire), wire->nlmsg_len);
     bytes.resize(NLMSG_ALIGN(bytes.size()));
     auto* header = reinterpret_cast<nlmsghdr*>(bytes.data() + at);
     header->nlmsg_seq = sequence_++;
-    header->nlmsg_flags |= NLM_F_ACK;
+    // The kernel answers those that fail in any case, and in order: the last answer says that all
+    // are done.
+    if (i + 1 == count) header->nlmsg_flags |= NLM_F_ACK;
   }
   MUSTER_TRY(send(bytes));
   Status outcome;
-  size_t answered = 0;
-  while (answered < messages.size()) {
+  while (true) {
     MUSTER_ASSIGN(const size_t size, receive());
     int left = static_cast<int>(size);
     for (auto* h = reinterpret_cast<nlmsghdr*>(buffer_.data()); nlmsg_ok(h, left);
          h = nlmsg_next(h, &left)) {
       const uint32_t index = h->nlmsg_seq - first;
-      if (h->nlmsg_type != NLMSG_ERROR || index >= messages.size()) continue;
-      ++answered;
+      if (h->nlmsg_type != NLMSG_ERROR || index >= count) continue;
       const int error = -static_cast<const nlmsgerr*>(nlmsg_data(h))->error;
-      if (error == 0 || messages[index].tolerated(error)) continue;
-      if (outcome.ok()) outcome = error_of(h, messages[index].what());
+      if (error != 0 && !messages[index].tolerated(error) && outcome.ok()) {
+        outcome = error_of(h, messages[index].what());
+      }
+      if (index + 1 == count) return outcome;
     }
   }
-  return outcome;
 }
 
 Status NetlinkSocket::query(const Message& message, bool dump,

@@ -19,7 +19,8 @@ namespace muster::overlay {
 // One netlink request. `what` says in words what it does, for the error message: "add link x".
 class Message {
  public:
-  Message(int type, int flags, std::string what);
+  // `room`: bytes that all of it may take; smaller is quicker where there are thousands.
+  Message(int type, int flags, std::string what, size_t room = 4096);
   Message(Message&&) noexcept;
   Message& operator=(Message&&) noexcept;
   ~Message();
@@ -61,9 +62,9 @@ class NetlinkSocket {
   NetlinkSocket& operator=(NetlinkSocket&&) noexcept;
   ~NetlinkSocket();
 
-  // Sends all requests in one system call and waits for all answers. They take effect one after
-  // another; a failing one does not stop those behind it. The first failure is returned, with the
-  // kernel's own explanation where it gives one. NLM_F_REQUEST and NLM_F_ACK are added.
+  // Sends all requests, a hundred in a system call, and waits until all are done. They take effect
+  // one after another; a failing one does not stop those behind it. The first failure is returned,
+  // with the kernel's own explanation where it gives one. NLM_F_REQUEST and NLM_F_ACK are added.
   Status run(const std::vector<Message>& messages);
   Status run(const Message& message);
   // Sends one request and hands every answer to `visit`; adds NLM_F_DUMP if `dump`.
@@ -71,6 +72,7 @@ class NetlinkSocket {
 
  private:
   explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}
+  Status run_some(const Message* messages, size_t count);
   Status send(const std::string& bytes);
   // Receives one datagram into buffer_.
   Result<size_t> receive();

@@ -113,7 +113,8 @@ void read_entry(nlmsghdr* header, int bridge, int tunnel, KernelEntries& out) {
 }
 
 Message row_message(bool set, const char* what, const EntryChange& change, const ndmsg& row) {
-  Message m(set ? RTM_NEWNEIGH : RTM_DELNEIGH, set ? NLM_F_CREATE | NLM_F_REPLACE : 0, what);
+  constexpr size_t kRoom = 96;
+  Message m(set ? RTM_NEWNEIGH : RTM_DELNEIGH, set ? NLM_F_CREATE | NLM_F_REPLACE : 0, what, kRoom);
   m.header(row);
   if (!set) m.tolerate(ENOENT);
   if (change.kind != EntryChange::Kind::kDropNeighbour) {
