@@ -37,6 +37,14 @@ bool may_replace(const v1::Task& stored, const v1::TaskStatusUpdate& update) {
   return was > v1::TASK_RUNNING ? is == was : is >= was;
 }
 
+v1::EndpointState endpoint_after(const v1::Task& stored, v1::EndpointState reported) {
+  const v1::EndpointState was = stored.endpoint_state();
+  if (reported < v1::ENDPOINT_READY || reported > v1::ENDPOINT_RELEASED) return v1::ENDPOINT_ABSENT;
+  // It got ready when it was told to stop: nobody leads to it, and nobody shall begin to.
+  if (was == v1::ENDPOINT_ABSENT && stored.desired_state() >= v1::TASK_SHUTDOWN) return was;
+  return std::max(was, reported);
+}
+
 StatusWriter::StatusWriter(Executor& strand, store::Store& store, std::string manager_id, Log log,
                            Acknowledge acknowledge)
     : strand_(strand),
@@ -159,7 +167,7 @@ std::optional<v1::Task> StatusWriter::changed_by(const v1::Task& present,
   status.set_applied_by(present.status().applied_by());
   status.set_applied_at_ns(present.status().applied_at_ns());
   status.set_running_since_ns(present.status().running_since_ns());
-  next.set_endpoint_state(update.endpoint_state());
+  next.set_endpoint_state(endpoint_after(present, update.endpoint_state()));
   if (google::protobuf::util::MessageDifferencer::Equals(next, present)) return std::nullopt;
   status.set_applied_by(manager_id_);
   // When the state was reached, by our clock; not when more was told of it.

@@ -87,4 +87,8 @@ class StatusWriter {
 // one, and what is only a desired state, or the manager's to say, is not an agent's report.
 bool may_replace(const v1::Task& stored, const v1::TaskStatusUpdate& update);
 
+// What becomes of a task's place in its networks by what its agent says of it: it enters once, and
+// only while it is meant to run, and never comes back from its way out.
+v1::EndpointState endpoint_after(const v1::Task& stored, v1::EndpointState reported);
+
 }  // namespace muster::manager::dispatcher

@@ -23,9 +23,18 @@ bool is_assigned(const v1::Task& task) {
   return !task.node_id().empty() && task.status().state() >= v1::TASK_ASSIGNED;
 }
 
+namespace {
+
+bool released(const v1::Task& task) {
+  return task.has_drain() && task.endpoint_state() == v1::ENDPOINT_RELEASED;
+}
+
+}  // namespace
+
 bool concerns_agent(const v1::Task& before, const v1::Task& after) {
   return before.desired_state() != after.desired_state() || before.revision() != after.revision() ||
          before.start_after_ns() != after.start_after_ns() || before.node_id() != after.node_id() ||
+         before.has_drain() != after.has_drain() || released(before) != released(after) ||
          !is_assigned(before) || !same(before.networks(), after.networks()) ||
          !same(before.ports(), after.ports());
 }

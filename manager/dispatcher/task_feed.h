@@ -21,7 +21,7 @@ struct SentTasks {
 bool is_assigned(const v1::Task& task);
 
 // Whether a change of an assigned task concerns its agent. What the agent itself reported (status,
-// endpoint state) does not.
+// endpoint state) does not; how the managers see it out of its networks does.
 bool concerns_agent(const v1::Task& before, const v1::Task& after);
 
 // Adds the task, its revision if not yet sent, and the networks it attaches to.

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kDefaultHistory = 5;
 constexpr Duration kStopWaitMin = 60s;
 constexpr Duration kDefaultGrace = 10s;
+constexpr Duration kDefaultDrain = 5s;
+constexpr Duration kRelease = 15s;  // no agent waits longer for the managers' word
 
 bool equal(const google::protobuf::Message& a, const google::protobuf::Message& b) {
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
@@ -170,7 +172,46 @@ Duration ServiceContext::stop_wait() const {
   const Duration grace = container.has_stop_grace_period_ns()
                              ? Duration(container.stop_grace_period_ns())
                              : kDefaultGrace;
-  return std::max(kStopWaitMin, grace + 10s);
+  return std::max(kStopWaitMin, kRelease + drain_timeout() + grace + 10s);
+}
+
+Duration ServiceContext::drain_timeout() const {
+  const v1::EndpointSpec& endpoint = service->spec().endpoint();
+  return endpoint.has_drain_timeout_ns() ? Duration(endpoint.drain_timeout_ns()) : kDefaultDrain;
+}
+
+// Whether nodes other than the task's own may lead flows to it.
+bool ServiceContext::routed_by_others(const v1::Task& task) const {
+  return std::any_of(task.networks().begin(), task.networks().end(), [this](const auto& in) {
+    const auto network = state.get<v1::Network>(in.network_id());
+    return network != nullptr && network->spec().driver() == "overlay";
+  });
+}
+
+v1::Task ServiceContext::told_to_stop(const v1::Task& task, v1::TaskState desired,
+                                      const std::string& why) const {
+  v1::Task changed = with_desired(task, desired, now, why);
+  if (place(task) == Place::kLost) {
+    changed.set_endpoint_state(v1::ENDPOINT_ABSENT);
+    changed.clear_drain();
+    return changed;
+  }
+  // One that is being stopped already, perhaps since it is ill, goes on as it began.
+  const bool leaves_now = task.endpoint_state() <= v1::ENDPOINT_READY && !task.has_drain();
+  const v1::TaskState is = task.status().state();
+  const bool has_addresses =
+      std::any_of(task.networks().begin(), task.networks().end(),
+                  [](const auto& attachment) { return attachment.addresses_size() != 0; });
+  if (!leaves_now || !has_addresses || is < v1::TASK_ASSIGNED || is > v1::TASK_RUNNING) {
+    return changed;
+  }
+  // Also where it is not known to be ready: it may be by now, and its own node leads flows to it.
+  changed.mutable_drain()->set_since_ns(now.unix_ns);
+  changed.mutable_drain()->set_timeout_ns(drain_timeout().count());
+  if (task.endpoint_state() == v1::ENDPOINT_READY && routed_by_others(task)) {
+    changed.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  }
+  return changed;
 }
 
 v1::Task ServiceContext::new_task(uint64_t slot, const std::string& node_id,
@@ -202,6 +243,9 @@ v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now,
     changed.mutable_status()->set_timestamp_ns(now.unix_ns);
     changed.mutable_status()->set_message("shut down before it was started");
     changed.mutable_status()->clear_error();
+  }
+  if (desired >= v1::TASK_SHUTDOWN && task.endpoint_state() == v1::ENDPOINT_READY) {
+    changed.set_endpoint_state(v1::ENDPOINT_RELEASED);
   }
   if (!why.empty()) changed.mutable_status()->set_error(why);
   return changed;

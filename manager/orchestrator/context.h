@@ -48,6 +48,14 @@ struct ServiceContext {
   // Whether the container can be taken for stopped, so that a successor may start.
   bool stopped(const v1::Task& task) const;
 
+  // `task` with the higher desired state, and out of its networks in the same step: it takes no new
+  // flows, and those it has may go on for the service's drain timeout. Where its node is lost there
+  // is nothing to wait for.
+  v1::Task told_to_stop(const v1::Task& task, v1::TaskState desired,
+                        const std::string& why = {}) const;
+  // How long the flows of a task that is to stop may go on.
+  Duration drain_timeout() const;
+
   // A new attempt in a slot (or, for a global service, on a node), without an id.
   v1::Task new_task(uint64_t slot, const std::string& node_id, v1::TaskState desired) const;
 
@@ -71,6 +79,7 @@ struct ServiceContext {
   using Constraints = std::vector<scheduler::Constraint>;
   const Constraints* held_to(const v1::Task& task) const;
   const std::string* crowded(const v1::Task& task) const;
+  bool routed_by_others(const v1::Task& task) const;
   std::string wrong_platform_for(const v1::Task& task, const v1::Node& node) const;
   bool same_content(uint64_t revision_number, bool* placement_differs) const;
 
@@ -85,7 +94,9 @@ struct ServiceContext {
 };
 
 // `task` with a higher desired state; a task that was never placed ends at once, since nobody has
-// to stop it. `why` becomes its error, and stays it unless the agent has one of its own.
+// to stop it. One that is to stop takes no new flows, and those it has are not waited for
+// (ServiceContext::told_to_stop() does). `why` becomes its error, and stays it unless the agent has
+// one of its own.
 v1::Task with_desired(const v1::Task& task, v1::TaskState desired, WallTime now,
                       const std::string& why = {});
 

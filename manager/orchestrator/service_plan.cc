@@ -103,7 +103,7 @@ void ServicePlanner::collect_replicated() {
       if (leaving(slot.tasks)) leaving_.insert(slot.number);
       plan_slot(context_, slot.tasks, false, plan_);
     } else {
-      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+      plan_removal(context_, slot.tasks, plan_);
     }
   }
 }
@@ -129,7 +129,7 @@ void ServicePlanner::scale_down() {
     if (i < wanted()) {
       kept.push_back(std::move(slot));
     } else if (!full()) {
-      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+      plan_removal(context_, slot.tasks, plan_);
     }
   }
   slots_ = std::move(kept);
@@ -151,7 +151,7 @@ void ServicePlanner::collect_global() {
   });
   for (auto& [node_id, slot] : slots) {
     if (slot.node_id.empty()) {  // the node is gone for good
-      plan_removal(slot.tasks, context_.state, context_.now, plan_);
+      plan_removal(context_, slot.tasks, plan_);
       continue;
     }
     slot.state = look_at_slot(context_, slot.tasks);
@@ -332,14 +332,14 @@ ServicePlanResult plan_service(const store::Snapshot& state, std::string_view se
     state.tasks_of_service(service_id, [&](const TaskPtr& task) {
       // A few more than fit: those that already wait for their end give nothing to do.
       if (size_of(plan) + tasks.size() >= changes_max) {
-        plan_removal(tasks, state, now, plan);
+        plan_end(tasks, state, now, plan);
         tasks.clear();
         result.complete = size_of(plan) < changes_max;
       }
       if (result.complete) tasks.push_back(task);
       return result.complete;
     });
-    plan_removal(tasks, state, now, plan);
+    plan_end(tasks, state, now, plan);
     plan_revisions(state, service_id, plan);
     return result;
   }

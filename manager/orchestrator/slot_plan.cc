@@ -46,7 +46,7 @@ class SlotPlanner {
 
   bool global() const { return context_.service->spec().has_global(); }
   void shut_down(const TaskPtr& task, const std::string& why = {}) {
-    plan_.update.push_back(with_desired(*task, v1::TASK_SHUTDOWN, context_.now, why));
+    plan_.update.push_back(context_.told_to_stop(*task, v1::TASK_SHUTDOWN, why));
     touched_.insert(task->id());
   }
   bool live(const TaskPtr& task) const {
@@ -456,13 +456,28 @@ void plan_slot_move(const ServiceContext& context, const std::vector<TaskPtr>& t
   planner.forget();
 }
 
-void plan_removal(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
-                  Plan& plan) {
+void plan_removal(const ServiceContext& context, const std::vector<TaskPtr>& tasks, Plan& plan) {
+  for (const TaskPtr& task : tasks) {
+    if (forgettable(*task, context.state)) {
+      plan.remove.push_back(task->id());
+    } else if (task->desired_state() < v1::TASK_REMOVE) {
+      plan.update.push_back(context.told_to_stop(*task, v1::TASK_REMOVE));
+    }
+  }
+}
+
+void plan_end(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
+              Plan& plan) {
   for (const TaskPtr& task : tasks) {
     if (forgettable(*task, state)) {
       plan.remove.push_back(task->id());
-    } else if (task->desired_state() < v1::TASK_REMOVE) {
-      plan.update.push_back(with_desired(*task, v1::TASK_REMOVE, now));
+    } else if (task->desired_state() < v1::TASK_REMOVE || task->has_drain()) {
+      v1::Task changed = with_desired(*task, v1::TASK_REMOVE, now);
+      changed.clear_drain();
+      if (task->endpoint_state() == v1::ENDPOINT_DRAINING) {
+        changed.set_endpoint_state(v1::ENDPOINT_RELEASED);
+      }
+      plan.update.push_back(std::move(changed));
     }
   }
 }

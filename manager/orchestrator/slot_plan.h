@@ -63,9 +63,11 @@ bool forgettable(const v1::Task& task, const store::Snapshot& state);
 void plan_slot_move(const ServiceContext& context, const std::vector<TaskPtr>& tasks, bool replace,
                     Plan& plan);
 
-// Empties a slot: every task is to be removed, and is deleted once stopped. `state` null: the
-// service is gone, tasks are judged by their own state alone.
-void plan_removal(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
-                  Plan& plan);
+// Empties a slot: every task is to be removed, and is deleted once stopped.
+void plan_removal(const ServiceContext& context, const std::vector<TaskPtr>& tasks, Plan& plan);
+// The same of a service that is gone. Nobody else answers for it, so its flows end at once, those
+// of tasks on their way out, too.
+void plan_end(const std::vector<TaskPtr>& tasks, const store::Snapshot& state, WallTime now,
+              Plan& plan);
 
 }  // namespace muster::manager::orchestrator
