@@ -8,9 +8,12 @@
 #include "base/backoff.h"
 #include "base/check.h"
 #include "manager/allocator/holdings.h"
+#include "manager/allocator/ingress_places.h"
 #include "manager/allocator/pass.h"
 #include "manager/mutant.h"
+#include "manager/store/ingress_network.h"
 #include "overlay/ipam/ipam.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::manager::allocator {
 namespace {
@@ -69,9 +72,12 @@ Status bootstrap_networks(store::Transaction& tx, Rng& rng) {
     std::string_view name;
     std::string_view driver;
   };
+  // A swarm may do without an ingress network, or have one of another name: only a new one gets it.
+  const bool fresh = tx.view().find<v1::Network>("host") == nullptr;
   for (const Predefined& p : {Predefined{"host", "host"}, Predefined{"none", "none"},
                               Predefined{"bridge", "bridge"}, Predefined{"ingress", "overlay"}}) {
     if (tx.view().find<v1::Network>(p.name) != nullptr) continue;
+    if (p.name == "ingress" && !fresh) continue;
     v1::Network network;
     network.set_id(rng.id());
     network.set_predefined(true);
@@ -98,12 +104,16 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   void on_change(const store::Snapshot& after, const store::Change<v1::Service>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Task>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Node>& change);
+  // Whether the node's place is to be given, or taken back.
+  bool misplaced(const v1::Node& node) const;
+  void look_at_places(const store::Snapshot& view);
   template <class T>
   void on_change(const store::Snapshot&, const store::Change<T>&) {}
   void look_again() {
     dirty = true;
     work.blocked_tasks.clear();
   }
+  std::string audit() const;
   void propose();
   void proposed(const store::Commit& commit);
 
@@ -118,6 +128,12 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   // Nodes' ranges changed since `ipam` was told of them.
   bool ranges_stale = true;
   std::optional<overlay::Ipam> ipam;
+  std::string ingress_id;  // of the ingress network; empty = there is none
+  IngressPlaces places;
+  overlay::DataPathTally paths;
+  // What the networks' MTUs follow from, and what those do that are being written.
+  std::optional<overlay::DataPaths> followed;
+  overlay::DataPaths following;
   Work work;
   std::optional<Pass> pass;
   Backoff backoff{100ms, 5s};
@@ -176,21 +192,56 @@ void Allocator::Impl::rebuild(const store::Snapshot& view) {
     }
     return true;
   });
+  const auto ingress = store::ingress_network(view);
+  ingress_id = ingress == nullptr ? std::string() : ingress->id();
+  places = IngressPlaces();
+  paths = overlay::DataPathTally();
+  followed.reset();
+  view.each<v1::Node>([&](const store::Ptr<v1::Node>& n) {
+    paths.add(*n);
+    complain(places.restore(*ipam, ingress_id, *n), "node", n->id());
+    return true;
+  });
+  look_at_places(view);
 }
 
-void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Network>& change) {
+bool Allocator::Impl::misplaced(const v1::Node& node) const {
+  if (ipam->has_network(ingress_id)) return !places.holds(node.id());
+  return !node.ingress().addresses().empty();
+}
+
+void Allocator::Impl::look_at_places(const store::Snapshot& view) {
+  work.nodes.clear();
+  view.each<v1::Node>([&](const store::Ptr<v1::Node>& n) {
+    if (misplaced(*n)) work.nodes.insert(work.nodes.end(), n->id());
+    return true;
+  });
+  if (!work.nodes.empty()) dirty = true;
+}
+
+void Allocator::Impl::on_change(const store::Snapshot& after,
+                                const store::Change<v1::Network>& change) {
   if (change.after == nullptr) {
     ipam->put_back_network(change.before->id());
     work.networks.erase(change.before->id());
     freed = true;
+    if (change.before->id() != ingress_id) return;
+    ingress_id.clear();
+    places.forget_addresses();
+    look_at_places(after);
     return;
   }
   const std::string& id = change.after->id();
   if (change.before == nullptr) {
     work.networks.insert(id);
     look_again();
+    if (!change.after->spec().ingress()) return;
+    ingress_id = id;
+    places.forget_addresses();
+    look_at_places(after);
   } else if (change.after->state().pools_size() != 0 && work.networks.erase(id) != 0) {
     look_again();  // services and tasks may wait for it
+    if (id == ingress_id) look_at_places(after);
   }
 }
 
@@ -227,6 +278,17 @@ void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::
 }
 
 void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::Node>& change) {
+  if (change.before != nullptr) paths.remove(*change.before);
+  if (change.after != nullptr) paths.add(*change.after);
+  if (followed != paths.get()) dirty = true;
+  if (change.after == nullptr) {
+    freed = places.put_back(*ipam, change.before->id()) || freed;
+    work.nodes.erase(change.before->id());
+  } else if (!misplaced(*change.after)) {
+    work.nodes.erase(change.after->id());
+  } else if (work.nodes.insert(change.after->id()).second) {
+    dirty = true;
+  }
   if (same_ranges(change.before, change.after)) return;
   ranges_stale = true;
   // There may be room where there was none.
@@ -238,8 +300,8 @@ void Allocator::Impl::on_commit(const store::CommitEvent& event) {
   for (const auto& any : *event.changes) {
     std::visit([&](const auto& change) { on_change(event.after, change); }, any);
   }
-  const bool waiting =
-      !work.networks.empty() || !work.services.empty() || !work.blocked_tasks.empty();
+  const bool waiting = !work.networks.empty() || !work.services.empty() || !work.nodes.empty() ||
+                       !work.blocked_tasks.empty();
   if (freed && waiting) look_again();
   freed = false;
   propose();
@@ -254,7 +316,10 @@ void Allocator::Impl::propose() {
     ipam->avoid(ranges_of_nodes(store.snapshot()));
     ranges_stale = false;
   }
-  pass.emplace(*ipam, work, kTasksMax, kBytesMax);
+  following = paths.get();
+  work.mtus = followed != following;
+  work.paths = following;
+  pass.emplace(*ipam, places, work, kTasksMax, kBytesMax);
   store.update(
       [self = shared_from_this()](store::Transaction& tx) -> Status {
         if (!self->running || !self->pass) return ok_status();
@@ -272,7 +337,8 @@ void Allocator::Impl::proposed(const store::Commit& commit) {
     backoff.reset();
     // Nothing was taken since: the watchers saw the commit before us, and one pass runs at a time.
     if (pass->settle(store.snapshot())) look_again();
-    dirty = dirty || pass->more();
+    if (!pass->more()) followed = following;
+    dirty = dirty || pass->more() || followed != paths.get();
     pass.reset();
   } else {
     pass->undo();
@@ -294,6 +360,35 @@ void Allocator::Impl::proposed(const store::Commit& commit) {
   propose();
 }
 
+std::string Allocator::Impl::audit() const {
+  if (in_flight) return {};
+  const store::Snapshot view = store.snapshot();
+  Impl fresh(strand, store, log);
+  fresh.rebuild(view);
+  std::string wrong;
+  view.each<v1::Network>([&](const store::Ptr<v1::Network>& n) {
+    const std::string& name = n->spec().annotations().name();
+    const uint64_t free = ipam->free_addresses(n->id());
+    const uint64_t should = fresh.ipam->free_addresses(n->id());
+    if (free != should) {
+      wrong = fmt::format("{} addresses of network {} are free, {} should be", free, name, should);
+    }
+    return wrong.empty();
+  });
+  view.each<v1::Node>([&](const store::Ptr<v1::Node>& n) {
+    if (places.holds(n->id()) != fresh.places.holds(n->id())) {
+      wrong = fmt::format("node {} {} a place, against the state", n->id(),
+                          places.holds(n->id()) ? "holds" : "lacks");
+    }
+    return wrong.empty();
+  });
+  if (places.size() != fresh.places.size()) {
+    wrong = fmt::format("{} nodes have places, {} should", places.size(), fresh.places.size());
+  }
+  if (paths.get() != fresh.paths.get()) wrong = "the data paths are miscounted";
+  return wrong;
+}
+
 Allocator::Allocator(Executor& strand, store::Store& store, const Clock& clock, Log log)
     : impl_(std::make_shared<Impl>(strand, store, std::move(log))) {
   (void)clock;  // times are those of the entries
@@ -306,6 +401,10 @@ Allocator::~Allocator() {
 void Allocator::start() {
   MUSTER_CHECK(impl_->strand.is_current());
   if (!impl_->running) impl_->start();
+}
+
+std::string Allocator::audit() const {
+  return impl_->running ? impl_->audit() : std::string();
 }
 
 void Allocator::stop() {

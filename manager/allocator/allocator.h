@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/executor.h"
@@ -12,12 +13,14 @@ namespace muster::manager::allocator {
 
 // Creates the predefined networks "host", "none", "bridge" and "ingress" where they are missing.
 // The leader calls it in its first transaction, once the cluster object exists. "bridge" is what
-// tasks without networks are in, "ingress" what tasks with ingress ports and no other way in are
-// in.
+// tasks without networks are in; "ingress" is what all nodes and all tasks with ingress ports are
+// in, behind their other networks. It may be removed and made anew: only a new swarm gets it.
 Status bootstrap_networks(store::Transaction& tx, Rng& rng);
 
 // The leader's loop that hands out what networks need: subnets and VNIs to networks, published
-// ports and virtual addresses to services, addresses to tasks, which then go from NEW to PENDING.
+// ports and virtual addresses to services, places in the routing mesh to nodes, addresses to tasks,
+// which then go from NEW to PENDING. It also works out the MTU of overlay networks from the data
+// paths that nodes report.
 //
 // Level-triggered: start() rebuilds everything from the snapshot, commits only say "look again".
 // One transaction is in flight at a time and takes all there is to do, up to kTasksMax tasks; what
@@ -40,6 +43,9 @@ class Allocator {
 
   // To be called while the store leads.
   void start();
+  // For tests: in words, what is held beyond what the state says, or short of it. Empty when both
+  // agree, while a transaction is in flight, and when it does not run. O(state).
+  std::string audit() const;
   // Forgets everything. Idempotent. A transaction in flight may still commit.
   void stop();
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "manager/allocator/holdings.h"
+#include "manager/store/ingress_network.h"
 
 namespace muster::manager::allocator {
 namespace {
@@ -13,9 +14,6 @@ namespace {
 using overlay::Ipam;
 using store::Ptr;
 using store::Snapshot;
-
-// Size of the automatic subnets of predefined networks, which all services share.
-constexpr int kPredefinedMaskBits = 16;
 
 bool equal(const google::protobuf::Message& a, const google::protobuf::Message& b) {
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
@@ -31,22 +29,18 @@ Result<std::vector<v1::NetworkAttachmentConfig>> wanted_networks(const Snapshot&
                                                                  const v1::TaskSpec& spec,
                                                                  bool ingress_ports) {
   std::vector<v1::NetworkAttachmentConfig> wanted(spec.networks().begin(), spec.networks().end());
-  bool reachable = false;
   bool allocating = wanted.empty();
   for (const auto& w : wanted) {
     const auto network = view.get<v1::Network>(w.target());
     if (network == nullptr) return fail(not_found("network {} not found", w.target()));
     if (!Ipam::allocates(network->spec())) continue;
     allocating = true;
-    reachable = reachable || !network->spec().internal();
   }
+  // Who shares the host's network, or has none, is not led to by the mesh.
   if (!allocating) return wanted;
   Ptr<v1::Network> extra;
-  if (ingress_ports && !reachable) {
-    extra = predefined(view, "ingress");
-  } else if (wanted.empty()) {
-    extra = predefined(view, "bridge");
-  }
+  if (ingress_ports) extra = store::ingress_network(view);
+  if (extra == nullptr && wanted.empty()) extra = predefined(view, "bridge");
   if (extra != nullptr) wanted.emplace_back().set_target(extra->id());
   return wanted;
 }
@@ -83,6 +77,9 @@ void Pass::undo() {
   undo_.clear();
   given_tasks_.clear();
   given_services_.clear();
+  // What was committed meanwhile may have taken them off, since they had places.
+  work_.nodes.insert(given_nodes_.begin(), given_nodes_.end());
+  given_nodes_.clear();
   for (const std::string& id : newly_blocked_) work_.blocked_tasks.erase(id);
   newly_blocked_.clear();
 }
@@ -98,6 +95,9 @@ bool Pass::settle(const Snapshot& state) {
     const Holdings holds = service == nullptr ? Holdings() : holdings_of(*service);
     any = give_back(ipam_, id, given, holds) || any;
   }
+  for (const std::string& id : given_nodes_) {
+    if (state.get<v1::Node>(id) == nullptr) any = places_.put_back(ipam_, id) || any;
+  }
   return any;
 }
 
@@ -106,6 +106,8 @@ Status Pass::run(store::Transaction& tx) {
   more_ = false;
   bytes_ = 0;
   MUSTER_TRY(networks(tx));
+  if (work_.mtus) MUSTER_TRY(mtus(tx));
+  if (!work_.nodes.empty()) MUSTER_TRY(nodes(tx));
   MUSTER_TRY(services(tx));
   return tasks(tx);
 }
@@ -136,16 +138,69 @@ Status Pass::networks(store::Transaction& tx) {
         network->spec().driver() == "null") {
       continue;
     }
+    MUSTER_TRY(this->network(tx, *network));
+  }
+  return ok_status();
+}
+
+Status Pass::network(store::Transaction& tx, const v1::Network& network) {
+  // All nodes and services share those; the automatic size would be full too soon.
+  const bool shared = network.predefined() || network.spec().ingress();
+  auto state = shared ? ipam_.take_shared_network(network) : ipam_.take_network(network);
+  v1::Network changed = network;
+  if (state) {
+    undo_.emplace_back([this, id = network.id()] { ipam_.put_back_network(id); });
+    *changed.mutable_state() = *std::move(state);
+    changed.mutable_state()->set_mtu(overlay::overlay_mtu(network.spec(), work_.paths));
+    changed.clear_allocation_error();
+  } else if (network.allocation_error() == state.error().message()) {
+    return ok_status();
+  } else {
+    changed.set_allocation_error(state.error().message());
+  }
+  return put(tx, std::move(changed));
+}
+
+Status Pass::mtus(store::Transaction& tx) {
+  std::vector<Ptr<v1::Network>> stale;
+  tx.view().each<v1::Network>([&](const Ptr<v1::Network>& network) {
+    if (network->state().pools().empty()) return true;
+    const uint32_t mtu = overlay::overlay_mtu(network->spec(), work_.paths);
+    if (network->state().mtu() != mtu) stale.push_back(network);
+    return true;
+  });
+  for (const auto& network : stale) {
+    if (full()) return ok_status();
     v1::Network changed = *network;
-    auto state = ipam_.take_network(*network, network->predefined() ? kPredefinedMaskBits : 0);
-    if (state) {
-      undo_.emplace_back([this, id] { ipam_.put_back_network(id); });
-      *changed.mutable_state() = *std::move(state);
-      changed.clear_allocation_error();
-    } else if (network->allocation_error() == state.error().message()) {
+    changed.mutable_state()->set_mtu(overlay::overlay_mtu(network->spec(), work_.paths));
+    MUSTER_TRY(put(tx, std::move(changed)));
+  }
+  return ok_status();
+}
+
+Status Pass::nodes(store::Transaction& tx) {
+  const auto ingress = store::ingress_network(tx.view());
+  const bool given = ingress != nullptr && ipam_.has_network(ingress->id());
+  for (const std::string& id : work_.nodes) {
+    if (full()) return ok_status();
+    const auto node = tx.view().get<v1::Node>(id);
+    if (node == nullptr || places_.holds(id)) continue;
+    v1::Node changed = *node;
+    v1::NodeIngress& place = *changed.mutable_ingress();
+    if (given) {
+      const bool had_index = places_.has_index(id);
+      auto taken = places_.take(ipam_, ingress->id(), id);
+      // Others fare no better. A node's warnings say it, and it is tried again when something is
+      // given back.
+      if (!taken) return ok_status();
+      undo_.emplace_back([this, id, had_index] { places_.undo(ipam_, id, had_index); });
+      given_nodes_.push_back(id);
+      place = *std::move(taken);
+    } else if (place.addresses().empty()) {
       continue;
     } else {
-      changed.set_allocation_error(state.error().message());
+      place.clear_addresses();
+      place.clear_mac();
     }
     MUSTER_TRY(put(tx, std::move(changed)));
   }

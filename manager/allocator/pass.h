@@ -9,8 +9,10 @@
 
 #include "base/status.h"
 #include "manager/allocator/holdings.h"
+#include "manager/allocator/ingress_places.h"
 #include "manager/store/store.h"
 #include "overlay/ipam/ipam.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::manager::allocator {
 
@@ -18,6 +20,9 @@ namespace muster::manager::allocator {
 struct Work {
   std::set<std::string> networks;  // ids
   std::set<std::string> services;
+  std::set<std::string> nodes;  // that lack a place in the routing mesh, or have one of a former
+  bool mtus = false;            // of all networks
+  overlay::DataPaths paths;     // what they follow from
   // Tasks that could not be served, not to be tried again before something changes.
   std::unordered_set<std::string> blocked_tasks;
 };
@@ -27,8 +32,8 @@ struct Work {
 class Pass {
  public:
   // `bytes_max` is soft: the object that passes it is the last one.
-  Pass(overlay::Ipam& ipam, Work& work, size_t tasks_max, size_t bytes_max)
-      : ipam_(ipam), work_(work), tasks_max_(tasks_max), bytes_max_(bytes_max) {}
+  Pass(overlay::Ipam& ipam, IngressPlaces& places, Work& work, size_t tasks_max, size_t bytes_max)
+      : ipam_(ipam), places_(places), work_(work), tasks_max_(tasks_max), bytes_max_(bytes_max) {}
 
   Status run(store::Transaction& tx);
   // Gives back everything taken.
@@ -46,6 +51,9 @@ class Pass {
   template <class T>
   Status put(store::Transaction& tx, T object);
   Status networks(store::Transaction& tx);
+  Status network(store::Transaction& tx, const v1::Network& network);
+  Status mtus(store::Transaction& tx);
+  Status nodes(store::Transaction& tx);
   Status services(store::Transaction& tx);
   Status service(store::Transaction& tx, const v1::Service& service);
   Status tasks(store::Transaction& tx);
@@ -62,6 +70,7 @@ class Pass {
                                        const v1::NetworkAttachmentConfig& wanted);
 
   overlay::Ipam& ipam_;
+  IngressPlaces& places_;
   Work& work_;
   size_t tasks_max_;
   size_t bytes_max_;
@@ -70,6 +79,7 @@ class Pass {
   std::vector<std::function<void()>> undo_;
   std::vector<std::pair<std::string, Holdings>> given_tasks_;  // by id, as written
   std::vector<std::pair<std::string, Holdings>> given_services_;
+  std::vector<std::string> given_nodes_;
   std::vector<std::string> newly_blocked_;
 };
 

@@ -69,17 +69,28 @@ Result<std::vector<v1::IpamPool>> Ipam::wanted_pools(const v1::Network& network,
   return pools;
 }
 
-Result<uint32_t> Ipam::take_vni(const v1::Network& network) {
-  if (network.spec().driver() == "bridge") return 0;
-  for (const auto& option : network.spec().driver_options()) {
+Result<uint32_t> Ipam::wanted_vni(const v1::NetworkSpec& spec) {
+  if (spec.driver() == "bridge") return 0;
+  for (const auto& option : spec.driver_options()) {
     if (option.key() != kVniOption) continue;
     uint32_t wanted = 0;
     const auto* end = option.value().data() + option.value().size();
     const auto parsed = std::from_chars(option.value().data(), end, wanted);
-    if (parsed.ec != std::errc() || wanted == 0 || wanted > kVniLast) {
+    // Docker's list has one for each subnet; here all subnets of a network share the first.
+    const bool whole = parsed.ptr == end || *parsed.ptr == ',';
+    if (parsed.ec != std::errc() || !whole || wanted == 0 || wanted > kVniLast) {
       return fail(invalid_argument("VXLAN id \"{}\" is not a number from 1 to {}", option.value(),
                                    kVniLast));
     }
+    return wanted;
+  }
+  return 0;
+}
+
+Result<uint32_t> Ipam::take_vni(const v1::Network& network) {
+  if (network.spec().driver() == "bridge") return 0;
+  MUSTER_ASSIGN(const uint32_t wanted, wanted_vni(network.spec()));
+  if (wanted != 0) {
     if (!vnis_.take(wanted)) return fail(already_exists("VXLAN id {} is in use", wanted));
     return wanted;
   }
@@ -117,6 +128,16 @@ Result<v1::NetworkState> Ipam::take_network(const v1::Network& network, int mask
   state.set_vni(*vni);
   networks_.emplace(network.id(), std::move(held));
   return state;
+}
+
+Result<v1::NetworkState> Ipam::take_shared_network(const v1::Network& network) {
+  for (int bits = subnets_.shared_mask_bits();; ++bits) {
+    auto state = take_network(network, bits);
+    if (state || state.error().code() != StatusCode::kResourceExhausted ||
+        bits >= subnets_.mask_bits()) {
+      return state;
+    }
+  }
 }
 
 Status Ipam::restore_network(const v1::Network& network) {

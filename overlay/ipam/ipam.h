@@ -31,6 +31,10 @@ class Ipam {
   // What automatic subnets keep away from, from now on.
   void avoid(RangeSet ranges) { subnets_.avoid(std::move(ranges)); }
 
+  // The VNI that the network's options ask for; 0 when they do not. INVALID_ARGUMENT with the
+  // reason.
+  static Result<uint32_t> wanted_vni(const v1::NetworkSpec& spec);
+
   // Whether networks of this driver get subnets: "overlay", "bridge" and "" (overlay) do.
   static bool allocates(const v1::NetworkSpec& spec);
 
@@ -38,6 +42,8 @@ class Ipam {
   // when the spec says ipv6), gateways and, for an overlay, a VNI. All or nothing. `mask_bits`
   // overrides the size of an automatic IPv4 subnet; 0 = configured size.
   Result<v1::NetworkState> take_network(const v1::Network& network, int mask_bits = 0);
+  // The same for a network that all nodes and services share: as large as the pools allow.
+  Result<v1::NetworkState> take_shared_network(const v1::Network& network);
   // Registers a network as stored.
   Status restore_network(const v1::Network& network);
   // Forgets the network and every address in it.

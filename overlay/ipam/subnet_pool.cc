@@ -66,6 +66,13 @@ Result<Prefix> SubnetPool::take_next(bool v6, int mask_bits) {
                                  mask_bits, family, why));
 }
 
+int SubnetPool::shared_mask_bits() const {
+  const auto first = std::find_if(options_.pools.begin(), options_.pools.end(),
+                                  [](const Prefix& pool) { return !pool.base.v6; });
+  if (first == options_.pools.end()) return options_.mask_bits_v4;
+  return std::min(std::max(16, first->length + 4), options_.mask_bits_v4);
+}
+
 Status SubnetPool::take(const Prefix& subnet) {
   if (const Prefix* used = used_overlap(subnet)) {
     return already_exists("subnet {} overlaps {}, which another network uses", subnet.str(),

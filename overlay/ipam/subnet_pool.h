@@ -39,6 +39,10 @@ class SubnetPool {
   // ALREADY_EXISTS when it overlaps a subnet in use.
   Status take(const Prefix& subnet);
   bool put_back(const Prefix& subnet);
+  // Lengths of automatic IPv4 subnets: the configured one, and that of the few networks which all
+  // nodes and services share: a sixteenth of the first pool, at most a /16.
+  int mask_bits() const { return options_.mask_bits_v4; }
+  int shared_mask_bits() const;
   size_t taken() const { return taken_.size(); }
 
  private:

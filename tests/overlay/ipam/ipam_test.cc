@@ -282,6 +282,40 @@ TEST(Ipam, NetworksGetSubnetGatewayAndVni) {
   EXPECT_EQ(one(ipam, "d"), "10.0.1.1/25");
 }
 
+TEST(Ipam, ANetworkThatAllShareIsAsLargeAsThePoolsAllow) {
+  struct Case {
+    std::vector<const char*> pools;
+    int bits;
+    std::vector<const char*> avoid;
+    const char* want;
+  };
+  const Case cases[] = {
+      {{"10.0.0.0/8"}, 24, {}, "10.0.0.0/16"},
+      {{"172.20.0.0/16"}, 24, {}, "172.20.0.0/20"},
+      {{"172.20.0.0/16"}, 18, {}, "172.20.0.0/18"},  // nor smaller than the others
+      {{"172.20.0.0/22"}, 26, {}, "172.20.0.0/26"},
+      {{"10.0.0.0/24"}, 24, {}, "10.0.0.0/24"},
+      // Half of it is somebody else's, in pieces.
+      {{"10.0.0.0/14"}, 24, {"10.0.1.0/24", "10.1.0.0/24", "10.2.0.0/15"}, "10.0.64.0/18"},
+      {{"10.0.0.0/8", "172.16.0.0/12"}, 24, {"10.0.0.0/8"}, "172.16.0.0/16"},
+  };
+  for (const Case& c : cases) {
+    SubnetPoolOptions options;
+    for (const char* pool : c.pools) options.pools.push_back(*Prefix::parse(pool));
+    options.mask_bits_v4 = c.bits;
+    Ipam ipam(options);
+    std::vector<Prefix> avoid;
+    for (const char* range : c.avoid) avoid.push_back(*Prefix::parse(range));
+    ipam.avoid(RangeSet(avoid));
+    const auto state = ipam.take_shared_network(network("in"));
+    ASSERT_TRUE(state) << state.error().message();
+    EXPECT_EQ(state->pools(0).subnet(), c.want) << c.pools[0];
+  }
+  Ipam full(SubnetPoolOptions::defaults());
+  full.avoid(RangeSet({*Prefix::parse("0.0.0.0/1"), *Prefix::parse("128.0.0.0/1")}));
+  EXPECT_EQ(full.take_shared_network(network("in")).error().code(), StatusCode::kResourceExhausted);
+}
+
 TEST(Ipam, AFailedNetworkLeavesNothing) {
   Ipam ipam = make();
   auto n = with_pool(with_pool(network("a"), "10.0.0.0/24"), "10.9.0.0/24", "", "10.8.0.1");
