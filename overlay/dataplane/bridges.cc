@@ -1,5 +1,6 @@
 #include "overlay/dataplane/bridges.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 
@@ -177,6 +178,11 @@ Status Bridges::sweep(const std::set<std::string>& keep) {
   }
   for (const std::string& name : unused) MUSTER_TRY(remove(name));
   return ok_status();
+}
+
+bool Bridges::has_port(const std::string& port) const {
+  return std::any_of(bridges_.begin(), bridges_.end(),
+                     [&](const auto& entry) { return entry.second.ports.contains(port); });
 }
 
 Status Bridges::restore_rules() {

@@ -45,6 +45,7 @@ class Bridges {
   Status restore_rules();
 
   const std::map<std::string, Bridge>& all() const { return bridges_; }
+  bool has_port(const std::string& port) const;
 
  private:
   Status create(const v1::Network& network, const std::string& name);

@@ -1,6 +1,5 @@
 #include "overlay/dataplane/linux_network.h"
 
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <unistd.h>
 
@@ -12,9 +11,13 @@
 #include <utility>
 
 #include "overlay/balancer/nft_balancer.h"
+#include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/bridges.h"
+#include "overlay/dataplane/container_namespace.h"
 #include "overlay/dataplane/flow_sweeper.h"
+#include "overlay/dataplane/gateway.h"
 #include "overlay/dataplane/links.h"
+#include "overlay/dataplane/local_ranges.h"
 #include "overlay/dataplane/names.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/netlink.h"
@@ -22,137 +25,48 @@
 #include "overlay/dataplane/nft.h"
 #include "overlay/dataplane/published_ports.h"
 #include "overlay/dataplane/ruleset.h"
+#include "overlay/dataplane/segments.h"
 #include "overlay/dataplane/sysctl.h"
-#include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 namespace {
 
-// More interfaces than this a container cannot have; bounds the search when one is removed.
-constexpr size_t kLinksMax = 32;
-// Index of the loopback in every fresh namespace, and of our first interface there.
-constexpr int kLoopbackIndex = 1;
-constexpr int kFirstIndex = 2;
 // When what a container left is looked after again.
 constexpr Duration kLingerTime = 2s;
 
-// One interface, worked out before anything is touched.
-struct LinkPlan {
-  VethSpec veth;
-  const v1::Network* network = nullptr;
-  std::vector<Cidr> addresses;
-  std::vector<Ip> default_gateways;
-  bool exists = false;
+// The host's end of an interface of a container, and where it is.
+struct HostEnd {
+  std::string name;
+  std::string network_id;  // of the segment it is in; empty: the host's namespace
 };
 
-class UniqueFd {
- public:
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&&) = delete;
-  ~UniqueFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-// A way into a container's namespace that needs no thread there.
-struct Inside {
-  NetlinkSocket socket;
-  UniqueFd ns;
-};
-
-Result<std::vector<LinkPlan>> plan_links(const Names& names,
-                                         const ContainerNetworkRequest& request) {
-  if (request.links.size() > kLinksMax) {
-    return fail(invalid_argument("a container can be in at most {} networks", kLinksMax));
-  }
-  std::vector<LinkPlan> plans;
-  bool have_default = false;
-  for (size_t i = 0; i < request.links.size(); ++i) {
-    const ContainerLink& link = request.links[i];
-    const std::string& name = link.network.spec().annotations().name();
-    LinkPlan plan;
-    plan.network = &link.network;
-    for (const std::string& text : link.addresses) {
-      MUSTER_ASSIGN(const Cidr cidr, Cidr::parse(text));
-      plan.addresses.push_back(cidr);
-    }
-    if (plan.addresses.empty()) {
-      return fail(failed_precondition("no address was given out in network {}", name));
-    }
-    MUSTER_ASSIGN(const uint32_t mtu, network_mtu(link.network));
-    plan.veth = {names.veth(request.container_id, i),
-                 0,
-                 mtu,
-                 fmt::format("eth{}", i),
-                 kFirstIndex + static_cast<int>(i),
-                 link.mac.empty() ? mac_of(plan.addresses.front().ip) : link.mac,
-                 -1};
-    if (!have_default && !link.network.spec().internal()) {
-      for (const auto& pool : link.network.state().pools()) {
-        MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
-        const bool mine = std::any_of(plan.addresses.begin(), plan.addresses.end(),
-                                      [&](const Cidr& c) { return subnet.contains(c.ip); });
-        if (!mine) continue;
-        MUSTER_ASSIGN(const Ip gateway, Ip::parse(pool.gateway()));
-        plan.default_gateways.push_back(gateway);
-        have_default = true;
-      }
-    }
-    plans.push_back(std::move(plan));
-  }
-  return plans;
-}
-
-// Settings of a fresh namespace; runs inside it. The first two are what Docker gives: containers
-// that do not run as root may bind low ports and send pings.
-Status set_sysctls(const ContainerNetworkRequest& request, bool v6, bool created) {
-  if (created) {
-    MUSTER_TRY(write_sysctl("net.ipv4.ip_unprivileged_port_start", "0"));
-    MUSTER_TRY(write_sysctl("net.ipv4.ping_group_range", "0 2147483647"));
-    // Interfaces without an IPv6 address get none of their own: saves detection of duplicates and
-    // keeps applications from trying IPv6 first.
-    if (v6) {
-      // The allocator sees to it that addresses are unique; probing would cost a second or two in
-      // which nothing is sent.
-      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.accept_dad", "0"));
-      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.dad_transmits", "0"));
-    }
-    if (!v6 && kernel_has_ipv6()) (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "1");
-  }
-  for (const auto& sysctl : request.sysctls) {
-    if (!sysctl.key().starts_with("net.") && !sysctl.key().starts_with("net/")) {
-      return invalid_argument("sysctl {} is not of the network", sysctl.key());
-    }
-    MUSTER_TRY(write_sysctl(sysctl.key(), sysctl.value()));
-  }
-  return ok_status();
-}
-
+// Two locks, so that work on overlay networks and on the host's own part do not wait for each
+// other: overlay_mutex_ comes first where both are held.
 class LinuxNetwork final : public NodeNetwork {
  public:
-  LinuxNetwork(const NodeNetworkOptions& options, NetlinkSocket rtnl, NetlinkSocket conntrack,
-               std::unique_ptr<LibNft> nft, Log log)
+  LinuxNetwork(const NodeNetworkOptions& options, NetlinkSocket rtnl, NetlinkSocket overlay_rtnl,
+               NetlinkSocket conntrack, std::unique_ptr<LibNft> nft, Log log)
       : names_(options.instance_id),
         pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
+        log_(log),
+        overlay_rtnl_(std::move(overlay_rtnl)),
+        segments_(names_, pins_, overlay_rtnl_, log),
         rtnl_(std::move(rtnl)),
         nft_(std::move(nft)),
-        log_(log),
         sweeper_(std::move(conntrack), log),
         balancer_(*nft_, names_.table()),
         bridges_(names_, rtnl_, *nft_, log),
+        gateway_(
+            names_, rtnl_, *nft_,
+            [id = options.instance_id, resolvers = options.resolvers] {
+              return local_ranges(id, resolvers());
+            },
+            log),
         ports_(balancer_, sweeper_, log) {}
   // What waits on the sweeper's thread uses the rest.
   ~LinuxNetwork() override { sweeper_.stop(); }
 
-  Status open() {
-    std::lock_guard lock(mutex_);
-    return open_locked();
-  }
+  Status open();
 
   Result<std::string> attach(const ContainerNetworkRequest& request) override;
   Status detach(const std::string& container_id) override;
@@ -171,40 +85,74 @@ class LinuxNetwork final : public NodeNetwork {
 
  private:
   Status ensure_table();
-  Status attach_links(const ContainerNetworkRequest& request, std::vector<LinkPlan>& plans);
-  Status make_links(std::vector<LinkPlan>& plans, int namespace_fd);
-  Status detach_locked(const std::string& container_id);
-  void delete_lingering(const std::vector<std::string>& veths);
+  void repair_table(std::vector<std::string>& said);
+  Status adopt_containers();
+  Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
+  Status expect_links(AttachPlan& plan);
+  Status make_segment_links(AttachPlan& plan, int namespace_fd);
+  Status make_segment_link(LinkPlan& link, int namespace_fd);
+  Status make_host_links(const ContainerNetworkRequest& request, AttachPlan& plan,
+                         int namespace_fd);
+  Status make_bridge_links(AttachPlan& plan, int namespace_fd);
+  Status make_way(const std::string& container_id, const AttachPlan& plan, LinkPlan& link,
+                  int namespace_fd);
+  Result<std::vector<Prefix>> network_ranges(const ContainerNetworkRequest& request);
+  void remember(const std::string& container_id, const std::vector<Ip>& addresses);
+  std::vector<std::string> host_ends(const std::string& container_id) const;
+  void delete_lingering(const std::vector<HostEnd>& ends);
+  void delete_lingering_port(const HostEnd& end);
+  bool attached(const std::string& end);
+  void warn_of_overlap(const v1::Network& network);
 
-  Status open_locked() {
-    MUSTER_TRY(pins_.prepare());
-    MUSTER_TRY(bridges_.scan());
-    MUSTER_TRY(ensure_table());
-    torn_down_ = false;
-    return ok_status();
-  }
   // A node that left a swarm may enter the next one.
-  Status reopen() {
-    std::lock_guard lock(mutex_);
-    return torn_down_ ? open_locked() : ok_status();
-  }
+  Status reopen();
 
   Names names_;
   NamespaceDir pins_;
-  std::mutex mutex_;  // guards all that follows; never held while a namespace is made
+  Log log_;
+
+  std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
+                              // made
+  NetlinkSocket overlay_rtnl_;
+  Segments segments_;
+  NetworkTruths truths_;
+
+  std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;
   std::unique_ptr<LibNft> nft_;
-  Log log_;
   FlowSweeper sweeper_;
   NftBalancer balancer_;
   Bridges bridges_;
+  Gateway gateway_;
   PublishedPorts ports_;
-  std::set<std::string> attached_;  // names of veths made or found by attach()
+  std::vector<PublishedPort> ports_told_;
+  std::set<std::string> attached_;  // names of host's ends made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
-  LocalNode node_;
-  NetworkTruths truths_;
   bool torn_down_ = false;
 };
+
+Status LinuxNetwork::open() {
+  {
+    std::lock_guard lock(overlay_mutex_);
+    MUSTER_TRY(pins_.prepare());
+    MUSTER_TRY(segments_.scan());
+  }
+  std::lock_guard lock(mutex_);
+  MUSTER_TRY(bridges_.scan());
+  MUSTER_TRY(gateway_.scan());
+  MUSTER_TRY(ensure_table());
+  MUSTER_TRY(adopt_containers());
+  torn_down_ = false;
+  return ok_status();
+}
+
+Status LinuxNetwork::reopen() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!torn_down_) return ok_status();
+  }
+  return open();
+}
 
 // Makes our table when it is missing (a first start, a firewall that flushed everything) or of
 // another version, and learns what it holds.
@@ -213,7 +161,8 @@ Status LinuxNetwork::ensure_table() {
   if (!listing && listing.error().code() != StatusCode::kNotFound) return listing.error();
   const std::string marker = fmt::format("\"name\": \"{}\"", ruleset_marker());
   if (!listing || listing->find(marker) == std::string::npos) {
-    if (Status made = nft_->run(base_ruleset(names_.table())); !made.ok()) {
+    const std::string text = base_ruleset(names_.table(), names_.ways_out(), names_.ways_in());
+    if (Status made = nft_->run(text); !made.ok()) {
       return failed_precondition(
           "cannot set up network rules, the kernel needs nftables with NAT "
           "(modules nf_tables, nft_chain_nat, nft_fib_inet): {}",
@@ -221,28 +170,113 @@ Status LinuxNetwork::ensure_table() {
     }
   }
   MUSTER_TRY(bridges_.restore_rules());
+  MUSTER_TRY(gateway_.restore_rules());
   return balancer_.load();
 }
 
-Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) {
+// Containers of a former process are not attached again; their addresses are in their namespaces.
+Status LinuxNetwork::adopt_containers() {
+  MUSTER_ASSIGN(const auto pinned, pins_.list());
+  std::vector<std::string> containers;
+  for (const std::string& name : pinned) {
+    if (!Segments::is_pin(name)) containers.push_back(name);
+  }
+  std::map<std::string, std::vector<Ip>> found;
+  MUSTER_TRY(visit_addresses(pins_, containers, [&](const std::string& name, const Ip& ip) {
+    found[name].push_back(ip);
+  }));
+  for (const auto& [name, addresses] : found) remember(name, addresses);
+  return ok_status();
+}
+
+// Notes what a container has, and how the host reaches it.
+void LinuxNetwork::remember(const std::string& container_id, const std::vector<Ip>& addresses) {
+  auto& known = addresses_[container_id];
+  known.clear();
+  for (const Ip& ip : addresses) known.push_back(ip.str());
+  const Gateway::Lease* lease = gateway_.find(names_.way_out(container_id));
+  if (lease == nullptr) lease = gateway_.find(names_.way_in(container_id));
+  if (lease == nullptr) return;
+  for (const Ip& ip : addresses) {
+    if (!ip.v6) ports_.lead(ip.str(), lease->address.str());
+    if (ip.v6 && lease->address_v6) ports_.lead(ip.str(), lease->address_v6->str());
+  }
+}
+
+// Names under which host's ends of a container may be known.
+std::vector<std::string> LinuxNetwork::host_ends(const std::string& container_id) const {
+  std::vector<std::string> out = {names_.way_out(container_id), names_.way_in(container_id)};
+  for (size_t i = 0; i < kNetworksMax; ++i) out.push_back(names_.veth(container_id, i));
+  return out;
+}
+
+// From now on nobody takes the container's interfaces for something left behind. Those that a
+// former version had put into a bridge of the host are made anew where they belong; containers that
+// were running then keep them until they end, for they are not attached again.
+Status LinuxNetwork::expect_links(AttachPlan& plan) {
   std::lock_guard lock(mutex_);
+  for (LinkPlan& link : plan.links) {
+    attached_.insert(link.veth.host_name);
+    const bool misplaced =
+        link.home == LinkPlan::Home::kSegment && bridges_.has_port(link.veth.host_name);
+    // Without its lease a way has no address that anybody knows.
+    const bool lost = link.home == LinkPlan::Home::kWay && link.exists &&
+                      gateway_.find(link.veth.host_name) == nullptr;
+    if (!misplaced && !lost) continue;
+    MUSTER_TRY(rtnl_.run(delete_link(link.veth.host_name)));
+    MUSTER_TRY(bridges_.release(link.veth.host_name));
+    link.exists = false;
+    link.veth.peer_index = 0;
+  }
+  return ok_status();
+}
+
+Status LinuxNetwork::make_segment_link(LinkPlan& link, int namespace_fd) {
+  // A second time round, in case somebody else removed what we knew.
+  for (const bool again : {false, true}) {
+    MUSTER_ASSIGN(const Segments::Place place,
+                  segments_.acquire(*link.network, link.veth.host_name));
+    if (link.exists) return ok_status();
+    link.veth.master = place.bridge_index;
+    link.veth.mtu = place.mtu;
+    link.veth.namespace_fd = namespace_fd;
+    const Status made = place.inside->run(new_veth(link.veth));
+    if (made.ok() || again) return made;
+    // Left by a container of the same name whose namespace is on its way out, or half made.
+    MUSTER_TRY(place.inside->run(delete_link(link.veth.host_name)));
+  }
+  return ok_status();
+}
+
+Status LinuxNetwork::make_segment_links(AttachPlan& plan, int namespace_fd) {
+  std::lock_guard lock(overlay_mutex_);
+  for (LinkPlan& link : plan.links) {
+    if (link.home != LinkPlan::Home::kSegment) continue;
+    MUSTER_TRY(make_segment_link(link, namespace_fd));
+  }
+  return ok_status();
+}
+
+Status LinuxNetwork::make_bridge_links(AttachPlan& plan, int namespace_fd) {
+  const auto bridged = [](const LinkPlan& link) { return link.home == LinkPlan::Home::kBridge; };
+  if (std::none_of(plan.links.begin(), plan.links.end(), bridged)) return ok_status();
   // With br_netfilter on, a frame whose destination becomes another port of its bridge is bridged
   // there, not routed; to a container that calls itself through a published port it has to go back
   // where it came from.
-  const auto bridged = read_sysctl("net.bridge.bridge-nf-call-iptables");
-  const bool hairpin = bridged && *bridged == "1";
+  const auto filtered = read_sysctl("net.bridge.bridge-nf-call-iptables");
+  const bool hairpin = filtered && *filtered == "1";
   // A second time round, in case somebody else removed a bridge we knew.
   for (const bool again : {false, true}) {
     std::vector<Message> batch;
     std::vector<Message> clean;
-    for (LinkPlan& plan : plans) {
-      MUSTER_ASSIGN(plan.veth.master, bridges_.acquire(*plan.network, plan.veth.host_name));
-      attached_.insert(plan.veth.host_name);
-      if (plan.exists) continue;
-      plan.veth.namespace_fd = namespace_fd;
-      batch.push_back(new_veth(plan.veth));
-      if (hairpin) batch.push_back(set_hairpin(plan.veth.host_name));
-      clean.push_back(delete_link(plan.veth.host_name));
+    for (LinkPlan& link : plan.links) {
+      if (!bridged(link)) continue;
+      MUSTER_ASSIGN(link.veth.master, bridges_.acquire(*link.network, link.veth.host_name));
+      if (link.exists) continue;
+      link.veth.namespace_fd = namespace_fd;
+      batch.push_back(new_veth(link.veth));
+      if (hairpin) batch.push_back(set_hairpin(link.veth.host_name));
+      clean.push_back(delete_link(link.veth.host_name));
     }
     const Status made = rtnl_.run(batch);
     if (made.ok() || again) return made;
@@ -253,118 +287,151 @@ Status LinuxNetwork::make_links(std::vector<LinkPlan>& plans, int namespace_fd) 
   return ok_status();
 }
 
-// Makes the container's namespace, or finds the one it has. On a thread of its own.
-Status prepare_namespace(NamespaceDir& pins, const ContainerNetworkRequest& request,
-                         std::vector<LinkPlan>& plans, std::optional<Inside>& inside) {
-  bool created = false;
-  MUSTER_TRY(pins.enter(request.container_id, &created));
-  const bool v6 = std::any_of(plans.begin(), plans.end(), [](const LinkPlan& p) {
-    return std::any_of(p.addresses.begin(), p.addresses.end(),
-                       [](const Cidr& c) { return c.ip.v6; });
-  });
-  MUSTER_TRY(set_sysctls(request, v6, created));
-  MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
-  UniqueFd fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return errno_status(errno, "cannot open a network namespace");
-  for (LinkPlan& plan : plans) {
-    if (created) continue;
-    MUSTER_ASSIGN(const auto there, find_link(socket, plan.veth.peer_name));
-    plan.exists = there.has_value();
-    plan.veth.peer_index = there ? there->index : 0;
+Status LinuxNetwork::make_way(const std::string& container_id, const AttachPlan& plan,
+                              LinkPlan& link, int namespace_fd) {
+  const Gateway::Lease* lease = gateway_.find(link.veth.host_name);
+  if (lease == nullptr) return internal_error("no address for {}", link.veth.host_name);
+  link.veth.mtu = lease->mtu;
+  link.veth.peer_mac = mac_of(lease->address);
+  link.veth.namespace_fd = namespace_fd;
+  link.peers.emplace_back(lease->address, lease->gateway);
+  if (lease->address_v6) link.peers.emplace_back(*lease->address_v6, lease->gateway_v6);
+  if (plan.leads_out) {
+    for (const auto& [address, gateway] : link.peers) link.default_gateways.push_back(gateway);
   }
-  inside.emplace(Inside{std::move(socket), std::move(fd)});
-  return ok_status();
+  return gateway_.make(*lease, link.veth, link.exists, container_id);
 }
 
-Status configure_inside(NetlinkSocket& inside, std::vector<LinkPlan>& plans) {
-  std::vector<Message> batch;
-  batch.push_back(set_up(kLoopbackIndex));
-  for (LinkPlan& plan : plans) {
-    if (plan.veth.peer_index == 0) {
-      MUSTER_ASSIGN(const auto there, find_link(inside, plan.veth.peer_name));
-      if (!there) return internal_error("interface {} vanished", plan.veth.peer_name);
-      plan.veth.peer_index = there->index;
-    }
-    for (const Cidr& address : plan.addresses) {
-      batch.push_back(add_address(plan.veth.peer_index, address));
-    }
-    batch.push_back(set_up(plan.veth.peer_index));
-    for (const Ip& gateway : plan.default_gateways) {
-      batch.push_back(add_default_route(plan.veth.peer_index, gateway));
-    }
-  }
-  return inside.run(batch);
+// What a subnet of the node's own must not overlap.
+Result<std::vector<Prefix>> LinuxNetwork::network_ranges(const ContainerNetworkRequest& request) {
+  std::vector<Prefix> out;
+  const auto add = [&](const v1::Network& network) -> Status {
+    MUSTER_ASSIGN(const auto subnets, subnets_of(network));
+    out.insert(out.end(), subnets.begin(), subnets.end());
+    return ok_status();
+  };
+  for (const ContainerLink& link : request.links) MUSTER_TRY(add(link.network));
+  std::lock_guard lock(overlay_mutex_);
+  for (const auto& [id, truth] : truths_.all()) MUSTER_TRY(add(truth.network));
+  return out;
 }
 
-Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request,
-                                  std::vector<LinkPlan>& plans) {
-  std::optional<Inside> inside;
-  MUSTER_TRY(on_own_thread([&] { return prepare_namespace(pins_, request, plans, inside); }));
-  MUSTER_TRY(make_links(plans, inside->ns.get()));
-  return configure_inside(inside->socket, plans);
+Status LinuxNetwork::make_host_links(const ContainerNetworkRequest& request, AttachPlan& plan,
+                                     int namespace_fd) {
+  const bool way = !plan.links.empty() && plan.links.back().home == LinkPlan::Home::kWay;
+  std::vector<Prefix> ranges;
+  if (way) {
+    MUSTER_ASSIGN(ranges, network_ranges(request));
+  }
+  std::lock_guard lock(mutex_);
+  MUSTER_TRY(make_bridge_links(plan, namespace_fd));
+  if (!way) return ok_status();
+  for (const auto& [name, bridge] : bridges_.all()) {
+    for (const std::string& text : bridge.rules.subnets) {
+      MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(text));
+      ranges.push_back(subnet);
+    }
+  }
+  LinkPlan& link = plan.links.back();
+  auto lease = gateway_.acquire(link.veth.host_name, plan.v6, ranges);
+  if (!lease && lease.error().code() == StatusCode::kNotFound) {
+    log_->warn("the network rules of this node were gone and are made anew: {}",
+               lease.error().message());
+    MUSTER_TRY(ensure_table());
+    lease = gateway_.acquire(link.veth.host_name, plan.v6, ranges);
+  }
+  if (!lease) return lease.error();
+  return make_way(request.container_id, plan, link, namespace_fd);
+}
+
+Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, AttachPlan& plan) {
+  MUSTER_ASSIGN(Inside inside, prepare_namespace(pins_, request, plan));
+  MUSTER_TRY(expect_links(plan));
+  MUSTER_TRY(make_segment_links(plan, inside.ns.get()));
+  MUSTER_TRY(make_host_links(request, plan, inside.ns.get()));
+  return configure_inside(inside.socket, plan);
 }
 
 Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request) {
-  MUSTER_ASSIGN(std::vector<LinkPlan> plans, plan_links(names_, request));
+  MUSTER_ASSIGN(AttachPlan plan, plan_attach(names_, request));
   MUSTER_TRY(reopen());
-  if (const Status done = attach_links(request, plans); !done.ok()) {
+  if (const Status done = attach_links(request, plan); !done.ok()) {
     (void)detach(request.container_id);
     return fail(done.with_context("cannot make the container's network"));
   }
-  std::lock_guard lock(mutex_);
-  auto& addresses = addresses_[request.container_id];
-  addresses.clear();
-  for (const LinkPlan& plan : plans) {
-    for (const Cidr& cidr : plan.addresses) addresses.push_back(cidr.ip.str());
+  std::vector<Ip> addresses;
+  for (const LinkPlan& link : plan.links) {
+    for (const Cidr& cidr : link.addresses) addresses.push_back(cidr.ip);
+    for (const auto& [address, peer] : link.peers) addresses.push_back(address);
   }
+  std::lock_guard lock(mutex_);
+  remember(request.container_id, addresses);
   return pins_.path(request.container_id);
 }
 
-Status LinuxNetwork::detach_locked(const std::string& container_id) {
-  std::vector<std::string> veths;
-  for (size_t i = 0; i < kLinksMax; ++i) {
-    const std::string veth = names_.veth(container_id, i);
-    const bool known =
-        std::any_of(bridges_.all().begin(), bridges_.all().end(),
-                    [&](const auto& entry) { return entry.second.ports.count(veth) != 0; });
-    if (known) veths.push_back(veth);
-  }
-  for (const std::string& veth : veths) {
-    attached_.erase(veth);
-    MUSTER_TRY(bridges_.release(veth));
+Status LinuxNetwork::detach(const std::string& container_id) {
+  // Takes some milliseconds in which nobody else needs to wait.
+  MUSTER_TRY(pins_.remove(container_id));
+  std::vector<HostEnd> left;
+  const auto context = "network of " + container_id;
+  std::lock_guard overlay_lock(overlay_mutex_);
+  std::lock_guard lock(mutex_);
+  for (const std::string& end : host_ends(container_id)) {
+    attached_.erase(end);
+    const std::string network_id = segments_.network_of(end);
+    if (network_id.empty() && !bridges_.has_port(end) && !gateway_.has(end)) continue;
+    left.push_back({end, network_id});
+    if (!network_id.empty()) MUSTER_TRY(segments_.release(end).with_context(context));
+    MUSTER_TRY(bridges_.release(end).with_context(context));
   }
   // The interfaces go with their namespace, which the kernel clears away in the background and in
   // batches; deleting each here would cost 20 ms. Later is looked whether a process still held it.
-  if (!veths.empty()) {
-    sweeper_.strand().after(kLingerTime, [this, veths] { delete_lingering(veths); });
+  // Only then may addresses towards the node be given to others.
+  if (!left.empty()) {
+    sweeper_.strand().after(kLingerTime, [this, left] { delete_lingering(left); });
   }
   const auto addresses = addresses_.extract(container_id);
   if (!addresses.empty()) ports_.forget_addresses(addresses.mapped());
   return ok_status();
 }
 
-void LinuxNetwork::delete_lingering(const std::vector<std::string>& veths) {
+bool LinuxNetwork::attached(const std::string& end) {
   std::lock_guard lock(mutex_);
-  for (const std::string& veth : veths) {
-    // Not if a container of the same name has come meanwhile.
-    if (attached_.count(veth) != 0) continue;
-    Status gone = rtnl_.run(delete_link(veth));
-    if (gone.ok()) gone = bridges_.release(veth);
-    if (!gone.ok()) log_->warn("interface {}: {}", veth, gone.message());
-  }
+  return attached_.contains(end);
 }
 
-Status LinuxNetwork::detach(const std::string& container_id) {
-  // Takes some milliseconds in which nobody else needs to wait.
-  MUSTER_TRY(pins_.remove(container_id));
-  std::lock_guard lock(mutex_);
-  return detach_locked(container_id).with_context("network of " + container_id);
+void LinuxNetwork::delete_lingering_port(const HostEnd& end) {
+  std::lock_guard lock(overlay_mutex_);
+  if (attached(end.name)) return;
+  const auto place = segments_.find(end.network_id);
+  // It went with its segment.
+  if (!place) return;
+  Status gone = place->inside->run(delete_link(end.name));
+  if (gone.ok()) gone = segments_.release(end.name);
+  if (!gone.ok()) log_->warn("interface {}: {}", end.name, gone.message());
+}
+
+void LinuxNetwork::delete_lingering(const std::vector<HostEnd>& ends) {
+  // Not if a container of the same name has come meanwhile.
+  for (const HostEnd& end : ends) {
+    if (!end.network_id.empty()) {
+      delete_lingering_port(end);
+      continue;
+    }
+    std::lock_guard lock(mutex_);
+    if (attached_.contains(end.name)) continue;
+    Status gone = rtnl_.run(delete_link(end.name));
+    if (gone.ok()) gone = bridges_.release(end.name);
+    if (gone.ok()) gone = gateway_.release(end.name);
+    if (!gone.ok()) log_->warn("interface {}: {}", end.name, gone.message());
+  }
 }
 
 Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports,
                                          std::vector<v1::PortConfig>* conflicts) {
   MUSTER_TRY(reopen());
   std::lock_guard lock(mutex_);
+  ports_told_ = ports;
   Status set = ports_.set(ports, conflicts);
   if (set.code() != StatusCode::kNotFound) return set;
   log_->warn("the network rules of this node were gone and are made anew: {}", set.message());
@@ -373,47 +440,96 @@ Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports
 }
 
 Status LinuxNetwork::set_local_node(const LocalNode& node) {
+  std::lock_guard lock(overlay_mutex_);
+  return segments_.set_local_node(node, truths_);
+}
+
+// Subnets of the node's own are chosen when nothing overlaps them. Only containers that are in a
+// network which does so now cannot reach a part of it; attach() gives those an address elsewhere.
+void LinuxNetwork::warn_of_overlap(const v1::Network& network) {
+  const auto subnets = subnets_of(network);
+  if (!subnets) return;
   std::lock_guard lock(mutex_);
-  node_ = node;
-  return ok_status();
+  for (const Prefix& subnet : *subnets) {
+    const Prefix* ours = gateway_.overlap(subnet);
+    if (ours == nullptr) continue;
+    log_->warn(
+        "network {} ({}) overlaps {}, by which containers reach this node; those that enter it get "
+        "an address elsewhere",
+        network.spec().annotations().name(), subnet.str(), ours->str());
+  }
 }
 
 Status LinuxNetwork::apply(const NetworkStep& step) {
-  std::lock_guard lock(mutex_);
-  truths_.apply(step);
-  return ok_status();
+  MUSTER_TRY(reopen());
+  NetworkDifference difference;
+  std::optional<v1::Network> news;
+  Status applied;
+  {
+    std::lock_guard lock(overlay_mutex_);
+    difference = truths_.apply(step);
+    const NetworkTruth& truth = *truths_.find(step.network_id);
+    if (difference.network) news = truth.network;
+    applied = segments_.apply(truth, difference);
+  }
+  if (news) warn_of_overlap(*news);
+  return applied.with_context("network " + step.network_id);
 }
 
 Status LinuxNetwork::forget_network(const std::string& network_id) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(overlay_mutex_);
   truths_.forget(network_id);
-  return ok_status();
+  return segments_.forget(network_id);
 }
 
 std::vector<std::string> LinuxNetwork::repair() {
-  return {};
+  std::vector<std::string> said;
+  {
+    std::lock_guard lock(overlay_mutex_);
+    segments_.repair(said);
+  }
+  std::lock_guard lock(mutex_);
+  if (torn_down_) return said;
+  gateway_.repair(said);
+  repair_table(said);
+  return said;
+}
+
+void LinuxNetwork::repair_table(std::vector<std::string>& said) {
+  const auto listing = nft_->list(names_.table());
+  if (listing && listing->find(ruleset_marker()) != std::string::npos) return;
+  if (!listing && listing.error().code() != StatusCode::kNotFound) return;
+  Status made = ensure_table();
+  if (made.ok()) made = ports_.set(ports_told_, nullptr);
+  said.push_back(fmt::format("the network rules of this node were gone{}",
+                             made.ok() ? "" : ": " + made.message()));
 }
 
 Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_container_ids) {
-  std::lock_guard lock(mutex_);
   const std::set<std::string> live(live_container_ids.begin(), live_container_ids.end());
   MUSTER_ASSIGN(const auto pinned, pins_.list());
   for (const std::string& name : pinned) {
-    if (live.count(name) == 0) MUSTER_TRY(pins_.remove(name));
+    if (!Segments::is_pin(name) && !live.contains(name)) MUSTER_TRY(pins_.remove(name));
   }
   std::set<std::string> keep;
   for (const std::string& name : live) {
-    for (size_t i = 0; i < kLinksMax; ++i) keep.insert(names_.veth(name, i));
+    for (std::string& end : host_ends(name)) keep.insert(std::move(end));
   }
-  for (auto it = addresses_.begin(); it != addresses_.end();) {
-    it = live.count(it->first) == 0 ? addresses_.erase(it) : std::next(it);
-  }
-  return bridges_.sweep(keep);
+  std::lock_guard overlay_lock(overlay_mutex_);
+  MUSTER_TRY(segments_.sweep(keep));
+  std::lock_guard lock(mutex_);
+  std::erase_if(addresses_, [&](const auto& entry) { return !live.contains(entry.first); });
+  std::erase_if(attached_, [&](const std::string& end) { return !keep.contains(end); });
+  MUSTER_TRY(bridges_.sweep(keep));
+  return gateway_.sweep(keep);
 }
 
 Status LinuxNetwork::teardown() {
   (void)set_published_ports({}, nullptr);
   MUSTER_TRY(collect_garbage({}));
+  std::lock_guard overlay_lock(overlay_mutex_);
+  for (const auto& [id, truth] : truths_.all()) MUSTER_TRY(segments_.forget(id));
+  truths_ = {};
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
   torn_down_ = true;
@@ -428,10 +544,12 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
   }
   if (geteuid() != 0) return fail(permission_denied("container networks need root"));
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
+  MUSTER_ASSIGN(NetlinkSocket overlay_rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
   MUSTER_ASSIGN(auto nft, LibNft::make());
-  auto network = std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(conntrack),
-                                                std::move(nft), std::move(log));
+  auto network =
+      std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(overlay_rtnl),
+                                     std::move(conntrack), std::move(nft), std::move(log));
   MUSTER_TRY(network->open());
   return network;
 }

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "base/status.h"
 #include "overlay/dataplane/node_network.h"
+#include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 
@@ -14,6 +17,8 @@ struct NodeNetworkOptions {
   std::string instance_id;
   // Pins of namespaces go to <run_dir>/<instance_id>/netns.
   std::string run_dir = "/run/muster";
+  // The host's resolvers as they are now; subnets that the node chooses itself keep away from them.
+  std::function<std::vector<Ip>()> resolvers = [] { return std::vector<Ip>(); };
 };
 
 // The network of the namespace that the calling thread is in. Adopts what a former process of the

@@ -37,7 +37,11 @@ Result<RangeSet> local_ranges(const std::string& instance_id, const std::vector<
   MUSTER_ASSIGN(const auto links, list_links(socket));
   std::set<int> ours;
   for (const Link& link : links) {
-    if (names.is_our_bridge(link.name) || link.name == names.mesh()) ours.insert(link.index);
+    const std::string& n = link.name;
+    if (names.is_our_bridge(n) || names.is_our_way(n) || n == names.gateway_bridge() ||
+        n == names.mesh()) {
+      ours.insert(link.index);
+    }
   }
   MUSTER_ASSIGN(const auto routes, list_routes(socket));
   std::vector<Prefix> ranges;

@@ -34,11 +34,21 @@ Names::Names(std::string_view instance_id) : instance_(instance_id), table_("mus
   const std::string hash = short_hash(instance_, 5);
   bridge_prefix_ = "mb" + hash;
   veth_prefix_ = "mv" + hash;
+  gateway_bridge_ = "mg" + hash;
+  way_in_prefix_ = "mp" + hash;
   mesh_ = "mi" + hash;
 }
 
 std::string Names::bridge(std::string_view network_id) const {
   return bridge_prefix_ + short_hash(network_id, 8);
+}
+
+std::string Names::way_out(std::string_view container_id) const {
+  return gateway_bridge_ + short_hash(container_id, 8);
+}
+
+std::string Names::way_in(std::string_view container_id) const {
+  return way_in_prefix_ + short_hash(container_id, 8);
 }
 
 std::string Names::veth(std::string_view container_id, size_t index) const {

@@ -21,6 +21,20 @@ class Names {
   std::string veth(std::string_view container_id, size_t index) const;
   // The node's own interface in the ingress network, "mi<instance hash>"; both of its ends.
   const std::string& mesh() const { return mesh_; }
+  // What leads containers to this node: "mg<instance hash>" holds the subnets' routes, and
+  // "mg<instance hash><hash>" is the host's end of a container's way out, or
+  // "mp<instance hash><hash>" of one that ports of the host lead to, but nothing out of.
+  const std::string& gateway_bridge() const { return gateway_bridge_; }
+  std::string way_out(std::string_view container_id) const;
+  std::string way_in(std::string_view container_id) const;
+  // What matches the latter two as an interface name in nftables.
+  std::string ways_out() const { return gateway_bridge_ + "*"; }
+  std::string ways_in() const { return way_in_prefix_ + "*"; }
+  // A way out or in, but not the bridge.
+  bool is_our_way(std::string_view link) const {
+    return link != gateway_bridge_ &&
+           (link.starts_with(gateway_bridge_) || link.starts_with(way_in_prefix_));
+  }
   bool is_our_bridge(std::string_view link) const { return link.starts_with(bridge_prefix_); }
   bool is_our_veth(std::string_view link) const { return link.starts_with(veth_prefix_); }
 
@@ -29,6 +43,8 @@ class Names {
   std::string table_;
   std::string bridge_prefix_;
   std::string veth_prefix_;
+  std::string gateway_bridge_;
+  std::string way_in_prefix_;
   std::string mesh_;
 };
 

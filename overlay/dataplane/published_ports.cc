@@ -47,13 +47,22 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
       log_->warn("{}, but its traffic already goes to containers", held.message());
     }
     keys.insert(key);
-    frontends.push_back({key, published->port.target_port(), published->backends});
+    frontends.push_back({key, published->port.target_port(), ways_to(published->backends)});
   }
   const auto removed = balancer_.apply(frontends);
   if (!removed) return removed.error();
   held_.release_all_but(keys);
   flush(*removed);
   return outcome;
+}
+
+std::vector<std::string> PublishedPorts::ways_to(const std::vector<std::string>& backends) const {
+  std::vector<std::string> out;
+  for (const std::string& backend : backends) {
+    const auto by = ways_.find(backend);
+    out.push_back(by == ways_.end() ? backend : by->second);
+  }
+  return out;
 }
 
 void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
@@ -70,6 +79,9 @@ void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
 }
 
 void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
+  const std::set<std::string> gone(addresses.begin(), addresses.end());
+  // An address may be somebody else's already, who is reached otherwise.
+  std::erase_if(ways_, [&](const auto& way) { return gone.contains(way.second); });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
     if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, false});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,19 +22,24 @@ class PublishedPorts {
   PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log)
       : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)) {}
 
+  // The host reaches what is at `address` by another one; until forget_addresses() names it.
+  void lead(const std::string& address, const std::string& by) { ways_[address] = by; }
   // See NodeNetwork::set_published_ports.
   Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
   Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
-  // A container is gone: what remembers its addresses is stale.
+  // A container is gone: what remembers its addresses is stale. Those by which the host reached it
+  // are among them.
   void forget_addresses(const std::vector<std::string>& addresses);
 
  private:
+  std::vector<std::string> ways_to(const std::vector<std::string>& backends) const;
   void flush(const std::vector<RemovedBackend>& removed);
 
   Balancer& balancer_;
   FlowSweeper& sweeper_;
   Log log_;
   HostPorts held_;
+  std::map<std::string, std::string> ways_;  // by address
 };
 
 }  // namespace muster::overlay

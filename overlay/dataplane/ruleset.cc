@@ -7,15 +7,21 @@
 namespace muster::overlay {
 namespace {
 
-constexpr std::string_view kMarker = "ruleset_1";
+constexpr std::string_view kMarker = "ruleset_2";
 
-// %T is the table's name. Hairpin goes by addresses, not by interfaces: a frame that br_netfilter
+// %T is the table's name, %O and %I are the ways out of containers and those in alone.
+//
+// A container cannot send by another's address on its way out, nor by one of an overlay network,
+// to which no answer would find back. One that shall not get out is called by its node, to whom it
+// has a route.
+//
+// Hairpin goes by addresses, not by interfaces: a frame that br_netfilter
 // bridges has no incoming interface any more where its source would be rewritten.
 constexpr std::string_view kBase = R"(
 add table inet %T
 delete table inet %T
 add table inet %T
-add chain inet %T ruleset_1
+add chain inet %T ruleset_2
 add map inet %T ports { typeof meta l4proto . th dport : verdict; }
 add set inet %T bridges { type ifname; }
 add set inet %T internal { type ifname; }
@@ -26,6 +32,8 @@ add set inet %T masquerade4 { type ipv4_addr; flags interval; }
 add set inet %T masquerade6 { type ipv6_addr; flags interval; }
 
 add chain inet %T martians { type filter hook prerouting priority -300; policy accept; }
+add rule inet %T martians iifname "%O" fib saddr . iif oif missing drop
+add rule inet %T martians iifname "%I" fib saddr . iif oif missing drop
 add rule inet %T martians iifname != "lo" ip daddr 127.0.0.0/8 drop
 
 add chain inet %T prerouting { type nat hook prerouting priority -100; policy accept; }
@@ -36,6 +44,9 @@ add rule inet %T output fib daddr type local meta l4proto . th dport vmap @ports
 add chain inet %T postrouting { type nat hook postrouting priority 100; policy accept; }
 add rule inet %T postrouting ct status dnat ip saddr . ip daddr @hairpin4 masquerade
 add rule inet %T postrouting ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade
+add rule inet %T postrouting oifname "%I" ct status dnat masquerade
+add rule inet %T postrouting oifname "%O" ip saddr 127.0.0.0/8 masquerade
+add rule inet %T postrouting oifname "%O" accept
 add rule inet %T postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
 add rule inet %T postrouting oifname != @bridges ip saddr @masquerade4 masquerade
 add rule inet %T postrouting oifname != @bridges ip6 saddr @masquerade6 masquerade
@@ -44,19 +55,26 @@ add chain inet %T forward { type filter hook forward priority 0; policy accept; 
 add rule inet %T forward ct state established,related accept
 add rule inet %T forward iifname . oifname @same_network accept
 add rule inet %T forward iifname @internal drop
+add rule inet %T forward iifname "%I" drop
+add rule inet %T forward oifname "%O" ct status dnat accept
+add rule inet %T forward oifname "%O" drop
+add rule inet %T forward oifname "%I" ct status dnat accept
+add rule inet %T forward oifname "%I" drop
 add rule inet %T forward oifname @bridges ct status dnat accept
 add rule inet %T forward oifname @bridges drop
 )";
 
-std::string with_table(std::string_view text, std::string_view table) {
+std::string with_names(std::string_view text, std::string_view table, std::string_view ways_out,
+                       std::string_view ways_in) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 1 < text.size() && text[i + 1] == 'T') {
-      out += table;
-      ++i;
-    } else {
+    const char name = text[i] == '%' && i + 1 < text.size() ? text[i + 1] : '\0';
+    if (name != 'T' && name != 'O' && name != 'I') {
       out += text[i];
+      continue;
     }
+    out += name == 'T' ? table : name == 'O' ? ways_out : ways_in;
+    ++i;
   }
   return out;
 }
@@ -91,12 +109,13 @@ std::string_view ruleset_marker() {
   return kMarker;
 }
 
-std::string base_ruleset(std::string_view table) {
-  return with_table(kBase, table);
+std::string base_ruleset(std::string_view table, std::string_view ways_out,
+                         std::string_view ways_in) {
+  return with_names(kBase, table, ways_out, ways_in);
 }
 
 std::string delete_ruleset(std::string_view table) {
-  return with_table("add table inet %T\ndelete table inet %T\n", table);
+  return with_names("add table inet %T\ndelete table inet %T\n", table, {}, {});
 }
 
 std::string add_network_rules(std::string_view table, const NetworkRules& network) {

@@ -13,7 +13,9 @@ std::string_view ruleset_marker();
 
 // Makes the table: dispatch of published ports, outbound NAT, hairpin, isolation. Replaces a former
 // one entirely.
-std::string base_ruleset(std::string_view table);
+// `ways_out`, `ways_in`: what matches the host's ends of containers' ways (Names).
+std::string base_ruleset(std::string_view table, std::string_view ways_out,
+                         std::string_view ways_in);
 std::string delete_ruleset(std::string_view table);
 
 // One network on this node.

@@ -65,6 +65,11 @@ class Segments {
   // The port is gone; removes a segment that has none left.
   Status release(const std::string& port);
   bool has_port(const std::string& port) const { return ports_.contains(port); }
+  // Empty: it is none.
+  std::string network_of(const std::string& port) const {
+    const auto it = ports_.find(port);
+    return it == ports_.end() ? std::string() : it->second;
+  }
   // By network id, for those that exist.
   std::optional<Place> find(std::string_view network_id);
   // Removes the ports that `keep` does not name, and segments without ports.

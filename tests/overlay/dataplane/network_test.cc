@@ -53,7 +53,7 @@ TEST_F(NetworkTest, AContainerGetsItsInterface) {
 }
 
 TEST_F(NetworkTest, NoLinksMeansLoopbackAlone) {
-  const std::string ns = attach({"c1", {}, {}});
+  const std::string ns = attach({"c1", {}, {}, {}});
   EXPECT_EQ(box_.run(ns, "ls /sys/class/net >/dev/null; ip -o link | wc -l"), "1");
   EXPECT_EQ(box_.run(ns, "busybox ping -c1 -W2 127.0.0.1 >/dev/null && echo yes"), "yes");
 }
@@ -79,7 +79,10 @@ TEST_F(NetworkTest, DetachLeavesNothing) {
 TEST_F(NetworkTest, TwoNetworksTheFirstOutwardHoldsTheRoute) {
   const auto internal = bridge_network("net-i", "10.51.0.0/24", "10.51.0.1", true);
   ContainerNetworkRequest r{
-      "c1", {{internal, {"10.51.0.2/24"}, ""}, {a_, {"10.50.0.2/24"}, "02:00:00:00:00:09"}}, {}};
+      "c1",
+      {{internal, {"10.51.0.2/24"}, ""}, {a_, {"10.50.0.2/24"}, "02:00:00:00:00:09"}},
+      {},
+      {}};
   const std::string ns = attach(r);
   EXPECT_THAT(box_.run(ns, "ip route"), HasSubstr("default via 10.50.0.1 dev eth1"));
   EXPECT_THAT(box_.run(ns, "ip link show eth1"), HasSubstr("02:00:00:00:00:09"));
@@ -318,7 +321,7 @@ TEST_F(NetworkTest, DualStack) {
   auto* pool = n.mutable_state()->add_pools();
   pool->set_subnet("fd50::/64");
   pool->set_gateway("fd50::1");
-  ContainerNetworkRequest r{"c1", {{n, {"10.50.0.2/24", "fd50::2/64"}, ""}}, {}};
+  ContainerNetworkRequest r{"c1", {{n, {"10.50.0.2/24", "fd50::2/64"}, ""}}, {}, {}};
   const std::string ns = attach(r);
   box_.serve(ns, 8080, "six");
   box_.run("", "ip addr add 2001:db8::1/64 dev up0 nodad");

@@ -45,6 +45,9 @@ class Sandbox {
 
 v1::Network bridge_network(const std::string& id, const std::string& subnet,
                            const std::string& gateway, bool internal = false);
+// The same as an overlay network.
+v1::Network overlay_network(const std::string& id, const std::string& subnet,
+                            const std::string& gateway, bool internal = false);
 ContainerNetworkRequest request(const std::string& id, const v1::Network& network,
                                 const std::string& cidr);
 PublishedPort published(uint32_t port, uint32_t target, std::vector<std::string> backends,

@@ -144,9 +144,17 @@ v1::Network bridge_network(const std::string& id, const std::string& subnet,
   return n;
 }
 
+v1::Network overlay_network(const std::string& id, const std::string& subnet,
+                            const std::string& gateway, bool internal) {
+  v1::Network n = bridge_network(id, subnet, gateway, internal);
+  n.mutable_spec()->set_driver("overlay");
+  n.mutable_state()->set_vni(4097 + static_cast<uint32_t>(id.back()));
+  return n;
+}
+
 ContainerNetworkRequest request(const std::string& id, const v1::Network& network,
                                 const std::string& cidr) {
-  return {id, {{network, {cidr}, ""}}, {}};
+  return {id, {{network, {cidr}, ""}}, {}, {}};
 }
 
 PublishedPort published(uint32_t port, uint32_t target, std::vector<std::string> backends,

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/names.h"
+#include "overlay/dataplane/node_network.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// Index of the loopback in every fresh namespace, and of our first interface there.
+inline constexpr int kLoopbackIndex = 1;
+inline constexpr int kFirstIndex = 2;
+// More networks than this a container cannot be in; bounds the search when it is removed.
+inline constexpr size_t kNetworksMax = 32;
+
+// One interface, worked out before anything is touched.
+struct LinkPlan {
+  // Where its other end is.
+  enum class Home {
+    kBridge,   // in the network's bridge in the host's namespace
+    kSegment,  // in the namespace of the overlay network
+    kWay,      // in the host's namespace, by itself: see Gateway
+  };
+  Home home = Home::kBridge;
+  VethSpec veth;
+  const v1::Network* network = nullptr;  // not of a way
+  std::vector<Cidr> addresses;
+  std::vector<std::pair<Ip, Ip>> peers;  // address, and that of the other end; of a way
+  std::vector<Ip> default_gateways;
+  bool exists = false;
+};
+
+struct AttachPlan {
+  std::vector<LinkPlan> links;  // a way last
+  bool v6 = false;              // some network is IPv6, too
+  bool leads_out = false;       // there is a way, and it is the default route
+};
+
+// Networks of this kind are in namespaces of their own; others are bridges of the host.
+bool is_overlay(const v1::Network& network);
+// The networks' subnets.
+Result<std::vector<Prefix>> subnets_of(const v1::Network& network);
+
+// What the request takes. A container in overlay networks gets a way to its node if it may get out
+// by one of them and no bridge network leads it out, or if ports of the host lead to it. The
+// ingress network, which brings traffic in, lets nothing out, unless it is all there is.
+// `request` has to outlive the plan.
+Result<AttachPlan> plan_attach(const Names& names, const ContainerNetworkRequest& request);
+
+}  // namespace muster::overlay

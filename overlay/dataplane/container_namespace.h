@@ -1,0 +1,32 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/status.h"
+#include "base/unique_fd.h"
+#include "overlay/dataplane/attach_plan.h"
+#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/netlink.h"
+
+namespace muster::overlay {
+
+// A way into a container's namespace that needs no thread there.
+struct Inside {
+  NetlinkSocket socket;  // rtnetlink
+  UniqueFd ns;
+};
+
+// Makes the container's namespace, or finds the one it has, with its settings. Notes in the plan
+// which interfaces exist already. On a thread of its own.
+Result<Inside> prepare_namespace(NamespaceDir& pins, const ContainerNetworkRequest& request,
+                                 AttachPlan& plan);
+// Once all pairs are made: addresses, up, routes.
+Status configure_inside(NetlinkSocket& inside, AttachPlan& plan);
+
+// What a former process left: for each pinned namespace that `wanted` names, its addresses but
+// those of loopback and link-local ones. Namespaces that cannot be entered are left out.
+Status visit_addresses(const NamespaceDir& pins, const std::vector<std::string>& wanted,
+                       const std::function<void(const std::string& name, const Ip& ip)>& visit);
+
+}  // namespace muster::overlay
