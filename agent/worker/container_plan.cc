@@ -32,6 +32,8 @@ bool is_ipv4(std::string_view address) {
 // The address a published port leads to.
 std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
   std::string fallback;
+  // The node has a way of its own to containers of overlay networks, also to those without one out.
+  std::string last;
   for (const v1::NetworkAttachment& attachment : local.assignment().task().networks()) {
     const auto& networks = local.assignment().networks();
     const auto network = std::find_if(
@@ -47,9 +49,10 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
         return address;
       }
       if (fallback.empty() && !network->spec().internal()) fallback = address;
+      if (last.empty() && network->spec().driver() != "bridge") last = address;
     }
   }
-  return fallback;
+  return fallback.empty() ? last : fallback;
 }
 
 }  // namespace
@@ -256,10 +259,12 @@ v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest&
   out.set_namespace_path(request.network_namespace);
   bool leads_out = false;
   for (const overlay::ContainerLink& link : plan.links) {
+    // The ingress network brings traffic in; it lets a container out only where it is the only one.
+    if (link.network.spec().ingress()) continue;
     leads_out = leads_out || !link.network.spec().internal();
-    if (!link.network.spec().ingress()) out.add_network_ids(link.network.id());
+    out.add_network_ids(link.network.id());
   }
-  out.set_internal(!leads_out);
+  out.set_internal(!leads_out && out.network_ids_size() > 0);
   *out.mutable_nameservers() = request.spec.container().dns().nameservers();
   return out;
 }

@@ -243,11 +243,14 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
   return description;
 }
 
-std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log) {
+std::vector<overlay::Ip> host_resolvers() {
   constexpr size_t kFileMax = 1 << 20;
   const auto resolv_conf = read_file("/etc/resolv.conf", kFileMax);
-  const auto ranges = overlay::local_ranges(
-      instance_id, overlay::dns::parse_nameservers(resolv_conf ? *resolv_conf : ""));
+  return overlay::dns::parse_nameservers(resolv_conf ? *resolv_conf : "");
+}
+
+std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log) {
+  const auto ranges = overlay::local_ranges(instance_id, host_resolvers());
   std::vector<std::string> out;
   if (!ranges) {
     log->warn("the routes of this host are not known: {}", ranges.error().message());

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "deploy/daemon/options.h"
 #include "muster/v1/objects.pb.h"
+#include "overlay/ipam/ip.h"
 
 namespace muster::daemon {
 
@@ -18,6 +19,9 @@ Result<v1::NodeDescription> describe_host(const Options& options);
 // What this host reaches by its own routes, and its resolvers, as NodeDescription::local_ranges.
 // `instance_id`: whose bridges do not count. Empty, with a warning, when the kernel does not say.
 std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log);
+// The host's resolvers, as its resolv.conf has them now.
+std::vector<overlay::Ip> host_resolvers();
+
 
 // The log driver of containers for which neither their service nor the cluster names one, from
 // --log-driver and --log-opt.

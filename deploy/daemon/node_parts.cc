@@ -4,6 +4,7 @@
 
 #include "agent/images/local_image_store.h"
 #include "agent/volumes/local_volume_store.h"
+#include "deploy/daemon/host.h"
 #include "deploy/daemon/netd_program.h"
 #include "overlay/dataplane/linux_network.h"
 
@@ -37,6 +38,7 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   overlay::NodeNetworkOptions network;
   network.instance_id = instance_id;
   network.run_dir = options.run_dir;
+  network.resolvers = host_resolvers;
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
 
   agent::NetdLinkOptions names;

@@ -194,7 +194,13 @@ TEST(PlanResolverTest, NetworksInTheirOrderWithoutTheMesh) {
   }
   EXPECT_THAT(plan_resolver(plan, {}).network_ids(), ElementsAre("back", "front"));
   EXPECT_TRUE(plan_resolver(plan, {}).internal());
+  // What the mesh brings in lets nothing out.
+  plan.links[1].network.mutable_spec()->set_internal(false);
+  EXPECT_TRUE(plan_resolver(plan, {}).internal());
   plan.links[2].network.mutable_spec()->set_internal(false);
+  EXPECT_FALSE(plan_resolver(plan, {}).internal());
+  // Unless there is nothing else.
+  plan.links = {plan.links[1]};
   EXPECT_FALSE(plan_resolver(plan, {}).internal());
 }
 
