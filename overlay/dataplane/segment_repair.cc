@@ -333,6 +333,8 @@ void Segments::repair(std::vector<std::string>& said) {
     if (!done.ok() && done.message() != segment->trouble) said.push_back(prefix + done.message());
     segment->trouble = done.ok() ? std::string() : done.message();
   }
+  // One that could not be removed when its last port went.
+  (void)remove_unused();
 }
 
 }  // namespace muster::overlay

@@ -90,6 +90,11 @@ class Host {
     box_.run(ns, fmt::format("ip link set lo up; ip link set eth0 up; ip addr add 10.1.0.{0}/16 "
                              "dev eth0; ip addr add fd10::{0}/64 dev eth0 nodad",
                              number));
+    // The kernel opens the port when it comes to it.
+    box_.run(segment(network.id()),
+             fmt::format("for i in $(seq 200); do bridge link show dev {} | grep -q 'state "
+                         "forwarding' && exit; busybox usleep 10000; done",
+                         names_.veth(id, 0)));
     return ns;
   }
   void detach(int number) {

@@ -49,6 +49,10 @@ TEST_F(SegmentsTest, ContainersOfTwoNodesReachEachOtherWithoutAsking) {
   EXPECT_EQ(fragments(host(1).path), "0");
   EXPECT_THAT(box_.run(here, "ip -o link show vx0"), HasSubstr("mtu 1450"));
   EXPECT_THAT(box_.run(here, "ip -o link show br0"), HasSubstr("mtu 1450"));
+  // Nor does it follow a port that is smaller.
+  box_.run(here, "ip link add odd mtu 900 type veth peer name even && ip link set odd master br0");
+  EXPECT_THAT(box_.run(here, "ip -o link show br0"), HasSubstr("mtu 1450"));
+  box_.run(here, "ip link del odd");
   // The bridge is nobody: no address, no socket of the tunnel inside.
   EXPECT_EQ(box_.run(here, "ip -o addr show dev br0; ip -o addr show dev vx0"), "");
   EXPECT_EQ(box_.run(here, "ss -Hlun sport = :4789 | wc -l"), "0");
@@ -340,7 +344,7 @@ TEST_F(SegmentsTest, Figures) {
         "finds nothing %.1f ms\n",
         count, all, single, repair);
     RecordProperty(fmt::format("apply_{}_ms", count), static_cast<int>(all));
-    EXPECT_LT(all, 1000.0);
+    EXPECT_LT(all, count * 1.0);
   }
 }
 
