@@ -16,6 +16,11 @@ bool same(const std::optional<MeshLink::Spec>& a, const std::optional<MeshLink::
 
 }  // namespace
 
+Status Mesh::scan() {
+  MUSTER_ASSIGN(reaches_, link_.subnets());
+  return ok_status();
+}
+
 Result<Mesh::Told> Mesh::read(const NetworkTruth& truth, const std::string& node_id) {
   Told out;
   out.network = truth.network;
@@ -25,18 +30,16 @@ Result<Mesh::Told> Mesh::read(const NetworkTruth& truth, const std::string& node
   if (own == truth.ingress_nodes.end() || own->second.addresses().empty()) return out;
   MeshLink::Spec place;
   place.mac = own->second.mac();
-  std::vector<Prefix> subnets;
   for (const auto& pool : truth.network.state().pools()) {
     MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
-    subnets.push_back(subnet);
-    place.subnets.push_back(subnet.str());
+    place.subnets.push_back(subnet);
   }
   for (const std::string& text : own->second.addresses()) {
     MUSTER_ASSIGN(const Ip ip, Ip::parse(text));
     if (place.mac.empty()) place.mac = mac_of(ip);
-    const auto in = std::find_if(subnets.begin(), subnets.end(),
+    const auto in = std::find_if(place.subnets.begin(), place.subnets.end(),
                                  [&](const Prefix& subnet) { return subnet.contains(ip); });
-    if (in == subnets.end()) {
+    if (in == place.subnets.end()) {
       return fail(
           failed_precondition("this node's address {} is not of the ingress network", text));
     }
@@ -49,6 +52,7 @@ Result<Mesh::Told> Mesh::read(const NetworkTruth& truth, const std::string& node
 Status Mesh::keep_link(bool look, std::vector<std::string>* said) {
   if (!told_->place) {
     if (!look && link_in_step_) return ok_status();
+    reaches_.clear();
     MUSTER_TRY(link_.remove());
     MUSTER_TRY(segments_.release(port()));
     link_in_step_ = true;
@@ -59,6 +63,7 @@ Status Mesh::keep_link(bool look, std::vector<std::string>* said) {
   link_in_step_ = false;
   MUSTER_ASSIGN(const Segments::Place at, segments_.acquire(told_->network, port()));
   MUSTER_TRY(link_.keep(*told_->place, at, said));
+  reaches_ = told_->place->subnets;
   link_in_step_ = true;
   return ok_status();
 }
@@ -106,6 +111,7 @@ Status Mesh::forget(const std::string& network_id) {
   told_.reset();
   link_in_step_ = false;
   maps_in_step_ = false;
+  reaches_.clear();
   MUSTER_TRY(link_.remove());
   if (place) MUSTER_TRY(rules_.clear(place->namespace_fd));
   return segments_.release(port());
@@ -127,6 +133,7 @@ Status Mesh::remove() {
   told_.reset();
   link_in_step_ = false;
   maps_in_step_ = false;
+  reaches_.clear();
   MUSTER_TRY(link_.remove());
   return segments_.release(port());
 }

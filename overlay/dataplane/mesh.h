@@ -39,6 +39,12 @@ class Mesh {
   // are no more are swept away.
   const std::string& port() const { return names_.mesh(); }
 
+  // Learns where a former process had this node's place.
+  Status scan();
+  // The subnets whose tasks the host reaches by its own interface in the ingress network; empty
+  // without a place there.
+  const std::vector<Prefix>& reaches() const { return reaches_; }
+
   // What was told of the ingress network, after Segments has it. Costs what has changed. A failure
   // is tried again by the next call and by repair().
   Status apply(const NetworkTruth& truth, const NetworkDifference& difference,
@@ -74,6 +80,7 @@ class Mesh {
   MeshRules rules_;
   MeshLink link_;
   std::optional<Told> told_;
+  std::vector<Prefix> reaches_;
   bool link_in_step_ = false;
   bool maps_in_step_ = false;
   std::string last_trouble_;  // said already

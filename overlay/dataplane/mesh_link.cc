@@ -15,6 +15,8 @@
 namespace muster::overlay {
 namespace {
 
+constexpr Prefix kLinkLocal{Ip{true, Uint128{0xfe80} << 112}, 10};
+
 bool has_v6(const std::vector<Cidr>& addresses) {
   return std::any_of(addresses.begin(), addresses.end(), [](const Cidr& c) { return c.ip.v6; });
 }
@@ -31,6 +33,19 @@ Status set(const std::string& key, std::string_view value, std::vector<std::stri
 }
 
 }  // namespace
+
+Result<std::vector<Prefix>> MeshLink::subnets() {
+  std::vector<Prefix> out;
+  MUSTER_ASSIGN(const auto link, find_link(host_, names_.mesh()));
+  if (!link) return out;
+  MUSTER_ASSIGN(const auto addresses, list_addresses(host_));
+  for (const auto& [of, cidr] : addresses) {
+    if (of != link->index || kLinkLocal.contains(cidr.ip)) continue;
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(cidr.str()));
+    out.push_back(subnet);
+  }
+  return out;
+}
 
 Status MeshLink::make(const Spec& spec, const Segments::Place& place) {
   const UniqueFd host(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
@@ -98,7 +113,6 @@ Status MeshLink::keep_settings(const Spec& spec, std::vector<std::string>* said)
 }
 
 Status MeshLink::keep_addresses(const Spec& spec, int index, std::vector<std::string>* said) {
-  const Prefix link_local{Ip{true, Uint128{0xfe80} << 112}, 10};
   MUSTER_ASSIGN(const auto addresses, list_addresses(host_));
   const auto same = [](const Cidr& a, const Cidr& b) {
     return a.ip == b.ip && a.length == b.length;
@@ -106,7 +120,7 @@ Status MeshLink::keep_addresses(const Spec& spec, int index, std::vector<std::st
   std::vector<Message> mend;
   std::vector<Cidr> there;
   for (const auto& [of, cidr] : addresses) {
-    if (of != index || link_local.contains(cidr.ip)) continue;
+    if (of != index || kLinkLocal.contains(cidr.ip)) continue;
     const bool wanted = std::any_of(spec.addresses.begin(), spec.addresses.end(),
                                     [&](const Cidr& c) { return same(c, cidr); });
     if (wanted) {
@@ -129,9 +143,11 @@ Status MeshLink::keep_addresses(const Spec& spec, int index, std::vector<std::st
 
 Status MeshLink::keep(const Spec& spec, const Segments::Place& place,
                       std::vector<std::string>* said) {
+  std::vector<std::string> subnets;
+  for (const Prefix& subnet : spec.subnets) subnets.push_back(subnet.str());
   // Rules first: nothing passes without.
   MUSTER_ASSIGN(const KeptTable table,
-                keep_table(nft_, mesh_host_table(table_, names_.mesh(), spec.subnets)));
+                keep_table(nft_, mesh_host_table(table_, names_.mesh(), subnets)));
   if (table.made) say(said, "the host's rules of the routing mesh were gone or changed");
   MUSTER_TRY(keep_port(spec, place, said));
   MUSTER_TRY(keep_settings(spec, said));

@@ -23,13 +23,15 @@ class MeshLink {
   struct Spec {
     std::vector<Cidr> addresses;
     std::string mac;
-    std::vector<std::string> subnets;  // of the network
+    std::vector<Prefix> subnets;  // of the network
   };
 
   // Does not own its arguments.
   MeshLink(const Names& names, NetlinkSocket& host_rtnl, LibNft& host_nft)
       : names_(names), host_(host_rtnl), nft_(host_nft), table_("mesh_" + names.table()) {}
 
+  // The subnets of the addresses it has; empty when there is none.
+  Result<std::vector<Prefix>> subnets();
   // Makes it what it should be. `said` (may be null) gets a sentence for what was different.
   Status keep(const Spec& spec, const Segments::Place& place, std::vector<std::string>* said);
   // Removes it with its rules; nothing there is fine.
