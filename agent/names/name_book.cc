@@ -181,14 +181,12 @@ void NameBook::drop_fed(const std::string& network_id, const Feed& feed) {
   for (const auto& [id, endpoint] : feed.endpoints) drop(endpoint_key(network_id, id));
 }
 
-void NameBook::apply(const v1::FeedUpdate& step) {
-  if (step.feed().kind() != v1::FeedId::NETWORK) return;
-  const std::string& id = step.feed().network_id();
-  v1::NetworkFeed news;
-  if (!news.ParseFromString(step.network())) return;  // of a manager that speaks another language
+void NameBook::apply(const overlay::NetworkStep& step) {
+  const std::string& id = step.network_id;
+  const v1::NetworkFeed& news = step.feed;
   Feed& feed = feeds_[id];
   Feed before;
-  if (step.complete()) before = std::exchange(feed, {});
+  if (step.complete) before = std::exchange(feed, {});
   feed.heard = true;
   for (const v1::NetworkService& service : news.services()) {
     feed.services[service.service_id()] = service;

@@ -9,6 +9,7 @@
 #include "muster/v1/agent.pb.h"
 #include "muster/v1/dispatcher.pb.h"
 #include "muster/v1/netd.pb.h"
+#include "overlay/dataplane/node_network.h"
 
 namespace muster::agent {
 
@@ -28,7 +29,8 @@ class NameBook {
   void remove_container(const std::string& id);
   void set_task(const v1::LocalTask& task, const std::string& hostname);
   void remove_task(const std::string& task_id);
-  void apply(const v1::FeedUpdate& step);
+  // A step of a NETWORK feed.
+  void apply(const overlay::NetworkStep& step);
 
   bool changed() const { return !dirty_.empty(); }
   // What is to be told next; counts as told.

@@ -5,8 +5,8 @@
 #include "base/executor.h"
 #include "base/status.h"
 #include "muster/v1/agent.pb.h"
-#include "muster/v1/dispatcher.pb.h"
 #include "muster/v1/netd.pb.h"
+#include "overlay/dataplane/node_network.h"
 
 namespace muster::agent {
 
@@ -32,8 +32,8 @@ class NameServer {
   // (endpoint_state). `hostname` is its container's.
   virtual void set_task(const v1::LocalTask& task, const std::string& hostname) = 0;
   virtual void forget_task(const std::string& task_id) = 0;
-  // A step of a NETWORK feed; others are ignored.
-  virtual void apply(const v1::FeedUpdate& step) = 0;
+  // A step of a NETWORK feed.
+  virtual void apply(const overlay::NetworkStep& step) = 0;
 
   // Posts `next` to the strand once all that was said before is in force: at once when it is, after
   // kForceTimeout when the resolver does not answer.

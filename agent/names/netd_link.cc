@@ -143,7 +143,7 @@ void NetdLink::forget_task(const std::string& task_id) {
   change([&] { book_.remove_task(task_id); });
 }
 
-void NetdLink::apply(const v1::FeedUpdate& step) {
+void NetdLink::apply(const overlay::NetworkStep& step) {
   change([&] { book_.apply(step); });
 }
 

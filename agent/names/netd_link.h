@@ -50,7 +50,7 @@ class NetdLink final : public NameServer {
   void detach(const std::string& container_id) override;
   void set_task(const v1::LocalTask& task, const std::string& hostname) override;
   void forget_task(const std::string& task_id) override;
-  void apply(const v1::FeedUpdate& step) override;
+  void apply(const overlay::NetworkStep& step) override;
   void after_applied(Executor& strand, UniqueFunction<void()> next) override;
 
   // Ends netd, if there is one, and waits until it is gone (5 s at most); forgets everything.

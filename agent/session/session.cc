@@ -190,12 +190,22 @@ void Session::feed(v1::FeedUpdate part) {
   if (whole.has_cluster()) learn(whole.cluster().manager_addrs());
   deps_.sink.apply(whole);
   if (link_ == nullptr) return;  // the sink stopped the session
+  if (whole.feed().kind() != v1::FeedId::NETWORK) applied(whole.feed(), whole.version());
+}
+
+void Session::applied(const v1::FeedId& feed, uint64_t version) {
+  MUSTER_CHECK(deps_.strand.is_current());
   v1::AgentMessage message;
   v1::FeedAck& ack = *message.mutable_ack();
-  *ack.mutable_feed() = whole.feed();
-  ack.set_version(whole.version());
-  applied_.insert_or_assign(feed_name(whole.feed()), ack);
-  link_->send(message);
+  *ack.mutable_feed() = feed;
+  ack.set_version(version);
+  applied_.insert_or_assign(feed_name(feed), ack);
+  if (established_) link_->send(message);
+}
+
+void Session::forgotten(const v1::FeedId& feed) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  applied_.erase(feed_name(feed));
 }
 
 void Session::beat() {

@@ -20,7 +20,8 @@ namespace muster::agent {
 class FeedSink {
  public:
   virtual ~FeedSink() = default;
-  // A whole step of a feed. It is acknowledged when the call returns.
+  // A whole step of a feed. It is acknowledged when the call returns, but for one of a NETWORK
+  // feed: that is when Session::applied() says that it is in force.
   virtual void apply(const v1::FeedUpdate& step) = 0;
   // This node was removed from the swarm; nothing will come any more.
   virtual void node_removed(const std::string& why) = 0;
@@ -69,6 +70,10 @@ class Session {
 
   // A task's observed state; kept and repeated until the manager has it.
   void report(v1::TaskStatusUpdate update);
+  // A NETWORK feed is in force up to this version, in this session or one before it.
+  void applied(const v1::FeedId& feed, uint64_t version);
+  // The feed is in force no more.
+  void forgotten(const v1::FeedId& feed);
   // The host changed (labels, resources).
   void describe(v1::NodeDescription description);
   bool established() const { return established_; }

@@ -18,6 +18,9 @@ enum class WorkerMutant : uint8_t {
   kSignalsTooEarly,    // names and ports still lead to what is told to end
   kLeavesNetwork,      // what has ended keeps its network
   kOldRecordsTrusted,  // after a restart of the host, records of before are believed
+  kRoutesLost,         // what changes in a network is not told to the kernel
+  kRoutesKept,         // a network without tasks is not forgotten
+  kStopsUnreleased,    // what others may still lead to is told to end
   kEnd,
 };
 

@@ -100,7 +100,7 @@ TaskActions TaskMachine::adopt(const ContainerState& found, bool host_restarted,
   }
   const v1::Health& health = task_.status().health();
   const bool found_unhealthy = health.state() == v1::Health::UNHEALTHY;
-  const bool half_stopped = task_.endpoint_state() == v1::ENDPOINT_DRAINING || found_unhealthy;
+  const bool half_stopped = task_.endpoint_state() >= v1::ENDPOINT_DRAINING || found_unhealthy;
   if (half_stopped && !task_.stop_asked() && !stop_wanted()) {
     unhealthy_ = found_unhealthy ? unhealthy_reason(health)
                                  : "unhealthy container (musterd was restarted while stopping it)";
@@ -148,8 +148,13 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
   TaskActions out;
   v1::Task& known = *task_.mutable_assignment()->mutable_task();
   const v1::TaskState desired = std::max(known.desired_state(), task.desired_state());
-  if (desired == known.desired_state()) return out;
+  const bool same_way_out =
+      task.has_drain() == known.has_drain() && task.endpoint_state() == known.endpoint_state();
+  if (desired == known.desired_state() && (same_way_out || desired < v1::TASK_SHUTDOWN)) return out;
   known.set_desired_state(desired);
+  known.set_endpoint_state(task.endpoint_state());
+  known.clear_drain();
+  if (task.has_drain()) *known.mutable_drain() = task.drain();
   out.push_back(TaskAction::kSave);
   switch (phase_) {
     case Phase::kPreparing:
@@ -158,6 +163,12 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
     case Phase::kReady: run_if_wanted(now, out); break;
     case Phase::kUp:
       if (stop_wanted()) stop_container(now, out);
+      break;
+    case Phase::kLeaving:
+      if (!awaits_release()) drain(now, out);
+      break;
+    case Phase::kDraining:
+      if (!may_drain()) signal_stop(false, now, out);
       break;
     case Phase::kFresh:
     case Phase::kStarting:  // decided when it has started
@@ -177,6 +188,8 @@ TaskActions TaskMachine::removed(WallTime now) {
     case Phase::kPreparing: out.push_back(TaskAction::kCancelPrepare); break;
     case Phase::kReady: end(v1::TASK_SHUTDOWN, "shutdown", "", now, out); break;
     case Phase::kUp: stop_container(now, out); break;
+    case Phase::kLeaving:
+    case Phase::kDraining: signal_stop(false, now, out); break;
     case Phase::kStarting:
     case Phase::kStopping:
     case Phase::kCleaning: break;
@@ -293,15 +306,58 @@ TaskActions TaskMachine::unhealthy(const std::string& why, WallTime now) {
   return out;
 }
 
+// Whether it is worth waiting for: what is ill does its clients no good, and what the node is no
+// longer to have is not waited for by anybody.
+bool TaskMachine::may_drain() const {
+  return unhealthy_.empty() && !removed_ && task_.assignment().task().has_drain();
+}
+
 void TaskMachine::stop_container(WallTime now, TaskActions& out) {
-  phase_ = Phase::kStopping;
   task_.set_stop_asked(unhealthy_.empty());
-  const bool was_routed = task_.endpoint_state() == v1::ENDPOINT_READY;
-  if (was_routed) task_.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  const v1::EndpointState was = task_.endpoint_state();
+  const bool drains = may_drain() && (was == v1::ENDPOINT_READY || was == v1::ENDPOINT_DRAINING);
+  if (was == v1::ENDPOINT_READY) task_.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  if (!drains) return signal_stop(was == v1::ENDPOINT_READY, now, out);
+  phase_ = Phase::kLeaving;
+  set_state(task_.status().state(), "draining: new connections go elsewhere", now);
+  report(out);
+  if (was == v1::ENDPOINT_READY) out.push_back(TaskAction::kPublishPorts);
+  if (awaits_release()) {
+    timer_delay_ = kReleaseLimit;
+    out.push_back(TaskAction::kArmTimer);
+  } else {
+    drain(now, out);
+  }
+}
+
+bool TaskMachine::awaits_release() const {
+  return may_drain() && task_.assignment().task().endpoint_state() == v1::ENDPOINT_DRAINING;
+}
+
+void TaskMachine::drain(WallTime now, TaskActions& out) {
+  const Duration time(may_drain() ? task_.assignment().task().drain().timeout_ns() : 0);
+  if (time <= Duration(0)) return signal_stop(false, now, out);
+  phase_ = Phase::kDraining;
+  timer_delay_ = time;
+  out.insert(out.end(), {TaskAction::kArmTimer, TaskAction::kWatchFlows});
+}
+
+TaskActions TaskMachine::flows_ended(WallTime now) {
+  TaskActions out;
+  if (phase_ == Phase::kDraining) signal_stop(false, now, out);
+  return out;
+}
+
+void TaskMachine::signal_stop(bool unroute, WallTime now, TaskActions& out) {
+  phase_ = Phase::kStopping;
+  // A successor of this process does not wait once more.
+  if (task_.endpoint_state() == v1::ENDPOINT_DRAINING && unhealthy_.empty()) {
+    task_.set_endpoint_state(v1::ENDPOINT_RELEASED);
+  }
   set_state(task_.status().state(), "stopping", now);
   report(out);
   // Nobody is sent to it any more when it gets its signal.
-  if (was_routed) out.push_back(TaskAction::kPublishPorts);
+  if (unroute) out.push_back(TaskAction::kPublishPorts);
   if (times_.stop_grace > Duration(0)) {
     out.push_back(TaskAction::kSignalStop);
     return;
@@ -321,7 +377,7 @@ TaskActions TaskMachine::signalled() {
 
 TaskActions TaskMachine::exited(const ContainerExit& exit, WallTime now) {
   TaskActions out;
-  if (phase_ != Phase::kUp && phase_ != Phase::kStopping) return out;
+  if (phase_ < Phase::kUp || phase_ > Phase::kStopping) return out;
   v1::ContainerStatus& container = *task_.mutable_status()->mutable_container();
   container.set_container_id(task_.container_id());
   container.set_pid(0);
@@ -350,6 +406,17 @@ TaskActions TaskMachine::note(const std::string& message, WallTime now) {
 
 TaskActions TaskMachine::timer(WallTime now) {
   TaskActions out;
+  if (phase_ == Phase::kLeaving) {
+    // The managers are away, or this node from them: nobody is going to say more.
+    task_.mutable_assignment()->mutable_task()->set_endpoint_state(v1::ENDPOINT_RELEASED);
+    out.push_back(TaskAction::kSave);
+    drain(now, out);
+    return out;
+  }
+  if (phase_ == Phase::kDraining) {
+    signal_stop(false, now, out);
+    return out;
+  }
   if (phase_ != Phase::kStopping) return out;
   if (!std::exchange(kill_sent_, true)) {
     set_state(task_.status().state(), "killing after the grace period", now);

@@ -23,6 +23,7 @@ enum class TaskAction {
   kWatch,          // -> exited(), once
   kWatchHealth,    // run the health check -> probed()
   kPublishPorts,   // the set of routable tasks changed
+  kWatchFlows,     // look whether connections still lead to it, until -> flows_ended()
   kSignalStop,     // the task's stop signal -> signalled()
   kSignalKill,
   kArmTimer,  // -> timer() after timer_delay(); replaces a running one
@@ -38,8 +39,11 @@ struct TaskTimes {
 };
 
 // One task's life on its node (swarm.md 1.4): ASSIGNED, ACCEPTED, PREPARING, READY, STARTING,
-// RUNNING and an end. A pure function of (state, event, time): the shell feeds events and carries
-// out actions. The observed state and the desired state only grow.
+// RUNNING and an end. One that is to stop first leaves its networks: its own node leads nothing to
+// it from then on, the managers say when no other node does (RELEASED), and then what it has may go
+// on for the time they set. Not so one that is ill, or that this node is no longer to have. A pure
+// function of (state, event, time): the shell feeds events and carries out actions. The observed
+// state and the desired state only grow.
 class TaskMachine {
  public:
   // A task as the node holds it: fresh (state up to ASSIGNED) or read from disk.
@@ -51,8 +55,12 @@ class TaskMachine {
   // nothing is known of one that has not ended but that it is gone: the record may be an old one.
   TaskActions adopt(const ContainerState& found, bool host_restarted, WallTime now);
 
-  // A newer assignment of the same task. Nothing but the desired state matters; one that would go
-  // back is ignored.
+  // How long a task waits for the managers' word that nothing is led to it any more. They give it
+  // sooner, whatever nodes do; it is for when they are away.
+  static constexpr Duration kReleaseLimit = 15s;
+
+  // A newer assignment of the same task. Nothing but the desired state and how it leaves its
+  // networks matters; a desired state that would go back is ignored.
   TaskActions assigned(const v1::Task& task, WallTime now);
   // No longer assigned: stop it if it runs, clean up, forget.
   TaskActions removed(WallTime now);
@@ -68,6 +76,8 @@ class TaskMachine {
   TaskActions probed(const v1::Health& health, bool news, WallTime now);
   // It runs and must not go on; its end counts as a failure.
   TaskActions unhealthy(const std::string& why, WallTime now);
+  // No connection leads to it any more that it would be stopped in the middle of.
+  TaskActions flows_ended(WallTime now);
   // It has got its stop signal: the grace begins.
   TaskActions signalled();
   TaskActions exited(const ContainerExit& exit, WallTime now);
@@ -85,6 +95,8 @@ class TaskMachine {
   bool routable() const { return task_.endpoint_state() == v1::ENDPOINT_READY; }
   // Whether its container runs and shall go on.
   bool up() const { return phase_ == Phase::kUp; }
+  // Whether it waits for its connections to end.
+  bool watches_flows() const { return phase_ == Phase::kDraining; }
   bool ended() const { return task_.status().state() >= v1::TASK_COMPLETE; }
 
  private:
@@ -94,6 +106,8 @@ class TaskMachine {
     kReady,     // waits for the desired state
     kStarting,  // the shell starts the container
     kUp,        // the container's process runs
+    kLeaving,   // it is to end; others may still lead connections to it
+    kDraining,  // nobody does; those it has may go on for a while
     kStopping,  // it was asked to end
     kCleaning,  // ended, the shell removes what is left
     kDone,
@@ -104,7 +118,11 @@ class TaskMachine {
   void end(v1::TaskState state, const std::string& message, const std::string& error, WallTime now,
            TaskActions& out);
   void run_if_wanted(WallTime now, TaskActions& out);
+  bool may_drain() const;
   void stop_container(WallTime now, TaskActions& out);
+  bool awaits_release() const;
+  void drain(WallTime now, TaskActions& out);
+  void signal_stop(bool unroute, WallTime now, TaskActions& out);
   void became_healthy(WallTime now, TaskActions& out);
   void clean_up(TaskActions& out);
   void report(TaskActions& out);

@@ -243,7 +243,7 @@ Status TaskSteps::unmount_images(const std::string& container_id) {
   return first;
 }
 
-Status TaskSteps::prepare_network(const PrepareInput&, const NetworkPlan& plan,
+Status TaskSteps::prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                                   ContainerRequest& request) {
   if (plan.host) {
     for (const v1::KeyValue& entry : request.spec.container().sysctls()) {
@@ -256,6 +256,11 @@ Status TaskSteps::prepare_network(const PrepareInput&, const NetworkPlan& plan,
   overlay::ContainerNetworkRequest attach;
   attach.container_id = request.container_id;
   attach.links = plan.links;
+  for (const v1::PortConfig& port : input.task.assignment().task().ports()) {
+    attach.ports.push_back(port);
+    // The mesh comes in by a network of its own.
+    if (port.mode() == v1::PortConfig::HOST || !input.mesh) attach.host_ports = true;
+  }
   // As Docker does: a process without privileges may listen on low ports of its own namespace.
   v1::KeyValue& low_ports = attach.sysctls.emplace_back();
   low_ports.set_key("net.ipv4.ip_unprivileged_port_start");

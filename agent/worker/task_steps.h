@@ -40,6 +40,7 @@ struct PrepareInput {
   v1::LocalTask task;
   NodeContext node;
   PayloadSet payloads;  // that the task refers to
+  bool mesh = false;    // WorkerOptions
   std::function<void(const std::string& message)> progress;
   std::shared_ptr<const std::atomic<bool>> cancelled;
 };

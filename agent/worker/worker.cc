@@ -46,6 +46,7 @@ Worker::Worker(WorkerDeps deps, WorkerOptions options)
              {deps_.runtime, deps_.images, deps_.volumes, deps_.network, deps_.files,
               deps_.payload_files, deps_.names}),
       files_(deps_.files, paths_.tasks()),
+      routes_(route_deps(), options_.node.node_id),
       self_(std::make_shared<Worker*>(this)) {}
 
 Worker::~Worker() {
@@ -55,6 +56,7 @@ Worker::~Worker() {
   for (auto& [id, entry] : entries_) {
     entry->cancelled->store(true);
     deps_.strand.cancel(entry->timer);
+    deps_.strand.cancel(entry->flow_timer);
     deps_.strand.cancel(entry->payload_timer);
     deps_.strand.cancel(entry->health_timer);
   }
@@ -76,6 +78,7 @@ Worker::Entry& Worker::add(v1::LocalTask task) {
   const Id id = task.assignment().task().id();
   auto& slot = entries_[id];
   slot = std::make_unique<Entry>(std::move(task), times);
+  routes_.set_task(slot->machine.task());
   return *slot;
 }
 
@@ -86,6 +89,8 @@ Status Worker::start() {
   std::vector<std::string> damaged;
   MUSTER_ASSIGN(auto records, files_.load(&damaged));
   if (deps_.names != nullptr) deps_.names->begin(options_.node.node_id);
+  // Tunnels at another port than theirs would be made anew, and nobody may be there to correct it.
+  if (options_.data_path_port != 0) tell_local_node();
   for (const std::string& id : damaged) {
     deps_.log->error("the record of task {} cannot be read; its container will be removed", id);
   }
@@ -100,6 +105,7 @@ Status Worker::start() {
   adopt_names();
   if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
+  routes_.start();
   check_logs();
   return {};
 }
@@ -173,12 +179,8 @@ void Worker::apply(const v1::FeedUpdate& step) {
   switch (step.feed().kind()) {
     case v1::FeedId::TASKS: apply_tasks(step); break;
     case v1::FeedId::SECRETS: apply_secrets(step); break;
-    case v1::FeedId::CLUSTER:
-      options_.node.default_log_driver = step.cluster().default_log_driver();
-      break;
-    case v1::FeedId::NETWORK:
-      if (deps_.names != nullptr) deps_.names->apply(step);
-      break;
+    case v1::FeedId::CLUSTER: apply_cluster(step.cluster()); break;
+    case v1::FeedId::NETWORK: routes_.apply(step); break;
     default: break;
   }
 }
@@ -208,6 +210,11 @@ void Worker::apply_tasks(const v1::FeedUpdate& step) {
 void Worker::assign(const v1::TaskAssignment& assignment) {
   const v1::Task& task = assignment.task();
   if (Entry* entry = find(task.id())) {
+    if (fault(WorkerMutant::kStopsUnreleased)) {
+      v1::Task hasty = task;
+      hasty.clear_drain();
+      return run(*entry, entry->machine.assigned(hasty, now()));
+    }
     run(*entry, entry->machine.assigned(task, now()));
     return;
   }
@@ -255,6 +262,7 @@ void Worker::apply_secrets(const v1::FeedUpdate& step) {
 
 void Worker::leave(UniqueFunction<void()> done) {
   left_ = std::move(done);
+  routes_.leave();
   payloads_.clear();
   std::vector<Id> ids;
   for (const auto& [id, entry] : entries_) ids.push_back(id);
@@ -291,10 +299,15 @@ void Worker::run_one(Entry& entry, TaskAction action) {
     case TaskAction::kWatch: watch(entry); break;
     case TaskAction::kWatchHealth: watch_health(entry); break;
     case TaskAction::kPublishPorts:
+      routes_.set_task(entry.machine.task());
       names_changed(entry);
       ports_changed();
       break;
+    case TaskAction::kWatchFlows:
+      after_routes([this, id = entry.task_id()] { watch_flows(id); });
+      break;
     case TaskAction::kSignalStop: {
+      deps_.strand.cancel(std::exchange(entry.timer, 0));  // what it bounded is over
       std::string name = entry.machine.task().revision().spec().container().stop_signal();
       if (name.empty()) name = entry.machine.task().stop_signal();
       const auto number = parse_signal(name);
@@ -373,6 +386,7 @@ void Worker::prepare(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.payload_timer, 0));
   input.task = task;
   input.node = options_.node;
+  input.mesh = options_.mesh;
   input.cancelled = entry.cancelled;
   const Id id = entry.task_id();
   // Progress comes as often as the pull likes and is passed on twice a second.
@@ -423,8 +437,15 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
   run(*entry, entry->machine.prepared(now()));
 }
 
+// With its first instruction it finds its networks as they are.
 void Worker::start_container(Entry& entry) {
   MUSTER_CHECK(entry.prepared.has_value(), "start of a task that was not prepared");
+  routes_.before_start(entry.machine.task(), [this, id = entry.task_id()] {
+    if (Entry* found = find(id)) launch(*found);
+  });
+}
+
+void Worker::launch(Entry& entry) {
   deps_.step_pool.post([this, self = self_, strand = &deps_.strand, runtime = &deps_.runtime,
                         id = entry.task_id(),
                         request = std::move(entry.prepared->request)]() mutable {
@@ -458,6 +479,7 @@ void Worker::watch(Entry& entry) {
           if (*self == nullptr) return;
           if (Entry* found = find(id)) {
             deps_.strand.cancel(std::exchange(found->timer, 0));
+            deps_.strand.cancel(std::exchange(found->flow_timer, 0));
             deps_.strand.cancel(std::exchange(found->health_timer, 0));
             run(*found, found->machine.exited(exit, now()));
           }
@@ -501,9 +523,11 @@ void Worker::arm(Entry& entry) {
 
 void Worker::clean_up(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.timer, 0));
+  deps_.strand.cancel(std::exchange(entry.flow_timer, 0));
   deps_.strand.cancel(std::exchange(entry.health_timer, 0));
   entry.prepared.reset();
   if (deps_.names != nullptr) deps_.names->forget_task(entry.task_id());
+  routes_.set_task(entry.machine.task());
   after_routes([this, id = entry.task_id()] {
     Entry* entry = find(id);
     if (entry == nullptr) return;
@@ -526,6 +550,7 @@ void Worker::forget(Entry& entry) {
   Status status = files_.remove(id);
   if (status.ok()) status = steps_.forget(entry.machine.task().container_id());
   if (!status.ok()) deps_.log->warn("forgetting task {}: {}", id, status.message());
+  routes_.remove_task(id);
   entries_.erase(id);
   if (entries_.empty() && left_) std::exchange(left_, nullptr)();
 }

@@ -13,6 +13,7 @@
 #include "agent/worker/blocking_pool.h"
 #include "agent/worker/health_monitor.h"
 #include "agent/worker/host_files.h"
+#include "agent/worker/route_keeper.h"
 #include "agent/worker/task_file.h"
 #include "agent/worker/task_machine.h"
 #include "agent/worker/task_steps.h"
@@ -20,6 +21,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "muster/v1/dispatcher.pb.h"
+#include "overlay/dataplane/flows.h"
 
 namespace muster::agent {
 
@@ -29,6 +31,10 @@ struct WorkerOptions {
   std::string run_dir;      // volatile directory of this instance
   std::string boot_id;      // another one each time the host starts
   NodeContext node;
+  std::string data_path_addr;   // of this host; empty: in no swarm
+  uint32_t data_path_port = 0;  // as managers said last; 0: never yet
+  // Whether published ports lead to tasks of other nodes, too.
+  bool mesh = false;
 };
 
 // What the worker stands on; all outlive it.
@@ -48,6 +54,14 @@ struct WorkerDeps {
   std::function<void(v1::TaskStatusUpdate)> report;  // on the strand; the last per task counts
   Log log;
   NameServer* names = nullptr;  // none: containers have the host's resolvers
+  // None: connections of a task that stops are not waited for.
+  overlay::ContainerFlows* flows = nullptr;
+  // A NETWORK feed is in force here up to this version: in the kernel and in netd.
+  std::function<void(const v1::FeedId& feed, uint64_t version)> applied = {};
+  // What was in force of it is so no more: the node takes no part in the network.
+  std::function<void(const v1::FeedId& feed)> forgotten = {};
+  // The kernel's network had differences, which were mended.
+  std::function<void(size_t differences)> repaired = {};
 };
 
 // A node's tasks: makes the host run what the node was told, and reports what it sees. Each task
@@ -69,8 +83,8 @@ class Worker {
   // containers. Before the first apply().
   Status start();
 
-  // A step of the TASKS, SECRETS or CLUSTER feed; others are ignored. A complete TASKS step ends
-  // every task it does not name.
+  // A step of a feed; of one that is not known it is ignored. A complete TASKS step ends every task
+  // it does not name. One of a NETWORK feed is in force only when `applied` says so.
   void apply(const v1::FeedUpdate& step);
 
   // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left.
@@ -89,6 +103,7 @@ class Worker {
 
   void apply_tasks(const v1::FeedUpdate& step);
   void apply_secrets(const v1::FeedUpdate& step);
+  void apply_cluster(const v1::ClusterFeed& feed);
   void assign(const v1::TaskAssignment& assignment);
   void remove(const Id& task_id);
   Entry& add(v1::LocalTask task);
@@ -102,11 +117,15 @@ class Worker {
   void prepare(Entry& entry);
   void prepare_finished(const Id& task_id, Result<PreparedTask> prepared);
   void start_container(Entry& entry);
+  void launch(Entry& entry);
   void watch(Entry& entry);
   void watch_health(Entry& entry);
   void probe_health(const Id& task_id);
   void health_finished(const Id& task_id, const HealthResult& result, TimePoint began);
   void signal(Entry& entry, int number);
+  // Looks at the connections of a task again and again, until there are none.
+  void watch_flows(const Id& task_id);
+  void flows_seen(const Id& task_id, const Result<bool>& any);
   void arm(Entry& entry);
   void clean_up(Entry& entry);
   void forget(Entry& entry);
@@ -121,12 +140,18 @@ class Worker {
   void port_refused(const v1::PortConfig& port);
   void port_freed(const v1::PortConfig& port);
   void check_logs();
-  // Runs `next` once published ports and names lead where the tasks now say.
+  // Runs `next` once published ports, virtual addresses and names lead where the tasks now say.
   void after_routes(UniqueFunction<void()> next);
   void after_ports(UniqueFunction<void()> next);
+  void after_names(UniqueFunction<void()> next);
   // Has the names of a task known, and whether they lead to it.
   void names_changed(const Entry& entry);
+  void tell_names(const Entry& entry);
   void adopt_names();
+
+  RouteKeeperDeps route_deps();
+  void tell_local_node();
+  void network_carried_out(const std::string& network_id, uint64_t version, bool forgotten);
 
   Entry* find(const Id& task_id);
   // Runs `f` on the strand if the worker still exists.
@@ -141,6 +166,7 @@ class Worker {
   std::map<Id, std::unique_ptr<Entry>> entries_;
   std::map<std::string, v1::Revision> revisions_;  // of the session, by id
   Payloads payloads_;
+  RouteKeeper routes_;
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;
   std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host

@@ -25,6 +25,8 @@ struct Worker::Entry {
   bool waits_for_payloads = false;
   Executor::TimerId payload_timer = 0;  // ends the waiting
   Executor::TimerId timer = 0;
+  Executor::TimerId flow_timer = 0;
+  Duration flow_delay{0};  // before the next look at its connections
   std::optional<HealthMonitor> health;
   Executor::TimerId health_timer = 0;
 };

@@ -19,10 +19,20 @@ std::string hostname_of(const v1::LocalTask& task, const NodeContext& node) {
 
 }  // namespace
 
+// A name leads to a task only when the kernel does, too.
 void Worker::names_changed(const Entry& entry) {
   const v1::LocalTask& task = entry.machine.task();
   if (deps_.names == nullptr || task.host_network()) return;
   if (task.assignment().task().networks_size() == 0) return;
+  if (!entry.machine.routable() || !routes_.behind(task)) return tell_names(entry);
+  routes_.after_task(task, [this, id = entry.task_id()] {
+    const Entry* found = find(id);
+    if (found != nullptr && !found->machine.ended()) tell_names(*found);
+  });
+}
+
+void Worker::tell_names(const Entry& entry) {
+  const v1::LocalTask& task = entry.machine.task();
   deps_.names->set_task(task, hostname_of(task, options_.node));
 }
 
@@ -43,10 +53,14 @@ void Worker::adopt_names() {
 void Worker::after_routes(UniqueFunction<void()> next) {
   if (fault(WorkerMutant::kSignalsTooEarly)) return next();
   after_ports([this, next = std::move(next)]() mutable {
-    if (deps_.names == nullptr) return next();
-    deps_.names->after_applied(deps_.strand, [self = self_, next = std::move(next)]() mutable {
-      if (*self != nullptr) next();
-    });
+    routes_.after_all([this, next = std::move(next)]() mutable { after_names(std::move(next)); });
+  });
+}
+
+void Worker::after_names(UniqueFunction<void()> next) {
+  if (deps_.names == nullptr) return next();
+  deps_.names->after_applied(deps_.strand, [self = self_, next = std::move(next)]() mutable {
+    if (*self != nullptr) next();
   });
 }
 

@@ -27,6 +27,24 @@ bool same_ports(const std::vector<overlay::PublishedPort>& a,
                     });
 }
 
+// Tasks of other nodes come behind the ports of this one's.
+void add_far(const std::vector<overlay::PublishedPort>& far,
+             std::vector<overlay::PublishedPort>& ports) {
+  for (const overlay::PublishedPort& port : far) {
+    const auto own = std::find_if(ports.begin(), ports.end(), [&](const auto& candidate) {
+      return candidate.owner == port.owner && candidate.port.protocol() == port.port.protocol() &&
+             candidate.port.published_port() == port.port.published_port() &&
+             candidate.port.target_port() == port.port.target_port();
+    });
+    if (own == ports.end()) {
+      ports.push_back(port);
+      continue;
+    }
+    own->backends.insert(own->backends.end(), port.backends.begin(), port.backends.end());
+    std::sort(own->backends.begin(), own->backends.end());
+  }
+}
+
 bool same_port(const v1::PortConfig& a, const v1::PortConfig& b) {
   return a.published_port() == b.published_port() && a.protocol() == b.protocol();
 }
@@ -39,6 +57,7 @@ void Worker::ports_changed() {
     if (entry->machine.routable()) routable.push_back(&entry->machine.task());
   }
   ports_wanted_ = published_ports(routable);
+  if (options_.mesh) add_far(routes_.ingress_ports(), ports_wanted_);
   if (ports_busy_) return;
   if (ports_known_ && same_ports(ports_wanted_, ports_set_)) return;
   ports_busy_ = true;

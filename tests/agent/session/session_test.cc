@@ -255,6 +255,44 @@ TEST_F(SessionTest, FeedsAreAppliedAndAcknowledged) {
   EXPECT_EQ(links_.sent.back().ack().version(), 4u);
 }
 
+TEST_F(SessionTest, ANetworkIsAcknowledgedOnlyWhenItIsInForce) {
+  session_.start();
+  links_.welcome();
+  v1::ManagerMessage message;
+  v1::FeedUpdate& step = *message.mutable_feed();
+  step = tasks_step(0, 4, true);
+  step.mutable_feed()->set_kind(v1::FeedId::NETWORK);
+  step.mutable_feed()->set_network_id("n1");
+  links_.events.received(message);
+  ASSERT_EQ(sink_.steps.size(), 1u);
+  EXPECT_EQ(links_.count(v1::AgentMessage::kAck), 0);
+  session_.applied(step.feed(), 4);
+  ASSERT_EQ(links_.count(v1::AgentMessage::kAck), 1);
+  EXPECT_EQ(links_.sent.back().ack().feed().network_id(), "n1");
+  EXPECT_EQ(links_.sent.back().ack().version(), 4u);
+  // The next manager is told of what is in force, also of what came so far only after the session
+  // had ended; not of what is not.
+  message.mutable_feed()->set_complete(false);
+  message.mutable_feed()->set_base_version(4);
+  message.mutable_feed()->set_version(5);
+  links_.events.received(message);
+  links_.events.closed(unavailable("gone"));
+  const auto applied = [&] {
+    for (links_.sent.clear(); links_.sent.empty();) world_.advance(10ms);
+    std::vector<uint64_t> out;
+    for (const auto& ack : links_.sent.back().hello().applied()) out.push_back(ack.version());
+    return out;
+  };
+  EXPECT_EQ(applied(), std::vector<uint64_t>{4});
+  session_.applied(step.feed(), 5);  // there is no welcome yet
+  EXPECT_EQ(links_.count(v1::AgentMessage::kAck), 0);
+  links_.events.closed(unavailable("gone"));
+  EXPECT_EQ(applied(), std::vector<uint64_t>{5});
+  session_.forgotten(step.feed());
+  links_.events.closed(unavailable("gone"));
+  EXPECT_TRUE(applied().empty());
+}
+
 TEST_F(SessionTest, ARemovedNodeDoesNotComeBack) {
   session_.start();
   links_.welcome();

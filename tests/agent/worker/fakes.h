@@ -187,10 +187,24 @@ class FakeNetwork final : public overlay::NodeNetwork {
     if (!conflicts->empty()) return already_exists("port in use");
     return {};
   }
-  Status set_local_node(const overlay::LocalNode&) override { return {}; }
-  Status apply(const overlay::NetworkStep&) override { return {}; }
-  Status forget_network(const std::string&) override { return {}; }
-  std::vector<std::string> repair() override { return {}; }
+  Status set_local_node(const overlay::LocalNode& node) override {
+    local = node;
+    events_.push_back("local " + node.data_path_addr + ":" + std::to_string(node.data_path_port));
+    return {};
+  }
+  Status apply(const overlay::NetworkStep& step) override {
+    steps.push_back(step);
+    events_.push_back("step " + step.network_id);
+    return apply_error;
+  }
+  Status forget_network(const std::string& id) override {
+    events_.push_back("forget network " + id);
+    return {};
+  }
+  std::vector<std::string> repair() override {
+    ++repairs;
+    return std::exchange(differences, {});
+  }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol) override { return 40000; }
   Status collect_garbage(const std::vector<std::string>& live) override {
     std::erase_if(attached, [&](const std::string& id) {
@@ -203,6 +217,11 @@ class FakeNetwork final : public overlay::NodeNetwork {
   std::set<std::string> attached;
   std::vector<overlay::PublishedPort> published;
   std::set<uint32_t> taken;
+  overlay::LocalNode local;
+  std::vector<overlay::NetworkStep> steps;
+  Status apply_error;
+  int repairs = 0;
+  std::vector<std::string> differences;
 
  private:
   std::vector<std::string>& events_;

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <optional>
 
 namespace muster::agent {
 namespace {
@@ -126,7 +127,7 @@ TEST(TaskMachine, StopDrainsThenSignalsThenKills) {
   EXPECT_EQ(m.assigned(desire(v1::TASK_SHUTDOWN), kNow),
             (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kSignalStop}));
   EXPECT_EQ(state(m), v1::TASK_RUNNING);
-  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_DRAINING);
+  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_RELEASED);
   EXPECT_FALSE(m.routable());
   EXPECT_EQ(m.signalled(), TaskActions{A::kArmTimer}) << "the grace begins with the signal";
   EXPECT_EQ(m.timer_delay(), Duration(3s));
@@ -197,6 +198,136 @@ TEST(TaskMachine, UnassignedIsStoppedCleanedForgotten) {
   over.exited({1, false, {}}, kNow);
   over.cleaned_up(kNow);
   EXPECT_EQ(over.removed(kNow), TaskActions{A::kForget});
+}
+
+// What the managers say of a task that is to stop.
+v1::Task leave(v1::EndpointState endpoint, std::optional<Duration> drain = Duration(5s),
+               v1::TaskState desired = v1::TASK_SHUTDOWN) {
+  v1::Task task = desire(desired);
+  task.set_endpoint_state(endpoint);
+  if (drain) task.mutable_drain()->set_timeout_ns(drain->count());
+  return task;
+}
+
+TEST(TaskMachine, DrainingWaitsForTheManagersThenForConnectionsThenStops) {
+  TaskTimes times;
+  times.stop_grace = 3s;
+  TaskMachine m = running(times);
+  EXPECT_EQ(m.assigned(leave(v1::ENDPOINT_DRAINING), kNow),
+            (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kArmTimer}));
+  EXPECT_EQ(m.timer_delay(), TaskMachine::kReleaseLimit);
+  EXPECT_FALSE(m.routable());
+  EXPECT_FALSE(m.up()) << "its health is nobody's business any more";
+  EXPECT_EQ(m.task().status().message(), "draining: new connections go elsewhere");
+  EXPECT_TRUE(m.assigned(leave(v1::ENDPOINT_DRAINING), kNow).empty()) << "said once more";
+  EXPECT_TRUE(m.flows_ended(kNow).empty()) << "new ones may come yet";
+  EXPECT_FALSE(m.watches_flows());
+
+  EXPECT_EQ(m.assigned(leave(v1::ENDPOINT_RELEASED), kNow),
+            (TaskActions{A::kSave, A::kArmTimer, A::kWatchFlows}));
+  EXPECT_EQ(m.timer_delay(), Duration(5s));
+  EXPECT_TRUE(m.watches_flows());
+  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_DRAINING);
+
+  EXPECT_EQ(m.flows_ended(kNow), (TaskActions{A::kSave, A::kReport, A::kSignalStop}));
+  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_RELEASED);
+  EXPECT_TRUE(m.flows_ended(kNow).empty());
+  EXPECT_EQ(m.signalled(), TaskActions{A::kArmTimer});
+  EXPECT_EQ(m.timer_delay(), Duration(3s));
+  m.exited({143, false, {}}, kNow);
+  EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+  EXPECT_EQ(m.task().endpoint_state(), v1::ENDPOINT_ABSENT);
+}
+
+TEST(TaskMachine, TheDrainTimeEnds) {
+  TaskMachine m = running();
+  m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+  m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+  EXPECT_EQ(m.timer(kNow), (TaskActions{A::kSave, A::kReport, A::kSignalStop}));
+}
+
+TEST(TaskMachine, WithoutADrainTimeOnlyNodesAreWaitedFor) {
+  TaskMachine m = running();
+  EXPECT_EQ(m.assigned(leave(v1::ENDPOINT_DRAINING, Duration(0)), kNow).back(), A::kArmTimer);
+  EXPECT_EQ(m.assigned(leave(v1::ENDPOINT_RELEASED, Duration(0)), kNow).back(), A::kSignalStop);
+}
+
+TEST(TaskMachine, NobodyElseLeadsToItSoOnlyItsConnectionsAreWaitedFor) {
+  for (const auto said : {v1::ENDPOINT_RELEASED, v1::ENDPOINT_ABSENT}) {
+    TaskMachine m = running();
+    EXPECT_EQ(m.assigned(leave(said), kNow),
+              (TaskActions{A::kSave, A::kSave, A::kReport, A::kPublishPorts, A::kArmTimer,
+                           A::kWatchFlows}));
+  }
+}
+
+// The managers may go away for good in between.
+TEST(TaskMachine, NoWordFromTheManagersIsWaitedForForLong) {
+  TaskMachine m = running();
+  m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+  EXPECT_EQ(m.timer(kNow), (TaskActions{A::kSave, A::kArmTimer, A::kWatchFlows}));
+  EXPECT_EQ(m.timer_delay(), Duration(5s));
+  EXPECT_EQ(m.timer(kNow).back(), A::kSignalStop);
+  TaskMachine off = running();
+  off.assigned(leave(v1::ENDPOINT_DRAINING, Duration(0)), kNow);
+  EXPECT_EQ(off.timer(kNow).back(), A::kSignalStop);
+}
+
+TEST(TaskMachine, WhatIsNotWaitedForStopsAtOnce) {
+  const auto counts = [](const TaskActions& actions, A action) {
+    return std::count(actions.begin(), actions.end(), action);
+  };
+  {
+    TaskMachine m = running();  // of a job, or of a service that is gone
+    EXPECT_EQ(counts(m.assigned(leave(v1::ENDPOINT_RELEASED, std::nullopt), kNow), A::kSignalStop),
+              1);
+  }
+  for (const bool released : {false, true}) {  // its service is removed meanwhile
+    TaskMachine m = running();
+    m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+    if (released) m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+    const auto gone = leave(v1::ENDPOINT_RELEASED, std::nullopt, v1::TASK_REMOVE);
+    EXPECT_EQ(m.assigned(gone, kNow), (TaskActions{A::kSave, A::kSave, A::kReport, A::kSignalStop}))
+        << released;
+  }
+  for (const bool released : {false, true}) {  // the node has left, or is to have it no more
+    TaskMachine m = running();
+    m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+    if (released) m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+    EXPECT_EQ(counts(m.removed(kNow), A::kSignalStop), 1) << released;
+    m.exited({0, false, {}}, kNow);
+    EXPECT_EQ(m.cleaned_up(kNow), TaskActions{A::kForget});
+  }
+  {
+    TaskMachine m = running();  // it is ill
+    EXPECT_EQ(counts(m.unhealthy("unhealthy container", kNow), A::kSignalStop), 1);
+    EXPECT_EQ(counts(m.assigned(leave(v1::ENDPOINT_DRAINING), kNow), A::kSignalStop), 0) << "once";
+  }
+  TaskTimes times;
+  times.stop_grace = Duration(0);
+  TaskMachine m = running(times);  // no grace is no reason not to drain
+  EXPECT_EQ(counts(m.assigned(leave(v1::ENDPOINT_DRAINING), kNow), A::kSignalKill), 0);
+  m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+  EXPECT_EQ(counts(m.flows_ended(kNow), A::kSignalKill), 1);
+}
+
+TEST(TaskMachine, OneThatEndsWhileItDrainsHasEnded) {
+  for (const bool released : {false, true}) {
+    TaskMachine m = running();
+    m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+    if (released) m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+    EXPECT_EQ(m.exited({1, false, {}}, kNow).back(), A::kCleanUp);
+    EXPECT_EQ(state(m), v1::TASK_SHUTDOWN);
+    EXPECT_TRUE(m.timer(kNow).empty());
+  }
+}
+
+TEST(TaskMachine, OneThatIsReadyOnlyAfterItWasToldToStopHasConnectionsOfItsOwnNode) {
+  TaskMachine m = machine(v1::TASK_RUNNING);
+  m.begin(kNow);
+  m.prepared(kNow);
+  m.assigned(leave(v1::ENDPOINT_ABSENT), kNow);
+  EXPECT_EQ(m.started(42, kNow).back(), A::kWatchFlows);
 }
 
 v1::Health health(v1::Health::State state, int exit_code = 0, const std::string& output = "") {
@@ -334,6 +465,29 @@ TEST(TaskMachine, AHalfStoppedUnhealthyContainerIsStoppedByTheSuccessor) {
   TaskMachine next(stopped.task(), {});
   next.adopt(found(ContainerState::Phase::kExited, 143), false, kNow);
   EXPECT_EQ(state(next), v1::TASK_SHUTDOWN);
+}
+
+TEST(TaskMachine, TheSuccessorGoesOnWithADrainWhereItWas) {
+  const ContainerState up = found(ContainerState::Phase::kRunning);
+  const auto last = [&](const TaskMachine& before) {
+    TaskMachine m(before.task(), {});
+    return m.adopt(up, false, kNow).back();
+  };
+  TaskMachine m = running();
+  m.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+  EXPECT_EQ(last(m), A::kArmTimer) << "waits for the managers";
+  m.assigned(leave(v1::ENDPOINT_RELEASED), kNow);
+  EXPECT_EQ(last(m), A::kWatchFlows) << "waits for connections";
+  m.flows_ended(kNow);
+  EXPECT_EQ(last(m), A::kSignalStop) << "waits for nothing more";
+  TaskMachine next(m.task(), {});
+  next.adopt(found(ContainerState::Phase::kExited, 143), false, kNow);
+  EXPECT_EQ(state(next), v1::TASK_SHUTDOWN);
+
+  TaskMachine alone = running();
+  alone.assigned(leave(v1::ENDPOINT_DRAINING), kNow);
+  alone.timer(kNow);
+  EXPECT_EQ(last(alone), A::kWatchFlows) << "the managers were waited for";
 }
 
 TEST(TaskMachine, TheSuccessorKnowsTheHealthOfWhatItAdopts) {

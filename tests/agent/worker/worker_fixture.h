@@ -38,6 +38,7 @@ class WorkerTest : public ::testing::Test {
 
   // The resolver it tells of its containers; without one they have none.
   virtual NameServer* names() { return nullptr; }
+  virtual overlay::ContainerFlows* flows() { return nullptr; }
 
   // A new worker on what the old one left, as after kill -9.
   void restart() {
@@ -50,15 +51,33 @@ class WorkerTest : public ::testing::Test {
     options.boot_id = boot_id_;
     options.node.node_id = "node1";
     options.node.hostname = "host1";
-    worker_ = std::make_unique<Worker>(
-        WorkerDeps{*strand_, pool_, pool_, pool_, runtime_, images_, volumes_, network_, health_,
-                   files_, payload_files_, rng_,
-                   [this](v1::TaskStatusUpdate update) {
-                     messages_.push_back(update.status().message());
-                     last_[update.task_id()] = std::move(update);
-                   },
-                   null_log(), names()},
-        options);
+    options.data_path_addr = "192.0.2.1";
+    options.mesh = mesh_;
+    WorkerDeps deps{*strand_,
+                    pool_,
+                    pool_,
+                    pool_,
+                    runtime_,
+                    images_,
+                    volumes_,
+                    network_,
+                    health_,
+                    files_,
+                    payload_files_,
+                    rng_,
+                    [this](v1::TaskStatusUpdate update) {
+                      messages_.push_back(update.status().message());
+                      last_[update.task_id()] = std::move(update);
+                    },
+                    null_log()};
+    deps.names = names();
+    deps.flows = flows();
+    deps.applied = [this](const v1::FeedId& feed, uint64_t version) {
+      applied_.emplace_back(feed.network_id(), version);
+    };
+    deps.forgotten = [this](const v1::FeedId& feed) { forgotten_.push_back(feed.network_id()); };
+    deps.repaired = [this](size_t differences) { repaired_ += differences; };
+    worker_ = std::make_unique<Worker>(std::move(deps), options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);
   }
@@ -72,7 +91,7 @@ class WorkerTest : public ::testing::Test {
       *assignment.mutable_task() = task;
       v1::Network& network = *assignment.add_networks();
       network.set_id("n1");
-      network.mutable_spec()->set_driver("bridge");
+      network.mutable_spec()->set_driver(driver_);
     }
     *step.add_revisions() = revision_;
     return step;
@@ -135,6 +154,11 @@ class WorkerTest : public ::testing::Test {
   SeededRng rng_{7};
   v1::Revision revision_ = make_revision();
   std::vector<v1::PortConfig> ports_;
+  std::string driver_ = "bridge";  // of the network
+  bool mesh_ = false;
+  std::vector<std::pair<std::string, uint64_t>> applied_;  // network feeds, versions
+  std::vector<std::string> forgotten_;                     // networks
+  size_t repaired_ = 0;
   std::map<std::string, v1::TaskStatusUpdate> last_;
   std::vector<std::string> messages_;
   std::unique_ptr<SimExecutor> strand_;

@@ -44,8 +44,8 @@ class FakeNames final : public NameServer {
     hostnames.erase(id);
     events_.push_back("forget");
   }
-  void apply(const v1::FeedUpdate& step) override {
-    events_.push_back("feed " + step.feed().network_id());
+  void apply(const overlay::NetworkStep& step) override {
+    events_.push_back("feed " + step.network_id);
   }
   void after_applied(Executor& strand, UniqueFunction<void()> next) override {
     strand.after(delay, [this, next = std::move(next)]() mutable {
@@ -109,7 +109,7 @@ TEST_F(WorkerNamesTest, NamesLeadNowhereBeforeTheStopSignal) {
   const size_t running = events_.size();
   assign(v1::TASK_SHUTDOWN);
   world_.advance(100ms);
-  const size_t draining = at("names ENDPOINT_DRAINING", running);
+  const size_t draining = at("names ENDPOINT_RELEASED", running);
   const size_t in_force = at("in force", draining);
   EXPECT_LT(in_force, at("signal 2", running));
   at("forget", in_force);

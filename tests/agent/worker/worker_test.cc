@@ -142,7 +142,7 @@ TEST_F(WorkerTest, StopDrainsBeforeTheSignalAndEscalates) {
   runtime_.events.clear();
   worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}, false));
   world_.advance(1s);
-  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_DRAINING);
+  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_RELEASED);
   EXPECT_EQ(runtime_.events, (std::vector<std::string>{"ports 0", "signal 2"}))
       << "the image's stop signal, after its backend is gone";
   world_.advance(4s);

@@ -1,0 +1,293 @@
+#include "agent/worker/route_keeper.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/worker/mutant.h"
+
+namespace muster::agent {
+
+RouteKeeper::RouteKeeper(RouteKeeperDeps deps, std::string node_id)
+    : deps_(std::move(deps)),
+      book_(std::move(node_id)),
+      self_(std::make_shared<RouteKeeper*>(this)) {}
+
+RouteKeeper::~RouteKeeper() {
+  *self_ = nullptr;
+  deps_.strand.cancel(timer_);
+  for (const FeedWaiter& waiter : feed_waiters_) deps_.strand.cancel(waiter.timer);
+}
+
+template <class Work, class Done>
+void RouteKeeper::on_pool(Work work, Done done) {
+  deps_.pool.post([self = self_, strand = &deps_.strand, work = std::move(work),
+                   done = std::move(done)]() mutable {
+    strand->post([self, done = std::move(done), result = work()]() mutable {
+      if (*self != nullptr) done(std::move(result));
+    });
+  });
+}
+
+void RouteKeeper::start() {
+  timer_ = deps_.strand.after(kFirstRepair, [this] { tick(); });
+}
+
+// ---------------------------------------------------------------- what is said
+
+void RouteKeeper::set_local_node(const overlay::LocalNode& node) {
+  local_wanted_ = node;
+  book_.set_data_path(node.data_path_addr);
+  tell_local_node();
+  pump_changed();
+}
+
+void RouteKeeper::set_task(const v1::LocalTask& task) {
+  book_.set_task(task);
+  pump_changed();
+}
+
+void RouteKeeper::remove_task(const std::string& task_id) {
+  book_.remove_task(task_id);
+  pump_changed();
+}
+
+void RouteKeeper::apply(const v1::FeedUpdate& step) {
+  overlay::NetworkStep news;
+  news.network_id = step.feed().network_id();
+  news.complete = step.complete();
+  if (!news.feed.ParseFromString(step.network())) {
+    deps_.log->error("what the manager tells of network {} cannot be read", news.network_id);
+    return;
+  }
+  Route& route = routes_[news.network_id];
+  route.version = step.version();
+  route.untold = true;
+  const bool lost = fault(WorkerMutant::kRoutesLost) && !news.complete;
+  if (!lost) book_.apply(news);
+  ++route.asked;
+  if (deps_.names != nullptr) route.names.push_back(std::move(news));
+  pump_changed();
+  pump(step.feed().network_id());
+  feeds_changed();
+}
+
+void RouteKeeper::leave() {
+  left_ = true;
+  deps_.strand.cancel(std::exchange(timer_, 0));
+  book_.leave();
+  pump_changed();
+}
+
+// ---------------------------------------------------------------- carrying it out
+
+void RouteKeeper::pump_changed() {
+  for (const std::string& id : book_.take_changed()) {
+    ++routes_[id].asked;
+    pump(id);
+  }
+}
+
+void RouteKeeper::pump(const std::string& network_id) {
+  Route& route = routes_[network_id];
+  if (route.busy || local_busy_ || route.carried == route.asked) return;
+  auto change = book_.next(network_id);
+  Taken taken;
+  taken.network_id = network_id;
+  taken.asked = route.asked;
+  taken.version = route.untold ? route.version : 0;
+  taken.names = route.names.size();
+  if (book_.is_ingress(network_id)) taken.ingress_ports = book_.ingress_ports(network_id);
+  if (!change) {
+    route.failed = false;
+    return settle(taken);
+  }
+  taken.forget = change->forget;
+  if (taken.forget && fault(WorkerMutant::kRoutesKept)) return settle(taken);
+  route.busy = true;
+  on_pool(
+      [network = &deps_.network, change = *std::move(change)] {
+        return change.forget ? network->forget_network(change.step.network_id)
+                             : network->apply(change.step);
+      },
+      [this, taken = std::move(taken)](const Status& status) { finished(taken, status); });
+}
+
+void RouteKeeper::finished(const Taken& taken, const Status& status) {
+  Route& route = routes_[taken.network_id];
+  route.busy = false;
+  const bool newer = route.asked > taken.asked;
+  if (!status.ok()) {
+    if (std::exchange(route.said, status.message()) != status.message()) {
+      deps_.log->error("network {} is not as it should be here: {}", taken.network_id,
+                       status.message());
+    }
+    book_.failed(taken.network_id);
+  } else if (!std::exchange(route.said, {}).empty()) {
+    deps_.log->info("network {} is as it should be now", taken.network_id);
+  }
+  route.failed = !status.ok();
+  settle(taken);
+  if (newer) pump(taken.network_id);
+}
+
+// Whether or not the kernel did it all, names must not lead to what is gone.
+void RouteKeeper::settle(const Taken& taken) {
+  Route& route = routes_[taken.network_id];
+  route.carried = taken.asked;
+  for (size_t i = 0; i < taken.names; ++i) deps_.names->apply(route.names[i]);
+  route.names.erase(route.names.begin(), route.names.begin() + static_cast<ptrdiff_t>(taken.names));
+  if (book_.is_ingress(taken.network_id)) {
+    ingress_ports_ = taken.ingress_ports;
+    ingress_id_ = taken.network_id;
+    ingress_changed_ = true;
+  } else if (taken.network_id == ingress_id_) {
+    ingress_ports_.clear();
+    ingress_id_.clear();
+    ingress_changed_ = true;
+  }
+  const bool failed = route.failed;
+  if (!failed && route.version == taken.version) route.untold = false;
+  const bool done = !failed && route.carried == route.asked && !book_.knows(taken.network_id);
+  if (done) routes_.erase(taken.network_id);
+  // Where the node takes no part, nothing of it leads anywhere.
+  if (!failed) deps_.carried_out(taken.network_id, taken.version, taken.forget);
+  release_waiters();
+  repair_when_idle();
+}
+
+// ---------------------------------------------------------------- waiting for it
+
+void RouteKeeper::after(const std::vector<std::string>& networks, UniqueFunction<void()> next) {
+  Waiter waiter;
+  for (const std::string& id : networks) {
+    const auto route = routes_.find(id);
+    if (route != routes_.end() && route->second.carried < route->second.asked) {
+      waiter.needs[id] = route->second.asked;
+    }
+  }
+  if (waiter.needs.empty()) return next();
+  waiter.next = std::move(next);
+  waiters_.push_back(std::move(waiter));
+}
+
+void RouteKeeper::after_all(UniqueFunction<void()> next) {
+  std::vector<std::string> all;
+  for (const auto& [id, route] : routes_) all.push_back(id);
+  after(all, std::move(next));
+}
+
+void RouteKeeper::after_task(const v1::LocalTask& task, UniqueFunction<void()> next) {
+  after(RouteBook::networks_of(task), std::move(next));
+}
+
+bool RouteKeeper::behind(const v1::LocalTask& task) const {
+  const std::vector<std::string> networks = RouteBook::networks_of(task);
+  return std::any_of(networks.begin(), networks.end(), [&](const std::string& id) {
+    const auto route = routes_.find(id);
+    return route != routes_.end() && route->second.carried < route->second.asked;
+  });
+}
+
+void RouteKeeper::release_waiters() {
+  std::vector<UniqueFunction<void()>> due;
+  for (auto it = waiters_.begin(); it != waiters_.end();) {
+    std::erase_if(it->needs, [&](const auto& need) {
+      const auto route = routes_.find(need.first);
+      return route == routes_.end() || route->second.carried >= need.second;
+    });
+    if (!it->needs.empty()) {
+      ++it;
+      continue;
+    }
+    due.push_back(std::move(it->next));
+    it = waiters_.erase(it);
+  }
+  for (auto& next : due) next();
+}
+
+void RouteKeeper::before_start(const v1::LocalTask& task, UniqueFunction<void()> next) {
+  FeedWaiter waiter;
+  for (const std::string& id : RouteBook::networks_of(task)) {
+    if (!book_.fresh(id)) waiter.networks.insert(id);
+  }
+  if (waiter.networks.empty()) return after_task(task, std::move(next));
+  waiter.task = task;
+  waiter.next = std::move(next);
+  const auto at = feed_waiters_.insert(feed_waiters_.end(), std::move(waiter));
+  at->timer = deps_.strand.after(kFeedLimit, [this, at] { feed_waited(at); });
+}
+
+void RouteKeeper::feeds_changed() {
+  for (auto it = feed_waiters_.begin(); it != feed_waiters_.end();) {
+    const auto at = it++;
+    std::erase_if(at->networks, [&](const std::string& id) { return book_.fresh(id); });
+    if (!at->networks.empty()) continue;
+    deps_.strand.cancel(at->timer);
+    feed_waited(at);
+  }
+}
+
+void RouteKeeper::feed_waited(std::list<FeedWaiter>::iterator waiter) {
+  FeedWaiter done = std::move(*waiter);
+  feed_waiters_.erase(waiter);
+  after_task(done.task, std::move(done.next));
+}
+
+// ---------------------------------------------------------------- who this node is
+
+void RouteKeeper::tell_local_node() {
+  if (local_busy_ || (local_known_ && local_set_ == local_wanted_)) return;
+  local_busy_ = true;
+  local_set_ = local_wanted_;
+  on_pool([network = &deps_.network, node = local_set_] { return network->set_local_node(node); },
+          [this](const Status& status) {
+            local_busy_ = false;
+            local_known_ = status.ok();
+            if (!status.ok() && std::exchange(local_said_, status.message()) != status.message()) {
+              deps_.log->error("this node's data path: {}", status.message());
+            }
+            if (status.ok()) local_said_.clear();
+            if (local_set_ != local_wanted_) return tell_local_node();
+            std::vector<std::string> waiting;
+            for (const auto& [id, route] : routes_) waiting.push_back(id);
+            for (const std::string& id : waiting) {
+              if (routes_.contains(id)) pump(id);
+            }
+            repair_when_idle();
+          });
+}
+
+// ---------------------------------------------------------------- repair
+
+void RouteKeeper::tick() {
+  timer_ = deps_.strand.after(kPeriod, [this] { tick(); });
+  if (!local_known_ && !local_set_.node_id.empty()) tell_local_node();
+  std::vector<std::string> failed;
+  for (const auto& [id, route] : routes_) {
+    if (route.failed) failed.push_back(id);
+  }
+  for (const std::string& id : failed) {
+    ++routes_[id].asked;
+    pump(id);
+  }
+  repair_due_ = true;
+  repair_when_idle();
+}
+
+// Steps would only wait for it.
+void RouteKeeper::repair_when_idle() {
+  if (!repair_due_ || repairing_ || local_busy_ || left_) return;
+  for (const auto& [id, route] : routes_) {
+    if (route.busy) return;
+  }
+  repair_due_ = false;
+  repairing_ = true;
+  on_pool([network = &deps_.network] { return network->repair(); },
+          [this](const std::vector<std::string>& found) {
+            repairing_ = false;
+            for (const std::string& what : found) deps_.log->warn("repaired: {}", what);
+            if (!found.empty() && deps_.repaired) deps_.repaired(found.size());
+          });
+}
+
+}  // namespace muster::agent

@@ -1,0 +1,148 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/names/name_server.h"
+#include "agent/routes/route_book.h"
+#include "agent/worker/blocking_pool.h"
+#include "base/executor.h"
+#include "base/log.h"
+#include "overlay/dataplane/node_network.h"
+
+namespace muster::agent {
+
+// What the keeper stands on; all outlive it, but for what the functions lead to.
+struct RouteKeeperDeps {
+  Executor& strand;
+  BlockingPool& pool;
+  overlay::NodeNetwork& network;
+  NameServer* names = nullptr;
+  // A network's feed up to this version (0: nothing new of it) has been carried out here without a
+  // failure, and netd was told of it. `forgotten`: the node takes no part in the network any more.
+  std::function<void(const std::string& network_id, uint64_t version, bool forgotten)> carried_out;
+  // The kernel was found to differ; a sentence each.
+  std::function<void(size_t differences)> repaired;
+  Log log;
+};
+
+// Carries out on a pool what the route book wants of the kernel: one step of a network at a time
+// and in order; what changes meanwhile is the next step. netd hears of a change after the kernel,
+// so that a name does not lead to an address that leads nowhere yet. What fails is said once and
+// tried again every kPeriod; the kernel is compared as often with what it should be, and mended.
+//
+// On the agent's strand, as all of the worker.
+class RouteKeeper {
+ public:
+  static constexpr Duration kPeriod = 10s;
+  static constexpr Duration kFirstRepair = 1s;
+  // How long a container waits for what managers have to tell of a network that is new to the node.
+  static constexpr Duration kFeedLimit = 500ms;
+
+  RouteKeeper(RouteKeeperDeps deps, std::string node_id);
+  ~RouteKeeper();
+  RouteKeeper(const RouteKeeper&) = delete;
+  RouteKeeper& operator=(const RouteKeeper&) = delete;
+
+  // Begins to compare.
+  void start();
+  // Steps wait until the kernel knows it.
+  void set_local_node(const overlay::LocalNode& node);
+  void set_task(const v1::LocalTask& task);
+  void remove_task(const std::string& task_id);
+  // A step of a NETWORK feed, of whatever driver the network is.
+  void apply(const v1::FeedUpdate& step);
+  void leave();
+
+  // Runs `next` once all that was said before has been carried out, or has failed once; at once
+  // where nothing is left to do.
+  void after_all(UniqueFunction<void()> next);
+  // The same for the networks of one task.
+  void after_task(const v1::LocalTask& task, UniqueFunction<void()> next);
+  // The same, and what the managers know of these networks is waited for, too: not for long, they
+  // may be away.
+  void before_start(const v1::LocalTask& task, UniqueFunction<void()> next);
+  // Whether the kernel is behind with a network of the task.
+  bool behind(const v1::LocalTask& task) const;
+
+  // Whether ingress_ports() are others since this was asked last.
+  bool take_ingress_changed() { return std::exchange(ingress_changed_, false); }
+  // Published ports of the ingress network and tasks of other nodes that the kernel knows the way
+  // to.
+  const std::vector<overlay::PublishedPort>& ingress_ports() const { return ingress_ports_; }
+
+ private:
+  // One network.
+  struct Route {
+    uint64_t asked = 0;    // changes so far
+    uint64_t carried = 0;  // of those, carried out, or failed
+    bool busy = false;
+    bool failed = false;                      // the last step
+    std::string said;                         // of that, in the log
+    uint64_t version = 0;                     // of its feed, heard
+    bool untold = false;                      // that this version is in force
+    std::vector<overlay::NetworkStep> names;  // that netd has not been told
+  };
+  // What was asked when a step was taken.
+  struct Taken {
+    std::string network_id;
+    bool forget = false;
+    uint64_t asked = 0;
+    uint64_t version = 0;
+    size_t names = 0;
+    std::vector<overlay::PublishedPort> ingress_ports;
+  };
+  struct Waiter {
+    std::map<std::string, uint64_t> needs;  // by network, what has to be carried out
+    UniqueFunction<void()> next;
+  };
+  struct FeedWaiter {
+    std::set<std::string> networks;  // without a feed
+    v1::LocalTask task;
+    UniqueFunction<void()> next;
+    Executor::TimerId timer = 0;
+  };
+
+  void pump_changed();
+  void pump(const std::string& network_id);
+  void finished(const Taken& taken, const Status& status);
+  void settle(const Taken& taken);
+  void release_waiters();
+  void after(const std::vector<std::string>& networks, UniqueFunction<void()> next);
+  void feeds_changed();
+  void feed_waited(std::list<FeedWaiter>::iterator waiter);
+  void tell_local_node();
+  void tick();
+  void repair_when_idle();
+  // Runs `work` on the pool and what it returns on the strand, if the keeper still exists.
+  template <class Work, class Done>
+  void on_pool(Work work, Done done);
+
+  RouteKeeperDeps deps_;
+  RouteBook book_;
+  std::map<std::string, Route> routes_;  // by network
+  std::list<Waiter> waiters_;
+  std::list<FeedWaiter> feed_waiters_;
+  std::vector<overlay::PublishedPort> ingress_ports_;
+  std::string ingress_id_;
+  bool ingress_changed_ = false;
+  overlay::LocalNode local_wanted_;
+  overlay::LocalNode local_set_;
+  bool local_known_ = false;  // whether the kernel was told local_set_
+  bool local_busy_ = false;
+  std::string local_said_;
+  bool repair_due_ = false;
+  bool repairing_ = false;
+  bool left_ = false;
+  Executor::TimerId timer_ = 0;
+  std::shared_ptr<RouteKeeper*> self_;  // emptied by the destructor
+};
+
+}  // namespace muster::agent

@@ -1,0 +1,56 @@
+// The worker's part in overlay networks: what the keeper of routes is told, and what follows when
+// it has done something.
+#include "agent/worker/worker.h"
+#include "agent/worker/worker_entry.h"
+
+namespace muster::agent {
+namespace {
+
+constexpr uint32_t kDefaultDataPathPort = 4789;
+
+v1::FeedId network_feed(const std::string& network_id) {
+  v1::FeedId feed;
+  feed.set_kind(v1::FeedId::NETWORK);
+  feed.set_network_id(network_id);
+  return feed;
+}
+
+}  // namespace
+
+RouteKeeperDeps Worker::route_deps() {
+  return {deps_.strand,
+          deps_.step_pool,
+          deps_.network,
+          deps_.names,
+          [this](const std::string& id, uint64_t version, bool forgotten) {
+            network_carried_out(id, version, forgotten);
+          },
+          [this](size_t differences) {
+            if (deps_.repaired) deps_.repaired(differences);
+          },
+          deps_.log};
+}
+
+void Worker::apply_cluster(const v1::ClusterFeed& feed) {
+  options_.node.default_log_driver = feed.default_log_driver();
+  options_.data_path_port =
+      feed.data_path_port() != 0 ? feed.data_path_port() : kDefaultDataPathPort;
+  tell_local_node();
+}
+
+void Worker::tell_local_node() {
+  routes_.set_local_node({options_.node.node_id, options_.data_path_addr, options_.data_path_port});
+}
+
+// It counts as applied when published ports and names are as the feed says, too.
+void Worker::network_carried_out(const std::string& network_id, uint64_t version, bool forgotten) {
+  if (options_.mesh && routes_.take_ingress_changed()) ports_changed();
+  after_ports([this, network_id, version, forgotten] {
+    after_names([this, network_id, version, forgotten] {
+      if (deps_.applied && version != 0) deps_.applied(network_feed(network_id), version);
+      if (deps_.forgotten && forgotten) deps_.forgotten(network_feed(network_id));
+    });
+  });
+}
+
+}  // namespace muster::agent

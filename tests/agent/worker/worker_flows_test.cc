@@ -1,0 +1,137 @@
+#include <signal.h>
+
+#include <string>
+
+#include "tests/agent/worker/worker_fixture.h"
+
+namespace muster::agent {
+namespace {
+
+class FakeFlows final : public overlay::ContainerFlows {
+ public:
+  Result<bool> any(const std::string&) override {
+    ++looks;
+    if (!error.ok()) return fail(error);
+    return flows;
+  }
+  bool flows = false;
+  Status error;
+  int looks = 0;
+};
+
+// Tasks whose connections may go on for a while.
+class WorkerFlowsTest : public WorkerTest {
+ protected:
+  overlay::ContainerFlows* flows() override { return &flows_; }
+  void leave(const std::string& id, v1::EndpointState endpoint) {
+    v1::Task out = task(id, v1::TASK_SHUTDOWN);
+    out.set_endpoint_state(endpoint);
+    out.mutable_drain()->set_timeout_ns(Duration(5s).count());
+    worker_->apply(feed({out}, false));
+  }
+  bool stopped() const { return !runtime_.sent.empty(); }
+
+  FakeFlows flows_;
+};
+
+TEST_F(WorkerFlowsTest, TheSignalWaitsForReleaseAndThenForConnections) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  flows_.flows = true;
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(10s);
+  EXPECT_EQ(flows_.looks, 0);
+  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_DRAINING);
+  leave("t1", v1::ENDPOINT_RELEASED);
+  world_.advance(2s);
+  EXPECT_GE(flows_.looks, 4);
+  EXPECT_LE(flows_.looks, 8) << "less and less often";
+  EXPECT_FALSE(stopped());
+  flows_.flows = false;
+  world_.advance(501ms);
+  EXPECT_TRUE(stopped());
+  world_.advance(100ms);
+  EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
+  const int looks = flows_.looks;
+  world_.advance(10s);
+  EXPECT_EQ(flows_.looks, looks);
+}
+
+TEST_F(WorkerFlowsTest, OneWithoutConnectionsStopsAtOnce) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(100ms);
+  leave("t1", v1::ENDPOINT_RELEASED);
+  world_.advance(10ms);
+  EXPECT_TRUE(stopped());
+  EXPECT_EQ(flows_.looks, 1);
+}
+
+TEST_F(WorkerFlowsTest, TheDrainTimeBoundsConnectionsAndWhatCannotBeSeen) {
+  for (const bool seen : {true, false}) {
+    const std::string id = seen ? "t1" : "t2";
+    flows_.flows = true;
+    flows_.error = seen ? Status() : internal_error("no such socket family");
+    worker_->apply(feed({task(id)}));
+    world_.advance(100ms);
+    runtime_.sent.clear();
+    leave(id, v1::ENDPOINT_RELEASED);
+    world_.advance(4900ms);
+    EXPECT_FALSE(stopped()) << id;
+    world_.advance(200ms);
+    EXPECT_TRUE(stopped()) << id;
+    world_.advance(100ms);
+    EXPECT_EQ(state(id), v1::TASK_SHUTDOWN) << "the drain time is no part of the grace";
+  }
+}
+
+// The timer of the drain must not count against the grace.
+TEST_F(WorkerFlowsTest, TheGraceIsWholeAfterADrain) {
+  runtime_.ignores_term = true;
+  revision_.mutable_spec()->mutable_container()->set_stop_grace_period_ns(Duration(30s).count());
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  pool_.set_delay(2s);  // the signal waits for a free thread
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(14s);
+  leave("t1", v1::ENDPOINT_RELEASED);
+  world_.advance(60s);
+  ASSERT_EQ(runtime_.sent.size(), 2U);
+  EXPECT_EQ(runtime_.sent[1].first, SIGKILL);
+  EXPECT_GE(runtime_.sent[1].second - runtime_.sent[0].second, Duration(30s));
+}
+
+TEST_F(WorkerFlowsTest, ASuccessorOfAKilledWorkerGoesOn) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  flows_.flows = true;
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(1s);
+  restart();
+  world_.advance(1s);
+  EXPECT_FALSE(stopped());
+  EXPECT_EQ(flows_.looks, 0);
+  leave("t1", v1::ENDPOINT_RELEASED);
+  world_.advance(1s);
+  restart();
+  world_.advance(1s);
+  EXPECT_FALSE(stopped());
+  flows_.flows = false;
+  world_.advance(1s);
+  EXPECT_TRUE(stopped());
+  EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
+}
+
+TEST_F(WorkerFlowsTest, WithoutManagersATaskLetsItselfGo) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(TaskMachine::kReleaseLimit - Duration(100ms));
+  EXPECT_FALSE(stopped());
+  world_.advance(300ms);
+  EXPECT_TRUE(stopped());
+}
+
+}  // namespace
+}  // namespace muster::agent

@@ -1,0 +1,304 @@
+// What the worker tells the kernel of overlay networks, and when what follows from it comes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <utility>
+#include <vector>
+
+#include "tests/agent/worker/worker_fixture.h"
+
+namespace muster::agent {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Not;
+using Acks = std::vector<std::pair<std::string, uint64_t>>;
+
+// A netd that has all in force at once, and writes down what it hears.
+class QuickNames final : public NameServer {
+ public:
+  explicit QuickNames(std::vector<std::string>& events) : events_(events) {}
+  void begin(const std::string&) override {}
+  void serve() override {}
+  Status attach(const v1::NetdContainer&) override { return {}; }
+  void adopt(const v1::NetdContainer&) override {}
+  void detach(const std::string&) override {}
+  void set_task(const v1::LocalTask& task, const std::string&) override {
+    events_.push_back("names " + v1::EndpointState_Name(task.endpoint_state()));
+  }
+  void forget_task(const std::string&) override {}
+  void apply(const overlay::NetworkStep& step) override {
+    events_.push_back("names of " + step.network_id);
+  }
+  void after_applied(Executor& strand, UniqueFunction<void()> next) override {
+    strand.after(delay, std::move(next));
+  }
+  Duration delay = 1ms;
+
+ private:
+  std::vector<std::string>& events_;
+};
+
+class WorkerNetworksTest : public WorkerTest {
+ protected:
+  WorkerNetworksTest() { driver_ = "overlay"; }
+  NameServer* names() override { return &names_; }
+
+  v1::NetworkEndpoint far(const std::string& task, v1::EndpointState state = v1::ENDPOINT_READY) {
+    v1::NetworkEndpoint out;
+    out.set_task_id(task);
+    out.set_service_id("s1");
+    out.set_node_id("node2");
+    out.add_addresses("10.0.0.9");
+    out.set_state(state);
+    return out;
+  }
+  // The managers tell of a network.
+  void tell(const std::string& id, uint64_t version, bool complete,
+            const std::vector<v1::NetworkEndpoint>& endpoints,
+            const std::vector<v1::NetworkService>& services = {}) {
+    v1::NetworkFeed feed;
+    if (complete) {
+      feed.mutable_network()->set_id(id);
+      feed.mutable_network()->mutable_spec()->set_driver(driver_);
+      feed.mutable_network()->mutable_spec()->set_ingress(id == "mesh");
+    }
+    for (const auto& endpoint : endpoints) *feed.add_endpoints() = endpoint;
+    for (const auto& service : services) *feed.add_services() = service;
+    v1::FeedUpdate step;
+    step.mutable_feed()->set_kind(v1::FeedId::NETWORK);
+    step.mutable_feed()->set_network_id(id);
+    step.set_version(version);
+    step.set_complete(complete);
+    step.set_network(feed.SerializeAsString());
+    worker_->apply(step);
+  }
+  void run_task() {
+    worker_->apply(feed({task("t1")}));
+    tell("n1", 5, true, {far("t2")});
+    world_.advance(50ms);
+    ASSERT_EQ(state("t1"), v1::TASK_RUNNING);
+  }
+  size_t at(const std::string& text, size_t from = 0) {
+    for (size_t i = from; i < events_.size(); ++i) {
+      if (events_[i] == text) return i;
+    }
+    ADD_FAILURE() << text << " is not in " << testing::PrintToString(events_);
+    return events_.size();
+  }
+  // The state that the kernel was told last of a task.
+  v1::EndpointState told(const std::string& task) {
+    v1::EndpointState out = v1::ENDPOINT_ABSENT;
+    for (const overlay::NetworkStep& step : network_.steps) {
+      for (const auto& endpoint : step.feed.endpoints()) {
+        if (endpoint.task_id() == task) out = endpoint.state();
+      }
+    }
+    return out;
+  }
+
+  std::vector<std::string>& events_ = runtime_.events;
+  QuickNames names_{events_};
+};
+
+TEST_F(WorkerNetworksTest, AContainerFindsItsNetworksAsTheManagersToldThem) {
+  pool_.set_delay(20ms);
+  worker_->apply(feed({task("t1")}));
+  world_.advance(30ms);
+  tell("n1", 5, true, {far("t2")});
+  world_.advance(15ms);
+  EXPECT_EQ(runtime_.starts, 0) << "prepared, but the kernel does not know the network yet";
+  world_.advance(60ms);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  ASSERT_FALSE(network_.steps.empty());
+  EXPECT_TRUE(network_.steps[0].complete);
+  EXPECT_EQ(network_.steps[0].feed.endpoints_size(), 2) << "its own is in it, ready or not";
+  EXPECT_EQ(told("t1"), v1::ENDPOINT_READY);
+}
+
+TEST_F(WorkerNetworksTest, NoManagerIsWaitedForLong) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(RouteKeeper::kFeedLimit - 10ms);
+  EXPECT_EQ(runtime_.starts, 0);
+  world_.advance(50ms);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_THAT(network_.steps, IsEmpty());
+}
+
+TEST_F(WorkerNetworksTest, StepsOfANetworkComeOneAtATimeAndTogether) {
+  run_task();
+  network_.steps.clear();
+  pool_.set_delay(20ms);
+  for (uint64_t version = 6; version < 16; ++version) {
+    tell("n1", version, false, {far("f" + std::to_string(version))});
+  }
+  world_.advance(100ms);
+  ASSERT_EQ(network_.steps.size(), 2u);
+  EXPECT_EQ(network_.steps[0].feed.endpoints_size(), 1);
+  EXPECT_EQ(network_.steps[1].feed.endpoints_size(), 9);
+  EXPECT_EQ(applied_.back(), std::pair(std::string("n1"), uint64_t{15}));
+}
+
+TEST_F(WorkerNetworksTest, AcknowledgedIsWhatKernelAndNamesHaveInForce) {
+  run_task();
+  EXPECT_EQ(applied_, (Acks{{"n1", 5}}));
+  pool_.set_delay(20ms);
+  names_.delay = 10ms;
+  events_.clear();
+  tell("n1", 6, false, {far("t2", v1::ENDPOINT_DRAINING)});
+  world_.advance(19ms);
+  EXPECT_THAT(events_, IsEmpty());
+  world_.advance(2ms);
+  EXPECT_THAT(events_, ElementsAre("step n1", "names of n1")) << "netd hears of it afterwards";
+  EXPECT_EQ(applied_.size(), 1u);
+  world_.advance(10ms);
+  EXPECT_EQ(applied_, (Acks{{"n1", 5}, {"n1", 6}}));
+}
+
+TEST_F(WorkerNetworksTest, AStepThatChangesNothingIsAcknowledged) {
+  run_task();
+  network_.steps.clear();
+  tell("n1", 9, false, {far("t2")});
+  world_.advance(5ms);
+  EXPECT_THAT(network_.steps, IsEmpty());
+  EXPECT_THAT(applied_, Contains(std::pair(std::string("n1"), uint64_t{9})));
+}
+
+TEST_F(WorkerNetworksTest, WhatFailsIsNotAcknowledgedAndTriedAgain) {
+  run_task();
+  network_.apply_error = internal_error("no buffer space");
+  tell("n1", 6, false, {far("t3")});
+  world_.advance(50ms);
+  EXPECT_THAT(applied_, Not(Contains(std::pair(std::string("n1"), uint64_t{6}))));
+  EXPECT_THAT(events_, Contains("names of n1")) << "names must not lead to what is gone";
+  network_.apply_error = {};
+  network_.steps.clear();
+  world_.advance(RouteKeeper::kPeriod + 50ms);
+  ASSERT_EQ(network_.steps.size(), 1u);
+  EXPECT_TRUE(network_.steps[0].complete);
+  EXPECT_EQ(network_.steps[0].feed.endpoints_size(), 3);
+  EXPECT_THAT(applied_, Contains(std::pair(std::string("n1"), uint64_t{6})));
+}
+
+TEST_F(WorkerNetworksTest, AFailureKeepsNoContainerFromItsStart) {
+  network_.apply_error = internal_error("no buffer space");
+  worker_->apply(feed({task("t1")}));
+  tell("n1", 5, true, {});
+  world_.advance(50ms);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+}
+
+TEST_F(WorkerNetworksTest, NamesLeadToATaskAfterTheKernelDoes) {
+  run_task();
+  const size_t ready = at("names ENDPOINT_READY");
+  size_t steps = 0;
+  for (size_t i = 0; i < ready; ++i) steps += events_[i] == "step n1" ? 1 : 0;
+  EXPECT_EQ(steps, 2u) << "the second one said that it is ready";
+}
+
+TEST_F(WorkerNetworksTest, NothingLeadsToATaskWhenItGetsItsSignal) {
+  run_task();
+  pool_.set_delay(20ms);
+  const size_t running = events_.size();
+  worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}));
+  world_.advance(300ms);
+  EXPECT_LT(at("step n1", running), at("signal 2", running));
+  EXPECT_NE(told("t1"), v1::ENDPOINT_READY);
+}
+
+TEST_F(WorkerNetworksTest, TheLastTaskTakesTheNetworkAlong) {
+  run_task();
+  worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}));
+  world_.advance(300ms);
+  EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
+  at("forget network n1");
+  EXPECT_THAT(forgotten_, ElementsAre("n1"));
+  // Coming back it begins with everything.
+  network_.steps.clear();
+  worker_->apply(feed({task("t5")}));
+  tell("n1", 9, true, {far("t2")});
+  world_.advance(50ms);
+  ASSERT_FALSE(network_.steps.empty());
+  EXPECT_TRUE(network_.steps[0].complete);
+}
+
+TEST_F(WorkerNetworksTest, OtherDriversFeedsAreForNamesAlone) {
+  driver_ = "bridge";
+  worker_->apply(feed({task("t1")}));
+  tell("n1", 5, true, {});
+  world_.advance(50ms);
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_THAT(network_.steps, IsEmpty());
+  EXPECT_EQ(applied_, (Acks{{"n1", 5}}));
+}
+
+TEST_F(WorkerNetworksTest, TheKernelIsToldWhoTheNodeIsBeforeAnyNetwork) {
+  v1::FeedUpdate cluster;
+  cluster.mutable_feed()->set_kind(v1::FeedId::CLUSTER);
+  cluster.mutable_cluster()->set_data_path_port(5000);
+  EXPECT_THAT(events_, Not(Contains("local 192.0.2.1:4789"))) << "no manager has said the port";
+  events_.clear();
+  worker_->apply(cluster);
+  worker_->apply(feed({task("t1")}));
+  tell("n1", 5, true, {});
+  world_.advance(50ms);
+  EXPECT_LT(at("local 192.0.2.1:5000"), at("step n1"));
+  EXPECT_EQ(network_.local.node_id, "node1");
+  EXPECT_EQ(network_.steps[0].feed.endpoints(0).data_path_addr(), "192.0.2.1");
+  events_.clear();
+  worker_->apply(cluster);
+  world_.advance(50ms);
+  EXPECT_THAT(events_, Not(Contains("local 192.0.2.1:5000"))) << "nothing new";
+}
+
+TEST_F(WorkerNetworksTest, TheKernelIsComparedNowAndThenAndDifferencesCounted) {
+  world_.advance(RouteKeeper::kFirstRepair + 10ms);
+  EXPECT_EQ(network_.repairs, 1) << "after a restart";
+  network_.differences = {"br0 was down", "a neighbour was gone"};
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_EQ(network_.repairs, 2);
+  EXPECT_EQ(repaired_, 2u);
+}
+
+TEST_F(WorkerNetworksTest, NoComparingWhileStepsAreUnderWay) {
+  run_task();
+  pool_.set_delay(3s);
+  tell("n1", 6, false, {far("t7")});
+  world_.advance(RouteKeeper::kFirstRepair + 10ms);
+  EXPECT_EQ(network_.repairs, 0);
+  pool_.set_delay(1ms);
+  world_.advance(3s);
+  EXPECT_EQ(network_.repairs, 1);
+}
+
+TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
+  mesh_ = true;
+  restart();
+  v1::NetworkService service;
+  service.set_service_id("s1");
+  v1::PortConfig& port = *service.add_ports();
+  port.set_mode(v1::PortConfig::INGRESS);
+  port.set_published_port(8080);
+  port.set_target_port(80);
+  tell("mesh", 5, true, {far("t2")}, {service});
+  world_.advance(50ms);
+  ASSERT_EQ(network_.published.size(), 1u);
+  EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.9"));
+  EXPECT_EQ(applied_, (Acks{{"mesh", 5}}));
+  // Its own task comes beside it; the far one goes; the port stays.
+  publish(v1::PortConfig::INGRESS, 8080);
+  worker_->apply(feed({task("t1")}));
+  tell("n1", 5, true, {});
+  world_.advance(50ms);
+  EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2", "10.0.0.9"));
+  tell("mesh", 6, false, {far("t2", v1::ENDPOINT_DRAINING)});
+  worker_->apply(feed({}));
+  world_.advance(300ms);
+  ASSERT_EQ(network_.published.size(), 1u);
+  EXPECT_THAT(network_.published[0].backends, IsEmpty());
+}
+
+}  // namespace
+}  // namespace muster::agent
