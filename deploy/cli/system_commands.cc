@@ -29,6 +29,8 @@ std::string cluster_text(const v1::Cluster& cluster) {
       format_duration(Duration(spec.raft().election_timeout_ns())));
   out += fmt::format("  Dispatcher:\n   Heartbeat Period: {}\n",
                      lower(human_duration(Duration(spec.heartbeat_period_ns()))));
+  out += fmt::format("   Drain Acknowledgement Timeout: {}\n",
+                     format_duration(Duration(spec.drain_ack_timeout_ns())));
   out += fmt::format("  CA Configuration:\n   Expiry Duration: {}\n   Force Rotate: {}\n",
                      lower(human_duration(Duration(spec.node_cert_expiry_ns()))),
                      cluster.root_ca().last_forced_rotation());
@@ -51,6 +53,9 @@ std::string swarm_text(const v1::GetInfoResponse& info, const v1::Cluster* clust
     if (cluster != nullptr) out += cluster_text(*cluster);
   }
   out += fmt::format("  Node Address: {}\n", info.node_addr());
+  const auto& data_path = info.description().data_path();
+  out += fmt::format("  Data Path Address: {}\n", data_path.address());
+  if (data_path.mtu() != 0) out += fmt::format("  Data Path MTU: {}\n", data_path.mtu());
   std::vector<std::string> managers(info.manager_addrs().begin(), info.manager_addrs().end());
   std::sort(managers.begin(), managers.end(), natural_less);
   if (!managers.empty()) out += "  Manager Addresses:\n";

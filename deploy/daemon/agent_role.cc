@@ -10,6 +10,7 @@
 #include "agent/worker/exec_health_probe.h"
 #include "agent/worker/log_view.h"
 #include "base/file.h"
+#include "deploy/daemon/data_path.h"
 #include "deploy/daemon/host.h"
 #include "deploy/daemon/run_on.h"
 
@@ -24,7 +25,7 @@ constexpr unsigned kStepThreads = 4;
 // their turn.
 constexpr unsigned kHealthThreads = 256;
 constexpr Duration kLeaveLimit = 120s;
-constexpr Duration kRangesPeriod = 10s;
+constexpr Duration kHostPeriod = 10s;
 
 agent::NodeContext node_of(const AgentConfig& config) {
   agent::NodeContext node;
@@ -43,17 +44,7 @@ struct AgentRole::Core final : agent::FeedSink {
   Core(AgentRole& of)
       : role(of),
         log(child_log(role.deps_.log, "agent")),
-        worker({role.deps_.strand, *role.prepare_pool_, *role.step_pool_, *role.health_pool_,
-                *role.deps_.parts.runtime, *role.deps_.parts.images, *role.deps_.parts.volumes,
-                *role.deps_.parts.network, *role.health_, role.files_, role.payload_files_,
-                role.deps_.rng,
-                [this](v1::TaskStatusUpdate update) {
-                  session.report(std::move(update));
-                  tasks_changed();
-                },
-                child_log(role.deps_.log, "worker"),
-                role.config_.names ? role.deps_.parts.names.get() : nullptr},
-               worker_options(role.config_)),
+        worker(worker_deps(), worker_options(role.config_)),
         session({role.deps_.strand, *role.links_, *this, role.deps_.rng,
                  child_log(role.deps_.log, "session")},
                 role.config_.description, role.config_.managers),
@@ -65,6 +56,33 @@ struct AgentRole::Core final : agent::FeedSink {
         self(std::make_shared<Core*>(this)) {}
   ~Core() override { *self = nullptr; }
 
+  agent::WorkerDeps worker_deps() {
+    agent::WorkerDeps deps{role.deps_.strand,
+                           *role.prepare_pool_,
+                           *role.step_pool_,
+                           *role.health_pool_,
+                           *role.deps_.parts.runtime,
+                           *role.deps_.parts.images,
+                           *role.deps_.parts.volumes,
+                           *role.deps_.parts.network,
+                           *role.health_,
+                           role.files_,
+                           role.payload_files_,
+                           role.deps_.rng,
+                           [this](v1::TaskStatusUpdate update) {
+                             session.report(std::move(update));
+                             tasks_changed();
+                           },
+                           child_log(role.deps_.log, "worker")};
+    if (role.config_.names) deps.names = role.deps_.parts.names.get();
+    deps.flows = role.deps_.parts.flows.get();
+    deps.applied = [this](const v1::FeedId& feed, uint64_t version) {
+      session.applied(feed, version);
+    };
+    deps.forgotten = [this](const v1::FeedId& feed) { session.forgotten(feed); };
+    deps.repaired = [this](size_t differences) { role.deps_.repairs.add(differences); };
+    return deps;
+  }
   static agent::WorkerOptions worker_options(const AgentConfig& config) {
     agent::WorkerOptions options;
     options.instance_id = config.instance_id;
@@ -73,6 +91,8 @@ struct AgentRole::Core final : agent::FeedSink {
     // Without one, a restart of the host is seen by its containers' being gone alone.
     options.boot_id = read_file("/proc/sys/kernel/random/boot_id", 4096).value_or("");
     options.node = node_of(config);
+    options.data_path_addr = local_data_path(config.membership);
+    options.data_path_port = config.membership.data_path_port;
     return options;
   }
 
@@ -111,27 +131,34 @@ struct AgentRole::Core final : agent::FeedSink {
     return out;
   }
 
-  // Routes come and go, with VPNs for example.
-  void watch_ranges() {
-    strand.after(kRangesPeriod, [self = self] {
-      if (*self != nullptr) (*self)->look_at_ranges();
+  // Routes come and go, with VPNs for example; interfaces are given another MTU.
+  void watch_host() {
+    strand.after(kHostPeriod, [self = self] {
+      if (*self != nullptr) (*self)->look_at_host();
     });
   }
-  void look_at_ranges() {
-    role.step_pool_->post(
-        [self = self, &strand = strand, log = log, instance = role.config_.instance_id] {
-          strand.post([self, ranges = host_ranges(instance, log)] {
-            if (*self == nullptr) return;
-            (*self)->found_ranges(ranges);
-            (*self)->watch_ranges();
-          });
-        });
+  void look_at_host() {
+    role.step_pool_->post([self = self, &strand = strand, log = log,
+                           instance = role.config_.instance_id,
+                           membership = role.config_.membership] {
+      strand.post([self, ranges = host_ranges(instance, log),
+                   data_path = describe_data_path(membership, log)] {
+        if (*self == nullptr) return;
+        (*self)->found(ranges, data_path);
+        (*self)->watch_host();
+      });
+    });
   }
-  void found_ranges(const std::vector<std::string>& ranges) {
-    auto& known = *role.config_.description.mutable_local_ranges();
-    if (std::equal(known.begin(), known.end(), ranges.begin(), ranges.end())) return;
-    known.Assign(ranges.begin(), ranges.end());
-    session.describe(role.config_.description);
+  void found(const std::vector<std::string>& ranges, const v1::DataPath& data_path) {
+    v1::NodeDescription& known = role.config_.description;
+    const auto& before = known.local_ranges();
+    if (std::equal(before.begin(), before.end(), ranges.begin(), ranges.end()) &&
+        known.data_path().SerializeAsString() == data_path.SerializeAsString()) {
+      return;
+    }
+    known.mutable_local_ranges()->Assign(ranges.begin(), ranges.end());
+    *known.mutable_data_path() = data_path;
+    session.describe(known);
   }
 
   // The worker may be in the middle of a change; what follows from it is looked at afterwards, once
@@ -204,7 +231,7 @@ Status AgentRole::start() {
   MUSTER_TRY(start_alone());
   return run_on(deps_.strand, [this]() -> Status {
     core_->session.start();
-    core_->watch_ranges();
+    core_->watch_host();
     session_open_ = true;
     return ok_status();
   });
@@ -216,7 +243,7 @@ void AgentRole::connect(const v1::TlsInfo& tls) {
     *config_.description.mutable_tls() = tls;
     core_->session.describe(config_.description);
     core_->session.start();
-    core_->watch_ranges();
+    core_->watch_host();
   });
 }
 

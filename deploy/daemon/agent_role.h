@@ -13,6 +13,7 @@
 #include "agent/worker/worker.h"
 #include "base/executor.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/rng.h"
 #include "deploy/daemon/node_parts.h"
 #include "deploy/daemon/node_state.h"
@@ -28,6 +29,7 @@ struct AgentDeps {
   Rng& rng;
   NodeParts& parts;
   Log log;
+  Counter& repairs;  // differences of the kernel's network that were mended
 };
 
 // What the agent learns of the swarm that concerns the whole node. On the agent's strand.

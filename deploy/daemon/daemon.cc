@@ -25,6 +25,8 @@ constexpr size_t kManagerCallThreads = 2;
 Daemon::Daemon(Options options, Log log)
     : options_(std::move(options)),
       log_(std::move(log)),
+      repairs_(metrics_.counter("muster_network_repairs_total",
+                                "Differences of the kernel's network that were mended")),
       api_(main_loop_, rng_, *this, child_log(log_, "control")),
       listener_(child_log(log_, "socket")) {}
 
@@ -155,7 +157,7 @@ Status Daemon::end_left_containers() {
   config.managers = {"127.0.0.1:1"};  // of one that is never asked
   config.names = false;
   end_names();
-  AgentRole agent(AgentDeps{agent_strand_, rng_, *parts_, log_}, config);
+  AgentRole agent(AgentDeps{agent_strand_, rng_, *parts_, log_, repairs_}, config);
   MUSTER_TRY(agent.start_alone());
   return agent.leave();
 }

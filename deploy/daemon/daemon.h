@@ -109,6 +109,7 @@ class Daemon final : public manager::control::NodeControl {
   void group_joined(const Status& status);
   void heard(const v1::ClusterFeed& feed);
   void follow_lock(const std::string& unlock_key);
+  void data_path_known(uint32_t port);
   void managers_known(const std::vector<std::string>& addresses);
   void certificate_changed();
   Result<v1::IssueCertificateResponse> sign_own(const std::string& signing_request_pem);
@@ -123,7 +124,7 @@ class Daemon final : public manager::control::NodeControl {
   // Another host goes by this node's identity, as `why` says; empty: it does not any more.
   void identity_shared(const std::string& why);
   void take_no_part(const std::string& why);
-  v1::NodeDescription describe() const;
+  v1::NodeDescription describe(const Membership& membership) const;
   AgentConfig agent_config();
   std::vector<std::string> manager_addresses() const;
   void drop_roles(const std::string& reason, v1::Goodbye::Reason goodbye);
@@ -149,6 +150,7 @@ class Daemon final : public manager::control::NodeControl {
   Log log_;
   SystemRng rng_;
   Metrics metrics_;
+  Counter& repairs_;
   ThreadExecutor main_loop_{"main-loop"};
   ThreadExecutor logs_strand_{"logs"};
   ThreadExecutor agent_strand_{"agent"};

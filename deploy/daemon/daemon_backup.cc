@@ -178,7 +178,7 @@ Result<v1::RestoreSwarmResponse> Daemon::restore(const v1::RestoreSwarmRequest& 
   if (cluster->spec().autolock()) {
     MUSTER_ASSIGN(lock, security::UnlockKey::parse(cluster->unlock_key()));
   }
-  const v1::Node self = own_node(membership, v1::NodeSpec::ACTIVE, describe());
+  const v1::Node self = own_node(membership, v1::NodeSpec::ACTIVE, describe(membership));
   MUSTER_TRY(found(membership, std::move(credentials), lock, ReplicaStart::kState, std::move(state),
                    [&](ManagerRole& manager) { return manager.take_over(self); }));
   log_->warn("swarm {} was restored; this is node {}, its only manager", membership.cluster_id,

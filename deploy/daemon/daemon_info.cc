@@ -39,6 +39,7 @@ v1::GetInfoResponse Daemon::info() {
   v1::GetInfoResponse out;
   std::shared_ptr<ManagerRole> manager;
   std::shared_ptr<security::TlsIdentity> tls;
+  Membership membership_here;  // empty outside of a swarm
   {
     std::lock_guard lock(mutex_);
     manager = manager_;
@@ -50,6 +51,7 @@ v1::GetInfoResponse Daemon::info() {
       out.set_cluster_id(membership.cluster_id);
       const std::string& address = membership.advertise_addr;
       out.set_node_addr(address.substr(0, address.rfind(':')));
+      membership_here = membership;
       for (const auto& known : membership.managers) out.add_manager_addrs(known);
     } else {
       out.set_local_state("inactive");
@@ -64,11 +66,11 @@ v1::GetInfoResponse Daemon::info() {
   out.set_control_available(manager != nullptr);
   if (manager != nullptr) describe_group(*manager, &out);
   if (tls != nullptr) *out.mutable_tls() = describe_identity(*tls->current());
-  *out.mutable_description() = description_;
+  *out.mutable_description() = describe(membership_here);
   const auto runtime = parts_->runtime->info();
   out.set_runtime(runtime.name);
   out.set_cgroup_version(runtime.cgroup_version);
-  out.set_balancer("nftables");
+  out.set_balancer(out.description().balancer());
   out.set_kernel(kernel_release());
   out.set_os(os_name());
   out.set_data_dir(options_.data_dir.string());

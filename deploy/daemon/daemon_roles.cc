@@ -7,6 +7,7 @@
 #include "base/security/key_files.h"
 #include "base/security/renewal.h"
 #include "deploy/daemon/daemon.h"
+#include "deploy/daemon/data_path.h"
 #include "deploy/daemon/manager_calls.h"
 #include "deploy/daemon/run_on.h"
 #include "manager/ca/admission.h"
@@ -356,8 +357,9 @@ void Daemon::group_joined(const Status& status) {
 // ------------------------------------------------------------ the agent
 
 // The host as it is at the moment.
-v1::NodeDescription Daemon::describe() const {
+v1::NodeDescription Daemon::describe(const Membership& membership) const {
   v1::NodeDescription out = description_;
+  *out.mutable_data_path() = describe_data_path(membership, log_);
   out.clear_local_ranges();
   for (std::string& range : host_ranges(state_.instance_id, log_)) {
     out.add_local_ranges(std::move(range));
@@ -372,7 +374,7 @@ AgentConfig Daemon::agent_config() {
   config.run_dir = options_.run_dir / state_.instance_id;
   if (state_.membership) config.membership = *state_.membership;
   config.managers = manager_addresses();
-  config.description = describe();
+  config.description = describe(config.membership);
   config.default_log_driver = default_log_driver_;
   config.credentials = [this] {
     const auto identity = tls();
@@ -407,8 +409,8 @@ AgentConfig Daemon::agent_config() {
 
 // With `connect` false it keeps its containers and asks nobody for more.
 Status Daemon::start_agent(bool connect) {
-  const auto agent =
-      std::make_shared<AgentRole>(AgentDeps{agent_strand_, rng_, *parts_, log_}, agent_config());
+  const auto agent = std::make_shared<AgentRole>(
+      AgentDeps{agent_strand_, rng_, *parts_, log_, repairs_}, agent_config());
   {
     std::lock_guard lock(mutex_);
     alone_.clear();
@@ -427,6 +429,7 @@ void Daemon::heard(const v1::ClusterFeed& feed) {
     desired_role_known_ = true;
     if (changed) reconcile_later(Duration(0));
   }
+  data_path_known(feed.data_path_port());
   watch_outside(feed);
   identity_->heard(feed);
   if (feed.has_self()) {
@@ -463,6 +466,16 @@ void Daemon::follow_lock(const std::string& unlock_key) {
     locked_ = false;
   }
   reconcile_later(Duration(0));
+}
+
+// For the next start, when nobody may be there to tell it.
+void Daemon::data_path_known(uint32_t port) {
+  if (port == 0 || state_.membership->data_path_port == port) return;
+  {
+    std::lock_guard lock(mutex_);
+    state_.membership->data_path_port = port;
+  }
+  if (const Status saved = save_state(); !saved.ok()) log_->error("{}", saved.message());
 }
 
 void Daemon::managers_known(const std::vector<std::string>& addresses) {

@@ -7,6 +7,7 @@
 #include "deploy/daemon/address_pools.h"
 #include "deploy/daemon/cluster_start.h"
 #include "deploy/daemon/daemon.h"
+#include "deploy/daemon/data_path.h"
 #include "deploy/daemon/host.h"
 #include "deploy/daemon/manager_calls.h"
 #include "deploy/daemon/run_on.h"
@@ -58,8 +59,7 @@ Result<Membership> Daemon::new_membership(const std::string& listen, const std::
                 find_advertise_address(
                     advertise.empty() ? membership.listen_addr.substr(0, colon) : advertise, port));
   if (!data_path.empty()) {
-    MUSTER_ASSIGN(const std::string found, find_advertise_address(data_path, port));
-    membership.data_path_addr = found.substr(0, found.rfind(':'));
+    MUSTER_ASSIGN(membership.data_path_addr, find_data_path_address(data_path));
   }
   return membership;
 }
@@ -114,9 +114,11 @@ Result<v1::InitSwarmResponse> Daemon::init(const v1::InitSwarmRequest& request) 
   MUSTER_TRY(check_address_pools(
       {request.default_address_pools().begin(), request.default_address_pools().end()},
       request.subnet_mask_bits()));
+  MUSTER_TRY(check_data_path_port(request.data_path_port()));
   MUSTER_ASSIGN(
       Membership membership,
       new_membership(request.listen_addr(), request.advertise_addr(), request.data_path_addr()));
+  membership.data_path_port = request.data_path_port();
   membership.node_id = rng_.id();
   membership.cluster_id = rng_.id();
 
@@ -132,7 +134,7 @@ Result<v1::InitSwarmResponse> Daemon::init(const v1::InitSwarmRequest& request) 
     lock = security::UnlockKey::generate();
     cluster.unlock_key = lock->str();
   }
-  const v1::Node self = own_node(membership, request.availability(), describe());
+  const v1::Node self = own_node(membership, request.availability(), describe(membership));
   MUSTER_TRY(found(membership, std::move(credentials), lock, ReplicaStart::kFound, {},
                    [&](ManagerRole& manager) { return manager.bootstrap(cluster, self); }));
   log_->info("swarm {} initialised; this is node {}", membership.cluster_id, membership.node_id);
@@ -164,7 +166,8 @@ Result<v1::InitSwarmResponse> Daemon::force_new_cluster() {
   stop_manager("this node starts a new cluster");
   Status done = start_manager(ReplicaStart::kForce);
   if (done.ok()) {
-    done = manager_->take_over(own_node(*state_.membership, v1::NodeSpec::ACTIVE, describe()));
+    done = manager_->take_over(
+        own_node(*state_.membership, v1::NodeSpec::ACTIVE, describe(*state_.membership)));
   }
   if (!done.ok()) {
     manager_failed(done);

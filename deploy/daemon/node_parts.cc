@@ -40,6 +40,8 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   network.run_dir = options.run_dir;
   network.resolvers = host_resolvers;
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
+  parts->flows = overlay::make_container_flows(
+      overlay::container_namespaces(options.run_dir.string(), instance_id));
 
   agent::NetdLinkOptions names;
   names.run_dir = run_dir;

@@ -9,6 +9,7 @@
 #include "agent/volumes/volume_store.h"
 #include "base/log.h"
 #include "deploy/daemon/options.h"
+#include "overlay/dataplane/flows.h"
 #include "overlay/dataplane/node_network.h"
 
 namespace muster::daemon {
@@ -20,6 +21,7 @@ struct NodeParts {
   std::unique_ptr<agent::ImageStore> images;
   std::unique_ptr<agent::VolumeStore> volumes;
   std::unique_ptr<overlay::NodeNetwork> network;
+  std::unique_ptr<overlay::ContainerFlows> flows;
   std::unique_ptr<agent::NetdLink> names;
 };
 

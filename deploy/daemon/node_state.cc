@@ -29,6 +29,9 @@ Result<std::optional<Membership>> membership_of(const boost::json::object& objec
   out.listen_addr = text_at(object, "listen_addr");
   out.advertise_addr = text_at(object, "advertise_addr");
   out.data_path_addr = text_at(object, "data_path_addr");
+  if (const auto* port = object.if_contains("data_path_port"); port && port->is_int64()) {
+    out.data_path_port = static_cast<uint32_t>(port->get_int64());
+  }
   if (const auto* managers = object.if_contains("managers"); managers && managers->is_array()) {
     for (const auto& address : managers->get_array()) {
       if (address.is_string()) out.managers.emplace_back(address.get_string().c_str());
@@ -54,6 +57,7 @@ boost::json::object json_of(const Membership& membership) {
                           {"listen_addr", membership.listen_addr},
                           {"advertise_addr", membership.advertise_addr}};
   if (!membership.data_path_addr.empty()) out["data_path_addr"] = membership.data_path_addr;
+  if (membership.data_path_port != 0) out["data_path_port"] = membership.data_path_port;
   boost::json::array managers;
   for (const auto& address : membership.managers) managers.emplace_back(address);
   out["managers"] = std::move(managers);

@@ -18,6 +18,7 @@ struct Membership {
   std::string listen_addr;            // host:port
   std::string advertise_addr;         // host:port
   std::string data_path_addr;         // address; empty: as advertise_addr
+  uint32_t data_path_port = 0;        // as managers said last; 0: they have not yet
   std::vector<std::string> managers;  // host:port, as last heard of
 
   // Of a manager: its place in the group of managers. An id is one life of one log; one whose log
