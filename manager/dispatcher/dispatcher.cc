@@ -59,6 +59,7 @@ void Dispatcher::start_leading() {
     if (node->status().state() == v1::NodeStatus::DOWN) {
       orphans_.node_down(node->id(), {node->meta().updated_at_ns()});
     } else {
+      unheard_.insert(node->id());
       watch(node->id(), Liveness::unheard(policy(), now));
       write_node(node->id(), [](v1::Node& n) {
         n.mutable_status()->set_state(v1::NodeStatus::UNKNOWN);
@@ -74,6 +75,7 @@ void Dispatcher::stop_leading() {
   statuses_.stop();
   node_writer_.clear();
   orphans_.clear();
+  unheard_.clear();
   for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
   nodes_.clear();
   end_sessions(v1::SessionEnd::NOT_LEADER, "this manager does not lead the swarm any more");
@@ -149,8 +151,38 @@ uint64_t Dispatcher::applied_version(const std::string& node_id, const v1::FeedI
   return it == sessions_.end() ? 0 : it->second->applied_version(feed);
 }
 
+// What a node without a session takes part in is what its next session would be told.
+Routers Dispatcher::routers(const std::string& network_id) const {
+  Routers out;
+  v1::FeedId feed;
+  feed.set_kind(v1::FeedId::NETWORK);
+  feed.set_network_id(network_id);
+  if (const auto known = subscribers_.find(network_id); known != subscribers_.end()) {
+    for (const std::string& node_id : known->second) out[node_id] = applied_version(node_id, feed);
+  }
+  const store::Snapshot view = deps_.store.snapshot();
+  for (const std::string& node_id : unheard_) {
+    if (networks_of_node(view, node_id).contains(network_id)) out.try_emplace(node_id, 0);
+  }
+  return out;
+}
+
+void Dispatcher::routes_known(const SessionImpl& session, const std::string& network_id) {
+  if (!route_events_.routes) return;
+  v1::FeedId feed;
+  feed.set_kind(v1::FeedId::NETWORK);
+  feed.set_network_id(network_id);
+  route_events_.routes(session.node_id(), network_id, session.applied_version(feed));
+}
+
+void Dispatcher::routes_forgotten(const std::string& node_id) {
+  unheard_.erase(node_id);
+  if (route_events_.gone) route_events_.gone(node_id);
+}
+
 void Dispatcher::register_session(const std::shared_ptr<SessionImpl>& session) {
   const std::string node_id = session->node_id();
+  routes_forgotten(node_id);
   if (const auto old = sessions_.extract(node_id)) {
     unsubscribe(*old.mapped());
     const std::string& continues = session->claim().claim.continues;
@@ -240,12 +272,15 @@ void Dispatcher::unsubscribe(const SessionImpl& session) {
   for (const std::string& network_id : session.networks()) {
     unsubscribe(network_id, session.node_id());
   }
+  routes_forgotten(session.node_id());
 }
 
 void Dispatcher::unsubscribe(const std::string& network_id, const std::string& node_id) {
   const auto it = subscribers_.find(network_id);
   if (it == subscribers_.end()) return;
-  it->second.erase(node_id);
+  if (it->second.erase(node_id) != 0 && route_events_.leaves) {
+    route_events_.leaves(node_id, network_id);
+  }
   if (!it->second.empty()) return;
   subscribers_.erase(it);
   networks_.forget(network_id);
@@ -263,6 +298,12 @@ void Dispatcher::on_commit(const store::CommitEvent& event) {
       on_task_change(*task, event, touched);
     } else if (std::holds_alternative<store::Change<v1::Cluster>>(any)) {
       cluster_changed = true;
+    } else if (const auto* network = std::get_if<store::Change<v1::Network>>(&any)) {
+      // Every node takes part in the ingress network: it is there, or gone.
+      const bool same = network->before && network->after;
+      if (!same && (network->after ? network->after : network->before)->spec().ingress()) {
+        for (const auto& [node_id, session] : sessions_) touched.memberships.insert(node_id);
+      }
     } else if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       changed_nodes.insert(node->after ? node->after->id() : node->before->id());
       on_node_change(*node);
@@ -404,6 +445,7 @@ void Dispatcher::mark_down(const std::string& node_id, std::string message) {
     deps_.strand.cancel(it->second.timer);
     nodes_.erase(it);
   }
+  routes_forgotten(node_id);
   if (const auto session = sessions_.extract(node_id)) {
     unsubscribe(*session.mapped());
     session.mapped()->end(v1::SessionEnd::UNSPECIFIED, message);

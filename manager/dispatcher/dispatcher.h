@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/executor.h"
@@ -17,6 +18,7 @@
 #include "manager/dispatcher/network_feed.h"
 #include "manager/dispatcher/node_writer.h"
 #include "manager/dispatcher/orphans.h"
+#include "manager/dispatcher/routes.h"
 #include "manager/dispatcher/status_writer.h"
 #include "manager/dispatcher/task_feed.h"
 #include "manager/store/store.h"
@@ -57,12 +59,12 @@ struct DispatcherOptions {
 // is for managers alone it gets nothing before both say so.
 //
 // Bounds: a session whose send queue passes kQueueBytesMax is closed and starts anew.
-class Dispatcher {
+class Dispatcher final : public Routes {
  public:
   static constexpr size_t kQueueBytesMax = 32 << 20;
 
   Dispatcher(DispatcherDeps deps, DispatcherOptions options);
-  ~Dispatcher();
+  ~Dispatcher() override;
 
   // With leadership: nodes of which nothing is heard become unknown, then down; each has twice the
   // usual time to come from the leader before.
@@ -96,6 +98,9 @@ class Dispatcher {
   // Applied version of a feed, as the node last acknowledged it; 0 when it has no session.
   uint64_t applied_version(const std::string& node_id, const v1::FeedId& feed) const;
   size_t session_count() const { return sessions_.size(); }
+
+  void listen(RouteEvents events) override { route_events_ = std::move(events); }
+  Routers routers(const std::string& network_id) const override;
 
  private:
   class SessionImpl;
@@ -134,6 +139,9 @@ class Dispatcher {
   // A secret or config is gone.
   void on_payload_gone(const std::string& id, Touched& touched) const;
   std::shared_ptr<SessionImpl> find_session(const std::string& node_id);
+  // Tells who listens.
+  void routes_known(const SessionImpl& session, const std::string& network_id);
+  void routes_forgotten(const std::string& node_id);
   void unsubscribe(const SessionImpl& session);
   void unsubscribe(const std::string& network_id, const std::string& node_id);
   // Whether the node's session calls from where the group reaches its member.
@@ -170,6 +178,8 @@ class Dispatcher {
   std::map<std::string, Newcomer> newcomers_;  // by node id: hellos that wait
   std::map<std::string, NodeWatch> nodes_;
   Subscribers subscribers_;
+  RouteEvents route_events_;
+  std::set<std::string> unheard_;  // nodes that were not down when this manager began to lead
   Trust trust_;
   std::vector<std::string> told_managers_;
   store::Store::Subscription subscription_;

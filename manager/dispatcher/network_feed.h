@@ -17,10 +17,15 @@ using Subscribers = std::map<std::string, std::set<std::string>, std::less<>>;
 
 // Serialises the state of networks, once per version however many nodes take part. Lives on the
 // dispatcher's strand; holds only networks that somebody asked for.
+//
+// An increment is what a commit changed of a network, as others see it, and nothing else. A change
+// of a node concerns the endpoints of its tasks: where frames for them go, and whether they are
+// served at all.
 class NetworkFeeds {
  public:
-  // The complete feed as messages, from the cache when nothing changed since.
-  const std::vector<Bytes>& complete(const store::Snapshot& view, const std::string& network_id);
+  // All there is to say, as messages: a complete step and, up to half its size, the increments
+  // since, so that it is not written anew for every node that comes while the network changes.
+  std::vector<Bytes> complete(const store::Snapshot& view, const std::string& network_id);
 
   // One network's increment of a commit.
   struct Increment {
@@ -28,8 +33,7 @@ class NetworkFeeds {
     uint64_t version = 0;
     std::vector<Bytes> messages;
   };
-  // The increments of a commit for those subscribed networks that it touches. Drops stale cache
-  // entries.
+  // The increments of a commit for those subscribed networks that it touches.
   std::map<std::string, Increment> increments(const store::CommitEvent& event,
                                               const Subscribers& networks);
 
@@ -37,13 +41,25 @@ class NetworkFeeds {
 
  private:
   struct Entry {
-    uint64_t version = 0;
+    uint64_t version = 0;         // of what was sent last
     std::vector<Bytes> messages;  // empty = to be built
+    size_t complete_bytes = 0;    // of them
+    size_t increment_bytes = 0;
   };
   std::map<std::string, Entry, std::less<>> entries_;
 };
 
 // Whether a task is a member of its networks: placed, and not known to have ended.
 bool is_member(const v1::Task& task);
+
+// The networks whose feeds the node is to have: those of its tasks, and the ingress network, since
+// connections come in by every node whether it runs a task or not.
+std::set<std::string, std::less<>> networks_of_node(const store::Snapshot& view,
+                                                    std::string_view node_id);
+
+// What others are told of a member, whatever its own node says of it: only one that runs, on a node
+// that is not down, and is to go on running, is READY. `node` may be null: it is no member any
+// more.
+v1::EndpointState shown_state(const v1::Task& task, const v1::Node* node);
 
 }  // namespace muster::manager::dispatcher

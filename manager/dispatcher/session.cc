@@ -7,6 +7,8 @@
 namespace muster::manager::dispatcher {
 namespace {
 
+constexpr uint32_t kDataPathPort = 4789;  // IANA's for VXLAN
+
 std::string feed_key(const v1::FeedId& feed) {
   return std::to_string(feed.kind()) + "/" + feed.network_id();
 }
@@ -196,6 +198,9 @@ void Dispatcher::SessionImpl::acknowledge(uint64_t sequence) {
 
 void Dispatcher::SessionImpl::acknowledged(const v1::FeedAck& ack) {
   applied_[feed_key(ack.feed())] = ack.version();
+  if (ack.feed().kind() == v1::FeedId::NETWORK && networks_.contains(ack.feed().network_id())) {
+    dispatcher_.routes_known(*this, ack.feed().network_id());
+  }
   if (ack.feed().kind() != v1::FeedId::SECRETS) return;
   payloads_.acknowledged(ack.version());
   send_payloads(dispatcher_.deps_.store.snapshot());
@@ -232,12 +237,7 @@ void Dispatcher::SessionImpl::send_task_step(v1::FeedUpdate step, uint64_t versi
 }
 
 void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
-  std::set<std::string, std::less<>> taking_part;
-  for (const std::string& task_id : sent_.tasks) {
-    const auto task = view.get<v1::Task>(task_id);
-    if (!task || !is_member(*task)) continue;
-    for (const auto& attachment : task->networks()) taking_part.insert(attachment.network_id());
-  }
+  auto taking_part = networks_of_node(view, node_id_);
   for (const std::string& id : taking_part) {
     if (networks_.contains(id)) continue;
     dispatcher_.subscribers_[id].insert(node_id_);
@@ -246,7 +246,11 @@ void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
   for (const std::string& id : networks_) {
     if (!taking_part.contains(id)) dispatcher_.unsubscribe(id, node_id_);
   }
-  networks_ = std::move(taking_part);
+  const auto before = std::exchange(networks_, std::move(taking_part));
+  if (!open_) return;  // it does not keep up
+  for (const std::string& id : networks_) {
+    if (!before.contains(id)) dispatcher_.routes_known(*this, id);
+  }
 }
 
 v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& view,
@@ -259,6 +263,8 @@ v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& vie
   feed.set_heartbeat_period_ns(dispatcher_.policy().period.count());
   const auto cluster = view.cluster();
   if (!cluster) return feed;
+  feed.set_data_path_port(cluster->data_path_port() == 0 ? kDataPathPort
+                                                         : cluster->data_path_port());
   *feed.mutable_default_log_driver() = cluster->spec().default_log_driver();
   const Dispatcher::Trust& trust = dispatcher_.trust(cluster->root_ca());
   feed.set_trust_root_pem(trust.bundle_pem);

@@ -1,5 +1,6 @@
 #include "manager/dispatcher/dispatcher.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -12,6 +13,8 @@
 
 namespace muster::manager::dispatcher {
 namespace {
+
+using ::testing::IsEmpty;
 
 class DispatcherTest : public ::testing::Test {
  protected:
@@ -229,6 +232,100 @@ TEST_F(DispatcherTest, NetworkMembersReachEveryParticipantAndNobodyElse) {
   EXPECT_EQ(increment.endpoints(0).task_id(), "t2");
   EXPECT_EQ(increment.endpoints(0).addresses(0), "10.0.1.5");
   EXPECT_EQ(seen[1].base_version(), seen[0].version());
+}
+
+TEST_F(DispatcherTest, EveryNodeHasTheIngressNetworkForAsLongAsThereIsOne) {
+  const auto feeds = [](const Agent& agent) {
+    std::vector<v1::NetworkFeed> out;
+    for (const auto& step : agent.connection->feeds(v1::FeedId::NETWORK)) {
+      EXPECT_EQ(step.feed().network_id(), "in");
+      EXPECT_TRUE(out.emplace_back().ParseFromString(step.network()));
+    }
+    return out;
+  };
+  const auto create = [&](const std::string& id, const std::string& name) {
+    write([&](store::Transaction& tx) {
+      v1::Network network;
+      network.set_id(id);
+      network.mutable_spec()->mutable_annotations()->set_name(name);
+      network.mutable_spec()->set_ingress(true);
+      return tx.create(network);
+    });
+  };
+  const Agent early = connect("n1");
+  EXPECT_THAT(feeds(early), IsEmpty());
+  create("in", "edge");
+  ASSERT_EQ(feeds(early).size(), 1u) << "it runs no task in it";
+  const Agent late = connect("n2");
+  ASSERT_EQ(feeds(late).size(), 1u);
+  EXPECT_TRUE(late.connection->feeds(v1::FeedId::NETWORK)[0].complete());
+  write([](store::Transaction& tx) {
+    v1::Node node = *tx.view().get<v1::Node>("n2");
+    node.mutable_ingress()->set_index(1);
+    node.mutable_ingress()->add_addresses("10.0.0.2/16");
+    node.mutable_description()->mutable_data_path()->set_address("192.0.2.2");
+    return tx.update(node);
+  });
+  for (const Agent* agent : {&early, &late}) {
+    ASSERT_EQ(feeds(*agent).size(), 2u);
+    ASSERT_EQ(feeds(*agent)[1].ingress_nodes_size(), 1);
+    EXPECT_EQ(feeds(*agent)[1].ingress_nodes(0).addresses(0), "10.0.0.2");
+  }
+  // Of a network that is gone nothing is told any more.
+  write([](store::Transaction& tx) { return tx.remove<v1::Network>("in"); });
+  write([](store::Transaction& tx) {
+    v1::Node node = *tx.view().get<v1::Node>("n2");
+    node.clear_ingress();
+    return tx.update(node);
+  });
+  EXPECT_EQ(feeds(early).size(), 2u);
+  create("in", "again");
+  EXPECT_EQ(feeds(early).size(), 3u);
+  EXPECT_EQ(feeds(late).size(), 3u);
+}
+
+TEST_F(DispatcherTest, ANodeThatIsCalledDownTakesItsEndpointsWithIt) {
+  const auto last = [](const Agent& agent) {
+    v1::NetworkFeed feed;
+    EXPECT_TRUE(
+        feed.ParseFromString(agent.connection->feeds(v1::FeedId::NETWORK).back().network()));
+    return feed;
+  };
+  write_task("t1", "n1", v1::TASK_RUNNING);
+  write_task("t2", "n2", v1::TASK_RUNNING);
+  for (const char* id : {"t1", "t2"}) {
+    write([id](store::Transaction& tx) {
+      v1::Task task = *tx.view().get<v1::Task>(id);
+      task.set_endpoint_state(v1::ENDPOINT_READY);
+      return tx.update(task);
+    });
+  }
+  const Agent one = connect("n1");
+  Agent two = connect("n2");
+  ASSERT_EQ(last(one).endpoints_size(), 2);
+  EXPECT_EQ(last(one).endpoints(1).state(), v1::ENDPOINT_READY);
+  v1::AgentMessage goodbye;
+  goodbye.mutable_goodbye()->set_reason(v1::Goodbye::LEAVE);
+  two.session->received(goodbye);
+  world_.settle();
+  ASSERT_EQ(status("n2").state(), v1::NodeStatus::DOWN);
+  ASSERT_EQ(last(one).endpoints_size(), 1);
+  EXPECT_EQ(last(one).endpoints(0).task_id(), "t2");
+  EXPECT_EQ(last(one).endpoints(0).state(), v1::ENDPOINT_ABSENT);
+  two = connect("n2");
+  ASSERT_EQ(last(one).endpoints_size(), 1);
+  EXPECT_EQ(last(one).endpoints(0).state(), v1::ENDPOINT_READY);
+}
+
+TEST_F(DispatcherTest, TheClusterFeedHasThePortOfOverlayNetworks) {
+  const Agent agent = connect("n1");
+  EXPECT_EQ(agent.connection->cluster()->data_path_port(), 4789u);
+  write([](store::Transaction& tx) {
+    v1::Cluster cluster = *tx.view().cluster();
+    cluster.set_data_path_port(4790);
+    return tx.update(cluster);
+  });
+  EXPECT_EQ(agent.connection->cluster()->data_path_port(), 4790u);
 }
 
 TEST_F(DispatcherTest, StatesAreWrittenOnceAcknowledgedAndNeverGoBack) {
