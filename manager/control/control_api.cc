@@ -1,17 +1,18 @@
+
+
 #include "manager/control/control_api.h"
-
 #include <utility>
-
 #include "base/check.h"
 #include "manager/control/access.h"
 #include "manager/control/calls.h"
 #include "manager/control/cluster_objects.h"
-#include "manager/control/overlaps.h"
+#include "manager/control/data_paths.h"
 #include "manager/control/redact.h"
 #include "manager/control/references.h"
 #include "manager/control/service_changes.h"
 #include "manager/control/standing.h"
 #include "manager/control/validation.h"
+#include "manager/store/ingress_network.h"
 #include "manager/store/update_status.h"
 
 namespace muster::manager::control {
@@ -267,12 +268,10 @@ void ControlApi::create_network(const Principal& principal, const v1::CreateNetw
                              "existing object",
                              name));
         }
-        bool second_ingress = false;
-        tx.view().each<v1::Network>([&](const auto& network) {
-          second_ingress = spec.ingress() && network->spec().ingress();
-          return !second_ingress;
-        });
-        if (second_ingress) return fail(already_exists("ingress network is already present"));
+        if (spec.ingress() && store::ingress_network(tx.view()) != nullptr) {
+          return fail(already_exists("ingress network is already present"));
+        }
+        MUSTER_TRY(check_network_fits(tx.view(), spec));
         v1::Network network;
         network.set_id(id);
         *network.mutable_spec() = spec;
@@ -282,10 +281,7 @@ void ControlApi::create_network(const Principal& principal, const v1::CreateNetw
       [](const store::Snapshot& state, const std::string& id) {
         const auto network = state.get<v1::Network>(id);
         auto response = respond(network, &v1::CreateNetworkResponse::mutable_network);
-        if (response) {
-          for (std::string& warning : Overlaps(state).of(*network))
-            response->mutable_network()->add_warnings(std::move(warning));
-        }
+        if (response) Warnings(state).add_to(*response->mutable_network());
         return response;
       },
       std::move(done));
@@ -298,7 +294,8 @@ void ControlApi::remove_network(const Principal& principal, const v1::RemoveNetw
       store, "network.remove", request.request_id(),
       [request](store::Transaction& tx) -> Result<std::string> {
         MUSTER_ASSIGN(const auto network, tx.view().resolve<v1::Network>(request.network()));
-        if (network->predefined()) {
+        // The ingress network is made by itself, but may be made anew by hand.
+        if (network->predefined() && !network->spec().ingress()) {
           return fail(failed_precondition("{} is a pre-defined network and cannot be removed",
                                           network->spec().annotations().name()));
         }

@@ -7,9 +7,9 @@
 #include "manager/ca/root.h"
 #include "manager/control/access.h"
 #include "manager/control/control_api.h"
+#include "manager/control/data_paths.h"
 #include "manager/control/explain.h"
 #include "manager/control/filter.h"
-#include "manager/control/overlaps.h"
 #include "manager/control/redact.h"
 #include "manager/control/standing.h"
 #include "manager/control/watch_events.h"
@@ -76,11 +76,6 @@ void describe(v1::Node& node, const std::optional<raft::GroupView>& group,
   if (group) return members::describe_manager(node, *group, is_manager);
   // The only manager is the one that answers.
   if (node.has_manager_status()) node.mutable_manager_status()->set_leader(node.id() == self);
-}
-
-template <class T>
-void warn(T& object, const Overlaps& overlaps) {
-  for (std::string& warning : overlaps.of(object)) object.add_warnings(std::move(warning));
 }
 
 // Visits as few tasks as the filter's indexes allow.
@@ -202,7 +197,7 @@ Result<v1::GetNodeResponse> ControlApi::get_node(const Principal& principal,
   v1::GetNodeResponse response;
   *response.mutable_node() = *node;
   describe(*response.mutable_node(), group_view(), members::managers_of(state), self);
-  warn(*response.mutable_node(), Overlaps(state));
+  Warnings(state).add_to(*response.mutable_node());
   return response;
 }
 
@@ -214,13 +209,13 @@ Result<v1::ListNodesResponse> ControlApi::list_nodes(const Principal& principal,
   response.set_version(state.version());
   const auto group = group_view();
   const auto is_manager = members::managers_of(state);
-  const Overlaps overlaps(state);
+  const Warnings warnings(state);
   state.each<v1::Node>([&](const auto& node) {
     if (passes(r.filter(), *node)) {
       v1::Node& out = *response.add_nodes();
       out = *node;
       describe(out, group, is_manager, response.self_id());
-      warn(out, overlaps);
+      warnings.add_to(out);
     }
     return true;
   });
@@ -233,7 +228,7 @@ Result<v1::GetNetworkResponse> ControlApi::get_network(const Principal& principa
   MUSTER_ASSIGN(const auto network, state.resolve<v1::Network>(r.network()));
   v1::GetNetworkResponse response;
   *response.mutable_network() = *network;
-  warn(*response.mutable_network(), Overlaps(state));
+  Warnings(state).add_to(*response.mutable_network());
   return response;
 }
 

@@ -2,12 +2,15 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "manager/control/payload_references.h"
+#include "manager/store/ingress_network.h"
 #include "manager/store/update_status.h"
+#include "overlay/ipam/ipam.h"
 
 namespace muster::manager::control {
 namespace {
@@ -26,6 +29,26 @@ std::string may_go_back_to(const store::Snapshot& state, std::string_view networ
   return name;
 }
 
+// Ports that lead through the ingress network.
+bool publishes(const v1::ServiceSpec& spec) {
+  const auto& ports = spec.endpoint().ports();
+  return std::any_of(ports.begin(), ports.end(),
+                     [](const v1::PortConfig& p) { return p.mode() == v1::PortConfig::INGRESS; });
+}
+
+// Services that need the ingress network, or would if their update is taken back.
+std::vector<std::string> publishers(const store::Snapshot& state) {
+  std::vector<std::string> names;
+  state.each<v1::Service>([&](const auto& service) {
+    if (publishes(service->spec()) ||
+        (store::is_unfinished(service->update_status()) && publishes(service->previous_spec()))) {
+      names.push_back(service->spec().annotations().name());
+    }
+    return true;
+  });
+  return names;
+}
+
 }  // namespace
 
 Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
@@ -40,6 +63,9 @@ Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
       return invalid_argument("network {} is given twice", network->spec().annotations().name());
     }
     attachment.set_target(network->id());
+  }
+  if (publishes(spec) && store::ingress_network(state) == nullptr) {
+    return failed_precondition("service needs ingress network, but no ingress network is present");
   }
   return resolve_payloads(state, *spec.mutable_task()->mutable_container());
 }
@@ -72,7 +98,44 @@ Status check_port_conflicts(const store::Snapshot& state, std::string_view servi
   return conflict;
 }
 
+Status check_network_fits(const store::Snapshot& state, const v1::NetworkSpec& spec) {
+  std::vector<overlay::Prefix> wanted;
+  for (const auto& pool : spec.pools()) {
+    if (const auto subnet = overlay::Prefix::parse(pool.subnet())) wanted.push_back(*subnet);
+  }
+  const auto vni = overlay::Ipam::wanted_vni(spec);
+  Status clash;
+  state.each<v1::Network>([&](const auto& other) {
+    const std::string& name = other->spec().annotations().name();
+    if (vni && *vni != 0 && other->state().vni() == *vni) {
+      clash = already_exists("VXLAN id {} is in use by network {}", *vni, name);
+    }
+    const bool given = !other->state().pools().empty();
+    // What it could not be given is not its own.
+    if (!given && !other->allocation_error().empty()) return clash.ok();
+    for (const auto& pool : given ? other->state().pools() : other->spec().pools()) {
+      const auto theirs = overlay::Prefix::parse(pool.subnet());
+      if (!theirs) continue;
+      for (const overlay::Prefix& mine : wanted) {
+        if (!mine.overlaps(*theirs)) continue;
+        clash =
+            already_exists("subnet {} overlaps {} of network {}", mine.str(), theirs->str(), name);
+      }
+    }
+    return clash.ok();
+  });
+  return clash;
+}
+
 Status check_network_unused(const store::Snapshot& state, const v1::Network& network) {
+  if (network.spec().ingress()) {
+    if (const auto names = publishers(state); !names.empty()) {
+      return failed_precondition(
+          "ingress network cannot be removed because service{} {} depend{} "
+          "on it",
+          names.size() > 1 ? "s" : "", fmt::join(names, ", "), names.size() > 1 ? "" : "s");
+    }
+  }
   std::vector<std::string> users;
   state.services_of_network(network.id(), [&](const auto& service) {
     users.push_back(service->spec().annotations().name());

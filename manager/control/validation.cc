@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "base/log_driver.h"
 #include "base/template.h"
@@ -14,6 +15,8 @@
 #include "manager/control/payload_validation.h"
 #include "manager/store/job_status.h"
 #include "overlay/ipam/address_pool.h"
+#include "overlay/ipam/ipam.h"
+#include "overlay/ipam/mtu.h"
 #include "scheduler/constraint.h"
 
 namespace muster::manager::control {
@@ -23,6 +26,10 @@ constexpr int64_t kMemoryMin = 4 << 20;
 constexpr int64_t kNanoCpusMin = 1'000'000;
 constexpr int64_t kHealthMin = 1'000'000;
 constexpr int64_t kHeartbeatMin = 100'000'000;  // less would keep managers busy with nothing else
+// Agents do not wait longer than 15 s for the managers' word.
+constexpr int64_t kDrainAckMin = Duration(100ms).count();
+constexpr int64_t kDrainAckMax = Duration(10s).count();
+constexpr int64_t kDrainTimeoutMax = Duration(24h).count();
 // A revision of the largest spec still fits one message of the tasks' feed (256 KiB), and a service
 // with its previous spec an entry of the log.
 constexpr size_t kServiceBytesMax = 240'000;
@@ -252,6 +259,12 @@ Status validate_container(const v1::ContainerSpec& container) {
 }
 
 Status validate_endpoint(const v1::EndpointSpec& endpoint) {
+  if (endpoint.drain_timeout_ns() < 0) {
+    return bad("EndpointSpec: the drain timeout cannot be negative");
+  }
+  if (endpoint.drain_timeout_ns() > kDrainTimeoutMax) {
+    return bad("EndpointSpec: the drain timeout is 24h at most");
+  }
   std::set<std::tuple<uint32_t, int, int>> published;
   std::set<std::tuple<uint32_t, int, int, uint32_t>> exact;
   for (const v1::PortConfig& port : endpoint.ports()) {
@@ -383,6 +396,56 @@ Status validate_service_spec(const v1::ServiceSpec& spec) {
   return validate_endpoint(spec.endpoint());
 }
 
+namespace {
+
+// Addresses that mean something else wherever they are seen.
+Status validate_subnet(const overlay::Prefix& subnet) {
+  struct Special {
+    const char* range;
+    const char* what;
+  };
+  static constexpr Special kSpecial[] = {
+      {"0.0.0.0/8", "for this host itself"},
+      {"127.0.0.0/8", "for loopback"},
+      {"224.0.0.0/4", "for multicast"},
+      {"240.0.0.0/4", "reserved"},
+      {"::/127", "for loopback"},
+      {"fe80::/10", "link-local"},
+      {"ff00::/8", "for multicast"},
+  };
+  for (const Special& special : kSpecial) {
+    if (!overlay::Prefix::parse(special.range)->overlaps(subnet)) continue;
+    return invalid_argument("subnet {} cannot be a network's: {} is {}", subnet.str(),
+                            special.range, special.what);
+  }
+  return ok_status();
+}
+
+Status validate_pools(const v1::NetworkSpec& spec) {
+  std::vector<overlay::Prefix> subnets;
+  for (const v1::IpamPool& pool : spec.pools()) {
+    if (pool.subnet().empty()) {
+      if (!pool.gateway().empty() || !pool.ip_range().empty() || !pool.aux_addresses().empty()) {
+        return bad("ipam configuration: a gateway, range or auxiliary address needs a subnet");
+      }
+      continue;
+    }
+    const auto made = overlay::AddressPool::make(pool);
+    if (!made) return made.error();
+    MUSTER_TRY(validate_subnet(made->subnet()));
+    for (const overlay::Prefix& other : subnets) {
+      if (other.overlaps(made->subnet())) {
+        return invalid_argument("subnet {} overlaps {} of the same network", made->subnet().str(),
+                                other.str());
+      }
+    }
+    subnets.push_back(made->subnet());
+  }
+  return ok_status();
+}
+
+}  // namespace
+
 Status validate_network_spec(const v1::NetworkSpec& spec) {
   MUSTER_TRY(validate_size(spec, "network", kOtherBytesMax));
   MUSTER_TRY(validate_name(spec.annotations().name()));
@@ -398,15 +461,10 @@ Status validate_network_spec(const v1::NetworkSpec& spec) {
   if (!spec.ipam_driver().empty() && spec.ipam_driver() != "default") {
     return invalid_argument("IPAM driver \"{}\" is not known", spec.ipam_driver());
   }
-  for (const v1::IpamPool& pool : spec.pools()) {
-    if (pool.subnet().empty() && (!pool.gateway().empty() || !pool.ip_range().empty())) {
-      return bad("ipam configuration: a gateway or range needs a subnet");
-    }
-    // What no allocation can ever satisfy is better said at once.
-    if (pool.subnet().empty()) continue;
-    if (const auto made = overlay::AddressPool::make(pool); !made) return made.error();
-  }
-  return ok_status();
+  // What no allocation can ever satisfy is better said at once.
+  if (const auto mtu = overlay::wanted_mtu(spec); !mtu) return mtu.error();
+  if (const auto vni = overlay::Ipam::wanted_vni(spec); !vni) return vni.error();
+  return validate_pools(spec);
 }
 
 Status validate_node_spec(const v1::NodeSpec& spec) {
@@ -453,6 +511,10 @@ Status validate_cluster_spec(const v1::ClusterSpec& spec) {
     return bad("minimum certificate expiry time is: 1h0m0s");
   }
   if (spec.vanished_agent_grace_ns() < 0) return bad("the vanished agent grace cannot be negative");
+  if (spec.drain_ack_timeout_ns() != 0 &&
+      (spec.drain_ack_timeout_ns() < kDrainAckMin || spec.drain_ack_timeout_ns() > kDrainAckMax)) {
+    return bad("nodes that route to a task that stops are waited for 100ms to 10s");
+  }
   if (spec.event_retention_ns() < 0) return bad("the event retention cannot be negative");
   MUSTER_TRY(validate_raft_config(spec.raft()));
   MUSTER_TRY(validate_log_driver(spec.default_log_driver()).with_context("default log driver"));

@@ -1,5 +1,6 @@
 #include "manager/control/validation.h"
 
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -146,6 +147,63 @@ TEST(Validation, SubnetsOfNetworks) {
             "gateway 10.8.0.1 is not in subnet 10.9.0.0/24");
   EXPECT_EQ(error_of("10.9.0.0/24", "", "10.8.0.0/25"),
             "ip-range 10.8.0.0/25 is not in subnet 10.9.0.0/24");
+  EXPECT_EQ(error_of("10.9.0.0/24", "10.9.0.0", ""),
+            "gateway 10.9.0.0 is reserved for another purpose");
+  EXPECT_EQ(error_of("10.9.0.0/24", "10.9.0.255", ""),
+            "gateway 10.9.0.255 is reserved for another purpose");
+  EXPECT_EQ(error_of("10.9.0.0/24", "gw", ""), "\"gw\" is not an IP address");
+  EXPECT_EQ(error_of("10.9.0.0/31", "", ""),
+            "subnet 10.9.0.0/31 is too small, a network needs at least a /30");
+  EXPECT_EQ(error_of("", "10.9.0.1", ""),
+            "ipam configuration: a gateway, range or auxiliary address needs a subnet");
+  EXPECT_EQ(error_of("127.7.0.0/16", "", ""),
+            "subnet 127.7.0.0/16 cannot be a network's: 127.0.0.0/8 is for loopback");
+  EXPECT_EQ(error_of("0.0.0.0/0", "", ""),
+            "subnet 0.0.0.0/0 cannot be a network's: 0.0.0.0/8 is for this host itself");
+  EXPECT_EQ(error_of("fe80::/64", "", ""),
+            "subnet fe80::/64 cannot be a network's: fe80::/10 is link-local");
+  EXPECT_EQ(error_of("fd00:1::/64", "fd00:1::1", "fd00:1::1000/116"), "");
+}
+
+TEST(Validation, OptionsOfNetworks) {
+  const auto error_of = [](const std::string& text) {
+    v1::NetworkSpec spec;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
+    spec.mutable_annotations()->set_name("back");
+    return validate_network_spec(spec).message();
+  };
+  const auto option = [&](const std::string& key, const std::string& value,
+                          const std::string& more = "") {
+    return error_of("driver_options { key: \"" + key + "\" value: \"" + value + "\" }" + more);
+  };
+  const std::string mtu = "com.docker.network.driver.mtu";
+  EXPECT_EQ(option(mtu, "9000"), "");
+  EXPECT_EQ(option(mtu, "68"), "");
+  EXPECT_EQ(option(mtu, "jumbo"), "MTU \"jumbo\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "1500b"), "MTU \"1500b\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "67"), "MTU \"67\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "70000"), "MTU \"70000\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "1279", "ipv6: true"), "MTU 1279 is too small: IPv6 needs at least 1280");
+  EXPECT_EQ(option(mtu, "1279", "pools { subnet: \"fd00:1::/64\" }"),
+            "MTU 1279 is too small: IPv6 needs at least 1280");
+  EXPECT_EQ(option(mtu, "1280", "ipv6: true"), "");
+  const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
+  EXPECT_EQ(option(vni, "4711"), "");
+  EXPECT_EQ(option(vni, "4711,4712"), "");
+  EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16777215");
+  EXPECT_EQ(option(vni, "16777216"), "VXLAN id \"16777216\" is not a number from 1 to 16777215");
+  EXPECT_EQ(option(vni, "12x"), "VXLAN id \"12x\" is not a number from 1 to 16777215");
+  EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/16\" } pools { subnet: \"10.9.4.0/24\" }"),
+            "subnet 10.9.4.0/24 overlaps 10.9.0.0/16 of the same network");
+  EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/24\" aux_addresses { key: \"a\" value: "
+                     "\"10.8.0.7\" } }"),
+            "auxiliary address 10.8.0.7 is not in subnet 10.9.0.0/24");
+  EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/24\" aux_addresses { key: \"a\" value: "
+                     "\"10.9.0.7\" } aux_addresses { key: \"b\" value: \"10.9.0.7\" } }"),
+            "auxiliary address 10.9.0.7 is reserved or named twice");
+  EXPECT_EQ(error_of("pools { aux_addresses { key: \"a\" value: \"10.9.0.7\" } }"),
+            "ipam configuration: a gateway, range or auxiliary address needs a subnet");
+  EXPECT_EQ(error_of("ipam_driver: \"dhcp\""), "IPAM driver \"dhcp\" is not known");
 }
 
 TEST(Validation, ClusterSpecs) {

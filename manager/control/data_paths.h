@@ -1,0 +1,47 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "manager/control/overlaps.h"
+#include "manager/store/store.h"
+#include "overlay/ipam/mtu.h"
+
+namespace muster::manager::control {
+
+// What is wrong with the ways between nodes: data-path addresses that are missing or given twice,
+// nodes without a place in the routing mesh, networks whose MTU not every way carries. Worked out
+// when somebody reads. Pure.
+class DataPathFaults {
+ public:
+  explicit DataPathFaults(const store::Snapshot& state);
+
+  std::vector<std::string> of(const v1::Node& node) const;
+  std::vector<std::string> of(const v1::Network& network) const;
+
+ private:
+  std::map<std::string, std::vector<std::string>> hosts_;  // ids of nodes by data-path address
+  std::map<std::string, std::string> names_;               // of nodes that share one, by id
+  overlay::DataPaths paths_;
+  std::string narrowest_;  // the hostname of a node with the smallest MTU
+  std::string ingress_;    // name of the ingress network, once it has addresses
+};
+
+// All that is to be said of an object beside what it is.
+class Warnings {
+ public:
+  explicit Warnings(const store::Snapshot& state) : overlaps_(state), data_paths_(state) {}
+
+  template <class T>
+  void add_to(T& object) const {
+    for (std::string& warning : overlaps_.of(object)) object.add_warnings(std::move(warning));
+    for (std::string& warning : data_paths_.of(object)) object.add_warnings(std::move(warning));
+  }
+
+ private:
+  Overlaps overlaps_;
+  DataPathFaults data_paths_;
+};
+
+}  // namespace muster::manager::control
