@@ -130,7 +130,8 @@ Message new_segment_bridge(uint32_t mtu) {
   m.header(link_header(0, true))
       .put(IFLA_IFNAME, kSegmentBridge)
       .put(IFLA_ADDRESS, kBridgeMac.data(), kBridgeMac.size())
-      .put_u32(IFLA_MTU, mtu)
+      // Next to it, for set_mtu() to be a change: only then it no longer follows its ports' MTUs.
+      .put_u32(IFLA_MTU, mtu ^ 1)
       .begin(IFLA_LINKINFO)
       .put(IFLA_INFO_KIND, "bridge")
       .begin(IFLA_INFO_DATA)

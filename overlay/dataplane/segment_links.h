@@ -40,7 +40,8 @@ struct SegmentDevice {
   bool quiet = false;
 };
 
-// A bridge without address that has no VLANs: every static entry would be there once for each.
+// A bridge without address that has no VLANs: every static entry would be there once for each. Its
+// MTU is to be set after it.
 Message new_segment_bridge(uint32_t mtu);
 // To be sent on a socket of the underlay's namespace, where the device's UDP socket will be; the
 // device itself appears in the other one, down.

@@ -73,11 +73,12 @@ std::optional<Segments::Place> Segments::find(std::string_view network_id) {
 
 std::optional<Member> Segments::member(const std::string& mac,
                                        const std::vector<std::string>& addresses,
-                                       const std::string& node_id, const std::string& node_addr) {
+                                       const std::string& node_id, const std::string& node_addr,
+                                       bool ipv6) {
   Member out;
   for (const std::string& text : addresses) {
     const auto ip = Ip::parse(text);
-    if (ip && (!ip->v6 || ipv6_)) out.addresses.push_back(*ip);
+    if (ip && (!ip->v6 || (ipv6 && ipv6_))) out.addresses.push_back(*ip);
   }
   std::string text = mac;
   if (text.empty() && !out.addresses.empty()) text = mac_of(out.addresses.front());
@@ -103,24 +104,28 @@ std::optional<Member> Segments::member(const std::string& mac,
   return out;
 }
 
-std::optional<Member> Segments::member_of(const v1::NetworkEndpoint& e) {
+std::optional<Member> Segments::member_of(const v1::NetworkEndpoint& e, bool ipv6) {
   auto out = member(e.mac(), {e.addresses().begin(), e.addresses().end()}, e.node_id(),
-                    e.data_path_addr());
+                    e.data_path_addr(), ipv6);
   // Those that are on their way out go on talking until they are gone.
   if (out) out->ready = e.state() == v1::ENDPOINT_READY;
   return out;
 }
 
-std::optional<Member> Segments::member_of(const v1::IngressNode& n) {
+std::optional<Member> Segments::member_of(const v1::IngressNode& n, bool ipv6) {
   return member(n.mac(), {n.addresses().begin(), n.addresses().end()}, n.node_id(),
-                n.data_path_addr());
+                n.data_path_addr(), ipv6);
 }
 
-void Segments::fill(SegmentBook& book, const NetworkTruth& truth) {
+void Segments::fill(Told& told, const NetworkTruth& truth) {
+  told.book = {};
+  const bool ipv6 = told.shape.ipv6();
   for (const auto& [id, endpoint] : truth.endpoints) {
-    book.put(key_of_task(id), member_of(endpoint));
+    told.book.put(key_of_task(id), member_of(endpoint, ipv6));
   }
-  for (const auto& [id, node] : truth.ingress_nodes) book.put(key_of_node(id), member_of(node));
+  for (const auto& [id, node] : truth.ingress_nodes) {
+    told.book.put(key_of_node(id), member_of(node, ipv6));
+  }
 }
 
 // ---------------------------------------------------------------- segments that exist
@@ -293,13 +298,14 @@ Status Segments::apply(const NetworkTruth& truth, const NetworkDifference& diffe
     segment->in_step = false;
     segment->shape = shape;
   }
+  const bool refill = fresh || told.shape.ipv6() != shape.ipv6();
   told.shape = shape;
-  if (fresh) {
-    fill(told.book, truth);
+  if (refill) {
+    fill(told, truth);
   } else {
     const auto put = [&](const std::string& key, const auto& known, const std::string& with) {
       const auto at = known.find(with);
-      told.book.put(key, at == known.end() ? std::nullopt : member_of(at->second));
+      told.book.put(key, at == known.end() ? std::nullopt : member_of(at->second, shape.ipv6()));
     };
     for (const auto& task : difference.task_ids) put(key_of_task(task), truth.endpoints, task);
     for (const auto& node : difference.ingress_node_ids) {
@@ -335,7 +341,7 @@ Status Segments::set_local_node(const LocalNode& node, const NetworkTruths& trut
   foreign_.clear();
   for (auto& [id, told] : told_) {
     told.book = {};
-    if (const NetworkTruth* truth = truths.find(id)) fill(told.book, *truth);
+    if (const NetworkTruth* truth = truths.find(id)) fill(told, *truth);
     (void)told.book.take_changes();
   }
   Status outcome;

@@ -95,6 +95,8 @@ class Segments {
     uint32_t vni = 0;
     uint32_t mtu = 0;
     bool ingress = false;
+    // Below 1,280 bytes the kernel takes IPv6 away from interfaces.
+    bool ipv6() const { return mtu >= 1280; }
 
     friend bool operator==(const Shape&, const Shape&) = default;
   };
@@ -121,10 +123,10 @@ class Segments {
 
   static Result<Shape> shape_of(const v1::Network& network);
   std::optional<Member> member(const std::string& mac, const std::vector<std::string>& addresses,
-                               const std::string& node_id, const std::string& node_addr);
-  std::optional<Member> member_of(const v1::NetworkEndpoint& endpoint);
-  std::optional<Member> member_of(const v1::IngressNode& node);
-  void fill(SegmentBook& book, const NetworkTruth& truth);
+                               const std::string& node_id, const std::string& node_addr, bool ipv6);
+  std::optional<Member> member_of(const v1::NetworkEndpoint& endpoint, bool ipv6);
+  std::optional<Member> member_of(const v1::IngressNode& node, bool ipv6);
+  void fill(Told& told, const NetworkTruth& truth);
 
   Segment* segment_of(std::string_view network_id);
   Told* told_of(std::string_view network_id);

@@ -202,6 +202,15 @@ TEST_F(SegmentsTest, TheMtuFollowsWhatManagersSay) {
   EXPECT_TRUE(pings(c1_, "10.1.0.12"));
   EXPECT_EQ(host(1).segments->find("web")->mtu, 1300u);
   EXPECT_THAT(host(1).repair(), IsEmpty());
+  // Too small for IPv6, and back.
+  net_.mutable_state()->set_mtu(1200);
+  step({});
+  EXPECT_TRUE(pings(c1_, "10.1.0.12"));
+  EXPECT_THAT(host(1).repair(), IsEmpty());
+  net_.mutable_state()->set_mtu(1280);
+  step({});
+  EXPECT_TRUE(pings(c1_, "fd10::12"));
+  EXPECT_THAT(host(1).repair(), IsEmpty());
 }
 
 TEST_F(SegmentsTest, ANodeThatMovesTakesItsTunnelsWithIt) {
