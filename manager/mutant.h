@@ -18,6 +18,7 @@ enum class ManagerMutant : uint8_t {
   kFormerManagerStands,  // so may one as a manager that is none any more
   kAnyToken,             // any token of the root is good, rotated or not
   kRotationEndsEarly,    // a rotation of the root waits for nobody
+  kReleasesUnasked,      // the drainer does not wait for those that route to a task
   kEnd,
 };
 

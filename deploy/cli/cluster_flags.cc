@@ -33,6 +33,8 @@ void ClusterFlags::declare(Flags& flags) {
   flags.value("max-snapshots", &max_snapshots_, "N", "old snapshots kept: only 0 is known here");
   flags.value("event-retention", &retention_, "DURATION",
               "how long events and changes are kept (1h)");
+  flags.value("drain-ack-timeout", &drain_ack_, "DURATION",
+              "how long a task that stops waits for nodes that route to it (2s; 10s at most)");
   flags.value("default-log-driver", &log_driver_, "NAME",
               "log driver of services that name none (empty = each node's own)");
   flags.list("default-log-opt", &log_options_, "K=V", "option of that log driver");
@@ -44,9 +46,9 @@ void ClusterFlags::declare_cert_expiry(Flags& flags) {
 }
 
 bool ClusterFlags::any() const {
-  return history_ || heartbeat_ || grace_ || cert_expiry_ || retention_ || log_driver_ ||
-         snapshot_interval_ || max_snapshots_ || autolock_ || !log_options_.empty() ||
-         !external_cas_.empty();
+  return history_ || heartbeat_ || grace_ || cert_expiry_ || retention_ || drain_ack_ ||
+         log_driver_ || snapshot_interval_ || max_snapshots_ || autolock_ ||
+         !log_options_.empty() || !external_cas_.empty();
 }
 
 Status ClusterFlags::apply(v1::ClusterSpec* spec) const {
@@ -72,6 +74,11 @@ Status ClusterFlags::apply(v1::ClusterSpec* spec) const {
     MUSTER_ASSIGN(const int64_t ns, named("event-retention", parse_duration_ns(*retention_)));
     if (ns <= 0) return usage_error("--event-retention must be more than 0");
     spec->set_event_retention_ns(ns);
+  }
+  if (drain_ack_) {
+    MUSTER_ASSIGN(const int64_t ns, named("drain-ack-timeout", parse_duration_ns(*drain_ack_)));
+    if (ns <= 0) return usage_error("--drain-ack-timeout must be more than 0");
+    spec->set_drain_ack_timeout_ns(ns);
   }
   if (!external_cas_.empty()) {
     spec->clear_external_cas();

@@ -23,8 +23,8 @@ class ClusterFlags {
   Status apply_log_driver(v1::ClusterSpec* spec) const;
   Status apply_raft(v1::ClusterSpec* spec) const;
 
-  std::optional<std::string> history_, heartbeat_, grace_, cert_expiry_, retention_, log_driver_,
-      snapshot_interval_, max_snapshots_;
+  std::optional<std::string> history_, heartbeat_, grace_, cert_expiry_, retention_, drain_ack_,
+      log_driver_, snapshot_interval_, max_snapshots_;
   std::optional<bool> autolock_;
   std::vector<std::string> log_options_, external_cas_;
 };

@@ -161,6 +161,11 @@ boost::json::object node_json(const v1::Node& node) {
   description["Engine"] = std::move(engine);
   put(description, "Limitations", strings_json(about.limitations()));
   put(description, "LocalRanges", strings_json(about.local_ranges()));
+  if (!about.data_path().address().empty()) {
+    description["DataPath"] = {{"Address", about.data_path().address()},
+                               {"MTU", about.data_path().mtu()}};
+  }
+  put(description, "Balancer", about.balancer());
   if (about.has_tls()) {
     boost::json::object tls;
     tls["TrustRoot"] = about.tls().trust_root_pem();
@@ -184,6 +189,11 @@ boost::json::object node_json(const v1::Node& node) {
     item["Reachability"] = manager.reachable() || manager.leader() ? "reachable" : "unreachable";
     item["Addr"] = manager.address();
     out["ManagerStatus"] = std::move(item);
+  }
+  if (!node.ingress().addresses().empty()) {
+    out["Ingress"] = {{"Index", node.ingress().index()},
+                      {"Addresses", strings_json(node.ingress().addresses())},
+                      {"MacAddress", node.ingress().mac()}};
   }
   put(out, "Warnings", strings_json(node.warnings()));
   return out;
@@ -210,6 +220,8 @@ boost::json::object network_json(const v1::Network& network) {
     options["com.docker.network.driver.overlay.vxlanid_list"] =
         std::to_string(network.state().vni());
   out["Options"] = std::move(options);
+  put_number(out, "VNI", network.state().vni());
+  put_number(out, "MTU", network.state().mtu());
   out["Labels"] = pairs_json(spec.annotations().labels());
   put(out, "AllocationError", network.allocation_error());
   put(out, "Warnings", strings_json(network.warnings()));
@@ -224,7 +236,9 @@ boost::json::object cluster_json(const v1::Cluster& cluster) {
       {"Name", spec.annotations().name()},
       {"Labels", pairs_json(spec.annotations().labels())},
       {"Orchestration", {{"TaskHistoryRetentionLimit", spec.task_history_limit()}}},
-      {"Dispatcher", {{"HeartbeatPeriod", spec.heartbeat_period_ns()}}},
+      {"Dispatcher",
+       {{"HeartbeatPeriod", spec.heartbeat_period_ns()},
+        {"DrainAckTimeout", spec.drain_ack_timeout_ns()}}},
       {"CAConfig", {{"NodeCertExpiry", spec.node_cert_expiry_ns()}}},
       {"Raft",
        {{"SnapshotInterval", spec.raft().snapshot_interval()},

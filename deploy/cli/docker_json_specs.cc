@@ -37,6 +37,7 @@ boost::json::object endpoint_spec_json(const v1::EndpointSpec& endpoint) {
   boost::json::object out;
   out["Mode"] = endpoint.mode() == v1::EndpointSpec::DNSRR ? "dnsrr" : "vip";
   put(out, "Ports", ports_json(endpoint.ports()));
+  if (endpoint.has_drain_timeout_ns()) out["DrainTimeout"] = endpoint.drain_timeout_ns();
   return out;
 }
 

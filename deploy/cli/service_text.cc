@@ -172,6 +172,9 @@ std::string service_pretty(const v1::Service& service) {
   }
   out += fmt::format("Endpoint Mode:\t{}\n",
                      spec.endpoint().mode() == v1::EndpointSpec::DNSRR ? "dnsrr" : "vip");
+  if (spec.endpoint().has_drain_timeout_ns())
+    out += fmt::format("Drain Timeout:\t{}\n",
+                       format_duration(Duration(spec.endpoint().drain_timeout_ns())));
   const auto& ports =
       service.endpoint().ports().empty() ? spec.endpoint().ports() : service.endpoint().ports();
   if (!ports.empty()) out += "Ports:\n";

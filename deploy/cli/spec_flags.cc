@@ -372,6 +372,10 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
     endpoint->set_mode(*endpoint_mode_ == "dnsrr" ? v1::EndpointSpec::DNSRR
                                                   : v1::EndpointSpec::VIP);
   }
+  if (drain_timeout_) {
+    MUSTER_ASSIGN(const int64_t ns, parsed("drain-timeout", *drain_timeout_, parse_duration_ns));
+    endpoint->set_drain_timeout_ns(ns);
+  }
   auto* ports = endpoint->mutable_ports();
   for (const std::string& text : publish_.remove) {
     // A bare number is a target port; the long form names protocol and mode too.

@@ -41,6 +41,8 @@ void SpecFlags::declare_process(Flags& flags, For command) {
   flags.value("stop-signal", &stop_signal_, "SIGNAL", "signal that ends the container");
   flags.value("stop-grace-period", &stop_grace_, "DURATION",
               "time between the stop signal and a kill (10s)");
+  flags.value("drain-timeout", &drain_timeout_, "DURATION",
+              "how long connections may go on before the stop signal (5s; 0 = not at all)");
 }
 
 void SpecFlags::declare_lists(Flags& flags, For command) {

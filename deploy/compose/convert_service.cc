@@ -183,6 +183,8 @@ Status convert_endpoint(const Fields& fields, muster::v1::EndpointSpec* out) {
     return deploy.error("endpoint_mode",
                         fmt::format("unknown mode: {} (must be one of vip, dnsrr)", mode));
   }
+  MUSTER_ASSIGN(const std::optional<int64_t> drain, fields.duration_ns("x-drain-timeout"));
+  if (drain) out->set_drain_timeout_ns(*drain);
   std::vector<PortConfig> ports;
   const Node* list = fields.find("ports");
   for (size_t i = 0; list != nullptr && i < list->items.size(); ++i) {

@@ -21,6 +21,7 @@
 #include "manager/control/grpc/control_service.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/grpc/dispatcher_service.h"
+#include "manager/drainer/drainer.h"
 #include "manager/leader/leader_parts.h"
 #include "manager/logs/grpc/log_services.h"
 #include "manager/members/group_facts.h"
@@ -102,6 +103,7 @@ struct ManagerRole::Core {
     orchestrator::SchedulingLoop scheduling;
     dispatcher::Dispatcher dispatcher;
     SessionMessenger messenger;
+    drainer::Drainer drainer;
     std::shared_ptr<logs::LogBroker> broker;
     ca::CertificateAuthority authority;
     members::MemberKeeper keeper;
@@ -131,6 +133,7 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
                   [&group = replica.group()] { return group.view(); }},
                  {config.membership.node_id, {config.membership.advertise_addr}}),
       messenger(deps.strand, dispatcher),
+      drainer(deps.strand, store, dispatcher, child_log(deps.log, "drainer")),
       broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{
           deps.logs_strand, deps.strand, store, messenger, deps.rng, child_log(deps.log, "logs")})),
       authority(deps.strand, store, replica.group(), child_log(deps.log, "ca")),
@@ -156,6 +159,9 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
       "members", [this] { keeper.start(); }, [this] { keeper.stop(); });
   add(
       "dispatcher", [this] { dispatcher.start_leading(); }, [this] { dispatcher.stop_leading(); });
+  // After the dispatcher, which knows by then whom to reckon with.
+  add(
+      "drainer", [this] { drainer.start(); }, [this] { drainer.stop(); });
   add(
       "logs", [this] { broker->start(); }, [this] { broker->stop(); });
 }

@@ -13,6 +13,7 @@ v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
   if (spec.event_retention_ns() == 0) {
     spec.set_event_retention_ns(store::Store::kHistoryKept.count());
   }
+  if (spec.drain_ack_timeout_ns() == 0) spec.set_drain_ack_timeout_ns(kDrainAckTimeout.count());
   v1::RaftConfig& raft = *spec.mutable_raft();
   if (raft.snapshot_interval() == 0) raft.set_snapshot_interval(10'000);
   if (raft.entries_for_slow_followers() == 0) raft.set_entries_for_slow_followers(2'000);

@@ -8,6 +8,7 @@
 namespace muster::manager::control {
 
 inline constexpr Duration kHeartbeatPeriod = 1s;  // of nodes, where nobody says another
+inline constexpr Duration kDrainAckTimeout = 2s;  // for nodes that route to a task that stops
 
 // What `swarm init` decides about the new cluster.
 struct NewCluster {

@@ -9,6 +9,7 @@
 #include "base/backoff.h"
 #include "base/check.h"
 #include "manager/drainer/drain_book.h"
+#include "manager/mutant.h"
 
 namespace muster::manager::drainer {
 namespace {
@@ -146,8 +147,10 @@ void Drainer::Impl::listen() {
 void Drainer::Impl::add(const v1::Task& task, const store::Snapshot& view) {
   // Whatever was written last to it, it was on its way out by then.
   book.add(task.id(), task.meta().version(), overlays_of(task, view),
-           strand.clock().now() + ack_timeout(view),
-           [this](const std::string& network_id) { return routes.routers(network_id); });
+           strand.clock().now() + ack_timeout(view), [this](const std::string& network_id) {
+             if (fault(ManagerMutant::kReleasesUnasked)) return dispatcher::Routers();
+             return routes.routers(network_id);
+           });
 }
 
 void Drainer::Impl::on_commit(const store::CommitEvent& event) {

@@ -377,13 +377,16 @@ TEST_F(Program, SwarmInitShowsHowToJoin) {
 
 TEST_F(Program, SwarmSettingsHaveTheirUnits) {
   ASSERT_EQ(run({"swarm", "init", "--dispatcher-heartbeat", "2s", "--vanished-agent-grace", "1m",
-                 "--cert-expiry", "48h"})
+                 "--cert-expiry", "48h", "--drain-ack-timeout", "500ms"})
                 .code,
             0);
   const v1::ClusterSpec& spec = daemon_.init_request.spec();
   EXPECT_EQ(spec.heartbeat_period_ns(), 2'000'000'000);
   EXPECT_EQ(spec.vanished_agent_grace_ns(), 60'000'000'000);
   EXPECT_EQ(spec.node_cert_expiry_ns(), 172'800'000'000'000);
+  EXPECT_EQ(spec.drain_ack_timeout_ns(), 500'000'000);
+  EXPECT_THAT(run({"swarm", "init", "--drain-ack-timeout", "0"}).err,
+              HasSubstr("--drain-ack-timeout must be more than 0"));
   const Outcome wrong = run({"swarm", "init", "--vanished-agent-grace", "soon"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("--vanished-agent-grace"));

@@ -113,6 +113,8 @@ const std::vector<Case>& create_cases() {
       {{"--init=false"}, "task { container { init: false } }"},
       {{"--stop-signal", "SIGUSR1"}, "task { container { stop_signal: 'SIGUSR1' } }"},
       {{"--stop-grace-period", "1m"}, "task { container { stop_grace_period_ns: 60000000000 } }"},
+      {{"--drain-timeout", "30s"}, "endpoint { drain_timeout_ns: 30000000000 }"},
+      {{"--drain-timeout", "0"}, "endpoint { drain_timeout_ns: 0 }"},
       {{"--isolation", "default", "--credential-spec", ""}, "task { container { } }"},
       // Limits.
       {{"--limit-cpu", ".5", "--limit-memory", "64m", "--limit-pids", "9"},
@@ -421,6 +423,7 @@ TEST_F(ServiceFlags, WrongOnesSayWhatIsWrong) {
       {{"--placement-pref", "pack=x"}, "only spread is supported"},
       {{"--entrypoint", "sh -c 'open"}, "for \"--entrypoint\" flag"},
       {{"--stop-grace-period", "soon"}, "for \"--stop-grace-period\" flag"},
+      {{"--drain-timeout", "soon"}, "for \"--drain-timeout\" flag"},
       {{"--env-file", "/nonexistent/env"}, "/nonexistent/env"},
   };
   for (const auto& c : cases) {

@@ -1,0 +1,134 @@
+#include "overlay/dataplane/flows.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <functional>
+#include <string>
+
+#include "overlay/dataplane/namespaces.h"
+#include "tests/overlay/dataplane/sandbox.h"
+
+namespace muster::overlay {
+namespace {
+
+std::string bytes(const char* address) {
+  const bool v6 = std::string_view(address).find(':') != std::string_view::npos;
+  std::string out(v6 ? 16 : 4, '\0');
+  inet_pton(v6 ? AF_INET6 : AF_INET, address, out.data());
+  return out;
+}
+
+TEST(AnyIncoming, CountsWhatOthersOpenedAndIsNotOver) {
+  struct Case {
+    const char* what;
+    uint8_t state;
+    const char* local;
+    uint16_t port;
+    const char* remote;
+    bool counts;
+  };
+  const Case cases[] = {
+      {"a client's", TCP_ESTABLISHED, "10.0.0.5", 80, "10.0.0.9", true},
+      {"not accepted yet", TCP_SYN_RECV, "10.0.0.5", 80, "10.0.0.9", true},
+      {"the client has said all", TCP_CLOSE_WAIT, "10.0.0.5", 80, "10.0.0.9", true},
+      {"data on its way", TCP_FIN_WAIT1, "10.0.0.5", 80, "10.0.0.9", true},
+      {"over", TCP_TIME_WAIT, "10.0.0.5", 80, "10.0.0.9", false},
+      {"over, but for the client", TCP_FIN_WAIT2, "10.0.0.5", 80, "10.0.0.9", false},
+      {"its own, to a database", TCP_ESTABLISHED, "10.0.0.5", 40123, "10.0.0.9", false},
+      {"to itself", TCP_ESTABLISHED, "10.0.0.5", 80, "10.0.0.5", false},
+      {"of its health check", TCP_ESTABLISHED, "127.0.0.1", 80, "127.0.0.1", false},
+      {"the same by IPv6", TCP_ESTABLISHED, "::1", 80, "::1", false},
+      {"the same, mapped", TCP_ESTABLISHED, "::ffff:127.0.0.1", 80, "::ffff:127.0.0.2", false},
+      {"a client's by IPv6", TCP_ESTABLISHED, "fd00::5", 80, "fd00::9", true},
+      {"a client's, mapped", TCP_ESTABLISHED, "::ffff:10.0.0.5", 80, "::ffff:10.0.0.9", true},
+  };
+  for (const Case& c : cases) {
+    const TcpSocket listens{TCP_LISTEN, bytes("::"), 80, bytes("::")};
+    const TcpSocket socket{c.state, bytes(c.local), c.port, bytes(c.remote)};
+    EXPECT_EQ(any_incoming({socket, listens}), c.counts) << c.what;
+    EXPECT_FALSE(any_incoming({socket})) << c.what << ": nobody listens there";
+  }
+  EXPECT_FALSE(any_incoming({}));
+}
+
+// Runs `work` in the namespace; sockets it opens stay there.
+int in_namespace(const std::string& path, const std::function<int()>& work) {
+  int out = -1;
+  const Status status = on_own_thread([&]() -> Status {
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const bool entered = fd >= 0 && setns(fd, CLONE_NEWNET) == 0;
+    if (fd >= 0) close(fd);
+    if (!entered) return errno_status(errno, "enter " + path);
+    out = work();
+    return out >= 0 ? ok_status() : errno_status(errno, "socket");
+  });
+  EXPECT_TRUE(status.ok()) << status.message();
+  return out;
+}
+
+sockaddr_in address_of(const char* address, uint16_t port) {
+  sockaddr_in out{};
+  out.sin_family = AF_INET;
+  out.sin_port = htons(port);
+  inet_pton(AF_INET, address, &out.sin_addr);
+  return out;
+}
+
+TEST(ContainerFlows, AreSeenInTheContainersNamespaceUntilTheyEnd) {
+  testing::Sandbox sandbox;
+  ASSERT_TRUE(sandbox.ok()) << sandbox.error();
+  const auto network = sandbox.make_network();
+  ASSERT_NE(network, nullptr);
+  const v1::Network bridge = testing::bridge_network("net1", "10.50.0.0/24", "10.50.0.1");
+  const auto server = network->attach(testing::request("c1", bridge, "10.50.0.2/24"));
+  const auto client = network->attach(testing::request("c2", bridge, "10.50.0.3/24"));
+  ASSERT_TRUE(server && client);
+  const auto flows = make_container_flows(container_namespaces(sandbox.dir(), "n1"));
+  const auto any = [&](const std::string& id) {
+    const auto found = flows->any(id);
+    EXPECT_TRUE(found) << found.error().message();
+    return found && *found;
+  };
+  EXPECT_FALSE(any("c1"));
+  const int listener = in_namespace(*server, [] {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in at = address_of("0.0.0.0", 8080);
+    const bool ok = bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0;
+    return ok && listen(fd, 5) == 0 ? fd : -1;
+  });
+  const auto connect_from = [](const std::string& netns, const char* to) {
+    return in_namespace(netns, [to] {
+      const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      const sockaddr_in at = address_of(to, 8080);
+      return connect(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0 ? fd : -1;
+    });
+  };
+  ASSERT_GE(listener, 0);
+  EXPECT_FALSE(any("c1"));
+  const int own = connect_from(*server, "127.0.0.1");
+  EXPECT_FALSE(any("c1")) << "a health check";
+  const int other = connect_from(*client, "10.50.0.2");
+  ASSERT_GE(other, 0);
+  EXPECT_TRUE(any("c1")) << "connected, if not yet accepted";
+  EXPECT_FALSE(any("c2")) << "the client's side is nobody's request";
+  close(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));  // the health check's
+  close(other);
+  EXPECT_TRUE(any("c1")) << "it waits for its answer";
+  close(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_FALSE(any("c1"));
+  close(own);
+  close(listener);
+  EXPECT_FALSE(any("never there"));
+  EXPECT_TRUE(network->teardown().ok());
+}
+
+}  // namespace
+}  // namespace muster::overlay
