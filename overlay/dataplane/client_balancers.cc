@@ -1,0 +1,389 @@
+#include "overlay/dataplane/client_balancers.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "overlay/balancer/slots.h"
+#include "overlay/balancer/vip_plan.h"
+#include "overlay/dataplane/bridges.h"
+
+namespace muster::overlay {
+namespace {
+
+// How far a subset moves on, of a service with more tasks than slots.
+constexpr size_t kTurn = 256;
+
+// Where a client's counts begin: anywhere, but the same after a restart (FNV-1a).
+uint32_t origin_of(const std::string& container_id) {
+  uint32_t hash = 2166136261u;
+  for (const char c : container_id) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return hash & 0xffff;
+}
+
+bool in_any(const std::vector<Prefix>& subnets, const Ip& ip) {
+  return std::any_of(subnets.begin(), subnets.end(),
+                     [&](const Prefix& subnet) { return subnet.contains(ip); });
+}
+
+bool takes_datagrams(v1::EndpointState state) {
+  return state == v1::ENDPOINT_READY || state == v1::ENDPOINT_DRAINING;
+}
+bool keeps_flows(v1::EndpointState state) {
+  return takes_datagrams(state) || state == v1::ENDPOINT_RELEASED;
+}
+
+template <class Map>
+std::set<std::string> keys_of(const Map& map) {
+  std::set<std::string> out;
+  for (const auto& [key, value] : map) out.insert(key);
+  return out;
+}
+
+std::vector<Ip> parse_all(const google::protobuf::RepeatedPtrField<std::string>& texts) {
+  std::vector<Ip> out;
+  for (const std::string& text : texts) {
+    if (const auto ip = Ip::parse(text)) out.push_back(*ip);
+  }
+  return out;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- clients
+
+Result<ClientBalancers::Client*> ClientBalancers::open(const std::string& container_id,
+                                                       const std::string& netns) {
+  Client& client = clients_[container_id];
+  if (client.place == nullptr || client.netns != netns) {
+    auto place = ClientPlace::open(netns, origin_of(container_id));
+    if (!place) {
+      clients_.erase(container_id);
+      return fail(place.error());
+    }
+    client.place = *std::move(place);
+    client.netns = netns;
+  }
+  MUSTER_ASSIGN(client.addresses, client.place->own_addresses());
+  return &client;
+}
+
+Status ClientBalancers::attach(const std::string& container_id, const std::string& netns) {
+  // Under the same path there may be another namespace by now.
+  detach(container_id);
+  MUSTER_ASSIGN(Client* const client, open(container_id, netns));
+  const std::vector<VipWish> wishes = all_wishes(*client);
+  return wishes.empty() ? ok_status() : bring(container_id, *client, wishes);
+}
+
+Status ClientBalancers::adopt(const std::string& container_id, const std::string& netns) {
+  MUSTER_ASSIGN(Client* const client, open(container_id, netns));
+  return client->place->load();
+}
+
+void ClientBalancers::detach(const std::string& container_id) {
+  auto client = clients_.extract(container_id);
+  if (!client.empty()) flows_.dispose(std::move(client.mapped().place));
+}
+
+std::optional<Ip> ClientBalancers::source(const Client& client, const Network& network, bool v6) {
+  for (const Ip& ip : client.addresses) {
+    if (ip.v6 == v6 && in_any(network.subnets, ip)) return ip;
+  }
+  return std::nullopt;
+}
+
+bool ClientBalancers::is_in(const Client& client, const Network& network) {
+  return source(client, network, false) || source(client, network, true);
+}
+
+// ---------------------------------------------------------------- what was told
+
+Status ClientBalancers::describe(Network& network, const NetworkTruth& truth) {
+  network.name = truth.network.spec().annotations().name();
+  network.subnets.clear();
+  for (const auto& pool : truth.network.state().pools()) {
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
+    network.subnets.push_back(subnet);
+  }
+  MUSTER_ASSIGN(network.mtu, network_mtu(truth.network));
+  return ok_status();
+}
+
+bool ClientBalancers::note_tasks(Network& network, const NetworkTruth& truth,
+                                 const std::set<std::string>& ids,
+                                 std::set<std::string>& services) {
+  bool stale = false;
+  for (const std::string& id : ids) {
+    const auto told = truth.endpoints.find(id);
+    Task now;
+    if (told != truth.endpoints.end()) now = {told->second.service_id(), told->second.state()};
+    const Task before = std::exchange(network.tasks[id], now);
+    stale = stale || (takes_datagrams(before.state) && !takes_datagrams(now.state)) ||
+            (keeps_flows(before.state) && !keeps_flows(now.state));
+    for (const std::string& service : {before.service_id, now.service_id}) {
+      if (!service.empty()) services.insert(service);
+    }
+    if (before.service_id != now.service_id) network.members[before.service_id].erase(id);
+    if (told == truth.endpoints.end()) {
+      network.tasks.erase(id);
+    } else {
+      network.members[now.service_id].insert(id);
+    }
+    if (network.members[before.service_id].empty()) network.members.erase(before.service_id);
+  }
+  return stale;
+}
+
+void ClientBalancers::forget_service(Network& network, const std::string& service_id,
+                                     Changed& changed) {
+  const auto vips = network.service_vips.extract(service_id);
+  if (vips.empty()) return;
+  for (const Ip& vip : vips.mapped()) {
+    const auto at = network.vips.find(vip);
+    if (at == network.vips.end() || at->second.service_id != service_id) continue;
+    network.vips.erase(at);
+    changed.insert(vip);
+  }
+}
+
+void ClientBalancers::spread_service(Network& network, const NetworkTruth& truth,
+                                     const std::string& service_id, Changed& changed) {
+  const auto service = truth.services.find(service_id);
+  if (service == truth.services.end()) return forget_service(network, service_id, changed);
+  const std::vector<Ip> vips = parse_all(service->second.virtual_ips());
+  if (network.service_vips[service_id] != vips) forget_service(network, service_id, changed);
+  network.service_vips[service_id] = vips;
+  std::vector<Ip> backends;
+  if (const auto members = network.members.find(service_id); members != network.members.end()) {
+    for (const std::string& task : members->second) {
+      const v1::NetworkEndpoint& endpoint = truth.endpoints.at(task);
+      if (endpoint.state() != v1::ENDPOINT_READY) continue;
+      for (const Ip& ip : parse_all(endpoint.addresses())) backends.push_back(ip);
+    }
+  }
+  std::sort(backends.begin(), backends.end());
+  for (const Ip& vip : vips) {
+    Vip& entry = network.vips[vip];
+    const VipSpreadPtr before = entry.spread;
+    entry.service_id = service_id;
+    entry.name = service->second.name();
+    const size_t most = slot_count(SIZE_MAX / 8);
+    const bool crowded = entry.backends.size() > most;
+    entry.backends.clear();
+    std::copy_if(backends.begin(), backends.end(), std::back_inserter(entry.backends),
+                 [&](const Ip& ip) { return ip.v6 == vip.v6; });
+    if (entry.backends.size() > most && !crowded) {
+      log_->warn("service {} has {} tasks in network {}: {} leads to {} of them at a time",
+                 entry.name, entry.backends.size(), network.name, vip.str(), most);
+    }
+    spread(network, vip, entry);
+    if (entry.spread != before) changed.insert(vip);
+  }
+}
+
+// What a former process had, so that nothing is moved that need not be.
+VipSpreadPtr ClientBalancers::former_spread(const Network& network, const Ip& vip) {
+  for (const auto& [id, client] : clients_) {
+    if (!is_in(client, network)) continue;
+    if (VipSpreadPtr spread = client.place->spread_of(vip)) return spread;
+  }
+  return nullptr;
+}
+
+void ClientBalancers::spread(const Network& network, const Ip& vip, Vip& entry) {
+  if (entry.spread == nullptr) entry.spread = former_spread(network, vip);
+  entry.spread = spread_vip(entry.spread, entry.backends, false, network.turn);
+}
+
+std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
+                                                    const NetworkTruth& truth,
+                                                    const Changed& vips) {
+  std::map<Ip, VipFlowsPtr> out;
+  for (const Ip& vip : vips) {
+    auto flows = std::make_shared<VipFlows>();
+    const auto entry = network.vips.find(vip);
+    const auto members = entry == network.vips.end()
+                             ? network.members.end()
+                             : network.members.find(entry->second.service_id);
+    if (members != network.members.end()) {
+      for (const std::string& task : members->second) {
+        const v1::NetworkEndpoint& endpoint = truth.endpoints.at(task);
+        for (const Ip& ip : parse_all(endpoint.addresses())) {
+          if (takes_datagrams(endpoint.state())) flows->datagrams.insert(ip);
+          if (keeps_flows(endpoint.state())) flows->others.insert(ip);
+        }
+      }
+    }
+    out.emplace(vip, std::move(flows));
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- bringing it about
+
+std::optional<VipWish> ClientBalancers::wish(const Client& client, const Network& network,
+                                             const Ip& vip) {
+  const auto at = network.vips.find(vip);
+  if (at == network.vips.end()) return VipWish{vip, nullptr, {}, {}, 0};
+  const auto own = source(client, network, vip.v6);
+  if (!own) return std::nullopt;
+  return VipWish{vip, at->second.spread, at->second.name, *own, network.mtu};
+}
+
+std::vector<VipWish> ClientBalancers::all_wishes(const Client& client) const {
+  std::vector<VipWish> wishes;
+  std::set<Ip> wished;
+  for (const auto& [id, network] : networks_) {
+    for (const auto& [vip, entry] : network.vips) {
+      auto wanted = wish(client, network, vip);
+      if (!wanted) continue;
+      wished.insert(vip);
+      wishes.push_back(*std::move(wanted));
+    }
+  }
+  // What is of networks that were not told of yet stays.
+  for (const Ip& vip : client.place->in_force()) {
+    if (wished.contains(vip)) continue;
+    for (const auto& [id, network] : networks_) {
+      if (!in_any(network.subnets, vip)) continue;
+      wishes.push_back({vip, nullptr, {}, {}, 0});
+      break;
+    }
+  }
+  return wishes;
+}
+
+Status ClientBalancers::bring(const std::string& container_id, Client& client,
+                              const std::vector<VipWish>& wishes) {
+  Status done = client.place->apply(wishes);
+  client.behind = client.behind || !done.ok();
+  return done.with_context("virtual addresses of container " + container_id);
+}
+
+Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference& difference) {
+  const std::string& id = truth.network.id();
+  // Nothing was said yet but of its members; or the mesh's own network, where nobody is a client.
+  if (id.empty() || truth.network.spec().ingress()) return ok_status();
+  const bool first = networks_.count(id) == 0;
+  Network& network = networks_[id];
+  Changed changed;
+  if (first || difference.network) {
+    MUSTER_TRY(describe(network, truth));
+    for (const auto& [vip, entry] : network.vips) changed.insert(vip);
+  }
+  std::set<std::string> services = first ? keys_of(truth.services) : difference.service_ids;
+  const bool stale =
+      note_tasks(network, truth, first ? keys_of(truth.endpoints) : difference.task_ids, services);
+  // An address can go from one service to another.
+  for (const std::string& service : services) {
+    if (truth.services.count(service) == 0) forget_service(network, service, changed);
+  }
+  Changed touched = changed;
+  for (const std::string& service : services) {
+    spread_service(network, truth, service, changed);
+    const auto vips = network.service_vips.find(service);
+    if (vips != network.service_vips.end()) {
+      touched.insert(vips->second.begin(), vips->second.end());
+    }
+  }
+  Status outcome;
+  std::vector<ClientFlows::Socket> namespaces;
+  for (auto& [container, client] : clients_) {
+    if (!is_in(client, network)) continue;
+    namespaces.push_back(client.place->connections());
+    std::vector<VipWish> wishes;
+    if (first || difference.network) {
+      wishes = all_wishes(client);
+    } else {
+      for (const Ip& vip : changed) {
+        if (auto wanted = wish(client, network, vip)) wishes.push_back(*std::move(wanted));
+      }
+    }
+    if (wishes.empty()) continue;
+    if (Status done = bring(container, client, wishes); !done.ok() && outcome.ok()) outcome = done;
+  }
+  if (first || stale) flows_.clear(namespaces, flows_of(network, truth, touched));
+  return outcome;
+}
+
+void ClientBalancers::forget(const std::string& network_id) {
+  const auto node = networks_.extract(network_id);
+  if (node.empty()) return;
+  const Network& network = node.mapped();
+  for (auto& [container, client] : clients_) {
+    if (!is_in(client, network)) continue;
+    std::vector<VipWish> wishes;
+    for (const Ip& vip : client.place->in_force()) {
+      if (in_any(network.subnets, vip)) wishes.push_back({vip, nullptr, {}, {}, 0});
+    }
+    if (wishes.empty()) continue;
+    if (const Status done = bring(container, client, wishes); !done.ok()) {
+      log_->warn("{}", done.message());
+    }
+  }
+}
+
+// ---------------------------------------------------------------- repair
+
+void ClientBalancers::turn_subsets() {
+  for (auto& [id, network] : networks_) {
+    Changed changed;
+    network.turn += kTurn;
+    for (auto& [vip, entry] : network.vips) {
+      if (entry.backends.size() <= entry.spread->slots.size()) continue;
+      spread(network, vip, entry);
+      changed.insert(vip);
+    }
+    if (changed.empty()) continue;
+    for (auto& [container, client] : clients_) {
+      std::vector<VipWish> wishes;
+      for (const Ip& vip : changed) {
+        if (source(client, network, vip.v6)) wishes.push_back(*wish(client, network, vip));
+      }
+      if (wishes.empty()) continue;
+      if (const Status done = bring(container, client, wishes); !done.ok()) {
+        log_->warn("{}", done.message());
+      }
+    }
+  }
+}
+
+void ClientBalancers::repair(std::vector<std::string>& said) {
+  turn_subsets();
+  for (auto& [container, client] : clients_) mend(container, client, said);
+}
+
+void ClientBalancers::mend(const std::string& container_id, Client& client,
+                           std::vector<std::string>& said) {
+  const std::string whose = "container " + container_id;
+  const auto drifted = client.place->drifted();
+  if (drifted && !*drifted && !client.behind) {
+    (void)bring(container_id, client, {});
+    return;
+  }
+  if (const Status read = client.place->load(); !read.ok()) {
+    log_->warn("{}: {}", whose, read.message());
+    return;
+  }
+  if (client.place->setting_was_lost()) {
+    said.push_back(whose + " answered for virtual addresses on the wire");
+  }
+  const std::vector<VipWish> wishes = all_wishes(client);
+  std::vector<std::string> differences;
+  for (const VipWish& w : wishes) {
+    if (client.place->as_wished(w)) continue;
+    differences.push_back(
+        w.spread == nullptr
+            ? fmt::format("{} had virtual address {}, which is no service's", whose, w.vip.str())
+            : fmt::format("{} did not lead virtual address {} of service {} as it should", whose,
+                          w.vip.str(), w.name));
+  }
+  client.behind = false;
+  if (const Status done = bring(container_id, client, wishes); !done.ok()) {
+    log_->warn("{}", done.message());
+    return;
+  }
+  said.insert(said.end(), differences.begin(), differences.end());
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,426 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include <map>
+
+#include "tests/overlay/dataplane/client_lab.h"
+
+namespace muster::overlay::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+constexpr int kPort = 8080;
+const char* const kVip = "10.60.255.1";
+const char* const kVip6 = "fd60::ff01";
+
+std::string v4(size_t i) {
+  return fmt::format("10.60.{}.{}", 1 + i / 250, i % 250 + 1);
+}
+std::string v6(size_t i) {
+  return fmt::format("fd60::1:{:x}", i + 1);
+}
+
+class ClientTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(lab_.ok()) << lab_.box.error(); }
+
+  // A namespace with the addresses of `n` tasks and a server, and the tasks in the truth.
+  void serve(size_t n, bool with_v6 = false) {
+    std::vector<std::string> addresses;
+    for (size_t i = 0; i < n; ++i) {
+      std::vector<std::string> of_task = {v4(i)};
+      if (with_v6) of_task.push_back(v6(i));
+      lab_.task(fmt::format("t{}", i), "web", of_task);
+      addresses.insert(addresses.end(), of_task.begin(), of_task.end());
+    }
+    servers_ = lab_.add("servers", addresses);
+    server_ = std::make_unique<AddressServer>(servers_, kPort, addresses);
+  }
+  std::string client(const std::string& name, const std::vector<std::string>& addresses) {
+    const std::string path = lab_.add(name, addresses);
+    const Status attached = lab_.clients->attach(name, path);
+    EXPECT_TRUE(attached.ok()) << attached.message();
+    return path;
+  }
+  // How often each backend is met by so many connections.
+  std::map<std::string, size_t> spread(const std::string& netns, const std::string& address,
+                                       size_t connections) {
+    std::map<std::string, size_t> out;
+    inside(netns, [&] {
+      for (size_t i = 0; i < connections; ++i) {
+        const UniqueFd fd = connect_tcp(address, kPort);
+        ++out[fd ? ask_on(fd.get()).text : "refused"];
+      }
+    });
+    return out;
+  }
+  int refusal(const std::string& netns, const std::string& address, int port) {
+    int error = 0;
+    inside(netns, [&] { (void)connect_tcp(address, port, &error); });
+    return error;
+  }
+
+  ClientLab lab_;
+  std::string servers_;
+  std::unique_ptr<AddressServer> server_;
+};
+
+TEST_F(ClientTest, SpreadsExactlyOverAnyNumberOfTasks) {
+  serve(300);
+  lab_.truth.endpoints.clear();
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  size_t have = 0;
+  for (const auto& [tasks, slots] :
+       {std::pair<size_t, size_t>{1, 64}, {63, 256}, {64, 256}, {65, 512}, {300, 2048}}) {
+    NetworkDifference difference;
+    for (; have < tasks; ++have) {
+      difference.task_ids.merge(lab_.task(fmt::format("t{}", have), "web", {v4(have)}).task_ids);
+    }
+    lab_.apply(difference);
+    const auto met = spread(ns, kVip, slots);
+    EXPECT_EQ(met.size(), tasks);
+    for (const auto& [backend, times] : met) {
+      EXPECT_GE(times, slots / tasks) << tasks << " " << backend;
+      EXPECT_LE(times, (slots + tasks - 1) / tasks) << tasks << " " << backend;
+    }
+  }
+}
+
+TEST_F(ClientTest, BothFamiliesBothProtocolsAnyPortAndTheClientsAddress) {
+  serve(4, true);
+  lab_.service("web", {kVip, kVip6});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  for (const auto& [vip, own] :
+       {std::pair<std::string, std::string>{kVip, "10.60.0.2"}, {kVip6, "fd60::2"}}) {
+    for (const auto& [backend, times] : spread(ns, vip, 8)) EXPECT_EQ(times, 2u) << backend;
+    inside(ns, [&, vip = vip, own = own] {
+      std::map<std::string, int> met;
+      for (int i = 0; i < 8; ++i) {
+        const UniqueFd fd = open_udp(vip, kPort);
+        const Answer answer = ask_udp(fd.get());
+        EXPECT_EQ(answer.peer, own);
+        ++met[answer.text];
+      }
+      EXPECT_THAT(met, SizeIs(4));
+      const UniqueFd tcp = connect_tcp(vip, kPort);
+      ASSERT_TRUE(tcp);
+      EXPECT_EQ(ask_on(tcp.get()).peer, own);
+      // Segments are cut to the overlay's MTU, not to the loopback's.
+      int mss = 0;
+      socklen_t size = sizeof(mss);
+      getsockopt(tcp.get(), IPPROTO_TCP, 2 /* TCP_MAXSEG */, &mss, &size);
+      EXPECT_LE(mss, 1450);
+      EXPECT_GE(mss, 1300);
+    });
+    EXPECT_EQ(refusal(ns, vip, 9999), ECONNREFUSED);
+    EXPECT_EQ(lab_.box.run(ns, "busybox ping -c1 -W2 " + vip + " >/dev/null && echo yes"), "yes");
+  }
+  // Nobody else is told that the virtual address is here.
+  const std::string other = lab_.add("other", {"10.60.0.3"});
+  EXPECT_EQ(lab_.box.run(other, std::string("busybox arping -c1 -w1 -I eth0 ") + kVip +
+                                    " >/dev/null || echo silent"),
+            "silent");
+}
+
+TEST_F(ClientTest, FirstFlowsOfManyClientsDoNotAllMeetInOneTask) {
+  serve(4);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  std::map<std::string, size_t> met;
+  for (int i = 0; i < 12; ++i) {
+    const std::string ns = client(fmt::format("c{}", i), {fmt::format("10.60.0.{}", i + 2)});
+    for (const auto& [backend, times] : spread(ns, kVip, 1)) met[backend] += times;
+  }
+  EXPECT_GE(met.size(), 3u);
+}
+
+TEST_F(ClientTest, AHeldFlowStaysWhileTheServiceGrowsAndMoves) {
+  serve(40);
+  NetworkDifference more;
+  for (int i = 16; i < 40; ++i) more.task_ids.merge(lab_.no_task(fmt::format("t{}", i)).task_ids);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  inside(ns, [&] {
+    const UniqueFd held = connect_tcp(kVip, kPort);
+    ASSERT_TRUE(held);
+    const std::string backend = ask_on(held.get()).text;
+    NetworkDifference difference;
+    for (size_t i = 16; i < 17; ++i)
+      difference.task_ids.merge(lab_.task(fmt::format("t{}", i), "web", {v4(i)}).task_ids);
+    lab_.apply(difference);
+    EXPECT_EQ(ask_on(held.get()).text, backend);
+    // Its own task drains, is released and is even gone from the feed.
+    for (const auto& [id, endpoint] : std::map(lab_.truth.endpoints)) {
+      if (endpoint.addresses(0) != backend) continue;
+      for (const auto state : {v1::ENDPOINT_DRAINING, v1::ENDPOINT_RELEASED}) {
+        lab_.apply(lab_.task(id, "web", {backend}, state));
+        EXPECT_EQ(ask_on(held.get()).text, backend);
+      }
+      lab_.apply(lab_.no_task(id));
+    }
+    EXPECT_EQ(ask_on(held.get()).text, backend);
+    for (int i = 0; i < 200; ++i) {
+      const UniqueFd fresh = connect_tcp(kVip, kPort);
+      ASSERT_TRUE(fresh);
+      EXPECT_NE(ask_on(fresh.get()).text, backend);
+    }
+  });
+  EXPECT_THAT(lab_.nft(ns), HasSubstr("numgen inc mod 128"));
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 64")));
+}
+
+TEST_F(ClientTest, DatagramsMoveOnceTheTaskIsReleased) {
+  serve(2, true);
+  lab_.service("web", {kVip, kVip6});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  for (const std::string vip : {kVip, kVip6}) {
+    inside(ns, [&] {
+      const UniqueFd fd = open_udp(vip, kPort);
+      const std::string backend = ask_udp(fd.get()).text;
+      ASSERT_NE(backend, "");
+      const size_t i = backend == v4(0) || backend == v6(0) ? 0 : 1;
+      const std::string id = fmt::format("t{}", i);
+      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}, v1::ENDPOINT_DRAINING));
+      EXPECT_EQ(ask_udp(fd.get()).text, backend);
+      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}, v1::ENDPOINT_RELEASED));
+      lab_.settle();
+      EXPECT_EQ(ask_udp(fd.get()).text, vip == kVip ? v4(1 - i) : v6(1 - i));
+      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}));
+    });
+  }
+}
+
+TEST_F(ClientTest, WithoutTasksItIsRefusedAtOnceWhateverTheClientItselfListensOn) {
+  lab_.service("web", {kVip, kVip6});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  const AddressServer own(ns, kPort, {});
+  for (const std::string vip : {kVip, kVip6}) {
+    EXPECT_EQ(refusal(ns, vip, kPort), ECONNREFUSED);
+    inside(ns, [&] {
+      const UniqueFd fd = open_udp(vip, kPort);
+      const Answer answer = ask_udp(fd.get());
+      EXPECT_TRUE(answer.error == EPERM || answer.error == ECONNREFUSED) << answer.error;
+    });
+    EXPECT_EQ(lab_.box.run(ns, "busybox ping -c1 -W2 " + vip + " >/dev/null && echo yes"), "yes");
+  }
+  // A task that is not ready is none.
+  lab_.apply(lab_.task("t0", "web", {"10.60.0.2"}, v1::ENDPOINT_ABSENT));
+  EXPECT_EQ(refusal(ns, kVip, kPort), ECONNREFUSED);
+  lab_.apply(lab_.task("t0", "web", {"10.60.0.2", "fd60::2"}));
+  EXPECT_EQ(refusal(ns, kVip, kPort), 0);
+}
+
+TEST_F(ClientTest, TheOnlyTaskCallsItsOwnService) {
+  lab_.service("web", {kVip, kVip6});
+  lab_.task("t0", "web", {"10.60.0.2", "fd60::2"});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  const AddressServer own(ns, kPort, {"10.60.0.2", "fd60::2"});
+  for (const auto& [vip, address] :
+       {std::pair<std::string, std::string>{kVip, "10.60.0.2"}, {kVip6, "fd60::2"}}) {
+    inside(ns, [&, vip = vip, address = address] {
+      const UniqueFd tcp = connect_tcp(vip, kPort);
+      ASSERT_TRUE(tcp);
+      const Answer answer = ask_on(tcp.get());
+      EXPECT_EQ(answer.text, address);
+      EXPECT_EQ(answer.peer, address);
+      const UniqueFd udp = open_udp(vip, kPort);
+      EXPECT_EQ(ask_udp(udp.get()).text, address);
+    });
+  }
+}
+
+TEST_F(ClientTest, ServicesComeAndGo) {
+  serve(2);
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  EXPECT_EQ(lab_.nft(ns), "");
+  lab_.apply(lab_.service("web", {kVip}));
+  EXPECT_THAT(spread(ns, kVip, 4), SizeIs(2));
+  const std::string other = "10.60.255.2";
+  lab_.apply(lab_.service("web", {other}));
+  EXPECT_THAT(spread(ns, other, 4), SizeIs(2));
+  EXPECT_THAT(lab_.box.run(ns, "ip route show table local"), Not(HasSubstr(kVip)));
+  // The address goes from one service to another in one step.
+  NetworkDifference both = lab_.no_service("web");
+  both.service_ids.merge(lab_.service("api", {other}).service_ids);
+  lab_.apply(both);
+  EXPECT_EQ(refusal(ns, other, kPort), ECONNREFUSED);
+  lab_.apply(lab_.no_service("api"));
+  const std::string rules = lab_.nft(ns);
+  EXPECT_THAT(rules, Not(HasSubstr("10.60.255.2 :")));
+  EXPECT_THAT(lab_.box.run(ns, "ip route show table local proto static"), "");
+  lab_.apply(lab_.service("web", {kVip}));
+  lab_.clients->forget("net");
+  EXPECT_THAT(lab_.box.run(ns, "ip route show table local proto static"), "");
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("elements = { 10.60")));
+}
+
+TEST_F(ClientTest, WhatIsThereReadsAsNftWritesIt) {
+  serve(2, true);
+  lab_.service("web", {kVip, kVip6});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  const std::string rules = lab_.nft(ns);
+  for (const char* line :
+       {"typeof numgen inc mod 64 : ip daddr", "typeof numgen inc mod 64 : ip6 daddr",
+        "comment \"web\"", "dnat ip to numgen inc mod 64 map @slots_10.60.255.1_0",
+        "dnat ip to 10.60.1.1", "10.60.255.1 : goto to_10.60.255.1_0", "ip daddr vmap @services4",
+        "ip6 daddr @vips6 goto refuse", "meta l4proto tcp reject with tcp reset"}) {
+    EXPECT_THAT(rules, HasSubstr(line));
+  }
+  EXPECT_EQ(lab_.box.run(ns, "nft list ruleset > " + lab_.box.dir() + "/rules; nft -c -f " +
+                                 lab_.box.dir() + "/rules 2>&1"),
+            "");
+}
+
+TEST_F(ClientTest, ASuccessorChangesNothingThatIsRight) {
+  serve(5, true);
+  lab_.service("web", {kVip, kVip6});
+  lab_.service("empty", {"10.60.255.7"});
+  lab_.apply({});
+  lab_.apply(lab_.no_task("t3"));  // slots that no newcomer would give out like this
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  const std::string other = client("c2", {"10.60.0.3", "fd60::3"});
+  const std::string before = lab_.nft(ns);
+  const std::string routes = lab_.box.run(ns, "ip route show table local");
+  lab_.box.start(ns, "exec nft monitor > " + lab_.box.dir() + "/changes");
+  lab_.box.run("", "for i in $(seq 500); do test -e " + lab_.box.dir() +
+                       "/changes && exit; busybox usleep 1000; done");
+  lab_.restart();
+  for (const char* name : {"c1", "c2"}) {
+    const Status adopted = lab_.clients->adopt(name, lab_.box.dir() + "/n1/netns/" + name);
+    ASSERT_TRUE(adopted.ok()) << adopted.message();
+  }
+  // Nothing is known yet: it goes on.
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+  EXPECT_EQ(lab_.nft(ns), before);
+  lab_.apply({});
+  EXPECT_EQ(lab_.nft(ns), before);
+  EXPECT_EQ(lab_.box.run(ns, "ip route show table local"), routes);
+  EXPECT_EQ(lab_.box.run("", "cat " + lab_.box.dir() + "/changes"), "");
+  // What changed meanwhile is made up for.
+  lab_.restart();
+  ASSERT_TRUE(lab_.clients->adopt("c1", ns).ok());
+  lab_.no_service("empty");
+  lab_.no_task("t0");
+  lab_.apply({});
+  EXPECT_THAT(spread(ns, kVip, 9), SizeIs(3));
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("10.60.255.7")));
+}
+
+TEST_F(ClientTest, DatagramsToWhoLeftWhileNobodyLookedMove) {
+  serve(2);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  inside(ns, [&] {
+    const UniqueFd fd = open_udp(kVip, kPort);
+    const std::string backend = ask_udp(fd.get()).text;
+    lab_.restart();
+    ASSERT_TRUE(lab_.clients->adopt("c1", ns).ok());
+    lab_.no_task(backend == v4(0) ? "t0" : "t1");
+    lab_.apply({});
+    lab_.settle();
+    EXPECT_EQ(ask_udp(fd.get()).text, backend == v4(0) ? v4(1) : v4(0));
+  });
+}
+
+TEST_F(ClientTest, WhatSomebodyElseChangedIsMendedAndSaid) {
+  serve(2);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+  // Another table is none of ours.
+  lab_.box.run(ns, "nft add table inet other");
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+  const std::string led =
+      "container c1 did not lead virtual address 10.60.255.1 of service web as "
+      "it should";
+  for (const char* harm :
+       {"nft flush ruleset", "nft flush chain inet muster_vip output",
+        "nft delete element inet muster_vip services4 '{ 10.60.255.1 }'",
+        "nft delete element inet muster_vip vips4 '{ 10.60.255.1 }'",
+        "nft flush map inet muster_vip services4; nft list maps | grep -o 'slots_[0-9._]*' | while "
+        "read m; do nft flush map inet muster_vip $m; done",
+        "nft list maps | grep -o 'slots_[0-9._]*' | while read m; do nft delete element inet "
+        "muster_vip $m '{ 7 }'; done",
+        "nft list chains | grep -o 'to_[0-9._]*' | while read c; do nft flush chain inet "
+        "muster_vip $c; done",
+        "ip route del local 10.60.255.1 table local",
+        "ip route replace local 10.60.255.1 dev lo table local proto static src 10.60.0.2"}) {
+    lab_.box.run(ns, harm);
+    EXPECT_THAT(lab_.repair(), Contains(led)) << harm;
+    EXPECT_THAT(lab_.repair(), IsEmpty()) << harm;
+    EXPECT_THAT(spread(ns, kVip, 4), SizeIs(2)) << harm;
+    EXPECT_EQ(lab_.box.run(ns, "busybox ping -c1 -W2 10.60.255.1 >/dev/null && echo yes"), "yes")
+        << harm;
+  }
+  lab_.box.run(ns, "sysctl -qw net.ipv4.conf.all.arp_ignore=0");
+  EXPECT_THAT(lab_.repair(), Contains("container c1 answered for virtual addresses on the wire"));
+  lab_.box.run(ns,
+               "nft add element inet muster_vip vips4 '{ 10.60.255.9 }'; ip route add local "
+               "10.60.255.10 dev lo table local proto static");
+  EXPECT_THAT(lab_.repair(), SizeIs(2));
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("10.60.255.9")));
+  // A change meets what somebody else did without our having looked.
+  lab_.box.run(ns, "nft flush ruleset");
+  lab_.apply(lab_.no_task("t0"));
+  EXPECT_THAT(spread(ns, kVip, 4), SizeIs(1));
+}
+
+TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
+  serve(2);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  const std::string gone = lab_.add("c2", {"10.60.0.3"});
+  EXPECT_FALSE(lab_.clients->attach("c3", lab_.box.dir() + "/n1/netns/none").ok());
+  EXPECT_FALSE(lab_.clients->has("c3"));
+  ASSERT_TRUE(lab_.clients->attach("c2", gone).ok());
+  lab_.box.run("", "umount " + gone + "; rm " + gone);
+  lab_.apply(lab_.no_task("t1"));
+  EXPECT_THAT(spread(ns, kVip, 4), SizeIs(1));
+  lab_.clients->detach("c2");
+  lab_.clients->detach("c2");
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+}
+
+TEST(VipFlows, WhatMayGoOn) {
+  const Ip ready = Ip::v4(1), released = Ip::v4(2), gone = Ip::v4(3);
+  const VipFlows flows{{ready}, {ready, released}};
+  struct Case {
+    uint8_t protocol;
+    bool established;
+    Ip backend;
+    bool stale;
+  };
+  for (const Case& c : {Case{IPPROTO_UDP, false, ready, false},
+                        {IPPROTO_UDP, false, released, true},
+                        {IPPROTO_UDP, false, gone, true},
+                        {IPPROTO_TCP, true, ready, false},
+                        {IPPROTO_TCP, false, released, false},
+                        {IPPROTO_TCP, true, gone, false},
+                        {IPPROTO_TCP, false, gone, true},
+                        {IPPROTO_SCTP, false, released, false},
+                        {IPPROTO_SCTP, false, gone, true}}) {
+    EXPECT_EQ(flow_is_stale(flows, c.protocol, c.established, c.backend), c.stale)
+        << int{c.protocol} << " " << c.established << " " << c.backend.str();
+  }
+}
+
+}  // namespace
+}  // namespace muster::overlay::testing
