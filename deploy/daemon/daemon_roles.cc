@@ -8,6 +8,7 @@
 #include "base/security/renewal.h"
 #include "deploy/daemon/daemon.h"
 #include "deploy/daemon/data_path.h"
+#include "deploy/daemon/host.h"
 #include "deploy/daemon/manager_calls.h"
 #include "deploy/daemon/run_on.h"
 #include "manager/ca/admission.h"
