@@ -191,7 +191,9 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
     keep_only(network.services, services, network.service_ids);
     keep_only(network.ingress_nodes, nodes, network.ingress_node_ids);
   }
-  if (feed.has_network() && !MessageDifferencer::Equals(network.network, feed.network())) {
+  // Everything without the network itself: it was removed.
+  const bool named = feed.has_network() || step.complete;
+  if (named && !MessageDifferencer::Equals(network.network, feed.network())) {
     network.network = feed.network();
     network.changed = true;
   }

@@ -291,6 +291,15 @@ TEST_F(RouteBookTest, AnotherIngressNetworkTakesThePlaceOfTheFirst) {
   EXPECT_FALSE(book_.knows("mesh"));
 }
 
+TEST_F(RouteBookTest, AnIngressNetworkThatWasRemovedIsForgotten) {
+  feed("mesh", {far("t2")});
+  told();
+  book_.apply({"mesh", true, {}});
+  told();
+  EXPECT_FALSE(kernel_.held.contains("mesh"));
+  EXPECT_FALSE(book_.knows("mesh"));
+}
+
 TEST_F(RouteBookTest, OtherDriversNetworksAreNoneOfItsBusiness) {
   book_.set_task(local_task("t1", {network("b1", "bridge")}, v1::ENDPOINT_READY));
   EXPECT_THAT(RouteBook::networks_of(
