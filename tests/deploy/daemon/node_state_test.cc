@@ -34,6 +34,7 @@ TEST_F(NodeStateFile, WhatANodeKnowsOfItsSwarmComesBack) {
   membership.listen_addr = "0.0.0.0:2377";
   membership.advertise_addr = "10.0.0.1:2377";
   membership.data_path_addr = "10.1.0.1";
+  membership.data_path_port = 5000;
   membership.managers = {"10.0.0.1:2377", "10.0.0.2:2377"};
   membership.member_id = 0xfedcba9876543210;  // more than a signed number holds
   membership.log_begun = true;
@@ -43,6 +44,7 @@ TEST_F(NodeStateFile, WhatANodeKnowsOfItsSwarmComesBack) {
   const auto back = load_node_state(dir_);
   ASSERT_TRUE(back && back->membership);
   EXPECT_EQ(back->membership->data_path_addr, "10.1.0.1");
+  EXPECT_EQ(back->membership->data_path_port, 5000u);
   EXPECT_EQ(back->membership->managers, membership.managers);
   EXPECT_EQ(back->membership->member_id, membership.member_id);
   EXPECT_TRUE(back->membership->log_begun);
