@@ -88,7 +88,9 @@ void RouteKeeper::pump_changed() {
 }
 
 void RouteKeeper::pump(const std::string& network_id) {
-  Route& route = routes_[network_id];
+  const auto at = routes_.find(network_id);
+  if (at == routes_.end()) return;
+  Route& route = at->second;
   if (route.busy || local_busy_ || route.carried == route.asked) return;
   auto change = book_.next(network_id);
   Taken taken;
@@ -149,8 +151,12 @@ void RouteKeeper::settle(const Taken& taken) {
   if (!failed && route.version == taken.version) route.untold = false;
   const bool done = !failed && route.carried == route.asked && !book_.knows(taken.network_id);
   if (done) routes_.erase(taken.network_id);
-  // Where the node takes no part, nothing of it leads anywhere.
-  if (!failed) deps_.carried_out(taken.network_id, taken.version, taken.forget);
+  // Where the node takes no part, nothing of it leads anywhere: that is in force, too.
+  const uint64_t version = failed ? 0 : taken.version;
+  const bool forgotten = !failed && taken.forget;
+  if (version != 0 || forgotten || ingress_changed_) {
+    deps_.carried_out(taken.network_id, version, forgotten);
+  }
   release_waiters();
   repair_when_idle();
 }

@@ -26,7 +26,8 @@ struct RouteKeeperDeps {
   overlay::NodeNetwork& network;
   NameServer* names = nullptr;
   // A network's feed up to this version (0: nothing new of it) has been carried out here without a
-  // failure, and netd was told of it. `forgotten`: the node takes no part in the network any more.
+  // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
+  // no part in the network any more.
   std::function<void(const std::string& network_id, uint64_t version, bool forgotten)> carried_out;
   // The kernel was found to differ; a sentence each.
   std::function<void(size_t differences)> repaired;

@@ -44,7 +44,8 @@ void Worker::tell_local_node() {
 
 // It counts as applied when published ports and names are as the feed says, too.
 void Worker::network_carried_out(const std::string& network_id, uint64_t version, bool forgotten) {
-  if (options_.mesh && routes_.take_ingress_changed()) ports_changed();
+  if (routes_.take_ingress_changed() && options_.mesh) ports_changed();
+  if (version == 0 && !forgotten) return;
   after_ports([this, network_id, version, forgotten] {
     after_names([this, network_id, version, forgotten] {
       if (deps_.applied && version != 0) deps_.applied(network_feed(network_id), version);
