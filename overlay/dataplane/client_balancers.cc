@@ -71,17 +71,20 @@ Status ClientBalancers::attach(const std::string& container_id, const std::strin
   // Under the same path there may be another namespace by now.
   detach(container_id);
   MUSTER_ASSIGN(Client* const client, open(container_id, netns));
+  if (networks_.empty()) return ok_status();
+  MUSTER_TRY(client->place->ensure_loaded());
   const std::vector<VipWish> wishes = all_wishes(*client);
   return wishes.empty() ? ok_status() : bring(container_id, *client, wishes);
 }
 
 Status ClientBalancers::adopt(const std::string& container_id, const std::string& netns) {
-  MUSTER_ASSIGN(Client* const client, open(container_id, netns));
-  return client->place->load();
+  auto client = open(container_id, netns);
+  return client ? ok_status() : client.error();
 }
 
 void ClientBalancers::detach(const std::string& container_id) {
   auto client = clients_.extract(container_id);
+  // Closing its sockets can take the kernel a while.
   if (!client.empty()) flows_.dispose(std::move(client.mapped().place));
 }
 
@@ -270,6 +273,13 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
   if (first || difference.network) {
     MUSTER_TRY(describe(network, truth));
     for (const auto& [vip, entry] : network.vips) changed.insert(vip);
+  }
+  // Of an adopted client it is not known yet what it has.
+  for (auto& [container, client] : clients_) {
+    if (!first || !is_in(client, network)) continue;
+    if (const Status read = client.place->ensure_loaded(); !read.ok()) {
+      log_->warn("container {}: {}", container, read.message());
+    }
   }
   std::set<std::string> services = first ? keys_of(truth.services) : difference.service_ids;
   const bool stale =

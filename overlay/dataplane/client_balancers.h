@@ -36,7 +36,8 @@ class ClientBalancers {
   // The container in this namespace, whose interfaces have their addresses. Brings it up to date;
   // idempotent.
   Status attach(const std::string& container_id, const std::string& netns);
-  // One found after a restart: left as it is until its networks are told of.
+  // One found after a restart: left as it is, and not even looked at, until its networks are told
+  // of.
   Status adopt(const std::string& container_id, const std::string& netns);
   void detach(const std::string& container_id);
   bool has(const std::string& container_id) const { return clients_.contains(container_id); }

@@ -48,8 +48,9 @@ std::string_view nested(std::string_view attributes, uint16_t a, uint16_t b) {
 
 Rule read_rule(std::string_view attributes) {
   Rule rule;
-  const std::string_view list = find_attribute(attributes, NFTA_RULE_EXPRESSIONS);
-  each_attribute(list.data(), list.size(), [&](uint16_t, std::string_view expression) {
+  std::string_view list = find_attribute(attributes, NFTA_RULE_EXPRESSIONS);
+  uint16_t type = 0;
+  for (std::string_view expression; (expression = next_attribute(list, &type)).data() != nullptr;) {
     const std::string_view name = text_of(find_attribute(expression, NFTA_EXPR_NAME));
     const std::string_view data = find_attribute(expression, NFTA_EXPR_DATA);
     if (name == "numgen") {
@@ -66,7 +67,7 @@ Rule read_rule(std::string_view attributes) {
     } else if (name == "nat") {
       rule.dnat = be32_of(find_attribute(data, NFTA_NAT_TYPE)) == NFT_NAT_DNAT;
     }
-  });
+  }
   return rule;
 }
 
@@ -94,12 +95,13 @@ Status list_elements(
   wire.text(NFTA_SET_ELEM_LIST_SET, set);
   wire.end();
   return socket.query(wire, [&](const nlmsghdr* h) {
-    const std::string_view all =
+    std::string_view all =
         find_attribute(attributes_of(h, sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
-    each_attribute(all.data(), all.size(), [&](uint16_t, std::string_view element) {
+    uint16_t type = 0;
+    for (std::string_view element; (element = next_attribute(all, &type)).data() != nullptr;) {
       visit(nested(element, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE),
             find_attribute(element, NFTA_SET_ELEM_DATA));
-    });
+    }
   });
 }
 

@@ -126,7 +126,7 @@ Status ClientPlace::load() {
 }
 
 Status ClientPlace::apply(const std::vector<VipWish>& wishes) {
-  if (!loaded_) MUSTER_TRY(load());
+  MUSTER_TRY(ensure_loaded());
   // An address that is only routed to would be the client's own, so: first the route away, first
   // the rules there.
   MUSTER_TRY(apply_routes(wishes, true));

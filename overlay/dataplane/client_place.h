@@ -36,6 +36,8 @@ class ClientPlace final : public VipBalancer {
   Result<std::vector<Ip>> own_addresses();
   // A socket for looking after the namespace's connections, on any one thread at a time.
   const std::shared_ptr<WireSocket>& connections() const { return connections_; }
+  // load(), unless that was done before.
+  Status ensure_loaded() { return loaded_ ? ok_status() : load(); }
   // Whether load() had to write the setting since the last question.
   bool setting_was_lost() { return std::exchange(setting_was_lost_, false); }
 

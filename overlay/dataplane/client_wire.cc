@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -170,28 +171,23 @@ Status WireSocket::query(const Wire& wire, const std::function<void(const nlmsgh
   }
 }
 
-void each_attribute(const void* data, size_t size,
-                    const std::function<void(uint16_t, std::string_view)>& visit) {
-  const char* at = static_cast<const char*>(data);
-  while (size >= sizeof(nlattr)) {
-    nlattr head{};
-    std::memcpy(&head, at, sizeof(head));
-    if (head.nla_len < sizeof(head) || head.nla_len > size) return;
-    visit(static_cast<uint16_t>(head.nla_type & kAttributeTypeMask),
-          {at + sizeof(head), head.nla_len - sizeof(head)});
-    const size_t step = NLA_ALIGN(head.nla_len);
-    if (step >= size) return;
-    at += step;
-    size -= step;
-  }
+std::string_view next_attribute(std::string_view& attributes, uint16_t* type) {
+  nlattr head{};
+  if (attributes.size() < sizeof(head)) return {};
+  std::memcpy(&head, attributes.data(), sizeof(head));
+  if (head.nla_len < sizeof(head) || head.nla_len > attributes.size()) return {};
+  *type = static_cast<uint16_t>(head.nla_type & kAttributeTypeMask);
+  const std::string_view value = attributes.substr(sizeof(head), head.nla_len - sizeof(head));
+  attributes.remove_prefix(std::min<size_t>(NLA_ALIGN(head.nla_len), attributes.size()));
+  return value;
 }
 
 std::string_view find_attribute(std::string_view attributes, uint16_t type) {
-  std::string_view out;
-  each_attribute(attributes.data(), attributes.size(), [&](uint16_t t, std::string_view value) {
-    if (t == type && out.data() == nullptr) out = value;
-  });
-  return out;
+  uint16_t found = 0;
+  while (true) {
+    const std::string_view value = next_attribute(attributes, &found);
+    if (value.data() == nullptr || found == type) return value;
+  }
 }
 
 std::string_view attributes_of(const nlmsghdr* message, size_t header_size) {

@@ -78,10 +78,10 @@ class WireSocket {
   UniqueFd fd_;
 };
 
-// Attributes of a message or nest, in order.
-void each_attribute(const void* data, size_t size,
-                    const std::function<void(uint16_t type, std::string_view value)>& visit);
-// The first of that type; nullopt-like: data() is nullptr when there is none.
+// Takes the next attribute off the front of a message's or nest's; data() is nullptr when there is
+// none.
+std::string_view next_attribute(std::string_view& attributes, uint16_t* type);
+// The first of that type; data() is nullptr when there is none.
 std::string_view find_attribute(std::string_view attributes, uint16_t type);
 // What follows the fixed header of `header_size` bytes.
 std::string_view attributes_of(const nlmsghdr* message, size_t header_size);
