@@ -77,9 +77,6 @@ void Pass::undo() {
   undo_.clear();
   given_tasks_.clear();
   given_services_.clear();
-  // What was committed meanwhile may have taken them off, since they had places.
-  work_.nodes.insert(given_nodes_.begin(), given_nodes_.end());
-  given_nodes_.clear();
   for (const std::string& id : newly_blocked_) work_.blocked_tasks.erase(id);
   newly_blocked_.clear();
 }
@@ -94,9 +91,6 @@ bool Pass::settle(const Snapshot& state) {
     const auto service = state.get<v1::Service>(id);
     const Holdings holds = service == nullptr ? Holdings() : holdings_of(*service);
     any = give_back(ipam_, id, given, holds) || any;
-  }
-  for (const std::string& id : given_nodes_) {
-    if (state.get<v1::Node>(id) == nullptr) any = places_.put_back(ipam_, id) || any;
   }
   return any;
 }
@@ -193,8 +187,10 @@ Status Pass::nodes(store::Transaction& tx) {
       // Others fare no better. A node's warnings say it, and it is tried again when something is
       // given back.
       if (!taken) return ok_status();
-      undo_.emplace_back([this, id, had_index] { places_.undo(ipam_, id, had_index); });
-      given_nodes_.push_back(id);
+      undo_.emplace_back([this, id, had_index] {
+        places_.undo(ipam_, id, had_index);
+        work_.nodes.insert(id);
+      });
       place = *std::move(taken);
     } else if (place.addresses().empty()) {
       continue;

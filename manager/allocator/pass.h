@@ -79,7 +79,6 @@ class Pass {
   std::vector<std::function<void()>> undo_;
   std::vector<std::pair<std::string, Holdings>> given_tasks_;  // by id, as written
   std::vector<std::pair<std::string, Holdings>> given_services_;
-  std::vector<std::string> given_nodes_;
   std::vector<std::string> newly_blocked_;
 };
 

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <variant>
+
+#include "manager/store/ingress_network.h"
 
 namespace muster::manager::dispatcher {
 namespace {
@@ -53,13 +56,7 @@ bool is_down(const v1::Node* node) {
 class Collector {
  public:
   Collector(const store::CommitEvent& event, const Subscribers& networks)
-      : event_(event), networks_(networks) {
-    // Ingress networks are few, those with subscribers fewer.
-    for (const auto& [id, nodes] : networks) {
-      const auto network = event.after.get<v1::Network>(id);
-      if (network != nullptr && network->spec().ingress()) ingress_ = &id;
-    }
-  }
+      : event_(event), networks_(networks) {}
 
   void operator()(const store::Change<v1::Task>& change) {
     const auto& [before, after] = change;
@@ -80,13 +77,13 @@ class Collector {
 
   void operator()(const store::Change<v1::Node>& change) {
     const auto& [before, after] = change;
-    if (ingress_ != nullptr) {
+    if (const std::string* ingress = subscribed_ingress()) {
       const bool was = before != nullptr && is_ingress_node(*before);
       const bool is = after != nullptr && is_ingress_node(*after);
       const bool same =
           was == is && (!is || (same_message(before->ingress(), after->ingress()) &&
                                 data_path_of(before.get()) == data_path_of(after.get())));
-      if (!same) out_[*ingress_].nodes.try_emplace((after ? after : before)->id(), was);
+      if (!same) out_[*ingress].nodes.try_emplace((after ? after : before)->id(), was);
     }
     if (is_down(before.get()) == is_down(after.get()) &&
         data_path_of(before.get()) == data_path_of(after.get())) {
@@ -120,14 +117,25 @@ class Collector {
       if (!networks_.contains(attachment.target())) continue;
       out_[attachment.target()].services.try_emplace(service.id(), known);
     }
-    if (ingress_ != nullptr && is_published(service)) {
-      out_[*ingress_].services.try_emplace(service.id(), known);
+    if (!is_published(service)) return;
+    if (const std::string* ingress = subscribed_ingress()) {
+      out_[*ingress].services.try_emplace(service.id(), known);
     }
+  }
+  // Most commits need not look for it.
+  const std::string* subscribed_ingress() {
+    if (!std::exchange(looked_, true)) {
+      const auto network = store::ingress_network(event_.after);
+      const auto at = network == nullptr ? networks_.end() : networks_.find(network->id());
+      if (at != networks_.end()) ingress_ = &at->first;
+    }
+    return ingress_;
   }
 
   const store::CommitEvent& event_;
   const Subscribers& networks_;
-  const std::string* ingress_ = nullptr;
+  const std::string* ingress_ = nullptr;  // id of the ingress network, if somebody takes part
+  bool looked_ = false;
   std::map<std::string, NetworkChanges> out_;
 };
 

@@ -113,6 +113,12 @@ TEST_F(PlacesTest, AnotherIngressNetworkGivesOtherAddresses) {
   restart();
   EXPECT_EQ(place("b"), "2 10.7.0.2/24 02:42:0a:07:00:02");
   EXPECT_EQ(place("c"), "1 10.7.0.3/24 02:42:0a:07:00:03");
+  // The new one may come before the old one in the order of what changed.
+  write([](store::Transaction& tx) -> Status {
+    MUSTER_TRY(tx.create(ingress("eighth", "10.8.0.0/24")));
+    return tx.remove<v1::Network>("id-fourth");
+  });
+  EXPECT_EQ(place("b"), "2 10.8.0.2/24 02:42:0a:08:00:02");
 }
 
 TEST_F(PlacesTest, BothFamiliesWhereTheNetworkHasThem) {
