@@ -62,6 +62,8 @@ Result<v1::Network> network_of(const json::object& op, const std::string& name) 
   MUSTER_ASSIGN(*spec.mutable_driver(), text(op, "driver"));
   const json::value* ipv6 = member(op, "ipv6");
   spec.set_ipv6(ipv6 != nullptr && ipv6->is_bool() && ipv6->as_bool());
+  const json::value* ingress = member(op, "ingress");
+  spec.set_ingress(ingress != nullptr && ingress->is_bool() && ingress->as_bool());
   const json::value* pools = member(op, "pools");
   if (pools == nullptr) return network;
   if (!pools->is_array()) return fail(invalid_argument("\"pools\" is not a list"));
@@ -100,7 +102,8 @@ Result<json::object> run(Ipam& ipam, const json::object& op) {
   };
   if (kind == "network") {
     MUSTER_ASSIGN(const v1::Network wanted, network_of(op, network));
-    const auto state = ipam.take_network(wanted);
+    const auto state =
+        wanted.spec().ingress() ? ipam.take_shared_network(wanted) : ipam.take_network(wanted);
     if (!state) return error(state.error());
     json::array subnets;
     for (const auto& pool : state->pools()) {

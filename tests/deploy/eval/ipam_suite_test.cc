@@ -27,6 +27,10 @@ TEST(EvalIpam, Table) {
        R"({"released":true},{"port":30000}]})"},
       {R"({"operations":[{"op":"network","network":"a","pools":[{"subnet":"x"}]}]})",
        R"x({"results":[{"error":"\"x\" is not in CIDR form (10.0.0.0/24)"}]})x"},
+      {R"({"default_address_pools":["172.20.0.0/16"],"operations":[
+           {"op":"network","network":"in","ingress":true},{"op":"free","network":"in"}]})",
+       R"({"results":[{"pools":[{"subnet":"172.20.0.0/20","gateway":"172.20.0.1"}],"vni":4096},)"
+       R"({"free":4093}]})"},
       {R"({})", R"(error: "operations" is missing or not a list)"},
       {R"([])", R"(error: the case is not an object)"},
       {R"({"operations":[{"op":"dance"}]})", R"(error: unknown operation "dance")"},
