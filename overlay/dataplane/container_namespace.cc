@@ -88,6 +88,7 @@ Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
     batch.push_back(set_up(index));
     for (const Ip& gateway : link.default_gateways) {
       batch.push_back(add_default_route(index, gateway));
+      if (peer.v6) batch.push_back(add_peer_route(index, peer));
     }
   }
   return inside.run(batch);

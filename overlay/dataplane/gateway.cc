@@ -196,6 +196,7 @@ std::vector<Message> Gateway::addresses(int index, const Lease& lease) const {
   out.push_back(add_peer_address(index, lease.gateway, lease.address));
   if (lease.address_v6) {
     out.push_back(add_peer_address(index, lease.gateway_v6, *lease.address_v6));
+    out.push_back(add_peer_route(index, *lease.address_v6));
   }
   return out;
 }

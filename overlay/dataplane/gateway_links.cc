@@ -57,4 +57,10 @@ Message claim_subnet(int index, const Prefix& subnet) {
   return m;
 }
 
+Message add_peer_route(int index, const Ip& peer) {
+  Message m = claim_subnet(index, {peer, peer.bits()});
+  m.tolerate(EEXIST);
+  return m;
+}
+
 }  // namespace muster::overlay

@@ -16,6 +16,9 @@ namespace muster::overlay {
 Message set_routed(const std::string& name, std::string_view alias, bool kernel_has_ipv6);
 // An address of one end of a link between two, `peer` is at the other one; an existing one is fine.
 Message add_peer_address(int index, const Ip& address, const Ip& peer);
+// What the kernel does by itself for an IPv4 peer at once, but for an IPv6 one only in the
+// background and to a link that is up; an existing one is fine.
+Message add_peer_route(int index, const Ip& peer);
 // A subnet behind a link. ALREADY_EXISTS when there is a route to just that one, of anybody.
 Message claim_subnet(int index, const Prefix& subnet);
 

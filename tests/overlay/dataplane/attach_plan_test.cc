@@ -33,8 +33,8 @@ std::string planned(const std::vector<Net>& networks, bool host_ports) {
   std::string out;
   for (const LinkPlan& link : plan->links) {
     const bool way = link.home == LinkPlan::Home::kWay;
-    if (way) EXPECT_EQ(&link, &plan->links.back());
     if (way) {
+      EXPECT_EQ(&link, &plan->links.back());
       EXPECT_EQ(link.veth.host_name, plan->leads_out ? names.way_out("c1") : names.way_in("c1"));
     }
     out += fmt::format("{} {}{} ", link.veth.peer_name,

@@ -147,9 +147,12 @@ TEST_F(GatewayTest, PublishedPortsLeadToContainersOfOverlays) {
 
 TEST_F(GatewayTest, TheClientsAddressIsSeen) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
+  const std::string bridged =
+      attach(request("c2", bridge_network("net-c", "10.52.0.0/24", "10.52.0.1"), "10.52.0.2/24"));
   serve_peer(c1, 8080);
   ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "192.0.2.2");
+  EXPECT_EQ(box_.ask(bridged, "192.0.2.1", 80), "10.52.0.2");
 }
 
 TEST_F(GatewayTest, AnInternalContainerIsReachedByPortsButGetsNowhere) {
