@@ -82,13 +82,13 @@ Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
     }
     const int index = link.veth.peer_index;
     for (const Cidr& address : link.addresses) batch.push_back(add_address(index, address));
+    batch.push_back(set_up(index));
     for (const auto& [address, peer] : link.peers) {
       batch.push_back(add_peer_address(index, address, peer));
+      if (peer.v6) batch.push_back(add_peer_route(index, peer));
     }
-    batch.push_back(set_up(index));
     for (const Ip& gateway : link.default_gateways) {
       batch.push_back(add_default_route(index, gateway));
-      if (peer.v6) batch.push_back(add_peer_route(index, peer));
     }
   }
   return inside.run(batch);
