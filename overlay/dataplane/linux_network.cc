@@ -13,6 +13,7 @@
 #include "overlay/balancer/nft_balancer.h"
 #include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/bridges.h"
+#include "overlay/dataplane/client_balancers.h"
 #include "overlay/dataplane/container_namespace.h"
 #include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/gateway.h"
@@ -54,6 +55,7 @@ class LinuxNetwork final : public NodeNetwork {
         rtnl_(std::move(rtnl)),
         nft_(std::move(nft)),
         sweeper_(std::move(conntrack), log),
+        clients_(sweeper_.strand(), log),
         balancer_(*nft_, names_.table()),
         bridges_(names_, rtnl_, *nft_, log),
         gateway_(
@@ -87,6 +89,7 @@ class LinuxNetwork final : public NodeNetwork {
   Status ensure_table();
   void repair_table(std::vector<std::string>& said);
   Status adopt_containers();
+  Status adopt_clients();
   Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
   Status expect_links(AttachPlan& plan);
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
@@ -121,6 +124,7 @@ class LinuxNetwork final : public NodeNetwork {
   NetlinkSocket rtnl_;
   std::unique_ptr<LibNft> nft_;
   FlowSweeper sweeper_;
+  ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
   NftBalancer balancer_;
   Bridges bridges_;
   Gateway gateway_;
@@ -136,6 +140,7 @@ Status LinuxNetwork::open() {
     std::lock_guard lock(overlay_mutex_);
     MUSTER_TRY(pins_.prepare());
     MUSTER_TRY(segments_.scan());
+    MUSTER_TRY(adopt_clients());
   }
   std::lock_guard lock(mutex_);
   MUSTER_TRY(bridges_.scan());
@@ -186,6 +191,17 @@ Status LinuxNetwork::adopt_containers() {
     found[name].push_back(ip);
   }));
   for (const auto& [name, addresses] : found) remember(name, addresses);
+  return ok_status();
+}
+
+// What their namespaces have of virtual addresses stays until their networks are told of.
+Status LinuxNetwork::adopt_clients() {
+  MUSTER_ASSIGN(const auto pinned, pins_.list());
+  for (const std::string& name : pinned) {
+    if (Segments::is_pin(name)) continue;
+    const Status adopted = clients_.adopt(name, pins_.path(name));
+    if (!adopted.ok()) log_->warn("container {}: {}", name, adopted.message());
+  }
   return ok_status();
 }
 
@@ -349,7 +365,10 @@ Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, Attach
   MUSTER_TRY(expect_links(plan));
   MUSTER_TRY(make_segment_links(plan, inside.ns.get()));
   MUSTER_TRY(make_host_links(request, plan, inside.ns.get()));
-  return configure_inside(inside.socket, plan);
+  MUSTER_TRY(configure_inside(inside.socket, plan));
+  if (plan.links.empty()) return ok_status();
+  std::lock_guard lock(overlay_mutex_);
+  return clients_.attach(request.container_id, pins_.path(request.container_id));
 }
 
 Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request) {
@@ -375,6 +394,7 @@ Status LinuxNetwork::detach(const std::string& container_id) {
   std::vector<HostEnd> left;
   const auto context = "network of " + container_id;
   std::lock_guard overlay_lock(overlay_mutex_);
+  clients_.detach(container_id);
   std::lock_guard lock(mutex_);
   for (const std::string& end : host_ends(container_id)) {
     attached_.erase(end);
@@ -471,6 +491,9 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     const NetworkTruth& truth = *truths_.find(step.network_id);
     if (difference.network) news = truth.network;
     applied = segments_.apply(truth, difference);
+    // Once other nodes can be reached.
+    const Status led = clients_.apply(truth, difference);
+    if (applied.ok()) applied = led;
   }
   if (news) warn_of_overlap(*news);
   return applied.with_context("network " + step.network_id);
@@ -479,6 +502,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
 Status LinuxNetwork::forget_network(const std::string& network_id) {
   std::lock_guard lock(overlay_mutex_);
   truths_.forget(network_id);
+  clients_.forget(network_id);
   return segments_.forget(network_id);
 }
 
@@ -487,6 +511,7 @@ std::vector<std::string> LinuxNetwork::repair() {
   {
     std::lock_guard lock(overlay_mutex_);
     segments_.repair(said);
+    clients_.repair(said);
   }
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
@@ -516,6 +541,9 @@ Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_contai
     for (std::string& end : host_ends(name)) keep.insert(std::move(end));
   }
   std::lock_guard overlay_lock(overlay_mutex_);
+  for (const std::string& name : pinned) {
+    if (!live.contains(name)) clients_.detach(name);
+  }
   MUSTER_TRY(segments_.sweep(keep));
   std::lock_guard lock(mutex_);
   std::erase_if(addresses_, [&](const auto& entry) { return !live.contains(entry.first); });
@@ -528,7 +556,10 @@ Status LinuxNetwork::teardown() {
   (void)set_published_ports({}, nullptr);
   MUSTER_TRY(collect_garbage({}));
   std::lock_guard overlay_lock(overlay_mutex_);
-  for (const auto& [id, truth] : truths_.all()) MUSTER_TRY(segments_.forget(id));
+  for (const auto& [id, truth] : truths_.all()) {
+    clients_.forget(id);
+    MUSTER_TRY(segments_.forget(id));
+  }
   truths_ = {};
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
