@@ -175,7 +175,11 @@ Status Segments::make_tunnel(Segment& segment) {
   batch.push_back(set_quiet(tunnel->index));
   batch.push_back(set_up(tunnel->index));
   made = segment.inside.run(batch);
-  if (made.ok()) return made;
+  if (made.ok()) {
+    log_->debug("network {}: tunnel made, VNI {} at {} port {}", shape.name, spec.vni,
+                spec.local.str(), spec.port);
+    return made;
+  }
   (void)drop_tunnel(segment);
   if (says(made, "in use")) {
     return already_exists("UDP port {} is in use by another program on this node", spec.port);

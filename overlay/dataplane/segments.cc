@@ -198,7 +198,10 @@ Result<std::unique_ptr<Segments::Segment>> Segments::make(const Shape& shape) {
     made = mend_bridge(*segment, nullptr);
     // One that was there already is somebody's half-made or forgotten one.
     segment->in_step = created;
-    if (made.ok()) return segment;
+    if (made.ok()) {
+      log_->debug("network {}: namespace {} made", shape.name, pins_.path(pin(shape.network_id)));
+      return segment;
+    }
   }
   (void)pins_.remove(pin(shape.network_id));
   return fail(made);

@@ -352,6 +352,11 @@ TEST_F(SegmentsTest, Figures) {
         "%d endpoints with two addresses: all %.1f ms, one that moves %.2f ms, repair that "
         "finds nothing %.1f ms\n",
         count, all, single, repair);
+    lap();
+    ASSERT_TRUE(host(1).segments->release("m1").ok());
+    const double gone = lap();
+    ASSERT_TRUE(host(1).segments->acquire(net_, "m1"));
+    std::printf("its segment goes in %.1f ms and comes in %.1f ms\n", gone, lap());
     RecordProperty(fmt::format("apply_{}_ms", count), static_cast<int>(all));
     EXPECT_LT(all, count * 1.0);
   }
