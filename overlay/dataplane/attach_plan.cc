@@ -73,6 +73,7 @@ Result<AttachPlan> plan_attach(const Names& names, const ContainerNetworkRequest
     return fail(invalid_argument("a container can be in at most {} networks", kNetworksMax));
   }
   AttachPlan plan;
+  plan.ports = &request.ports;
   bool bridge_out = false;
   bool overlay = false;
   bool overlay_out = false;

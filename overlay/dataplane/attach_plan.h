@@ -40,6 +40,8 @@ struct AttachPlan {
   std::vector<LinkPlan> links;  // a way last
   bool v6 = false;              // some network is IPv6, too
   bool leads_out = false;       // there is a way, and it is the default route
+  // Published ones, for the ingress network (mesh_task.h).
+  const std::vector<v1::PortConfig>* ports = nullptr;
 };
 
 // Networks of this kind are in namespaces of their own; others are bridges of the host.

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "overlay/dataplane/gateway_links.h"
+#include "overlay/dataplane/mesh_task.h"
 #include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
@@ -28,6 +29,9 @@ Status set_sysctls(const ContainerNetworkRequest& request, bool v6, bool created
       MUSTER_TRY(write_sysctl("net.ipv6.conf.default.dad_transmits", "0"));
     }
     if (!v6 && kernel_has_ipv6()) (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "1");
+  }
+  for (const ContainerLink& link : request.links) {
+    if (link.network.spec().ingress()) MUSTER_TRY(set_mesh_task_sysctls());
   }
   for (const auto& sysctl : request.sysctls) {
     if (!sysctl.key().starts_with("net.") && !sysctl.key().starts_with("net/")) {
@@ -90,6 +94,10 @@ Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
     for (const Ip& gateway : link.default_gateways) {
       batch.push_back(add_default_route(index, gateway));
     }
+    if (link.network == nullptr || !link.network->spec().ingress()) continue;
+    MUSTER_ASSIGN(const MeshTask mesh,
+                  plan_mesh_task(*link.network, link.addresses, index, *plan.ports));
+    for (Message& m : mesh_task_requests(mesh)) batch.push_back(std::move(m));
   }
   return inside.run(batch);
 }

@@ -19,6 +19,7 @@
 #include "overlay/dataplane/gateway.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/local_ranges.h"
+#include "overlay/dataplane/mesh.h"
 #include "overlay/dataplane/names.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/netlink.h"
@@ -46,12 +47,15 @@ struct HostEnd {
 class LinuxNetwork final : public NodeNetwork {
  public:
   LinuxNetwork(const NodeNetworkOptions& options, NetlinkSocket rtnl, NetlinkSocket overlay_rtnl,
-               NetlinkSocket conntrack, std::unique_ptr<LibNft> nft, Log log)
+               NetlinkSocket conntrack, std::unique_ptr<LibNft> nft,
+               std::unique_ptr<LibNft> overlay_nft, Log log)
       : names_(options.instance_id),
         pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
         log_(log),
         overlay_rtnl_(std::move(overlay_rtnl)),
         segments_(names_, pins_, overlay_rtnl_, log),
+        overlay_nft_(std::move(overlay_nft)),
+        mesh_(names_, pins_, overlay_rtnl_, *overlay_nft_, segments_, log),
         rtnl_(std::move(rtnl)),
         nft_(std::move(nft)),
         sweeper_(std::move(conntrack), log),
@@ -90,6 +94,8 @@ class LinuxNetwork final : public NodeNetwork {
   void repair_table(std::vector<std::string>& said);
   Status adopt_containers();
   Status adopt_clients();
+  Status apply_mesh(const NetworkDifference& difference);
+  Status reach_tasks();
   Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
   Status expect_links(AttachPlan& plan);
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
@@ -118,6 +124,9 @@ class LinuxNetwork final : public NodeNetwork {
                               // made
   NetlinkSocket overlay_rtnl_;
   Segments segments_;
+  std::unique_ptr<LibNft> overlay_nft_;
+  Mesh mesh_;
+  LocalNode node_;
   NetworkTruths truths_;
 
   std::mutex mutex_;  // guards the rest
@@ -130,6 +139,7 @@ class LinuxNetwork final : public NodeNetwork {
   Gateway gateway_;
   PublishedPorts ports_;
   std::vector<PublishedPort> ports_told_;
+  bool ports_stale_ = false;        // tasks are reached in another way since
   std::set<std::string> attached_;  // names of host's ends made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
   bool torn_down_ = false;
@@ -140,8 +150,10 @@ Status LinuxNetwork::open() {
     std::lock_guard lock(overlay_mutex_);
     MUSTER_TRY(pins_.prepare());
     MUSTER_TRY(segments_.scan());
+    MUSTER_TRY(mesh_.scan());
     MUSTER_TRY(adopt_clients());
   }
+  MUSTER_TRY(reach_tasks());
   std::lock_guard lock(mutex_);
   MUSTER_TRY(bridges_.scan());
   MUSTER_TRY(gateway_.scan());
@@ -252,6 +264,10 @@ Status LinuxNetwork::make_segment_link(LinkPlan& link, int namespace_fd) {
   for (const bool again : {false, true}) {
     MUSTER_ASSIGN(const Segments::Place place,
                   segments_.acquire(*link.network, link.veth.host_name));
+    if (link.network->spec().ingress()) {
+      // The task runs all the same; it is this node's rules that are wanting.
+      if (Status ready = mesh_.expect_task(); !ready.ok()) log_->warn("{}", ready.message());
+    }
     if (link.exists) return ok_status();
     link.veth.master = place.bridge_index;
     link.veth.mtu = place.mtu;
@@ -460,8 +476,38 @@ Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports
 }
 
 Status LinuxNetwork::set_local_node(const LocalNode& node) {
-  std::lock_guard lock(overlay_mutex_);
-  return segments_.set_local_node(node, truths_);
+  {
+    std::lock_guard lock(overlay_mutex_);
+    node_ = node;
+    MUSTER_TRY(segments_.set_local_node(node, truths_));
+    MUSTER_TRY(apply_mesh({}));
+  }
+  return reach_tasks();
+}
+
+// Once segments have what was told of the ingress network.
+Status LinuxNetwork::apply_mesh(const NetworkDifference& difference) {
+  for (const auto& [id, truth] : truths_.all()) {
+    if (truth.network.spec().ingress()) return mesh_.apply(truth, difference, node_.node_id);
+  }
+  return ok_status();
+}
+
+// Tasks in the ingress network are reached there, those of this node, too: their answers go by it.
+Status LinuxNetwork::reach_tasks() {
+  std::vector<Prefix> subnets;
+  {
+    std::lock_guard lock(overlay_mutex_);
+    subnets = mesh_.reaches();
+  }
+  std::lock_guard lock(mutex_);
+  ports_stale_ = ports_.reach(subnets) || ports_stale_;
+  if (!ports_stale_ || ports_told_.empty()) return ok_status();
+  const Status set = ports_.set(ports_told_, nullptr);
+  // Ports that are taken have been told.
+  if (!set.ok() && set.code() != StatusCode::kAlreadyExists) return set;
+  ports_stale_ = false;
+  return ok_status();
 }
 
 // Subnets of the node's own are chosen when nothing overlaps them. Only containers that are in a
@@ -484,6 +530,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
   MUSTER_TRY(reopen());
   NetworkDifference difference;
   std::optional<v1::Network> news;
+  bool ingress = false;
   Status applied;
   {
     std::lock_guard lock(overlay_mutex_);
@@ -491,19 +538,32 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     const NetworkTruth& truth = *truths_.find(step.network_id);
     if (difference.network) news = truth.network;
     applied = segments_.apply(truth, difference);
+    ingress = truth.network.spec().ingress();
+    if (ingress) {
+      const Status mesh = mesh_.apply(truth, difference, node_.node_id);
+      if (applied.ok()) applied = mesh;
+    }
     // Once other nodes can be reached.
     const Status led = clients_.apply(truth, difference);
     if (applied.ok()) applied = led;
   }
   if (news) warn_of_overlap(*news);
+  if (ingress) {
+    const Status reached = reach_tasks();
+    if (applied.ok()) applied = reached;
+  }
   return applied.with_context("network " + step.network_id);
 }
 
 Status LinuxNetwork::forget_network(const std::string& network_id) {
-  std::lock_guard lock(overlay_mutex_);
-  truths_.forget(network_id);
-  clients_.forget(network_id);
-  return segments_.forget(network_id);
+  {
+    std::lock_guard lock(overlay_mutex_);
+    truths_.forget(network_id);
+    MUSTER_TRY(mesh_.forget(network_id));
+    clients_.forget(network_id);
+    MUSTER_TRY(segments_.forget(network_id));
+  }
+  return reach_tasks();
 }
 
 std::vector<std::string> LinuxNetwork::repair() {
@@ -511,8 +571,10 @@ std::vector<std::string> LinuxNetwork::repair() {
   {
     std::lock_guard lock(overlay_mutex_);
     segments_.repair(said);
+    mesh_.repair(said);
     clients_.repair(said);
   }
+  (void)reach_tasks();
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
   gateway_.repair(said);
@@ -536,7 +598,7 @@ Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_contai
   for (const std::string& name : pinned) {
     if (!Segments::is_pin(name) && !live.contains(name)) MUSTER_TRY(pins_.remove(name));
   }
-  std::set<std::string> keep;
+  std::set<std::string> keep = {mesh_.port()};
   for (const std::string& name : live) {
     for (std::string& end : host_ends(name)) keep.insert(std::move(end));
   }
@@ -556,6 +618,7 @@ Status LinuxNetwork::teardown() {
   (void)set_published_ports({}, nullptr);
   MUSTER_TRY(collect_garbage({}));
   std::lock_guard overlay_lock(overlay_mutex_);
+  MUSTER_TRY(mesh_.remove());
   for (const auto& [id, truth] : truths_.all()) {
     clients_.forget(id);
     MUSTER_TRY(segments_.forget(id));
@@ -578,9 +641,10 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
   MUSTER_ASSIGN(NetlinkSocket overlay_rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
   MUSTER_ASSIGN(auto nft, LibNft::make());
-  auto network =
-      std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(overlay_rtnl),
-                                     std::move(conntrack), std::move(nft), std::move(log));
+  MUSTER_ASSIGN(auto overlay_nft, LibNft::make());
+  auto network = std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(overlay_rtnl),
+                                                std::move(conntrack), std::move(nft),
+                                                std::move(overlay_nft), std::move(log));
   MUSTER_TRY(network->open());
   return network;
 }

@@ -56,11 +56,23 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   return outcome;
 }
 
+bool PublishedPorts::reach(const std::vector<Prefix>& subnets) {
+  if (reached_ == subnets) return false;
+  reached_ = subnets;
+  return true;
+}
+
+bool PublishedPorts::reached(const std::string& address) const {
+  const auto ip = Ip::parse(address);
+  return ip && std::any_of(reached_.begin(), reached_.end(),
+                           [&](const Prefix& subnet) { return subnet.contains(*ip); });
+}
+
 std::vector<std::string> PublishedPorts::ways_to(const std::vector<std::string>& backends) const {
   std::vector<std::string> out;
   for (const std::string& backend : backends) {
     const auto by = ways_.find(backend);
-    out.push_back(by == ways_.end() ? backend : by->second);
+    out.push_back(by == ways_.end() || reached(backend) ? backend : by->second);
   }
   return out;
 }

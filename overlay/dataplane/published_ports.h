@@ -11,6 +11,7 @@
 #include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/host_ports.h"
 #include "overlay/dataplane/node_network.h"
+#include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 
@@ -24,6 +25,8 @@ class PublishedPorts {
 
   // The host reaches what is at `address` by another one; until forget_addresses() names it.
   void lead(const std::string& address, const std::string& by) { ways_[address] = by; }
+  // Except for what is in these subnets, which the host reaches as it is. True if that is news.
+  bool reach(const std::vector<Prefix>& subnets);
   // See NodeNetwork::set_published_ports.
   Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
   Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
@@ -32,6 +35,7 @@ class PublishedPorts {
   void forget_addresses(const std::vector<std::string>& addresses);
 
  private:
+  bool reached(const std::string& address) const;
   std::vector<std::string> ways_to(const std::vector<std::string>& backends) const;
   void flush(const std::vector<RemovedBackend>& removed);
 
@@ -40,6 +44,7 @@ class PublishedPorts {
   Log log_;
   HostPorts held_;
   std::map<std::string, std::string> ways_;  // by address
+  std::vector<Prefix> reached_;
 };
 
 }  // namespace muster::overlay
