@@ -79,6 +79,8 @@ void NameBook::enter(const v1::Network& network, const std::string& task_id) {
   const bool first = members_[network.id()].empty();
   members_[network.id()].insert(task_id);
   networks_[task_id].insert(network.id());
+  // Networks of other drivers end at the node: a service's tasks elsewhere are not reached there.
+  if (virtual_ips_ && network.spec().driver() == "overlay") led_.insert(network.id());
   v1::NetdRecord record;
   record.set_key("network/" + network.id());
   v1::NetdNetwork& out = *record.mutable_network();
@@ -97,6 +99,7 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
   members.erase(task_id);
   if (!members.empty()) return;
   members_.erase(network_id);
+  led_.erase(network_id);
   drop_fed(network_id, feeds_[network_id]);
   drop("network/" + network_id);
 }
@@ -165,7 +168,7 @@ void NameBook::put_fed(const std::string& network_id, const v1::NetworkService& 
   out.set_id(service.service_id());
   out.set_name(service.name());
   *out.mutable_aliases() = service.aliases();
-  if (virtual_ips_) *out.mutable_virtual_ips() = service.virtual_ips();
+  if (led_.contains(network_id)) *out.mutable_virtual_ips() = service.virtual_ips();
   for (const v1::PortConfig& port : service.ports()) {
     v1::NetdPort& to = *out.add_ports();
     to.set_name(port.name());

@@ -18,8 +18,8 @@ namespace muster::agent {
 // them is older. Networks that no task here is in are not told of. Pure.
 class NameBook {
  public:
-  // `virtual_ips`: whether this node's kernel leads a service's virtual address to its tasks. Where
-  // it does not, the service's name means the tasks themselves.
+  // `virtual_ips`: whether this node's kernel leads a service's virtual address to its tasks, in
+  // overlay networks. Where it does not, the service's name means the tasks themselves.
   NameBook() = default;
   NameBook(std::string node_id, bool virtual_ips)
       : node_id_(std::move(node_id)), virtual_ips_(virtual_ips) {}
@@ -55,6 +55,7 @@ class NameBook {
 
   std::string node_id_;
   bool virtual_ips_ = false;
+  std::set<std::string> led_;  // networks whose virtual addresses lead somewhere
   std::map<std::string, v1::NetdRecord> records_;
   std::set<std::string> dirty_;  // keys
   std::set<std::string> containers_;

@@ -46,6 +46,7 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   agent::NetdLinkOptions names;
   names.run_dir = run_dir;
   names.ttl = options.dns_ttl;
+  names.virtual_ips = true;
   names.build = program_build();
   MUSTER_ASSIGN(names.launch, netd_launcher(options, instance_id));
   parts->names = std::make_unique<agent::NetdLink>(std::move(names), child_log(log, "names"));

@@ -19,6 +19,7 @@ v1::Network network(const std::string& id, bool ingress = false) {
   out.set_id(id);
   out.mutable_spec()->mutable_annotations()->set_name(id + "-name");
   out.mutable_spec()->set_ingress(ingress);
+  out.mutable_spec()->set_driver("overlay");
   out.mutable_state()->add_pools()->set_subnet("10.0.1.0/24");
   return out;
 }
@@ -159,6 +160,13 @@ TEST_F(NameBookTest, VirtualAddressesAreToldOnlyWhereTheyLeadSomewhere) {
     keys();
     EXPECT_EQ(held_.at("service/n1/svc").service().virtual_ips_size(), balanced ? 1 : 0);
   }
+  // A network that ends at the node has none.
+  v1::LocalTask bridged = local_task("t2", "n2", true);
+  bridged.mutable_assignment()->mutable_networks(0)->mutable_spec()->set_driver("bridge");
+  book_.set_task(bridged, "box");
+  book_.apply(step("n2", feed, true));
+  keys();
+  EXPECT_EQ(held_.at("service/n2/svc").service().virtual_ips_size(), 0);
 }
 
 TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
