@@ -43,7 +43,6 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
     for (const std::string& cidr : attachment.addresses()) {
       const std::string address(without_prefix(cidr));
       if (!is_ipv4(address)) continue;
-      if (ingress_mode && network->spec().ingress()) return address;
       // Host-mode ports go by the network that also leads out.
       if (!ingress_mode && !network->spec().internal() && !network->spec().ingress()) {
         return address;
@@ -53,6 +52,24 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
     }
   }
   return fallback.empty() ? last : fallback;
+}
+
+// Those of an ingress port are in the ingress network, of both families, if the task is in it.
+std::vector<std::string> port_backends(const v1::LocalTask& local, bool ingress_mode) {
+  std::vector<std::string> out;
+  const auto& networks = local.assignment().networks();
+  for (const v1::NetworkAttachment& attachment : local.assignment().task().networks()) {
+    const bool mesh = std::any_of(networks.begin(), networks.end(), [&](const v1::Network& n) {
+      return n.id() == attachment.network_id() && n.spec().ingress();
+    });
+    if (!mesh || !ingress_mode) continue;
+    for (const std::string& cidr : attachment.addresses()) out.emplace_back(without_prefix(cidr));
+  }
+  if (!out.empty()) return out;
+  if (std::string address = port_backend(local, ingress_mode); !address.empty()) {
+    out.push_back(std::move(address));
+  }
+  return out;
 }
 
 }  // namespace
@@ -293,14 +310,14 @@ std::vector<overlay::PublishedPort> published_ports(
         }
       }
       if (port.published_port() == 0) continue;
-      const std::string backend = port_backend(*local, ingress);
-      if (backend.empty()) continue;
+      const std::vector<std::string> backends = port_backends(*local, ingress);
+      if (backends.empty()) continue;
       const std::string& owner = ingress ? task.service_id() : task.id();
       overlay::PublishedPort& entry =
           ports[{port.protocol(), port.published_port(), owner, port.target_port()}];
       entry.port = port;
       entry.owner = owner;
-      entry.backends.push_back(backend);
+      entry.backends.insert(entry.backends.end(), backends.begin(), backends.end());
     }
   }
   std::vector<overlay::PublishedPort> out;

@@ -93,6 +93,7 @@ struct AgentRole::Core final : agent::FeedSink {
     options.node = node_of(config);
     options.data_path_addr = local_data_path(config.membership);
     options.data_path_port = config.membership.data_path_port;
+    options.mesh = true;
     return options;
   }
 
