@@ -27,6 +27,7 @@ addresses() {
     muster task inspect "$task" --format '{{(index (index .NetworksAttachments 0).Addresses 0)}}' | sed 's|/.*||'
   done | sort
 }
+vip() { muster service inspect "$1" --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' | sed 's|/.*||'; }
 # NAME [TYPE]: what dig is told inside the probe's container
 ask() { in_ns "$probe" dig +short +tries=1 +time=3 @127.0.0.11 "$1" "${2:-A}" | sort; }
 status_of() { in_ns "$probe" dig +tries=1 +time=6 @127.0.0.11 "$@" | sed -n 's/.*status: \([A-Z]*\),.*/\1/p'; }
@@ -44,12 +45,14 @@ muster service create --name redis --network app "$REGISTRY/redis:1" >/dev/null
 muster service create --name far --network other "$box" sh -c "$idle" >/dev/null
 
 note 'services, aliases, tasks, host names, addresses'
-await 5 'web has three addresses' count_is web 3
-is "$(ask web)" "$(addresses web)" 'the service'
-is "$(ask WEB.)" "$(addresses web)" 'in capitals, with a dot'
+await 5 'web has three addresses' count_is tasks.web 3
+is "$(ask web)" "$(vip web)" 'the service'
+is "$(ask WEB.)" "$(vip web)" 'in capitals, with a dot'
 is "$(ask tasks.web)" "$(addresses web)" 'its tasks'
-is "$(ask site)" "$(addresses web)" 'its alias'
-is "$(ask web.app)" "$(addresses web)" 'with its network'
+is "$(ask site)" "$(vip web)" 'its alias'
+is "$(ask web.app)" "$(vip web)" 'with its network'
+muster service create --name rr --replicas 2 --endpoint-mode dnsrr --network app "$box" sh -c "$idle" >/dev/null
+is "$(ask rr)" "$(addresses rr)" 'a service without a virtual address'
 task=$(muster service ps --no-trunc -q web | head -1)
 name=$(muster service ps --no-trunc --format '{{.Name}} {{.ID}}' web | sed -n '1s/ /./p')
 one=$(muster task inspect "$task" --format '{{(index (index .NetworksAttachments 0).Addresses 0)}}' | sed 's|/.*||')
@@ -61,7 +64,7 @@ is "$(for slot in 1 2 3; do ask web-$slot; done | sort)" "$(addresses web)" 'hos
 is "$(in_ns "$probe" dig +short +time=3 @127.0.0.11 -x "$one")" "$name.app." 'the name of an address'
 is "$(status_of web AAAA)" NOERROR 'a family that it has not'
 is "$(ask web AAAA)" '' 'a family that it has not'
-is "$(in_ns "$probe" dig +tcp +short +time=3 @127.0.0.11 web | sort)" "$(addresses web)" 'over TCP'
+is "$(in_ns "$probe" dig +tcp +short +time=3 @127.0.0.11 web | sort)" "$(vip web)" 'over TCP'
 is "$(in_ns "$probe" dig +noall +answer +time=3 @127.0.0.11 redis | awk '{print $2}')" 5 'the TTL'
 is "$(in_ns "$(containers far)" dig +short +tries=1 +time=3 @127.0.0.11 web | grep -c "^10\." || true)" 0 'networks do not see each other'
 
@@ -74,18 +77,18 @@ options ndots:0" 'resolv.conf'
 
 note 'followed through scaling, health and stops'
 muster service scale --detach web=5 >/dev/null
-await 20 'five addresses' count_is web 5
+await 20 'five addresses' count_is tasks.web 5
 muster service scale --detach web=1 >/dev/null
-await 20 'one address' count_is web 1
+await 20 'one address' count_is tasks.web 1
 muster service create --detach --name sick --replicas 2 --network app --health-cmd 'test -f /ok' \
   --health-interval 300ms --health-retries 2 --health-start-period 60s --restart-condition none "$box" sh -c "$idle" >/dev/null
 await 15 'two are up' bash -c '[[ $(muster ps --format "{{.Names}}" | grep -c "^sick\.") == 2 ]]'
 is "$(status_of sick)" NOERROR 'known'
-is "$(ask sick)" '' 'not healthy yet'
+is "$(ask tasks.sick)" '' 'not healthy yet'
 for slot in 1 2; do muster exec sick.$slot touch /ok; done
-await 15 'healthy, hence named' count_is sick 2
+await 15 'healthy, hence named' count_is tasks.sick 2
 muster exec sick.1 rm /ok
-await 15 'the unhealthy one has no name any more' count_is sick 1
+await 15 'the unhealthy one has no name any more' count_is tasks.sick 1
 muster volume create told >/dev/null
 muster service create --name parting --network app --mount type=volume,source=told,target=/told "$box" \
   sh -c 'trap "nslookup parting >/told/said 2>&1; exit 0" TERM; sleep 86400 & wait' >/dev/null
@@ -100,8 +103,8 @@ muster service create --name own53 --network app --stop-grace-period 1s "$box" \
 own53=$(containers own53)
 listens() { in_ns "$own53" ss -Hltn 'sport = :53' | grep -q '[:*]:53 '; }
 await 10 'it listens' listens
-is "$(in_ns "$own53" dig +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over UDP'
-is "$(in_ns "$own53" dig +tcp +short +time=3 @127.0.0.11 redis)" "$(addresses redis)" 'its resolver over TCP'
+is "$(in_ns "$own53" dig +short +time=3 @127.0.0.11 redis)" "$(vip redis)" 'its resolver over UDP'
+is "$(in_ns "$own53" dig +tcp +short +time=3 @127.0.0.11 redis)" "$(vip redis)" 'its resolver over TCP'
 is "$(muster exec probe.1 timeout 3 wget -qO- "http://own53:53/")" mine 'what listens on port 53'
 
 note 'other names are asked for elsewhere'
@@ -134,12 +137,12 @@ in_ns "$probe" python3 "$tools" stream redis "$RUN/stop" >"$RUN/streamed" &
 STREAM=$!
 for round in 1 2; do
   kill_daemon
-  is "$(ask redis)" "$(ask redis.1)" 'while musterd is away'
+  is "$(ask tasks.redis)" "$(ask redis.1)" 'while musterd is away'
   start_daemon
   await 15 'the service is whole' runs redis 1
 done
 muster service scale web=2 >/dev/null
-await 10 'news after the restart' count_is web 2
+await 10 'news after the restart' count_is tasks.web 2
 note 'an upgrade replaces netd under the same look-ups'
 before=$(netd)
 kill_daemon
@@ -150,7 +153,7 @@ await 15 'another netd' bash -c "[[ \$(pgrep -f 'musterd netd --run-dir $RUN/$IN
 await 15 'the service is whole' runs redis 1
 is "$(netd | wc -l)" 1 'one netd'
 muster service scale web=3 >/dev/null
-await 10 'news after the upgrade' count_is web 3
+await 10 'news after the upgrade' count_is tasks.web 3
 touch "$RUN/stop"
 wait "$STREAM"
 read -r asked failed <"$RUN/streamed"
@@ -162,19 +165,19 @@ note 'a killed netd is back at once, and knows everything'
 before=$(netd)
 kill -9 "$before"
 begun=${EPOCHREALTIME/./}
-await 5 'names are back' answers redis "$(addresses redis)"
+await 5 'names are back' answers redis "$(vip redis)"
 echo "   after $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
 is "$(netd | wc -l)" 1 'one netd'
 [[ $(netd) != "$before" ]] || die 'the same netd'
-await 5 'all names are back' count_is web 3
+await 5 'all names are back' count_is tasks.web 3
 muster service create --name late --network app "$box" sh -c "$idle" >/dev/null
-await 5 'a new name' count_is late 1
+await 5 'a new name' count_is tasks.late 1
 
 note 'killed together'
 kill -9 "$(netd)"
 kill_daemon
 start_daemon
-await 10 'names are back' answers redis "$(addresses redis)"
+await 10 'names are back' answers redis "$(vip redis)"
 
 note "the node's own resolver on loopback is asked, but not for who must not speak to the world"
 muster network create --internal shut >/dev/null
@@ -192,11 +195,11 @@ unshare --mount --propagation slave bash -c 'mount --bind "$1" /etc/resolv.conf 
   --log-level debug --background 2>>"$NODE/musterd.log"
 foreign=$(netd)
 start_daemon
-await 10 'names are back' answers redis "$(addresses redis)"
+await 10 'names are back' answers redis "$(vip redis)"
 is "$(netd)" "$foreign" 'the netd that was there'
 is "$(ask one.example)" 198.51.100.7 'an answer of the node'"'"'s resolver'
 probe=$(containers inner)
-is "$(ask inner)" "$(addresses inner)" 'names in an internal network'
+is "$(ask inner)" "$(vip inner)" 'names in an internal network'
 is "$(status_of secret.example)" SERVFAIL 'other names in an internal network'
 probe=$former
 hasnt "$(<"$RUN/node.log")" secret 'what left an internal network by way of the resolver'
