@@ -20,6 +20,12 @@ bool is_v6(const std::string& address) {
   return address.find(':') != std::string::npos;
 }
 
+// A loopback address reaches no other node: it says nothing of what comes when there is one, and
+// containers keep what they began with.
+bool knows_mtu(const v1::DataPath& path) {
+  return path.mtu() != 0 && !path.address().starts_with("127.") && path.address() != "::1";
+}
+
 bool has_v6(const v1::NetworkSpec& spec) {
   return spec.ipv6() || std::any_of(spec.pools().begin(), spec.pools().end(),
                                     [](const v1::IpamPool& p) { return is_v6(p.subnet()); });
@@ -38,14 +44,14 @@ bool is_encrypted(const v1::NetworkSpec& spec) {
 void DataPathTally::add(const v1::Node& node) {
   const v1::DataPath& path = node.description().data_path();
   if (path.address().empty()) return;
-  if (path.mtu() != 0) ++mtus_[path.mtu()];
+  if (knows_mtu(path)) ++mtus_[path.mtu()];
   v6_ += is_v6(path.address()) ? 1 : 0;
 }
 
 void DataPathTally::remove(const v1::Node& node) {
   const v1::DataPath& path = node.description().data_path();
   if (path.address().empty()) return;
-  const auto at = mtus_.find(path.mtu());
+  const auto at = knows_mtu(path) ? mtus_.find(path.mtu()) : mtus_.end();
   if (at != mtus_.end() && --at->second == 0) mtus_.erase(at);
   v6_ -= is_v6(path.address()) ? 1 : 0;
 }

@@ -27,7 +27,8 @@ class DataPathTally {
   DataPaths get() const;
 
  private:
-  std::map<uint32_t, size_t> mtus_;  // nodes by MTU; those that do not know theirs left out
+  std::map<uint32_t, size_t>
+      mtus_;  // nodes by MTU; those that do not know theirs, or are alone, left out
   size_t v6_ = 0;
 };
 

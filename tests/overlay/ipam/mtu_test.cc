@@ -69,7 +69,9 @@ TEST(DataPathTally, TheSmallestOfThoseThatAreKnown) {
   DataPathTally tally;
   EXPECT_EQ(tally.get(), (DataPaths{0, false}));
   const v1::Node a = node("192.0.2.1", 1500), b = node("fd00::1", 9001), c = node("192.0.2.3", 0),
-                 d = node("", 500), e = node("192.0.2.4", 1500);
+                 d = node("", 500), e = node("192.0.2.4", 1500), alone = node("127.0.0.1", 65536);
+  tally.add(alone);
+  EXPECT_EQ(tally.get(), (DataPaths{0, false}));
   for (const auto* n : {&a, &b, &c, &d, &e}) tally.add(*n);
   EXPECT_EQ(tally.get(), (DataPaths{1500, true}));
   tally.remove(a);
@@ -78,6 +80,7 @@ TEST(DataPathTally, TheSmallestOfThoseThatAreKnown) {
   EXPECT_EQ(tally.get(), (DataPaths{9001, true}));
   tally.remove(b);
   tally.remove(d);
+  tally.remove(alone);
   EXPECT_EQ(tally.get(), (DataPaths{0, false}));
 }
 
