@@ -5,10 +5,83 @@
 #include "deploy/cli/commands.h"
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/network_members.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/spec_flags.h"
+#include "overlay/ipam/ip.h"
 
 namespace muster::deploy::cli {
+namespace {
+
+std::string number_text(uint32_t number) {
+  return number == 0 ? "" : std::to_string(number);
+}
+
+// Who takes part in any of the networks.
+Result<NetworkMembers> members_of(Run& run, const std::vector<v1::Network>& networks) {
+  NetworkMembers out;
+  MUSTER_ASSIGN(const auto nodes, run.client().call(v1::ListNodesRequest()));
+  out.nodes.assign(nodes.nodes().begin(), nodes.nodes().end());
+  MUSTER_ASSIGN(const auto services, run.client().call(v1::ListServicesRequest()));
+  v1::ListTasksRequest wanted;
+  for (const auto& entry : services.services()) {
+    const v1::Service& service = entry.service();
+    if (std::none_of(networks.begin(), networks.end(),
+                     [&](const v1::Network& network) { return takes_part(service, network); })) {
+      continue;
+    }
+    out.services.push_back(service);
+    wanted.mutable_filter()->add_service_ids(service.id());
+  }
+  if (out.services.empty()) return out;
+  MUSTER_ASSIGN(const auto tasks, run.client().call(wanted));
+  out.tasks.assign(tasks.tasks().begin(), tasks.tasks().end());
+  return out;
+}
+
+// The pool whose subnet holds what an option says; `what` names it.
+Result<v1::IpamPool*> pool_of(v1::NetworkSpec* spec, const std::string& what,
+                              const std::string& text) {
+  const auto wanted = overlay::Cidr::parse_lenient(text);
+  if (!wanted) return fail(usage_error(fmt::format("{} {}", what, wanted.error().message())));
+  for (v1::IpamPool& pool : *spec->mutable_pools()) {
+    const auto subnet = overlay::Prefix::parse(pool.subnet());
+    if (!subnet) return fail(usage_error(subnet.error().message()));
+    if (subnet->contains(wanted->ip)) return &pool;
+  }
+  return fail(usage_error(fmt::format("no matching subnet for {} {}", what, text)));
+}
+
+// Options stand in any order: as in Docker, each belongs to the subnet it lies in.
+Status fill_pools(const std::vector<std::string>& gateways, const std::vector<std::string>& ranges,
+                  const std::vector<std::string>& aux, v1::NetworkSpec* spec) {
+  for (const std::string& gateway : gateways) {
+    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "gateway", gateway));
+    if (!pool->gateway().empty()) {
+      return usage_error(
+          fmt::format("cannot configure multiple gateways ({}, {}) for the same subnet ({})",
+                      gateway, pool->gateway(), pool->subnet()));
+    }
+    pool->set_gateway(gateway);
+  }
+  for (const std::string& range : ranges) {
+    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "range", range));
+    if (!pool->ip_range().empty()) {
+      return usage_error(
+          fmt::format("cannot configure multiple ranges ({}, {}) on the same subnet ({})", range,
+                      pool->ip_range(), pool->subnet()));
+    }
+    pool->set_ip_range(range);
+  }
+  for (const std::string& text : aux) {
+    const v1::KeyValue pair = parse_key_value(text);
+    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "aux-address", pair.value()));
+    set_pair(pool->mutable_aux_addresses(), pair);
+  }
+  return ok_status();
+}
+
+}  // namespace
 
 Result<int> network_ls(Run& run) {
   ListOptions options;
@@ -26,6 +99,8 @@ Result<int> network_ls(Run& run) {
                    {"Scope", "SCOPE"},
                    {"Internal", "INTERNAL", false},
                    {"IPv6", "IPV6", false},
+                   {"VNI", "VNI", false},
+                   {"MTU", "MTU", false},
                    {"CreatedAt", "CREATED AT", false}});
   for (const auto& network : networks) {
     const auto& spec = network.spec();
@@ -37,6 +112,7 @@ Result<int> network_ls(Run& run) {
       continue;
     listing.add({options.id(network.id()), spec.annotations().name(), spec.driver(), "swarm",
                  spec.internal() ? "true" : "false", spec.ipv6() ? "true" : "false",
+                 number_text(network.state().vni()), number_text(network.state().mtu()),
                  format_rfc3339(WallTime{network.meta().created_at_ns()})});
   }
   MUSTER_TRY(options.print(run, listing));
@@ -65,8 +141,6 @@ Result<int> network_create(Run& run) {
   MUSTER_TRY(run.parse(1, 1));
   if (gateways.size() > subnets.size() || ranges.size() > subnets.size())
     return fail(usage_error("every gateway and ip-range must have a corresponding subnet"));
-  if (!aux.empty() && subnets.empty())
-    return fail(usage_error("no matching subnet for aux-address"));
   spec->mutable_annotations()->set_name(run.args[0]);
   for (const auto& label : labels)
     set_pair(spec->mutable_annotations()->mutable_labels(), parse_key_value(label));
@@ -78,14 +152,8 @@ Result<int> network_create(Run& run) {
   spec->set_ingress(ingress);
   spec->set_ipv6(ipv6);
   spec->set_ipam_driver(ipam_driver);
-  for (size_t i = 0; i < subnets.size(); ++i) {
-    auto* pool = spec->add_pools();
-    pool->set_subnet(subnets[i]);
-    if (i < gateways.size()) pool->set_gateway(gateways[i]);
-    if (i < ranges.size()) pool->set_ip_range(ranges[i]);
-  }
-  for (const auto& address : aux)
-    set_pair(spec->mutable_pools(0)->mutable_aux_addresses(), parse_key_value(address));
+  for (const auto& subnet : subnets) spec->add_pools()->set_subnet(subnet);
+  MUSTER_TRY(fill_pools(gateways, ranges, aux, spec));
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));
@@ -96,16 +164,28 @@ Result<int> network_create(Run& run) {
 
 Result<int> network_inspect(Run& run) {
   std::string format;
+  bool verbose = false;
   run.flags.value("format,f", &format, "TEMPLATE", "print through a template");
+  run.flags.toggle("verbose,v", &verbose, "also show the services and tasks in it");
   MUSTER_TRY(run.parse(1, -1));
-  boost::json::array objects;
+  std::vector<v1::Network> networks;
   const int code = for_each_name(run, run.args, [&](const std::string& name) -> Status {
     v1::GetNetworkRequest request;
     request.set_network(name);
-    MUSTER_ASSIGN(const auto response, run.client().call(request));
-    objects.push_back(network_json(response.network()));
+    MUSTER_ASSIGN(auto response, run.client().call(request));
+    networks.push_back(std::move(*response.mutable_network()));
     return ok_status();
   });
+  NetworkMembers members;
+  if (!networks.empty()) {
+    MUSTER_ASSIGN(members, members_of(run, networks));
+  }
+  boost::json::array objects;
+  for (const v1::Network& network : networks) {
+    boost::json::object object = network_json(network);
+    add_members(network, members, verbose, object);
+    objects.push_back(std::move(object));
+  }
   MUSTER_ASSIGN(const std::string text, render_inspect(objects, format));
   run.out(text);
   return code;

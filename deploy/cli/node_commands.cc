@@ -75,6 +75,11 @@ void print_about(std::string* out, const v1::NodeDescription& about) {
   for (const auto& [type, names] : plugins)
     *out += fmt::format(" {}:\t\t{}\n", type, join(names, ", "));
   *out += fmt::format("Engine Version:\t\t{}\n", about.engine().version());
+  if (!about.data_path().address().empty()) {
+    *out += fmt::format("Data Path:\n Address:\t\t{}\n", about.data_path().address());
+    if (about.data_path().mtu() != 0)
+      *out += fmt::format(" MTU:\t\t\t{}\n", about.data_path().mtu());
+  }
   print_labels(out, "Engine Labels", about.engine().labels());
   for (const auto& limitation : about.limitations())
     *out += fmt::format("Limitation:\t\t{}\n", limitation);
@@ -99,6 +104,10 @@ std::string node_pretty(const v1::Node& node) {
                        manager_text(node) == "Unreachable" ? "Unreachable" : "Reachable",
                        node.manager_status().leader() ? "Yes" : "No");
   print_about(&out, node.description());
+  if (!node.ingress().addresses().empty())
+    out += fmt::format(
+        "Ingress:\n Index:\t\t\t{}\n Addresses:\t\t{}\n", node.ingress().index(),
+        join({node.ingress().addresses().begin(), node.ingress().addresses().end()}, ", "));
   for (const auto& warning : node.warnings()) out += fmt::format("Warning:\t\t{}\n", warning);
   if (node.description().has_tls()) {
     const auto& tls = node.description().tls();
