@@ -54,4 +54,42 @@ muster service rm a b probe web >/dev/null
 await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
 await 10 'the networks can go' muster network rm front back
 ! ask 127.0.0.1 >/dev/null 2>&1 || die 'the port answers after its service is gone'
+
+note 'what cannot be is refused with the reason, and nothing is left of it'
+muster network create --subnet 10.91.0.0/16 wide >/dev/null
+fails 'subnet 10.91.7.0/24 overlaps 10.91.0.0/16 of network wide' \
+  muster network create --subnet 10.91.7.0/24 narrow
+fails 'no matching subnet for gateway 10.92.0.1' \
+  muster network create --subnet 10.93.0.0/24 --gateway 10.92.0.1 narrow
+fails 'MTU "1500b" is not a number' \
+  muster network create --opt com.docker.network.driver.mtu=1500b narrow
+fails 'MTU 1000 is too small: IPv6' \
+  muster network create --ipv6 --opt com.docker.network.driver.mtu=1000 narrow
+fails 'not found' muster network inspect narrow
+muster network rm wide >/dev/null
+
+note 'the ingress network is made anew while nothing publishes'
+place() { muster node inspect self --format '{{(index .Ingress.Addresses 0)}}'; }
+has "$(muster network inspect ingress --format '{{(index .IPAM.Config 0).Subnet}}')" '/16' 'its size'
+[[ -n $(place) ]] || die 'the node has no place in it'
+muster service create --name web -p "$port:80" "$REGISTRY/hello:1" >/dev/null
+fails 'ingress network cannot be removed because service web depends on it' \
+  muster network rm ingress
+muster service rm web >/dev/null
+await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
+await 10 'it can go' muster network rm ingress
+fails 'no ingress network is present' \
+  muster service create --name web -p "$port:80" "$REGISTRY/hello:1"
+muster network create --ingress --subnet 10.94.0.0/20 --opt com.docker.network.driver.mtu=1400 edge >/dev/null
+await 10 'the node has another place' bash -c \
+  "muster node inspect self --format '{{(index .Ingress.Addresses 0)}}' | grep -q '^10.94.0.2/20$'"
+is "$(muster network inspect edge --format '{{.MTU}}')" 1400 'its MTU'
+muster service create --name web -p "$port:80" "$REGISTRY/hello:1" >/dev/null
+await 10 'the port answers' ask 127.0.0.1
+kill_daemon
+start_daemon
+await 15 'the service is whole' runs web 1
+fails 'not found' muster network inspect ingress
+muster service rm web >/dev/null
+await 20 'all gone' bash -c '[[ -z $(muster ps -q) ]]'
 finish
