@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# A task that stops waits until every node that may lead connections to it has said that it leads them
+# elsewhere: not longer than it was told to, not for nodes without a session, and it says whom it
+# waited for in vain. A new leader goes on with it.
+source "$(dirname "$0")/cluster_lib.sh"
+
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node $n; done
+swarm_of manager manager
+image=$REGISTRY/busybox:1
+forever='trap "exit 0" TERM; sleep 86400 & wait'
+now_ms() { date +%s%3N; }
+# The reasons of the tasks of app that were told to stop.
+errors() { m 1 service ps --no-trunc --filter desired-state=shutdown --format '{{.Error}}' app; }
+update() { m 1 service update --detach=false --monitor 0s --env-add "V=$1" app >/dev/null; }
+
+m 1 network create --driver overlay net >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name client --network net \
+  "$image" sh -c "$forever" >/dev/null
+m 1 service create --detach=false --monitor 0s --update-monitor 0s --name app --network net \
+  --constraint node.hostname==node1 "$image" sh -c "$forever" >/dev/null
+
+note 'nodes that answer are waited for, and not for long'
+began=$(now_ms)
+update 1
+took=$(($(now_ms) - began))
+((took < 5000 * slow)) || die "an update took $took ms"
+is "$(errors)" '' 'errors of tasks that stopped'
+
+note 'one that does not is named after 2 s'
+worker=2
+[[ $(leader 1) != 2 ]] || worker=3
+kill -STOP "${PID[$worker]}"
+began=$(now_ms)
+update 2
+took=$(($(now_ms) - began))
+kill -CONT "${PID[$worker]}"
+has "$(errors)" "did not learn within 2s from node node$worker that new connections go elsewhere" \
+  'the error of the task'
+((took >= 2000)) || die "node$worker was waited for $took ms"
+has "$(m 1 events --since 1m --until 0s --filter type=task)" \
+  "did not learn within 2s from node node$worker" 'events'
+
+note 'one without a session is not waited for'
+await 20 'the node is there again' node_is 1 $worker Status Ready
+kill_musterd $worker
+update 3
+is "$(errors | grep -c 'did not learn')" 1 'errors of tasks that stopped'
+start_musterd $worker
+await 20 'the node is there again' node_is 1 $worker Status Ready
+
+note 'a new leader goes on with what another has begun'
+m 1 swarm update --drain-ack-timeout 10s >/dev/null
+kill -STOP "${PID[$worker]}"
+old=$(pids_on 1 app)
+m 1 service update --detach --env-add V=4 app >/dev/null
+told() { [[ $(m 1 service ps --filter desired-state=shutdown -q app | wc -l) == 4 ]]; }
+await 5 'the task is told to stop' told
+is "$(pids_on 1 app)" "$old" 'the container while it waits'
+first=$(leader 1)
+kill_musterd "$first"
+kill -CONT "${PID[$worker]}"
+start_musterd "$first"
+await 20 'a leader' has_leader 1
+replaced() { runs 1 app 1 && [[ -n $(pids_on 1 app) && $(pids_on 1 app) != "$old" ]]; }
+await 20 'the update goes on' replaced
+finish
