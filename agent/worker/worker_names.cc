@@ -43,7 +43,8 @@ void Worker::adopt_names() {
   for (const auto& [id, entry] : entries_) {
     const v1::LocalTask& task = entry->machine.task();
     if (entry->machine.ended() || !task.started()) continue;
-    names_changed(*entry);
+    // At once: the kernel leads there as before, and a name must not go and come back.
+    if (!task.host_network() && task.assignment().task().networks_size() != 0) tell_names(*entry);
     if (const auto container = steps_.resolver_of(task.container_id())) {
       deps_.names->adopt(*container);
     }
