@@ -1,0 +1,141 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "overlay/balancer/nft_balancer.h"
+#include "overlay/dataplane/attach_plan.h"
+#include "overlay/dataplane/bridges.h"
+#include "overlay/dataplane/client_balancers.h"
+#include "overlay/dataplane/flow_sweeper.h"
+#include "overlay/dataplane/gateway.h"
+#include "overlay/dataplane/linux_network.h"
+#include "overlay/dataplane/local_ranges.h"
+#include "overlay/dataplane/mesh.h"
+#include "overlay/dataplane/names.h"
+#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/network_truth.h"
+#include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/published_ports.h"
+#include "overlay/dataplane/segments.h"
+
+// For linux_network.cc and linux_attach.cc alone.
+
+namespace muster::overlay {
+
+// The host's end of an interface of a container, and where it is.
+struct HostEnd {
+  std::string name;
+  std::string network_id;  // of the segment it is in; empty: the host's namespace
+};
+
+// Two locks, so that work on overlay networks and on the host's own part do not wait for each
+// other: overlay_mutex_ comes first where both are held.
+class LinuxNetwork final : public NodeNetwork {
+ public:
+  LinuxNetwork(const NodeNetworkOptions& options, NetlinkSocket rtnl, NetlinkSocket overlay_rtnl,
+               NetlinkSocket conntrack, std::unique_ptr<LibNft> nft,
+               std::unique_ptr<LibNft> overlay_nft, Log log)
+      : names_(options.instance_id),
+        pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
+        log_(log),
+        overlay_rtnl_(std::move(overlay_rtnl)),
+        segments_(names_, pins_, overlay_rtnl_, log),
+        overlay_nft_(std::move(overlay_nft)),
+        mesh_(names_, pins_, overlay_rtnl_, *overlay_nft_, segments_, log),
+        rtnl_(std::move(rtnl)),
+        nft_(std::move(nft)),
+        sweeper_(std::move(conntrack), log),
+        clients_(sweeper_.strand(), log),
+        balancer_(*nft_, names_.table()),
+        bridges_(names_, rtnl_, *nft_, log),
+        gateway_(
+            names_, rtnl_, *nft_,
+            [id = options.instance_id, resolvers = options.resolvers] {
+              return local_ranges(id, resolvers());
+            },
+            log),
+        ports_(balancer_, sweeper_, log) {}
+  // What waits on the sweeper's thread uses the rest.
+  ~LinuxNetwork() override { sweeper_.stop(); }
+
+  Status open();
+
+  Result<std::string> attach(const ContainerNetworkRequest& request) override;
+  Status detach(const std::string& container_id) override;
+  Status set_published_ports(const std::vector<PublishedPort>& ports,
+                             std::vector<v1::PortConfig>* conflicts) override;
+  Status set_local_node(const LocalNode& node) override;
+  Status apply(const NetworkStep& step) override;
+  Status forget_network(const std::string& network_id) override;
+  std::vector<std::string> repair() override;
+  Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
+    std::lock_guard lock(mutex_);
+    return ports_.reserve(protocol);
+  }
+  Status collect_garbage(const std::vector<std::string>& live_container_ids) override;
+  Status teardown() override;
+
+ private:
+  Status ensure_table();
+  void repair_table(std::vector<std::string>& said);
+  Status adopt_containers();
+  Status adopt_clients();
+  Status apply_mesh(const NetworkDifference& difference);
+  Status reach_tasks();
+  Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
+  Status expect_links(AttachPlan& plan);
+  Status make_segment_links(AttachPlan& plan, int namespace_fd);
+  Status make_segment_link(LinkPlan& link, int namespace_fd);
+  Status make_host_links(const ContainerNetworkRequest& request, AttachPlan& plan,
+                         int namespace_fd);
+  Status make_bridge_links(AttachPlan& plan, int namespace_fd);
+  Status make_way(const std::string& container_id, const AttachPlan& plan, LinkPlan& link,
+                  int namespace_fd);
+  Result<std::vector<Prefix>> network_ranges(const ContainerNetworkRequest& request);
+  void remember(const std::string& container_id, const std::vector<Ip>& addresses);
+  std::vector<std::string> host_ends(const std::string& container_id) const;
+  void delete_lingering(const std::vector<HostEnd>& ends);
+  void delete_lingering_port(const HostEnd& end);
+  bool attached(const std::string& end);
+  void warn_of_overlap(const v1::Network& network);
+
+  // A node that left a swarm may enter the next one.
+  Status reopen();
+
+  Names names_;
+  NamespaceDir pins_;
+  Log log_;
+
+  std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
+                              // made
+  NetlinkSocket overlay_rtnl_;
+  Segments segments_;
+  std::unique_ptr<LibNft> overlay_nft_;
+  Mesh mesh_;
+  LocalNode node_;
+  NetworkTruths truths_;
+
+  std::mutex mutex_;  // guards the rest
+  NetlinkSocket rtnl_;
+  std::unique_ptr<LibNft> nft_;
+  FlowSweeper sweeper_;
+  ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
+  NftBalancer balancer_;
+  Bridges bridges_;
+  Gateway gateway_;
+  PublishedPorts ports_;
+  std::vector<PublishedPort> ports_told_;
+  bool ports_stale_ = false;        // tasks are reached in another way since
+  std::set<std::string> attached_;  // names of host's ends made or found by attach()
+  std::map<std::string, std::vector<std::string>> addresses_;  // by container
+  bool torn_down_ = false;
+};
+
+}  // namespace muster::overlay
