@@ -85,6 +85,11 @@ void SimStateRules::on_commit(const store::CommitEvent& event) {
           before->spec().SerializeAsString() == after->spec().SerializeAsString() &&
           before->description().SerializeAsString() == after->description().SerializeAsString();
       if (!same) changed_[(after != nullptr ? after : before)->id()] = world_.now();
+      if (after == nullptr) indexes_.erase(before->id());
+      if (after != nullptr && (before == nullptr || before->ingress().SerializeAsString() !=
+                                                        after->ingress().SerializeAsString())) {
+        check_place(*after, event.after);
+      }
       if (before != nullptr && after != nullptr &&
           before->status().state() != v1::NodeStatus::DOWN &&
           after->status().state() == v1::NodeStatus::DOWN) {
@@ -189,6 +194,15 @@ void SimStateRules::check_addresses(const v1::Task& task, const store::Snapshot&
       }
       return true;
     });
+    state.each<v1::Node>([&](const auto& node) {
+      for (const std::string& address : node->ingress().addresses()) {
+        if (addresses.contains(address)) {
+          broken_(fmt::format("{} has {}, the address of node {} (M10)", task.name(), address,
+                              node->id()));
+        }
+      }
+      return true;
+    });
     state.services_of_network(mine.network_id(), [&](const auto& service) {
       for (const auto& vip : service->endpoint().virtual_ips()) {
         if (vip.network_id() == mine.network_id() && addresses.contains(vip.address())) {
@@ -199,6 +213,38 @@ void SimStateRules::check_addresses(const v1::Task& task, const store::Snapshot&
       return true;
     });
   }
+}
+
+// A node's place in the routing mesh is nobody else's, and its index stays.
+void SimStateRules::check_place(const v1::Node& node, const store::Snapshot& state) {
+  const auto [known, fresh] = indexes_.try_emplace(node.id(), node.ingress().index());
+  if (!fresh && known->second != 0 && known->second != node.ingress().index()) {
+    broken_(fmt::format("{} had index {} in the mesh and has {} (M10)", node.id(), known->second,
+                        node.ingress().index()));
+  }
+  known->second = node.ingress().index();
+  const std::set<std::string> mine(node.ingress().addresses().begin(),
+                                   node.ingress().addresses().end());
+  const auto check = [&](const auto& theirs, const std::string& name) {
+    for (const std::string& address : theirs) {
+      if (!mine.contains(address)) continue;
+      broken_(fmt::format("{} and {} both have {} (M10)", node.id(), name, address));
+    }
+  };
+  state.each<v1::Node>([&](const auto& other) {
+    if (other->id() == node.id()) return true;
+    check(other->ingress().addresses(), other->id());
+    if (other->ingress().index() != 0 && other->ingress().index() == node.ingress().index()) {
+      broken_(fmt::format("{} and {} both have index {} in the mesh (M10)", node.id(), other->id(),
+                          node.ingress().index()));
+    }
+    return true;
+  });
+  state.each<v1::Task>([&](const TaskPtr& task) {
+    if (!counts(*task)) return true;
+    for (const auto& theirs : task->networks()) check(theirs.addresses(), task->name());
+    return true;
+  });
 }
 
 void SimStateRules::check_networks(const store::Snapshot& state) {

@@ -33,6 +33,7 @@ class SimStateRules {
   void check_room(const v1::Node& node, const manager::store::Snapshot& state);
   void check_ports(const v1::Task& task, const manager::store::Snapshot& state);
   void check_addresses(const v1::Task& task, const manager::store::Snapshot& state);
+  void check_place(const v1::Node& node, const manager::store::Snapshot& state);
   void check_networks(const manager::store::Snapshot& state);
   void check_lost(const std::string& node_id);
   void entitle(const v1::Task& task, const manager::store::Snapshot& state);
@@ -42,6 +43,7 @@ class SimStateRules {
   std::function<void(std::string)> broken_;
   // When a node or service last became another than decisions under way may have seen.
   std::map<std::string, TimePoint> changed_;
+  std::map<std::string, uint32_t> indexes_;  // in the mesh, by node
   struct Silence {
     TimePoint heard;
     TimePoint ended;  // the last long one
