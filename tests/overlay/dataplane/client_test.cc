@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "overlay/balancer/vip_plan.h"
 #include "tests/overlay/dataplane/client_lab.h"
 
 namespace muster::overlay::testing {
@@ -125,6 +126,30 @@ TEST_F(ClientTest, BothFamiliesBothProtocolsAnyPortAndTheClientsAddress) {
   EXPECT_EQ(lab_.box.run(other, std::string("busybox arping -c1 -w1 -I eth0 ") + kVip +
                                     " >/dev/null || echo silent"),
             "silent");
+}
+
+TEST_F(ClientTest, BySourceAllFlowsOfAClientGoToOneTask) {
+  serve(4, true);
+  const std::string ns = lab_.add("c1", {"10.60.0.2", "fd60::2"});
+  auto opened = ClientPlace::open(ns, 5);
+  ASSERT_TRUE(opened) << opened.error().message();
+  ClientPlace& place = **opened;
+  std::vector<Ip> backends, backends6;
+  for (size_t i = 0; i < 4; ++i) {
+    backends.push_back(*Ip::parse(v4(i)));
+    backends6.push_back(*Ip::parse(v6(i)));
+  }
+  const std::vector<VipWish> wishes = {
+      {*Ip::parse(kVip), spread_vip(nullptr, backends, true), "web", *Ip::parse("10.60.0.2"), 1450},
+      {*Ip::parse(kVip6), spread_vip(nullptr, backends6, true), "web", *Ip::parse("fd60::2"),
+       1450}};
+  const Status applied = place.apply(wishes);
+  ASSERT_TRUE(applied.ok()) << applied.message();
+  EXPECT_THAT(spread(ns, kVip, 8), SizeIs(1));
+  EXPECT_THAT(spread(ns, kVip6, 8), SizeIs(1));
+  // It is read back as what it is.
+  ASSERT_TRUE(place.load().ok());
+  for (const VipWish& wish : wishes) EXPECT_TRUE(place.as_wished(wish));
 }
 
 TEST_F(ClientTest, FirstFlowsOfManyClientsDoNotAllMeetInOneTask) {
