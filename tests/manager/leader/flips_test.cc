@@ -5,6 +5,7 @@
 #include "base/sim_executor.h"
 #include "manager/allocator/allocator.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/drainer/drainer.h"
 #include "manager/leader/leader_parts.h"
 #include "manager/members/member_keeper.h"
 #include "manager/orchestrator/orchestrator.h"
@@ -87,6 +88,7 @@ class FlipsTest : public testing::TestWithParam<uint64_t> {
     parts_.add("members", make_part([this] { keeper_.start(); }, [this] { keeper_.stop(); }));
     parts_.add("dispatcher", make_part([this] { dispatcher_.start_leading(); },
                                        [this] { dispatcher_.stop_leading(); }));
+    parts_.add("drainer", make_part([this] { drainer_.start(); }, [this] { drainer_.stop(); }));
   }
 
   void begin() {
@@ -187,6 +189,7 @@ class FlipsTest : public testing::TestWithParam<uint64_t> {
   members::MemberKeeper keeper_{strand_, store_, group_, null_log()};
   dispatcher::Dispatcher dispatcher_{
       {strand_, store_, rng_, probe_, null_log(), [this] { return group_.state; }}, {"n0", {}}};
+  drainer::Drainer drainer_{strand_, store_, dispatcher_, null_log()};
   LeaderParts parts_{store_, null_log()};
   std::vector<Agent> agents_;
   uint64_t last_term_ = 0;
