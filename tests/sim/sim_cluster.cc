@@ -38,6 +38,7 @@ class Cluster {
   Status heal();
   Status clean_up();
   Status check_nothing_leaked();
+  Status check_books();
   uint64_t hash() const;
   const store::Snapshot& state() const { return group_.state(); }
   bool has(Trouble trouble) const { return troubles_.has(trouble); }
@@ -113,22 +114,29 @@ Cluster::Cluster(uint64_t seed, const ClusterOptions& options)
                                       name, [this, i] { hosts_[i]->start_agent(); },
                                       [this, i] { hosts_[i]->kill_agent(); });
     const std::string& id = node_ids_.emplace_back(identity == nullptr ? name : identity->id());
-    SimHost::Deps deps{world_,
-                       network_,
-                       host_troubles_,
-                       probes_,
-                       [this](const SimHost& host, const SimHost::Container& container) {
-                         rules_.on_start(host, container, state());
-                       },
-                       [this](const SimHost& host, const std::string& payload_id) {
-                         return rules_.entitled(host, payload_id);
-                       },
-                       [this](const std::string& task_id) {
-                         const auto task = state().get<v1::Task>(task_id);
-                         return task == nullptr ? v1::TASK_NEW : task->status().state();
-                       },
-                       [this](std::string what) { broken(std::move(what)); },
-                       identity};
+    SimHost::Deps deps{
+        world_,
+        network_,
+        host_troubles_,
+        probes_,
+        [this](const SimHost& host, const SimHost::Container& container) {
+          rules_.on_start(host, container, state());
+        },
+        [this](const SimHost& host, const std::string& payload_id) {
+          return rules_.entitled(host, payload_id);
+        },
+        [this](const std::string& task_id) {
+          const auto task = state().get<v1::Task>(task_id);
+          return task == nullptr ? v1::TASK_NEW : task->status().state();
+        },
+        [this](std::string what) { broken(std::move(what)); },
+        identity,
+        [this](const SimHost& host, const SimHost::Container& container) {
+          rules_.on_stop(host, container, [this](const std::string& node, const std::string& in) {
+            ManagerLife* leader = group_.leader();
+            return leader != nullptr && leader->parts->dispatcher.routers(in).contains(node);
+          });
+        }};
     hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id,
                                                seed ^ (0x94d049bb133111eb * (hosts_.size() + 1))));
   }
@@ -246,6 +254,14 @@ Status Cluster::clean_up() {
   return advance(kSettle);
 }
 
+// What the leader's allocator holds is what the state says, whatever it went through.
+Status Cluster::check_books() {
+  ManagerLife* leader = group_.leader();
+  if (leader == nullptr) return internal_error("nobody leads");
+  const std::string wrong = leader->parts->allocator.audit();
+  return wrong.empty() ? ok_status() : internal_error("{} (M10)", wrong);
+}
+
 // Every address of the small network and every port can be had again.
 Status Cluster::check_nothing_leaked() {
   if (state().find<v1::Network>("small") == nullptr) return ok_status();
@@ -318,12 +334,14 @@ Result<ClusterOutcome> Cluster::run() {
   }
   MUSTER_TRY(heal());
   MUSTER_TRY(rules_.check_settled(state()));
+  MUSTER_TRY(check_books());
   if (certificates_ != nullptr) MUSTER_TRY(certificates_->check_end());
   const uint64_t term = group_.newest_term();
   ClusterOutcome outcome;
   outcome.state_hash = hash();
   MUSTER_TRY(clean_up());
   MUSTER_TRY(rules_.check_empty(state()));
+  MUSTER_TRY(check_books());
   MUSTER_TRY(check_nothing_leaked());
   MUSTER_TRY(group_.check_equal());
   if (certificates_ != nullptr) MUSTER_TRY(certificates_->check_end());

@@ -39,6 +39,10 @@ void SimGuest::kill() {
 
 void SimGuest::apply(const v1::FeedUpdate& step) {
   if (step.has_cluster()) deps_.identity.heard(step.cluster());
+  // Without tasks there is nothing to do.
+  if (step.feed().kind() == v1::FeedId::NETWORK) {
+    life_->session.applied(step.feed(), step.version());
+  }
 }
 
 }  // namespace muster::sim

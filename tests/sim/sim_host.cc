@@ -14,6 +14,10 @@ constexpr size_t kStepThreads = 4;
 constexpr size_t kHealthThreads = 64;
 const agent::TaskPaths kPaths{"/data", "/run"};
 
+std::string data_path_of(const std::string& id) {
+  return "address of " + id;
+}
+
 v1::NodeDescription description_of(const std::string& id, int64_t memory_bytes) {
   v1::NodeDescription description;
   description.set_hostname(id);
@@ -21,6 +25,8 @@ v1::NodeDescription description_of(const std::string& id, int64_t memory_bytes) 
   description.mutable_platform()->set_architecture("amd64");
   description.mutable_resources()->set_nano_cpus(4'000'000'000);
   description.mutable_resources()->set_memory_bytes(memory_bytes);
+  description.mutable_data_path()->set_address(data_path_of(id));
+  description.mutable_data_path()->set_mtu(1500);
   return description;
 }
 
@@ -38,14 +44,32 @@ struct SimHost::Agent final : agent::FeedSink, agent::LinkFactory {
         prepare_pool(host.deps_.world, host.machine_.stacks, kPrepareThreads),
         step_pool(host.deps_.world, host.machine_.stacks, kStepThreads),
         health_pool(host.deps_.world, host.machine_.stacks, kHealthThreads),
-        worker(
-            {strand, prepare_pool, step_pool, health_pool, host.runtime_, host.images_,
-             host.volumes_, host.network_, host.health_, host.files_, host.payload_files_,
-             host.rng_, [this](v1::TaskStatusUpdate update) { host.reported(std::move(update)); },
-             null_log(), &host.names_},
-            options()),
+        worker(deps(), options()),
         session({strand, *this, *this, host.rng_, null_log()}, host.describe(), {"the manager"}) {}
 
+  agent::WorkerDeps deps() {
+    agent::WorkerDeps out{strand,
+                          prepare_pool,
+                          step_pool,
+                          health_pool,
+                          host.runtime_,
+                          host.images_,
+                          host.volumes_,
+                          host.network_,
+                          host.health_,
+                          host.files_,
+                          host.payload_files_,
+                          host.rng_,
+                          [this](v1::TaskStatusUpdate update) { host.reported(std::move(update)); },
+                          null_log()};
+    out.names = &host.names_;
+    out.flows = &host.flows_;
+    out.applied = [this](const v1::FeedId& feed, uint64_t version) {
+      session.applied(feed, version);
+    };
+    out.forgotten = [this](const v1::FeedId& feed) { session.forgotten(feed); };
+    return out;
+  }
   agent::WorkerOptions options() const {
     agent::WorkerOptions out;
     out.instance_id = host.id_;
@@ -55,6 +79,7 @@ struct SimHost::Agent final : agent::FeedSink, agent::LinkFactory {
     out.node.node_id = host.id_;
     out.node.hostname = host.id_;
     out.node.architecture = "x86_64";
+    out.data_path_addr = data_path_of(host.id_);
     return out;
   }
   void start() {
@@ -97,6 +122,7 @@ struct SimHost::Agent final : agent::FeedSink, agent::LinkFactory {
     if (host.deps_.identity != nullptr) host.deps_.identity->outdated(why);
   }
   std::unique_ptr<agent::ManagerLink> open(const std::string&, agent::LinkEvents events) override {
+    ++host.links_;
     return host.deps_.network.open(host.id_, strand, std::move(events));
   }
 
@@ -169,6 +195,7 @@ void SimHost::kill_agent() {
   agent_.reset();
   runtime_.process_ended();
   names_.process_ended();
+  network_.process_ended();
   payloads_.clear();
   forget_unknown();
 }
@@ -188,6 +215,7 @@ void SimHost::reboot() {
   runtime_.power_off();
   network_.power_off();
   names_.power_off();
+  flows_.power_off();
   payload_files_.power_off();
   files_.power_off();
   ++boots_;
@@ -367,6 +395,10 @@ void SimHost::signalled(const SimRuntime::Container& c, int signal) {
   if (names_.leads_to(c.task_id())) {
     broken(fmt::format("{} is stopped while its names lead to it (W6)", name));
   }
+  if (network_.balances_to(c.task_id())) {
+    broken(fmt::format("{} is stopped while its host's containers are led to it (W6)", name));
+  }
+  if (at != tasks_.end() && !c.seen_ill && deps_.on_stop) deps_.on_stop(*this, at->second);
   if (signal == 0) return broken(fmt::format("{} is removed while it runs (W5)", name));
   if (signal != SIGKILL || c.grace() <= Duration(0)) return;
   machine_.met("container killed after its grace");

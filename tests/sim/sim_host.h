@@ -12,6 +12,7 @@
 #include "agent/worker/worker.h"
 #include "base/rng.h"
 #include "base/sim_executor.h"
+#include "tests/sim/agent/sim_flows.h"
 #include "tests/sim/agent/sim_health.h"
 #include "tests/sim/agent/sim_host_files.h"
 #include "tests/sim/agent/sim_images.h"
@@ -52,6 +53,8 @@ class SimHost {
     std::function<v1::TaskState(const std::string& task_id)> stored_state;
     std::function<void(std::string)> broken;  // a rule was broken
     HostIdentity* identity = nullptr;         // null: there are no certificates
+    // A container that is not ill is told to end.
+    std::function<void(const SimHost&, const Container&)> on_stop = nullptr;
   };
 
   // A host's doings draw from a stream of their own.
@@ -62,8 +65,11 @@ class SimHost {
   const std::map<std::string, Container>& tasks() const { return tasks_; }
   bool agent_up() const { return agent_ != nullptr; }
   bool established() const;
+  // Counts attempts at a session.
+  uint64_t links() const { return links_; }
   // What the network feeds say is in a network; by network, tasks.
   const std::map<std::string, std::set<std::string>>& members() const { return members_; }
+  const SimNodeNetwork& network() const { return network_; }
   // Secrets and configs the agent holds.
   const agent::Payloads& payloads() const { return payloads_; }
 
@@ -120,10 +126,12 @@ class SimHost {
   SimVolumes volumes_{machine_};
   SimNodeNetwork network_{machine_};
   SimNames names_{machine_};
+  SimFlows flows_{machine_};
   SimRuntime runtime_;
   SimHealth health_{machine_, runtime_};
   int64_t memory_bytes_ = 1 << 30;
   uint64_t boots_ = 1;
+  uint64_t links_ = 0;
   uint64_t die_next_ = 0;  // see kill_midway, of the agent to come
   Duration away_{0};
   uint64_t freezes_ = 0;  // and ends of agents

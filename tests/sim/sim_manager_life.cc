@@ -31,6 +31,7 @@ ManagerLife::Parts::Parts(ManagerLife& life, raft::Node::Options options,
             }),
       dispatcher({life.strand, store, life.world_.rng, probe, null_log()},
                  {"m", {"192.0.2.1:2377"}}),
+      drainer(life.strand, store, dispatcher, null_log()),
       reachability(life.strand),
       keeper(life.strand, store, replicated.group(), null_log()),
       membership(life.strand, store, replicated.group(), reachability, null_log()),
@@ -96,6 +97,7 @@ void ManagerLife::follow() {
   term_ = 0;
   check_fence();
   if (std::exchange(working_term_, 0) == 0) return;
+  parts->drainer.stop();
   parts->dispatcher.stop_leading();
   parts->ca.stop();
   parts->keeper.stop();
@@ -129,6 +131,7 @@ void ManagerLife::start_parts(uint64_t term) {
   if (options_.keeper()) parts->keeper.start();
   parts->ca.start();
   parts->dispatcher.start_leading();
+  parts->drainer.start();
   events_.on_lead(term);
 }
 

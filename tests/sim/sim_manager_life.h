@@ -13,6 +13,7 @@
 #include "manager/ca/root.h"
 #include "manager/control/control_api.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/drainer/drainer.h"
 #include "manager/members/member_keeper.h"
 #include "manager/members/membership.h"
 #include "manager/orchestrator/orchestrator.h"
@@ -130,6 +131,7 @@ class ManagerLife {
     manager::orchestrator::SchedulingLoop scheduling;
     SimProbe probe;
     manager::dispatcher::Dispatcher dispatcher;
+    manager::drainer::Drainer drainer;
     SimReachability reachability;
     manager::members::MemberKeeper keeper;
     manager::members::Membership membership;

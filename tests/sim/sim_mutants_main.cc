@@ -81,6 +81,12 @@ const std::vector<Fault>& faults() {
       {"a worker kills without a grace", {}, {}, WorkerMutant::kKillsAtOnce},
       {"a worker stops what names and ports lead to", {}, {}, WorkerMutant::kSignalsTooEarly},
       {"a worker leaves a container's network behind", {}, {}, WorkerMutant::kLeavesNetwork},
+      {"a worker does not tell the kernel what changes in a network",
+       {},
+       {},
+       WorkerMutant::kRoutesLost},
+      {"a worker never forgets a network", {}, {}, WorkerMutant::kRoutesKept},
+      {"a worker stops what other nodes lead to", {}, {}, WorkerMutant::kStopsUnreleased},
       {"a worker trusts old records after a power cut", {}, {}, WorkerMutant::kOldRecordsTrusted},
       {"the dispatcher does not say what a node has no more",
        {},
@@ -103,6 +109,7 @@ const std::vector<Fault>& faults() {
       {"a former manager may call as a manager", {}, {}, {}, ManagerMutant::kFormerManagerStands},
       {"a token is good after its rotation", {}, {}, {}, ManagerMutant::kAnyToken},
       {"the rotation of the root waits for nobody", {}, {}, {}, ManagerMutant::kRotationEndsEarly},
+      {"tasks are let go that nodes lead to", {}, {}, {}, ManagerMutant::kReleasesUnasked},
       {"the scheduler ignores reservations", {}, {}, {}, {}, SchedulerMutant::kReservationsIgnored},
   };
   return kFaults;

@@ -85,6 +85,7 @@ std::string describe(const std::vector<TaskPtr>& tasks) {
 void SimRules::on_commit(const store::CommitEvent& event) {
   pace_.on_commit(event);
   placement_.on_commit(event);
+  note_leaving(event);
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       for (const auto& form : {node->before, node->after}) {
@@ -227,6 +228,7 @@ Status SimRules::check_settled(const store::Snapshot& state) const {
   for (const auto& host : hosts_) {
     MUSTER_TRY(check_host(state, *host));
     MUSTER_TRY(check_members(state, *host));
+    MUSTER_TRY(check_routes(state, *host));
     MUSTER_TRY(check_host_payloads(state, *host));
   }
   MUSTER_TRY(check_payloads(state));

@@ -40,6 +40,11 @@ class SimRules {
   // When a container starts on a host.
   void on_start(const SimHost& host, const SimHost::Container& container,
                 const manager::store::Snapshot& state);
+  // When a container is told to end that is not ill. `served`: whether the leader has a session of
+  // a node that is in a network, or reckons with one.
+  using Served = std::function<bool(const std::string& node_id, const std::string& network_id)>;
+  void on_stop(const SimHost& host, const SimHost::Container& container,
+               const Served& served) const;
   // When everything had time to settle.
   Status check_settled(const manager::store::Snapshot& state) const;
   // When everything was removed and had time to go.
@@ -51,6 +56,12 @@ class SimRules {
   }
 
  private:
+  // A task on its way out of its networks.
+  struct Leaving {
+    TimePoint since;
+    std::map<std::string, uint64_t> sessions;  // of hosts that had one then, the how manieth
+  };
+  void note_leaving(const manager::store::CommitEvent& event);
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);
   void check_job_start(const SimHost& host, const SimHost::Container& container,
@@ -65,6 +76,9 @@ class SimRules {
   Status check_homes(const manager::store::Snapshot& state, const v1::Service& service) const;
   Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_members(const manager::store::Snapshot& state, const SimHost& host) const;
+  Status check_routes(const manager::store::Snapshot& state, const SimHost& host) const;
+  Status check_route(const manager::store::Snapshot& state, const v1::Network& network,
+                     const SimHost& host) const;
   Status check_revisions(const manager::store::Snapshot& state) const;
   void check_files(const SimHost& host, const SimHost::Container& container,
                    const manager::store::Snapshot& state);
@@ -80,6 +94,7 @@ class SimRules {
   SimPace pace_;
   SimStateRules placement_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
+  std::map<std::string, Leaving> leaving_;       // by task
   // What services went back to by themselves when an update failed, by name.
   std::map<std::string, v1::ServiceSpec> rolled_back_to_;
 };

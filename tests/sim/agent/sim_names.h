@@ -56,7 +56,7 @@ class SimNames final : public agent::NameServer {
     told_.tasks.erase(task_id);
     tasks_changed();
   }
-  void apply(const v1::FeedUpdate&) override {}
+  void apply(const overlay::NetworkStep&) override {}
   void after_applied(Executor& strand, UniqueFunction<void()> next) override {
     const TimePoint now = machine_.world.now();
     strand.after(std::max(in_force_, now) - now, std::move(next));

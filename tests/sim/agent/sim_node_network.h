@@ -11,8 +11,8 @@
 
 namespace muster::sim {
 
-// A host's kernel network: namespaces of containers and published ports. It outlives musterd and
-// not the host.
+// A host's kernel network: namespaces of containers, published ports, and what overlay networks
+// lead to. It outlives musterd and not the host.
 class SimNodeNetwork final : public overlay::NodeNetwork {
  public:
   explicit SimNodeNetwork(SimMachine& machine) : machine_(machine) {}
@@ -38,9 +38,41 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     published_ = ports;
     return {};
   }
-  Status set_local_node(const overlay::LocalNode&) override { return {}; }
-  Status apply(const overlay::NetworkStep&) override { return {}; }
-  Status forget_network(const std::string&) override { return {}; }
+  Status set_local_node(const overlay::LocalNode& node) override {
+    if (!machine_.step(2ms)) return process_is_dead();
+    local_ = node;
+    return {};
+  }
+  Status apply(const overlay::NetworkStep& step) override {
+    if (!machine_.step(4ms)) return process_is_dead();
+    Route& route = routes_[step.network_id];
+    // At times the kernel has no room, or somebody else has the name.
+    if (machine_.troubles.task_fails && machine_.one_in(40)) {
+      route.told = false;
+      machine_.met("network step failed");
+      return internal_error("no buffer space");
+    }
+    if (step.complete) {
+      route = {};
+      route.told = true;
+    } else if (!route.told) {
+      machine_.broken("is told of a change of a network before the network (W7)");
+    }
+    const v1::NetworkFeed& feed = step.feed;
+    if (feed.has_network()) route.network = feed.network();
+    for (const auto& e : feed.endpoints()) route.endpoints[e.task_id()] = e;
+    for (const auto& s : feed.services()) route.services[s.service_id()] = s;
+    for (const auto& n : feed.ingress_nodes()) route.ingress_nodes[n.node_id()] = n;
+    for (const auto& id : feed.removed_task_ids()) route.endpoints.erase(id);
+    for (const auto& id : feed.removed_service_ids()) route.services.erase(id);
+    for (const auto& id : feed.removed_ingress_node_ids()) route.ingress_nodes.erase(id);
+    return {};
+  }
+  Status forget_network(const std::string& network_id) override {
+    if (!machine_.step(4ms)) return process_is_dead();
+    if (routes_.erase(network_id) != 0) machine_.met("network forgotten");
+    return {};
+  }
   std::vector<std::string> repair() override { return {}; }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol) override {
     if (!machine_.step(1ms)) return fail(process_is_dead());
@@ -66,16 +98,42 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
                          [&](const auto& backend) { return found->second.contains(backend); });
     });
   }
+  // What an overlay network leads to.
+  struct Route {
+    bool told = false;  // everything, by this musterd, and nothing failed since
+    v1::Network network;
+    std::map<std::string, v1::NetworkEndpoint> endpoints;  // by task
+    std::map<std::string, v1::NetworkService> services;
+    std::map<std::string, v1::IngressNode> ingress_nodes;
+  };
+  const std::map<std::string, Route>& routes() const { return routes_; }
+  const overlay::LocalNode& local() const { return local_; }
+  // Whether new flows of this host's containers are led to the task.
+  bool balances_to(const std::string& task_id) const {
+    return std::any_of(routes_.begin(), routes_.end(), [&](const auto& item) {
+      const auto at = item.second.endpoints.find(task_id);
+      return item.second.told && at != item.second.endpoints.end() &&
+             at->second.state() == v1::ENDPOINT_READY;
+    });
+  }
+  // The next one begins anew with telling.
+  void process_ended() {
+    for (auto& [id, route] : routes_) route.told = false;
+  }
   bool any_published() const { return !published_.empty(); }
   void power_off() {
     attached_.clear();
     published_.clear();
+    routes_.clear();
+    local_ = {};
   }
 
  private:
   SimMachine& machine_;
   std::map<std::string, std::set<std::string>> attached_;
   std::vector<overlay::PublishedPort> published_;
+  std::map<std::string, Route> routes_;  // by network
+  overlay::LocalNode local_;
   uint32_t next_port_ = 40'000;
 };
 

@@ -1,0 +1,69 @@
+// No task gets its stop signal while somebody leads connections to it (W8).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <variant>
+
+#include "manager/drainer/drainer.h"
+#include "tests/sim/sim_rules.h"
+
+namespace muster::sim {
+
+namespace store = manager::store;
+
+namespace {
+
+// Managers' clocks run fast or slow.
+constexpr Duration kWaited = manager::drainer::kDefaultAckTimeout / 2;
+
+// In a network in which the leader knows of the host.
+bool leads_to(const SimHost& host, const std::string& task_id, const SimRules::Served& served) {
+  const auto& routes = host.network().routes();
+  return std::any_of(routes.begin(), routes.end(), [&](const auto& route) {
+    const auto at = route.second.endpoints.find(task_id);
+    return at != route.second.endpoints.end() && at->second.state() == v1::ENDPOINT_READY &&
+           served(host.id(), route.first);
+  });
+}
+
+}  // namespace
+
+void SimRules::note_leaving(const store::CommitEvent& event) {
+  for (const store::AnyChange& any : *event.changes) {
+    const auto* change = std::get_if<store::Change<v1::Task>>(&any);
+    if (change == nullptr) continue;
+    const bool was =
+        change->before != nullptr && change->before->endpoint_state() >= v1::ENDPOINT_DRAINING;
+    const bool is = change->after != nullptr && change->after->has_drain() &&
+                    change->after->endpoint_state() >= v1::ENDPOINT_DRAINING;
+    if (!is) {
+      leaving_.erase((change->after ? change->after : change->before)->id());
+    } else if (!was) {
+      Leaving& leaving = leaving_[change->after->id()];
+      leaving.since = world_.now();
+      for (const auto& host : hosts_) {
+        if (host->established()) leaving.sessions[host->id()] = host->links();
+      }
+    }
+  }
+}
+
+void SimRules::on_stop(const SimHost& host, const SimHost::Container& container,
+                       const Served& served) const {
+  const auto leaving = leaving_.find(container.task.id());
+  // The node has left, or the service is gone: nobody waits for anything.
+  if (leaving == leaving_.end() || container.removed || !container.task.has_drain()) return;
+  if (world_.now() - leaving->second.since >= kWaited) return;
+  for (const auto& other : hosts_) {
+    const auto then = leaving->second.sessions.find(other->id());
+    const bool alive = other->established() && then != leaving->second.sessions.end() &&
+                       then->second == other->links();
+    const auto node = before_.get<v1::Node>(other->id());
+    const bool up = node != nullptr && node->status().state() == v1::NodeStatus::READY;
+    if (!alive || !up || !leads_to(*other, container.task.id(), served)) continue;
+    broken_(fmt::format("{} is stopped on {} while {} leads connections to it (W8)",
+                        container.task.name(), host.id(), other->id()));
+  }
+}
+
+}  // namespace muster::sim
