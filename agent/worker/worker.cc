@@ -299,7 +299,6 @@ void Worker::run_one(Entry& entry, TaskAction action) {
     case TaskAction::kWatch: watch(entry); break;
     case TaskAction::kWatchHealth: watch_health(entry); break;
     case TaskAction::kPublishPorts:
-      routes_.set_task(entry.machine.task());
       names_changed(entry);
       ports_changed();
       break;
@@ -321,7 +320,9 @@ void Worker::run_one(Entry& entry, TaskAction action) {
   }
 }
 
+// Whatever is worth a record may be news to the networks.
 void Worker::save(Entry& entry) {
+  routes_.set_task(entry.machine.task());
   if (fault(WorkerMutant::kStartUnrecorded) &&
       entry.machine.task().status().state() == v1::TASK_STARTING) {
     return;
@@ -527,7 +528,6 @@ void Worker::clean_up(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.health_timer, 0));
   entry.prepared.reset();
   if (deps_.names != nullptr) deps_.names->forget_task(entry.task_id());
-  routes_.set_task(entry.machine.task());
   after_routes([this, id = entry.task_id()] {
     Entry* entry = find(id);
     if (entry == nullptr) return;

@@ -224,6 +224,21 @@ TEST_F(WorkerNetworksTest, TheLastTaskTakesTheNetworkAlong) {
   EXPECT_TRUE(network_.steps[0].complete);
 }
 
+TEST_F(WorkerNetworksTest, ATaskThatNeverBeganIsInNoNetwork) {
+  run_task();
+  worker_->apply(feed({task("t1"), task("t6", v1::TASK_SHUTDOWN)}));
+  world_.advance(50ms);
+  EXPECT_EQ(state("t6"), v1::TASK_SHUTDOWN);
+  bool gone = false;
+  for (const overlay::NetworkStep& step : network_.steps) {
+    for (const auto& endpoint : step.feed.endpoints()) {
+      if (endpoint.task_id() == "t6") gone = false;
+    }
+    for (const auto& id : step.feed.removed_task_ids()) gone = gone || id == "t6";
+  }
+  EXPECT_TRUE(gone);
+}
+
 TEST_F(WorkerNetworksTest, OtherDriversFeedsAreForNamesAlone) {
   driver_ = "bridge";
   worker_->apply(feed({task("t1")}));
