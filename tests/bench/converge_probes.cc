@@ -103,7 +103,7 @@ void Probes::ask(size_t index) {
       answered_[index] = wall_now_ns();
       return;
     }
-    std::this_thread::sleep_for(kPause);
+    poll(nullptr, 0, kPauseMs);
   }
 }
 
@@ -118,7 +118,7 @@ Result<std::vector<WallTime>> Probes::await(Duration patience) {
                                 question.name, question.address, question.port,
                                 format_duration(patience)));
       }
-      std::this_thread::sleep_for(kPause);
+      poll(nullptr, 0, kPauseMs);
     }
     out.push_back({answered_[i]});
   }

@@ -25,7 +25,7 @@ struct Question {
 class Probes {
  public:
   // Between two tries of one question.
-  static constexpr Duration kPause = 4ms;
+  static constexpr int kPauseMs = 4;
 
   explicit Probes(std::vector<Question> questions);
   ~Probes();
