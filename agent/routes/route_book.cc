@@ -176,6 +176,23 @@ void RouteBook::leave() {
 
 // ---------------------------------------------------------------- the managers
 
+void RouteBook::restore(const overlay::NetworkStep& step) {
+  apply(step);
+  networks_[step.network_id].stale = true;
+}
+
+std::optional<overlay::NetworkStep> RouteBook::fed(const std::string& network_id) const {
+  const auto at = networks_.find(network_id);
+  if (at == networks_.end() || !at->second.heard || !takes_part(at->second)) return std::nullopt;
+  const Network& network = at->second;
+  overlay::NetworkStep out{network_id, true, {}};
+  *out.feed.mutable_network() = network.network;
+  for (const auto& [id, endpoint] : network.endpoints) *out.feed.add_endpoints() = endpoint;
+  for (const auto& [id, service] : network.services) *out.feed.add_services() = service;
+  for (const auto& [id, node] : network.ingress_nodes) *out.feed.add_ingress_nodes() = node;
+  return out;
+}
+
 void RouteBook::apply(const overlay::NetworkStep& step) {
   const v1::NetworkFeed& feed = step.feed;
   Network& network = networks_[step.network_id];

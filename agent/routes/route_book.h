@@ -38,6 +38,10 @@ class RouteBook {
   void remove_task(const std::string& task_id);
   // A step of a NETWORK feed.
   void apply(const overlay::NetworkStep& step);
+  // The same, of what an earlier process was told: the managers may know better by now.
+  void restore(const overlay::NetworkStep& step);
+  // All that the managers have told of a network that the node takes part in.
+  std::optional<overlay::NetworkStep> fed(const std::string& network_id) const;
   // The node leaves the swarm: it has a part in the ingress network no longer.
   void leave();
 

@@ -29,7 +29,25 @@ void RouteKeeper::on_pool(Work work, Done done) {
 }
 
 void RouteKeeper::start() {
+  if (deps_.feeds != nullptr) restore();
   timer_ = deps_.strand.after(kFirstRepair, [this] { tick(); });
+}
+
+void RouteKeeper::restore() {
+  const auto steps = deps_.feeds->load();
+  if (!steps) {
+    deps_.log->error("what managers told of networks earlier: {}", steps.error().message());
+    return;
+  }
+  std::set<std::string> networks;
+  for (const overlay::NetworkStep& step : *steps) {
+    book_.restore(step);
+    networks.insert(step.network_id);
+  }
+  for (const std::string& id : networks) {
+    if (!book_.fed(id)) kept(deps_.feeds->remove(id));
+  }
+  pump_changed();
 }
 
 // ---------------------------------------------------------------- what is said
@@ -65,6 +83,7 @@ void RouteKeeper::apply(const v1::FeedUpdate& step) {
   const bool lost = fault(WorkerMutant::kRoutesLost) && !news.complete;
   if (!lost) book_.apply(news);
   ++route.asked;
+  if (deps_.feeds != nullptr) route.unkept.push_back(news);
   if (deps_.names != nullptr) route.names.push_back(std::move(news));
   pump_changed();
   pump(step.feed().network_id());
@@ -99,19 +118,55 @@ void RouteKeeper::pump(const std::string& network_id) {
   taken.version = route.untold ? route.version : 0;
   taken.names = route.names.size();
   if (book_.is_ingress(network_id)) taken.ingress_ports = book_.ingress_ports(network_id);
-  if (!change) {
+  std::vector<overlay::NetworkStep> unkept = take_unkept(network_id, route);
+  if (!change && unkept.empty()) {
     route.failed = false;
     return settle(taken);
   }
-  taken.forget = change->forget;
+  taken.forget = change && change->forget;
   if (taken.forget && fault(WorkerMutant::kRoutesKept)) return settle(taken);
   route.busy = true;
   on_pool(
-      [network = &deps_.network, change = *std::move(change)] {
-        return change.forget ? network->forget_network(change.step.network_id)
-                             : network->apply(change.step);
+      [network = &deps_.network, feeds = deps_.feeds, id = network_id, change = std::move(change),
+       unkept = std::move(unkept)] {
+        // Into the files first: a successor that tells the kernel less than it has would undo it.
+        Outcome out;
+        for (const overlay::NetworkStep& step : unkept) {
+          if (out.kept.ok()) out.kept = feeds->save(step);
+        }
+        if (!change) return out;
+        out.kernel = change->forget ? network->forget_network(id) : network->apply(change->step);
+        if (change->forget && feeds != nullptr) out.kept = feeds->remove(id);
+        return out;
       },
-      [this, taken = std::move(taken)](const Status& status) { finished(taken, status); });
+      [this, taken = std::move(taken)](const Outcome& outcome) {
+        kept(outcome.kept);
+        finished(taken, outcome.kernel);
+      });
+}
+
+std::vector<overlay::NetworkStep> RouteKeeper::take_unkept(const std::string& network_id,
+                                                           Route& route) {
+  std::vector<overlay::NetworkStep> out = std::exchange(route.unkept, {});
+  if (out.empty()) return out;
+  const bool whole =
+      deps_.feeds->wants_whole(network_id) ||
+      std::any_of(out.begin(), out.end(), [](const auto& step) { return step.complete; });
+  auto fed = book_.fed(network_id);
+  if (!fed) return {};
+  if (!whole) return out;
+  out.clear();
+  out.push_back(*std::move(fed));
+  return out;
+}
+
+void RouteKeeper::kept(const Status& status) {
+  if (status.ok()) {
+    files_said_.clear();
+  } else if (std::exchange(files_said_, status.message()) != status.message()) {
+    deps_.log->warn("what managers tell of networks is not kept for a restart: {}",
+                    status.message());
+  }
 }
 
 void RouteKeeper::finished(const Taken& taken, const Status& status) {

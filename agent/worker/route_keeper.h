@@ -13,6 +13,7 @@
 #include "agent/names/name_server.h"
 #include "agent/routes/route_book.h"
 #include "agent/worker/blocking_pool.h"
+#include "agent/worker/feed_files.h"
 #include "base/executor.h"
 #include "base/log.h"
 #include "overlay/dataplane/node_network.h"
@@ -25,6 +26,7 @@ struct RouteKeeperDeps {
   BlockingPool& pool;
   overlay::NodeNetwork& network;
   NameServer* names = nullptr;
+  FeedFiles* feeds = nullptr;  // what the managers told is kept here
   // A network's feed up to this version (0: nothing new of it) has been carried out here without a
   // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
   // no part in the network any more.
@@ -52,7 +54,8 @@ class RouteKeeper {
   RouteKeeper(const RouteKeeper&) = delete;
   RouteKeeper& operator=(const RouteKeeper&) = delete;
 
-  // Begins to compare.
+  // Goes on with what the managers had told an earlier process, and begins to compare. The tasks of
+  // this node are known by now.
   void start();
   // Steps wait until the kernel knows it.
   void set_local_node(const overlay::LocalNode& node);
@@ -85,11 +88,16 @@ class RouteKeeper {
     uint64_t asked = 0;    // changes so far
     uint64_t carried = 0;  // of those, carried out, or failed
     bool busy = false;
-    bool failed = false;                      // the last step
-    std::string said;                         // of that, in the log
-    uint64_t version = 0;                     // of its feed, heard
-    bool untold = false;                      // that this version is in force
-    std::vector<overlay::NetworkStep> names;  // that netd has not been told
+    bool failed = false;                       // the last step
+    std::string said;                          // of that, in the log
+    uint64_t version = 0;                      // of its feed, heard
+    bool untold = false;                       // that this version is in force
+    std::vector<overlay::NetworkStep> names;   // that netd has not been told
+    std::vector<overlay::NetworkStep> unkept;  // that are not in the files
+  };
+  struct Outcome {
+    Status kept;  // in the files
+    Status kernel;
   };
   // What was asked when a step was taken.
   struct Taken {
@@ -111,6 +119,10 @@ class RouteKeeper {
     Executor::TimerId timer = 0;
   };
 
+  void restore();
+  // What goes into the files with the next step.
+  std::vector<overlay::NetworkStep> take_unkept(const std::string& network_id, Route& route);
+  void kept(const Status& status);
   void pump_changed();
   void pump(const std::string& network_id);
   void finished(const Taken& taken, const Status& status);
@@ -139,6 +151,7 @@ class RouteKeeper {
   bool local_known_ = false;  // whether the kernel was told local_set_
   bool local_busy_ = false;
   std::string local_said_;
+  std::string files_said_;
   bool repair_due_ = false;
   bool repairing_ = false;
   bool left_ = false;

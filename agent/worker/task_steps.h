@@ -29,6 +29,8 @@ struct TaskPaths {
   std::string tasks() const { return data_dir + "/tasks"; }
   // Holds the boot id of the host's life that the records are of.
   std::string boot() const { return data_dir + "/boot"; }
+  // What managers told of networks.
+  std::string networks() const { return data_dir + "/networks"; }
   std::string containers() const { return data_dir + "/containers"; }
   // The bundle, the log and the files bound over /etc.
   std::string container(const std::string& id) const { return containers() + "/" + id; }

@@ -46,6 +46,7 @@ Worker::Worker(WorkerDeps deps, WorkerOptions options)
              {deps_.runtime, deps_.images, deps_.volumes, deps_.network, deps_.files,
               deps_.payload_files, deps_.names}),
       files_(deps_.files, paths_.tasks()),
+      feeds_(deps_.files, paths_.networks()),
       routes_(route_deps(), options_.node.node_id),
       self_(std::make_shared<Worker*>(this)) {}
 
@@ -94,6 +95,8 @@ Status Worker::start() {
   for (const std::string& id : damaged) {
     deps_.log->error("the record of task {} cannot be read; its container will be removed", id);
   }
+  // Ports are set once it is known again what they led to on other nodes.
+  ports_busy_ = true;
   for (auto& [id, task] : records) {
     MUSTER_TRY(adopt(add(std::move(task)), host_restarted));
   }
@@ -101,11 +104,14 @@ Status Worker::start() {
   if (host_restarted || !deps_.files.exists(paths_.boot())) {
     MUSTER_TRY(deps_.files.write(paths_.boot(), options_.boot_id, 0600, Durability::kFsync));
   }
-  ports_changed();
+  routes_.start();
+  routes_.after_all([this] {
+    ports_busy_ = false;
+    ports_changed();
+  });
   adopt_names();
   if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
-  routes_.start();
   check_logs();
   return {};
 }

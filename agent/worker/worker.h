@@ -11,6 +11,7 @@
 #include "agent/secrets/payload_files.h"
 #include "agent/secrets/payloads.h"
 #include "agent/worker/blocking_pool.h"
+#include "agent/worker/feed_files.h"
 #include "agent/worker/health_monitor.h"
 #include "agent/worker/host_files.h"
 #include "agent/worker/route_keeper.h"
@@ -166,6 +167,7 @@ class Worker {
   std::map<Id, std::unique_ptr<Entry>> entries_;
   std::map<std::string, v1::Revision> revisions_;  // of the session, by id
   Payloads payloads_;
+  FeedFiles feeds_;
   RouteKeeper routes_;
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;

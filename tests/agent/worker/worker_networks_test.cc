@@ -315,5 +315,55 @@ TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
   EXPECT_THAT(network_.published[0].backends, IsEmpty());
 }
 
+TEST_F(WorkerNetworksTest, ASuccessorGoesOnWithWhatWasToldWhileNoManagerAnswers) {
+  mesh_ = true;
+  restart();
+  v1::NetworkService service;
+  service.set_service_id("s1");
+  v1::PortConfig& port = *service.add_ports();
+  port.set_mode(v1::PortConfig::INGRESS);
+  port.set_published_port(8080);
+  port.set_target_port(80);
+  tell("mesh", 5, true, {far("t2")}, {service});
+  publish(v1::PortConfig::INGRESS, 8080);
+  run_task();
+  tell("n1", 6, false, {far("t3")});
+  tell("n1", 7, false, {far("t2", v1::ENDPOINT_DRAINING)});
+  world_.advance(50ms);
+  const size_t before = events_.size();
+  network_.steps.clear();
+  restart();
+  world_.advance(50ms);
+  EXPECT_EQ(told("t1"), v1::ENDPOINT_READY);
+  EXPECT_EQ(told("t3"), v1::ENDPOINT_READY);
+  ASSERT_EQ(network_.steps.size(), 2u);
+  for (const auto& step : network_.steps) EXPECT_TRUE(step.complete) << step.network_id;
+  EXPECT_EQ(network_.steps[1].network_id, "n1");
+  for (const auto& endpoint : network_.steps[1].feed.endpoints()) {
+    if (endpoint.task_id() != "t2") continue;
+    EXPECT_EQ(endpoint.state(), v1::ENDPOINT_DRAINING);
+  }
+  // No moment in which a published port does not lead to the other node.
+  for (size_t i = before; i < events_.size(); ++i) {
+    if (!events_[i].starts_with("ports ")) continue;
+    EXPECT_EQ(events_[i], "ports 2") << testing::PrintToString(events_);
+  }
+  EXPECT_LT(at("ports 2", before), events_.size());
+  // A manager that is back begins anew.
+  tell("n1", 9, true, {far("t4")});
+  world_.advance(50ms);
+  EXPECT_EQ(told("t4"), v1::ENDPOINT_READY);
+  EXPECT_THAT(network_.steps.back().feed.removed_task_ids(),
+              testing::UnorderedElementsAre("t2", "t3"));
+}
+
+TEST_F(WorkerNetworksTest, NothingIsKeptOfANetworkThatNoTaskIsInAnyMore) {
+  run_task();
+  EXPECT_FALSE(fs::is_empty(root_ + "/agent/networks"));
+  worker_->apply(feed({}));
+  world_.advance(300ms);
+  EXPECT_TRUE(fs::is_empty(root_ + "/agent/networks"));
+}
+
 }  // namespace
 }  // namespace muster::agent
