@@ -15,7 +15,7 @@ readonly BIN=${BIN:-$PWD/build/release/bin}
 readonly NAME=demo${MUSTER_DEMO:+-$MUSTER_DEMO}
 readonly STATE=/var/lib/muster-$NAME
 readonly STACK=voting WEB_PORT=8080 RESULT_PORT=8081
-readonly COMPOSE=deploy/examples/voting/compose.yml PLACE=deploy/examples/voting/one-node.yml
+readonly COMPOSE=deploy/examples/voting/compose.yml PLACE=deploy/examples/voting/data-node.yml
 export MUSTER_LAB=$NAME MUSTER_LAB_DIR=$STATE/labs
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -53,10 +53,10 @@ page() { curl -fsS -m 3 "http://$HOST:$WEB_PORT/" "$@"; }
 result() { curl -fsS -m 3 "http://$HOST:$RESULT_PORT/?text"; }
 counted() { [[ $(result) == "$1" ]]; }
 
+# The last line of the page: version, container and client.
+footer() { sed -n 's/.*<small>\(.*\)<\/small>.*/\1/p'; }
 # Prints the versions and containers that answer on the published port.
-who_answers() {
-  for _ in $(seq 12); do page | sed -n 's/.*<small>\(.*\)<\/small>.*/\1/p'; done | sort | uniq -c
-}
+who_answers() { for _ in $(seq 12); do page | footer; done | sort | uniq -c; }
 
 # Asks for the page until stop_asking, and then says how often it did not come.
 start_asking() {
@@ -125,10 +125,16 @@ say 'A stack of five services, with a secret, a config and health checks'
 [[ -s $STATE/db_password ]] ||
   (umask 077 && head -c 16 /dev/urandom | sha256sum | cut -c1-32 >$STATE/db_password)
 export REGISTRY WEB_PORT RESULT_PORT DB_PASSWORD_FILE=$STATE/db_password VOTE_VERSION=1
-# Its services talk to one another in networks, which do not reach from node to node yet.
-run muster node update --label-add app=voting worker1
+# The database and the queue stay where their volumes are; the others run anywhere.
+run muster node update --label-add data=voting worker1
 deploy
 run muster stack services $STACK
+
+say 'Every node answers on the published port, and the page knows its client'
+nodes() { muster lab ls --format '{{.Node}} {{.Role}} {{.Address}}' | sed -n 's/ \(manager\|worker\) / /p'; }
+while read -r node address; do
+  printf '%s %s\n' "$node" "$(curl -fsS -m 3 "http://$address:$WEB_PORT/" | footer)"
+done < <(nodes)
 
 say 'Votes go from the page through the queue into the database'
 sql() { muster lab ssh worker1 muster exec "${STACK}_db.1" psql -U postgres -qAtc "$1" postgres; }

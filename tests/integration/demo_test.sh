@@ -52,6 +52,13 @@ is "$(below 'A stack of five services' | grep -c -E ' (1/1|2/2) ')" 5 'services 
 is "$(below 'Votes go from the page' | tail -2 | head -1)" 'Tabs: 8, Spaces: 7' 'the votes'
 has "$(below 'The database is killed')" 'Tabs: 8, Spaces: 7' 'the votes after the database was killed'
 
+note 'every node answers on the published port, and the page knows its client'
+for node in manager1 manager2 manager3 worker1 worker2; do
+  said=$(below 'Every node answers' | sed -n "s/^$node //p")
+  [[ $said =~ ^version\ 1\ .*,\ from\ [0-9a-f]{12}\ for\ 10\.[0-9]+\.0\.1$ ]] || die "the page of $node: $said"
+  checks=$((checks + 1))
+done
+
 note 'the leader was killed and nothing stopped'
 leader=$(sed -n 's/.*The leader, \(manager[1-3]\), is killed.*/\1/p' "$OUTPUT")
 [[ -n $leader ]] || die 'no leader was killed'

@@ -6,8 +6,16 @@
 source "$(dirname "$0")/cluster_lib.sh"
 
 # A page that says which container answers, and whom.
-SERVE='mkdir -p /www/cgi-bin; printf "#!/bin/sh\necho; echo \$(hostname) \$REMOTE_ADDR\n" >/www/cgi-bin/who
+SERVE='mkdir -p /www/cgi-bin
+cat >/www/cgi-bin/who <<"PAGE"
+#!/bin/sh
+who=${REMOTE_ADDR##*:}
+echo; echo $(hostname) ${who%]}
+PAGE
 chmod +x /www/cgi-bin/who; httpd -f -p 80 -h /www'
+# What is led to answers.
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval 1s
+  --health-start-period 10s --health-start-interval 100ms)
 # task N SERVICE: the name of the service's container on node N
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 # inside N SERVICE COMMAND...: in the service's container on node N
@@ -16,7 +24,7 @@ inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
 overlay_address() { addresses "$1" "$2" | head -1; }
 # N SERVICE URL
-fetch() { inside "$1" "$2" wget -q -T 3 -O - "$3"; }
+fetch() { inside "$1" "$2" timeout 3 wget -q -O - "$3"; }
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 all_nodes() { local n; for n in "${NODES[@]}"; do "$1" "$n" "${@:2}" || return 1; done; }
@@ -32,11 +40,11 @@ m 1 network create --driver overlay blue >/dev/null
 m 1 network create --driver overlay green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name web --network blue \
-  -p 8080:80 "$IMAGE" sh -c "$SERVE" >/dev/null
+  -p 8080:80 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name other --network green \
-  "$IMAGE" sh -c "$SERVE" >/dev/null
+  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name cell --network shut \
-  "$IMAGE" sh -c "$SERVE" >/dev/null
+  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 
 note 'every task reaches every other by its address, and is seen by its own'
 for from in 1 2 3; do
@@ -62,8 +70,8 @@ note 'other networks are not reached, nor is anything from a network without a w
 for from in 1 2 3; do
   ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" || die 'blue reaches green'
   ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" || die 'green reaches blue'
-  ! inside $from web wget -q -T 2 -O - http://other/ || die 'a name of another network is answered'
-  ! inside $from cell ping -c 1 -W 1 "$NET.254" || die 'a network without a way out has one'
+  ! inside $from web timeout 2 wget -q -O - http://other/ || die 'a name of another network is answered'
+  ! inside $from cell ping -c 1 -W 1 "$NET.254" >/dev/null 2>&1 || die 'a network without a way out has one'
   await 5 'inside it one is reached' fetch $from cell http://cell/cgi-bin/who
   await 5 'the way out of others' inside $from web ping -c 1 -W 1 "$NET.254"
   checks=$((checks + 4))
@@ -71,7 +79,7 @@ done
 
 note 'a published port answers on every node, and the container sees the client'
 m 1 service create --detach=false --monitor 0s --name single --network blue -p 8081:80 \
-  --constraint node.hostname==node2 "$IMAGE" sh -c "$SERVE" >/dev/null
+  --constraint node.hostname==node2 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 client=$NET.254
 for n in 1 2 3; do
   await 5 "port 8081 on node $n" curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who"
@@ -106,7 +114,7 @@ for n in 1 2 3; do await 20 "node $n is ready" node_is 1 $n Status Ready; done
 
 note 'no request fails while the service is updated, scaled and drained'
 m 1 service create --detach=false --monitor 0s --name app --network blue -p 8082:80 --replicas 4 \
-  --update-parallelism 1 "$IMAGE" sh -c "$SERVE" >/dev/null
+  --update-parallelism 1 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 await 5 'port 8082' curl -fsS -m 2 "http://$(address 1):8082/cgi-bin/who"
 : >"$BASE/asked"
 (while [[ ! -e $BASE/stop ]]; do

@@ -37,6 +37,10 @@ case $theme in
   dark) colours='background:#222;color:#eee' ;;
   *) colours='background:#fff;color:#222' ;;
 esac
+# An IPv4 client of a socket for both families is "[::ffff:192.0.2.1]".
+client=${REMOTE_ADDR#[}
+client=${client%]}
+client=${client#::ffff:}
 printf 'Content-Type: text/html; charset=utf-8\r\nSet-Cookie: voter=%s; HttpOnly\r\n\r\n' "$voter"
 cat <<PAGE
 <!doctype html>
@@ -45,5 +49,5 @@ cat <<PAGE
 <h1>$a or $b?</h1>
 <form method="post"><button name="vote" value="a">$a</button> <button name="vote" value="b">$b</button></form>
 <p>${said:+You voted for $said.}</p>
-<p><small>version $(cat /etc/vote/version) ($theme), from $(hostname)</small></p>
+<p><small>version $(cat /etc/vote/version) ($theme), from $(hostname) for $client</small></p>
 PAGE
