@@ -52,11 +52,18 @@ bool same_bytes(const nlattr* attribute, const std::string& want) {
                           static_cast<size_t>(nla_len(attribute))) == want;
 }
 
-bool is_established_tcp(nlmsghdr* h, uint8_t protocol) {
+bool is_answered_tcp(nlmsghdr* h, uint8_t protocol) {
   if (protocol != IPPROTO_TCP) return false;
   const nlattr* info = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_PROTOINFO);
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
-  return state != nullptr && nla_get_u8(state) == TCP_CONNTRACK_ESTABLISHED;
+  if (state == nullptr) return false;
+  const uint8_t now = nla_get_u8(state);
+  return now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+}
+
+bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
+  const nlattr* port = inside(inside(tuple, CTA_TUPLE_PROTO), which);
+  return port != nullptr && ntohs(nla_get_u16(port)) == wanted;
 }
 
 bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) {
@@ -72,11 +79,14 @@ bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) 
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
   if (number == nullptr) return false;
   if (filter.protocol && nla_get_u8(number) != *filter.protocol) return false;
-  if (filter.backend_port != 0) {
-    const nlattr* port = inside(proto, CTA_PROTO_SRC_PORT);
-    if (port == nullptr || ntohs(nla_get_u16(port)) != filter.backend_port) return false;
+  if (filter.backend_port != 0 && !has_port(reply, CTA_PROTO_SRC_PORT, filter.backend_port)) {
+    return false;
   }
-  return !(filter.keep_established && is_established_tcp(h, nla_get_u8(number)));
+  const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
+  if (filter.asked_port != 0 && !has_port(original, CTA_PROTO_DST_PORT, filter.asked_port)) {
+    return false;
+  }
+  return !(filter.keep_answered && is_answered_tcp(h, nla_get_u8(number)));
 }
 
 Message list_request(bool v6, const std::string* only_backend) {

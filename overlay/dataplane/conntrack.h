@@ -16,8 +16,10 @@ struct FlowFilter {
   Ip backend;                       // the source of the replies
   std::optional<uint8_t> protocol;  // IPPROTO_*
   uint16_t backend_port = 0;        // 0 = any
-  // Leaves TCP connections alone that both sides still use: the backend may be alive and draining.
-  bool keep_established = false;
+  uint16_t asked_port = 0;          // what the client had asked for; 0 = any
+  // Leaves TCP connections alone that the backend has answered and not both sides have ended: it
+  // may be alive and draining.
+  bool keep_answered = false;
 };
 
 // Deletes the entries that match any of the filters and returns how many did. To be called once

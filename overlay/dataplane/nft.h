@@ -11,8 +11,8 @@ struct nft_ctx;
 
 namespace muster::overlay {
 
-// nftables through libnftables: one long-lived context (making one costs 16 ms), bound to the
-// network namespace of the thread that made it. Not thread-safe.
+// nftables through libnftables: one long-lived context (ending one after deletions costs 8-24 ms in
+// the kernel), bound to the network namespace of the thread that made it. Not thread-safe.
 class LibNft final : public NftRunner {
  public:
   static Result<std::unique_ptr<LibNft>> make();

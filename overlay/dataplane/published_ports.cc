@@ -82,10 +82,10 @@ void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
   for (const RemovedBackend& r : removed) {
     const auto ip = Ip::parse(r.address);
     if (!ip) continue;
-    // Connections that are up may belong to a container that drains; forget_addresses() ends them
-    // with the container.
+    // Connections that are up, or coming up, may belong to a container that drains;
+    // forget_addresses() ends them with the container. Another port may lead there still.
     flows.push_back({*ip, protocol_number(r.key.protocol), static_cast<uint16_t>(r.target_port),
-                     /*keep_established=*/true});
+                     static_cast<uint16_t>(r.key.port), /*keep_answered=*/true});
   }
   sweeper_.forget(std::move(flows));
 }
@@ -96,7 +96,7 @@ void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses)
   std::erase_if(ways_, [&](const auto& way) { return gone.contains(way.second); });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
-    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, false});
+    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, 0, false});
   }
   sweeper_.forget(std::move(flows));
 }
