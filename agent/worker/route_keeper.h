@@ -26,7 +26,7 @@ struct RouteKeeperDeps {
   BlockingPool& pool;
   overlay::NodeNetwork& network;
   NameServer* names = nullptr;
-  FeedFiles* feeds = nullptr;  // what the managers told is kept here
+  std::shared_ptr<FeedFiles> feeds;  // what the managers told is kept here; may be null
   // A network's feed up to this version (0: nothing new of it) has been carried out here without a
   // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
   // no part in the network any more.

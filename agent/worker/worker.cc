@@ -46,7 +46,6 @@ Worker::Worker(WorkerDeps deps, WorkerOptions options)
              {deps_.runtime, deps_.images, deps_.volumes, deps_.network, deps_.files,
               deps_.payload_files, deps_.names}),
       files_(deps_.files, paths_.tasks()),
-      feeds_(deps_.files, paths_.networks()),
       routes_(route_deps(), options_.node.node_id),
       self_(std::make_shared<Worker*>(this)) {}
 

@@ -167,7 +167,6 @@ class Worker {
   std::map<Id, std::unique_ptr<Entry>> entries_;
   std::map<std::string, v1::Revision> revisions_;  // of the session, by id
   Payloads payloads_;
-  FeedFiles feeds_;
   RouteKeeper routes_;
   std::vector<overlay::PublishedPort> ports_wanted_;
   std::vector<overlay::PublishedPort> ports_set_;

@@ -22,7 +22,7 @@ RouteKeeperDeps Worker::route_deps() {
           deps_.step_pool,
           deps_.network,
           deps_.names,
-          &feeds_,
+          std::make_shared<FeedFiles>(deps_.files, paths_.networks()),
           [this](const std::string& id, uint64_t version, bool forgotten) {
             network_carried_out(id, version, forgotten);
           },
