@@ -138,10 +138,11 @@ void RouteBook::drop_own(const std::string& network_id, const std::string& task_
     network.task_ids.insert(task_id);
     changed_.insert(network_id);
   }
-  // Also of a network that this process has told nothing of: an earlier one may have.
-  if (takes_part(network) || network.forgotten || network.left) return;
-  network.left = true;
+  if (takes_part(network)) return;
   network.stale = true;
+  // Also of a network that this process has told nothing of: an earlier one may have.
+  if (network.forgotten || network.left) return;
+  network.left = true;
   changed_.insert(network_id);
 }
 
@@ -179,6 +180,14 @@ void RouteBook::leave() {
 void RouteBook::restore(const overlay::NetworkStep& step) {
   apply(step);
   networks_[step.network_id].stale = true;
+  networks_[step.network_id].restored = true;
+}
+
+void RouteBook::settle_for(const std::string& network_id) {
+  const auto at = networks_.find(network_id);
+  if (at == networks_.end() || !takes_part(at->second)) return;
+  at->second.stale = false;
+  changed_.insert(network_id);
 }
 
 std::optional<overlay::NetworkStep> RouteBook::fed(const std::string& network_id) const {
@@ -197,7 +206,9 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
   const v1::NetworkFeed& feed = step.feed;
   Network& network = networks_[step.network_id];
   network.heard = true;
-  network.stale = false;
+  // An increment of a network that was left may be the last one.
+  if (step.complete || takes_part(network)) network.stale = false;
+  network.restored = false;
   changed_.insert(step.network_id);
   if (step.complete) {
     std::set<std::string> tasks, services, nodes;
@@ -302,7 +313,9 @@ std::optional<RouteBook::Change> RouteBook::next(const std::string& network_id) 
     return out;
   }
   network.left = false;  // before that was carried out there was a task again
-  if (!network.heard) return std::nullopt;
+  // One that is entered again waits for what the managers have to say now: what they said before it
+  // was left may lead to tasks that are gone.
+  if (!network.heard || (network.stale && !network.told && !network.restored)) return std::nullopt;
   if (!network.told || network.again) {
     out.step.complete = true;
     out.step.feed = everything(network);

@@ -40,6 +40,9 @@ class RouteBook {
   void apply(const overlay::NetworkStep& step);
   // The same, of what an earlier process was told: the managers may know better by now.
   void restore(const overlay::NetworkStep& step);
+  // They have said nothing of it since a task entered it: what they said before counts, they may
+  // not have noticed that it was left.
+  void settle_for(const std::string& network_id);
   // All that the managers have told of a network that the node takes part in.
   std::optional<overlay::NetworkStep> fed(const std::string& network_id) const;
   // The node leaves the swarm: it has a part in the ingress network no longer.
@@ -72,7 +75,8 @@ class RouteBook {
     std::map<std::string, v1::NetworkService> services;    // by id
     std::map<std::string, v1::IngressNode> ingress_nodes;  // by node id
     bool heard = false;
-    bool stale = false;  // the managers may have left off telling
+    bool stale = false;     // the managers may have left off telling
+    bool restored = false;  // that is all that is known of it in this process
 
     std::map<std::string, v1::NetworkEndpoint> own;  // of this node's tasks, by task id
     std::set<std::string> holders;                   // tasks here, those that have ended included

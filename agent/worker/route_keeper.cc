@@ -291,6 +291,8 @@ void RouteKeeper::feeds_changed() {
 void RouteKeeper::feed_waited(std::list<FeedWaiter>::iterator waiter) {
   FeedWaiter done = std::move(*waiter);
   feed_waiters_.erase(waiter);
+  for (const std::string& id : done.networks) book_.settle_for(id);
+  pump_changed();
   after_task(done.task, std::move(done.next));
 }
 

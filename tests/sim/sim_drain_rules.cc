@@ -61,8 +61,14 @@ void SimRules::on_stop(const SimHost& host, const SimHost::Container& container,
     const auto node = before_.get<v1::Node>(other->id());
     const bool up = node != nullptr && node->status().state() == v1::NodeStatus::READY;
     if (!alive || !up || !leads_to(*other, container.task.id(), served)) continue;
-    broken_(fmt::format("{} is stopped on {} while {} leads connections to it (W8)",
-                        container.task.name(), host.id(), other->id()));
+    const auto stored = before_.get<v1::Task>(container.task.id());
+    broken_(
+        fmt::format("{} is stopped on {} while {} leads connections to it, {} after it was told "
+                    "to leave; it is {} there, {} in the store (W8)",
+                    container.task.name(), host.id(), other->id(),
+                    format_duration(world_.now() - leaving->second.since),
+                    v1::EndpointState_Name(container.task.endpoint_state()),
+                    stored ? v1::EndpointState_Name(stored->endpoint_state()) : "gone"));
   }
 }
 

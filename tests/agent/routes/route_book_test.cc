@@ -133,6 +133,10 @@ class RouteBookTest : public testing::Test {
     for (const auto& s : services) *step.feed.add_services() = s;
     book_.apply(step);
   }
+  void set(const std::string& task, v1::EndpointState endpoint,
+           v1::TaskState state = v1::TASK_RUNNING) {
+    book_.set_task(local_task(task, {network("n1")}, endpoint, state));
+  }
   // What is told of all networks that have changed.
   std::vector<RouteBook::Change> told() {
     std::vector<RouteBook::Change> out;
@@ -222,8 +226,10 @@ TEST_F(RouteBookTest, ANetworkIsForgottenWithItsLastTaskAndComesBackWhole) {
   book_.set_task(local_task("t2", {network("n1")}, v1::ENDPOINT_ABSENT, v1::TASK_COMPLETE));
   feed("n1", {far("t4")}, false);  // told before the managers heard of the end
   EXPECT_THAT(told(), IsEmpty());
-  // They may not have left off: what they told is still there.
+  // They may not have left off: what they told is still there, but is not trusted at once.
   book_.set_task(local_task("t5", {network("n1")}, v1::ENDPOINT_ABSENT, v1::TASK_PREPARING));
+  EXPECT_THAT(told(), IsEmpty());
+  book_.settle_for("n1");
   steps = told();
   ASSERT_EQ(steps.size(), 1u);
   EXPECT_TRUE(steps[0].step.complete);
@@ -356,6 +362,51 @@ TEST_F(RouteBookTest, PortsLeadToWhatIsReadyElsewhere) {
   EXPECT_THAT(book_.ingress_ports("n1"), IsEmpty());
 }
 
+TEST_F(RouteBookTest, WhatIsEnteredAgainWaitsForWhatTheManagersSayNow) {
+  feed("n1", {far("t2")});
+  set("t1", v1::ENDPOINT_READY);
+  told();
+  // Ended; they leave off telling and begin anew with the next task.
+  set("t1", v1::ENDPOINT_ABSENT, v1::TASK_FAILED);
+  told();
+  set("t3", v1::ENDPOINT_ABSENT);
+  EXPECT_THAT(told(), IsEmpty()) << "t2 may be gone";
+  feed("n1", {far("t4")});
+  auto steps = told();
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_TRUE(steps[0].step.complete);
+  EXPECT_EQ(steps[0].step.feed.endpoints_size(), 2);
+}
+
+TEST_F(RouteBookTest, ATaskThatEndsBeforeItBeganIsEnoughToBeToldNoMore) {
+  feed("n1", {far("t2")});
+  set("t5", v1::ENDPOINT_ABSENT, v1::TASK_REJECTED);
+  told();
+  set("t6", v1::ENDPOINT_ABSENT);
+  EXPECT_THAT(told(), IsEmpty());
+  // They say nothing: they had not left off.
+  book_.settle_for("n1");
+  const auto steps = told();
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_EQ(steps[0].step.feed.endpoints_size(), 2);
+}
+
+TEST_F(RouteBookTest, WhatWasKeptCountsUntilTheManagersSpeak) {
+  set("t1", v1::ENDPOINT_READY);
+  overlay::NetworkStep step{"n1", true, {}};
+  *step.feed.mutable_network() = network("n1");
+  *step.feed.add_endpoints() = far("t2");
+  book_.restore(step);
+  EXPECT_FALSE(book_.fresh("n1"));
+  const auto steps = told();
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_EQ(steps[0].step.feed.endpoints_size(), 2);
+  ASSERT_TRUE(book_.fed("n1"));
+  EXPECT_EQ(book_.fed("n1")->feed.endpoints_size(), 1)
+      << "its own are not of the managers' telling";
+  EXPECT_FALSE(book_.fed("n2"));
+}
+
 // Whatever happens, a kernel that was told of each difference holds what one would hold that is
 // told everything now.
 TEST(RouteBookProperty, IncrementsAddUpToEverything) {
@@ -443,6 +494,7 @@ TEST(RouteBookProperty, IncrementsAddUpToEverything) {
         if (const auto change = book.next(id)) kernel.apply(*change);
       }
     }
+    for (const std::string& id : nets) book.settle_for(id);
     for (const std::string& id : book.take_changed()) {
       if (const auto change = book.next(id)) kernel.apply(*change);
     }
