@@ -151,6 +151,11 @@ Status Segments::mend_pin(Segment& segment, Said* said) {
 
 Status Segments::make_tunnel(Segment& segment) {
   const Shape& shape = segment.shape;
+  if (shape.encrypted) {
+    return failed_precondition(
+        "it is to be encrypted, which this node cannot do, and nothing of it "
+        "is sent in plain text");
+  }
   if (shape.vni == 0) return failed_precondition("it has no VNI yet");
   const auto local = Ip::parse(node_.data_path_addr);
   if (!local) return failed_precondition("this node has no data-path address");

@@ -10,6 +10,7 @@
 #include "overlay/dataplane/bridges.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/segment_links.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::overlay {
 namespace {
@@ -41,6 +42,7 @@ Result<Segments::Shape> Segments::shape_of(const v1::Network& network) {
   shape.name = network.spec().annotations().name();
   shape.vni = network.state().vni();
   shape.ingress = network.spec().ingress();
+  shape.encrypted = is_encrypted(network.spec());
   MUSTER_ASSIGN(shape.mtu, network_mtu(network));
   return shape;
 }

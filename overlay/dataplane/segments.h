@@ -95,6 +95,7 @@ class Segments {
     uint32_t vni = 0;
     uint32_t mtu = 0;
     bool ingress = false;
+    bool encrypted = false;
     // Below 1,280 bytes the kernel takes IPv6 away from interfaces.
     bool ipv6() const { return mtu >= 1280; }
 

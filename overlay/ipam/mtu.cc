@@ -31,14 +31,6 @@ bool has_v6(const v1::NetworkSpec& spec) {
                                     [](const v1::IpamPool& p) { return is_v6(p.subnet()); });
 }
 
-// The option without a value switches it on, as in Docker.
-bool is_encrypted(const v1::NetworkSpec& spec) {
-  return std::any_of(
-      spec.driver_options().begin(), spec.driver_options().end(), [](const v1::KeyValue& option) {
-        return option.key() == "encrypted" && option.value() != "false" && option.value() != "0";
-      });
-}
-
 }  // namespace
 
 void DataPathTally::add(const v1::Node& node) {
@@ -76,6 +68,13 @@ Result<uint32_t> wanted_mtu(const v1::NetworkSpec& spec) {
     return mtu;
   }
   return 0;
+}
+
+bool is_encrypted(const v1::NetworkSpec& spec) {
+  return std::any_of(
+      spec.driver_options().begin(), spec.driver_options().end(), [](const v1::KeyValue& option) {
+        return option.key() == "encrypted" && option.value() != "false" && option.value() != "0";
+      });
 }
 
 uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {

@@ -36,6 +36,10 @@ class DataPathTally {
 // below 1280 where there is IPv6 (RFC 8200, 5).
 Result<uint32_t> wanted_mtu(const v1::NetworkSpec& spec);
 
+// Whether the network's options ask for its frames to be encrypted between nodes ("encrypted", also
+// without a value, as in Docker).
+bool is_encrypted(const v1::NetworkSpec& spec);
+
 // The largest MTU of an overlay network that the data paths carry in one piece. Networks that are
 // encrypted leave room for ESP in UDP, so that a filter for protocol 50 changes no MTU.
 uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths);

@@ -1,5 +1,6 @@
 #include "manager/control/validation.h"
 
+#include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
@@ -187,6 +188,8 @@ TEST(Validation, OptionsOfNetworks) {
   EXPECT_EQ(option(mtu, "1279", "pools { subnet: \"fd00:1::/64\" }"),
             "MTU 1279 is too small: IPv6 needs at least 1280");
   EXPECT_EQ(option(mtu, "1280", "ipv6: true"), "");
+  EXPECT_EQ(option("encrypted", "false"), "");
+  EXPECT_THAT(option("encrypted", ""), testing::StartsWith("encrypted networks are not there yet"));
   const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
   EXPECT_EQ(option(vni, "4711"), "");
   EXPECT_EQ(option(vni, "4711,4712"), "");

@@ -86,6 +86,14 @@ TEST_F(SegmentsTest, TheTunnelComesAndGoesWithMembersElsewhere) {
   EXPECT_THAT(host(1).repair(), IsEmpty());
 }
 
+TEST_F(SegmentsTest, WhatIsToBeEncryptedNeverLeavesInPlainText) {
+  net_.mutable_spec()->add_driver_options()->set_key("encrypted");
+  host(1).attach(net_, 11);
+  const Status refused = host(1).step(net_, {endpoint("t2", 12, 2)}, {}, true);
+  EXPECT_THAT(refused.message(), HasSubstr("nothing of it is sent in plain text"));
+  EXPECT_EQ(box_.run(host(1).segment("web"), "ip -o link show type vxlan | wc -l"), "0");
+}
+
 TEST_F(SegmentsTest, AnAddressThatMovesIsFollowed) {
   two_containers();
   EXPECT_TRUE(pings(c1_, "10.1.0.12"));
