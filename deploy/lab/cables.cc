@@ -2,9 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <netlink/attr.h>
-#include <netlink/msg.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,13 +56,15 @@ Status set_link(NetlinkSocket& rtnl, const std::string& name, const overlay::Cid
   return rtnl.run(overlay::set_up(link.index));
 }
 
-// Runs in the hub: a pair of which one end goes elsewhere, unless its port is there already. A
-// namespace that has ended takes its end, and so the port, along.
+// Runs in the hub: a pair of which one end goes elsewhere, unless both are there already
+// (`far_end`). A namespace that has ended takes its end, and so the port, along, but not at once:
+// the kernel first clears away the networks of containers that lie above it.
 Status plug(const std::string& port, const std::string& far_name, const overlay::Ip& far_address,
-            int far_namespace) {
+            int far_namespace, bool far_end) {
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(const auto present, find_link(rtnl, port));
-  if (present) return ok_status();
+  if (present && far_end) return ok_status();
+  if (present) MUSTER_TRY(rtnl.run(overlay::delete_link(port)));
   MUSTER_ASSIGN(const overlay::Link bridge, need_link(rtnl, kBridge));
   overlay::VethSpec pair;
   pair.host_name = port;
@@ -104,19 +103,20 @@ Result<std::vector<overlay::Prefix>> taken_prefixes() {
 
 Status lay_hub(const LabPlan& plan, const InitProcess& hub) {
   MUSTER_ASSIGN(const UniqueFd host, own_network());
+  MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
+  MUSTER_ASSIGN(const auto host_end, find_link(rtnl, host_link(plan)));
   const overlay::Ip host_address = plan.host_address();
   MUSTER_TRY(in_network_of(hub, [&]() -> Status {
-    MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
-    MUSTER_TRY(set_link(rtnl, "lo", nullptr));
+    MUSTER_ASSIGN(NetlinkSocket inside, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_TRY(set_link(inside, "lo", nullptr));
     const overlay::Cidr address = in_subnet(plan, plan.find(kHub)->address);
     overlay::BridgeSpec bridge;
     bridge.name = kBridge;
     bridge.mac = overlay::mac_of(address.ip);
-    MUSTER_TRY(rtnl.run(overlay::new_bridge(bridge)));
-    MUSTER_TRY(set_link(rtnl, kBridge, &address));
-    return plug(kHostPort, host_link(plan), host_address, host.get());
+    MUSTER_TRY(inside.run(overlay::new_bridge(bridge)));
+    MUSTER_TRY(set_link(inside, kBridge, &address));
+    return plug(kHostPort, host_link(plan), host_address, host.get(), host_end.has_value());
   }));
-  MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_TRY(rtnl.run(overlay::set_alias(host_link(plan), alias_of(plan.name))));
   const overlay::Cidr address = in_subnet(plan, host_address);
   return set_link(rtnl, host_link(plan), &address);
@@ -127,8 +127,15 @@ Status lay_cable(const LabPlan& plan, const InitProcess& hub, const InitProcess&
   const UniqueFd inside(
       open(fmt::format("/proc/{}/ns/net", node.process.view.pid).c_str(), O_RDONLY | O_CLOEXEC));
   if (!inside) return errno_status(errno, "network of " + node.node);
-  MUSTER_TRY(
-      in_network_of(hub, [&] { return plug(about.name, kNodeLink, about.address, inside.get()); }));
+  bool far_end = false;
+  MUSTER_TRY(in_network_of(node, [&]() -> Status {
+    MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_ASSIGN(const auto link, find_link(rtnl, kNodeLink));
+    far_end = link.has_value();
+    return ok_status();
+  }));
+  MUSTER_TRY(in_network_of(
+      hub, [&] { return plug(about.name, kNodeLink, about.address, inside.get(), far_end); }));
   return in_network_of(node, [&]() -> Status {
     MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
     MUSTER_TRY(set_link(rtnl, "lo", nullptr));
