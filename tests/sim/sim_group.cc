@@ -507,6 +507,13 @@ std::string SimGroup::describe() const {
   return text;
 }
 
+bool SimGroup::level() const {
+  return std::all_of(managers_.begin(), managers_.end(), [this](const auto& manager) {
+    return !manager->member ||
+           manager->life->parts->store.snapshot().version() == latest_.version();
+  });
+}
+
 Status SimGroup::check_equal() {
   const uint64_t expected = hash_of(latest_);
   for (const auto& manager : managers_) {

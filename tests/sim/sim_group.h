@@ -70,6 +70,8 @@ class SimGroup {
   size_t size() const { return managers_.size(); }
   // Where each of them is; for messages.
   std::string describe() const;
+  // Every member has all that any has.
+  bool level() const;
   // All of them have the same state, byte for byte, and the group is who is to be a manager.
   Status check_equal();
 
