@@ -153,8 +153,8 @@ class MeshRun {
   Status set_up_node(size_t number) {
     Host& node = *nodes_[number];
     MUSTER_TRY(node.open());
-    MUSTER_TRY(shell(outside_, fmt::format("ip link add {0} type veth peer name eth0; "
-                                           "ip link set {0} master br0 up",
+    MUSTER_TRY(shell(outside_, fmt::format("ip link add port-{0} type veth peer name eth0; "
+                                           "ip link set port-{0} master br0 up",
                                            node.name())));
     MUSTER_TRY(shell(outside_, fmt::format("ip link set eth0 netns {}", node.path())));
     MUSTER_TRY(shell(node, fmt::format("ip link set lo up; ip address add {}/24 dev eth0; "
