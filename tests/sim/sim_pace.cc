@@ -35,6 +35,11 @@ bool is_open(const store::Snapshot& state, const v1::Service& service, uint64_t 
     const v1::TaskStatus& status = task->status();
     const bool fresh = task->meta().created_at_ns() >= since_ns;
     if (fresh && manager::orchestrator::ended_by_itself(status.state())) over = true;
+    // It came up, and had to leave its node in the same entry.
+    const auto node = state.get<v1::Node>(task->node_id());
+    if (fresh && status.state() == v1::TASK_RUNNING && node != nullptr && !keeps_tasks(*node)) {
+      over = true;
+    }
     if (!meant_to_run(*task)) return true;
     alive = true;
     if (status.state() == v1::TASK_RUNNING) over = true;
