@@ -52,6 +52,7 @@ class ExecStream : public Stream<v1::ExecOutput> {
   X(GetInfo) X(CreateService) X(UpdateService) X(RemoveService) X(GetService) X(ListServices) \
       X(ExplainService) X(GetTask) X(ListTasks) X(GetNode) X(ListNodes) X(UpdateNode) X(RemoveNode) X(CreateNetwork)          \
           X(RemoveNetwork) X(GetNetwork) X(ListNetworks)                                      \
+  X(UpdateNetwork) X(ConnectNetwork) X(DisconnectNetwork)                                     \
   X(CreateSecret)                                                                             \
   X(UpdateSecret)                                                                             \
   X(RemoveSecret)                                                                             \
