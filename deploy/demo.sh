@@ -132,9 +132,13 @@ run muster stack services $STACK
 
 say 'Every node answers on the published port, and the page knows its client'
 nodes() { muster lab ls --format '{{.Node}} {{.Role}} {{.Address}}' | sed -n 's/ \(manager\|worker\) / /p'; }
+answers=$(nodes)
+[[ -n $answers ]] || die 'the lab has no nodes'
 while read -r node address; do
-  printf '%s %s\n' "$node" "$(curl -fsS -m 3 "http://$address:$WEB_PORT/" | footer)"
-done < <(nodes)
+  said=$(curl -fsS -m 3 "http://$address:$WEB_PORT/" | footer)
+  [[ -n $said ]] || die "$node does not answer on port $WEB_PORT"
+  echo "$node $said"
+done <<<"$answers"
 
 say 'Votes go from the page through the queue into the database'
 sql() { muster lab ssh worker1 muster exec "${STACK}_db.1" psql -U postgres -qAtc "$1" postgres; }

@@ -1,4 +1,5 @@
 #include "agent/names/name_book.h"
+#include "base/cidr_text.h"
 
 #include <fmt/format.h>
 
@@ -36,10 +37,6 @@ const char* protocol_of(const v1::PortConfig& port) {
 }
 
 }  // namespace
-
-std::string without_prefix_length(const std::string& cidr) {
-  return cidr.substr(0, cidr.find('/'));
-}
 
 void NameBook::put(v1::NetdRecord record) {
   const std::string key = record.key();

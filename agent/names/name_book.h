@@ -64,7 +64,4 @@ class NameBook {
   std::map<std::string, Feed> feeds_;  // by network, whether one is in it or not
 };
 
-// The text of an address without its prefix length.
-std::string without_prefix_length(const std::string& cidr);
-
 }  // namespace muster::agent

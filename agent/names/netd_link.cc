@@ -150,7 +150,8 @@ void NetdLink::apply(const overlay::NetworkStep& step) {
 void NetdLink::after_applied(Executor& strand, UniqueFunction<void()> next) {
   {
     std::lock_guard lock(mutex_);
-    if (wanted_ && applied_ < changes_) {
+    // Behind those that wait, though what they waited for may have come by now.
+    if (wanted_ && (applied_ < changes_ || !waiters_.empty())) {
       waiters_.push_back({changes_, clock_.now() + kForceTimeout, &strand, std::move(next)});
       // Its time-out counts from now: the thread may be asleep for longer.
     }

@@ -6,46 +6,13 @@
 #include <tuple>
 #include <utility>
 
+#include "base/cidr_text.h"
+#include "overlay/dataplane/keyed_messages.h"
+
 namespace muster::agent {
 namespace {
 
 using google::protobuf::util::MessageDifferencer;
-
-std::string without_prefix_length(const std::string& cidr) {
-  return cidr.substr(0, cidr.find('/'));
-}
-
-template <class Value>
-void put(std::map<std::string, Value>& known, const std::string& key, const Value& value,
-         std::set<std::string>& changed) {
-  const auto [at, fresh] = known.try_emplace(key, value);
-  if (!fresh) {
-    if (MessageDifferencer::Equals(at->second, value)) return;
-    at->second = value;
-  }
-  changed.insert(key);
-}
-
-template <class Value, class Keys>
-void drop(std::map<std::string, Value>& known, const Keys& keys, std::set<std::string>& changed) {
-  for (const std::string& key : keys) {
-    if (known.erase(key) != 0) changed.insert(key);
-  }
-}
-
-// Takes away what a complete step does not name.
-template <class Value>
-void keep_only(std::map<std::string, Value>& known, const std::set<std::string>& named,
-               std::set<std::string>& changed) {
-  for (auto it = known.begin(); it != known.end();) {
-    if (named.contains(it->first)) {
-      ++it;
-      continue;
-    }
-    changed.insert(it->first);
-    it = known.erase(it);
-  }
-}
 
 }  // namespace
 
@@ -126,7 +93,7 @@ void RouteBook::set_task(const v1::LocalTask& local) {
 void RouteBook::put_own(const std::string& network_id, const v1::NetworkEndpoint& endpoint) {
   Network& network = networks_[network_id];
   const std::string& task_id = endpoint.task_id();
-  put(network.own, task_id, endpoint, network.task_ids);
+  overlay::put_message(network.own, task_id, endpoint, network.task_ids);
   if (network.task_ids.contains(task_id)) changed_.insert(network_id);
 }
 
@@ -215,9 +182,9 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
     for (const auto& endpoint : feed.endpoints()) tasks.insert(endpoint.task_id());
     for (const auto& service : feed.services()) services.insert(service.service_id());
     for (const auto& node : feed.ingress_nodes()) nodes.insert(node.node_id());
-    keep_only(network.endpoints, tasks, network.task_ids);
-    keep_only(network.services, services, network.service_ids);
-    keep_only(network.ingress_nodes, nodes, network.ingress_node_ids);
+    overlay::keep_messages(network.endpoints, tasks, network.task_ids);
+    overlay::keep_messages(network.services, services, network.service_ids);
+    overlay::keep_messages(network.ingress_nodes, nodes, network.ingress_node_ids);
   }
   // Everything without the network itself: it was removed.
   const bool named = feed.has_network() || step.complete;
@@ -227,17 +194,18 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
   }
   for (const auto& endpoint : feed.endpoints()) {
     if (endpoint.node_id() == node_id_) continue;  // known better here
-    put(network.endpoints, endpoint.task_id(), endpoint, network.task_ids);
+    overlay::put_message(network.endpoints, endpoint.task_id(), endpoint, network.task_ids);
   }
   for (const auto& service : feed.services()) {
-    put(network.services, service.service_id(), service, network.service_ids);
+    overlay::put_message(network.services, service.service_id(), service, network.service_ids);
   }
   for (const auto& node : feed.ingress_nodes()) {
-    put(network.ingress_nodes, node.node_id(), node, network.ingress_node_ids);
+    overlay::put_message(network.ingress_nodes, node.node_id(), node, network.ingress_node_ids);
   }
-  drop(network.endpoints, feed.removed_task_ids(), network.task_ids);
-  drop(network.services, feed.removed_service_ids(), network.service_ids);
-  drop(network.ingress_nodes, feed.removed_ingress_node_ids(), network.ingress_node_ids);
+  overlay::drop_messages(network.endpoints, feed.removed_task_ids(), network.task_ids);
+  overlay::drop_messages(network.services, feed.removed_service_ids(), network.service_ids);
+  overlay::drop_messages(network.ingress_nodes, feed.removed_ingress_node_ids(),
+                         network.ingress_node_ids);
   if (!network.network.spec().ingress()) return;
   // There is one at a time; that one is no more is told of by another's coming.
   for (auto& [id, other] : networks_) {

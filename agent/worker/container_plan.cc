@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "agent/logs/log_plan.h"
+#include "base/cidr_text.h"
 #include "base/template.h"
 
 namespace muster::agent {
@@ -19,10 +20,6 @@ Status expand(std::string* text, const boost::json::value& data, std::string_vie
   if (!expanded) return expanded.error().with_context(field);
   *text = *std::move(expanded);
   return {};
-}
-
-std::string_view without_prefix(std::string_view cidr) {
-  return cidr.substr(0, cidr.find('/'));
 }
 
 bool is_ipv4(std::string_view address) {
@@ -41,7 +38,7 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
         [&](const v1::Network& candidate) { return candidate.id() == attachment.network_id(); });
     if (network == networks.end()) continue;
     for (const std::string& cidr : attachment.addresses()) {
-      const std::string address(without_prefix(cidr));
+      const std::string address(without_prefix_length(cidr));
       if (!is_ipv4(address)) continue;
       // Host-mode ports go by the network that also leads out.
       if (!ingress_mode && !network->spec().internal() && !network->spec().ingress()) {
@@ -63,7 +60,8 @@ std::vector<std::string> port_backends(const v1::LocalTask& local, bool ingress_
       return n.id() == attachment.network_id() && n.spec().ingress();
     });
     if (!mesh || !ingress_mode) continue;
-    for (const std::string& cidr : attachment.addresses()) out.emplace_back(without_prefix(cidr));
+    for (const std::string& cidr : attachment.addresses())
+      out.emplace_back(without_prefix_length(cidr));
   }
   if (!out.empty()) return out;
   if (std::string address = port_backend(local, ingress_mode); !address.empty()) {
@@ -210,7 +208,7 @@ std::string hosts_text(const v1::ContainerSpec& spec, const std::string& hostnam
   }
   for (const overlay::ContainerLink& link : network.links) {
     for (const std::string& cidr : link.addresses) {
-      out += fmt::format("{}\t{}\n", without_prefix(cidr), hostname);
+      out += fmt::format("{}\t{}\n", without_prefix_length(cidr), hostname);
     }
   }
   return out;

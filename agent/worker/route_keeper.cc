@@ -29,7 +29,7 @@ void RouteKeeper::on_pool(Work work, Done done) {
 }
 
 void RouteKeeper::start() {
-  if (deps_.feeds != nullptr) restore();
+  restore();
   timer_ = deps_.strand.after(kFirstRepair, [this] { tick(); });
 }
 
@@ -83,7 +83,7 @@ void RouteKeeper::apply(const v1::FeedUpdate& step) {
   const bool lost = fault(WorkerMutant::kRoutesLost) && !news.complete;
   if (!lost) book_.apply(news);
   ++route.asked;
-  if (deps_.feeds != nullptr) route.unkept.push_back(news);
+  route.unkept.push_back(news);
   if (deps_.names != nullptr) route.names.push_back(std::move(news));
   pump_changed();
   pump(step.feed().network_id());
@@ -136,7 +136,7 @@ void RouteKeeper::pump(const std::string& network_id) {
         }
         if (!change) return out;
         out.kernel = change->forget ? network->forget_network(id) : network->apply(change->step);
-        if (change->forget && feeds != nullptr) out.kept = feeds->remove(id);
+        if (change->forget) out.kept = feeds->remove(id);
         return out;
       },
       [this, taken = std::move(taken)](const Outcome& outcome) {

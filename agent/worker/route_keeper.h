@@ -26,7 +26,7 @@ struct RouteKeeperDeps {
   BlockingPool& pool;
   overlay::NodeNetwork& network;
   NameServer* names = nullptr;
-  std::shared_ptr<FeedFiles> feeds;  // what the managers told is kept here; may be null
+  std::shared_ptr<FeedFiles> feeds;  // what the managers told is kept here
   // A network's feed up to this version (0: nothing new of it) has been carried out here without a
   // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
   // no part in the network any more.
@@ -57,7 +57,7 @@ class RouteKeeper {
   // Goes on with what the managers had told an earlier process, and begins to compare. The tasks of
   // this node are known by now.
   void start();
-  // Steps wait until the kernel knows it.
+  // Steps wait while the kernel is told; a failure is tried again every kPeriod.
   void set_local_node(const overlay::LocalNode& node);
   void set_task(const v1::LocalTask& task);
   void remove_task(const std::string& task_id);

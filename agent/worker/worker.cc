@@ -447,7 +447,9 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
 void Worker::start_container(Entry& entry) {
   MUSTER_CHECK(entry.prepared.has_value(), "start of a task that was not prepared");
   routes_.before_start(entry.machine.task(), [this, id = entry.task_id()] {
-    if (Entry* found = find(id)) launch(*found);
+    after_names([this, id] {
+      if (Entry* found = find(id)) launch(*found);
+    });
   });
 }
 

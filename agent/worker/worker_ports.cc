@@ -30,13 +30,15 @@ bool same_ports(const std::vector<overlay::PublishedPort>& a,
 // Tasks of other nodes come behind the ports of this one's.
 void add_far(const std::vector<overlay::PublishedPort>& far,
              std::vector<overlay::PublishedPort>& ports) {
+  const size_t own_ports = ports.size();  // few; the far ones are as many as the cluster publishes
   for (const overlay::PublishedPort& port : far) {
-    const auto own = std::find_if(ports.begin(), ports.end(), [&](const auto& candidate) {
+    const auto end = ports.begin() + static_cast<ptrdiff_t>(own_ports);
+    const auto own = std::find_if(ports.begin(), end, [&](const auto& candidate) {
       return candidate.owner == port.owner && candidate.port.protocol() == port.port.protocol() &&
              candidate.port.published_port() == port.port.published_port() &&
              candidate.port.target_port() == port.port.target_port();
     });
-    if (own == ports.end()) {
+    if (own == end) {
       ports.push_back(port);
       continue;
     }

@@ -6,14 +6,11 @@
 #include <set>
 #include <string>
 
+#include "base/cidr_text.h"
 #include "deploy/cli/listing.h"
 
 namespace muster::deploy::cli {
 namespace {
-
-std::string without_prefix(const std::string& cidr) {
-  return cidr.substr(0, cidr.find('/'));
-}
 
 // Where frames for the node go; before it has told that, where managers reach it.
 const std::string& address_of(const v1::Node& node) {
@@ -45,7 +42,7 @@ boost::json::array tasks_json(const v1::Service& service, const v1::Network& net
         {{"Name", task.name() + "." + task.id()},
          {"EndpointID", task.id()},
          {"EndpointIP",
-          attachment->addresses().empty() ? "" : without_prefix(attachment->addresses(0))},
+          attachment->addresses().empty() ? "" : without_prefix_length(attachment->addresses(0))},
          {"Info", {{"Host IP", host}, {"MAC", attachment->mac()}}}});
   }
   return out;
@@ -101,7 +98,7 @@ void add_members(const v1::Network& network, const NetworkMembers& members, bool
     if (!takes_part(service, network)) continue;
     std::string vip;
     for (const auto& each : service.endpoint().virtual_ips()) {
-      if (each.network_id() == network.id()) vip = without_prefix(each.address());
+      if (each.network_id() == network.id()) vip = without_prefix_length(each.address());
     }
     services[service.spec().annotations().name()] = {
         {"VIP", vip},

@@ -142,24 +142,25 @@ struct AgentRole::Core final : agent::FeedSink {
     role.step_pool_->post([self = self, &strand = strand, log = log,
                            instance = role.config_.instance_id,
                            membership = role.config_.membership] {
-      strand.post([self, ranges = host_ranges(instance, log),
-                   data_path = describe_data_path(membership, log)] {
-        if (*self == nullptr) return;
-        (*self)->found(ranges, data_path);
-        (*self)->watch_host();
-      });
+      strand.post(
+          [self, ranges = host_ranges(instance), data_path = describe_data_path(membership, log)] {
+            if (*self == nullptr) return;
+            (*self)->found(ranges, data_path);
+            (*self)->watch_host();
+          });
     });
   }
-  void found(const std::vector<std::string>& ranges, const v1::DataPath& data_path) {
+  // What cannot be seen at the moment is not gone: the cluster would choose subnets and MTUs by it.
+  void found(const Result<std::vector<std::string>>& ranges, v1::DataPath data_path) {
     v1::NodeDescription& known = role.config_.description;
-    const auto& before = known.local_ranges();
-    if (std::equal(before.begin(), before.end(), ranges.begin(), ranges.end()) &&
-        known.data_path().SerializeAsString() == data_path.SerializeAsString()) {
-      return;
+    const std::string before = known.SerializeAsString();
+    if (ranges) known.mutable_local_ranges()->Assign(ranges->begin(), ranges->end());
+    const v1::DataPath& path = known.data_path();
+    if (data_path.mtu() == 0 && data_path.address() == path.address()) {
+      data_path.set_mtu(path.mtu());
     }
-    known.mutable_local_ranges()->Assign(ranges.begin(), ranges.end());
-    *known.mutable_data_path() = data_path;
-    session.describe(known);
+    *known.mutable_data_path() = std::move(data_path);
+    if (known.SerializeAsString() != before) session.describe(known);
   }
 
   // The worker may be in the middle of a change; what follows from it is looked at afterwards, once

@@ -362,9 +362,9 @@ v1::NodeDescription Daemon::describe(const Membership& membership) const {
   v1::NodeDescription out = description_;
   *out.mutable_data_path() = describe_data_path(membership, log_);
   out.clear_local_ranges();
-  for (std::string& range : host_ranges(state_.instance_id, log_)) {
-    out.add_local_ranges(std::move(range));
-  }
+  const auto ranges = host_ranges(state_.instance_id);
+  if (!ranges) log_->warn("the routes of this host are not known: {}", ranges.error().message());
+  if (ranges) out.mutable_local_ranges()->Assign(ranges->begin(), ranges->end());
   return out;
 }
 

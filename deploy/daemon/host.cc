@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log_driver.h"
 #include "base/unique_fd.h"
+#include "overlay/balancer/vip_balancer.h"
 #include "overlay/dataplane/local_ranges.h"
 #include "overlay/dns/netd/node_resolvers.h"
 
@@ -219,7 +220,7 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
   MUSTER_ASSIGN(const auto generic, parse_generic_resources(options.generic_resources));
   for (const auto& resource : generic) *resources.add_generic() = resource;
 
-  description.set_balancer(kBalancer);
+  description.set_balancer(std::string(overlay::kNftablesBalancer));
   v1::EngineDescription& engine = *description.mutable_engine();
   engine.set_version(MUSTER_VERSION);
   std::map<std::string, std::string> labels;
@@ -250,14 +251,10 @@ std::vector<overlay::Ip> host_resolvers() {
   return overlay::dns::parse_nameservers(resolv_conf ? *resolv_conf : "");
 }
 
-std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log) {
-  const auto ranges = overlay::local_ranges(instance_id, host_resolvers());
+Result<std::vector<std::string>> host_ranges(const std::string& instance_id) {
+  MUSTER_ASSIGN(const auto ranges, overlay::local_ranges(instance_id, host_resolvers()));
   std::vector<std::string> out;
-  if (!ranges) {
-    log->warn("the routes of this host are not known: {}", ranges.error().message());
-    return out;
-  }
-  for (const overlay::Prefix& range : ranges->all()) out.push_back(range.str());
+  for (const overlay::Prefix& range : ranges.all()) out.push_back(range.str());
   return out;
 }
 

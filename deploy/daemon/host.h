@@ -12,9 +12,6 @@
 
 namespace muster::daemon {
 
-// What leads virtual addresses to tasks.
-inline constexpr const char* kBalancer = "nftables";
-
 // What this host is: name, platform, CPUs, memory, labels and generic resources from the options.
 // INVALID_ARGUMENT for labels or resources that do not parse.
 Result<v1::NodeDescription> describe_host(const Options& options);
@@ -24,7 +21,7 @@ std::vector<overlay::Ip> host_resolvers();
 
 // What this host reaches by its own routes, and its resolvers, as NodeDescription::local_ranges.
 // `instance_id`: whose bridges do not count. Empty, with a warning, when the kernel does not say.
-std::vector<std::string> host_ranges(const std::string& instance_id, const Log& log);
+Result<std::vector<std::string>> host_ranges(const std::string& instance_id);
 
 // The log driver of containers for which neither their service nor the cluster names one, from
 // --log-driver and --log-opt.

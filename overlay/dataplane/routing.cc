@@ -40,24 +40,6 @@ Message rule_message(int type, int flags, const std::string& what, const PolicyR
   return m;
 }
 
-std::optional<PolicyRule> read_rule(nlmsghdr* h) {
-  const auto* header = static_cast<const fib_rule_hdr*>(nlmsg_data(h));
-  if (header->action != FR_ACT_TO_TBL) return std::nullopt;
-  const auto find = [&](int type) { return nlmsg_find_attr(h, sizeof(*header), type); };
-  PolicyRule rule;
-  rule.v6 = header->family == AF_INET6;
-  if (const auto* a = find(FRA_PRIORITY)) rule.preference = nla_get_u32(a);
-  if (const auto* a = find(FRA_TABLE)) rule.table = nla_get_u32(a);
-  if (const auto* a = find(FRA_SRC)) rule.from = ip_of(header->family, a);
-  if (const auto* a = find(FRA_IP_PROTO)) rule.protocol = nla_get_u8(a);
-  if (const auto* a = find(FRA_SPORT_RANGE)) {
-    rule.source_port = static_cast<const fib_rule_port_range*>(nla_data(a))->start;
-  }
-  // Not set is told as all ones.
-  if (const auto* a = find(FRA_SUPPRESS_PREFIXLEN)) rule.no_default = nla_get_u32(a) == 0;
-  return rule;
-}
-
 }  // namespace
 
 Message add_table_route(const TableRoute& route) {
@@ -84,12 +66,6 @@ Message add_rule(const PolicyRule& rule) {
   return m;
 }
 
-Message delete_rule(const PolicyRule& rule) {
-  Message m = rule_message(RTM_DELRULE, 0, "delete", rule);
-  m.tolerate(ENOENT);
-  return m;
-}
-
 Message set_neighbour(int interface, const Ip& ip, const std::string& mac) {
   Message m(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, "set neighbour " + ip.str());
   ndmsg header{};
@@ -113,22 +89,6 @@ Message set_bridge_entry(int port, const std::string& mac) {
   const std::string bytes = mac_bytes(mac);
   m.header(header).put(NDA_LLADDR, bytes.data(), bytes.size());
   return m;
-}
-
-Result<std::vector<PolicyRule>> list_rules(NetlinkSocket& socket) {
-  std::vector<PolicyRule> out;
-  for (const bool v6 : {false, true}) {
-    Message m(RTM_GETRULE, 0, "list routing rules");
-    fib_rule_hdr header{};
-    header.family = family_of(v6);
-    // A kernel without IPv6 has none of that family.
-    m.header(header).tolerate(EOPNOTSUPP).tolerate(EAFNOSUPPORT);
-    MUSTER_TRY(socket.query(m, true, [&](nlmsghdr* h) {
-      if (h->nlmsg_type != RTM_NEWRULE) return;
-      if (const auto rule = read_rule(h)) out.push_back(*rule);
-    }));
-  }
-  return out;
 }
 
 }  // namespace muster::overlay

@@ -36,13 +36,9 @@ struct PolicyRule {
 // What is there already is fine with all of these. A gateway need not be on the link by an address.
 Message add_table_route(const TableRoute& route);
 Message add_rule(const PolicyRule& rule);
-Message delete_rule(const PolicyRule& rule);  // a missing one is fine
 // Replaces what was known of the address.
 Message set_neighbour(int interface, const Ip& ip, const std::string& mac);
 // A bridge's port that has this MAC, whatever frames of that MAC come by other ports.
 Message set_bridge_entry(int port, const std::string& mac);
-
-// The rules of both families.
-Result<std::vector<PolicyRule>> list_rules(NetlinkSocket& socket);
 
 }  // namespace muster::overlay

@@ -253,7 +253,8 @@ TEST_F(WorkerNetworksTest, TheKernelIsToldWhoTheNodeIsBeforeAnyNetwork) {
   v1::FeedUpdate cluster;
   cluster.mutable_feed()->set_kind(v1::FeedId::CLUSTER);
   cluster.mutable_cluster()->set_data_path_port(5000);
-  EXPECT_THAT(events_, Not(Contains("local 192.0.2.1:4789"))) << "no manager has said the port";
+  EXPECT_THAT(events_, Not(Contains(testing::StartsWith("local "))))
+      << "no manager has said the port";
   events_.clear();
   worker_->apply(cluster);
   worker_->apply(feed({task("t1")}));
