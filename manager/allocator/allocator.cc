@@ -170,7 +170,7 @@ void Allocator::Impl::rebuild(const store::Snapshot& view) {
   view.each<v1::Network>([&](const store::Ptr<v1::Network>& n) {
     if (n->state().pools_size() != 0) {
       complain(ipam->restore_network(*n), "network", n->id());
-    } else {
+    } else if (wants_subnets(n->spec())) {
       work.networks.insert(n->id());
     }
     return true;
@@ -233,7 +233,7 @@ void Allocator::Impl::on_change(const store::Snapshot& after,
   }
   const std::string& id = change.after->id();
   if (change.before == nullptr) {
-    work.networks.insert(id);
+    if (wants_subnets(change.after->spec())) work.networks.insert(id);
     look_again();
     if (!change.after->spec().ingress()) return;
     ingress_id = id;

@@ -123,15 +123,15 @@ Status Pass::put(store::Transaction& tx, T object) {
   return tx.update(std::move(object));
 }
 
+bool wants_subnets(const v1::NetworkSpec& spec) {
+  return spec.driver() != "host" && spec.driver() != "none" && spec.driver() != "null";
+}
+
 Status Pass::networks(store::Transaction& tx) {
   for (const std::string& id : work_.networks) {
     if (full()) return ok_status();
     const auto network = tx.view().get<v1::Network>(id);
     if (network == nullptr || network->pending_delete() || ipam_.has_network(id)) continue;
-    if (network->spec().driver() == "host" || network->spec().driver() == "none" ||
-        network->spec().driver() == "null") {
-      continue;
-    }
     MUSTER_TRY(this->network(tx, *network));
   }
   return ok_status();

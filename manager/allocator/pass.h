@@ -27,6 +27,9 @@ struct Work {
   std::unordered_set<std::string> blocked_tasks;
 };
 
+// Whether networks of this driver have subnets at all; those of unknown drivers get an error.
+bool wants_subnets(const v1::NetworkSpec& spec);
+
 // One transaction of the allocator: takes from the address space, writes objects. Whoever runs it
 // calls undo() when the transaction did not commit, or is run once more.
 class Pass {

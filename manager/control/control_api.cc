@@ -1,7 +1,7 @@
-
-
 #include "manager/control/control_api.h"
+
 #include <utility>
+
 #include "base/check.h"
 #include "manager/control/access.h"
 #include "manager/control/calls.h"

@@ -25,7 +25,9 @@ DataPathFaults::DataPathFaults(const store::Snapshot& state) {
   state.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     tally.add(*node);
     if (path_of(*node).empty()) return true;
-    hosts_[path_of(*node)].push_back(node->id());
+    // A host that left and joined again has two entries; nobody is led to the one that is down.
+    if (node->status().state() != v1::NodeStatus::DOWN)
+      hosts_[path_of(*node)].push_back(node->id());
     const uint32_t mtu = node->description().data_path().mtu();
     if (mtu != 0 && (smallest == 0 || mtu < smallest)) {
       smallest = mtu;
@@ -57,7 +59,9 @@ std::vector<std::string> DataPathFaults::of(const v1::Node& node) const {
         "this node has told no data-path address: containers on other nodes do not reach those "
         "here by overlay networks");
   }
-  if (const auto known = hosts_.find(address); known != hosts_.end() && known->second.size() > 1) {
+  const bool down = node.status().state() == v1::NodeStatus::DOWN;
+  if (const auto known = hosts_.find(address);
+      !down && known != hosts_.end() && known->second.size() > 1) {
     std::vector<std::string> others;
     for (const std::string& id : known->second) {
       if (id != node.id()) others.push_back(names_.at(id));

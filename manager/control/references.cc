@@ -107,12 +107,14 @@ Status check_network_fits(const store::Snapshot& state, const v1::NetworkSpec& s
   Status clash;
   state.each<v1::Network>([&](const auto& other) {
     const std::string& name = other->spec().annotations().name();
-    if (vni && *vni != 0 && other->state().vni() == *vni) {
-      clash = already_exists("VXLAN id {} is in use by network {}", *vni, name);
-    }
     const bool given = !other->state().pools().empty();
     // What it could not be given is not its own.
-    if (!given && !other->allocation_error().empty()) return clash.ok();
+    if (!given && !other->allocation_error().empty()) return true;
+    const auto theirs =
+        given ? Result<uint32_t>(other->state().vni()) : overlay::Ipam::wanted_vni(other->spec());
+    if (vni && *vni != 0 && theirs && *theirs == *vni) {
+      clash = already_exists("VXLAN id {} is in use by network {}", *vni, name);
+    }
     for (const auto& pool : given ? other->state().pools() : other->spec().pools()) {
       const auto theirs = overlay::Prefix::parse(pool.subnet());
       if (!theirs) continue;

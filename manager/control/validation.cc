@@ -465,8 +465,7 @@ Status validate_network_spec(const v1::NetworkSpec& spec) {
     return Status(
         StatusCode::kUnimplemented,
         "encrypted networks are not there yet, and what is asked to be encrypted is not sent in "
-        "plain "
-        "text: leave out the option \"encrypted\" where the nodes' data paths are private");
+        "plain text: leave out the option \"encrypted\" where the nodes' data paths are private");
   }
   // What no allocation can ever satisfy is better said at once.
   if (const auto mtu = overlay::wanted_mtu(spec); !mtu) return mtu.error();

@@ -160,10 +160,20 @@ Routers Dispatcher::routers(const std::string& network_id) const {
   if (const auto known = subscribers_.find(network_id); known != subscribers_.end()) {
     for (const std::string& node_id : known->second) out[node_id] = applied_version(node_id, feed);
   }
+  if (unheard_.empty()) return out;
   const store::Snapshot view = deps_.store.snapshot();
-  for (const std::string& node_id : unheard_) {
-    if (networks_of_node(view, node_id).contains(network_id)) out.try_emplace(node_id, 0);
+  const auto add = [&](const std::string& node_id) {
+    if (view.get<v1::Node>(node_id) != nullptr) out.try_emplace(node_id, 0);
+  };
+  const auto network = view.get<v1::Network>(network_id);
+  if (network != nullptr && network->spec().ingress()) {
+    for (const std::string& node_id : unheard_) add(node_id);
+    return out;
   }
+  view.tasks_of_network(network_id, [&](const store::Ptr<v1::Task>& task) {
+    if (is_member(*task) && unheard_.contains(task->node_id())) add(task->node_id());
+    return true;
+  });
   return out;
 }
 
@@ -424,7 +434,8 @@ void Dispatcher::judge(const std::string& node_id) {
 void Dispatcher::probe(const std::string& node_id) {
   const auto node = deps_.store.snapshot().get<v1::Node>(node_id);
   if (!node) {
-    nodes_.erase(node_id);
+    routes_forgotten(node_id);
+    nodes_.erase(node_id);  // last: the name may be of the timer that goes with it
     return;
   }
   const std::weak_ptr<int> alive = alive_;

@@ -96,8 +96,9 @@ class Collector {
   }
 
   void operator()(const store::Change<v1::Network>& change) {
-    if (change.after == nullptr || !networks_.contains(change.after->id())) return;
-    out_[change.after->id()].network = true;
+    const std::string& id = (change.after ? change.after : change.before)->id();
+    if (!networks_.contains(id)) return;
+    (change.after ? out_[id].network : out_[id].removed) = true;
   }
 
   template <class T>

@@ -12,6 +12,7 @@ namespace muster::manager::dispatcher {
 // the object from before, and have to be told when it is gone.
 struct NetworkChanges {
   bool network = false;
+  bool removed = false;                  // the network itself
   std::map<std::string, bool> tasks;     // by id
   std::map<std::string, bool> services;  // by id
   std::map<std::string, bool> nodes;     // by id; of the ingress network alone

@@ -3,15 +3,12 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/cidr_text.h"
 #include "manager/dispatcher/network_changes.h"
 #include "manager/store/ingress_network.h"
 
 namespace muster::manager::dispatcher {
 namespace {
-
-std::string without_prefix(const std::string& cidr) {
-  return cidr.substr(0, cidr.find('/'));
-}
 
 size_t bytes_of(const std::vector<Bytes>& messages) {
   size_t bytes = 0;
@@ -40,7 +37,8 @@ class FeedWriter {
     endpoint.set_service_id(task.service_id());
     endpoint.set_name(task.name());
     endpoint.set_node_id(task.node_id());
-    for (const auto& cidr : attachment->addresses()) endpoint.add_addresses(without_prefix(cidr));
+    for (const auto& cidr : attachment->addresses())
+      endpoint.add_addresses(without_prefix_length(cidr));
     endpoint.set_mac(attachment->mac());
     endpoint.set_state(shown_state(task, node));
     *endpoint.mutable_aliases() = attachment->aliases();
@@ -59,7 +57,7 @@ class FeedWriter {
     out.set_service_id(service.id());
     out.set_name(service.spec().annotations().name());
     for (const auto& ip : service.endpoint().virtual_ips()) {
-      if (ip.network_id() == network_id_) out.add_virtual_ips(without_prefix(ip.address()));
+      if (ip.network_id() == network_id_) out.add_virtual_ips(without_prefix_length(ip.address()));
     }
     *out.mutable_ports() = service.endpoint().ports();
     if (attachment != nullptr) *out.mutable_aliases() = attachment->aliases();
@@ -72,7 +70,8 @@ class FeedWriter {
     v1::IngressNode& out = *feed_.add_ingress_nodes();
     out.set_node_id(node.id());
     out.set_index(node.ingress().index());
-    for (const auto& cidr : node.ingress().addresses()) out.add_addresses(without_prefix(cidr));
+    for (const auto& cidr : node.ingress().addresses())
+      out.add_addresses(without_prefix_length(cidr));
     out.set_mac(node.ingress().mac());
     out.set_data_path_addr(data_path_of(&node));
     return true;
@@ -199,6 +198,12 @@ std::map<std::string, NetworkFeeds::Increment> NetworkFeeds::increments(
     const store::CommitEvent& event, const Subscribers& networks) {
   std::map<std::string, Increment> out;
   for (const auto& [id, changes] : network_changes(event, networks)) {
+    if (changes.removed) {
+      // Everything that is left of it: nothing, not even the network.
+      out.emplace(id, Increment{0, event.version, messages_of(id, {}, 0, event.version, true)});
+      entries_.erase(id);
+      continue;
+    }
     const v1::NetworkFeed feed = increment_feed(event.after, id, changes);
     if (feed.ByteSizeLong() == 0) continue;
     Entry& entry = entries_[id];

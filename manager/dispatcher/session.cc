@@ -237,18 +237,22 @@ void Dispatcher::SessionImpl::send_task_step(v1::FeedUpdate step, uint64_t versi
 }
 
 void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
-  auto taking_part = networks_of_node(view, node_id_);
+  if (!open_) return;
+  const auto taking_part = networks_of_node(view, node_id_);
+  const auto before = networks_;
   for (const std::string& id : taking_part) {
-    if (networks_.contains(id)) continue;
+    if (!networks_.insert(id).second) continue;
     dispatcher_.subscribers_[id].insert(node_id_);
     send_all(dispatcher_.networks_.complete(view, id));
+    // It does not keep up; what was entered was left again with the session.
+    if (!open_) return;
   }
-  for (const std::string& id : networks_) {
-    if (!taking_part.contains(id)) dispatcher_.unsubscribe(id, node_id_);
+  for (const std::string& id : before) {
+    if (taking_part.contains(id)) continue;
+    networks_.erase(id);
+    dispatcher_.unsubscribe(id, node_id_);
   }
-  const auto before = std::exchange(networks_, std::move(taking_part));
-  if (!open_) return;  // it does not keep up
-  for (const std::string& id : networks_) {
+  for (const std::string& id : taking_part) {
     if (!before.contains(id)) dispatcher_.routes_known(*this, id);
   }
 }

@@ -329,6 +329,14 @@ TEST_F(NetworkFeedTest, TheIngressNetworkTellsByWhichNodesConnectionsComeIn) {
   EXPECT_EQ(mirrors_["net"].nodes.size(), 0u);
 }
 
+TEST_F(NetworkFeedTest, OfANetworkThatWasRemovedNothingIsLeft) {
+  put(node("n1", "192.0.2.1", v1::NodeStatus::READY, 1));
+  ASSERT_EQ(mirrors_["in"].nodes.size(), 1u);
+  remove<v1::Network>("in");
+  EXPECT_THAT(heard_, ElementsAre("in"));
+  EXPECT_EQ(mirrors_["in"], Mirror());
+}
+
 TEST_F(NetworkFeedTest, TheIngressNetworkHasEveryServiceThatPublishes) {
   put(service("quiet", {"net"}, false));
   EXPECT_THAT(heard_, ElementsAre("net"));
