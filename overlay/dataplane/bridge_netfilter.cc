@@ -63,6 +63,8 @@ Status provide_bridge_netfilter(NamespaceDir& pins) {
     MUSTER_TRY(on_own_thread([&]() -> Status {
       bool created = false;
       MUSTER_TRY(pins.enter(name, &created));
+      // It went in the meantime.
+      if (created) return pins.remove(name);
       return present() ? switch_off() : ok_status();
     }));
   }

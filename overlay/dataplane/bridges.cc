@@ -88,22 +88,12 @@ Status Bridges::create(const v1::Network& network, const std::string& name) {
   if (gateways.empty()) {
     return failed_precondition("network {} has no subnet yet", network.spec().annotations().name());
   }
-  std::vector<Message> make;
-  make.push_back(new_bridge({name, mac_of(gateways.front().ip), mtu}));
-  make.push_back(set_alias(name, alias_of(names_, network.id(), internal)));
-  if (Status made = rtnl_.run(make); !made.ok()) {
-    if (made.code() == StatusCode::kUnimplemented ||
-        made.message().find("not supported") != std::string::npos) {
-      return failed_precondition("this kernel has no bridges (module bridge): {}", made.message());
-    }
-    return made;
-  }
-  MUSTER_ASSIGN(const auto link, find_link(rtnl_, name));
-  if (!link) return internal_error("bridge {} vanished", name);
+  MUSTER_ASSIGN(const int index, ensure_bridge(rtnl_, {name, mac_of(gateways.front().ip), mtu},
+                                               alias_of(names_, network.id(), internal)));
   std::vector<Message> addresses;
   bool v6 = false;
   for (const Cidr& gateway : gateways) {
-    addresses.push_back(add_address(link->index, gateway));
+    addresses.push_back(add_address(index, gateway));
     v6 = v6 || gateway.ip.v6;
   }
   if (!v6 && kernel_has_ipv6()) {
@@ -122,7 +112,7 @@ Status Bridges::create(const v1::Network& network, const std::string& name) {
   MUSTER_TRY(write_sysctl("net.ipv4.ip_forward", "1"));
   if (v6) MUSTER_TRY(forward_ipv6());
   MUSTER_TRY(nft_.run(add_network_rules(names_.table(), rules)));
-  bridges_[name] = Bridge{link->index, network.id(), std::move(rules), {}};
+  bridges_[name] = Bridge{index, network.id(), std::move(rules), {}};
   log_->debug("bridge {} made for network {}", name, network.spec().annotations().name());
   return ok_status();
 }

@@ -103,7 +103,6 @@ bool ClientBalancers::is_in(const Client& client, const Network& network) {
 
 Status ClientBalancers::describe(Network& network, const NetworkTruth& truth) {
   network.name = truth.network.spec().annotations().name();
-  network.subnets.clear();
   for (const auto& pool : truth.network.state().pools()) {
     MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
     network.subnets.push_back(subnet);
@@ -267,11 +266,17 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
   const std::string& id = truth.network.id();
   // Nothing was said yet but of its members; or the mesh's own network, where nobody is a client.
   if (id.empty() || truth.network.spec().ingress()) return ok_status();
-  const bool first = networks_.count(id) == 0;
-  Network& network = networks_[id];
+  const auto known = networks_.find(id);
+  const bool first = known == networks_.end();
+  // Known once it can be described.
+  Network described;
+  if (first || difference.network) MUSTER_TRY(describe(described, truth));
+  Network& network = first ? networks_[id] : known->second;
   Changed changed;
   if (first || difference.network) {
-    MUSTER_TRY(describe(network, truth));
+    network.name = std::move(described.name);
+    network.subnets = std::move(described.subnets);
+    network.mtu = described.mtu;
     for (const auto& [vip, entry] : network.vips) changed.insert(vip);
   }
   // Of an adopted client it is not known yet what it has.
@@ -302,7 +307,8 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
     if (!is_in(client, network)) continue;
     namespaces.push_back(client.place->connections());
     std::vector<VipWish> wishes;
-    if (first || difference.network) {
+    // Where an earlier step failed, all of it again: what does not differ costs nothing.
+    if (first || difference.network || client.behind) {
       wishes = all_wishes(client);
     } else {
       for (const Ip& vip : changed) {

@@ -87,6 +87,7 @@ class ClientBalancers {
   static std::optional<Ip> source(const Client& client, const Network& network, bool v6);
   static bool is_in(const Client& client, const Network& network);
 
+  // Fills in a fresh one, but for services and tasks.
   static Status describe(Network& network, const NetworkTruth& truth);
   // Adds the tasks' services to `services`; returns whether any flow may be stale now.
   static bool note_tasks(Network& network, const NetworkTruth& truth,

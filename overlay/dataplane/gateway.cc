@@ -120,19 +120,8 @@ NetworkRules Gateway::rules() const {
 Status Gateway::make_bridge() {
   MUSTER_ASSIGN(mtu_, way_out_mtu(rtnl_));
   const std::string& name = names_.gateway_bridge();
-  std::vector<Message> make;
-  make.push_back(new_bridge({name, mac_of(pool_.gateway_v6()), mtu_}));
-  make.push_back(set_alias(name, fmt::format("muster {} gateway", names_.instance())));
-  if (Status made = rtnl_.run(make); !made.ok()) {
-    if (made.code() == StatusCode::kUnimplemented ||
-        made.message().find("not supported") != std::string::npos) {
-      return failed_precondition("this kernel has no bridges (module bridge): {}", made.message());
-    }
-    return made;
-  }
-  MUSTER_ASSIGN(const auto link, find_link(rtnl_, name));
-  if (!link) return internal_error("bridge {} vanished", name);
-  bridge_index_ = link->index;
+  MUSTER_ASSIGN(bridge_index_, ensure_bridge(rtnl_, {name, mac_of(pool_.gateway_v6()), mtu_},
+                                             fmt::format("muster {} gateway", names_.instance())));
   MUSTER_TRY(write_sysctl("net.ipv4.ip_forward", "1"));
   if (!host_has_ipv6()) return ok_status();
   MUSTER_TRY(forward_ipv6());
@@ -154,10 +143,14 @@ Status Gateway::add_subnet(const std::vector<Prefix>& avoid) {
       continue;
     }
     MUSTER_TRY(claimed);
+    // Nobody gets an address there before the rules let it out.
+    NetworkRules with = rules();
+    with.subnets.push_back(subnet->str());
+    MUSTER_TRY(nft_.run(add_network_rules(names_.table(), with)));
     MUSTER_TRY(pool_.add(*subnet));
     log_->info("containers on overlay networks reach this node and what is behind it by {}",
                subnet->str());
-    return nft_.run(add_network_rules(names_.table(), rules()));
+    return ok_status();
   }
   return failed_precondition(
       "no private range of addresses is left for containers on this node to lead out by: its "

@@ -82,7 +82,6 @@ class Gateway {
  private:
   Status add_subnet(const std::vector<Prefix>& avoid);
   Status make_bridge();
-  Status claim(const Prefix& subnet);
   Status remove_bridge();
   NetworkRules rules() const;
   std::vector<Message> addresses(int index, const Lease& lease) const;

@@ -158,6 +158,23 @@ Message add_default_route(int index, const Ip& gateway) {
   return m;
 }
 
+Result<int> ensure_bridge(NetlinkSocket& socket, const BridgeSpec& spec, std::string_view alias) {
+  std::vector<Message> make;
+  make.push_back(new_bridge(spec));
+  make.push_back(set_alias(spec.name, alias));
+  if (Status made = socket.run(make); !made.ok()) {
+    if (made.code() == StatusCode::kUnimplemented ||
+        made.message().find("not supported") != std::string::npos) {
+      return fail(
+          failed_precondition("this kernel has no bridges (module bridge): {}", made.message()));
+    }
+    return fail(std::move(made));
+  }
+  MUSTER_ASSIGN(const auto link, find_link(socket, spec.name));
+  if (!link) return fail(internal_error("bridge {} vanished", spec.name));
+  return link->index;
+}
+
 Result<std::vector<Link>> list_links(NetlinkSocket& socket) {
   Message m(RTM_GETLINK, 0, "list interfaces");
   m.header(ifinfomsg{});

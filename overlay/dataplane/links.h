@@ -59,6 +59,10 @@ Message add_address(int index, const Cidr& address);
 Message delete_address(int index, const Cidr& address);  // a missing one is fine
 Message add_default_route(int index, const Ip& gateway);
 
+// Makes a bridge with an alias where it is missing, and returns its index. FAILED_PRECONDITION on a
+// kernel without bridges.
+Result<int> ensure_bridge(NetlinkSocket& socket, const BridgeSpec& spec, std::string_view alias);
+
 Result<std::vector<Link>> list_links(NetlinkSocket& socket);
 // nullopt when there is none of that name.
 Result<std::optional<Link>> find_link(NetlinkSocket& socket, const std::string& name);

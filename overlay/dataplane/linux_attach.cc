@@ -192,7 +192,11 @@ Status LinuxNetwork::detach(const std::string& container_id) {
   // Takes some milliseconds in which nobody else needs to wait.
   MUSTER_TRY(pins_.remove(container_id));
   std::vector<HostEnd> left;
-  const auto context = "network of " + container_id;
+  // Nobody comes here a second time: what can be done is done, and the first failure told.
+  Status outcome;
+  const auto note = [&](const Status& status) {
+    if (!status.ok() && outcome.ok()) outcome = status.with_context("network of " + container_id);
+  };
   std::lock_guard overlay_lock(overlay_mutex_);
   clients_.detach(container_id);
   std::lock_guard lock(mutex_);
@@ -201,8 +205,8 @@ Status LinuxNetwork::detach(const std::string& container_id) {
     const std::string network_id = segments_.network_of(end);
     if (network_id.empty() && !bridges_.has_port(end) && !gateway_.has(end)) continue;
     left.push_back({end, network_id});
-    if (!network_id.empty()) MUSTER_TRY(segments_.release(end).with_context(context));
-    MUSTER_TRY(bridges_.release(end).with_context(context));
+    if (!network_id.empty()) note(segments_.release(end));
+    note(bridges_.release(end));
   }
   // The interfaces go with their namespace, which the kernel clears away in the background and in
   // batches; deleting each here would cost 20 ms. Later is looked whether a process still held it.
@@ -212,7 +216,7 @@ Status LinuxNetwork::detach(const std::string& container_id) {
   }
   const auto addresses = addresses_.extract(container_id);
   if (!addresses.empty()) ports_.forget_addresses(addresses.mapped());
-  return ok_status();
+  return outcome;
 }
 
 bool LinuxNetwork::attached(const std::string& end) {

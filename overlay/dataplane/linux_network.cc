@@ -166,15 +166,16 @@ void LinuxNetwork::warn_of_overlap(const v1::Network& network) {
 
 Status LinuxNetwork::apply(const NetworkStep& step) {
   MUSTER_TRY(reopen());
-  NetworkDifference difference;
   std::optional<v1::Network> news;
   bool ingress = false;
   Status applied;
   {
     std::lock_guard lock(overlay_mutex_);
-    difference = truths_.apply(step);
+    NetworkDifference& difference = due_[step.network_id];
+    const NetworkDifference told = truths_.apply(step);
+    difference.add(told);
     const NetworkTruth& truth = *truths_.find(step.network_id);
-    if (difference.network) news = truth.network;
+    if (told.network) news = truth.network;
     applied = segments_.apply(truth, difference);
     ingress = truth.network.spec().ingress();
     if (ingress) {
@@ -184,6 +185,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     // Once other nodes can be reached.
     const Status led = clients_.apply(truth, difference);
     if (applied.ok()) applied = led;
+    if (applied.ok()) due_.erase(step.network_id);
   }
   if (news) warn_of_overlap(*news);
   if (ingress) {
@@ -197,6 +199,7 @@ Status LinuxNetwork::forget_network(const std::string& network_id) {
   {
     std::lock_guard lock(overlay_mutex_);
     truths_.forget(network_id);
+    due_.erase(network_id);
     MUSTER_TRY(mesh_.forget(network_id));
     clients_.forget(network_id);
     MUSTER_TRY(segments_.forget(network_id));
@@ -246,7 +249,11 @@ Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_contai
   }
   MUSTER_TRY(segments_.sweep(keep));
   std::lock_guard lock(mutex_);
-  std::erase_if(addresses_, [&](const auto& entry) { return !live.contains(entry.first); });
+  std::erase_if(addresses_, [&](const auto& entry) {
+    if (live.contains(entry.first)) return false;
+    ports_.forget_addresses(entry.second);
+    return true;
+  });
   std::erase_if(attached_, [&](const std::string& end) { return !keep.contains(end); });
   MUSTER_TRY(bridges_.sweep(keep));
   return gateway_.sweep(keep);
@@ -262,6 +269,7 @@ Status LinuxNetwork::teardown() {
     MUSTER_TRY(segments_.forget(id));
   }
   truths_ = {};
+  due_.clear();
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
   torn_down_ = true;

@@ -121,6 +121,8 @@ class LinuxNetwork final : public NodeNetwork {
   Mesh mesh_;
   LocalNode node_;
   NetworkTruths truths_;
+  // By network, what truths_ has and the kernel was not brought to: it goes with the next step.
+  std::map<std::string, NetworkDifference, std::less<>> due_;
 
   std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;

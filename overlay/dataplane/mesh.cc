@@ -107,14 +107,17 @@ Status Mesh::apply(const NetworkTruth& truth, const NetworkDifference& differenc
 
 Status Mesh::forget(const std::string& network_id) {
   if (!told_ || told_->network.id() != network_id) return ok_status();
-  const auto place = segments_.find(network_id);
-  told_.reset();
+  // Until all of it is gone the node only has no place: whoever tries again goes on here.
+  told_->place.reset();
   link_in_step_ = false;
   maps_in_step_ = false;
-  reaches_.clear();
-  MUSTER_TRY(link_.remove());
-  if (place) MUSTER_TRY(rules_.clear(place->namespace_fd));
-  return segments_.release(port());
+  MUSTER_TRY(keep_link(true, nullptr));
+  if (const auto place = segments_.find(network_id)) {
+    MUSTER_TRY(rules_.clear(place->namespace_fd));
+  }
+  rules_.release();
+  told_.reset();
+  return ok_status();
 }
 
 void Mesh::repair(std::vector<std::string>& said) {
@@ -130,12 +133,14 @@ void Mesh::repair(std::vector<std::string>& said) {
 }
 
 Status Mesh::remove() {
-  told_.reset();
   link_in_step_ = false;
   maps_in_step_ = false;
   reaches_.clear();
   MUSTER_TRY(link_.remove());
-  return segments_.release(port());
+  MUSTER_TRY(segments_.release(port()));
+  rules_.release();
+  told_.reset();
+  return ok_status();
 }
 
 }  // namespace muster::overlay

@@ -41,15 +41,19 @@ Status MeshRules::enter(int namespace_fd) {
   struct stat info {};
   if (fstat(namespace_fd, &info) != 0) return errno_status(errno, "a network namespace is gone");
   if (nft_ != nullptr && namespace_ == info.st_ino) return ok_status();
-  in_force_.reset();
-  nft_.reset();
-  namespace_ = 0;
+  release();
   MUSTER_TRY(in_namespace(namespace_fd, [&]() -> Status {
     MUSTER_ASSIGN(nft_, LibNft::make());
     return ok_status();
   }));
   namespace_ = info.st_ino;
   return ok_status();
+}
+
+void MeshRules::release() {
+  in_force_.reset();
+  nft_.reset();
+  namespace_ = 0;
 }
 
 bool MeshRules::knows(int namespace_fd) const {

@@ -30,6 +30,8 @@ class MeshRules {
   bool knows(int namespace_fd) const;
   // Takes the rules out again.
   Status clear(int namespace_fd);
+  // Lets go of the namespace, which a socket in it keeps alive.
+  void release();
 
  private:
   Status enter(int namespace_fd);

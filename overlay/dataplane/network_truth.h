@@ -25,8 +25,11 @@ struct NetworkDifference {
   std::set<std::string> service_ids;
   std::set<std::string> ingress_node_ids;
 
-  bool empty() const {
-    return !network && task_ids.empty() && service_ids.empty() && ingress_node_ids.empty();
+  void add(const NetworkDifference& later) {
+    network = network || later.network;
+    task_ids.insert(later.task_ids.begin(), later.task_ids.end());
+    service_ids.insert(later.service_ids.begin(), later.service_ids.end());
+    ingress_node_ids.insert(later.ingress_node_ids.begin(), later.ingress_node_ids.end());
   }
 };
 

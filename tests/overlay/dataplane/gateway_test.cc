@@ -7,7 +7,7 @@
 
 #include "overlay/dataplane/local_ranges.h"
 #include "overlay/dataplane/names.h"
-#include "tests/overlay/dataplane/sandbox.h"
+#include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {
 namespace {
@@ -17,18 +17,8 @@ using ::testing::Not;
 
 // Containers of overlay networks on one node: in their networks' namespaces, with a way to the
 // node.
-class GatewayTest : public ::testing::Test {
+class GatewayTest : public NodeNetworkTest {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(box_.ok()) << box_.error();
-    net_ = box_.make_network();
-    ASSERT_NE(net_, nullptr) << box_.error();
-  }
-  std::string attach(const ContainerNetworkRequest& r) {
-    const auto path = net_->attach(r);
-    EXPECT_TRUE(path) << path.error().message();
-    return path ? *path : "";
-  }
   // Until a shell command prints nothing, four seconds at most; what it prints then.
   std::string await_nothing(const std::string& command) {
     return box_.run("", fmt::format("for i in $(seq 400); do o=$({0}); test -z \"$o\" && exit; "
@@ -48,8 +38,6 @@ class GatewayTest : public ::testing::Test {
                                 port));
   }
 
-  Sandbox box_;
-  std::unique_ptr<NodeNetwork> net_;
   v1::Network a_ = overlay_network("net-a", "10.50.0.0/24", "10.50.0.1");
   v1::Network b_ = overlay_network("net-b", "10.51.0.0/24", "10.51.0.1");
 };

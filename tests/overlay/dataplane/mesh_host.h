@@ -82,4 +82,12 @@ class MeshHost {
   NetworkTruths truths_;
 };
 
+// What a mesh task publishes: its port 8080 at port 80 of the nodes.
+v1::PortConfig mesh_port(v1::PortConfig::Protocol protocol);
+// The addresses of tasks, both families.
+std::vector<std::string> mesh_backends(const std::vector<int>& tasks);
+// A task's servers: TCP and UDP 8080, both families, answer with the address that the client has
+// for them; TCP 8081 sends back what it gets. Returns once they listen.
+void serve_clients_address(Sandbox& box, const std::string& ns);
+
 }  // namespace muster::overlay::testing

@@ -216,4 +216,35 @@ Status MeshHost::remove() {
   });
 }
 
+v1::PortConfig mesh_port(v1::PortConfig::Protocol protocol) {
+  v1::PortConfig out;
+  out.set_protocol(protocol);
+  out.set_target_port(8080);
+  out.set_published_port(80);
+  return out;
+}
+
+std::vector<std::string> mesh_backends(const std::vector<int>& tasks) {
+  std::vector<std::string> out;
+  for (const int k : tasks) {
+    out.push_back(MeshNet::task_address(k));
+    out.push_back(MeshNet::task_address6(k));
+  }
+  return out;
+}
+
+void serve_clients_address(Sandbox& box, const std::string& ns) {
+  for (const char* server :
+       {"TCP4-LISTEN:8080,fork,reuseaddr", "TCP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
+    box.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
+  }
+  for (const char* server : {"UDP4-RECVFROM:8080,fork", "UDP6-RECVFROM:8080,fork,ipv6only=1"}) {
+    box.start(ns, fmt::format("exec socat {} SYSTEM:'read x; echo $SOCAT_PEERADDR'", server));
+  }
+  box.start(ns, "exec socat TCP4-LISTEN:8081,fork,reuseaddr EXEC:cat");
+  box.run(ns,
+          "for i in $(seq 300); do [ $(ss -Hltun | wc -l) = 5 ] && exit; "
+          "busybox usleep 10000; done");
+}
+
 }  // namespace muster::overlay::testing

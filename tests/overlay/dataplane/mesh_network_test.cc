@@ -80,31 +80,14 @@ class MeshNetworkTest : public ::testing::Test {
     r.links.push_back(
         {net_.network, {MeshNet::task_address(k) + "/24", MeshNet::task_address6(k) + "/64"}, ""});
     for (const auto protocol : {PortConfig::TCP, PortConfig::UDP}) {
-      PortConfig port;
-      port.set_protocol(protocol);
-      port.set_target_port(8080);
-      port.set_published_port(80);
-      r.ports.push_back(port);
+      r.ports.push_back(mesh_port(protocol));
     }
     const std::string ns = attach(i, r);
-    for (const char* server :
-         {"TCP4-LISTEN:8080,fork,reuseaddr", "TCP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
-      box_.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
-    }
-    for (const char* server : {"UDP4-RECVFROM:8080,fork", "UDP6-RECVFROM:8080,fork,ipv6only=1"}) {
-      box_.start(ns, fmt::format("exec socat {} SYSTEM:'read x; echo $SOCAT_PEERADDR'", server));
-    }
-    box_.run(ns,
-             "for i in $(seq 300); do [ $(ss -Hltun | wc -l) = 4 ] && exit; "
-             "busybox usleep 10000; done");
+    serve_clients_address(box_, ns);
     return ns;
   }
   void publish(const std::vector<int>& tasks) {
-    std::vector<std::string> backends;
-    for (const int k : tasks) {
-      backends.push_back(MeshNet::task_address(k));
-      backends.push_back(MeshNet::task_address6(k));
-    }
+    const std::vector<std::string> backends = mesh_backends(tasks);
     for (size_t n = 1; n <= nets_.size(); ++n) {
       const int i = static_cast<int>(n);
       const Status set = host(i).in([&] {

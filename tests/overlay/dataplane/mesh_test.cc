@@ -43,34 +43,14 @@ class MeshTest : public ::testing::Test {
   std::string task(int k, int i) {
     net_.add_task(k, i);
     tell_all();
-    const std::string ns = host(i).task(k, {port(PortConfig::TCP), port(PortConfig::UDP)});
-    for (const char* server :
-         {"TCP4-LISTEN:8080,fork,reuseaddr", "TCP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
-      box_.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
-    }
-    for (const char* server : {"UDP4-RECVFROM:8080,fork", "UDP6-RECVFROM:8080,fork,ipv6only=1"}) {
-      box_.start(ns, fmt::format("exec socat {} SYSTEM:'read x; echo $SOCAT_PEERADDR'", server));
-    }
-    box_.start(ns, "exec socat TCP4-LISTEN:8081,fork,reuseaddr EXEC:cat");
-    box_.run(ns,
-             "for i in $(seq 300); do [ $(ss -Hltun | wc -l) = 5 ] && exit; "
-             "busybox usleep 10000; done");
+    const std::string ns =
+        host(i).task(k, {mesh_port(PortConfig::TCP), mesh_port(PortConfig::UDP)});
+    serve_clients_address(box_, ns);
     return ns;
-  }
-  static PortConfig port(PortConfig::Protocol protocol) {
-    PortConfig p;
-    p.set_protocol(protocol);
-    p.set_target_port(8080);
-    p.set_published_port(80);
-    return p;
   }
   // Port 80 of every node leads to these tasks, 81 to their echo.
   void publish(const std::vector<int>& tasks) {
-    std::vector<std::string> backends;
-    for (const int k : tasks) {
-      backends.push_back(MeshNet::task_address(k));
-      backends.push_back(MeshNet::task_address6(k));
-    }
+    const std::vector<std::string> backends = mesh_backends(tasks);
     for (auto& host : hosts_) {
       const Status set = host->publish({published(80, 8080, backends, PortConfig::TCP),
                                         published(80, 8080, backends, PortConfig::UDP),

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "overlay/dataplane/local_ranges.h"
-#include "tests/overlay/dataplane/sandbox.h"
+#include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {
 namespace {
@@ -15,21 +15,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-class NetworkTest : public ::testing::Test {
+class NetworkTest : public NodeNetworkTest {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(box_.ok()) << box_.error();
-    net_ = box_.make_network();
-    ASSERT_NE(net_, nullptr) << box_.error();
-  }
-  std::string attach(const ContainerNetworkRequest& r) {
-    const auto path = net_->attach(r);
-    EXPECT_TRUE(path) << path.error().message();
-    return path ? *path : "";
-  }
-
-  Sandbox box_;
-  std::unique_ptr<NodeNetwork> net_;
   v1::Network a_ = bridge_network("net-a", "10.50.0.0/24", "10.50.0.1");
 };
 
