@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/unique_fd.h"
+#include "tests/bench/sockets.h"
 
 namespace muster::bench {
 namespace {
@@ -22,14 +23,6 @@ int64_t wall_now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-sockaddr_in address_of(const std::string& text, uint16_t port) {
-  sockaddr_in out{};
-  out.sin_family = AF_INET;
-  out.sin_port = htons(port);
-  inet_pton(AF_INET, text.c_str(), &out.sin_addr);
-  return out;
 }
 
 bool ready(int fd, short events) {

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/unique_fd.h"
+#include "tests/bench/sockets.h"
 
 namespace muster::bench {
 namespace {
@@ -39,14 +40,6 @@ Result<UniqueFd> socket_in(int ns) {
   const timeval patience{kPatienceMs / 1000, 0};
   setsockopt(out.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   setsockopt(out.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-  return out;
-}
-
-sockaddr_in address_of(const std::string& text, uint16_t port) {
-  sockaddr_in out{};
-  out.sin_family = AF_INET;
-  out.sin_port = htons(port);
-  inet_pton(AF_INET, text.c_str(), &out.sin_addr);
   return out;
 }
 

@@ -27,7 +27,6 @@ overlay_address() { addresses "$1" "$2" | head -1; }
 fetch() { inside "$1" "$2" timeout 3 wget -q -O - "$3"; }
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
-all_nodes() { local n; for n in "${NODES[@]}"; do "$1" "$n" "${@:2}" || return 1; done; }
 
 start_registry
 push_images busybox
@@ -93,7 +92,6 @@ said=$(for _ in $(seq 12); do curl -fsS -m 2 "http://$(address 3):8080/cgi-bin/w
 is "$said" 3 'tasks that answer on one node'
 
 note 'the network is repaired where somebody has broken it'
-broken() { in_host 1 nsenter --net="$RUN/1/$(instance 1)/netns/net-$1" "${@:2}"; }
 blue=$(m 1 network inspect blue --format '{{.ID}}')
 pin=$(find "$RUN/1" -path "*netns/net-$blue" | head -1)
 [[ -n $pin ]] || die "no namespace of network blue on node 1 in $RUN/1"

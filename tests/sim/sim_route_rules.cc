@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "base/cidr_text.h"
 #include "manager/dispatcher/network_feed.h"
 #include "tests/sim/sim_rules.h"
 
@@ -13,10 +14,6 @@ namespace store = manager::store;
 using TaskPtr = store::Ptr<v1::Task>;
 
 namespace {
-
-std::string without_prefix(const std::string& cidr) {
-  return cidr.substr(0, cidr.find('/'));
-}
 
 // An endpoint as every host should know it.
 std::string endpoint_of(const store::Snapshot& state, const v1::Task& task,
@@ -31,7 +28,7 @@ std::string endpoint_of(const store::Snapshot& state, const v1::Task& task,
   out.set_data_path_addr(node == nullptr ? "" : node->description().data_path().address());
   for (const auto& attachment : task.networks()) {
     if (attachment.network_id() != network_id) continue;
-    for (const auto& cidr : attachment.addresses()) out.add_addresses(without_prefix(cidr));
+    for (const auto& cidr : attachment.addresses()) out.add_addresses(without_prefix_length(cidr));
     out.set_mac(attachment.mac());
     *out.mutable_aliases() = attachment.aliases();
   }
@@ -55,7 +52,7 @@ bool attached(const v1::Service& service, const std::string& network_id) {
 std::string vips_of(const v1::Service& service, const std::string& network_id) {
   std::string out;
   for (const auto& ip : service.endpoint().virtual_ips()) {
-    if (ip.network_id() == network_id) out += without_prefix(ip.address()) + " ";
+    if (ip.network_id() == network_id) out += without_prefix_length(ip.address()) + " ";
   }
   return out;
 }
