@@ -182,6 +182,7 @@ void Netd::remove(const v1::NetdRecord& record) {
     case v1::NetdRecord::kEndpoint:
       return table_.remove_endpoint(record.endpoint().network_id(), record.endpoint().task_id());
     case v1::NetdRecord::kSettings: return resolver_.set_ttl(Resolver::kDefaultTtl);
+    case v1::NetdRecord::kRelay:
     case v1::NetdRecord::RECORD_NOT_SET: return;
   }
 }
@@ -192,6 +193,7 @@ void Netd::set(const v1::NetdRecord& record) {
     case v1::NetdRecord::kService: return table_.set(record.service());
     case v1::NetdRecord::kEndpoint: return table_.set(record.endpoint());
     case v1::NetdRecord::kSettings: return resolver_.set_ttl(Duration(record.settings().ttl_ns()));
+    case v1::NetdRecord::kRelay:
     case v1::NetdRecord::kContainer:              // update() sees to them
     case v1::NetdRecord::RECORD_NOT_SET: return;  // of a newer musterd
   }
