@@ -24,9 +24,12 @@ bool SimWorld::step() {
   return true;
 }
 
-void SimWorld::advance(Duration d) {
+void SimWorld::advance(Duration d, uint64_t limit) {
   const TimePoint end = now_ + d;
-  while (!pending_.empty() && pending_.begin()->first.first <= end) step();
+  while (!pending_.empty() && pending_.begin()->first.first <= end) {
+    MUSTER_CHECK(limit-- > 0, "the simulation goes round in circles");
+    step();
+  }
   now_ = end;
 }
 

@@ -17,6 +17,8 @@ class SimExecutor;
 // One SimWorld is shared by all strands of a simulation; SimExecutor is a strand's view of it.
 class SimWorld final : public Clock {
  public:
+  static constexpr uint64_t kNoLimit = ~uint64_t{0};
+
   // `wall_start` is the wall time at virtual time 0.
   explicit SimWorld(WallTime wall_start = {1'700'000'000'000'000'000}) : wall_start_(wall_start) {}
 
@@ -25,8 +27,9 @@ class SimWorld final : public Clock {
 
   // Runs the next closure, moving time to its due time. False when nothing is pending.
   bool step();
-  // Runs everything that is due up to and including now + d, then sets the time to now + d.
-  void advance(Duration d);
+  // Runs everything that is due up to and including now + d, then sets the time to now + d. CHECKs
+  // after `limit` closures: something goes round in circles, faster than time.
+  void advance(Duration d, uint64_t limit = kNoLimit);
   // Runs what is due now without moving time. Bounded: CHECKs after `limit` closures.
   void settle(uint64_t limit = 1'000'000);
   bool idle() const { return pending_.empty(); }

@@ -34,6 +34,7 @@ bool Progress::acknowledged(Index index) {
     inflight_.pop_front();
   }
   next_ = std::max(next_, index + 1);
+  if (index >= match_) broken_promises_ = 0;
   if (index <= match_) return false;
   match_ = index;
   probe_sent_ = false;
@@ -41,12 +42,19 @@ bool Progress::acknowledged(Index index) {
 }
 
 bool Progress::rejected(Index rejected, Index meeting) {
+  if (state_ == State::kSnapshot) return false;
+  if (rejected <= match_) {
+    // Of an older message, or the member has lost what it acknowledged. An answer at once would be
+    // rejected at once, for ever, so that what the links repeat, and each heartbeat, would add to
+    // the messages under way: what is probed again with heartbeats is enough.
+    if (state_ == State::kProbe && next_ - 1 == rejected) ++broken_promises_;
+    return false;
+  }
   if (state_ == State::kReplicate) {
-    if (rejected <= match_) return false;  // of an older message
     probe();
     return true;
   }
-  if (state_ == State::kSnapshot || next_ - 1 != rejected) return false;
+  if (next_ - 1 != rejected) return false;
   next_ = std::max(std::min(rejected, meeting + 1), match_ + 1);
   probe_sent_ = false;
   return true;

@@ -35,6 +35,9 @@ class Progress {
   // A rejection of a message whose previous entry was `rejected`; the logs cannot meet after
   // `meeting`. Whether it is news; then probing goes on there.
   bool rejected(Index rejected, Index meeting);
+  // It has rejected, again and again, what it had acknowledged as durable: its disk has lost
+  // entries. Nothing can be sent to it then; another member must take its place.
+  bool lost_acknowledged() const { return broken_promises_ >= kPromisesBroken; }
   void probe();
   // The snapshot is there; whether the log goes on after it is to be seen.
   void probe_after_snapshot();
@@ -69,6 +72,9 @@ class Progress {
   Index next_ = 1;
   Index snapshot_index_ = 0;
   bool probe_sent_ = false;
+  // Rejections in a row of what was acknowledged; one or two may be late or repeated messages.
+  static constexpr int kPromisesBroken = 3;
+  int broken_promises_ = 0;
   std::deque<Sent> inflight_;
   size_t inflight_bytes_ = 0;
   Index round_end_ = 0;

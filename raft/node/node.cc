@@ -209,8 +209,25 @@ void Node::Impl::await_flushes() {
 void Node::Impl::received(Message message) {
   event([&](TimePoint at) {
     heard_[message.from] = at;
+    const bool rejection = message.kind == MessageKind::kAppendReply && message.reject;
+    const MemberId from = message.from;
     if (leave_out_what_finds_no_room(message)) core_.step(at, std::move(message));
+    if (rejection) note_lost_entries(from);
   });
+}
+
+// Once for each term and member.
+void Node::Impl::note_lost_entries(MemberId from) {
+  const Progress* progress = core_.progress(from);
+  const Member* member = core_.members().find(from);
+  if (progress == nullptr || member == nullptr || !progress->lost_acknowledged()) return;
+  auto& [term, told] = lost_entries_told_;
+  if (std::exchange(term, core_.term()) != core_.term()) told.clear();
+  if (!told.insert(from).second) return;
+  log_->error(
+      "member {:x} ({}) has not all of the {} entries that it had said were on its disk: remove it "
+      "from the cluster, look at its disk, and let it join anew",
+      from.value, member->address, progress->match());
 }
 
 // Entries with payloads that a full disk would refuse stay with their leader, as if they had been

@@ -7,7 +7,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "raft/node/mutant.h"
@@ -159,6 +161,7 @@ class Node::Impl final : public TransportEvents,
     post_deliveries();
   }
 
+  void note_lost_entries(MemberId from);
   bool leave_out_what_finds_no_room(Message& message);
 
   // what the core asks for (node_core.cc)
@@ -264,6 +267,7 @@ class Node::Impl final : public TransportEvents,
   bool was_member_ = false;
   bool told_removed_ = false;
   std::map<MemberId, TimePoint> heard_;
+  std::pair<Term, std::set<MemberId>> lost_entries_told_;
   std::vector<Seen> seen_;
   MemberId seen_leader_;
   Term seen_serving_ = 0;

@@ -165,6 +165,35 @@ TEST_F(RaftReplication, ADivergentTailCostsOneRoundATerm_B41) {  // rule 15
   EXPECT_EQ(follower.log().last(), core().log().last());
 }
 
+// Its disk has lost what was synced. Each answer at once would be one more message on its way for
+// ever.
+TEST_F(RaftReplication, WhoRejectsWhatItAcknowledgedIsAskedAgainWithHeartbeatsAlone) {
+  start(3);
+  lead();
+  ASSERT_TRUE(core().propose(now_, "a"));
+  messages();
+  step(ack(2, core().term(), 2));
+  ASSERT_TRUE(core().propose(now_, "b"));
+  messages();
+  core().unreachable({2});
+  Message rejection = from(2, MessageKind::kAppendReply, core().term());
+  rejection.reject = true;
+  rejection.prev_index = 2;
+  rejection.index = 1;
+  rejection.hint_term = core().term();
+  for (int heartbeats = 1; heartbeats <= 4; ++heartbeats) {
+    // One question for each heartbeat that it answers, whatever is repeated on the way.
+    const auto asked = only(step(from(2, MessageKind::kHeartbeatReply, core().term())),
+                            MessageKind::kAppend);
+    EXPECT_THAT(asked, SizeIs(1));
+    EXPECT_THAT(step(rejection), IsEmpty());
+    EXPECT_EQ(core().progress({2})->lost_acknowledged(), heartbeats >= 3);
+  }
+  // It was a late message after all.
+  step(ack(2, core().term(), 2));
+  EXPECT_FALSE(core().progress({2})->lost_acknowledged());
+}
+
 TEST_F(RaftReplication, AWindowOfMessagesAndBytesBoundsWhatIsSentAhead) {
   tuning_.window = {3, 1000};
   tuning_.append_bytes_max = 10;
