@@ -101,6 +101,8 @@ void Session::received(v1::ManagerMessage message) {
     case v1::ManagerMessage::kLogs: return deps_.sink.logs_wanted(message.logs());
     case v1::ManagerMessage::kCancelLogs:
       return deps_.sink.logs_unwanted(message.cancel_logs().id());
+    case v1::ManagerMessage::kExamination:
+      return deps_.sink.examination_wanted(message.examination());
     case v1::ManagerMessage::MESSAGE_NOT_SET: return;  // of a newer manager
   }
 }
@@ -229,6 +231,14 @@ void Session::describe(v1::NodeDescription description) {
   if (!established_) return;
   v1::AgentMessage message;
   *message.mutable_description() = description_;
+  link_->send(message);
+}
+
+void Session::tell_findings(const v1::NetworkFindings& findings) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  if (!established_) return;
+  v1::AgentMessage message;
+  *message.mutable_findings() = findings;
   link_->send(message);
 }
 

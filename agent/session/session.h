@@ -40,6 +40,8 @@ class FeedSink {
   // this session is all that came before.
   virtual void logs_wanted(const v1::LogSubscription&) {}
   virtual void logs_unwanted(const std::string& /*subscription_id*/) {}
+  // The manager wants this node's networks examined; answered by tell_findings().
+  virtual void examination_wanted(const v1::NetworkExamination&) {}
 };
 
 struct SessionDeps {
@@ -74,6 +76,8 @@ class Session {
   void applied(const v1::FeedId& feed, uint64_t version);
   // The feed is in force no more.
   void forgotten(const v1::FeedId& feed);
+  // Of an examination; dropped when there is no session, as whoever asked knows by then.
+  void tell_findings(const v1::NetworkFindings& findings);
   // The host changed (labels, resources).
   void describe(v1::NodeDescription description);
   bool established() const { return established_; }

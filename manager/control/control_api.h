@@ -178,6 +178,8 @@ class ControlApi {
 
   // Whether the caller may have logs and this node could serve them; any thread.
   Status may_read_logs(const Principal&) const;
+  // The same for examinations of networks.
+  Status may_examine(const Principal&) const;
 
   // Reports commits to `sink` on the strand until the subscription is dropped. On the strand. An
   // error is the last that is reported: the caller may not look any more.

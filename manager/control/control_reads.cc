@@ -249,6 +249,11 @@ Status ControlApi::may_read_logs(const Principal& principal) const {
   return state ? ok_status() : state.error();
 }
 
+Status ControlApi::may_examine(const Principal& principal) const {
+  const auto state = reading("muster.v1.Control.ExamineNetworks", principal);
+  return state ? ok_status() : state.error();
+}
+
 Result<store::Store::Subscription> ControlApi::watch(const Principal& principal,
                                                      const v1::WatchRequest& request,
                                                      WatchSink sink) {

@@ -146,6 +146,12 @@ void Dispatcher::send(const std::string& node_id, const v1::ManagerMessage& mess
   if (const auto session = find_session(node_id)) session->send_message(message);
 }
 
+std::set<std::string> Dispatcher::nodes_with_session() const {
+  std::set<std::string> out;
+  for (const auto& [node_id, session] : sessions_) out.insert(node_id);
+  return out;
+}
+
 uint64_t Dispatcher::applied_version(const std::string& node_id, const v1::FeedId& feed) const {
   const auto it = sessions_.find(node_id);
   return it == sessions_.end() ? 0 : it->second->applied_version(feed);
@@ -188,6 +194,7 @@ void Dispatcher::routes_known(const SessionImpl& session, const std::string& net
 void Dispatcher::routes_forgotten(const std::string& node_id) {
   unheard_.erase(node_id);
   if (route_events_.gone) route_events_.gone(node_id);
+  if (finding_events_.gone) finding_events_.gone(node_id);
 }
 
 void Dispatcher::register_session(const std::shared_ptr<SessionImpl>& session) {

@@ -44,6 +44,13 @@ struct DispatcherDeps {
   std::function<raft::GroupView()> group;
 };
 
+// Hears what nodes find of their networks (examiner/), on the dispatcher's strand.
+struct FindingEvents {
+  std::function<void(const std::string& node_id, const v1::NetworkFindings& findings)> found;
+  // The node's session has ended, or another one begins.
+  std::function<void(const std::string& node_id)> gone;
+};
+
 struct DispatcherOptions {
   std::string manager_id;                  // this node
   std::vector<std::string> manager_addrs;  // told to agents while no group is known
@@ -98,6 +105,10 @@ class Dispatcher final : public Routes {
   // Applied version of a feed, as the node last acknowledged it; 0 when it has no session.
   uint64_t applied_version(const std::string& node_id, const v1::FeedId& feed) const;
   size_t session_count() const { return sessions_.size(); }
+  // The nodes that have one.
+  std::set<std::string> nodes_with_session() const;
+  // Replaces who listens; {} = nobody.
+  void listen_findings(FindingEvents events) { finding_events_ = std::move(events); }
 
   void listen(RouteEvents events) override { route_events_ = std::move(events); }
   Routers routers(const std::string& network_id) const override;
@@ -179,6 +190,7 @@ class Dispatcher final : public Routes {
   std::map<std::string, NodeWatch> nodes_;
   Subscribers subscribers_;
   RouteEvents route_events_;
+  FindingEvents finding_events_;
   std::set<std::string> unheard_;  // nodes that were not down when this manager began to lead
   Trust trust_;
   std::vector<std::string> told_managers_;

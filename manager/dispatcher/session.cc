@@ -40,6 +40,11 @@ void Dispatcher::SessionImpl::received(const v1::AgentMessage& message) {
     case v1::AgentMessage::kAck: return acknowledged(message.ack());
     case v1::AgentMessage::kGoodbye: return goodbye(message.goodbye());
     case v1::AgentMessage::kDescription: return announce(message.description());
+    case v1::AgentMessage::kFindings:
+      if (dispatcher_.finding_events_.found) {
+        dispatcher_.finding_events_.found(node_id_, message.findings());
+      }
+      return;
     case v1::AgentMessage::MESSAGE_NOT_SET: return;  // of a newer agent; nothing we need
   }
 }

@@ -8,6 +8,7 @@
 
 #include "manager/control/access.h"
 #include "manager/control/control_api.h"
+#include "manager/control/grpc/examine_relay.h"
 #include "manager/control/grpc/logs_relay.h"
 #include "manager/control/grpc/routed_call.h"
 #include "manager/control/grpc/transfer_calls.h"
@@ -166,6 +167,24 @@ class ControlService final : public v1::Control::CallbackService {
     const auto view = api_.group_view();
     if (view && !view->leads) return make_logs_relay(scope(), context, *caller, request);
     auto* answer = options_.service_logs ? options_.service_logs(context, *request) : nullptr;
+    return answer != nullptr ? answer
+                             : refusal(unavailable("this manager is starting or stopping"));
+  }
+
+  grpc::ServerWriteReactor<v1::ExamineNetworksResponse>* ExamineNetworks(
+      CallbackServerContext* context, const v1::ExamineNetworksRequest* request) override {
+    const auto refusal = [context](const Status& why) {
+      return make_examine_refusal(context, why);
+    };
+    const Result<Caller> caller = caller_of(*context);
+    if (!caller) return refusal(caller.error());
+    if (Status allowed = api_.may_examine(caller->principal); !allowed.ok()) {
+      return refusal(allowed);
+    }
+    const auto view = api_.group_view();
+    if (view && !view->leads) return make_examine_relay(scope(), context, *caller, request);
+    auto* answer =
+        options_.examine_networks ? options_.examine_networks(context, *request) : nullptr;
     return answer != nullptr ? answer
                              : refusal(unavailable("this manager is starting or stopping"));
   }

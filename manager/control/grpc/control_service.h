@@ -18,6 +18,8 @@ template <class Response>
 class ServerWriteReactor;
 }  // namespace grpc
 namespace muster::v1 {
+class ExamineNetworksRequest;
+class ExamineNetworksResponse;
 class ServiceLogsRequest;
 class ServiceLogsResponse;
 }  // namespace muster::v1
@@ -32,6 +34,10 @@ using PrincipalOf = std::function<security::Principal(const grpc::ServerContextB
 // Answers ServiceLogs, whose lines come from another room; null when nobody can.
 using ServiceLogsCall = std::function<grpc::ServerWriteReactor<v1::ServiceLogsResponse>*(
     grpc::CallbackServerContext*, const v1::ServiceLogsRequest&)>;
+
+// The same for ExamineNetworks.
+using ExamineNetworksCall = std::function<grpc::ServerWriteReactor<v1::ExamineNetworksResponse>*(
+    grpc::CallbackServerContext*, const v1::ExamineNetworksRequest&)>;
 
 // How a manager that does not lead gets to the one that does.
 struct LeaderRoute {
@@ -52,6 +58,7 @@ struct ControlServiceOptions {
   // A watcher further behind than this many bytes is ended RESOURCE_EXHAUSTED.
   size_t watch_bytes_max = 64 << 20;
   ServiceLogsCall service_logs;
+  ExamineNetworksCall examine_networks;
   LeaderRoute leader;
 };
 
@@ -60,10 +67,10 @@ struct ControlServiceOptions {
 // API outlives the server the service is registered with.
 //
 // A manager that does not lead passes on what only the leader can do: every change, the unlock key,
-// the state of nodes, logs. The caller's identity and deadline go along; a request makes one hop.
-// What the leader has changed is in this manager's own store before the answer leaves, so that the
-// client's next read finds it. Everything else is answered from this manager's store, as long as a
-// leader is known: one that has none says so rather than something old.
+// the state of nodes, logs, examinations. The caller's identity and deadline go along; a request
+// makes one hop. What the leader has changed is in this manager's own store before the answer
+// leaves, so that the client's next read finds it. Everything else is answered from this manager's
+// store, as long as a leader is known: one that has none says so rather than something old.
 std::unique_ptr<grpc::Service> make_control_service(ControlApi& api, PrincipalOf principal_of,
                                                     ControlServiceOptions options = {});
 

@@ -1,0 +1,211 @@
+#include "manager/examiner/pair_findings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace muster::manager::examiner {
+namespace {
+
+v1::NetworkFinding finding(const char* check, const std::string& node, const std::string& peer,
+                           v1::NetworkFinding::Verdict verdict, std::string text) {
+  v1::NetworkFinding out;
+  out.set_check(check);
+  out.set_node_id(node);
+  out.set_peer_id(peer);
+  out.set_verdict(verdict);
+  out.set_text(std::move(text));
+  return out;
+}
+
+std::string others(size_t count) {
+  return count == 1 ? "the other node" : fmt::format("the other {} nodes", count);
+}
+
+}  // namespace
+
+bool PairFindings::add(const std::string& node_id, const v1::NetworkFinding& found) {
+  if (found.peer_id().empty() || found.peer_id() == node_id) return false;
+  const Pair pair(found.peer_id(), node_id);
+  const bool bad = found.verdict() == v1::NetworkFinding::BAD;
+  if (found.check() == "vxlan") {
+    if (bad) lost_[pair] = found.text();
+  } else if (found.check() == "mtu") {
+    if (bad) too_large_[pair] = found.text();
+  } else if (found.check() == "tcp") {
+    (bad ? unreached_ : reached_).insert(pair);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+std::string PairFindings::name(const std::string& id) const {
+  const auto at = names_.find(id);
+  return at == names_.end() ? id : at->second;
+}
+
+std::string PairFindings::reach(const std::vector<Pair>& pairs) const {
+  size_t answered = 0, silent = 0;
+  for (const Pair& pair : pairs) {
+    answered += reached_.contains(pair);
+    silent += unreached_.contains(pair);
+  }
+  if (answered > 0 && silent == 0) return ", while TCP is answered";
+  if (silent > 0 && answered == 0) return ", and TCP is not answered either";
+  return "";
+}
+
+std::string PairFindings::what_is_lost(const Kind& kind) const {
+  return kind.bad == &lost_ ? fmt::format("nothing on UDP port {}", port_)
+                            : "no frame of full size";
+}
+
+std::string PairFindings::advice(const Kind& kind) const {
+  if (kind.bad == &lost_) {
+    return fmt::format(
+        "a security group or firewall drops it: allow UDP {} between the nodes (or the data-path "
+        "address, `--data-path-addr`, is not the one that others reach)",
+        port_);
+  }
+  return "the way carries less than the nodes' own MTU says: give all links one MTU, or make the "
+         "networks with a smaller one (--opt com.docker.network.driver.mtu=...)";
+}
+
+PairFindings::Split PairFindings::split(const std::map<Pair, std::string>& bad,
+                                        const std::set<std::string>& senders,
+                                        const std::set<std::string>& testers) const {
+  std::map<std::string, size_t> by_sender, by_tester;
+  std::vector<Pair> counted;
+  for (const auto& [pair, text] : bad) {
+    if (!senders.contains(pair.first) || !testers.contains(pair.second)) continue;
+    counted.push_back(pair);
+    ++by_sender[pair.first];
+    ++by_tester[pair.second];
+  }
+  Split out;
+  // One pair alone does not tell at which of its ends it is.
+  const auto every = [](size_t count, const std::set<std::string>& with, const std::string& id) {
+    return count >= 2 && count >= std::min(with.size() - with.count(id), kPeersMax);
+  };
+  for (const auto& [id, count] : by_tester) {
+    if (every(count, senders, id)) out.deaf.insert(id);
+  }
+  for (const auto& [id, count] : by_sender) {
+    if (every(count, testers, id)) out.mute.insert(id);
+  }
+  for (const Pair& pair : counted) {
+    if (!out.mute.contains(pair.first) && !out.deaf.contains(pair.second))
+      out.pairs.push_back(pair);
+  }
+  return out;
+}
+
+void PairFindings::blame(const Kind& kind, const std::set<std::string>& senders,
+                         const std::set<std::string>& testers,
+                         std::vector<v1::NetworkFinding>& out) const {
+  const Split found = split(*kind.bad, senders, testers);
+  const auto pairs_of = [&](const std::string& id, bool from, bool to) {
+    std::vector<Pair> pairs;
+    for (const auto& [pair, text] : *kind.bad) {
+      if ((from && pair.first == id) || (to && pair.second == id)) pairs.push_back(pair);
+    }
+    return pairs;
+  };
+  // What one of them said, where it says more than that it is lost.
+  const auto example = [&](const std::vector<Pair>& pairs) {
+    if (kind.bad != &too_large_ || pairs.empty()) return std::string();
+    return fmt::format(" ({})", too_large_.at(pairs.front()));
+  };
+  std::set<std::string> nodes = senders;
+  nodes.insert(testers.begin(), testers.end());
+  const bool all = nodes.size() > 2 && found.deaf == nodes && found.mute == nodes;
+  if (all) {
+    std::vector<Pair> pairs;
+    for (const auto& [pair, text] : *kind.bad) pairs.push_back(pair);
+    out.push_back(
+        finding(kind.check, "", "", v1::NetworkFinding::BAD,
+                fmt::format("{} passes between any of the {} nodes{}{}: {}", what_is_lost(kind),
+                            nodes.size(), reach(pairs), example(pairs), advice(kind))));
+    return;
+  }
+  std::set<std::string> said = found.deaf;
+  said.insert(found.mute.begin(), found.mute.end());
+  for (const std::string& id : said) {
+    const bool deaf = found.deaf.contains(id), mute = found.mute.contains(id);
+    const std::vector<Pair> pairs = pairs_of(id, mute, deaf);
+    const std::string rest = others(nodes.size() - 1);
+    std::string text;
+    if (deaf && mute) {
+      text = fmt::format("{} passes between {} and {}, in either direction", what_is_lost(kind),
+                         name(id), rest);
+    } else if (deaf) {
+      text = fmt::format("{} that {} send arrives at {}, while what it sends arrives there",
+                         what_is_lost(kind), rest, name(id));
+    } else {
+      text = fmt::format("{} that {} sends arrives at {}, while what they send arrives there",
+                         what_is_lost(kind), name(id), rest);
+    }
+    out.push_back(
+        finding(kind.check, id, "", v1::NetworkFinding::BAD,
+                fmt::format("{}{}{}: {}", text, reach(pairs), example(pairs), advice(kind))));
+  }
+  list_pairs(kind, found.pairs, out);
+}
+
+void PairFindings::list_pairs(const Kind& kind, const std::vector<Pair>& pairs,
+                              std::vector<v1::NetworkFinding>& out) const {
+  const std::set<Pair> known(pairs.begin(), pairs.end());
+  size_t said = 0, more = 0;
+  for (const Pair& pair : pairs) {
+    const Pair back(pair.second, pair.first);
+    const bool both = known.contains(back);
+    if (both && pair.first > pair.second) continue;  // said with the other direction
+    if (++said > kPairsMax) {
+      ++more;
+      continue;
+    }
+    std::string text = kind.bad->at(pair);
+    std::vector<Pair> tried = {pair};
+    if (both) {
+      text = fmt::format("{} passes between {} and {}, in either direction", what_is_lost(kind),
+                         name(pair.first), name(pair.second));
+      if (kind.bad == &too_large_) text += fmt::format(" ({})", kind.bad->at(pair));
+      tried.push_back(back);
+    } else if (kind.bad == &lost_) {
+      text += ", while the other direction works";
+    }
+    out.push_back(finding(kind.check, pair.second, pair.first, v1::NetworkFinding::BAD,
+                          fmt::format("{}{}: {}", text, reach(tried), advice(kind))));
+  }
+  if (more == 0) return;
+  out.push_back(finding(kind.check, "", "", v1::NetworkFinding::BAD,
+                        fmt::format("the same between {} more pairs of nodes", more)));
+}
+
+std::vector<v1::NetworkFinding> PairFindings::conclude(const std::set<std::string>& began,
+                                                       const std::set<std::string>& ended) const {
+  std::set<std::string> senders, testers;
+  const auto wanted = [&](const std::string& id) { return !excluded_.contains(id); };
+  std::copy_if(began.begin(), began.end(), std::inserter(senders, senders.end()), wanted);
+  std::copy_if(ended.begin(), ended.end(), std::inserter(testers, testers.end()), wanted);
+  std::vector<v1::NetworkFinding> out;
+  const Kind kinds[] = {{"vxlan", &lost_, "is reached by every other node, in both directions"},
+                        {"mtu", &too_large_, "frames of full size pass between all nodes"}};
+  bool lost = false;
+  for (const Kind& kind : kinds) {
+    const size_t before = out.size();
+    blame(kind, senders, testers, out);
+    if (kind.bad == &lost_) lost = out.size() != before;
+    // Where nothing arrives nothing of full size does either, which was said.
+    if (out.size() != before || testers.size() < 2 || lost) continue;
+    out.push_back(finding(kind.check, "", "", v1::NetworkFinding::GOOD,
+                          kind.bad == &lost_ ? fmt::format("UDP port {} of each of {} nodes {}",
+                                                           port_, testers.size(), kind.good)
+                                             : std::string(kind.good)));
+  }
+  return out;
+}
+
+}  // namespace muster::manager::examiner
