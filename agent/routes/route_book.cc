@@ -169,6 +169,14 @@ std::optional<overlay::NetworkStep> RouteBook::fed(const std::string& network_id
   return out;
 }
 
+std::vector<overlay::NetworkStep> RouteBook::all() const {
+  std::vector<overlay::NetworkStep> out;
+  for (const auto& [id, network] : networks_) {
+    if (network.heard && takes_part(network)) out.push_back({id, true, everything(network)});
+  }
+  return out;
+}
+
 void RouteBook::apply(const overlay::NetworkStep& step) {
   const v1::NetworkFeed& feed = step.feed;
   Network& network = networks_[step.network_id];

@@ -45,6 +45,8 @@ class RouteBook {
   void settle_for(const std::string& network_id);
   // All that the managers have told of a network that the node takes part in.
   std::optional<overlay::NetworkStep> fed(const std::string& network_id) const;
+  // What is known of all networks that the node takes part in, with its own tasks: complete steps.
+  std::vector<overlay::NetworkStep> all() const;
   // The node leaves the swarm: it has a part in the ingress network no longer.
   void leave();
 

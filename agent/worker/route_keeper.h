@@ -76,6 +76,9 @@ class RouteKeeper {
   // Whether the kernel is behind with a network of the task.
   bool behind(const v1::LocalTask& task) const;
 
+  // What is known of the networks that the node takes part in; see RouteBook::all().
+  std::vector<overlay::NetworkStep> networks() const { return book_.all(); }
+
   // Whether ingress_ports() are others since this was asked last.
   bool take_ingress_changed() { return std::exchange(ingress_changed_, false); }
   // Published ports of the ingress network and tasks of other nodes that the kernel knows the way

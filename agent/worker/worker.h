@@ -93,6 +93,11 @@ class Worker {
 
   // What runs and ran here, for the local API. Sorted by task id.
   std::vector<v1::LocalTask> tasks() const;
+  // Overlay networks and published ports as this node knows them, and the ports that somebody else
+  // on this host has.
+  std::vector<overlay::NetworkStep> networks() const { return routes_.networks(); }
+  const std::vector<overlay::PublishedPort>& ports() const { return ports_set_; }
+  const std::vector<v1::PortConfig>& refused_ports() const { return ports_refused_; }
   const TaskPaths& paths() const { return paths_; }
   const NodeContext& node() const { return options_.node; }
   // Whether a container's log goes on to the journal or to syslog.

@@ -1,0 +1,251 @@
+#include "agent/doctor/doctor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace muster::agent {
+namespace {
+
+constexpr Duration kTimeout = 10s;
+constexpr Duration kTimeoutMin = 1s;
+constexpr Duration kTimeoutMax = 2min;
+// Something of a host answers there, if only by a refusal; managers listen on it.
+constexpr uint16_t kTcpPort = 2377;
+
+Duration part_limit(Duration timeout, Duration most) {
+  return std::min(timeout / 4, most);
+}
+
+bool all_good(const Findings& findings) {
+  return std::all_of(findings.begin(), findings.end(), [](const v1::NetworkFinding& finding) {
+    return finding.verdict() == v1::NetworkFinding::GOOD;
+  });
+}
+
+}  // namespace
+
+Doctor::~Doctor() {
+  *self_ = nullptr;
+  for (auto& [id, known] : cases_) {
+    deps_.strand.cancel(known.timer);
+    for (const Executor::TimerId look : known.looks) deps_.strand.cancel(look);
+  }
+}
+
+template <class Work, class Done>
+void Doctor::on_pool(Work work, Done done) {
+  deps_.pool.post([self = self_, strand = &deps_.strand, work = std::move(work),
+                   done = std::move(done)]() mutable {
+    strand->post([self, done = std::move(done), result = work()]() mutable {
+      if (*self != nullptr) done(result);
+    });
+  });
+}
+
+void Doctor::examine(const v1::NetworkExamination& examination) {
+  MUSTER_CHECK(deps_.strand.is_current());
+  const std::string& id = examination.id();
+  if (cases_.contains(id)) return;
+  v1::NetworkFindings hello;
+  hello.set_examination_id(id);
+  *hello.add_findings() = make_finding("clock", v1::NetworkFinding::GOOD,
+                                       fmt::format("{}", deps_.strand.clock().wall_now().unix_ns));
+  deps_.tell(hello);
+  if (cases_.size() >= kExaminationsMax) {
+    return tell(id,
+                {make_finding("node", v1::NetworkFinding::WARNING,
+                              "it is busy with other examinations and did not take part in this")},
+                true);
+  }
+  Case& made = cases_[id];
+  made.examination = examination;
+  made.timeout =
+      examination.timeout_ns() == 0
+          ? kTimeout
+          : std::clamp<Duration>(Duration(examination.timeout_ns()), kTimeoutMin, kTimeoutMax);
+  deps_.log->debug("examination {} begins", id);
+  made.timer = deps_.strand.after(made.timeout - std::min(kMargin, made.timeout / 4),
+                                  [this, id] { time_over(id); });
+  const Duration limit = part_limit(made.timeout, 2s);
+  // All are there before the first can end.
+  made.pending = {{"tunnels", "the ways to other nodes"}};
+  begin_part(
+      id, "kernel", "what the kernel has",
+      [network = &deps_.network](const auto& asked, const NodeFacts& facts) {
+        return judge_repairs(asked, facts, network->repair());
+      },
+      false);
+  begin_part(
+      id, "names", "names",
+      [tests = &deps_.tests, limit](const auto& asked, const NodeFacts& facts) {
+        Findings out;
+        for (const NameTest& test : plan_names(asked, facts)) {
+          out.push_back(judge_names(test, tests->ask_names(test.netns, test.questions, limit)));
+        }
+        return out;
+      },
+      true);
+  begin_part(
+      id, "vips", "virtual addresses",
+      [tests = &deps_.tests, limit](const auto& asked, const NodeFacts& facts) {
+        Findings out;
+        for (const ConnectTest& test : plan_virtual_addresses(asked, facts)) {
+          out.push_back(judge_connects(test, tests->connect(test.netns, test.targets, limit)));
+        }
+        return out;
+      },
+      true);
+  begin_part(
+      id, "mesh", "published ports",
+      [tests = &deps_.tests, limit](const auto& asked, const NodeFacts& facts) {
+        Findings out = judge_mesh_host(asked, facts, *tests);
+        for (const ConnectTest& test : plan_published_ports(asked, facts)) {
+          out.push_back(judge_connects(test, tests->connect(test.netns, test.targets, limit)));
+        }
+        return out;
+      },
+      true);
+  test_tunnels(id);
+}
+
+// ---------------------------------------------------------------- the ways to other nodes
+
+void Doctor::test_tunnels(const std::string& id) {
+  const Case& known = cases_.at(id);
+  const v1::NetworkExamination& asked = known.examination;
+  const NodeFacts facts = deps_.facts();
+  HostTests::TunnelTest test;
+  test.examination_id = id;
+  test.self = facts.node_id;
+  test.local_addr = facts.data_path_addr;
+  test.port = static_cast<uint16_t>(asked.data_path_port());
+  test.mtu = largest_mtu(facts);
+  for (const v1::ExaminedNode& node : asked.nodes()) {
+    test.peers[node.node_id()] = node.data_path_addr();
+  }
+  test.patience = std::min(known.timeout * 6 / 10, kPatienceMax);
+  test.whole = known.timeout;
+  if (test.peers.empty()) return part_done(id, "tunnels", {});
+  deps_.pool.post([self = self_, strand = &deps_.strand, tests = &deps_.tests, test, id,
+                   hostname = facts.hostname] {
+    const auto tell = [&](const Result<HostTests::Heard>& heard) {
+      strand->post([self, id, hostname, mtu = test.mtu, heard] {
+        if (*self != nullptr) (*self)->tunnels_tested(id, hostname, mtu, heard);
+      });
+    };
+    if (test.local_addr.empty()) {
+      return tell(fail(failed_precondition("this node has no data-path address yet")));
+    }
+    if (!tests->has_address(test.local_addr)) {
+      return tell(fail(failed_precondition(
+          "the data-path address {} is none of this host's any more: let the node join again, or "
+          "give the address back to an interface",
+          test.local_addr)));
+    }
+    tests->test_tunnels(test, tell);
+  });
+}
+
+void Doctor::tunnels_tested(const std::string& id, const std::string& hostname, uint32_t mtu,
+                            const Result<HostTests::Heard>& heard) {
+  const auto known = cases_.find(id);
+  if (known == cases_.end()) return;
+  const v1::NetworkExamination& asked = known->second.examination;
+  if (!heard) {
+    return part_done(id, "tunnels",
+                     {make_finding("vxlan", v1::NetworkFinding::BAD, heard.error().message())});
+  }
+  const Findings found = judge_tunnels(asked, hostname, mtu, *heard);
+  std::vector<HostTests::Target> targets;
+  std::vector<std::string> peers;
+  for (const v1::ExaminedNode* node : unheard(asked, *heard)) {
+    targets.push_back({node->data_path_addr(), kTcpPort});
+    peers.push_back(node->node_id());
+  }
+  if (targets.empty()) return part_done(id, "tunnels", found);
+  // Whether it is the host or only its UDP port that is not reached.
+  on_pool(
+      [tests = &deps_.tests, targets, limit = part_limit(known->second.timeout, 1500ms)] {
+        return tests->connect({}, targets, limit);
+      },
+      [this, id, found, peers](const Result<std::vector<HostTests::Answer>>& answers) {
+        Findings all = found;
+        for (size_t i = 0; answers && i < peers.size(); ++i) {
+          const HostTests::Answer answer = (*answers)[i];
+          const bool reached =
+              answer == HostTests::Answer::kAccepted || answer == HostTests::Answer::kRefused;
+          all.push_back(
+              make_finding("tcp", reached ? v1::NetworkFinding::GOOD : v1::NetworkFinding::BAD,
+                           reached ? "TCP is answered" : "TCP is not answered", {}, peers[i]));
+        }
+        part_done(id, "tunnels", all);
+      });
+}
+
+// ---------------------------------------------------------------- the other parts
+
+void Doctor::begin_part(const std::string& id, const std::string& name, std::string words,
+                        Part part, bool second_look) {
+  cases_.at(id).pending[name] = std::move(words);
+  run_part(id, name, std::move(part), second_look);
+}
+
+void Doctor::run_part(const std::string& id, const std::string& name, Part part, bool second_look) {
+  on_pool([asked = cases_.at(id).examination, facts = deps_.facts(),
+           part] { return part(asked, facts); },
+          [this, id, name, part, second_look](const Findings& findings) {
+            const auto known = cases_.find(id);
+            if (known == cases_.end()) return;
+            if (!second_look || all_good(findings)) return part_done(id, name, findings);
+            auto timer = std::make_shared<Executor::TimerId>();
+            *timer = deps_.strand.after(kSecondLook, [this, id, name, part, timer] {
+              const auto still = cases_.find(id);
+              if (still == cases_.end()) return;
+              still->second.looks.erase(*timer);
+              run_part(id, name, part, false);
+            });
+            known->second.looks.insert(*timer);
+          });
+}
+
+void Doctor::part_done(const std::string& id, const std::string& name, const Findings& findings) {
+  const auto known = cases_.find(id);
+  if (known == cases_.end() || known->second.pending.erase(name) == 0) return;
+  tell(id, findings, known->second.pending.empty());
+}
+
+void Doctor::tell(const std::string& id, const Findings& findings, bool last) {
+  if (last) {
+    if (const auto known = cases_.extract(id)) {
+      deps_.strand.cancel(known.mapped().timer);
+      for (const Executor::TimerId look : known.mapped().looks) deps_.strand.cancel(look);
+    }
+  }
+  if (findings.empty() && !last) return;
+  v1::NetworkFindings message;
+  message.set_examination_id(id);
+  for (const v1::NetworkFinding& finding : findings) *message.add_findings() = finding;
+  message.set_last(last);
+  deps_.tell(message);
+}
+
+void Doctor::time_over(const std::string& id) {
+  const auto known = cases_.find(id);
+  if (known == cases_.end()) return;
+  known->second.timer = 0;
+  Findings late;
+  for (const auto& [name, words] : known->second.pending) {
+    late.push_back(make_finding(
+        "node", v1::NetworkFinding::WARNING,
+        fmt::format("the test of {} was not done in time: the node is busy, or a longer --timeout "
+                    "is needed",
+                    words)));
+  }
+  tell(id, late, true);
+}
+
+}  // namespace muster::agent

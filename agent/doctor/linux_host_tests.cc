@@ -1,0 +1,300 @@
+#include "agent/doctor/linux_host_tests.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "agent/doctor/name_query.h"
+#include "base/unique_fd.h"
+#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/probe_tunnel.h"
+#include "overlay/dataplane/sysctl.h"
+
+namespace muster::agent {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+constexpr Duration kRoundMin = 100ms;
+// Rounds to many peers come slower, so that frames stay few.
+constexpr Duration kRoundPerPeer = 1ms;
+// Others that are not done ask every round; when nobody does, all are done.
+constexpr Duration kQuiet = 2s;
+constexpr const char* kResolver = "127.0.0.11";
+constexpr uint16_t kResolverPort = 53;
+constexpr int kAsked = 3;  // times at most
+
+int ms_until(Steady::time_point when) {
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(when - Steady::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left + 1, 0, 100'000));
+}
+
+// FNV-1a, the same on all nodes.
+uint32_t number_of(std::string_view text) {
+  uint32_t hash = 0x811c9dc5u;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x01000193u;
+  return hash;
+}
+
+// Runs `work` in a network namespace; in that of the caller if none is named.
+Status in_namespace(const std::string& netns, const std::function<Status()>& work) {
+  return overlay::on_own_thread([&]() -> Status {
+    if (netns.empty()) return work();
+    const UniqueFd fd(::open(netns.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return errno_status(errno, "cannot open its network namespace");
+    if (setns(fd.get(), CLONE_NEWNET) != 0) {
+      return errno_status(errno, "cannot enter its network namespace");
+    }
+    return work();
+  });
+}
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+};
+
+std::optional<Address> address_of(const std::string& text, uint16_t port) {
+  Address out;
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&out.storage);
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&out.storage);
+  if (inet_pton(AF_INET, text.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    out.size = sizeof *v4;
+  } else if (inet_pton(AF_INET6, text.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    out.size = sizeof *v6;
+  } else {
+    return std::nullopt;
+  }
+  return out;
+}
+
+HostTests::Answer answer_of(int error) {
+  switch (error) {
+    case 0: return HostTests::Answer::kAccepted;
+    case ECONNREFUSED: return HostTests::Answer::kRefused;
+    case ETIMEDOUT: return HostTests::Answer::kSilent;
+    default: return HostTests::Answer::kUnreachable;
+  }
+}
+
+class LinuxHostTests final : public HostTests {
+ public:
+  void test_tunnels(const TunnelTest& test,
+                    std::function<void(const Result<Heard>&)> tell) override;
+  Result<std::vector<Answer>> connect(const std::string& netns, const std::vector<Target>& targets,
+                                      Duration limit) override;
+  Result<std::vector<Named>> ask_names(const std::string& netns,
+                                       const std::vector<Question>& questions,
+                                       Duration limit) override;
+  std::optional<std::string> setting(const std::string& key) override {
+    auto value = overlay::read_sysctl(key);
+    return value ? std::optional(*std::move(value)) : std::nullopt;
+  }
+  bool has_address(const std::string& address) override;
+  void stop() override { stopped_ = true; }
+
+ private:
+  // False when all is to end.
+  bool wait(std::vector<pollfd>& fds, Steady::time_point until) const;
+  std::vector<Answer> connect_here(const std::vector<Target>& targets, Duration limit) const;
+
+  std::atomic<bool> stopped_ = false;
+};
+
+bool LinuxHostTests::wait(std::vector<pollfd>& fds, Steady::time_point until) const {
+  constexpr int kLook = 200;  // ms, at stopped_
+  (void)poll(fds.data(), fds.size(), std::min(ms_until(until), kLook));
+  return !stopped_;
+}
+
+// ---------------------------------------------------------------- tunnels
+
+void LinuxHostTests::test_tunnels(const TunnelTest& test,
+                                  std::function<void(const Result<Heard>&)> tell) {
+  overlay::ProbeTunnel::Spec spec;
+  spec.vni = overlay::ProbeTunnel::kFirstVni +
+             number_of(test.examination_id) % overlay::ProbeTunnel::kVnis;
+  const auto local = overlay::Ip::parse(test.local_addr);
+  if (!local) return tell(fail(local.error()));
+  spec.local = *local;
+  spec.port = test.port;
+  spec.mtu = test.mtu;
+  spec.self = test.self;
+  std::vector<std::string> names;
+  for (const auto& [name, address] : test.peers) {
+    const auto ip = overlay::Ip::parse(address);
+    if (ip) spec.peers.push_back({name, *ip});
+    names.push_back(name);
+  }
+  auto tunnel = overlay::ProbeTunnel::open(spec);
+  if (!tunnel) return tell(fail(tunnel.error()));
+  Beacons beacons(test.examination_id, test.self, names, test.mtu);
+  const auto began = Steady::now();
+  const auto patience = began + test.patience;
+  const auto whole = began + test.whole;
+  const auto period = std::max(kRoundMin, kRoundPerPeer * static_cast<int64_t>(names.size()));
+  auto next_round = began;
+  auto heard_at = began;
+  bool told = false;
+  std::vector<pollfd> fds = {{(*tunnel)->fd(), POLLIN, 0}};
+  for (;;) {
+    const auto now = Steady::now();
+    if (!told && (beacons.finished() || now >= patience)) {
+      told = true;
+      Heard heard;
+      for (const auto& [name, peer] : beacons.peers()) heard[name] = peer.heard;
+      tell(heard);
+    }
+    if (now >= whole || (told && now - heard_at >= kQuiet)) return;
+    if (!told && now >= next_round) {
+      for (const auto& frame : beacons.round()) (*tunnel)->send(frame.peer, frame.content);
+      next_round = now + period;
+    }
+    const auto until = told ? std::min(whole, heard_at + kQuiet) : std::min(next_round, patience);
+    if (!wait(fds, until)) {
+      if (!told) tell(fail(StatusCode::kCancelled, "musterd stops"));
+      return;
+    }
+    while (const auto content = (*tunnel)->receive()) {
+      heard_at = Steady::now();
+      for (const auto& frame : beacons.received(*content)) {
+        (*tunnel)->send(frame.peer, frame.content);
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------- connections
+
+std::vector<HostTests::Answer> LinuxHostTests::connect_here(const std::vector<Target>& targets,
+                                                            Duration limit) const {
+  std::vector<Answer> out(targets.size(), Answer::kSilent);
+  std::vector<UniqueFd> sockets(targets.size());
+  const auto until = Steady::now() + limit;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const auto address = address_of(targets[i].address, targets[i].port);
+    if (!address) {
+      out[i] = Answer::kUnreachable;
+      continue;
+    }
+    UniqueFd fd(
+        ::socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address->storage), address->size) ==
+        0) {
+      out[i] = Answer::kAccepted;
+    } else if (errno != EINPROGRESS) {
+      out[i] = answer_of(errno);
+    } else {
+      sockets[i] = std::move(fd);
+    }
+  }
+  for (;;) {
+    std::vector<pollfd> fds;
+    for (const UniqueFd& fd : sockets) {
+      if (fd) fds.push_back({fd.get(), POLLOUT, 0});
+    }
+    if (fds.empty() || Steady::now() >= until || !wait(fds, until)) return out;
+    for (const pollfd& ready : fds) {
+      if (ready.revents == 0) continue;
+      const auto at = std::find_if(sockets.begin(), sockets.end(),
+                                   [&](const UniqueFd& fd) { return fd.get() == ready.fd; });
+      int error = 0;
+      socklen_t size = sizeof error;
+      getsockopt(ready.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+      out[static_cast<size_t>(at - sockets.begin())] = answer_of(error);
+      *at = UniqueFd();
+    }
+  }
+}
+
+Result<std::vector<HostTests::Answer>> LinuxHostTests::connect(const std::string& netns,
+                                                               const std::vector<Target>& targets,
+                                                               Duration limit) {
+  std::vector<Answer> out;
+  MUSTER_TRY(in_namespace(netns, [&]() -> Status {
+    out = connect_here(targets, limit);
+    return ok_status();
+  }));
+  return out;
+}
+
+// ---------------------------------------------------------------- names
+
+Result<std::vector<HostTests::Named>> LinuxHostTests::ask_names(
+    const std::string& netns, const std::vector<Question>& questions, Duration limit) {
+  UniqueFd socket;
+  MUSTER_TRY(in_namespace(netns, [&]() -> Status {
+    socket = UniqueFd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return errno_status(errno, "cannot open a socket");
+    const auto resolver = address_of(kResolver, kResolverPort);
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&resolver->storage),
+                  resolver->size) != 0) {
+      return errno_status(errno, "cannot reach 127.0.0.11");
+    }
+    return ok_status();
+  }));
+  std::vector<Named> out(questions.size());
+  size_t open = questions.size();
+  const auto began = Steady::now();
+  std::string buffer(65'536, '\0');
+  std::vector<pollfd> fds = {{socket.get(), POLLIN, 0}};
+  const auto take = [&] {
+    for (;;) {
+      const ssize_t got = recv(socket.get(), buffer.data(), buffer.size(), 0);
+      if (got < 0 && (errno == EINTR || errno == ECONNREFUSED)) continue;
+      if (got < 0) return;
+      auto reply = parse_name_reply(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
+      if (!reply || reply->id >= out.size() || out[reply->id].answered) continue;
+      out[reply->id] = std::move(reply->named);
+      --open;
+    }
+  };
+  for (int times = 1; times <= kAsked && open > 0 && !stopped_; ++times) {
+    for (size_t i = 0; i < questions.size(); ++i) {
+      if (out[i].answered) continue;
+      const std::string query = name_query(static_cast<uint16_t>(i), questions[i]);
+      (void)::send(socket.get(), query.data(), query.size(), MSG_NOSIGNAL);
+      take();  // nothing piles up
+    }
+    const auto until = began + limit * times / kAsked;
+    while (open > 0 && Steady::now() < until && wait(fds, until)) take();
+  }
+  return out;
+}
+
+bool LinuxHostTests::has_address(const std::string& address) {
+  const auto wanted = overlay::Ip::parse(address);
+  auto socket = overlay::NetlinkSocket::open(NETLINK_ROUTE);
+  if (!wanted || !socket) return false;
+  const auto addresses = overlay::list_addresses(*socket);
+  // What cannot be looked at is not said to be wrong.
+  if (!addresses) return true;
+  return std::any_of(addresses->begin(), addresses->end(),
+                     [&](const auto& entry) { return entry.second.ip == *wanted; });
+}
+
+}  // namespace
+
+std::unique_ptr<HostTests> make_linux_host_tests() {
+  return std::make_unique<LinuxHostTests>();
+}
+
+}  // namespace muster::agent
