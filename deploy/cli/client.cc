@@ -333,6 +333,12 @@ class GrpcClient final : public Client, public InfoSource {
     return read_stream<v1::ServiceLogsResponse>(
         path_, [this, request](auto* context) { return control_->ServiceLogs(context, request); });
   }
+  std::unique_ptr<Stream<v1::ExamineNetworksResponse>> examine_networks(
+      const v1::ExamineNetworksRequest& request) override {
+    return read_stream<v1::ExamineNetworksResponse>(path_, [this, request](auto* context) {
+      return control_->ExamineNetworks(context, request);
+    });
+  }
   std::unique_ptr<Stream<v1::LogsResponse>> logs(const v1::LogsRequest& request) override {
     return read_stream<v1::LogsResponse>(
         path_, [this, request](auto* context) { return local_->Logs(context, request); });

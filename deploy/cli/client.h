@@ -81,6 +81,8 @@ class Client {
   virtual std::unique_ptr<Stream<v1::WatchResponse>> watch(const v1::WatchRequest& request) = 0;
   virtual std::unique_ptr<Stream<v1::ServiceLogsResponse>> service_logs(
       const v1::ServiceLogsRequest& request) = 0;
+  virtual std::unique_ptr<Stream<v1::ExamineNetworksResponse>> examine_networks(
+      const v1::ExamineNetworksRequest& request) = 0;
   virtual std::unique_ptr<Stream<v1::LogsResponse>> logs(const v1::LogsRequest& request) = 0;
   virtual std::unique_ptr<Stream<v1::StatsResponse>> stats(const v1::StatsRequest& request) = 0;
   virtual std::unique_ptr<Stream<v1::PullProgress>> pull(const v1::PullImageRequest& request) = 0;

@@ -124,6 +124,21 @@ const std::vector<Command>& commands() {
        network_create},
       {"network inspect", "NETWORK...", "Show networks as JSON", "network inspect back",
        C::kNetwork, network_inspect},
+      {"network doctor", "[NETWORK...]", "Test networks from every node to every other",
+       "network doctor\n"
+       "network doctor --timeout 30s back\n"
+       "network doctor --json | jq -r 'select(.Verdict == \"bad\") | .Text'",
+       C::kNetwork, network_doctor, false,
+       "All nodes examine their networks at the same time, traffic goes on meanwhile: whether\n"
+       "frames of overlay networks, small ones and those of full size, get from every node to\n"
+       "every other (checks vxlan and mtu); whether the kernel has what the managers say\n"
+       "(neighbours; what differs is mended at once, and told); whether names are answered (dns),\n"
+       "virtual addresses (vip) and published ports (mesh) lead to tasks, every node can encrypt\n"
+       "(encryption), and clocks agree (clock). Without NETWORK all overlay networks are meant.\n"
+       "\n"
+       "bad: it does not work; what it probably means is said. warning: it works, but not as it\n"
+       "should. What is good is counted, --all lists it. Exit code: 0 nothing is bad, 1 something\n"
+       "is, or a node did not answer."},
       {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
 
       {"secret create", "SECRET file|-", "Create a secret from a file or standard input",

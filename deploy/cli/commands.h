@@ -54,6 +54,7 @@ Result<int> task_inspect(Run& run);
 Result<int> network_ls(Run& run);
 Result<int> network_create(Run& run);
 Result<int> network_inspect(Run& run);
+Result<int> network_doctor(Run& run);
 Result<int> network_rm(Run& run);
 
 Result<int> secret_create(Run& run);

@@ -1,5 +1,3 @@
-#include <sys/ioctl.h>
-
 #include <algorithm>
 #include <boost/json/array.hpp>
 
@@ -7,14 +5,12 @@
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
+#include "deploy/cli/wrapped_table.h"
 
 namespace muster::deploy::cli {
 namespace {
 
 namespace json = boost::json;
-
-// A narrower column is harder to read than lines the terminal breaks itself.
-constexpr size_t kReasonMin = 24;
 
 std::string slot_name(const v1::Service& service, const v1::SlotExplanation& slot) {
   const std::string& name = service.spec().annotations().name();
@@ -56,44 +52,6 @@ json::object explanation_json(const v1::ExplainServiceResponse& response) {
           {"Tasks", std::move(slots)}};
 }
 
-// Breaks the last column at blanks, so that it stays a column; `header` is its title in the first
-// line.
-std::string wrap_last_column(std::string_view table, std::string_view header, size_t width) {
-  const size_t column = table.substr(0, table.find('\n')).rfind(header);
-  if (column == std::string_view::npos || column + kReasonMin > width) return std::string(table);
-  const size_t room = width - column;
-  std::string out;
-  for (const std::string& line : split(table, '\n')) {
-    if (line.size() <= column) {
-      if (!line.empty()) out += line + "\n";
-      continue;
-    }
-    out += line.substr(0, column);
-    std::string_view rest = std::string_view(line).substr(column);
-    while (rest.size() > room) {
-      const size_t blank = rest.rfind(' ', room);
-      if (blank == std::string_view::npos || blank == 0) break;
-      out += std::string(rest.substr(0, blank)) + "\n" + std::string(column, ' ');
-      rest.remove_prefix(blank + 1);
-    }
-    out += std::string(rest) + "\n";
-  }
-  return out;
-}
-
-size_t terminal_width(const World& world) {
-  winsize size{};
-  if (!world.out_is_terminal || ioctl(world.out_fd, TIOCGWINSZ, &size) != 0) return 0;
-  return size.ws_col;
-}
-
-Status print_table(Run& run, const Listing& listing, std::string_view last_header) {
-  MUSTER_ASSIGN(const std::string text, listing.render("table"));
-  const size_t width = terminal_width(run.world);
-  run.out(width == 0 ? text : wrap_last_column(text, last_header, width));
-  return ok_status();
-}
-
 Status print_tables(Run& run, const v1::ExplainServiceResponse& response, bool no_trunc) {
   Listing nodes({{"Hostname", "NODE"},
                  {"Tasks", "TASKS"},
@@ -104,7 +62,7 @@ Status print_tables(Run& run, const v1::ExplainServiceResponse& response, bool n
     nodes.add({node.hostname(), std::to_string(node.tasks()), node.fits() ? "yes" : "no",
                node.filter(), node.reason()});
   }
-  MUSTER_TRY(print_table(run, nodes, "REASON"));
+  MUSTER_TRY(print_wrapped(run, nodes, "REASON"));
   run.line("");
   Listing tasks({{"Name", "TASK"},
                  {"ID", "ID"},
@@ -116,7 +74,7 @@ Status print_tables(Run& run, const v1::ExplainServiceResponse& response, bool n
                no_trunc ? slot.task_id() : short_id(slot.task_id()), slot.hostname(),
                state_of(slot), slot.reason()});
   }
-  return print_table(run, tasks, "REASON");
+  return print_wrapped(run, tasks, "REASON");
 }
 
 }  // namespace

@@ -372,6 +372,14 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
         *response->add_networks() = network;
     return S::OK;
   }
+  S ExamineNetworks(C* context, const v1::ExamineNetworksRequest* request,
+                    grpc::ServerWriter<v1::ExamineNetworksResponse>* writer) override {
+    fake.examinations.push_back(*request);
+    for (const std::string& name : request->networks()) {
+      if (name == "nowhere") return missing("network", name);
+    }
+    return play(context, writer, fake.examination_messages, fake.end_streams);
+  }
   S ServiceLogs(C* context, const v1::ServiceLogsRequest* request,
                 grpc::ServerWriter<v1::ServiceLogsResponse>* writer) override {
     fake.service_log_requests.push_back(*request);

@@ -45,6 +45,7 @@ class FakeDaemon {
   // last the rotation is over.
   std::vector<std::vector<std::string>> renewals;
   std::vector<std::string> backup_chunks;
+  std::vector<v1::ExamineNetworksRequest> examinations;  // asked for, in order
 
   // Streams: each message is sent, then the stream stays open until the client leaves, unless
   // `end_streams`.
@@ -52,6 +53,7 @@ class FakeDaemon {
   std::vector<v1::LogsResponse> log_messages;
   std::vector<v1::ServiceLogsResponse> service_log_messages;
   Status service_logs_end;  // how that stream ends
+  std::vector<v1::ExamineNetworksResponse> examination_messages;
   std::vector<v1::StatsResponse> stats_messages;
   std::vector<v1::PullProgress> pull_messages;
   std::vector<v1::ExecOutput> exec_messages;
