@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "agent/doctor/doctor.h"
+#include "agent/doctor/linux_host_tests.h"
 #include "agent/logs/log_forwarder.h"
 #include "agent/session/grpc/grpc_link.h"
 #include "agent/session/grpc/grpc_log_streams.h"
@@ -24,6 +26,8 @@ constexpr unsigned kStepThreads = 4;
 // Health checks mostly wait, the hanging ones until their time-out, and none may keep others from
 // their turn.
 constexpr unsigned kHealthThreads = 256;
+// They mostly wait, and none may keep another examination from its turn.
+constexpr unsigned kDoctorThreads = 24;
 constexpr Duration kLeaveLimit = 120s;
 constexpr Duration kHostPeriod = 10s;
 
@@ -51,6 +55,7 @@ struct AgentRole::Core final : agent::FeedSink {
         publisher(
             role.deps_.strand, [this] { return logged_tasks(); }, *role.log_streams_,
             child_log(role.deps_.log, "logs")),
+        doctor(doctor_deps()),
         strand(role.deps_.strand),
         events(role.config_.events),
         self(std::make_shared<Core*>(this)) {}
@@ -97,6 +102,29 @@ struct AgentRole::Core final : agent::FeedSink {
     return options;
   }
 
+  agent::DoctorDeps doctor_deps() {
+    return {role.deps_.strand,
+            *role.doctor_pool_,
+            *role.host_tests_,
+            *role.deps_.parts.network,
+            [this] { return facts(); },
+            [this](const v1::NetworkFindings& findings) { session.tell_findings(findings); },
+            child_log(role.deps_.log, "doctor")};
+  }
+  agent::NodeFacts facts() const {
+    agent::NodeFacts out;
+    out.node_id = role.config_.membership.node_id;
+    out.hostname = role.config_.description.hostname();
+    out.data_path_addr = local_data_path(role.config_.membership);
+    out.networks = worker.networks();
+    out.containers =
+        agent::running_containers(worker.tasks(), (role.config_.run_dir / "netns").string());
+    out.ports = worker.ports();
+    out.refused_ports = worker.refused_ports();
+    out.names = role.config_.names && role.deps_.parts.names != nullptr;
+    return out;
+  }
+
   void apply(const v1::FeedUpdate& step) override {
     worker.apply(step);
     if (step.has_cluster() && events.cluster_changed) events.cluster_changed(step.cluster());
@@ -106,6 +134,9 @@ struct AgentRole::Core final : agent::FeedSink {
     publisher.subscribe(subscription);
   }
   void logs_unwanted(const std::string& id) override { publisher.cancel(id); }
+  void examination_wanted(const v1::NetworkExamination& examination) override {
+    doctor.examine(examination);
+  }
   void node_removed(const std::string& why) override {
     log->warn("this node was removed from the swarm ({}): its containers are stopped", why);
     worker.leave([] {});
@@ -194,6 +225,7 @@ struct AgentRole::Core final : agent::FeedSink {
   agent::Worker worker;
   agent::Session session;
   agent::LogPublisher publisher;
+  agent::Doctor doctor;
   std::unique_ptr<agent::LogForwarder> forwarder;
   Executor& strand;
   AgentEvents events;
@@ -209,6 +241,8 @@ AgentRole::AgentRole(AgentDeps deps, AgentConfig config)
       prepare_pool_(std::make_unique<agent::ThreadPool>("prepare", kPrepareThreads)),
       step_pool_(std::make_unique<agent::ThreadPool>("container", kStepThreads)),
       health_pool_(std::make_unique<agent::ThreadPool>("health", kHealthThreads)),
+      host_tests_(agent::make_linux_host_tests()),
+      doctor_pool_(std::make_unique<agent::ThreadPool>("doctor", kDoctorThreads)),
       links_(agent::make_grpc_link_factory(deps_.strand, config_.credentials)),
       // Opened on the strand, when the session has asked for lines.
       log_streams_(agent::make_grpc_log_streams([this] { return core_->session.manager(); },
@@ -218,6 +252,7 @@ AgentRole::~AgentRole() {
   stop(v1::Goodbye::RESTART);
   run_on(deps_.strand, [this] { core_.reset(); });
   health_->stop();  // the pool waits for what runs, and that may hang
+  host_tests_->stop();
 }
 
 Status AgentRole::start_alone() {

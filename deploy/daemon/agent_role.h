@@ -20,6 +20,7 @@
 
 namespace muster::agent {
 class ExecHealthProbe;
+class HostTests;
 }
 
 namespace muster::daemon {
@@ -93,6 +94,8 @@ class AgentRole {
   std::unique_ptr<agent::BlockingPool> prepare_pool_;
   std::unique_ptr<agent::BlockingPool> step_pool_;
   std::unique_ptr<agent::BlockingPool> health_pool_;
+  std::unique_ptr<agent::HostTests> host_tests_;  // used on the pool until that has ended
+  std::unique_ptr<agent::BlockingPool> doctor_pool_;
   std::unique_ptr<agent::LinkFactory> links_;
   std::unique_ptr<agent::LogStreamFactory> log_streams_;
   std::unique_ptr<Core> core_;  // on the strand

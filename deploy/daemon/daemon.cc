@@ -11,6 +11,7 @@
 #include "deploy/daemon/local_service.h"
 #include "deploy/daemon/run_on.h"
 #include "manager/control/grpc/control_service.h"
+#include "manager/examiner/grpc/examine_call.h"
 #include "manager/logs/grpc/log_services.h"
 
 namespace muster::daemon {
@@ -74,6 +75,11 @@ Status Daemon::start_local_api() {
       manager::logs::make_service_logs_call([this]() -> std::shared_ptr<manager::logs::LogBroker> {
         const auto role = manager();
         return role == nullptr ? nullptr : role->log_broker();
+      });
+  control.examine_networks = manager::examiner::make_examine_networks_call(
+      [this]() -> std::shared_ptr<manager::examiner::Examiner> {
+        const auto role = manager();
+        return role == nullptr ? nullptr : role->examiner();
       });
   control.leader.channel = [this](const std::string& address) { return channels_.to(address); };
   control.leader.reachability = &reachability_;

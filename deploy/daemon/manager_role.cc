@@ -22,6 +22,7 @@
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/grpc/dispatcher_service.h"
 #include "manager/drainer/drainer.h"
+#include "manager/examiner/grpc/examine_call.h"
 #include "manager/leader/leader_parts.h"
 #include "manager/logs/grpc/log_services.h"
 #include "manager/members/group_facts.h"
@@ -60,6 +61,19 @@ class SessionMessenger final : public logs::AgentMessenger {
  private:
   Executor& strand_;
   std::shared_ptr<dispatcher::Dispatcher*> dispatcher_;
+};
+
+// Examinations live on the main strand, as sessions do.
+class ExaminerSessions final : public examiner::NodeSessions {
+ public:
+  explicit ExaminerSessions(dispatcher::Dispatcher& dispatcher) : dispatcher_(dispatcher) {}
+  std::set<std::string> nodes() const override { return dispatcher_.nodes_with_session(); }
+  void send(const std::string& node_id, const v1::ManagerMessage& message) override {
+    dispatcher_.send(node_id, message);
+  }
+
+ private:
+  dispatcher::Dispatcher& dispatcher_;
 };
 
 ReplicaOptions replica_options(const ManagerDeps& deps, const ManagerConfig& config) {
@@ -105,6 +119,8 @@ struct ManagerRole::Core {
     SessionMessenger messenger;
     drainer::Drainer drainer;
     std::shared_ptr<logs::LogBroker> broker;
+    ExaminerSessions examiner_sessions;
+    std::shared_ptr<examiner::Examiner> examiner;
     ca::CertificateAuthority authority;
     members::MemberKeeper keeper;
     members::Membership membership;
@@ -136,6 +152,9 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
       drainer(deps.strand, store, dispatcher, child_log(deps.log, "drainer")),
       broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{
           deps.logs_strand, deps.strand, store, messenger, deps.rng, child_log(deps.log, "logs")})),
+      examiner_sessions(dispatcher),
+      examiner(std::make_shared<examiner::Examiner>(examiner::ExaminerDeps{
+          deps.strand, store, examiner_sessions, deps.rng, child_log(deps.log, "examiner")})),
       authority(deps.strand, store, replica.group(), child_log(deps.log, "ca")),
       keeper(deps.strand, store, replica.group(), child_log(deps.log, "members")),
       membership(deps.strand, store, replica.group(), deps.reachability,
@@ -164,6 +183,14 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
       "drainer", [this] { drainer.start(); }, [this] { drainer.stop(); });
   add(
       "logs", [this] { broker->start(); }, [this] { broker->stop(); });
+  // Ends before the sessions do.
+  add(
+      "examiner", [this] { examiner->start(); }, [this] { examiner->stop(); });
+  dispatcher.listen_findings(
+      {[this](const std::string& node_id, const v1::NetworkFindings& findings) {
+         examiner->found(node_id, findings);
+       },
+       [this](const std::string& node_id) { examiner->node_gone(node_id); }});
 }
 
 Status ManagerRole::Core::open(const ManagerConfig& config) {
@@ -216,6 +243,7 @@ Result<std::unique_ptr<ManagerRole>> ManagerRole::open(ManagerDeps deps, Manager
     auto core = std::make_shared<Core>(role->deps_, role->config_);
     MUSTER_TRY(core->open(role->config_));
     role->log_broker_ = core->parts->broker;
+    role->examiner_ = core->parts->examiner;
     role->core_ = std::move(core);
     return ok_status();
   });
@@ -243,6 +271,8 @@ Status ManagerRole::start_server() {
   const std::weak_ptr<Core> weak = core_;
   control::ControlServiceOptions options;
   options.service_logs = logs::make_service_logs_call(broker);
+  options.examine_networks =
+      examiner::make_examine_networks_call([examiner = examiner_] { return examiner; });
   options.leader.channel = [&channels = deps_.channels](const std::string& address) {
     return channels.to(address);
   };
@@ -416,6 +446,10 @@ void ManagerRole::stop(const std::string& reason) {
 
 std::shared_ptr<logs::LogBroker> ManagerRole::log_broker() const {
   return log_broker_;
+}
+
+std::shared_ptr<examiner::Examiner> ManagerRole::examiner() const {
+  return examiner_;
 }
 
 store::Snapshot ManagerRole::snapshot() const {

@@ -19,6 +19,7 @@
 #include "deploy/daemon/replica.h"
 #include "manager/control/cluster_objects.h"
 #include "manager/control/control_api.h"
+#include "manager/examiner/examiner.h"
 #include "manager/logs/log_broker.h"
 #include "raft/node/group.h"
 
@@ -81,6 +82,7 @@ class ManagerRole {
   Status set_lock(const std::optional<security::UnlockKey>& lock);
   // It refuses everybody while this manager does not lead.
   std::shared_ptr<manager::logs::LogBroker> log_broker() const;
+  std::shared_ptr<manager::examiner::Examiner> examiner() const;
 
  private:
   struct Core;
@@ -95,6 +97,7 @@ class ManagerRole {
   mutable std::mutex mutex_;  // guards the next, and what other threads look at while it is false
   bool ended_ = false;
   std::shared_ptr<manager::logs::LogBroker> log_broker_;
+  std::shared_ptr<manager::examiner::Examiner> examiner_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
 };
