@@ -214,5 +214,58 @@ TEST(ConcernsAgent, HowItLeavesItsNetworksDoesAndWhatItSaidItselfDoesNot) {
   EXPECT_TRUE(concerns_agent(before, after));
 }
 
+TEST_F(RoutesTest, ATaskThatEntersANetworkWhileItRunsBringsItsNodeThere) {
+  write([](store::Transaction& tx) {
+    v1::Network network;
+    network.set_id("net2");
+    network.mutable_spec()->mutable_annotations()->set_name("back");
+    network.mutable_spec()->set_driver("overlay");
+    return tx.create(network);
+  });
+  put_task("t1", "n1");
+  lead();
+  auto connection = std::make_shared<FakeConnection>();
+  auto one = dispatcher_.connect("n1", "ipv4:192.0.2.7:4711", connection, false);
+  v1::AgentMessage hello;
+  hello.mutable_hello()->set_feature_level(1);
+  one->received(hello);
+  world_.settle();
+  (void)told();
+  write([](store::Transaction& tx) {
+    v1::Task task = *tx.view().get<v1::Task>("t1");
+    task.add_networks()->set_network_id("net2");
+    return tx.update(std::move(task));
+  });
+  EXPECT_EQ(told(), Strings{"n1 in net2 at 0"});
+  EXPECT_EQ(dispatcher_.routers("net2"), (Routers{{"n1", 0}}));
+  write([](store::Transaction& tx) {
+    v1::Task task = *tx.view().get<v1::Task>("t1");
+    task.mutable_networks()->RemoveLast();
+    return tx.update(std::move(task));
+  });
+  EXPECT_EQ(told(), Strings{"n1 not in net2"});
+  EXPECT_EQ(dispatcher_.routers("net2"), Routers());
+}
+
+TEST_F(RoutesTest, WhatNodesFindOfTheirNetworksIsPassedOn) {
+  lead();
+  std::vector<std::string> heard;
+  dispatcher_.listen_findings({[&](const std::string& node, const v1::NetworkFindings& findings) {
+                                 heard.push_back(node + " " + findings.examination_id());
+                               },
+                               [&](const std::string& node) { heard.push_back(node + " gone"); }});
+  EXPECT_TRUE(dispatcher_.nodes_with_session().empty());
+  auto one = connect("n1");
+  EXPECT_EQ(dispatcher_.nodes_with_session(), std::set<std::string>{"n1"});
+  v1::AgentMessage message;
+  message.mutable_findings()->set_examination_id("x");
+  one->received(message);
+  one->closed();
+  EXPECT_EQ(heard, (Strings{"n1 gone", "n1 x", "n1 gone"})) << "a session begins, and ends";
+  EXPECT_TRUE(dispatcher_.nodes_with_session().empty());
+  dispatcher_.listen_findings({});
+  connect("n1")->received(message);
+}
+
 }  // namespace
 }  // namespace muster::manager::dispatcher

@@ -28,6 +28,11 @@ TEST_F(ProxyTest, WithoutALeaderEverythingSaysSoAndCounts) {
   auto logs = follower_.stub->ServiceLogs(&context, v1::ServiceLogsRequest());
   EXPECT_FALSE(logs->Read(&message));
   EXPECT_EQ(logs->Finish().error_message(), expected);
+  grpc::ClientContext asking;
+  v1::ExamineNetworksResponse finding;
+  auto examination = follower_.stub->ExamineNetworks(&asking, v1::ExamineNetworksRequest());
+  EXPECT_FALSE(examination->Read(&finding));
+  EXPECT_EQ(examination->Finish().error_message(), expected);
 }
 
 TEST_F(ProxyTest, AReadThatHasToBeExactIsTheLeadersAfterAMajorityHasConfirmedIt) {

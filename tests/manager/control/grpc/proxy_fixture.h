@@ -209,6 +209,20 @@ class ThreeLines final : public grpc::ServerWriteReactor<v1::ServiceLogsResponse
   int line_ = 0;
 };
 
+// Names what was asked for, then ends.
+class OneFinding final : public grpc::ServerWriteReactor<v1::ExamineNetworksResponse> {
+ public:
+  explicit OneFinding(const v1::ExamineNetworksRequest& request) {
+    message_.add_findings()->set_text(request.networks_size() == 0 ? "all" : request.networks(0));
+    message_.set_last(true);
+    StartWriteAndFinish(&message_, {}, grpc::Status::OK);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  v1::ExamineNetworksResponse message_;
+};
+
 class FewReachable final : public members::Reachability {
  public:
   explicit FewReachable(Executor& strand) : strand_(strand) {}
@@ -241,6 +255,9 @@ struct Manager {
     options.leader.patience = patience;
     options.service_logs = [](grpc::CallbackServerContext* context, const auto&) {
       return new ThreeLines(context);
+    };
+    options.examine_networks = [](grpc::CallbackServerContext*, const auto& request) {
+      return new OneFinding(request);
     };
     service = make_control_service(
         api, [caller](const grpc::ServerContextBase&) { return caller; }, std::move(options));

@@ -167,6 +167,20 @@ TEST_F(ProxyTest, LogsAreRelayedWithTheirEnd) {
   EXPECT_EQ(trailers.find(kReasonKey)->second, "that-was-all");
 }
 
+TEST_F(ProxyTest, ExaminationsAreTheLeadersAndRelayed) {
+  for (Manager* manager : {&leader_, &follower_}) {
+    grpc::ClientContext context;
+    v1::ExamineNetworksRequest request;
+    request.add_networks("blue");
+    auto examination = manager->stub->ExamineNetworks(&context, request);
+    v1::ExamineNetworksResponse message;
+    ASSERT_TRUE(examination->Read(&message));
+    EXPECT_EQ(message.findings(0).text(), "blue");
+    EXPECT_FALSE(examination->Read(&message));
+    EXPECT_TRUE(examination->Finish().ok());
+  }
+}
+
 TEST_F(ProxyTest, AReaderOfRelayedLogsMayGoAtAnyMoment) {
   for (int round = 0; round < 200; ++round) {
     grpc::ClientContext context;
