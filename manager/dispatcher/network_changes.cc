@@ -1,6 +1,7 @@
 #include "manager/dispatcher/network_changes.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -43,10 +44,25 @@ bool same_service(const v1::Service& a, const v1::Service& b) {
   const auto& theirs = b.spec().task().networks();
   return a.spec().annotations().name() == b.spec().annotations().name() &&
          same_message(a.endpoint(), b.endpoint()) && is_published(a) == is_published(b) &&
+         a.spec().endpoint().balancing() == b.spec().endpoint().balancing() &&
+         a.spec().endpoint().affinity_ns() == b.spec().endpoint().affinity_ns() &&
          std::equal(mine.begin(), mine.end(), theirs.begin(), theirs.end(),
                     [](const auto& x, const auto& y) {
                       return x.target() == y.target() && same_texts(x.aliases(), y.aliases());
                     });
+}
+
+const std::string& weight_label(const v1::Service& service) {
+  return service.spec().endpoint().weight_label();
+}
+
+bool same_labels(const v1::Node* a, const v1::Node* b) {
+  static const v1::Node kNone;
+  const auto& mine = (a == nullptr ? kNone : *a).spec().annotations().labels();
+  const auto& theirs = (b == nullptr ? kNone : *b).spec().annotations().labels();
+  return std::equal(
+      mine.begin(), mine.end(), theirs.begin(), theirs.end(),
+      [](const auto& x, const auto& y) { return x.key() == y.key() && x.value() == y.value(); });
 }
 
 bool is_down(const v1::Node* node) {
@@ -70,7 +86,11 @@ class Collector {
 
   void operator()(const store::Change<v1::Service>& change) {
     const auto& [before, after] = change;
-    if (before != nullptr && after != nullptr && same_service(*before, *after)) return;
+    if (before != nullptr && after != nullptr) {
+      // Weights are the endpoints'.
+      if (weight_label(*before) != weight_label(*after)) touch_tasks_of(*after);
+      if (same_service(*before, *after)) return;
+    }
     if (before != nullptr) touch(*before, true);
     if (after != nullptr) touch(*after, false);
   }
@@ -85,12 +105,13 @@ class Collector {
                                 data_path_of(before.get()) == data_path_of(after.get())));
       if (!same) out_[*ingress].nodes.try_emplace((after ? after : before)->id(), was);
     }
-    if (is_down(before.get()) == is_down(after.get()) &&
-        data_path_of(before.get()) == data_path_of(after.get())) {
-      return;
-    }
+    const bool same = is_down(before.get()) == is_down(after.get()) &&
+                      data_path_of(before.get()) == data_path_of(after.get());
+    if (same && same_labels(before.get(), after.get())) return;
     event_.after.tasks_of_node((after ? after : before)->id(), [&](const auto& task) {
-      if (is_member(*task)) touch(*task, true);
+      if (is_member(*task) && (!same || weighs_anew(*task, before.get(), after.get()))) {
+        touch(*task, true);
+      }
       return true;
     });
   }
@@ -107,6 +128,17 @@ class Collector {
   std::map<std::string, NetworkChanges> finish() { return std::move(out_); }
 
  private:
+  // Labels are seldom changed, and seldom weigh anything.
+  bool weighs_anew(const v1::Task& task, const v1::Node* before, const v1::Node* after) const {
+    const auto service = event_.after.get<v1::Service>(task.service_id());
+    return weight_of(service.get(), before) != weight_of(service.get(), after);
+  }
+  void touch_tasks_of(const v1::Service& service) {
+    event_.after.tasks_of_service(service.id(), [&](const auto& task) {
+      if (is_member(*task)) touch(*task, true);
+      return true;
+    });
+  }
   void touch(const v1::Task& task, bool known) {
     for (const auto& attachment : task.networks()) {
       if (!networks_.contains(attachment.network_id())) continue;
@@ -155,6 +187,21 @@ bool is_ingress_node(const v1::Node& node) {
 const std::string& data_path_of(const v1::Node* node) {
   static const std::string kNone;
   return node == nullptr ? kNone : node->description().data_path().address();
+}
+
+uint32_t weight_of(const v1::Service* service, const v1::Node* node) {
+  constexpr uint32_t kWeightMax = 100;
+  if (service == nullptr || node == nullptr || weight_label(*service).empty()) return 1;
+  for (const v1::KeyValue& label : node->spec().annotations().labels()) {
+    if (label.key() != weight_label(*service)) continue;
+    const char* const end = label.value().data() + label.value().size();
+    uint32_t weight = 0;
+    const auto read = std::from_chars(label.value().data(), end, weight);
+    const bool valid =
+        read.ec == std::errc() && read.ptr == end && weight >= 1 && weight <= kWeightMax;
+    return valid ? weight : 1;
+  }
+  return 1;
 }
 
 std::map<std::string, NetworkChanges> network_changes(const store::CommitEvent& event,

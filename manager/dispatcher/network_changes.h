@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -31,5 +32,9 @@ bool is_published(const v1::Service& service);
 bool is_ingress_node(const v1::Node& node);
 // Where frames for the node's tasks go; empty when it has not told, or is gone.
 const std::string& data_path_of(const v1::Node* node);
+
+// The share of connections of the service's tasks on the node, 1 to 100: what the node's label says
+// that the service names, else 1. Either may be null.
+uint32_t weight_of(const v1::Service* service, const v1::Node* node);
 
 }  // namespace muster::manager::dispatcher

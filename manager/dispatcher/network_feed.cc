@@ -1,5 +1,6 @@
 #include "manager/dispatcher/network_feed.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 
@@ -43,6 +44,10 @@ class FeedWriter {
     endpoint.set_state(shown_state(task, node));
     *endpoint.mutable_aliases() = attachment->aliases();
     endpoint.set_data_path_addr(data_path_of(node));
+    const auto service = service_of(task);
+    if (const uint32_t weight = weight_of(service.get(), node); weight != 1) {
+      endpoint.set_weight(weight);
+    }
     return true;
   }
 
@@ -61,6 +66,8 @@ class FeedWriter {
     }
     *out.mutable_ports() = service.endpoint().ports();
     if (attachment != nullptr) *out.mutable_aliases() = attachment->aliases();
+    out.set_balancing(service.spec().endpoint().balancing());
+    out.set_affinity_ns(service.spec().endpoint().affinity_ns());
     return true;
   }
 
@@ -84,9 +91,16 @@ class FeedWriter {
     return at->second.get();
   }
 
+  const store::Ptr<v1::Service>& service_of(const v1::Task& task) {
+    const auto [at, fresh] = services_.try_emplace(task.service_id());
+    if (fresh) at->second = view_.get<v1::Service>(task.service_id());
+    return at->second;
+  }
+
   const store::Snapshot& view_;
   const std::string& network_id_;
   v1::NetworkFeed feed_;
+  std::unordered_map<std::string, store::Ptr<v1::Service>> services_;
   std::unordered_map<std::string, store::Ptr<v1::Node>> nodes_;
 };
 
@@ -158,6 +172,12 @@ std::vector<Bytes> messages_of(const std::string& network_id, const v1::NetworkF
 bool is_member(const v1::Task& task) {
   return !task.node_id().empty() && task.status().state() >= v1::TASK_ASSIGNED &&
          task.status().state() <= v1::TASK_RUNNING;
+}
+
+bool same_networks(const v1::Task& a, const v1::Task& b) {
+  return std::equal(a.networks().begin(), a.networks().end(), b.networks().begin(),
+                    b.networks().end(),
+                    [](const auto& x, const auto& y) { return x.network_id() == y.network_id(); });
 }
 
 std::set<std::string, std::less<>> networks_of_node(const store::Snapshot& view,

@@ -51,6 +51,8 @@ class NetworkFeeds {
 
 // Whether a task is a member of its networks: placed, and not known to have ended.
 bool is_member(const v1::Task& task);
+// Whether both are in the same networks.
+bool same_networks(const v1::Task& a, const v1::Task& b);
 
 // The networks whose feeds the node is to have: those of its tasks, and the ingress network, since
 // connections come in by every node whether it runs a task or not.

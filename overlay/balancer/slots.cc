@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
+#include <tuple>
 #include <unordered_map>
 
 namespace muster::overlay {
@@ -10,6 +12,16 @@ size_t slot_count(size_t backends) {
   constexpr size_t kSlotsMin = 64;
   constexpr size_t kSlotsMax = 4096;
   return std::clamp(std::bit_ceil(backends * 4), kSlotsMin, kSlotsMax);
+}
+
+size_t slot_count(const std::vector<uint32_t>& weights) {
+  size_t sum = 0;
+  size_t least = SIZE_MAX;
+  for (const uint32_t weight : weights) {
+    sum += std::max(weight, 1u);
+    least = std::min<size_t>(least, std::max(weight, 1u));
+  }
+  return weights.empty() ? slot_count(size_t{0}) : slot_count((sum + least - 1) / least);
 }
 
 namespace {
@@ -33,46 +45,84 @@ struct Holding {
 
 using Holdings = std::unordered_map<std::string_view, Holding>;
 
-// Everybody gets an equal share; what does not divide goes first to those who would otherwise have
-// to give up a slot.
-void set_quotas(const std::vector<std::string>& backends, size_t used, size_t count,
-                Holdings& holdings) {
-  const size_t share = count / used;
-  size_t spare = count % used;
-  for (size_t i = 0; i < used; ++i) {
-    Holding& holding = holdings[backends[i]];
-    holding.quota = share;
-    if (spare > 0 && holding.had > share) {
-      ++holding.quota;
-      --spare;
+// How many slots each backend gets: its share of what is left once those whose share is less than
+// one slot have got one. What does not divide goes to the largest remainders; among equal ones
+// first to those who would otherwise have to give up a slot.
+std::vector<size_t> quotas(const std::vector<uint64_t>& weights, const std::vector<size_t>& had,
+                           size_t count) {
+  std::vector<size_t> order(weights.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return weights[a] < weights[b]; });
+  uint64_t sum = std::accumulate(weights.begin(), weights.end(), uint64_t{0});
+  std::vector<size_t> out(weights.size(), 1);
+  size_t light = 0;
+  for (; light < order.size() && count * weights[order[light]] < sum; ++light) {
+    sum -= weights[order[light]];
+    --count;
+  }
+  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(light));
+  size_t spare = count;
+  for (const size_t i : order) {
+    out[i] = count * weights[i] / sum;
+    spare -= out[i];
+  }
+  const auto rank = [&](size_t i) {
+    return std::tuple(sum - count * weights[i] % sum, had[i] > out[i] ? 0 : 1, i);
+  };
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank(a) < rank(b); });
+  for (size_t i = 0; i < spare; ++i) ++out[order[i]];
+  return out;
+}
+
+// From nothing: each backend's slots at equal distances.
+std::vector<std::string> lay_out(const std::vector<std::string>& backends,
+                                 const std::vector<size_t>& quota, size_t count) {
+  std::vector<std::string> slots;
+  slots.reserve(count);
+  if (std::is_sorted(quota.rbegin(), quota.rend()) && quota.front() - quota.back() <= 1) {
+    for (size_t i = 0; i < count; ++i) slots.push_back(backends[i % quota.size()]);
+    return slots;
+  }
+  // Each begins a little later than the one before, so that equal ones do not go hand in hand.
+  const uint64_t n = quota.size();
+  std::vector<std::pair<uint64_t, size_t>> wanted;
+  wanted.reserve(count);
+  for (size_t i = 0; i < n; ++i) {
+    for (uint64_t k = 0; k < quota[i]; ++k) {
+      wanted.emplace_back(((2 * n * k + 2 * i + 1) << 32) / (2 * n * quota[i]), i);
     }
   }
-  for (size_t i = 0; i < used && spare > 0; ++i) {
-    Holding& holding = holdings[backends[i]];
-    if (holding.quota != share) continue;
-    ++holding.quota;
-    --spare;
-  }
+  std::sort(wanted.begin(), wanted.end());
+  for (const auto& [at, i] : wanted) slots.push_back(backends[i]);
+  return slots;
 }
 
 }  // namespace
 
 std::vector<std::string> assign_slots(const std::vector<std::string>& old,
-                                      const std::vector<std::string>& backends, size_t count) {
-  std::vector<std::string> slots(count);
+                                      const std::vector<std::string>& backends, size_t count,
+                                      const std::vector<uint32_t>& weights) {
   const size_t used = std::min(backends.size(), count);
   if (used == 0) return {};
-  if (old.size() != count) {
-    for (size_t i = 0; i < count; ++i) slots[i] = backends[i % used];
-    return slots;
-  }
+  const bool fresh = old.size() != count;
   Holdings holdings;
   for (size_t i = 0; i < used; ++i) holdings.emplace(backends[i], Holding());
   for (const std::string& backend : old) {
+    if (fresh) break;
     if (const auto it = holdings.find(backend); it != holdings.end()) ++it->second.had;
   }
-  set_quotas(backends, used, count, holdings);
+  std::vector<uint64_t> shares;
+  std::vector<size_t> had;
+  for (size_t i = 0; i < used; ++i) {
+    shares.push_back(i < weights.size() ? std::max(weights[i], 1u) : 1);
+    had.push_back(holdings[backends[i]].had);
+  }
+  const std::vector<size_t> quota = quotas(shares, had, count);
+  if (fresh) return lay_out(backends, quota, count);
+  for (size_t i = 0; i < used; ++i) holdings[backends[i]].quota = quota[i];
 
+  std::vector<std::string> slots(count);
   std::vector<size_t> empty;
   for (size_t i = 0; i < count; ++i) {
     const auto it = holdings.find(old[i]);
@@ -92,6 +142,15 @@ std::vector<std::string> assign_slots(const std::vector<std::string>& old,
     }
   }
   return slots;
+}
+
+std::vector<std::string> resize_slots(const std::vector<std::string>& slots, size_t count) {
+  std::vector<std::string> out;
+  out.reserve(count);
+  // The kernel takes the upper bits of a hash: slot i of n is slots 2i and 2i + 1 of 2n.
+  for (size_t i = 0; i < count && !slots.empty(); ++i)
+    out.push_back(slots[i * slots.size() / count]);
+  return out;
 }
 
 }  // namespace muster::overlay

@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "base/sim_executor.h"
+#include "manager/dispatcher/network_changes.h"
 #include "tests/manager/store/instant_proposer.h"
 
 namespace muster::manager::dispatcher {
@@ -226,6 +227,71 @@ TEST_F(NetworkFeedTest, AnEndpointSaysWhereFramesForItGo) {
   busy.mutable_description()->set_hostname("host");
   put(busy);
   EXPECT_THAT(heard_, IsEmpty());
+}
+
+TEST(WeightOf, WhatTheNodesLabelSays) {
+  struct Case {
+    const char* label;
+    uint32_t want;
+  };
+  for (const Case& c :
+       {Case{"1", 1}, Case{"7", 7}, Case{"100", 100}, Case{"0", 1}, Case{"101", 1}, Case{"-3", 1},
+        Case{"7 ", 1}, Case{"big", 1}, Case{"", 1}, Case{"99999999999", 1}}) {
+    v1::Node node;
+    auto* label = node.mutable_spec()->mutable_annotations()->add_labels();
+    label->set_key("size");
+    label->set_value(c.label);
+    v1::Service service;
+    EXPECT_EQ(weight_of(&service, &node), 1u);
+    service.mutable_spec()->mutable_endpoint()->set_weight_label("size");
+    EXPECT_EQ(weight_of(&service, &node), c.want) << c.label;
+    EXPECT_EQ(weight_of(nullptr, &node), 1u);
+    EXPECT_EQ(weight_of(&service, nullptr), 1u);
+  }
+}
+
+TEST_F(NetworkFeedTest, WeightsFollowNodeLabelsAndTheServicesChoice) {
+  const auto labelled = [](const std::string& value) {
+    v1::Node n = node("n1", "192.0.2.1");
+    auto* label = n.mutable_spec()->mutable_annotations()->add_labels();
+    label->set_key("size");
+    label->set_value(value);
+    return n;
+  };
+  put(labelled("5"));
+  v1::Service weighed = service("s1", {"net"}, true);
+  put(weighed);
+  put(task("t1", "n1", {"net", "in"}));
+  EXPECT_EQ(endpoint("net", "t1").weight(), 0u);
+  // Labels that nobody weighs by are nobody's business.
+  put(labelled("6"));
+  EXPECT_THAT(heard_, IsEmpty());
+  weighed.mutable_spec()->mutable_endpoint()->set_weight_label("size");
+  put(weighed);
+  EXPECT_THAT(heard_, UnorderedElementsAre("net", "in"));
+  EXPECT_EQ(endpoint("net", "t1").weight(), 6u);
+  EXPECT_EQ(endpoint("in", "t1").weight(), 6u);
+  put(labelled("7"));
+  EXPECT_THAT(heard_, UnorderedElementsAre("net", "in"));
+  EXPECT_EQ(endpoint("net", "t1").weight(), 7u);
+  EXPECT_EQ(endpoint("in", "t1").weight(), 7u);
+  v1::Node other = labelled("7");
+  other.mutable_spec()->mutable_annotations()->mutable_labels(0)->set_key("width");
+  put(other);
+  EXPECT_EQ(endpoint("net", "t1").weight(), 0u);
+}
+
+TEST_F(NetworkFeedTest, HowAServiceIsBalancedIsSent) {
+  v1::Service s = service("s1", {"net"}, true);
+  put(s);
+  s.mutable_spec()->mutable_endpoint()->set_balancing(v1::EndpointSpec::SOURCE_HASH);
+  put(s);
+  EXPECT_THAT(heard_, UnorderedElementsAre("net", "in"));
+  EXPECT_EQ(last("net").services(0).balancing(), v1::EndpointSpec::SOURCE_HASH);
+  s.mutable_spec()->mutable_endpoint()->set_affinity_ns(5'000'000'000);
+  put(s);
+  EXPECT_EQ(last("in").services(0).affinity_ns(), 5'000'000'000);
+  EXPECT_EQ(last("in").services(0).balancing(), v1::EndpointSpec::SOURCE_HASH);
 }
 
 TEST_F(NetworkFeedTest, EveryFieldThatIsSentIsSentWhenItChanges) {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -80,6 +81,81 @@ TEST(AssignSlots, NewcomersLieBetweenTheOthersNotBehindThem) {
                                       slots.begin() + static_cast<std::ptrdiff_t>(i) + 6);
     EXPECT_EQ(burst.size(), 3u) << "from slot " << i;
   }
+}
+
+std::map<std::string, size_t> tally(const std::vector<std::string>& slots) {
+  std::map<std::string, size_t> out;
+  for (const std::string& slot : slots) ++out[slot];
+  return out;
+}
+
+TEST(SlotCount, TheLightestGetsItsFourSlots) {
+  using Weights = std::vector<uint32_t>;
+  const std::pair<Weights, size_t> cases[] = {{{}, 64},
+                                              {{1}, 64},
+                                              {Weights(17, 1), 128},
+                                              {Weights(17, 50), 128},
+                                              {{1, 100}, 512},
+                                              {{0, 100}, 512},
+                                              {{100, 100, 1}, 1024},
+                                              {Weights(300, 1), 2048},
+                                              {Weights(2000, 7), 4096}};
+  for (const auto& [weights, want] : cases) EXPECT_EQ(slot_count(weights), want);
+}
+
+TEST(AssignSlots, ByWeightAtEverySize) {
+  for (const size_t n : {1, 63, 64, 65, 300}) {
+    const auto b = backends(n);
+    std::vector<uint32_t> weights;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; ++i) sum += weights.emplace_back(1 + i % 3);
+    const size_t count = slot_count(weights);
+    const auto first = assign_slots({}, b, count, weights);
+    ASSERT_EQ(first.size(), count);
+    // Also when it came about by exchange.
+    auto swapped = weights;
+    std::reverse(swapped.begin(), swapped.end());
+    const auto later = assign_slots(assign_slots({}, b, count, swapped), b, count, weights);
+    for (const auto& slots : {first, later}) {
+      auto met = tally(slots);
+      for (size_t i = 0; i < n; ++i) {
+        EXPECT_GE(met[b[i]], count * weights[i] / sum) << n << " " << i;
+        EXPECT_LE(met[b[i]], count * weights[i] / sum + 1) << n << " " << i;
+      }
+    }
+  }
+}
+
+TEST(AssignSlots, HeavyOnesLieApart) {
+  const auto slots = assign_slots({}, {"a", "b", "c"}, 64, {2, 1, 1});
+  EXPECT_EQ(tally(slots), (std::map<std::string, size_t>{{"a", 32}, {"b", 16}, {"c", 16}}));
+  for (size_t i = 1; i < slots.size(); ++i) EXPECT_FALSE(slots[i] == "a" && slots[i - 1] == "a");
+}
+
+TEST(AssignSlots, TheLightestIsNotLeftOut) {
+  std::vector<uint32_t> weights(1000, 100);
+  weights[500] = 1;
+  auto met = tally(assign_slots({}, backends(1000), slot_count(weights), weights));
+  EXPECT_EQ(met.size(), 1000u);
+  EXPECT_EQ(met[backends(1000)[500]], 1u);
+}
+
+TEST(AssignSlots, ALighterWeightGivesUpOnlyWhatItMust) {
+  const auto before = assign_slots({}, backends(4), 64);
+  const auto after = assign_slots(before, backends(4), 64, {1, 2, 2, 2});
+  EXPECT_EQ(tally(after)[backends(1)[0]], 9u);
+  EXPECT_EQ(changed(before, after), 7u);
+}
+
+TEST(ResizeSlots, WhatAHashFindsStays) {
+  const auto small = assign_slots({}, backends(3), 64);
+  const auto large = resize_slots(small, 256);
+  ASSERT_EQ(large.size(), 256u);
+  for (uint64_t hash = 0; hash < uint64_t{1} << 32; hash += 9'999'991) {
+    ASSERT_EQ(small[hash * 64 >> 32], large[hash * 256 >> 32]);
+  }
+  EXPECT_EQ(resize_slots(large, 64), small);
+  EXPECT_TRUE(resize_slots({}, 64).empty());
 }
 
 TEST(AssignSlots, EvenUnderChurn) {
