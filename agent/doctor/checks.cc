@@ -168,6 +168,39 @@ Findings judge_tunnels(const v1::NetworkExamination& examination, const std::str
   return out;
 }
 
+bool has_encrypted(const v1::NetworkExamination& examination, const NodeFacts& facts) {
+  return std::any_of(facts.networks.begin(), facts.networks.end(), [&](const auto& step) {
+    const auto& options = network_of(step).spec().driver_options();
+    return is_wanted(examination, step.network_id) &&
+           std::any_of(options.begin(), options.end(), [](const v1::KeyValue& option) {
+             return option.key() == "encrypted" && option.value() != "false" &&
+                    option.value() != "0";
+           });
+  });
+}
+
+uint16_t encryption_port(const v1::EncryptionConfig& encryption) {
+  constexpr uint16_t kDefault = 4500;  // RFC 3948
+  if (!encryption.udp_encapsulation()) return 0;
+  return encryption.udp_port() == 0 ? kDefault : static_cast<uint16_t>(encryption.udp_port());
+}
+
+Findings judge_encryption(const v1::NetworkExamination& examination, const std::string& hostname,
+                          const v1::EncryptionConfig& encryption, const HostTests::Heard& heard) {
+  Findings out = {make_finding("esp", v1::NetworkFinding::GOOD, "tried")};
+  const uint16_t port = encryption_port(encryption);
+  const std::string way =
+      port == 0 ? std::string("IP protocol 50 (ESP)") : fmt::format("UDP port {}", port);
+  for (const v1::ExaminedNode* node : unheard(examination, heard)) {
+    out.push_back(make_finding(
+        "esp", v1::NetworkFinding::BAD,
+        fmt::format("nothing by {} that {} sends to {} arrives, by which encrypted networks travel",
+                    way, node->hostname(), hostname),
+        {}, node->node_id()));
+  }
+  return out;
+}
+
 // ---------------------------------------------------------------- what the kernel had
 
 Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFacts& facts,

@@ -30,6 +30,14 @@ uint32_t largest_mtu(const NodeFacts& facts);
 // Of those that nothing, or nothing of full size, has come from. "tcp" findings are not among them.
 Findings judge_tunnels(const v1::NetworkExamination& examination, const std::string& hostname,
                        uint32_t mtu, const HostTests::Heard& heard);
+// The same of encrypted networks' way; with a finding that this node has tried it, which nodes
+// without such networks do not.
+Findings judge_encryption(const v1::NetworkExamination& examination, const std::string& hostname,
+                          const v1::EncryptionConfig& encryption, const HostTests::Heard& heard);
+// Whether the node takes part in an encrypted network that is to be examined.
+bool has_encrypted(const v1::NetworkExamination& examination, const NodeFacts& facts);
+// The UDP port that encrypted networks travel on; 0: they do not travel in UDP.
+uint16_t encryption_port(const v1::EncryptionConfig& encryption);
 // Peers that nothing has come from, in the order of the examination.
 std::vector<const v1::ExaminedNode*> unheard(const v1::NetworkExamination& examination,
                                              const HostTests::Heard& heard);

@@ -72,7 +72,8 @@ void Doctor::examine(const v1::NetworkExamination& examination) {
                                   [this, id] { time_over(id); });
   const Duration limit = part_limit(made.timeout, 2s);
   // All are there before the first can end.
-  made.pending = {{"tunnels", "the ways to other nodes"}};
+  made.pending = {{"tunnels", "the ways to other nodes"},
+                  {"encryption", "encrypted networks' way"}};
   begin_part(
       id, "kernel", "what the kernel has",
       [network = &deps_.network](const auto& asked, const NodeFacts& facts) {
@@ -109,17 +110,16 @@ void Doctor::examine(const v1::NetworkExamination& examination) {
         return out;
       },
       true);
+  test_encryption(id);
   test_tunnels(id);
 }
 
 // ---------------------------------------------------------------- the ways to other nodes
 
-void Doctor::test_tunnels(const std::string& id) {
-  const Case& known = cases_.at(id);
+HostTests::TunnelTest Doctor::tunnel_test(const Case& known, const NodeFacts& facts) {
   const v1::NetworkExamination& asked = known.examination;
-  const NodeFacts facts = deps_.facts();
   HostTests::TunnelTest test;
-  test.examination_id = id;
+  test.examination_id = asked.id();
   test.self = facts.node_id;
   test.local_addr = facts.data_path_addr;
   test.port = static_cast<uint16_t>(asked.data_path_port());
@@ -129,6 +129,41 @@ void Doctor::test_tunnels(const std::string& id) {
   }
   test.patience = std::min(known.timeout * 6 / 10, kPatienceMax);
   test.whole = known.timeout;
+  return test;
+}
+
+// Whether what encrypted networks need passes; whether they encrypt is the kernel's.
+void Doctor::test_encryption(const std::string& id) {
+  const Case& known = cases_.at(id);
+  const NodeFacts facts = deps_.facts();
+  HostTests::TunnelTest test = tunnel_test(known, facts);
+  if (!has_encrypted(known.examination, facts) || test.peers.empty() || test.local_addr.empty()) {
+    return part_done(id, "encryption", {});
+  }
+  const uint16_t port = encryption_port(facts.encryption);
+  test.way = port == 0 ? HostTests::Way::kEsp : HostTests::Way::kEspInUdp;
+  test.port = port;
+  test.mtu = Beacons::kFullMin;
+  deps_.pool.post([self = self_, strand = &deps_.strand, tests = &deps_.tests, test, id,
+                   hostname = facts.hostname, encryption = facts.encryption] {
+    tests->test_tunnels(test, [&](const Result<HostTests::Heard>& heard) {
+      strand->post([self, id, hostname, encryption, heard] {
+        if (*self == nullptr || !(*self)->cases_.contains(id)) return;
+        const v1::NetworkExamination& asked = (*self)->cases_.at(id).examination;
+        (*self)->part_done(
+            id, "encryption",
+            heard ? judge_encryption(asked, hostname, encryption, *heard)
+                  : Findings{make_finding("encryption", v1::NetworkFinding::WARNING,
+                                          "the way of encrypted networks could not be tried: " +
+                                              heard.error().message())});
+      });
+    });
+  });
+}
+
+void Doctor::test_tunnels(const std::string& id) {
+  const NodeFacts facts = deps_.facts();
+  const HostTests::TunnelTest test = tunnel_test(cases_.at(id), facts);
   if (test.peers.empty()) return part_done(id, "tunnels", {});
   deps_.pool.post([self = self_, strand = &deps_.strand, tests = &deps_.tests, test, id,
                    hostname = facts.hostname] {

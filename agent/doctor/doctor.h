@@ -39,7 +39,7 @@ struct DoctorDeps {
 class Doctor {
  public:
   static constexpr size_t kExaminationsMax = 3;
-  static constexpr size_t kPartsMax = 5;
+  static constexpr size_t kPartsMax = 6;
   static constexpr Duration kSecondLook = 700ms;
   static constexpr Duration kPatienceMax = 6s;
   static constexpr Duration kMargin = 500ms;
@@ -64,6 +64,8 @@ class Doctor {
   using Part = std::function<Findings(const v1::NetworkExamination&, const NodeFacts&)>;
 
   void test_tunnels(const std::string& id);
+  void test_encryption(const std::string& id);
+  static HostTests::TunnelTest tunnel_test(const Case& known, const NodeFacts& facts);
   void tunnels_tested(const std::string& id, const std::string& hostname, uint32_t mtu,
                       const Result<HostTests::Heard>& heard);
   void begin_part(const std::string& id, const std::string& name, std::string words, Part part,

@@ -19,7 +19,11 @@ class HostTests {
  public:
   virtual ~HostTests() = default;
 
+  // How frames are sent: as those of overlay networks, or as those of encrypted ones, which travel
+  // by IP protocol 50 or in UDP.
+  enum class Way { kVxlan, kEsp, kEspInUdp };
   struct TunnelTest {
+    Way way = Way::kVxlan;
     std::string examination_id;
     std::string self;  // node id
     std::string local_addr;

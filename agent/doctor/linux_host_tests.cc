@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/doctor/esp_probe.h"
 #include "agent/doctor/name_query.h"
 #include "base/unique_fd.h"
 #include "overlay/dataplane/links.h"
@@ -114,6 +115,10 @@ class LinuxHostTests final : public HostTests {
  private:
   // False when all is to end.
   bool wait(std::vector<pollfd>& fds, Steady::time_point until) const;
+  // The talk of nodes (beacons.h) over a line: a tunnel, or what looks like one.
+  template <class Line>
+  void talk(const TunnelTest& test, Line& line,
+            const std::function<void(const Result<Heard>&)>& tell);
   std::vector<Answer> connect_here(const std::vector<Target>& targets, Duration limit) const;
 
   std::atomic<bool> stopped_ = false;
@@ -127,25 +132,38 @@ bool LinuxHostTests::wait(std::vector<pollfd>& fds, Steady::time_point until) co
 
 // ---------------------------------------------------------------- tunnels
 
-void LinuxHostTests::test_tunnels(const TunnelTest& test,
-                                  std::function<void(const Result<Heard>&)> tell) {
+Result<std::unique_ptr<overlay::ProbeTunnel>> open_tunnel(const HostTests::TunnelTest& test) {
   overlay::ProbeTunnel::Spec spec;
   spec.vni = overlay::ProbeTunnel::kFirstVni +
              number_of(test.examination_id) % overlay::ProbeTunnel::kVnis;
-  const auto local = overlay::Ip::parse(test.local_addr);
-  if (!local) return tell(fail(local.error()));
-  spec.local = *local;
+  MUSTER_ASSIGN(spec.local, overlay::Ip::parse(test.local_addr));
   spec.port = test.port;
   spec.mtu = test.mtu;
   spec.self = test.self;
-  std::vector<std::string> names;
   for (const auto& [name, address] : test.peers) {
     const auto ip = overlay::Ip::parse(address);
     if (ip) spec.peers.push_back({name, *ip});
-    names.push_back(name);
   }
-  auto tunnel = overlay::ProbeTunnel::open(spec);
-  if (!tunnel) return tell(fail(tunnel.error()));
+  return overlay::ProbeTunnel::open(spec);
+}
+
+void LinuxHostTests::test_tunnels(const TunnelTest& test,
+                                  std::function<void(const Result<Heard>&)> tell) {
+  if (test.way == Way::kVxlan) {
+    auto tunnel = open_tunnel(test);
+    if (!tunnel) return tell(fail(tunnel.error()));
+    return talk(test, **tunnel, tell);
+  }
+  auto probe = EspProbe::open(test, test.way == Way::kEsp ? 0 : test.port);
+  if (!probe) return tell(fail(probe.error()));
+  talk(test, **probe, tell);
+}
+
+template <class Line>
+void LinuxHostTests::talk(const TunnelTest& test, Line& line,
+                          const std::function<void(const Result<Heard>&)>& tell) {
+  std::vector<std::string> names;
+  for (const auto& [name, address] : test.peers) names.push_back(name);
   Beacons beacons(test.examination_id, test.self, names, test.mtu);
   const auto began = Steady::now();
   const auto patience = began + test.patience;
@@ -154,7 +172,7 @@ void LinuxHostTests::test_tunnels(const TunnelTest& test,
   auto next_round = began;
   auto heard_at = began;
   bool told = false;
-  std::vector<pollfd> fds = {{(*tunnel)->fd(), POLLIN, 0}};
+  std::vector<pollfd> fds = {{line.fd(), POLLIN, 0}};
   for (;;) {
     const auto now = Steady::now();
     if (!told && (beacons.finished() || now >= patience)) {
@@ -165,7 +183,7 @@ void LinuxHostTests::test_tunnels(const TunnelTest& test,
     }
     if (now >= whole || (told && now - heard_at >= kQuiet)) return;
     if (!told && now >= next_round) {
-      for (const auto& frame : beacons.round()) (*tunnel)->send(frame.peer, frame.content);
+      for (const auto& frame : beacons.round()) line.send(frame.peer, frame.content);
       next_round = now + period;
     }
     const auto until = told ? std::min(whole, heard_at + kQuiet) : std::min(next_round, patience);
@@ -173,10 +191,10 @@ void LinuxHostTests::test_tunnels(const TunnelTest& test,
       if (!told) tell(fail(StatusCode::kCancelled, "musterd stops"));
       return;
     }
-    while (const auto content = (*tunnel)->receive()) {
+    while (const auto content = line.receive()) {
       heard_at = Steady::now();
       for (const auto& frame : beacons.received(*content)) {
-        (*tunnel)->send(frame.peer, frame.content);
+        line.send(frame.peer, frame.content);
       }
     }
   }

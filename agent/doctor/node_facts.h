@@ -31,6 +31,7 @@ struct NodeFacts {
   std::vector<Container> containers;
   std::vector<overlay::PublishedPort> ports;
   std::vector<v1::PortConfig> refused_ports;  // that somebody else on this host has
+  v1::EncryptionConfig encryption;            // how encrypted networks travel
   bool names = true;                          // containers have resolvers
 };
 

@@ -177,9 +177,7 @@ void Examination::look_at_store() {
     }
     if (any) continue;
     complain("", "encryption", v1::NetworkFinding::GOOD,
-             fmt::format("every node can encrypt; frames of {} travel by ESP, of which the test of "
-                         "UDP port {} tells nothing",
-                         called, examinee_.data_path_port),
+             fmt::format("every node can take part in {}, which is encrypted", called),
              network.id());
   }
 }

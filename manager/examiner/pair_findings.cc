@@ -26,6 +26,10 @@ std::string others(size_t count) {
 }  // namespace
 
 bool PairFindings::add(const std::string& node_id, const v1::NetworkFinding& found) {
+  if (found.check() == "esp" && found.peer_id().empty()) {
+    esp_nodes_.insert(node_id);
+    return true;
+  }
   if (found.peer_id().empty() || found.peer_id() == node_id) return false;
   const Pair pair(found.peer_id(), node_id);
   const bool bad = found.verdict() == v1::NetworkFinding::BAD;
@@ -33,6 +37,8 @@ bool PairFindings::add(const std::string& node_id, const v1::NetworkFinding& fou
     if (bad) lost_[pair] = found.text();
   } else if (found.check() == "mtu") {
     if (bad) too_large_[pair] = found.text();
+  } else if (found.check() == "esp") {
+    if (bad) esp_lost_[pair] = found.text();
   } else if (found.check() == "tcp") {
     (bad ? unreached_ : reached_).insert(pair);
   } else {
@@ -58,11 +64,18 @@ std::string PairFindings::reach(const std::vector<Pair>& pairs) const {
 }
 
 std::string PairFindings::what_is_lost(const Kind& kind) const {
+  if (kind.bad == &esp_lost_) return "no packet of encrypted networks";
   return kind.bad == &lost_ ? fmt::format("nothing on UDP port {}", port_)
                             : "no frame of full size";
 }
 
 std::string PairFindings::advice(const Kind& kind) const {
+  if (kind.bad == &esp_lost_) {
+    return "a security group or firewall drops it: allow IP protocol 50 between the nodes, or have "
+           "encrypted networks travel in UDP (`muster swarm update --encryption-udp`) and allow "
+           "its "
+           "port, 4500 unless set";
+  }
   if (kind.bad == &lost_) {
     return fmt::format(
         "a security group or firewall drops it: allow UDP {} between the nodes (or the data-path "
@@ -173,7 +186,7 @@ void PairFindings::list_pairs(const Kind& kind, const std::vector<Pair>& pairs,
                          name(pair.first), name(pair.second));
       if (kind.bad == &too_large_) text += fmt::format(" ({})", kind.bad->at(pair));
       tried.push_back(back);
-    } else if (kind.bad == &lost_) {
+    } else if (kind.bad != &too_large_) {
       text += ", while the other direction works";
     }
     out.push_back(finding(kind.check, pair.second, pair.first, v1::NetworkFinding::BAD,
@@ -204,6 +217,17 @@ std::vector<v1::NetworkFinding> PairFindings::conclude(const std::set<std::strin
                           kind.bad == &lost_ ? fmt::format("UDP port {} of each of {} nodes {}",
                                                            port_, testers.size(), kind.good)
                                              : std::string(kind.good)));
+  }
+  // Nodes without encrypted networks send none of it.
+  std::set<std::string> encrypting;
+  std::copy_if(esp_nodes_.begin(), esp_nodes_.end(), std::inserter(encrypting, encrypting.end()),
+               wanted);
+  const Kind esp = {"encryption", &esp_lost_,
+                    "what encrypted networks travel by passes between all nodes that have one"};
+  const size_t before = out.size();
+  blame(esp, encrypting, encrypting, out);
+  if (out.size() == before && encrypting.size() >= 2) {
+    out.push_back(finding(esp.check, "", "", v1::NetworkFinding::GOOD, esp.good));
   }
   return out;
 }

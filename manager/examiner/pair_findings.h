@@ -66,6 +66,8 @@ class PairFindings {
   const uint32_t port_;
   std::map<Pair, std::string> lost_;       // nothing arrives
   std::map<Pair, std::string> too_large_;  // small frames arrive, those of full size do not
+  std::map<Pair, std::string> esp_lost_;   // nothing of encrypted networks arrives
+  std::set<std::string> esp_nodes_;        // that have tried it
   std::set<Pair> unreached_;               // TCP is not answered either; (peer, tester)
   std::set<Pair> reached_;
   std::set<std::string> excluded_;

@@ -31,6 +31,10 @@ class DoctorTest : public ::testing::Test {
   struct Tests final : HostTests {
     void test_tunnels(const TunnelTest& test,
                       std::function<void(const Result<Heard>&)> tell) override {
+      if (test.way != Way::kVxlan) {
+        encryption_asked = test;
+        return tell(encryption_heard);
+      }
       asked = test;
       tell(heard);
     }
@@ -64,6 +68,8 @@ class DoctorTest : public ::testing::Test {
     void stop() override {}
 
     TunnelTest asked;
+    std::optional<TunnelTest> encryption_asked;
+    Result<Heard> encryption_heard = Heard{{"n2", {true, true, 128}}};
     Result<Heard> heard = Heard{{"n2", {true, true, 1450}}};
     std::vector<std::string> connects;
     std::deque<Answer> answers;
@@ -218,7 +224,7 @@ TEST_F(DoctorTest, WhatIsNotDoneInTimeIsSaid) {
   EXPECT_FALSE(ended());
   world_.advance(200ms);
   ASSERT_TRUE(ended());
-  EXPECT_EQ(all(Finding::WARNING).size(), Doctor::kPartsMax);
+  EXPECT_EQ(all(Finding::WARNING).size(), Doctor::kPartsMax - 1) << "nothing is encrypted";
   EXPECT_NE(all(Finding::WARNING)[0].text().find("was not done in time"), std::string::npos);
   const size_t before = told_.size();
   work();
@@ -239,6 +245,36 @@ TEST_F(DoctorTest, PortsOfOthersAndSettingsThatTheMeshNeeds) {
       "the service: `ss -lntp sport = :8080`"))
       << bad[0].text();
   EXPECT_TRUE(bad[1].text().starts_with("net.ipv4.ip_forward is 0"));
+}
+
+TEST_F(DoctorTest, TheWayOfEncryptedNetworksIsTriedWhereThereIsOne) {
+  examine();
+  work();
+  EXPECT_FALSE(tests_.encryption_asked);
+  v1::NetworkExamination again;
+  again.set_id("y");
+  v1::ExaminedNode& node = *again.add_nodes();
+  node.set_node_id("n2");
+  node.set_hostname("two");
+  node.set_data_path_addr("192.0.2.2");
+  facts_.networks[0].feed.mutable_network()->mutable_spec()->add_driver_options()->set_key(
+      "encrypted");
+  tests_.encryption_heard = HostTests::Heard{{"n2", {}}};
+  doctor_.examine(again);
+  work();
+  ASSERT_TRUE(tests_.encryption_asked);
+  EXPECT_EQ(tests_.encryption_asked->way, HostTests::Way::kEsp);
+  ASSERT_EQ(all(Finding::BAD).size(), 1u);
+  EXPECT_EQ(all(Finding::BAD)[0].check(), "esp");
+  EXPECT_EQ(all(Finding::BAD)[0].text(),
+            "nothing by IP protocol 50 (ESP) that two sends to one arrives, by which encrypted "
+            "networks travel");
+  facts_.encryption.set_udp_encapsulation(true);
+  again.set_id("z");
+  doctor_.examine(again);
+  work();
+  EXPECT_EQ(tests_.encryption_asked->way, HostTests::Way::kEspInUdp);
+  EXPECT_EQ(tests_.encryption_asked->port, 4500);
 }
 
 TEST_F(DoctorTest, TheSameExaminationIsDoneOnce) {

@@ -167,6 +167,25 @@ TEST(PairFindings, LargeFramesAreAMatterOfTheirOwn) {
       << found[1].text();
 }
 
+TEST(PairFindings, EncryptedNetworksAreTriedByThoseThatHaveOne) {
+  Case c({"a", "b", "c"});
+  v1::NetworkFinding tried;
+  tried.set_check("esp");
+  for (const char* id : {"a", "b"}) EXPECT_TRUE(c.pairs->add(id, tried));
+  // c has no such network.
+  c.lost("c", "a", "esp");
+  c.lost("c", "b", "esp");
+  auto found = c.pairs->conclude(c.nodes, c.nodes);
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[2].verdict(), Verdict::GOOD);
+  EXPECT_EQ(found[2].check(), "encryption");
+  c.lost("a", "b", "esp");
+  found = c.bad();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].check(), "encryption");
+  EXPECT_TRUE(says(found[0], "allow IP protocol 50 between the nodes")) << found[0].text();
+}
+
 TEST(PairFindings, ManyPairsAreCounted) {
   std::vector<std::string> ids;
   for (int i = 0; i < 30; ++i) ids.push_back("n" + std::to_string(100 + i));
