@@ -121,12 +121,14 @@ struct AgentRole::Core final : agent::FeedSink {
         agent::running_containers(worker.tasks(), (role.config_.run_dir / "netns").string());
     out.ports = worker.ports();
     out.refused_ports = worker.refused_ports();
+    out.encryption = examined_encryption;
     out.names = role.config_.names && role.deps_.parts.names != nullptr;
     return out;
   }
 
   void apply(const v1::FeedUpdate& step) override {
     worker.apply(step);
+    if (step.has_cluster()) examined_encryption = step.cluster().encryption();
     if (step.has_cluster() && events.cluster_changed) events.cluster_changed(step.cluster());
     tasks_changed();  // tasks that went report nothing
   }
@@ -226,6 +228,7 @@ struct AgentRole::Core final : agent::FeedSink {
   agent::Session session;
   agent::LogPublisher publisher;
   agent::Doctor doctor;
+  v1::EncryptionConfig examined_encryption;
   std::unique_ptr<agent::LogForwarder> forwarder;
   Executor& strand;
   AgentEvents events;
