@@ -1,5 +1,7 @@
 #include "overlay/ipam/port_pool.h"
 
+#include "overlay/ipam/port_options.h"
+
 namespace muster::overlay {
 
 std::string_view protocol_name(v1::PortConfig::Protocol protocol) {
@@ -10,30 +12,27 @@ std::string_view protocol_name(v1::PortConfig::Protocol protocol) {
   }
 }
 
+PortPool::Holder PortPool::holder(const v1::PortConfig& port, const std::string& owner) {
+  return {port.bind(), port.mode() == v1::PortConfig::INGRESS, owner};
+}
+
 Status PortPool::take_numbered(const v1::PortConfig& port, const std::string& owner) {
   const uint32_t number = port.published_port();
   if (number > 65535) return invalid_argument("port {} is above 65535", number);
   const Key key{port.protocol(), number};
-  const auto it = ports_.find(key);
-  const bool ingress = port.mode() == v1::PortConfig::INGRESS;
-  if (it != ports_.end()) {
-    const Holders& holders = it->second;
-    const std::string name = fmt::format("{}/{}", number, protocol_name(port.protocol()));
-    if (!holders.ingress.empty() && (holders.ingress != owner || !ingress)) {
-      return already_exists("port {} is already in use by service {} as an ingress port", name,
-                            holders.ingress);
-    }
-    if (ingress && !holders.host.empty()) {
-      return already_exists("port {} is already in use by service {} as a host-mode port", name,
-                            *holders.host.begin());
+  const Holder wanted = holder(port, owner);
+  if (const auto it = ports_.find(key); it != ports_.end()) {
+    for (const Holder& held : it->second) {
+      if (!binds_overlap(held.bind, wanted.bind)) continue;
+      const bool shared =
+          held.ingress == wanted.ingress && (!held.ingress || held.owner == wanted.owner);
+      if (shared) continue;
+      return already_exists("port {}/{} is already in use by service {} as {} port", number,
+                            protocol_name(port.protocol()), held.owner,
+                            held.ingress ? "an ingress" : "a host-mode");
     }
   }
-  Holders& holders = ports_[key];
-  if (ingress) {
-    holders.ingress = owner;
-  } else {
-    holders.host.insert(owner);
-  }
+  ports_[key].insert(wanted);
   return ok_status();
 }
 
@@ -55,20 +54,13 @@ Status PortPool::take(v1::PortConfig& port, const std::string& owner) {
 
 bool PortPool::holds(const v1::PortConfig& port, const std::string& owner) const {
   const auto it = ports_.find({port.protocol(), port.published_port()});
-  if (it == ports_.end()) return false;
-  return port.mode() == v1::PortConfig::INGRESS ? it->second.ingress == owner
-                                                : it->second.host.count(owner) != 0;
+  return it != ports_.end() && it->second.contains(holder(port, owner));
 }
 
 bool PortPool::put_back(const v1::PortConfig& port, const std::string& owner) {
-  if (!holds(port, owner)) return false;
   const auto it = ports_.find({port.protocol(), port.published_port()});
-  if (port.mode() == v1::PortConfig::INGRESS) {
-    it->second.ingress.clear();
-  } else {
-    it->second.host.erase(owner);
-  }
-  if (it->second.ingress.empty() && it->second.host.empty()) ports_.erase(it);
+  if (it == ports_.end() || it->second.erase(holder(port, owner)) == 0) return false;
+  if (it->second.empty()) ports_.erase(it);
   return true;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -16,8 +17,9 @@ namespace muster::overlay {
 std::string_view protocol_name(v1::PortConfig::Protocol protocol);
 
 // The published ports of the cluster, one space per protocol. An ingress port belongs to one
-// service in the whole cluster. A host-mode port may be shared by services (the scheduler keeps
-// their tasks on different nodes) but not with an ingress port. Ports that name no number get one
+// service in the whole cluster, unless they are bound to different places of the nodes. A host-mode
+// port may be shared by services (the scheduler keeps their tasks on different nodes) but not with
+// an ingress port. Ports that name no number get one
 // of 30000-32767, serially.
 class PortPool {
  public:
@@ -33,15 +35,19 @@ class PortPool {
   bool holds(const v1::PortConfig& port, const std::string& owner) const;
 
  private:
-  struct Holders {
-    std::string ingress;  // empty = none
-    std::set<std::string> host;
+  struct Holder {
+    std::string bind;  // PortConfig.bind
+    bool ingress = false;
+    std::string owner;
+
+    friend auto operator<=>(const Holder&, const Holder&) = default;
   };
   using Key = std::pair<int, uint32_t>;  // protocol, port
 
+  static Holder holder(const v1::PortConfig& port, const std::string& owner);
   Status take_numbered(const v1::PortConfig& port, const std::string& owner);
 
-  std::map<Key, Holders> ports_;
+  std::map<Key, std::set<Holder>> ports_;
   std::map<int, uint32_t> next_;
 };
 

@@ -9,13 +9,16 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "overlay/dns/netd/frames.h"
 
 namespace muster::overlay::dns {
 namespace {
 
-constexpr size_t kDescriptors = 3;
+constexpr size_t kDescriptors = 3;     // of a container
+constexpr size_t kDescriptorsMax = 6;  // of a connection: two sockets, two pipes
+constexpr size_t kControl = CMSG_SPACE(kDescriptorsMax * sizeof(int));
 using Message = std::array<char, kHandoverMessage>;
 
 Status broken() {
@@ -63,66 +66,69 @@ Result<v1::NetdReply> read_reply(int fd) {
   return reply;
 }
 
-Status send_descriptors(int fd, const std::string& id, const HandedSockets& sockets) {
+Status send_descriptors(int fd, const std::string& id, const std::vector<int>& descriptors) {
   Message message{};
-  if (id.size() >= message.size()) return invalid_argument("container id {} is too long", id);
+  if (id.size() >= message.size()) return invalid_argument("\"{}\" is too long", id);
+  if (descriptors.size() > kDescriptorsMax) return internal_error("too many descriptors");
   std::memcpy(message.data(), id.data(), id.size());
   iovec bytes{message.data(), message.size()};
-  const std::array<int, kDescriptors> descriptors{sockets.ns, sockets.udp, sockets.tcp};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)] = {};
+  const size_t size = descriptors.size() * sizeof(int);
+  alignas(cmsghdr) char control[kControl] = {};
   msghdr header{};
   header.msg_iov = &bytes;
   header.msg_iovlen = 1;
   header.msg_control = control;
-  header.msg_controllen = sizeof control;
+  header.msg_controllen = CMSG_SPACE(size);
   cmsghdr* rights = CMSG_FIRSTHDR(&header);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof descriptors);
-  std::memcpy(CMSG_DATA(rights), descriptors.data(), sizeof descriptors);
+  rights->cmsg_len = CMSG_LEN(size);
+  std::memcpy(CMSG_DATA(rights), descriptors.data(), size);
   const ssize_t sent = sendmsg(fd, &header, MSG_NOSIGNAL);
   return sent == static_cast<ssize_t>(message.size()) ? ok_status() : broken();
 }
 
-// The id of the container, empty at the end.
-Result<std::string> read_descriptors(int fd, NamespaceHopper::ResolverSockets& sockets) {
+// What they belong to, empty at the end.
+Result<std::string> read_descriptors(int fd, std::vector<UniqueFd>& descriptors) {
   Message message{};
   iovec bytes{message.data(), message.size()};
-  std::array<int, kDescriptors> descriptors{};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)] = {};
+  alignas(cmsghdr) char control[kControl] = {};
   msghdr header{};
   header.msg_iov = &bytes;
   header.msg_iovlen = 1;
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   const ssize_t got = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+  const cmsghdr* rights = got >= 0 ? CMSG_FIRSTHDR(&header) : nullptr;
+  if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) {
+    const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int descriptor = -1;
+      std::memcpy(&descriptor, CMSG_DATA(rights) + i * sizeof(int), sizeof descriptor);
+      descriptors.emplace_back(descriptor);
+    }
+  }
   if (got != static_cast<ssize_t>(message.size())) return fail(broken());
-  const std::string id(message.data(), strnlen(message.data(), message.size()));
-  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (rights == nullptr) {
-    if (id.empty()) return id;
-    return fail(broken());
-  }
-  if (rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(sizeof descriptors)) {
-    return fail(broken());
-  }
-  std::memcpy(descriptors.data(), CMSG_DATA(rights), sizeof descriptors);
-  sockets.ns.reset(descriptors[0]);
-  sockets.udp.reset(descriptors[1]);
-  sockets.tcp.reset(descriptors[2]);
-  if (id.empty()) return fail(broken());
+  std::string id(message.data(), strnlen(message.data(), message.size()));
+  if (id.empty() != descriptors.empty()) return fail(broken());
   return id;
 }
 
 }  // namespace
 
 Status send_handover(int fd, const v1::NetdUpdate& state,
-                     const std::map<std::string, HandedSockets>& sockets) {
+                     const std::map<std::string, HandedSockets>& sockets,
+                     const std::vector<HandedRelay>& relays) {
   make_blocking(fd);
   v1::NetdReply reply;
   *reply.mutable_state() = state;
   MUSTER_TRY(send_all(fd, encode_frame(reply)));
-  for (const auto& [id, handed] : sockets) MUSTER_TRY(send_descriptors(fd, id, handed));
+  for (const auto& [id, handed] : sockets) {
+    MUSTER_TRY(send_descriptors(fd, id, {handed.ns, handed.udp, handed.tcp}));
+  }
+  for (const HandedRelay& relay : relays) {
+    MUSTER_TRY(send_descriptors(fd, std::string(kHandedRelay) + relay.text, relay.descriptors));
+  }
   return ok_status();
 }
 
@@ -151,10 +157,18 @@ Result<Handover> receive_handover(const std::string& socket_path) {
   Handover out;
   out.state = std::move(*reply.mutable_state());
   while (true) {
-    NamespaceHopper::ResolverSockets sockets;
-    MUSTER_ASSIGN(const std::string id, read_descriptors(fd.get(), sockets));
+    std::vector<UniqueFd> descriptors;
+    MUSTER_ASSIGN(const std::string id, read_descriptors(fd.get(), descriptors));
     if (id.empty()) return out;
-    out.sockets[id] = std::move(sockets);
+    if (id.starts_with(kHandedRelay)) {
+      out.relays.push_back({id.substr(kHandedRelay.size()), std::move(descriptors), {}});
+      continue;
+    }
+    if (descriptors.size() != kDescriptors) return fail(broken());
+    NamespaceHopper::ResolverSockets& sockets = out.sockets[id];
+    sockets.ns = std::move(descriptors[0]);
+    sockets.udp = std::move(descriptors[1]);
+    sockets.tcp = std::move(descriptors[2]);
   }
 }
 

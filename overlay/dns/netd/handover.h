@@ -2,11 +2,14 @@
 
 #include <map>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "base/time.h"
 #include "muster/v1/netd.pb.h"
 #include "overlay/dns/netd/namespace_sockets.h"
+#include "overlay/dns/netd/relays.h"
 
 namespace muster::overlay::dns {
 
@@ -14,12 +17,15 @@ namespace muster::overlay::dns {
 // sockets themselves, so that a question that waits in one is answered by the successor.
 //
 // On the control socket: the reply with the state, then for each container kHandoverMessage bytes
-// that hold its id, with its three descriptors beside them, in the end as many zeros.
+// that hold its id, with its three descriptors beside them; for each listener and connection of a
+// relay as many that begin with kHandedRelay, with what HandedRelay says; in the end as many zeros.
 inline constexpr size_t kHandoverMessage = 128;
+inline constexpr std::string_view kHandedRelay = "relay ";  // no container's id has a blank
 
 struct Handover {
   v1::NetdUpdate state;
   std::map<std::string, NamespaceHopper::ResolverSockets> sockets;  // by container
+  std::vector<HandedRelay> relays;
 };
 
 // Sends all but the end. Blocks, for kHandoverTimeout at most a message.
@@ -30,7 +36,8 @@ struct HandedSockets {
   int tcp = -1;
 };
 Status send_handover(int fd, const v1::NetdUpdate& state,
-                     const std::map<std::string, HandedSockets>& sockets);
+                     const std::map<std::string, HandedSockets>& sockets,
+                     const std::vector<HandedRelay>& relays);
 Status send_handover_end(int fd);
 
 // Asks the netd behind the socket for everything. When this returns it, the other one serves no

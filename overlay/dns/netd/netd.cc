@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "base/file.h"
@@ -31,7 +32,8 @@ Netd::Netd(NetdOptions options, Rng& rng, Log log)
       rng_(rng),
       log_(std::move(log)),
       resolver_(table_, rng),
-      node_resolvers_(options_.resolv_conf) {
+      node_resolvers_(options_.resolv_conf),
+      relays_(loop_, log_) {
   upstream_ = std::make_unique<UpstreamSockets>(loop_, hopper_, [this](const std::string& id) {
     const auto found = containers_.find(id);
     return found == containers_.end() ? -1 : found->second.resolver->namespace_fd();
@@ -57,7 +59,8 @@ Status Netd::open() {
     auto handover = receive_handover(netd_socket(options_.run_dir));
     if (handover) {
       inherited_ = *std::move(handover);
-      log_->info("takes over {} containers", inherited_.sockets.size());
+      log_->info("takes over {} containers, {} relays and relayed connections",
+                 inherited_.sockets.size(), inherited_.relays.size());
     } else {
       log_->info("nothing to take over: {}", handover.error().message());
     }
@@ -96,13 +99,23 @@ Status Netd::run() {
   MUSTER_TRY(loop_.open());
   MUSTER_TRY(hopper_.open());
   MUSTER_TRY(watch_signals());
+  // Listeners wait for their relays, which then begin with who waits for a backend.
+  std::vector<HandedRelay> relays = std::move(inherited_.relays);
+  const auto half = std::stable_partition(relays.begin(), relays.end(), is_listener);
+  std::vector<HandedRelay> connections(std::make_move_iterator(half),
+                                       std::make_move_iterator(relays.end()));
+  relays.erase(half, relays.end());
+  relays_.inherit(std::move(relays));
   update(inherited_.state);
+  relays_.inherit(std::move(connections));
+  relays_.settle();
   inherited_ = {};
   MUSTER_TRY(control_->start());
   check_company();
   log_->info("serves names, pid {}", getpid());
   const Status ended = loop_.run();
   containers_.clear();
+  relays_.abandon();
   // While the lock is held, so that a successor's socket is not taken away; and the lock is free
   // when musterd sees its connection end.
   if (!handed_over_) ::unlink(netd_socket(options_.run_dir).c_str());
@@ -113,7 +126,7 @@ Status Netd::run() {
 
 // Somebody has to be there for whom names are answered, or who may want that soon.
 void Netd::check_company() {
-  const bool lonely = containers_.empty() && control_->connections() == 0;
+  const bool lonely = containers_.empty() && relays_.empty() && control_->connections() == 0;
   if (lonely && std::exchange(was_lonely_, true)) {
     log_->info("nobody is left to answer to");
     return loop_.stop();
@@ -130,6 +143,7 @@ v1::NetdReply Netd::command(const v1::NetdCommand& received) {
     case v1::NetdCommand::kShutdown:
       log_->info("ends, as musterd wants it");
       containers_.clear();
+      relays_.abandon();
       reply.mutable_ack()->set_version(records_.version());
       loop_.stop();
       break;
@@ -148,6 +162,7 @@ v1::NetdReply Netd::update(const v1::NetdUpdate& update) {
   // Those named again, too: what failed is tried anew, and a namespace may have been made anew.
   for (const v1::NetdRecord& record : update.records()) {
     if (record.has_container()) set_container(record.container(), ack);
+    if (record.has_relay()) set_relay(record, ack);
   }
   ack.set_version(update.version());
   log_->debug("version {}: {} changed, {} removed", update.version(), changes.set.size(),
@@ -163,13 +178,15 @@ void Netd::hand_over(int fd) {
     const auto& held = container.resolver->sockets();
     sockets[id] = {held.ns.get(), held.udp.get(), held.tcp.get()};
   }
-  if (const Status sent = send_handover(fd, records_.all(), sockets); !sent.ok()) {
+  const std::vector<HandedRelay> relays = relays_.hand_over();
+  if (const Status sent = send_handover(fd, records_.all(), sockets, relays); !sent.ok()) {
     return log_->warn("handing over: {}", sent.message());
   }
   handed_over_ = true;
   lock_.reset();
   (void)send_handover_end(fd);
-  log_->info("handed over {} containers", sockets.size());
+  log_->info("handed over {} containers, {} relays and relayed connections", sockets.size(),
+             relays.size());
   loop_.stop();
 }
 
@@ -182,7 +199,7 @@ void Netd::remove(const v1::NetdRecord& record) {
     case v1::NetdRecord::kEndpoint:
       return table_.remove_endpoint(record.endpoint().network_id(), record.endpoint().task_id());
     case v1::NetdRecord::kSettings: return resolver_.set_ttl(Resolver::kDefaultTtl);
-    case v1::NetdRecord::kRelay:
+    case v1::NetdRecord::kRelay: return relays_.remove(record.relay().id());
     case v1::NetdRecord::RECORD_NOT_SET: return;
   }
 }
@@ -197,6 +214,14 @@ void Netd::set(const v1::NetdRecord& record) {
     case v1::NetdRecord::kContainer:              // update() sees to them
     case v1::NetdRecord::RECORD_NOT_SET: return;  // of a newer musterd
   }
+}
+
+void Netd::set_relay(const v1::NetdRecord& record, v1::NetdAck& ack) {
+  const Status set = relays_.set(record.relay());
+  if (set.ok()) return;
+  v1::NetdFailure& failure = *ack.add_failures();
+  failure.set_container_id(record.key());
+  failure.set_message(set.message());
 }
 
 void Netd::set_container(const v1::NetdContainer& record, v1::NetdAck& ack) {

@@ -16,6 +16,7 @@
 #include "overlay/dns/netd/namespace_sockets.h"
 #include "overlay/dns/netd/node_resolvers.h"
 #include "overlay/dns/netd/records.h"
+#include "overlay/dns/netd/relays.h"
 #include "overlay/dns/netd/upstream_sockets.h"
 #include "overlay/dns/resolver.h"
 
@@ -31,9 +32,10 @@ struct NetdOptions {
   bool take_over = false;  // from another netd of the instance, if there is one
 };
 
-// The process that holds the resolvers of a node's containers, so that names go on being answered
-// while musterd is away. One thread; needs root. It ends when musterd says so, on SIGTERM, and by
-// itself when it has neither a container nor a musterd for kLonelyMax.
+// The process that holds the resolvers of a node's containers and the relays of its published
+// ports, so that names go on being answered and connections go on while musterd is away. One
+// thread; needs root. It ends when musterd says so, on SIGTERM, and by itself when it has neither a
+// container nor a relay nor a musterd for kLonelyMax.
 class Netd {
  public:
   static constexpr Duration kLonelyMax = 10s;
@@ -52,6 +54,7 @@ class Netd {
   void remove(const v1::NetdRecord& record);
   void set(const v1::NetdRecord& record);
   void set_container(const v1::NetdContainer& record, v1::NetdAck& ack);
+  void set_relay(const v1::NetdRecord& record, v1::NetdAck& ack);
   Status open_container(const v1::NetdContainer& record);
   void remove_container(const std::string& id);
   void question(const std::string& container, std::string_view packet, bool tcp,
@@ -83,6 +86,7 @@ class Netd {
   std::unique_ptr<UpstreamSockets> upstream_;
   std::unique_ptr<Forwarder> forwarder_;
   std::map<std::string, Container> containers_;
+  Relays relays_;
   std::unique_ptr<Control> control_;
   EventLoop::TimerId forwarder_timer_ = 0;
   TimePoint forwarder_due_;

@@ -22,9 +22,10 @@ bool same(const v1::NetdRecord& a, const v1::NetdRecord& b) {
 // A musterd that has just started knows its own tasks, and of the rest what the manager has told it
 // so far, which may be nothing yet.
 bool Records::stays(const v1::NetdRecord& record, const v1::NetdUpdate& complete) const {
+  const auto& fed = complete.fed_network_ids();
+  if (record.has_relay()) return std::find(fed.begin(), fed.end(), kRelaysTold) == fed.end();
   const std::string network = network_of(record);
   if (!record.fed() || network.empty()) return false;
-  const auto& fed = complete.fed_network_ids();
   if (std::find(fed.begin(), fed.end(), network) != fed.end()) return false;
   const auto& told = complete.records();
   return std::any_of(told.begin(), told.end(), [&](const v1::NetdRecord& other) {

@@ -8,6 +8,10 @@
 
 namespace muster::overlay::dns {
 
+// Among the fed networks of a complete update: that it names all relays. Those of a musterd that
+// does not know its ports yet stay.
+inline constexpr const char* kRelaysTold = "relays";
+
 // What netd was told, by key. Pure.
 class Records {
  public:

@@ -93,6 +93,18 @@ TEST(RecordsTest, WhatTheManagerToldStaysUntilItIsHeardAgain) {
   EXPECT_THAT(keys(changes.removed), UnorderedElementsAre("network/n", "endpoint/n/remote"));
 }
 
+TEST(RecordsTest, RelaysStayUntilMusterdKnowsItsPorts) {
+  v1::NetdRecord relay;
+  relay.set_key("relay/tcp/80");
+  relay.mutable_relay()->set_id("tcp/80");
+  Records records;
+  records.apply(complete({relay}));
+  EXPECT_THAT(keys(records.apply(complete({network_record("n")})).removed), IsEmpty());
+  auto update = complete({network_record("n")});
+  update.add_fed_network_ids(kRelaysTold);
+  EXPECT_THAT(keys(records.apply(update).removed), ElementsAre("relay/tcp/80"));
+}
+
 TEST(FramesTest, ComeOutAsTheyWentInHoweverTheyAreCut) {
   v1::NetdRecord first = network_record("one");
   v1::NetdRecord second = network_record(std::string(70'000, 'x'));
@@ -148,7 +160,13 @@ TEST(HandoverTest, StateAndSocketsArriveAtTheSuccessor) {
     ends.emplace_back(pipe[1]);
     sockets["c" + std::to_string(i)] = {pipe[0], pipe[1], pipe[0]};
   }
-  ASSERT_TRUE(send_handover(fd.get(), state, sockets).ok());
+  std::vector<HandedRelay> relays(2);
+  relays[0].text = "listener tcp/80 127.0.0.1:80";
+  relays[0].descriptors = {ends[0].get()};
+  relays[1].text = "connection 5 0";
+  relays[1].descriptors = {ends[0].get(), ends[1].get(), ends[0].get(),
+                           ends[1].get(), ends[0].get(), ends[1].get()};
+  ASSERT_TRUE(send_handover(fd.get(), state, sockets, relays).ok());
   ASSERT_TRUE(send_handover_end(fd.get()).ok());
   successor.join();
   ASSERT_TRUE(got) << got.error().message();
@@ -159,6 +177,10 @@ TEST(HandoverTest, StateAndSocketsArriveAtTheSuccessor) {
   char byte = 0;
   EXPECT_EQ(read(last.tcp.get(), &byte, 1), 1);
   EXPECT_EQ(byte, 'x');
+  ASSERT_EQ(got->relays.size(), 2u);
+  EXPECT_EQ(got->relays[0].text, relays[0].text);
+  EXPECT_EQ(got->relays[0].owned.size(), 1u);
+  EXPECT_EQ(got->relays[1].owned.size(), 6u);
   std::filesystem::remove_all(directory);
 }
 

@@ -1,0 +1,411 @@
+#include "overlay/dns/netd/relays.h"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace muster::overlay::dns {
+namespace {
+
+constexpr uint32_t kEdges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+constexpr int kAcceptsMax = 64;  // until others have their turn
+constexpr Duration kPause = 100ms;
+constexpr Duration kSweepPeriod = 30s;
+
+// How handed things begin. A relay's id has no blank.
+constexpr std::string_view kListener = "listener ";
+constexpr std::string_view kConnection = "connection ";
+constexpr std::string_view kWaiting = "waiting ";
+
+std::string key_of(const std::string& id, const std::string& where) {
+  return id + " " + where;
+}
+
+}  // namespace
+
+bool is_listener(const HandedRelay& handed) {
+  return handed.text.starts_with(kListener);
+}
+
+struct Relays::Connection {
+  UniqueFd client;
+  UniqueFd backend;
+  std::string relay;  // its id, while a backend is looked for
+  std::string header;
+  std::vector<SocketAddress> backends;  // to be tried, last first
+  bool up = false;
+  RelayStream forth;  // from the client
+  RelayStream back;
+  TimePoint moved_at;
+  EventLoop::TimerId timer = 0;
+  bool queued = false;  // for another turn
+  Connections::iterator place;
+  bool listed = false;
+};
+
+Relays::Relays(EventLoop& loop, Log log)
+    : loop_(loop), log_(std::move(log)), self_(std::make_shared<Relays*>(this)) {}
+
+Relays::~Relays() {
+  *self_ = nullptr;
+  abandon();
+}
+
+void Relays::abandon() {
+  loop_.cancel(std::exchange(retry_, 0));
+  loop_.cancel(std::exchange(sweep_, 0));
+  for (const auto& connection : connections_) {
+    loop_.cancel(connection->timer);
+    connection->listed = false;
+    loop_.unwatch(connection->client.get());
+    if (connection->backend) loop_.unwatch(connection->backend.get());
+  }
+  connections_.clear();
+  for (const auto& [id, relay] : relays_) {
+    for (const auto& [where, listener] : relay->listeners) {
+      if (listener.fd) loop_.unwatch(listener.fd.get());
+    }
+  }
+  relays_.clear();
+  inherited_.clear();
+}
+
+// ---------------------------------------------------------------- listeners
+
+Status Relays::set(const v1::NetdRelay& record) {
+  auto& slot = relays_[record.id()];
+  if (slot == nullptr) slot = std::make_unique<Relay>();
+  Relay& relay = *slot;
+  relay.record = record;
+  relay.backends.clear();
+  for (const std::string& text : record.backends()) {
+    MUSTER_ASSIGN(const ListenAddress backend, parse_listen_address(text));
+    relay.backends.push_back(backend.at);
+  }
+  for (auto it = relay.listeners.begin(); it != relay.listeners.end();) {
+    const auto& wanted = record.listen();
+    if (std::find(wanted.begin(), wanted.end(), it->first) != wanted.end()) {
+      ++it;
+      continue;
+    }
+    while (it->second.fd && accept_one(relay, it->second)) {
+    }
+    if (it->second.fd) loop_.unwatch(it->second.fd.get());
+    it = relay.listeners.erase(it);
+  }
+  for (const std::string& where : record.listen()) relay.listeners.try_emplace(where);
+  const Status opened = open(relay);
+  if (!opened.ok() && relay.said != opened.message()) {
+    log_->warn("relay {}: {}", record.id(), opened.message());
+  }
+  relay.said = opened.message();
+  return opened;
+}
+
+// The first failure that somebody can do something about. An interface or a family that is not
+// there is no failure, but may come.
+Status Relays::open(Relay& relay) {
+  Status outcome;
+  bool missing = false;
+  for (auto& [where, listener] : relay.listeners) {
+    if (listener.fd) continue;
+    const Status opened = open(relay, where, listener);
+    missing = missing || !opened.ok();
+    if (outcome.ok() && opened.code() != StatusCode::kNotFound) outcome = opened;
+  }
+  if (missing && retry_ == 0) retry_ = loop_.after(kRetryAfter, [this] { retry(); });
+  return outcome;
+}
+
+Status Relays::open(Relay& relay, const std::string& where, Listener& listener) {
+  const std::string& id = relay.record.id();
+  if (auto handed = inherited_.extract(key_of(id, where)); !handed.empty()) {
+    listener.fd = std::move(handed.mapped());
+  } else {
+    MUSTER_ASSIGN(const ListenAddress address, parse_listen_address(where));
+    MUSTER_ASSIGN(listener.fd, open_listener(address));
+  }
+  return loop_.watch(listener.fd.get(), EPOLLIN,
+                     [this, id, where](uint32_t) { accept_from(id, where); });
+}
+
+void Relays::retry() {
+  retry_ = 0;
+  for (const auto& [id, relay] : relays_) {
+    const Status opened = open(*relay);
+    if (opened.ok() && !relay->said.empty()) log_->info("relay {} listens now", id);
+    relay->said = opened.message();
+  }
+}
+
+void Relays::remove(const std::string& id) {
+  const auto found = relays_.find(id);
+  if (found == relays_.end()) return;
+  for (auto& [where, listener] : found->second->listeners) {
+    // Those that have come already are served.
+    while (listener.fd && accept_one(*found->second, listener)) {
+    }
+    if (listener.fd) loop_.unwatch(listener.fd.get());
+  }
+  relays_.erase(found);
+}
+
+void Relays::accept_from(const std::string& id, const std::string& where) {
+  const auto relay = relays_.find(id);
+  if (relay == relays_.end()) return;
+  const auto listener = relay->second->listeners.find(where);
+  if (listener == relay->second->listeners.end()) return;
+  for (int i = 0; i < kAcceptsMax; ++i) {
+    if (!accept_one(*relay->second, listener->second)) break;
+  }
+  if (listener->second.paused) pause(id, where);
+}
+
+bool Relays::accept_one(Relay& relay, Listener& listener) {
+  UniqueFd client(accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!client) {
+    // One that has gone meanwhile is no reason to stop.
+    if (errno == ECONNABORTED || errno == EINTR || errno == EPERM) return true;
+    listener.paused = errno != EAGAIN;
+    return false;
+  }
+  if (connections_.size() >= kConnectionsMax) {
+    if (!std::exchange(full_said_, true)) {
+      log_->warn("{} relayed connections are as many as there may be; new ones are reset",
+                 kConnectionsMax);
+    }
+    close_hard(std::move(client));
+    return true;
+  }
+  begin(relay, std::move(client));
+  return true;
+}
+
+// Whoever waits in the queue would wake the loop all the time.
+void Relays::pause(const std::string& id, const std::string& where) {
+  const auto find = [this, id, where]() -> Listener* {
+    const auto relay = relays_.find(id);
+    if (relay == relays_.end()) return nullptr;
+    const auto listener = relay->second->listeners.find(where);
+    return listener == relay->second->listeners.end() || !listener->second.fd ? nullptr
+                                                                              : &listener->second;
+  };
+  loop_.change(find()->fd.get(), 0);
+  loop_.after(kPause, [self = self_, find] {
+    if (*self == nullptr) return;
+    if (Listener* listener = find()) {
+      listener->paused = false;
+      (*self)->loop_.change(listener->fd.get(), EPOLLIN);
+    }
+  });
+}
+
+// ---------------------------------------------------------------- connections
+
+void Relays::begin(Relay& relay, UniqueFd client) {
+  auto connection = std::make_shared<Connection>();
+  tune_stream(client.get());
+  connection->relay = relay.record.id();
+  connection->header = proxy_header(relay.record.proxy_protocol(), remote_end(client.get()),
+                                    original_destination(client.get()));
+  connection->client = std::move(client);
+  // In turn; the others behind the one whose turn it is.
+  const size_t count = relay.backends.size();
+  const size_t first = count == 0 ? 0 : relay.next++ % count;
+  for (size_t i = std::min(count, kBackendsTried); i > 0; --i) {
+    connection->backends.push_back(relay.backends[(first + i - 1) % count]);
+  }
+  add(connection);
+  try_backend(connection);
+}
+
+void Relays::add(const std::shared_ptr<Connection>& connection) {
+  connection->moved_at = loop_.now();
+  connection->place = connections_.insert(connections_.end(), connection);
+  connection->listed = true;
+  if (sweep_ == 0) sweep_ = loop_.after(kSweepPeriod, [this] { sweep(); });
+}
+
+void Relays::try_backend(const std::shared_ptr<Connection>& connection) {
+  loop_.cancel(std::exchange(connection->timer, 0));
+  if (connection->backend) loop_.unwatch(connection->backend.get());
+  connection->backend.reset();
+  while (!connection->backends.empty()) {
+    const SocketAddress to = connection->backends.back();
+    connection->backends.pop_back();
+    auto fd = start_connecting(to);
+    if (!fd) continue;
+    connection->backend = *std::move(fd);
+    const Status watched =
+        loop_.watch(connection->backend.get(), EPOLLOUT, [this, connection](uint32_t) {
+          int error = 0;
+          socklen_t length = sizeof error;
+          getsockopt(connection->backend.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+          return error == 0 ? connected(connection) : try_backend(connection);
+        });
+    if (!watched.ok()) continue;
+    connection->timer = loop_.after(kConnectMax, [this, connection] {
+      connection->timer = 0;
+      try_backend(connection);
+    });
+    return;
+  }
+  end(connection, true);
+}
+
+void Relays::connected(const std::shared_ptr<Connection>& connection) {
+  loop_.cancel(std::exchange(connection->timer, 0));
+  loop_.unwatch(connection->backend.get());
+  connection->up = true;
+  connection->backends.clear();
+  watch_both(connection);
+}
+
+void Relays::watch_both(const std::shared_ptr<Connection>& connection) {
+  for (const int fd : {connection->client.get(), connection->backend.get()}) {
+    const Status watched = loop_.watch(fd, kEdges, [this, connection](uint32_t events) {
+      // What had come before a reset is passed on, as far as it goes.
+      pump(connection);
+      if ((events & EPOLLERR) != 0) end(connection, true);
+    });
+    if (!watched.ok()) return end(connection, true);
+  }
+  pump(connection);
+}
+
+// True once it is through.
+bool Relays::send_header(Connection& connection) {
+  while (!connection.header.empty()) {
+    const ssize_t sent = send(connection.backend.get(), connection.header.data(),
+                              connection.header.size(), MSG_NOSIGNAL);
+    if (sent < 0) return false;
+    connection.header.erase(0, static_cast<size_t>(sent));
+  }
+  return true;
+}
+
+void Relays::pump(const std::shared_ptr<Connection>& connection) {
+  Connection& c = *connection;
+  if (!c.listed) return;
+  if (!send_header(c)) {
+    if (errno == EAGAIN || errno == EINTR) return;
+    return end(connection, true);
+  }
+  bool moved = false;
+  const auto forth = c.forth.pump(c.client.get(), c.backend.get(), pipes_, &moved);
+  const auto back = c.back.pump(c.backend.get(), c.client.get(), pipes_, &moved);
+  using Outcome = RelayStream::Outcome;
+  if (moved) c.moved_at = loop_.now();
+  if (forth == Outcome::kBroken || back == Outcome::kBroken) return end(connection, true);
+  if (forth == Outcome::kDone && back == Outcome::kDone) return end(connection, false);
+  if ((forth == Outcome::kMore || back == Outcome::kMore) && !std::exchange(c.queued, true)) {
+    c.timer = loop_.after(Duration(0), [this, connection] {
+      connection->timer = 0;
+      connection->queued = false;
+      pump(connection);
+    });
+  }
+}
+
+void Relays::end(const std::shared_ptr<Connection>& connection, bool broken) {
+  // The handlers that hold it go with the watches.
+  const std::shared_ptr<Connection> keep = connection;
+  if (!std::exchange(keep->listed, false)) return;
+  loop_.cancel(std::exchange(keep->timer, 0));
+  if (keep->client) loop_.unwatch(keep->client.get());
+  if (keep->backend) loop_.unwatch(keep->backend.get());
+  if (broken) {
+    close_hard(std::move(keep->client));
+    close_hard(std::move(keep->backend));
+  }
+  keep->client.reset();
+  keep->backend.reset();
+  connections_.erase(keep->place);
+  if (connections_.size() < kConnectionsMax / 2) full_said_ = false;
+}
+
+void Relays::sweep() {
+  sweep_ = 0;
+  const TimePoint now = loop_.now();
+  for (auto it = connections_.begin(); it != connections_.end();) {
+    const std::shared_ptr<Connection> connection = *it++;
+    const bool half = connection->forth.done() || connection->back.done();
+    if (half && now - connection->moved_at >= kHalfClosedMax) end(connection, true);
+  }
+  if (!connections_.empty()) sweep_ = loop_.after(kSweepPeriod, [this] { sweep(); });
+}
+
+// ---------------------------------------------------------------- to a successor
+
+// Nothing of the client's has been read before the header is through: until then a successor can
+// begin anew.
+std::vector<HandedRelay> Relays::hand_over() const {
+  std::vector<HandedRelay> out;
+  for (const auto& [id, relay] : relays_) {
+    for (const auto& [where, listener] : relay->listeners) {
+      if (!listener.fd) continue;
+      HandedRelay& handed = out.emplace_back();
+      handed.text = std::string(kListener) + key_of(id, where);
+      handed.descriptors = {listener.fd.get()};
+    }
+  }
+  for (const auto& connection : connections_) {
+    HandedRelay& handed = out.emplace_back();
+    handed.descriptors = {connection->client.get()};
+    if (!connection->up || !connection->header.empty()) {
+      handed.text = std::string(kWaiting) + connection->relay;
+      continue;
+    }
+    handed.text =
+        fmt::format("{}{} {}", kConnection, connection->forth.state(), connection->back.state());
+    handed.descriptors.push_back(connection->backend.get());
+    for (const RelayStream* stream : {&connection->forth, &connection->back}) {
+      if (!stream->pipe()) continue;
+      handed.descriptors.push_back(stream->pipe().out.get());
+      handed.descriptors.push_back(stream->pipe().in.get());
+    }
+  }
+  return out;
+}
+
+void Relays::inherit(std::vector<HandedRelay> all) {
+  for (HandedRelay& handed : all) {
+    std::string_view text = handed.text;
+    auto& fds = handed.owned;
+    if (fds.empty()) continue;
+    if (text.starts_with(kListener)) {
+      inherited_[std::string(text.substr(kListener.size()))] = std::move(fds[0]);
+      continue;
+    }
+    if (text.starts_with(kWaiting)) {
+      const auto relay = relays_.find(std::string(text.substr(kWaiting.size())));
+      if (relay != relays_.end()) begin(*relay->second, std::move(fds[0]));
+      continue;
+    }
+    if (!text.starts_with(kConnection) || fds.size() < 2) continue;
+    text.remove_prefix(kConnection.size());
+    const std::string_view forth = text.substr(0, text.find(' '));
+    const std::string_view back = text.substr(std::min(text.size(), forth.size() + 1));
+    auto connection = std::make_shared<Connection>();
+    connection->client = std::move(fds[0]);
+    connection->backend = std::move(fds[1]);
+    connection->up = true;
+    size_t next = 2;
+    const auto pipe_of = [&](std::string_view state) -> PipePool::Pipe {
+      if (state.empty() || state.front() == '0' || next + 1 >= fds.size()) return {};
+      PipePool::Pipe pipe{std::move(fds[next]), std::move(fds[next + 1])};
+      next += 2;
+      return pipe;
+    };
+    connection->forth = RelayStream::restored(forth, pipe_of(forth));
+    connection->back = RelayStream::restored(back, pipe_of(back));
+    add(connection);
+    watch_both(connection);
+  }
+}
+
+}  // namespace muster::overlay::dns
