@@ -12,6 +12,7 @@
 #include "overlay/dataplane/container_namespace.h"
 #include "overlay/dataplane/linux_network_impl.h"
 #include "overlay/dataplane/ruleset.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::overlay {
 
@@ -19,6 +20,7 @@ Status LinuxNetwork::open() {
   {
     std::lock_guard lock(overlay_mutex_);
     MUSTER_TRY(pins_.prepare());
+    MUSTER_TRY(esp_.scan());
     MUSTER_TRY(segments_.scan());
     MUSTER_TRY(mesh_.scan());
     MUSTER_TRY(adopt_clients());
@@ -117,10 +119,19 @@ Status LinuxNetwork::set_local_node(const LocalNode& node) {
   {
     std::lock_guard lock(overlay_mutex_);
     node_ = node;
+    const Status encrypted = follow_encryption();
     MUSTER_TRY(segments_.set_local_node(node, truths_));
     MUSTER_TRY(apply_mesh({}));
+    MUSTER_TRY(encrypted);
   }
   return reach_tasks();
+}
+
+Status LinuxNetwork::set_encryption(const Encryption& encryption) {
+  MUSTER_TRY(reopen());
+  std::lock_guard lock(overlay_mutex_);
+  MUSTER_TRY(follow_encryption());
+  return esp_.set_encryption(encryption);
 }
 
 // Once segments have what was told of the ingress network.
@@ -176,7 +187,10 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     difference.add(told);
     const NetworkTruth& truth = *truths_.find(step.network_id);
     if (told.network) news = truth.network;
-    applied = segments_.apply(truth, difference);
+    // Before anything can leave.
+    if (is_encrypted(truth.network.spec())) applied = follow_encryption();
+    const Status segment = segments_.apply(truth, difference);
+    if (applied.ok()) applied = segment;
     ingress = truth.network.spec().ingress();
     if (ingress) {
       const Status mesh = mesh_.apply(truth, difference, node_.node_id);
@@ -215,6 +229,7 @@ std::vector<std::string> LinuxNetwork::repair() {
     mesh_.repair(said);
     clients_.repair(said);
   }
+    MUSTER_TRY(follow_encryption());
   (void)reach_tasks();
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
@@ -223,6 +238,7 @@ std::vector<std::string> LinuxNetwork::repair() {
   return said;
 }
 
+    esp_.repair(segments_.tunnel_vnis(), said);
 void LinuxNetwork::repair_table(std::vector<std::string>& said) {
   const auto listing = nft_->list(names_.table());
   if (listing && listing->find(ruleset_marker()) != std::string::npos) return;
@@ -284,6 +300,7 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket overlay_rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
+  MUSTER_TRY(esp_.remove());
   MUSTER_ASSIGN(auto nft, LibNft::make());
   MUSTER_ASSIGN(auto overlay_nft, LibNft::make());
   auto network = std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(overlay_rtnl),

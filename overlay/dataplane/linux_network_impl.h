@@ -12,6 +12,7 @@
 #include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/bridges.h"
 #include "overlay/dataplane/client_balancers.h"
+#include "overlay/dataplane/esp_tunnels.h"
 #include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/gateway.h"
 #include "overlay/dataplane/linux_network.h"
@@ -46,8 +47,9 @@ class LinuxNetwork final : public NodeNetwork {
         pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
         log_(log),
         overlay_rtnl_(std::move(overlay_rtnl)),
-        segments_(names_, pins_, overlay_rtnl_, log),
         overlay_nft_(std::move(overlay_nft)),
+        esp_(names_, *overlay_nft_, log),
+        segments_(names_, pins_, overlay_rtnl_, log, &esp_),
         mesh_(names_, pins_, overlay_rtnl_, *overlay_nft_, segments_, log),
         rtnl_(std::move(rtnl)),
         nft_(std::move(nft)),
@@ -73,6 +75,7 @@ class LinuxNetwork final : public NodeNetwork {
                              std::vector<v1::PortConfig>* conflicts) override;
   Status set_local_node(const LocalNode& node) override;
   Status apply(const NetworkStep& step) override;
+  Status set_encryption(const Encryption& encryption) override;
   Status forget_network(const std::string& network_id) override;
   std::vector<std::string> repair() override;
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
@@ -94,6 +97,10 @@ class LinuxNetwork final : public NodeNetwork {
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
   Status make_segment_link(LinkPlan& link, int namespace_fd);
   Status make_host_links(const ContainerNetworkRequest& request, AttachPlan& plan,
+  void note_limits();
+  // Has IPsec for the encrypted networks that were told of.
+  Status follow_encryption() { return esp_.set_use(esp_use(truths_, node_)); }
+  Status check_encryption(const ContainerNetworkRequest& request);
                          int namespace_fd);
   Status make_bridge_links(AttachPlan& plan, int namespace_fd);
   Status make_way(const std::string& container_id, const AttachPlan& plan, LinkPlan& link,
@@ -116,7 +123,6 @@ class LinuxNetwork final : public NodeNetwork {
   std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
                               // made
   NetlinkSocket overlay_rtnl_;
-  Segments segments_;
   std::unique_ptr<LibNft> overlay_nft_;
   Mesh mesh_;
   LocalNode node_;
@@ -131,6 +137,8 @@ class LinuxNetwork final : public NodeNetwork {
   ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
   NftBalancer balancer_;
   Bridges bridges_;
+  EspTunnels esp_;
+  Segments segments_;
   Gateway gateway_;
   PublishedPorts ports_;
   std::vector<PublishedPort> ports_told_;

@@ -43,6 +43,21 @@ struct LocalNode {
 
 // News about an overlay network that this node takes part in.
 struct NetworkStep {
+// A key of encrypted networks, as managers make them.
+struct EncryptionKey {
+  uint64_t number = 0;  // grows
+  std::string secret;   // 32 bytes
+  bool used = false;    // it may be sent with: everybody has it
+
+  friend bool operator==(const EncryptionKey&, const EncryptionKey&) = default;
+};
+struct Encryption {
+  std::vector<EncryptionKey> keys;  // oldest first; what arrives may be with any of them
+  uint32_t udp_port = 0;            // ESP travels in UDP on this port; 0: by itself
+
+  friend bool operator==(const Encryption&, const Encryption&) = default;
+};
+
   std::string network_id;
   bool complete = false;  // replaces all that was told of it before
   v1::NetworkFeed feed;
@@ -92,6 +107,10 @@ class NodeNetwork {
 
   // Picks a free port of the host for a host-mode port that names none, and holds it.
   virtual Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) = 0;
+  // What encrypted networks travel with. Returns when the kernel can receive with all the keys and
+  // sends with the newest that is used; a node that cannot encrypt has nothing to do. Keys are
+  // never written anywhere but to the kernel.
+  virtual Status set_encryption(const Encryption& encryption) = 0;
 
   // Removes everything of this instance that is not of the given containers; at start.
   virtual Status collect_garbage(const std::vector<std::string>& live_container_ids) = 0;

@@ -9,7 +9,10 @@
 #include <functional>
 #include <utility>
 
+#include "overlay/dataplane/esp_plan.h"
+#include "overlay/dataplane/esp_tunnels.h"
 #include "overlay/dataplane/links.h"
+#include "overlay/dataplane/nft_table.h"
 #include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/segments.h"
 #include "overlay/dataplane/sysctl.h"
@@ -151,12 +154,13 @@ Status Segments::mend_pin(Segment& segment, Said* said) {
 
 Status Segments::make_tunnel(Segment& segment) {
   const Shape& shape = segment.shape;
-  if (shape.encrypted) {
+  if (shape.vni == 0) return failed_precondition("it has no VNI yet");
+  if (shape.encrypted && esp_ == nullptr) {
     return failed_precondition(
         "it is to be encrypted, which this node cannot do, and nothing of it "
         "is sent in plain text");
   }
-  if (shape.vni == 0) return failed_precondition("it has no VNI yet");
+  if (shape.encrypted) MUSTER_TRY(esp_->ready(shape.vni));
   const auto local = Ip::parse(node_.data_path_addr);
   if (!local) return failed_precondition("this node has no data-path address");
   const TunnelSpec spec{shape.vni, *local, static_cast<uint16_t>(node_.data_path_port)};
@@ -179,7 +183,9 @@ Status Segments::make_tunnel(Segment& segment) {
   batch.push_back(set_master(tunnel->index, segment.bridge));
   batch.push_back(set_quiet(tunnel->index));
   batch.push_back(set_up(tunnel->index));
-  made = segment.inside.run(batch);
+  // A tunnel that is down sends nothing.
+  made = mend_mark(segment, nullptr);
+  if (made.ok()) made = segment.inside.run(batch);
   if (made.ok()) {
     log_->debug("network {}: tunnel made, VNI {} at {} port {}", shape.name, spec.vni,
                 spec.local.str(), spec.port);
@@ -190,6 +196,23 @@ Status Segments::make_tunnel(Segment& segment) {
     return already_exists("UDP port {} is in use by another program on this node", spec.port);
   }
   return made;
+}
+
+// What leaves by the tunnel of an encrypted network is marked for the policies of IPsec.
+Status Segments::mend_mark(Segment& segment, Said* said) {
+  if (!segment.shape.encrypted || esp_ == nullptr) return ok_status();
+  if (segment.nft == nullptr) {
+    MUSTER_TRY(in_namespace(segment.ns.get(), [&]() -> Status {
+      MUSTER_ASSIGN(segment.nft, LibNft::make());
+      return ok_status();
+    }));
+  }
+  const std::string name = esp_->mark_table_name();
+  MUSTER_ASSIGN(const KeptTable kept,
+                keep_table(*segment.nft,
+                           {"netdev", name, esp_mark_table(name, kSegmentTunnel, esp_->mark())}));
+  if (kept.made) tell(said, "what leaves by the tunnel was not marked to be encrypted");
+  return ok_status();
 }
 
 Status Segments::drop_tunnel(Segment& segment) {
@@ -221,6 +244,7 @@ Status Segments::mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fr
     *fresh = true;
     return make_tunnel(segment);
   }
+  MUSTER_TRY(mend_mark(segment, said));
   std::vector<Message> batch;
   const uint32_t mtu = segment.shape.mtu;
   if (there->mtu != mtu) {

@@ -71,6 +71,14 @@ std::optional<Segments::Place> Segments::find(std::string_view network_id) {
   return place_of(*segment);
 }
 
+std::set<uint32_t> Segments::tunnel_vnis() const {
+  std::set<uint32_t> out;
+  for (const auto& [id, segment] : segments_) {
+    if (segment->tunnel != 0) out.insert(segment->shape.vni);
+  }
+  return out;
+}
+
 // ---------------------------------------------------------------- members
 
 std::optional<Member> Segments::member(const std::string& mac,

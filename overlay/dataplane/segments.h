@@ -17,12 +17,15 @@
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/netlink.h"
 #include "overlay/dataplane/network_truth.h"
+#include "overlay/dataplane/nft.h"
 #include "overlay/dataplane/node_network.h"
 #include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/segment_plan.h"
 #include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
+
+class EspTunnels;
 
 // The overlay networks that this node is in. Each has a namespace of its own, pinned as
 // "net-<network id>", with a bridge "br0" that has no address. Ports of the bridge are the far ends
@@ -48,8 +51,10 @@ class Segments {
   };
 
   // Does not own `pins` and `host_rtnl`.
-  Segments(const Names& names, NamespaceDir& pins, NetlinkSocket& host_rtnl, Log log)
-      : names_(names), pins_(pins), host_(host_rtnl), log_(std::move(log)) {}
+  // Without `esp` encrypted networks get no tunnel.
+  Segments(const Names& names, NamespaceDir& pins, NetlinkSocket& host_rtnl, Log log,
+           const EspTunnels* esp = nullptr)
+      : names_(names), pins_(pins), host_(host_rtnl), log_(std::move(log)), esp_(esp) {}
 
   // "net-<network id>", the pin of a network's namespace; others of the directory are containers'.
   static std::string pin(std::string_view network_id);
@@ -86,6 +91,8 @@ class Segments {
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
   // difference. Of many entries of one kind a few are named and the rest is counted.
   void repair(std::vector<std::string>& said);
+  // The networks on the wire that this node has a tunnel for.
+  std::set<uint32_t> tunnel_vnis() const;
 
  private:
   // What the devices of a network are like.
@@ -118,7 +125,8 @@ class Segments {
     std::set<std::string> ports;
     // The kernel has what the book says. Else the next step looks at all of it.
     bool in_step = false;
-    std::string trouble;  // what repair() said last and could not mend
+    std::string trouble;          // what repair() said last and could not mend
+    std::unique_ptr<LibNft> nft;  // of an encrypted network, in the namespace
   };
   using Said = std::vector<std::string>;
 
@@ -146,6 +154,7 @@ class Segments {
   Status mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fresh);
   Status mend_entries(Segment& segment, const SegmentEntries& wanted, bool fresh, Said* said);
   Status mend_pin(Segment& segment, Said* said);
+  Status mend_mark(Segment& segment, Said* said);
   Status make_tunnel(Segment& segment);
   Status drop_tunnel(Segment& segment);
   Status move_tunnel(Segment& segment);
@@ -155,6 +164,7 @@ class Segments {
   NamespaceDir& pins_;
   NetlinkSocket& host_;
   Log log_;
+  const EspTunnels* esp_;
   const bool ipv6_ = kernel_has_ipv6();
   LocalNode node_;
   std::map<std::string, Told, std::less<>> told_;                          // by network id

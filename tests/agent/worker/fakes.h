@@ -200,6 +200,15 @@ class FakeNetwork final : public overlay::NodeNetwork {
   Status forget_network(const std::string& id) override {
     events_.push_back("forget network " + id);
     return {};
+  Status set_encryption(const overlay::Encryption& told) override {
+    encryption = told;
+    std::string keys;
+    for (const auto& key : told.keys) {
+      keys += " " + std::to_string(key.number) + (key.used ? "*" : "");
+    }
+    events_.push_back("keys" + keys);
+    return encryption_error;
+  }
   }
   std::vector<std::string> repair() override {
     ++repairs;
@@ -227,6 +236,8 @@ class FakeNetwork final : public overlay::NodeNetwork {
   std::vector<std::string>& events_;
 };
 
+  overlay::Encryption encryption;
+  Status encryption_error;
 class FakeHealth final : public HealthProbe {
  public:
   HealthResult run(const std::string&, const std::string&, const std::vector<std::string>& command,

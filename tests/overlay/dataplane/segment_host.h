@@ -3,13 +3,18 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
+#include <sched.h>
 
+#include <cerrno>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "overlay/dataplane/esp_tunnels.h"
 #include "overlay/dataplane/links.h"
+#include "overlay/dataplane/nft.h"
 #include "overlay/dataplane/segments.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
@@ -64,13 +69,41 @@ class Host {
   void restart() {
     segments.reset();
     truths = {};
-    segments.emplace(names_, pins_, *rtnl_, null_log());
+    if (esp) {
+      esp.emplace(names_, *nft_, null_log());
+      here([&] { return esp->scan(); });
+    }
+    segments.emplace(names_, pins_, *rtnl_, null_log(), esp ? &*esp : nullptr);
     const Status scanned = segments->scan();
     EXPECT_TRUE(scanned.ok()) << scanned.message();
   }
+  // From now on it encrypts what is to be encrypted.
+  void encrypt() {
+    here([&]() -> Status {
+      MUSTER_ASSIGN(nft_, LibNft::make());
+      return ok_status();
+    });
+    esp.emplace(names_, *nft_, null_log());
+    const LocalNode node = node_;
+    restart();
+    set_node(node.data_path_addr, node.data_path_port);
+  }
+  void set_keys(const Encryption& encryption) {
+    here([&] { return esp->set_encryption(encryption); });
+  }
+  // In the host's namespace.
+  void here(const std::function<Status()>& work) {
+    const Status done = on_own_thread([&]() -> Status {
+      const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (setns(fd.get(), CLONE_NEWNET) != 0) return errno_status(errno, "setns");
+      return work();
+    });
+    EXPECT_TRUE(done.ok()) << done.message();
+  }
   void set_node(const std::string& address, uint32_t port = 4789) {
-    const Status set =
-        segments->set_local_node({fmt::format("node{}", number_), address, port}, truths);
+    node_ = {fmt::format("node{}", number_), address, port};
+    follow();
+    const Status set = segments->set_local_node(node_, truths);
     EXPECT_TRUE(set.ok()) << set.message();
   }
 
@@ -115,10 +148,17 @@ class Host {
   }
   Status apply(const NetworkStep& s) {
     const NetworkDifference difference = truths.apply(s);
+    follow();
     return segments->apply(*truths.find(s.network_id), difference);
   }
   std::vector<std::string> repair() {
     std::vector<std::string> said;
+    if (esp) {
+      here([&] {
+        esp->repair(segments->tunnel_vnis(), said);
+        return ok_status();
+      });
+    }
     segments->repair(said);
     return said;
   }
@@ -130,9 +170,13 @@ class Host {
 
   std::string path;
   NetworkTruths truths;
+  std::optional<EspTunnels> esp;
   std::optional<Segments> segments;
 
  private:
+  void follow() {
+    if (esp) here([&] { return esp->set_use(esp_use(truths, node_)); });
+  }
   static std::string enter(NamespaceDir& dir, const std::string& name,
                            std::optional<NetlinkSocket>* socket) {
     const Status entered = on_own_thread([&]() -> Status {
@@ -150,6 +194,8 @@ class Host {
   NamespaceDir hosts_, pins_, containers_;
   Names names_;
   std::optional<NetlinkSocket> rtnl_;
+  std::unique_ptr<LibNft> nft_;
+  LocalNode node_;
 };
 
 class SegmentsTest : public ::testing::Test {

@@ -60,6 +60,11 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     }
     const v1::NetworkFeed& feed = step.feed;
     if (feed.has_network()) route.network = feed.network();
+  Status set_encryption(const overlay::Encryption& encryption) override {
+    if (!machine_.step(2ms)) return process_is_dead();
+    encryption_ = encryption;
+    return {};
+  }
     for (const auto& e : feed.endpoints()) route.endpoints[e.task_id()] = e;
     for (const auto& s : feed.services()) route.services[s.service_id()] = s;
     for (const auto& n : feed.ingress_nodes()) route.ingress_nodes[n.node_id()] = n;
@@ -125,6 +130,8 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     attached_.clear();
     published_.clear();
     routes_.clear();
+  // The keys the kernel has.
+  const overlay::Encryption& encryption() const { return encryption_; }
     local_ = {};
   }
 
@@ -138,3 +145,5 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
 };
 
 }  // namespace muster::sim
+    encryption_ = {};
+  overlay::Encryption encryption_;
