@@ -95,8 +95,10 @@ void ClusterState::put_node(const v1::Node& stored) {
   auto plugins = plugins_of(stored);
   // Heartbeats and the like rewrite the object without touching anything placement looks at.
   const bool totals_changed = node.set_totals(stored.description().resources());
+  const std::string& no_encryption = stored.description().no_encryption();
   if (facts_changed || totals_changed || plugins != node.plugins ||
-      node.state != stored.status().state() || node.availability != stored.spec().availability()) {
+      no_encryption != node.no_encryption || node.state != stored.status().state() ||
+      node.availability != stored.spec().availability()) {
     changes_.nodes = true;
   }
   if (!node.present) ranks_stale_ = true;
@@ -106,7 +108,32 @@ void ClusterState::put_node(const v1::Node& stored) {
   node.state = stored.status().state();
   node.availability = stored.spec().availability();
   node.plugins = std::move(plugins);
+  node.no_encryption = no_encryption;
   if (facts_changed) columns_.node_changed(node);
+}
+
+void ClusterState::set_network(const std::string& id, bool encrypted, bool ingress) {
+  const auto known = encrypted_.find(id);
+  if (encrypted ? known != encrypted_.end() && known->second == ingress
+                : known == encrypted_.end()) {
+    return;
+  }
+  // What tasks need of nodes is another.
+  changes_.nodes = true;
+  if (encrypted) {
+    encrypted_[id] = ingress;
+  } else {
+    encrypted_.erase(known);
+  }
+}
+
+bool ClusterState::encrypts(const TaskShape& shape) const {
+  if (encrypted_.empty()) return false;
+  return std::any_of(encrypted_.begin(), encrypted_.end(), [&](const auto& network) {
+    return (network.second && shape.in_mesh) ||
+           std::find(shape.networks.begin(), shape.networks.end(), network.first) !=
+               shape.networks.end();
+  });
 }
 
 void ClusterState::remove_node(std::string_view id) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -39,6 +40,10 @@ class ClusterState {
   void remove_node(std::string_view id);
   void put_revision(const v1::Revision& revision);
   void remove_revision(std::string_view service_id, uint64_t number);
+  // A network, or that it is gone (encrypted = false). `ingress`: published ports lead through it.
+  void set_network(const std::string& id, bool encrypted, bool ingress);
+  // Whether such a task is in an encrypted network.
+  bool encrypts(const TaskShape& shape) const;
   // Takes the newest form of a task. Counts a failure when a task that held something turns up
   // FAILED or REJECTED.
   void put_task(const TaskPtr& task);
@@ -124,6 +129,7 @@ class ClusterState {
   TaskTable<TaskEntry> tasks_;
   NodeColumns columns_;
   Changes changes_;
+  std::map<std::string, bool> encrypted_;  // network ids; true: the ingress network
   bool ranks_stale_ = false;
 };
 

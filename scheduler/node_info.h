@@ -40,6 +40,7 @@ class NodeInfo {
   v1::NodeSpec::Availability availability = v1::NodeSpec::ACTIVE;
   // Sorted (type, name) pairs.
   std::vector<std::pair<std::string, std::string>> plugins;
+  std::string no_encryption;  // why it cannot be in encrypted networks; empty: it can
   uint32_t rank = 0;          // place in the order of node ids
   uint32_t active_tasks = 0;  // of all services
   uint32_t holding_tasks = 0;

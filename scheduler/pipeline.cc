@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "scheduler/filters/constraint.h"
+#include "scheduler/filters/encryption.h"
 #include "scheduler/filters/host_port.h"
 #include "scheduler/filters/max_replicas.h"
 #include "scheduler/filters/platform.h"
@@ -48,6 +49,7 @@ Pipeline::Pipeline() {
   filters_.push_back(std::make_unique<HostPortFilter>());
   filters_.push_back(std::make_unique<MaxReplicasFilter>());
   filters_.push_back(std::make_unique<VolumesFilter>());
+  filters_.push_back(std::make_unique<EncryptionFilter>());
 }
 
 void Pipeline::set_group(const TaskShape& shape, ClusterState& state) {

@@ -70,7 +70,9 @@ TaskShape shape_of(const v1::Revision& revision) {
   const auto& platforms = spec.placement().platforms();
   shape.platforms.assign(platforms.begin(), platforms.end());
   shape.max_replicas = spec.placement().max_replicas();
+  for (const auto& network : spec.networks()) shape.networks.push_back(network.target());
   for (const auto& port : revision.ports()) {
+    if (port.mode() == v1::PortConfig::INGRESS) shape.in_mesh = true;
     if (port.mode() == v1::PortConfig::HOST && port.published_port() != 0) {
       shape.host_ports.push_back(host_port(port.protocol(), port.published_port()));
     }

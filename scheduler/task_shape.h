@@ -46,6 +46,8 @@ struct TaskShape {
 
   std::vector<std::string> volume_drivers;  // other than the built-in one
   std::string log_driver;                   // empty when every node has it
+  std::vector<std::string> networks;        // ids
+  bool in_mesh = false;                     // publishes a port through the ingress network
   bool cluster_volumes = false;  // mounts of a kind this version cannot provide on any node
 
   bool reserves() const { return nano_cpus != 0 || memory_bytes != 0 || !generics.empty(); }

@@ -11,6 +11,7 @@
 #include "manager/orchestrator/context.h"
 #include "manager/orchestrator/slot_plan.h"
 #include "manager/store/update_status.h"
+#include "overlay/ipam/mtu.h"
 #include "scheduler/explain.h"
 
 namespace muster::manager::control {
@@ -99,6 +100,11 @@ scheduler::ClusterState cluster_state(const store::Snapshot& state, const v1::Se
   scheduler::ClusterState cluster;
   state.each<v1::Node>([&](const auto& node) {
     cluster.put_node(*node);
+    return true;
+  });
+  state.each<v1::Network>([&](const auto& network) {
+    const v1::NetworkSpec& spec = network->spec();
+    cluster.set_network(network->id(), overlay::is_encrypted(spec), spec.ingress());
     return true;
   });
   state.each<v1::Revision>([&](const auto& revision) {

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "manager/orchestrator/scheduling_batch.h"
+#include "overlay/ipam/mtu.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/pending_queue.h"
 #include "scheduler/placement.h"
@@ -78,6 +79,7 @@ class SchedulingLoop::Core : public std::enable_shared_from_this<Core> {
 
  private:
   void put_task(const TaskPtr& task);
+  void put_network(const v1::Network& network);
   void apply(const store::AnyChange& change);
   void pump();
   std::vector<BatchPtr> batches_of(scheduler::Plan plan);
@@ -108,7 +110,16 @@ void SchedulingLoop::Core::put_task(const TaskPtr& task) {
   }
 }
 
+void SchedulingLoop::Core::put_network(const v1::Network& network) {
+  const v1::NetworkSpec& spec = network.spec();
+  state_.set_network(network.id(), overlay::is_encrypted(spec), spec.ingress());
+}
+
 void SchedulingLoop::Core::load(const store::Snapshot& snapshot) {
+  snapshot.each<v1::Network>([&](const auto& network) {
+    put_network(*network);
+    return true;
+  });
   snapshot.each<v1::Node>([&](const auto& node) {
     state_.put_node(*node);
     return true;
@@ -138,6 +149,12 @@ void SchedulingLoop::Core::apply(const store::AnyChange& change) {
       state_.put_node(*node->after);
     } else {
       state_.remove_node(node->before->id());
+    }
+  } else if (const auto* network = std::get_if<store::Change<v1::Network>>(&change)) {
+    if (network->after != nullptr) {
+      put_network(*network->after);
+    } else {
+      state_.set_network(network->before->id(), false, false);
     }
   } else if (const auto* revision = std::get_if<store::Change<v1::Revision>>(&change)) {
     if (revision->after != nullptr) {

@@ -124,6 +124,41 @@ TEST(Filters, OneNode) {
   }
 }
 
+TEST(Filters, TasksOfEncryptedNetworksGoWhereTheyCanBeEncrypted) {
+  const std::string refused =
+      "no suitable node (encrypted networks not possible on 1 node): cannot encrypt: no ESP on 1 "
+      "node";
+  struct {
+    const char* name;
+    bool network, port, encrypted, ingress;
+    std::string expected;
+  } const kCases[] = {
+      {"in it", true, false, true, false, refused},
+      {"in another", false, false, true, false, "placed"},
+      {"not encrypted", true, false, false, false, "placed"},
+      {"published through it", false, true, true, true, refused},
+      {"published, but not through it", false, true, true, false, "placed"},
+  };
+  for (const auto& c : kCases) {
+    Cluster cluster;
+    cluster.state.set_network("net", c.encrypted, c.ingress);
+    v1::Node node = ready_node("a");
+    node.mutable_description()->set_no_encryption("no ESP");
+    cluster.state.put_node(node);
+    v1::Revision revision = revision_of("web");
+    revision.mutable_spec()->add_networks()->set_target(c.network ? "net" : "other");
+    if (c.port) revision.add_ports()->set_target_port(80);
+    cluster.state.put_revision(revision);
+    cluster.pending("web", 1, 1);
+    EXPECT_EQ(cluster.reason(), c.expected) << c.name;
+    if (c.expected == "placed") continue;
+    // Once the node can, or the network is gone.
+    node.mutable_description()->clear_no_encryption();
+    cluster.state.put_node(node);
+    EXPECT_EQ(cluster.reason(), "placed") << c.name;
+  }
+}
+
 TEST(Filters, NoNodeAtAll) {
   Cluster cluster;
   cluster.state.put_revision(revision_of("web"));
