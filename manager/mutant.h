@@ -19,6 +19,7 @@ enum class ManagerMutant : uint8_t {
   kAnyToken,             // any token of the root is good, rotated or not
   kRotationEndsEarly,    // a rotation of the root waits for nobody
   kReleasesUnasked,      // the drainer does not wait for those that route to a task
+  kKeysUsedEarly,        // a new key of encrypted networks is sent with before everybody has it
   kEnd,
 };
 

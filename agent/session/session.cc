@@ -192,7 +192,9 @@ void Session::feed(v1::FeedUpdate part) {
   if (whole.has_cluster()) learn(whole.cluster().manager_addrs());
   deps_.sink.apply(whole);
   if (link_ == nullptr) return;  // the sink stopped the session
-  if (whole.feed().kind() != v1::FeedId::NETWORK) applied(whole.feed(), whole.version());
+  const auto kind = whole.feed().kind();
+  const bool later = kind == v1::FeedId::NETWORK || kind == v1::FeedId::CLUSTER;
+  if (!later) applied(whole.feed(), whole.version());
 }
 
 void Session::applied(const v1::FeedId& feed, uint64_t version) {

@@ -320,11 +320,43 @@ void RouteKeeper::tell_local_node() {
           });
 }
 
+void RouteKeeper::set_encryption(overlay::Encryption encryption, uint64_t version) {
+  encryption_wanted_ = std::move(encryption);
+  encryption_version_ = version;
+  tell_encryption();
+}
+
+void RouteKeeper::tell_encryption() {
+  if (encryption_busy_ || left_) return;
+  if (encryption_known_ && encryption_set_ == encryption_wanted_) {
+    const uint64_t version = std::exchange(encryption_version_, 0);
+    if (version != 0 && deps_.encrypted) deps_.encrypted(version);
+    return;
+  }
+  encryption_busy_ = true;
+  encryption_set_ = encryption_wanted_;
+  on_pool([network = &deps_.network,
+           encryption = encryption_set_] { return network->set_encryption(encryption); },
+          [this](const Status& status) {
+            encryption_busy_ = false;
+            encryption_known_ = status.ok();
+            if (status.ok()) {
+              encryption_said_.clear();
+              return tell_encryption();
+            }
+            if (std::exchange(encryption_said_, status.message()) != status.message()) {
+              deps_.log->error("encrypted networks: {}", status.message());
+            }
+            if (encryption_set_ != encryption_wanted_) tell_encryption();
+          });
+}
+
 // ---------------------------------------------------------------- repair
 
 void RouteKeeper::tick() {
   timer_ = deps_.strand.after(kPeriod, [this] { tick(); });
   if (!local_known_ && !local_set_.node_id.empty()) tell_local_node();
+  if (!encryption_known_) tell_encryption();
   std::vector<std::string> failed;
   for (const auto& [id, route] : routes_) {
     if (route.failed) failed.push_back(id);

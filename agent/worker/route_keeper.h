@@ -31,6 +31,8 @@ struct RouteKeeperDeps {
   // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
   // no part in the network any more.
   std::function<void(const std::string& network_id, uint64_t version, bool forgotten)> carried_out;
+  // The kernel receives with the keys of encrypted networks that the CLUSTER feed had up to here.
+  std::function<void(uint64_t version)> encrypted;
   // The kernel was found to differ; a sentence each.
   std::function<void(size_t differences)> repaired;
   Log log;
@@ -59,6 +61,8 @@ class RouteKeeper {
   void start();
   // Steps wait while the kernel is told; a failure is tried again every kPeriod.
   void set_local_node(const overlay::LocalNode& node);
+  // What encrypted networks travel with, as that version of the CLUSTER feed says.
+  void set_encryption(overlay::Encryption encryption, uint64_t version);
   void set_task(const v1::LocalTask& task);
   void remove_task(const std::string& task_id);
   // A step of a NETWORK feed, of whatever driver the network is.
@@ -135,6 +139,7 @@ class RouteKeeper {
   void feeds_changed();
   void feed_waited(std::list<FeedWaiter>::iterator waiter);
   void tell_local_node();
+  void tell_encryption();
   void tick();
   void repair_when_idle();
   // Runs `work` on the pool and what it returns on the strand, if the keeper still exists.
@@ -154,6 +159,13 @@ class RouteKeeper {
   bool local_known_ = false;  // whether the kernel was told local_set_
   bool local_busy_ = false;
   std::string local_said_;
+  // Keys; in memory alone.
+  overlay::Encryption encryption_wanted_;
+  overlay::Encryption encryption_set_;
+  uint64_t encryption_version_ = 0;  // of encryption_wanted_; 0: it was said that it is in force
+  bool encryption_known_ = true;     // whether the kernel was told encryption_set_
+  bool encryption_busy_ = false;
+  std::string encryption_said_;
   std::string files_said_;
   bool repair_due_ = false;
   bool repairing_ = false;

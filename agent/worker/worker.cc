@@ -184,7 +184,7 @@ void Worker::apply(const v1::FeedUpdate& step) {
   switch (step.feed().kind()) {
     case v1::FeedId::TASKS: apply_tasks(step); break;
     case v1::FeedId::SECRETS: apply_secrets(step); break;
-    case v1::FeedId::CLUSTER: apply_cluster(step.cluster()); break;
+    case v1::FeedId::CLUSTER: apply_cluster(step.cluster(), step.version()); break;
     case v1::FeedId::NETWORK: routes_.apply(step); break;
     default: break;
   }

@@ -57,7 +57,8 @@ struct WorkerDeps {
   NameServer* names = nullptr;  // none: containers have the host's resolvers
   // None: connections of a task that stops are not waited for.
   overlay::ContainerFlows* flows = nullptr;
-  // A NETWORK feed is in force here up to this version: in the kernel and in netd.
+  // A NETWORK feed is in force here up to this version: in the kernel and in netd. Or the CLUSTER
+  // feed is: the kernel has its keys.
   std::function<void(const v1::FeedId& feed, uint64_t version)> applied = {};
   // What was in force of it is so no more: the node takes no part in the network.
   std::function<void(const v1::FeedId& feed)> forgotten = {};
@@ -85,7 +86,8 @@ class Worker {
   Status start();
 
   // A step of a feed; of one that is not known it is ignored. A complete TASKS step ends every task
-  // it does not name. One of a NETWORK feed is in force only when `applied` says so.
+  // it does not name. One of a NETWORK or CLUSTER feed is in force only when
+  // `applied` says so.
   void apply(const v1::FeedUpdate& step);
 
   // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left.
@@ -109,7 +111,7 @@ class Worker {
 
   void apply_tasks(const v1::FeedUpdate& step);
   void apply_secrets(const v1::FeedUpdate& step);
-  void apply_cluster(const v1::ClusterFeed& feed);
+  void apply_cluster(const v1::ClusterFeed& feed, uint64_t version);
   void assign(const v1::TaskAssignment& assignment);
   void remove(const Id& task_id);
   Entry& add(v1::LocalTask task);

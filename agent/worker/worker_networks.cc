@@ -12,6 +12,7 @@ v1::FeedId network_feed(const std::string& network_id) {
   v1::FeedId feed;
   feed.set_kind(v1::FeedId::NETWORK);
   feed.set_network_id(network_id);
+constexpr uint32_t kDefaultEncryptionPort = 4500;
   return feed;
 }
 
@@ -20,6 +21,18 @@ v1::FeedId network_feed(const std::string& network_id) {
 RouteKeeperDeps Worker::route_deps() {
   return {deps_.strand,
           deps_.step_pool,
+overlay::Encryption encryption_of(const v1::ClusterFeed& feed) {
+  overlay::Encryption out;
+  for (const v1::NetworkKey& key : feed.network_keys()) {
+    out.keys.push_back({key.number(), key.secret(), key.used_from_ns() != 0});
+  }
+  const v1::EncryptionConfig& config = feed.encryption();
+  if (config.udp_encapsulation()) {
+    out.udp_port = config.udp_port() != 0 ? config.udp_port() : kDefaultEncryptionPort;
+  }
+  return out;
+}
+
           deps_.network,
           deps_.names,
           std::make_shared<FeedFiles>(deps_.files, paths_.networks()),
@@ -31,8 +44,14 @@ RouteKeeperDeps Worker::route_deps() {
           },
           deps_.log};
 }
+          [this](uint64_t version) {
+            v1::FeedId feed;
+            feed.set_kind(v1::FeedId::CLUSTER);
+            if (deps_.applied) deps_.applied(feed, version);
+          },
 
-void Worker::apply_cluster(const v1::ClusterFeed& feed) {
+// The feed counts as applied when its keys are in force: the rest is at once.
+void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
   options_.node.default_log_driver = feed.default_log_driver();
   options_.data_path_port =
       feed.data_path_port() != 0 ? feed.data_path_port() : kDefaultDataPathPort;
@@ -42,6 +61,19 @@ void Worker::apply_cluster(const v1::ClusterFeed& feed) {
 void Worker::tell_local_node() {
   routes_.set_local_node({options_.node.node_id, options_.data_path_addr, options_.data_path_port});
 }
+  if (std::exchange(masquerade_, feed.masquerade()) != masquerade_) ports_changed();
+  routes_.set_encryption(encryption_of(feed), version);
+}
+
+// Sentences that managers know again (overlay/ipam/port_options.h).
+void Worker::tell_limitations() {
+  std::vector<std::string> all = deps_.network.limitations();
+  for (const v1::PortConfig& port : ports_refused_) {
+    all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
+  }
+  if (all == limitations_) return;
+  limitations_ = all;
+  if (deps_.limited) deps_.limited(limitations_);
 
 // It counts as applied when published ports and names are as the feed says, too.
 void Worker::network_carried_out(const std::string& network_id, uint64_t version, bool forgotten) {

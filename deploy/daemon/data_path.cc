@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "deploy/daemon/host.h"
+#include "overlay/dataplane/esp_probe.h"
 #include "overlay/dataplane/links.h"
 
 namespace muster::daemon {
@@ -73,6 +74,20 @@ std::string local_data_path(const Membership& membership) {
   if (address.empty() || address.find(':') != std::string::npos || is_here(address)) return address;
   const auto own = find_advertise_address("", 1);
   return own ? host_of(*own, true) : address;
+}
+
+std::string describe_no_encryption(const Membership& membership) {
+  const std::string address = data_path_address(membership);
+  if (address != local_data_path(membership)) {
+    return fmt::format(
+        "its data-path address {} is translated on the way, and IPsec is between addresses that "
+        "nodes have (--data-path-addr)",
+        address);
+  }
+  static const std::string v4 = overlay::encryption_trouble(false);
+  if (address.find(':') == std::string::npos) return v4;
+  static const std::string v6 = overlay::encryption_trouble(true);
+  return v6;
 }
 
 v1::DataPath describe_data_path(const Membership& membership, const Log& log) {

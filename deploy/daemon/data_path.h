@@ -32,4 +32,8 @@ std::string local_data_path(const Membership& membership);
 // As NodeDescription says it: the MTU is that of the interface with the local address.
 v1::DataPath describe_data_path(const Membership& membership, const Log& log);
 
+// Why the node cannot take part in encrypted networks, with this data path; empty: it can. The
+// kernel is asked once.
+std::string describe_no_encryption(const Membership& membership);
+
 }  // namespace muster::daemon

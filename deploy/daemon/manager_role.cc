@@ -29,6 +29,7 @@
 #include "manager/members/grpc/membership_service.h"
 #include "manager/members/member_keeper.h"
 #include "manager/members/membership.h"
+#include "manager/network_keys/key_keeper.h"
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/scheduling_loop.h"
 
@@ -108,6 +109,12 @@ struct ManagerRole::Core {
 
   struct Parts {
     Parts(ManagerDeps& deps, const ManagerConfig& config, Replica& replica);
+    // The version of the cluster's feed that the node has in force.
+    uint64_t cluster_feed_of(const std::string& node_id) const {
+      v1::FeedId feed;
+      feed.set_kind(v1::FeedId::CLUSTER);
+      return dispatcher.applied_version(node_id, feed);
+    }
 
     store::Store& store;
     ThreadExecutor placement{"placement"};
@@ -118,6 +125,7 @@ struct ManagerRole::Core {
     dispatcher::Dispatcher dispatcher;
     SessionMessenger messenger;
     drainer::Drainer drainer;
+    network_keys::KeyKeeper network_keys;
     std::shared_ptr<logs::LogBroker> broker;
     ExaminerSessions examiner_sessions;
     std::shared_ptr<examiner::Examiner> examiner;
@@ -150,6 +158,9 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
                  {config.membership.node_id, {config.membership.advertise_addr}}),
       messenger(deps.strand, dispatcher),
       drainer(deps.strand, store, dispatcher, child_log(deps.log, "drainer")),
+      network_keys({deps.strand, store, deps.rng,
+                    [this](const std::string& node_id) { return cluster_feed_of(node_id); },
+                    child_log(deps.log, "network-keys")}),
       broker(std::make_shared<logs::LogBroker>(logs::BrokerDeps{
           deps.logs_strand, deps.strand, store, messenger, deps.rng, child_log(deps.log, "logs")})),
       examiner_sessions(dispatcher),
@@ -181,6 +192,8 @@ ManagerRole::Core::Parts::Parts(ManagerDeps& deps, const ManagerConfig& config, 
   // After the dispatcher, which knows by then whom to reckon with.
   add(
       "drainer", [this] { drainer.start(); }, [this] { drainer.stop(); });
+  add(
+      "network-keys", [this] { network_keys.start(); }, [this] { network_keys.stop(); });
   add(
       "logs", [this] { broker->start(); }, [this] { broker->stop(); });
   // Ends before the sessions do.

@@ -14,6 +14,9 @@ v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
     spec.set_event_retention_ns(store::Store::kHistoryKept.count());
   }
   if (spec.drain_ack_timeout_ns() == 0) spec.set_drain_ack_timeout_ns(kDrainAckTimeout.count());
+  v1::EncryptionConfig& encryption = *spec.mutable_encryption();
+  if (encryption.key_rotation_ns() == 0) encryption.set_key_rotation_ns(kKeyRotation.count());
+  if (encryption.udp_port() == 0) encryption.set_udp_port(kEncryptionPort);
   v1::RaftConfig& raft = *spec.mutable_raft();
   if (raft.snapshot_interval() == 0) raft.set_snapshot_interval(10'000);
   if (raft.entries_for_slow_followers() == 0) raft.set_entries_for_slow_followers(2'000);

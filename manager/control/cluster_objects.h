@@ -7,8 +7,10 @@
 
 namespace muster::manager::control {
 
-inline constexpr Duration kHeartbeatPeriod = 1s;  // of nodes, where nobody says another
-inline constexpr Duration kDrainAckTimeout = 2s;  // for nodes that route to a task that stops
+inline constexpr Duration kHeartbeatPeriod = 1s;   // of nodes, where nobody says another
+inline constexpr Duration kKeyRotation = 12h;      // of encrypted networks
+inline constexpr uint32_t kEncryptionPort = 4500;  // of UDP, where they travel in it
+inline constexpr Duration kDrainAckTimeout = 2s;   // for nodes that route to a task that stops
 
 // What `swarm init` decides about the new cluster.
 struct NewCluster {

@@ -19,6 +19,7 @@ void redact(v1::Cluster& cluster) {
     cluster.mutable_root_ca()->mutable_rotation()->clear_key_pem();
   }
   cluster.clear_unlock_key();
+  for (v1::NetworkKey& key : *cluster.mutable_network_keys()) key.clear_secret();
 }
 
 void redact(v1::Secret& secret) {

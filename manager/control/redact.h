@@ -4,10 +4,10 @@
 
 namespace muster::manager::control {
 
-// Takes out what no reader may see: registry credentials, the roots' keys, the unlock key, which
-// has a method of its own, payloads and where they are kept. Join tokens stay: whoever may use the
-// control API administers the swarm, from elsewhere too (docs/certificates.md). A config's payload
-// is put back where it is asked for.
+// Takes out what no reader may see: registry credentials, the roots' keys, those of encrypted
+// networks (which there are stays), the unlock key, which has a method of its own, payloads and
+// where they are kept. Join tokens stay: whoever may use the control API administers the swarm,
+// from elsewhere too (docs/certificates.md). A config's payload is put back where it is asked for.
 void redact(v1::Service& service);
 void redact(v1::Revision& revision);
 void redact(v1::Cluster& cluster);

@@ -31,6 +31,8 @@ constexpr int64_t kDrainAckMin = Duration(100ms).count();
 constexpr int64_t kDrainAckMax = Duration(10s).count();
 constexpr int64_t kDrainTimeoutMax = Duration(24h).count();
 // A revision of the largest spec still fits one message of the tasks' feed (256 KiB), and a service
+constexpr int64_t kKeyRotationMin = Duration(30s).count();  // less would be all that managers do
+constexpr int64_t kKeyRotationMax = Duration(720h).count();
 // with its previous spec an entry of the log.
 constexpr size_t kServiceBytesMax = 240'000;
 // Networks travel with every task, nodes and the cluster with every session.
@@ -461,11 +463,8 @@ Status validate_network_spec(const v1::NetworkSpec& spec) {
   if (!spec.ipam_driver().empty() && spec.ipam_driver() != "default") {
     return invalid_argument("IPAM driver \"{}\" is not known", spec.ipam_driver());
   }
-  if (overlay::is_encrypted(spec)) {
-    return Status(
-        StatusCode::kUnimplemented,
-        "encrypted networks are not there yet, and what is asked to be encrypted is not sent in "
-        "plain text: leave out the option \"encrypted\" where the nodes' data paths are private");
+  if (overlay::is_encrypted(spec) && !spec.driver().empty() && spec.driver() != "overlay") {
+    return bad("only overlay networks can be encrypted");
   }
   // What no allocation can ever satisfy is better said at once.
   if (const auto mtu = overlay::wanted_mtu(spec); !mtu) return mtu.error();
@@ -558,3 +557,9 @@ void normalise(v1::ServiceSpec& spec) {
 }
 
 }  // namespace muster::manager::control
+  const v1::EncryptionConfig& encryption = spec.encryption();
+  if (encryption.key_rotation_ns() != 0 && (encryption.key_rotation_ns() < kKeyRotationMin ||
+                                            encryption.key_rotation_ns() > kKeyRotationMax)) {
+    return bad("keys of encrypted networks are changed every 30s to 720h");
+  }
+  if (encryption.udp_port() > 65535) return bad("a port of UDP is 65535 at most");

@@ -1,8 +1,10 @@
 #include "manager/dispatcher/session.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "manager/ca/address.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::manager::dispatcher {
 namespace {
@@ -245,8 +247,13 @@ void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
   if (!open_) return;
   const auto taking_part = networks_of_node(view, node_id_);
   const auto before = networks_;
+  const bool encrypted = encrypts(view);
+  networks_.insert(taking_part.begin(), taking_part.end());
+  // Keys are there before the first network that needs them.
+  if (!encrypted && encrypts(view)) send_cluster(view);
+  if (!open_) return;
   for (const std::string& id : taking_part) {
-    if (!networks_.insert(id).second) continue;
+    if (before.contains(id)) continue;
     dispatcher_.subscribers_[id].insert(node_id_);
     send_all(dispatcher_.networks_.complete(view, id));
     // It does not keep up; what was entered was left again with the session.
@@ -257,6 +264,7 @@ void Dispatcher::SessionImpl::refresh_networks(const store::Snapshot& view) {
     networks_.erase(id);
     dispatcher_.unsubscribe(id, node_id_);
   }
+  if (encrypted && !encrypts(view)) send_cluster(view);
   for (const std::string& id : taking_part) {
     if (!before.contains(id)) dispatcher_.routes_known(*this, id);
   }
@@ -283,9 +291,20 @@ v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& vie
     feed.set_unlock_key(cluster->unlock_key());
   }
   return feed;
+  if (encrypts(view)) {
+    *feed.mutable_network_keys() = cluster->network_keys();
+    *feed.mutable_encryption() = cluster->spec().encryption();
+  }
 }
 
 void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
+bool Dispatcher::SessionImpl::encrypts(const store::Snapshot& view) const {
+  return std::any_of(networks_.begin(), networks_.end(), [&](const std::string& id) {
+    const auto network = view.get<v1::Network>(id);
+    return network != nullptr && overlay::is_encrypted(network->spec());
+  });
+}
+
   const auto node = view.get<v1::Node>(node_id_);
   if (!node) {
     return end(v1::SessionEnd::NODE_REMOVED, "this node is not part of the swarm any more");

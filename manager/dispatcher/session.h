@@ -60,6 +60,8 @@ class Dispatcher::SessionImpl final : public Dispatcher::Session,
   void send_payloads(const store::Snapshot& view);
   void send(Bytes message);
   v1::ClusterFeed cluster_feed(const store::Snapshot& view, const v1::Node& node);
+  // Whether it takes part in an encrypted network: such nodes alone have the keys.
+  bool encrypts(const store::Snapshot& view) const;
 
   Dispatcher& dispatcher_;
   std::weak_ptr<int> dispatcher_alive_;

@@ -269,6 +269,48 @@ TEST_F(WorkerNetworksTest, TheKernelIsToldWhoTheNodeIsBeforeAnyNetwork) {
   EXPECT_THAT(events_, Not(Contains("local 192.0.2.1:5000"))) << "nothing new";
 }
 
+TEST_F(WorkerNetworksTest, KeysAreAcknowledgedWhenTheKernelHasThem) {
+  const auto tell_keys = [&](uint64_t version, std::vector<bool> used, bool udp) {
+    v1::FeedUpdate step;
+    step.mutable_feed()->set_kind(v1::FeedId::CLUSTER);
+    step.set_version(version);
+    for (size_t i = 0; i < used.size(); ++i) {
+      v1::NetworkKey& key = *step.mutable_cluster()->add_network_keys();
+      key.set_number(i + 1);
+      key.set_secret(std::string(32, 's'));
+      if (used[i]) key.set_used_from_ns(1);
+    }
+    step.mutable_cluster()->mutable_encryption()->set_udp_encapsulation(udp);
+    worker_->apply(step);
+  };
+  tell_keys(4, {}, false);
+  EXPECT_EQ(applied_, (Acks{{"", 4}})) << "without keys there is nothing to wait for";
+  EXPECT_THAT(events_, Not(Contains(testing::StartsWith("keys"))));
+  tell_keys(5, {true, false}, true);
+  EXPECT_EQ(applied_.size(), 1u);
+  // Another one comes while the kernel is told: of the first nothing is said.
+  tell_keys(6, {true, true}, false);
+  world_.advance(50ms);
+  EXPECT_EQ(applied_, (Acks{{"", 4}, {"", 6}}));
+  EXPECT_THAT(events_, Contains("keys 1* 2"));
+  EXPECT_THAT(events_, Contains("keys 1* 2*"));
+  EXPECT_EQ(network_.encryption.udp_port, 0u);
+  // The same in another version.
+  events_.clear();
+  tell_keys(7, {true, true}, false);
+  EXPECT_EQ(applied_.back(), (std::pair<std::string, uint64_t>("", 7)));
+  EXPECT_THAT(events_, Not(Contains(testing::StartsWith("keys"))));
+  // What fails is not said to be there, and tried again.
+  network_.encryption_error = internal_error("no buffer space");
+  tell_keys(8, {true, true, false}, true);
+  world_.advance(50ms);
+  EXPECT_EQ(applied_.back().second, 7u);
+  EXPECT_EQ(network_.encryption.udp_port, 4500u);
+  network_.encryption_error = {};
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_EQ(applied_.back().second, 8u);
+}
+
 TEST_F(WorkerNetworksTest, TheKernelIsComparedNowAndThenAndDifferencesCounted) {
   world_.advance(RouteKeeper::kFirstRepair + 10ms);
   EXPECT_EQ(network_.repairs, 1) << "after a restart";
@@ -364,6 +406,110 @@ TEST_F(WorkerNetworksTest, NothingIsKeptOfANetworkThatNoTaskIsInAnyMore) {
   worker_->apply(feed({}));
   world_.advance(300ms);
   EXPECT_TRUE(fs::is_empty(root_ + "/agent/networks"));
+}
+
+// ---------------------------------------------------------------- entered while it runs
+
+class WorkerConnectTest : public WorkerNetworksTest {
+ protected:
+  // The task as it is in these networks; those after the first by hand.
+  v1::FeedUpdate connected(const std::vector<std::string>& networks) {
+    v1::Task t = task("t1");
+    t.clear_networks();
+    v1::FeedUpdate step;
+    step.mutable_feed()->set_kind(v1::FeedId::TASKS);
+    v1::TaskAssignment& assignment = *step.add_tasks();
+    for (const std::string& id : networks) {
+      v1::NetworkAttachment& attachment = *t.add_networks();
+      attachment.set_network_id(id);
+      attachment.add_addresses("10.0.0.2/24");
+      if (t.networks_size() > 1) t.add_connected()->set_target(id);
+      v1::Network& network = *assignment.add_networks();
+      network.set_id(id);
+      network.mutable_spec()->set_driver("overlay");
+    }
+    *assignment.mutable_task() = t;
+    return step;
+  }
+  std::vector<std::string> reconnections() {
+    std::vector<std::string> out;
+    for (const std::string& event : events_) {
+      if (event.starts_with("reconnect")) out.push_back(event);
+    }
+    return out;
+  }
+};
+
+TEST_F(WorkerConnectTest, TheContainerIsBroughtThereAndItsNamesFollow) {
+  run_task();
+  EXPECT_THAT(reconnections(), IsEmpty());
+  events_.clear();
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  EXPECT_THAT(reconnections(), ElementsAre("reconnect n1 n2*"));
+  EXPECT_LT(at("reconnect n1 n2*"), at("names ENDPOINT_READY"));
+  tell("n2", 6, true, {far("t3")});
+  world_.advance(50ms);
+  (void)at("step n2");
+  // Nothing new is nothing to do.
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  EXPECT_EQ(reconnections().size(), 1u);
+  worker_->apply(connected({"n1"}));
+  world_.advance(50ms);
+  EXPECT_THAT(reconnections(), ElementsAre("reconnect n1 n2*", "reconnect n1"));
+  (void)at("forget network n2");
+}
+
+TEST_F(WorkerConnectTest, ASuccessorCarriesOutWhatWasLeftUndone) {
+  run_task();
+  network_.reconnect_error = internal_error("no buffer space");
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(10ms);
+  network_.reconnect_error = {};
+  events_.clear();
+  restart();
+  world_.advance(50ms);
+  EXPECT_THAT(reconnections(), ElementsAre("reconnect n1 n2*"));
+  network_.reconnect_error = internal_error("no buffer space");
+  worker_->apply(connected({"n1"}));
+  world_.advance(10ms);
+  network_.reconnect_error = {};
+  events_.clear();
+  restart();
+  world_.advance(50ms);
+  EXPECT_THAT(reconnections(), ElementsAre("reconnect n1")) << "also when nothing is connected now";
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+}
+
+TEST_F(WorkerConnectTest, WhatFailsIsTriedAgainAndTheLastWordCounts) {
+  run_task();
+  pool_.set_delay(20ms);
+  network_.reconnect_error = internal_error("no buffer space");
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(5ms);
+  worker_->apply(connected({"n1", "n2", "n3"}));
+  worker_->apply(connected({"n1", "n3"}));
+  world_.advance(100ms);
+  EXPECT_THAT(reconnections(), ElementsAre("reconnect n1 n2*", "reconnect n1 n3*"));
+  network_.reconnect_error = {};
+  world_.advance(6s);
+  EXPECT_EQ(reconnections().size(), 3u);
+  world_.advance(20s);
+  EXPECT_EQ(reconnections().size(), 3u);
+}
+
+TEST_F(WorkerConnectTest, ItsEndWaitsForAStepThatIsUnderWay) {
+  run_task();
+  pool_.set_delay(500ms);
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(10ms);
+  runtime_.end(container("t1"), {0, false, {}});
+  world_.advance(300ms);
+  EXPECT_FALSE(network_.attached.empty()) << "cleaned up in the middle of it";
+  world_.advance(2s);
+  EXPECT_TRUE(network_.attached.empty());
+  EXPECT_EQ(reconnections().size(), 1u);
 }
 
 }  // namespace

@@ -185,6 +185,26 @@ TEST_F(ClusterTest, TheTasksOfARemovedNodeAreGivenUpHoweverMany) {
   EXPECT_EQ(task->status().applied_by(), node_.node_id());
 }
 
+TEST_F(ClusterTest, KeysOfEncryptedNetworksAreNobodysToRead) {
+  write([](store::Transaction& tx) -> Status {
+    v1::Cluster cluster = *tx.view().cluster();
+    v1::NetworkKey& key = *cluster.add_network_keys();
+    key.set_number(7);
+    key.set_secret("SECRET-OF-NETWORKS-SECRET-OF-NET");
+    return tx.update(std::move(cluster));
+  });
+  const auto result =
+      update([](auto& r) { r.mutable_spec()->mutable_encryption()->set_udp_encapsulation(true); });
+  ASSERT_TRUE(result) << result.error().to_string();
+  const auto read = api_.get_cluster(user_, v1::GetClusterRequest());
+  ASSERT_TRUE(read) << read.error().to_string();
+  for (const v1::Cluster& seen : {result->cluster(), read->cluster()}) {
+    EXPECT_EQ(seen.SerializeAsString().find("SECRET-OF-NETWORKS"), std::string::npos);
+    EXPECT_EQ(seen.network_keys(0).number(), 7u);
+  }
+  EXPECT_EQ(store_.snapshot().cluster()->network_keys(0).secret().size(), 32u);
+}
+
 TEST_F(ClusterTest, AutolockHasAKeyThatReadersDoNotSee) {
   EXPECT_EQ(unlock_key(), "");
   EXPECT_EQ(update([](auto& r) { r.set_rotate_unlock_key(true); }).error().reason(), "no-autolock");

@@ -189,7 +189,9 @@ TEST(Validation, OptionsOfNetworks) {
             "MTU 1279 is too small: IPv6 needs at least 1280");
   EXPECT_EQ(option(mtu, "1280", "ipv6: true"), "");
   EXPECT_EQ(option("encrypted", "false"), "");
-  EXPECT_THAT(option("encrypted", ""), testing::StartsWith("encrypted networks are not there yet"));
+  EXPECT_EQ(option("encrypted", ""), "");
+  EXPECT_EQ(option("encrypted", "", " driver: \"bridge\""),
+            "only overlay networks can be encrypted");
   const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
   EXPECT_EQ(option(vni, "4711"), "");
   EXPECT_EQ(option(vni, "4711,4712"), "");
@@ -245,3 +247,11 @@ TEST(Validation, ClusterSpecs) {
 
 }  // namespace
 }  // namespace muster::manager::control
+      {"keys that never rest",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(29s).count()); }, false},
+      {"keys of half a minute",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(30s).count()); }, true},
+      {"keys of a month",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(721h).count()); }, false},
+      {"negative keys", [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(-1); }, false},
+      {"no port", [](auto& s) { s.mutable_encryption()->set_udp_port(65536); }, false},

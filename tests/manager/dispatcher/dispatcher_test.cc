@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <vector>
@@ -329,6 +330,43 @@ TEST_F(DispatcherTest, TheClusterFeedHasThePortOfOverlayNetworks) {
 }
 
 TEST_F(DispatcherTest, StatesAreWrittenOnceAcknowledgedAndNeverGoBack) {
+TEST_F(DispatcherTest, KeysOfEncryptedNetworksGoToNodesThatTakePartBeforeTheNetwork) {
+  const auto add_key = [&](uint64_t number) {
+    write([number](store::Transaction& tx) {
+      v1::Cluster cluster = *tx.view().cluster();
+      v1::NetworkKey& key = *cluster.add_network_keys();
+      key.set_number(number);
+      key.set_secret(std::string(32, 's'));
+      return tx.update(std::move(cluster));
+    });
+  };
+  write([](store::Transaction& tx) {
+    v1::Network network = *tx.view().get<v1::Network>("net1");
+    network.mutable_spec()->add_driver_options()->set_key("encrypted");
+    return tx.update(std::move(network));
+  });
+  add_key(1);
+  const Agent one = connect("n1");
+  const Agent two = connect("n2");
+  EXPECT_EQ(one.connection->cluster()->network_keys_size(), 0);
+  write_task("t1", "n1", v1::TASK_ASSIGNED);
+  ASSERT_EQ(one.connection->cluster()->network_keys_size(), 1);
+  EXPECT_EQ(one.connection->cluster()->network_keys(0).secret(), std::string(32, 's'));
+  EXPECT_EQ(two.connection->cluster()->network_keys_size(), 0);
+  const auto& messages = one.connection->messages;
+  const auto first = [&](auto is) {
+    return std::find_if(messages.begin(), messages.end(), is) - messages.begin();
+  };
+  EXPECT_LT(first([](const auto& m) { return m.feed().cluster().network_keys_size() > 0; }),
+            first([](const auto& m) { return m.feed().feed().kind() == v1::FeedId::NETWORK; }));
+  add_key(2);
+  EXPECT_EQ(one.connection->cluster()->network_keys_size(), 2);
+  EXPECT_EQ(two.connection->cluster()->network_keys_size(), 0);
+  // Who takes part no more has none.
+  write_task("t1", "n1", v1::TASK_SHUTDOWN);
+  EXPECT_EQ(one.connection->cluster()->network_keys_size(), 0);
+}
+
   write_task("t1", "n1", v1::TASK_ASSIGNED);
   const Agent agent = connect("n1");
   const auto report = [&](v1::TaskState state, uint64_t sequence) {
