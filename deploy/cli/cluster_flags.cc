@@ -35,6 +35,11 @@ void ClusterFlags::declare(Flags& flags) {
               "how long events and changes are kept (1h)");
   flags.value("drain-ack-timeout", &drain_ack_, "DURATION",
               "how long a task that stops waits for nodes that route to it (2s; 10s at most)");
+  flags.value("network-key-rotation", &key_rotation_, "DURATION",
+              "how long a key of encrypted networks is used (12h)");
+  flags.toggle("encryption-udp", &encryption_udp_,
+               "encrypted networks travel in UDP, where IP protocol 50 is filtered");
+  flags.value("encryption-udp-port", &encryption_port_, "PORT", "the port they travel on (4500)");
   flags.value("default-log-driver", &log_driver_, "NAME",
               "log driver of services that name none (empty = each node's own)");
   flags.list("default-log-opt", &log_options_, "K=V", "option of that log driver");
@@ -47,8 +52,9 @@ void ClusterFlags::declare_cert_expiry(Flags& flags) {
 
 bool ClusterFlags::any() const {
   return history_ || heartbeat_ || grace_ || cert_expiry_ || retention_ || drain_ack_ ||
-         log_driver_ || snapshot_interval_ || max_snapshots_ || autolock_ ||
-         !log_options_.empty() || !external_cas_.empty();
+         key_rotation_ || encryption_udp_ || encryption_port_ || log_driver_ ||
+         snapshot_interval_ || max_snapshots_ || autolock_ || !log_options_.empty() ||
+         !external_cas_.empty();
 }
 
 Status ClusterFlags::apply(v1::ClusterSpec* spec) const {
@@ -87,7 +93,27 @@ Status ClusterFlags::apply(v1::ClusterSpec* spec) const {
     }
   }
   MUSTER_TRY(apply_raft(spec));
+  MUSTER_TRY(apply_encryption(spec->mutable_encryption()));
   return apply_log_driver(spec);
+}
+
+Status ClusterFlags::apply_encryption(v1::EncryptionConfig* encryption) const {
+  if (key_rotation_) {
+    MUSTER_ASSIGN(const int64_t ns,
+                  named("network-key-rotation", parse_duration_ns(*key_rotation_)));
+    if (ns <= 0) return usage_error("--network-key-rotation must be more than 0");
+    encryption->set_key_rotation_ns(ns);
+  }
+  if (encryption_udp_) encryption->set_udp_encapsulation(*encryption_udp_);
+  if (encryption_port_) {
+    MUSTER_ASSIGN(const uint64_t port,
+                  named("encryption-udp-port", parse_unsigned(*encryption_port_)));
+    if (port == 0 || port > 65535) {
+      return usage_error("--encryption-udp-port must be from 1 to 65535");
+    }
+    encryption->set_udp_port(static_cast<uint32_t>(port));
+  }
+  return ok_status();
 }
 
 Status ClusterFlags::apply_raft(v1::ClusterSpec* spec) const {

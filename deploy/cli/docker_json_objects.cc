@@ -166,6 +166,7 @@ boost::json::object node_json(const v1::Node& node) {
                                {"MTU", about.data_path().mtu()}};
   }
   put(description, "Balancer", about.balancer());
+  put(description, "NoEncryption", about.no_encryption());
   if (about.has_tls()) {
     boost::json::object tls;
     tls["TrustRoot"] = about.tls().trust_root_pem();
@@ -246,7 +247,11 @@ boost::json::object cluster_json(const v1::Cluster& cluster) {
         {"LogEntriesForSlowFollowers", spec.raft().entries_for_slow_followers()},
         {"HeartbeatPeriod", spec.raft().heartbeat_period_ns()},
         {"ElectionTimeout", spec.raft().election_timeout_ns()}}},
-      {"EncryptionConfig", {{"AutoLockManagers", spec.autolock()}}},
+      {"EncryptionConfig",
+       {{"AutoLockManagers", spec.autolock()},
+        {"NetworkKeyRotation", spec.encryption().key_rotation_ns()},
+        {"UDPEncapsulation", spec.encryption().udp_encapsulation()},
+        {"UDPPort", spec.encryption().udp_port()}}},
   };
   out["RootRotationInProgress"] = cluster.root_ca().has_rotation();
   boost::json::object tls;

@@ -31,6 +31,21 @@ std::string cluster_text(const v1::Cluster& cluster) {
                      lower(human_duration(Duration(spec.heartbeat_period_ns()))));
   out += fmt::format("   Drain Acknowledgement Timeout: {}\n",
                      format_duration(Duration(spec.drain_ack_timeout_ns())));
+  // A swarm that was made before there were such settings has the defaults.
+  const auto& encryption = spec.encryption();
+  const Duration rotation =
+      encryption.key_rotation_ns() == 0 ? Duration(12h) : Duration(encryption.key_rotation_ns());
+  const uint32_t port = encryption.udp_port() == 0 ? 4500 : encryption.udp_port();
+  out += fmt::format(
+      "  Encrypted Networks:\n   Key Rotation: {}\n   Encapsulation: {}\n",
+      format_duration(rotation),
+      encryption.udp_encapsulation() ? fmt::format("UDP, port {}", port) : "none (IP protocol 50)");
+  if (!cluster.network_keys().empty()) {
+    const auto& newest = *cluster.network_keys().rbegin();
+    out += fmt::format("   Newest Key: {}, made {}{}\n", newest.number(),
+                       format_rfc3339({newest.made_at_ns()}),
+                       newest.used_from_ns() == 0 ? ", not used yet" : "");
+  }
   out += fmt::format("  CA Configuration:\n   Expiry Duration: {}\n   Force Rotate: {}\n",
                      lower(human_duration(Duration(spec.node_cert_expiry_ns()))),
                      cluster.root_ca().last_forced_rotation());
@@ -70,6 +85,9 @@ std::string info_text(const v1::GetInfoResponse& info, const v1::Cluster* cluste
                      info.version(), info.containers_running(), info.images(), info.runtime());
   out += fmt::format(" Cgroup version: {}\n Load balancer: {}\n", info.cgroup_version(),
                      info.balancer());
+  out +=
+      fmt::format(" Encryption of networks: {}\n",
+                  about.no_encryption().empty() ? "IPsec ESP" : "none: " + about.no_encryption());
   out += swarm_text(info, cluster);
   out += fmt::format(
       " Kernel Version: {}\n Operating System: {}\n OSType: {}\n Architecture: {}\n CPUs: {}\n"

@@ -237,6 +237,8 @@ void SimClient::make_network(const std::string& name) {
       [name](const ControlApi&) {
         v1::CreateNetworkRequest request;
         request.mutable_spec()->mutable_annotations()->set_name(name);
+        request.mutable_spec()->set_attachable(true);
+        if (name == "wide") request.mutable_spec()->add_driver_options()->set_key("encrypted");
         if (name == "small") request.mutable_spec()->add_pools()->set_subnet("172.20.0.0/28");
         return request;
       },

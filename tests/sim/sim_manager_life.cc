@@ -13,6 +13,7 @@ namespace store_ns = manager::store;
 namespace {
 
 constexpr Duration kLookAfterGroup = 50ms;
+constexpr Duration kKeyRotation = 30s;
 
 }  // namespace
 
@@ -32,6 +33,14 @@ ManagerLife::Parts::Parts(ManagerLife& life, raft::Node::Options options,
       dispatcher({life.strand, store, life.world_.rng, probe, null_log()},
                  {"m", {"192.0.2.1:2377"}}),
       drainer(life.strand, store, dispatcher, null_log()),
+      secrets(life.place_.self.id.value),
+      network_keys({life.strand, store, secrets,
+                    [this](const std::string& node_id) {
+                      v1::FeedId feed;
+                      feed.set_kind(v1::FeedId::CLUSTER);
+                      return dispatcher.applied_version(node_id, feed);
+                    },
+                    null_log()}),
       reachability(life.strand),
       keeper(life.strand, store, replicated.group(), null_log()),
       membership(life.strand, store, replicated.group(), reachability, null_log()),
@@ -97,6 +106,7 @@ void ManagerLife::follow() {
   term_ = 0;
   check_fence();
   if (std::exchange(working_term_, 0) == 0) return;
+  parts->network_keys.stop();
   parts->drainer.stop();
   parts->dispatcher.stop_leading();
   parts->ca.stop();
@@ -132,6 +142,7 @@ void ManagerLife::start_parts(uint64_t term) {
   parts->ca.start();
   parts->dispatcher.start_leading();
   parts->drainer.start();
+  parts->network_keys.start();
   events_.on_lead(term);
 }
 
@@ -156,6 +167,7 @@ void ManagerLife::bootstrap(uint64_t term) {
 Status ManagerLife::create_swarm(store_ns::Transaction& tx) const {
   v1::ClusterSpec spec;
   spec.set_task_history_limit(2);
+  spec.mutable_encryption()->set_key_rotation_ns(kKeyRotation.count());
   spec.mutable_raft()->set_snapshot_interval(options_.snapshot_entries);
   spec.mutable_raft()->set_entries_for_slow_followers(options_.trailing_entries + 1);
   if (const SimSwarm* swarm = options_.swarm) {

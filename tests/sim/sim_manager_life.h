@@ -16,6 +16,7 @@
 #include "manager/drainer/drainer.h"
 #include "manager/members/member_keeper.h"
 #include "manager/members/membership.h"
+#include "manager/network_keys/key_keeper.h"
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/scheduling_loop.h"
 #include "manager/store/durable/replicated_store.h"
@@ -132,6 +133,8 @@ class ManagerLife {
     SimProbe probe;
     manager::dispatcher::Dispatcher dispatcher;
     manager::drainer::Drainer drainer;
+    SeededRng secrets;
+    manager::network_keys::KeyKeeper network_keys;
     SimReachability reachability;
     manager::members::MemberKeeper keeper;
     manager::members::Membership membership;

@@ -110,6 +110,7 @@ const std::vector<Fault>& faults() {
       {"a token is good after its rotation", {}, {}, {}, ManagerMutant::kAnyToken},
       {"the rotation of the root waits for nobody", {}, {}, {}, ManagerMutant::kRotationEndsEarly},
       {"tasks are let go that nodes lead to", {}, {}, {}, ManagerMutant::kReleasesUnasked},
+      {"a key is sent with that not everybody has", {}, {}, {}, ManagerMutant::kKeysUsedEarly},
       {"the scheduler ignores reservations", {}, {}, {}, {}, SchedulerMutant::kReservationsIgnored},
   };
   return kFaults;

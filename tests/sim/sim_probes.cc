@@ -38,6 +38,7 @@ const std::vector<std::string_view>& important_probes() {
       "container found ill",
       "connections waited for",
       "network forgotten",
+      "key of encrypted networks used",
       "network step failed",
       "pull cancelled",
       "node joined with a token",
@@ -152,3 +153,8 @@ void Probes::on_commit(const store::CommitEvent& event) {
 }
 
 }  // namespace muster::sim
+    } else if (const auto* cluster = std::get_if<store::Change<v1::Cluster>>(&any)) {
+      const int count = cluster->after == nullptr ? 0 : cluster->after->network_keys_size();
+      if (count > 1 && cluster->after->network_keys(count - 1).used_from_ns() != 0) {
+        hit("key of encrypted networks used");
+      }

@@ -86,6 +86,7 @@ void SimRules::on_commit(const store::CommitEvent& event) {
   pace_.on_commit(event);
   placement_.on_commit(event);
   note_leaving(event);
+  note_keys(event);
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* node = std::get_if<store::Change<v1::Node>>(&any)) {
       for (const auto& form : {node->before, node->after}) {
@@ -229,6 +230,8 @@ Status SimRules::check_settled(const store::Snapshot& state) const {
     MUSTER_TRY(check_host(state, *host));
     MUSTER_TRY(check_members(state, *host));
     MUSTER_TRY(check_routes(state, *host));
+    MUSTER_TRY(check_keys(state, *host));
+    MUSTER_TRY(check_attachments(state, *host));
     MUSTER_TRY(check_host_payloads(state, *host));
   }
   MUSTER_TRY(check_payloads(state));

@@ -62,6 +62,9 @@ class SimRules {
     std::map<std::string, uint64_t> sessions;  // of hosts that had one then, the how manieth
   };
   void note_leaving(const manager::store::CommitEvent& event);
+  void note_keys(const manager::store::CommitEvent& event);
+  void check_key_use(const v1::Cluster& cluster, const v1::NetworkKey& key) const;
+  Status check_keys(const manager::store::Snapshot& state, const SimHost& host) const;
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);
   void check_job_start(const SimHost& host, const SimHost::Container& container,
@@ -96,6 +99,7 @@ class SimRules {
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
   std::map<std::string, Leaving> leaving_;       // by task
   // What services went back to by themselves when an update failed, by name.
+  Leaving key_made_;                             // the newest key of encrypted networks
   std::map<std::string, v1::ServiceSpec> rolled_back_to_;
 };
 

@@ -387,6 +387,16 @@ TEST_F(Program, SwarmSettingsHaveTheirUnits) {
   EXPECT_EQ(spec.drain_ack_timeout_ns(), 500'000'000);
   EXPECT_THAT(run({"swarm", "init", "--drain-ack-timeout", "0"}).err,
               HasSubstr("--drain-ack-timeout must be more than 0"));
+  ASSERT_EQ(run({"swarm", "init", "--network-key-rotation", "6h", "--encryption-udp",
+                 "--encryption-udp-port", "4501"})
+                .code,
+            0);
+  const v1::EncryptionConfig& encryption = daemon_.init_request.spec().encryption();
+  EXPECT_EQ(encryption.key_rotation_ns(), 6 * 3'600'000'000'000);
+  EXPECT_TRUE(encryption.udp_encapsulation());
+  EXPECT_EQ(encryption.udp_port(), 4501u);
+  EXPECT_EQ(run({"swarm", "init", "--network-key-rotation", "0"}).code, 2);
+  EXPECT_EQ(run({"swarm", "init", "--encryption-udp-port", "0"}).code, 2);
   const Outcome wrong = run({"swarm", "init", "--vanished-agent-grace", "soon"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("--vanished-agent-grace"));

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Encrypted networks. Where the kernel has no IPsec ESP no task gets into one, and it says why. Where
+# it has: two nodes talk, nothing of it is on the wire in plain text, keys change meanwhile without a
+# loss, a killed musterd stops nothing, and nothing is left in the kernel.
+source "$(dirname "$0")/cluster_lib.sh"
+
+SERVE='httpd -f -p 80 -h /'
+task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
+inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
+overlay_address() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p' | head -1; }
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+
+start_registry
+push_images busybox
+for n in 1 2; do add_node $n; done
+swarm_of worker
+IMAGE=$REGISTRY/busybox:1
+m 1 network create --opt encrypted vault >/dev/null
+can=$(m 1 info | sed -n 's/^ Encryption of networks: //p')
+
+if [[ $can != 'IPsec ESP' ]]; then
+  note "this kernel cannot encrypt ($can): tasks are refused with that reason"
+  [[ $can == none:*ESP* ]] || die "muster info does not say why: $can"
+  m 1 service create --detach --name web --network vault "$IMAGE" sh -c "$SERVE" >/dev/null
+  refused() { m 1 service ps web --no-trunc --format '{{.Error}}' | grep -q "$1"; }
+  await 10 'the reason in service ps' refused 'encrypted networks not possible on 2 nodes'
+  await 10 'the details' refused 'cannot encrypt: .*ESP'
+  has "$(m 1 service explain web)" 'cannot encrypt' 'service explain'
+  has "$(m 1 node inspect node2)" 'NoEncryption' 'node inspect'
+  note 'other networks are as they were'
+  m 1 network create open >/dev/null
+  m 1 service create --detach=false --monitor 0s --name other --network open "$IMAGE" sh -c "$SERVE" >/dev/null
+  finish
+  exit 0
+fi
+
+note 'two nodes talk, and their frames are seen by nobody'
+for n in 1 2; do
+  in_host $n nft -f - <<'RULES'
+table netdev wire {
+  chain out { type filter hook egress device "eth0" priority 0;
+    ip protocol esp counter comment "esp"
+    udp dport 4789 counter comment "plain"
+  }
+}
+RULES
+done
+# seen N SORT: packets of it that the node has sent so far
+seen() { in_host "$1" nft list table netdev wire | sed -n "s/.*packets \([0-9]*\).*\"$2\"/\1/p"; }
+m 1 swarm update --network-key-rotation 30s >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name web --network vault "$IMAGE" \
+  sh -c "$SERVE" >/dev/null
+there=$(overlay_address 2 web)
+await 10 'node 2 from node 1' inside 1 web ping -c 1 -W 1 "$there"
+await 10 'node 1 from node 2' inside 2 web ping -c 1 -W 1 "$(overlay_address 1 web)"
+for n in 1 2; do
+  is "$(seen $n plain)" 0 "plain packets of node $n"
+  (($(seen $n esp) > 0)) || die "node $n has sent nothing encrypted"
+done
+has "$(m 1 info)" 'Key Rotation: 30s' 'muster info'
+
+note 'keys change without a loss, also while musterd is killed'
+newest() { m 1 info | sed -n 's/^   Newest Key: \([0-9]*\).*/\1/p'; }
+first=$(newest)
+(inside 1 web ping -c 80 -W 2 "$there" >"$BASE/pings" 2>&1 || true) &
+pings=$!
+used() { m 1 info | grep -q "Newest Key: $1, made [^,]*$"; }
+await 60 'the next key is sent with' used $((first + 1))
+kill_musterd 2
+start_musterd 2
+await 90 'and the one after it' used $((first + 2))
+wait $pings
+has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings while keys change'
+for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n while keys changed"; done
+
+note 'what is taken away by hand comes back, and nothing leaves meanwhile'
+in_host 1 ip xfrm state flush
+in_host 1 ip xfrm policy flush
+await 25 'it is mended' inside 1 web ping -c 1 -W 1 "$there"
+is "$(seen 1 plain)" 0 'plain packets of node 1 without states'
+
+note 'nothing is left behind'
+m 1 service rm web >/dev/null
+clean() { [[ -z $(in_host "$1" ip xfrm state; in_host "$1" ip xfrm policy; in_host "$1" nft list tables | grep esp_) ]]; }
+for n in 1 2; do await 30 "states and rules of node $n are gone" clean $n; done
+finish
