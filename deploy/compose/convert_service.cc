@@ -4,6 +4,8 @@
 
 #include "deploy/compose/convert_parts.h"
 #include "deploy/compose/values.h"
+#include "overlay/balancer/spread_policy.h"
+#include "overlay/ipam/port_options.h"
 
 namespace muster::deploy::compose {
 namespace {
@@ -170,6 +172,35 @@ Status convert_placement(const Conversion& conversion, const Fields& fields,
   return {};
 }
 
+// Where the port answers, and whom the task takes for the client; x-… are muster's own.
+Status convert_port_options(const Fields& port, muster::v1::PortConfig* out) {
+  const std::string address = port.text("host_ip");
+  const std::string_view key = address.empty() ? "x-bind" : "host_ip";
+  if (!address.empty() && !port.text("x-bind").empty()) {
+    return port.error("x-bind", "host_ip says already where the port answers");
+  }
+  const auto bind = overlay::parse_bind(address.empty() ? port.text("x-bind") : address);
+  if (!bind) return port.error(key, bind.error().message());
+  out->set_bind(*bind);
+  const std::string local = port.text("x-local");
+  if (!local.empty() && local != "true" && local != "false") {
+    return port.error("x-local", "must be true or false");
+  }
+  out->set_local(local == "true");
+  if (const std::string choice = port.text("x-client-address"); !choice.empty()) {
+    const auto parsed = overlay::parse_client_address(choice);
+    if (!parsed) return port.error("x-client-address", parsed.error().message());
+    out->set_client_address(*parsed);
+  }
+  if (const std::string version = port.text("x-proxy-protocol"); !version.empty()) {
+    const auto parsed = overlay::parse_proxy_protocol(version);
+    if (!parsed) return port.error("x-proxy-protocol", parsed.error().message());
+    out->set_proxy_protocol(*parsed);
+  }
+  const Status fits = overlay::check_port_options(*out);
+  return fits.ok() ? fits : port.error("", fits.message());
+}
+
 Status convert_endpoint(const Fields& fields, muster::v1::EndpointSpec* out) {
   using muster::v1::EndpointSpec;
   using muster::v1::PortConfig;
@@ -183,6 +214,14 @@ Status convert_endpoint(const Fields& fields, muster::v1::EndpointSpec* out) {
     return deploy.error("endpoint_mode",
                         fmt::format("unknown mode: {} (must be one of vip, dnsrr)", mode));
   }
+  if (const std::string balancing = fields.text("x-balancing"); !balancing.empty()) {
+    const auto parsed = overlay::parse_balancing(balancing);
+    if (!parsed) return fields.error("x-balancing", parsed.error().message());
+    out->set_balancing(*parsed);
+  }
+  MUSTER_ASSIGN(const std::optional<int64_t> affinity, fields.duration_ns("x-affinity"));
+  if (affinity) out->set_affinity_ns(*affinity);
+  out->set_weight_label(fields.text("x-weight-label"));
   MUSTER_ASSIGN(const std::optional<int64_t> drain, fields.duration_ns("x-drain-timeout"));
   if (drain) out->set_drain_timeout_ns(*drain);
   std::vector<PortConfig> ports;
@@ -218,11 +257,12 @@ Status convert_endpoint(const Fields& fields, muster::v1::EndpointSpec* out) {
       return port.error("published", "must be a port from 0 to 65535");
     }
     to.set_published_port(static_cast<uint32_t>(published.value_or(0)));
+    MUSTER_TRY(convert_port_options(port, &to));
     ports.push_back(std::move(to));
   }
   std::stable_sort(ports.begin(), ports.end(), [](const PortConfig& a, const PortConfig& b) {
-    return std::tuple(a.published_port(), a.target_port(), a.protocol(), a.mode()) <
-           std::tuple(b.published_port(), b.target_port(), b.protocol(), b.mode());
+    return std::tuple(a.published_port(), a.target_port(), a.protocol(), a.mode(), a.bind()) <
+           std::tuple(b.published_port(), b.target_port(), b.protocol(), b.mode(), b.bind());
   });
   for (PortConfig& port : ports) *out->add_ports() = std::move(port);
   return {};

@@ -29,8 +29,9 @@ bool other_driver(const Node& base, const Node& over) {
 }
 
 std::string port_key(const Node& port) {
-  return fmt::format("{}:{}:{}/{}", text_at(port, "host_ip", "0.0.0.0"), text_at(port, "published"),
-                     text_at(port, "target"), text_at(port, "protocol", "tcp"));
+  const std::string bind = text_at(port, "host_ip", text_at(port, "x-bind", "0.0.0.0"));
+  return fmt::format("{}:{}:{}/{}", bind, text_at(port, "published"), text_at(port, "target"),
+                     text_at(port, "protocol", "tcp"));
 }
 
 bool replaces(const Path& path) {

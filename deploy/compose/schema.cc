@@ -211,7 +211,9 @@ class Validator {
     if (!key.starts_with("x-") || check == Check::kNames) return false;
     if (!v3_) return true;
     if (path_.empty()) return minor_ >= 4;
-    return minor_ >= 7 && path_.size() == 2;
+    // Muster's own of a port, in addition to what Docker's schema lets pass.
+    const bool port = path_.size() == 4 && path_[2] == "ports";
+    return minor_ >= 7 && (path_.size() == 2 || port);
   }
 
   void walk_members(const Node& node, const Place& place, Check check) {
