@@ -306,9 +306,9 @@ void Dispatcher::unsubscribe(const std::string& network_id, const std::string& n
 // ------------------------------------------------------------ commits
 
 void Dispatcher::on_commit(const store::CommitEvent& event) {
-  if (sessions_.empty()) return;
+  if (sessions_.empty()) return masquerade_.forget();
   Touched touched;
-  bool cluster_changed = false;
+  bool cluster_changed = masquerade_.follow(event);
   std::set<std::string> changed_nodes;
   for (const store::AnyChange& any : *event.changes) {
     if (const auto* task = std::get_if<store::Change<v1::Task>>(&any)) {
@@ -379,9 +379,10 @@ void Dispatcher::on_task_change(const store::Change<v1::Task>& change,
   const auto session = find_session(shown.node_id());
   if (!session) return;
   const bool was_member = change.before && is_member(*change.before);
-  if (was_member != (change.after && is_member(*change.after))) {
-    touched.memberships.insert(shown.node_id());
-  }
+  const bool member = change.after && is_member(*change.after);
+  // It may enter and leave networks while it runs.
+  const bool moved = was_member && member && !same_networks(*change.before, *change.after);
+  if (was_member != member || moved) touched.memberships.insert(shown.node_id());
   if (touches_payloads(change, event, *session)) touched.payloads.insert(shown.node_id());
   SentTasks& sent = session->sent_tasks();
   if (!change.after) {

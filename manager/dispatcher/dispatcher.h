@@ -12,6 +12,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "manager/dispatcher/masquerade.h"
 #include "manager/dispatcher/claim.h"
 #include "manager/dispatcher/connection.h"
 #include "manager/dispatcher/liveness.h"
@@ -180,6 +181,7 @@ class Dispatcher final : public Routes {
   NodeWriter node_writer_;
   Orphans orphans_;
   bool leading_ = false;
+  Masquerade masquerade_;
   std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello
   struct Newcomer {
     std::shared_ptr<SessionImpl> session;

@@ -278,6 +278,7 @@ v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& vie
   *feed.mutable_self()->mutable_spec() = node.spec();
   for (auto& addr : dispatcher_.manager_addresses()) feed.add_manager_addrs(std::move(addr));
   feed.set_heartbeat_period_ns(dispatcher_.policy().period.count());
+  feed.set_masquerade(dispatcher_.masquerade_.wanted(view));
   const auto cluster = view.cluster();
   if (!cluster) return feed;
   feed.set_data_path_port(cluster->data_path_port() == 0 ? kDataPathPort
@@ -290,14 +291,13 @@ v1::ClusterFeed Dispatcher::SessionImpl::cluster_feed(const store::Snapshot& vie
   if (manager_ && node.role() == v1::NodeSpec::MANAGER && cluster->spec().autolock()) {
     feed.set_unlock_key(cluster->unlock_key());
   }
-  return feed;
   if (encrypts(view)) {
     *feed.mutable_network_keys() = cluster->network_keys();
     *feed.mutable_encryption() = cluster->spec().encryption();
   }
+  return feed;
 }
 
-void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
 bool Dispatcher::SessionImpl::encrypts(const store::Snapshot& view) const {
   return std::any_of(networks_.begin(), networks_.end(), [&](const std::string& id) {
     const auto network = view.get<v1::Network>(id);
@@ -305,6 +305,7 @@ bool Dispatcher::SessionImpl::encrypts(const store::Snapshot& view) const {
   });
 }
 
+void Dispatcher::SessionImpl::send_cluster(const store::Snapshot& view) {
   const auto node = view.get<v1::Node>(node_id_);
   if (!node) {
     return end(v1::SessionEnd::NODE_REMOVED, "this node is not part of the swarm any more");

@@ -20,10 +20,26 @@ bool equal(const google::protobuf::Message& a, const google::protobuf::Message& 
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
 }
 
+// What a port's containers have to do with: who may come, and how, is the nodes' business.
+v1::PortConfig inner_part(v1::PortConfig port) {
+  if (port.mode() == v1::PortConfig::HOST) return port;
+  port.clear_bind();
+  port.clear_local();
+  port.clear_client_address();
+  port.clear_proxy_protocol();
+  return port;
+}
+
 using Ports = google::protobuf::RepeatedPtrField<v1::PortConfig>;
+// In whatever order.
 bool equal_ports(const Ports& a, const Ports& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return equal(x, y); });
+  const auto sorted = [](const Ports& ports) {
+    std::vector<std::string> out;
+    for (const v1::PortConfig& port : ports) out.push_back(inner_part(port).SerializeAsString());
+    std::sort(out.begin(), out.end());
+    return out;
+  };
+  return a.size() == b.size() && sorted(a) == sorted(b);
 }
 
 }  // namespace
