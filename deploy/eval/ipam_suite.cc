@@ -91,6 +91,15 @@ Result<v1::PortConfig> port_of(const json::object& op) {
   return port;
 }
 
+template <class Pools>
+json::array pools_json(const Pools& pools) {
+  json::array out;
+  for (const v1::IpamPool& pool : pools) {
+    out.push_back(json::object{{"subnet", pool.subnet()}, {"gateway", pool.gateway()}});
+  }
+  return out;
+}
+
 // One operation. An error of the form is the function's, one of the operation is in the answer.
 Result<json::object> run(Ipam& ipam, const json::object& op) {
   MUSTER_ASSIGN(const std::string kind, text(op, "op"));
@@ -105,12 +114,14 @@ Result<json::object> run(Ipam& ipam, const json::object& op) {
     const auto state =
         wanted.spec().ingress() ? ipam.take_shared_network(wanted) : ipam.take_network(wanted);
     if (!state) return error(state.error());
-    json::array subnets;
-    for (const auto& pool : state->pools()) {
-      subnets.push_back(json::object{{"subnet", pool.subnet()}, {"gateway", pool.gateway()}});
-    }
-    out["pools"] = std::move(subnets);
+    out["pools"] = pools_json(state->pools());
     out["vni"] = state->vni();
+  } else if (kind == "grow") {
+    MUSTER_ASSIGN(const v1::Network wanted, network_of(op, network));
+    const auto& pools = wanted.spec().pools();
+    const auto grown = ipam.grow_network(network, {pools.begin(), pools.end()});
+    if (!grown) return error(grown.error());
+    out["pools"] = pools_json(*grown);
   } else if (kind == "remove-network") {
     ipam.put_back_network(network);
   } else if (kind == "address") {

@@ -170,6 +170,7 @@ void Allocator::Impl::rebuild(const store::Snapshot& view) {
   view.each<v1::Network>([&](const store::Ptr<v1::Network>& n) {
     if (n->state().pools_size() != 0) {
       complain(ipam->restore_network(*n), "network", n->id());
+      if (!overlay::Ipam::missing_pools(*n).empty()) work.networks.insert(n->id());
     } else if (wants_subnets(n->spec())) {
       work.networks.insert(n->id());
     }
@@ -190,6 +191,7 @@ void Allocator::Impl::rebuild(const store::Snapshot& view) {
     for (const auto& a : holdings_of(*t).addresses) {
       complain(ipam->restore_address(a.network_id, a.cidr), "task", t->id());
     }
+    if (is_connecting(*t)) work.connecting.insert(t->id());
     return true;
   });
   const auto ingress = store::ingress_network(view);
@@ -239,7 +241,12 @@ void Allocator::Impl::on_change(const store::Snapshot& after,
     ingress_id = id;
     places.forget_addresses();
     look_at_places(after);
-  } else if (change.after->state().pools_size() != 0 && work.networks.erase(id) != 0) {
+  } else if (change.after->state().pools_size() == 0) {
+    return;
+  } else if (!overlay::Ipam::missing_pools(*change.after).empty()) {
+    // It is to grow. Whether it could not be given these before shows in its error.
+    if (work.networks.insert(id).second) dirty = true;
+  } else if (work.networks.erase(id) != 0) {
     look_again();  // services and tasks may wait for it
     if (id == ingress_id) look_at_places(after);
   }
@@ -269,6 +276,12 @@ void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::
                                                   change.after->desired_state() > v1::TASK_RUNNING);
   const Holdings holds = keeps ? holdings_of(*change.after) : Holdings();
   freed = give_back(*ipam, id, held, holds) || freed;
+  if (change.after == nullptr || !is_connecting(*change.after)) {
+    work.connecting.erase(id);
+  } else if (work.connecting.insert(id).second ||
+             change.before->connected_size() < change.after->connected_size()) {
+    dirty = true;
+  }
   const bool is_new = change.after != nullptr && change.after->status().state() == v1::TASK_NEW;
   if (!is_new) {
     work.blocked_tasks.erase(id);
@@ -301,7 +314,7 @@ void Allocator::Impl::on_commit(const store::CommitEvent& event) {
     std::visit([&](const auto& change) { on_change(event.after, change); }, any);
   }
   const bool waiting = !work.networks.empty() || !work.services.empty() || !work.nodes.empty() ||
-                       !work.blocked_tasks.empty();
+                       !work.connecting.empty() || !work.blocked_tasks.empty();
   if (freed && waiting) look_again();
   freed = false;
   propose();

@@ -72,6 +72,14 @@ bool is_allocated(const Snapshot& view, const v1::Service& service) {
   return true;
 }
 
+bool is_connecting(const v1::Task& task) {
+  if (task.status().state() != v1::TASK_RUNNING) return false;
+  return std::any_of(task.connected().begin(), task.connected().end(), [&](const auto& wanted) {
+    return std::none_of(task.networks().begin(), task.networks().end(),
+                        [&](const auto& has) { return has.network_id() == wanted.target(); });
+  });
+}
+
 void Pass::undo() {
   for (auto it = undo_.rbegin(); it != undo_.rend(); ++it) (*it)();
   undo_.clear();
@@ -103,6 +111,7 @@ Status Pass::run(store::Transaction& tx) {
   if (work_.mtus) MUSTER_TRY(mtus(tx));
   if (!work_.nodes.empty()) MUSTER_TRY(nodes(tx));
   MUSTER_TRY(services(tx));
+  if (!work_.connecting.empty()) MUSTER_TRY(connections(tx));
   return tasks(tx);
 }
 
@@ -131,8 +140,8 @@ Status Pass::networks(store::Transaction& tx) {
   for (const std::string& id : work_.networks) {
     if (full()) return ok_status();
     const auto network = tx.view().get<v1::Network>(id);
-    if (network == nullptr || network->pending_delete() || ipam_.has_network(id)) continue;
-    MUSTER_TRY(this->network(tx, *network));
+    if (network == nullptr || network->pending_delete()) continue;
+    MUSTER_TRY(ipam_.has_network(id) ? grow(tx, *network) : this->network(tx, *network));
   }
   return ok_status();
 }
@@ -151,6 +160,24 @@ Status Pass::network(store::Transaction& tx, const v1::Network& network) {
     return ok_status();
   } else {
     changed.set_allocation_error(state.error().message());
+  }
+  return put(tx, std::move(changed));
+}
+
+Status Pass::grow(store::Transaction& tx, const v1::Network& network) {
+  const auto missing = Ipam::missing_pools(network);
+  if (missing.empty()) return ok_status();
+  auto given = ipam_.grow_network(network.id(), missing);
+  v1::Network changed = network;
+  if (given) {
+    undo_.emplace_back(
+        [this, id = network.id(), pools = *given] { ipam_.shrink_network(id, pools); });
+    for (auto& pool : *given) *changed.mutable_state()->add_pools() = std::move(pool);
+    changed.clear_allocation_error();
+  } else if (network.allocation_error() == given.error().message()) {
+    return ok_status();
+  } else {
+    changed.set_allocation_error(given.error().message());
   }
   return put(tx, std::move(changed));
 }
@@ -348,6 +375,39 @@ Status Pass::tasks(store::Transaction& tx) {
     MUSTER_TRY(task(tx, *t));
   }
   return ok_status();
+}
+
+Status Pass::connections(store::Transaction& tx) {
+  for (const std::string& id : work_.connecting) {
+    if (full()) return ok_status();
+    const auto task = tx.view().get<v1::Task>(id);
+    if (task == nullptr || !is_connecting(*task)) continue;
+    MUSTER_TRY(connect(tx, *task));
+  }
+  return ok_status();
+}
+
+// What cannot be had now is tried again when something is given back; what never can is dropped.
+Status Pass::connect(store::Transaction& tx, const v1::Task& task) {
+  v1::Task changed = task;
+  changed.clear_connected();
+  bool any = false;
+  for (const auto& wanted : task.connected()) {
+    if (tx.view().get<v1::Network>(wanted.target()) == nullptr) {
+      any = true;
+      continue;
+    }
+    *changed.add_connected() = wanted;
+    const bool has =
+        std::any_of(task.networks().begin(), task.networks().end(),
+                    [&](const auto& each) { return each.network_id() == wanted.target(); });
+    if (has) continue;
+    auto attachment = attach(tx.view(), wanted);
+    if (!attachment) continue;
+    any = true;
+    *changed.add_networks() = *std::move(attachment);
+  }
+  return any ? put(tx, std::move(changed)) : ok_status();
 }
 
 Status Pass::task(store::Transaction& tx, const v1::Task& task) {

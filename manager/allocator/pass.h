@@ -18,8 +18,9 @@ namespace muster::manager::allocator {
 
 // What a pass has to look at, besides tasks in NEW, which it finds by itself.
 struct Work {
-  std::set<std::string> networks;  // ids
+  std::set<std::string> networks;  // ids; those that lack some of their subnets among them
   std::set<std::string> services;
+  std::set<std::string> connecting;  // tasks that wait to enter networks while they run
   std::set<std::string> nodes;  // that lack a place in the routing mesh, or have one of a former
   bool mtus = false;            // of all networks
   overlay::DataPaths paths;     // what they follow from
@@ -55,12 +56,15 @@ class Pass {
   Status put(store::Transaction& tx, T object);
   Status networks(store::Transaction& tx);
   Status network(store::Transaction& tx, const v1::Network& network);
+  Status grow(store::Transaction& tx, const v1::Network& network);
   Status mtus(store::Transaction& tx);
   Status nodes(store::Transaction& tx);
   Status services(store::Transaction& tx);
   Status service(store::Transaction& tx, const v1::Service& service);
   Status tasks(store::Transaction& tx);
   Status task(store::Transaction& tx, const v1::Task& task);
+  Status connections(store::Transaction& tx);
+  Status connect(store::Transaction& tx, const v1::Task& task);
 
   Status fill_ports(const store::Snapshot& view, const v1::Service& service,
                     v1::Endpoint& endpoint);
@@ -85,6 +89,9 @@ class Pass {
   std::vector<std::string> newly_blocked_;
 };
 
+// Whether the task is to enter networks while it runs (Task.connected) that it has no attachment to
+// yet.
+bool is_connecting(const v1::Task& task);
 // Whether the service has all it asks for. What the allocator looks at when a service changes.
 bool is_allocated(const store::Snapshot& view, const v1::Service& service);
 

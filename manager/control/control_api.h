@@ -142,6 +142,14 @@ class ControlApi {
                       Callback<v1::CreateNetworkResponse>);
   void remove_network(const Principal&, const v1::RemoveNetworkRequest&,
                       Callback<v1::RemoveNetworkResponse>);
+  // Further subnets, and labels. What the allocator has to give comes a moment later.
+  void update_network(const Principal&, const v1::UpdateNetworkRequest&,
+                      Callback<v1::UpdateNetworkResponse>);
+  // A task enters a network while it runs, and leaves it; likewise.
+  void connect_network(const Principal&, const v1::ConnectNetworkRequest&,
+                       Callback<v1::ConnectNetworkResponse>);
+  void disconnect_network(const Principal&, const v1::DisconnectNetworkRequest&,
+                          Callback<v1::DisconnectNetworkResponse>);
   // In two entries: the payload as a blob of its own, then the object that refers to it.
   void create_secret(const Principal&, const v1::CreateSecretRequest&,
                      Callback<v1::CreateSecretResponse>);

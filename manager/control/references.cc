@@ -115,15 +115,18 @@ Status check_network_fits(const store::Snapshot& state, const v1::NetworkSpec& s
     if (vni && *vni != 0 && theirs && *theirs == *vni) {
       clash = already_exists("VXLAN id {} is in use by network {}", *vni, name);
     }
-    for (const auto& pool : given ? other->state().pools() : other->spec().pools()) {
+    const auto compare = [&](const v1::IpamPool& pool) {
       const auto theirs = overlay::Prefix::parse(pool.subnet());
-      if (!theirs) continue;
+      if (!theirs) return;
       for (const overlay::Prefix& mine : wanted) {
         if (!mine.overlaps(*theirs)) continue;
         clash =
             already_exists("subnet {} overlaps {} of network {}", mine.str(), theirs->str(), name);
       }
-    }
+    };
+    for (const auto& pool : other->state().pools()) compare(pool);
+    // What it is about to get; one that grows has others already.
+    for (const auto& pool : overlay::Ipam::missing_pools(*other)) compare(pool);
     return clash.ok();
   });
   return clash;
@@ -154,18 +157,26 @@ Status check_network_unused(const store::Snapshot& state, const v1::Network& net
         "would be rolled back to",
         network.spec().annotations().name(), back);
   }
-  std::string task_id;
+  store::Ptr<v1::Task> user;
   state.tasks_of_network(network.id(), [&](const auto& task) {
     const bool job = task->desired_state() == v1::TASK_COMPLETE;
     if (job ? task->status().state() < v1::TASK_COMPLETE
             : task->desired_state() <= v1::TASK_RUNNING) {
-      task_id = task->id();
+      user = task;
     }
-    return task_id.empty();
+    return user == nullptr;
   });
-  if (task_id.empty()) return ok_status();
-  return failed_precondition("network {} is in use by task {}", network.spec().annotations().name(),
-                             task_id);
+  if (user == nullptr) return ok_status();
+  const std::string& name = network.spec().annotations().name();
+  const bool by_hand = std::any_of(user->connected().begin(), user->connected().end(),
+                                   [&](const auto& each) { return each.target() == network.id(); });
+  if (!by_hand) {
+    return failed_precondition("network {} is in use by task {} ({})", name, user->name(),
+                               user->id());
+  }
+  return failed_precondition(
+      "network {} is in use by task {} ({}), which was connected to it: use `network disconnect`",
+      name, user->name(), user->id());
 }
 
 }  // namespace muster::manager::control

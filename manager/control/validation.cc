@@ -482,6 +482,12 @@ namespace {
 // 0 is the default everywhere.
 Status validate_raft_config(const v1::RaftConfig& raft) {
   constexpr uint64_t kEntriesMax = 100'000'000;
+    if (made->subnet().base.v6 && !spec.ipv6()) {
+      return invalid_argument(
+          "subnet {} is of IPv6, which is not enabled for the network: ask for it with --ipv6 "
+          "(enable_ipv6 in a Compose file)",
+          made->subnet().str());
+    }
   if (raft.snapshot_interval() > kEntriesMax || raft.entries_for_slow_followers() > kEntriesMax) {
     return bad("at most 100,000,000 entries can be kept in the log");
   }

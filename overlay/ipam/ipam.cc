@@ -1,5 +1,7 @@
 #include "overlay/ipam/ipam.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -95,7 +97,7 @@ Result<uint32_t> Ipam::take_vni(const v1::Network& network) {
     return wanted;
   }
   const auto vni = vnis_.take_next(kVniFirst, kVniLast + 1);
-  if (!vni) return fail(resource_exhausted("no VXLAN id is free"));
+  if (!vni) return fail(resource_exhausted("no VXLAN id is free: all from {} to {} are in use", kVniFirst, kVniLast));
   return static_cast<uint32_t>(*vni);
 }
 
@@ -140,6 +142,52 @@ Result<v1::NetworkState> Ipam::take_shared_network(const v1::Network& network) {
   }
 }
 
+std::vector<v1::IpamPool> Ipam::missing_pools(const v1::Network& network) {
+  std::vector<v1::IpamPool> out;
+  const auto& given = network.state().pools();
+  for (const auto& wanted : network.spec().pools()) {
+    const auto subnet = Prefix::parse(wanted.subnet());
+    if (!subnet) continue;  // left to the allocator, which chose once
+    const bool has = std::any_of(given.begin(), given.end(), [&](const v1::IpamPool& pool) {
+      const auto other = Prefix::parse(pool.subnet());
+      return other && *other == *subnet;
+    });
+    if (!has) out.push_back(wanted);
+  }
+  return out;
+}
+
+Result<std::vector<v1::IpamPool>> Ipam::grow_network(std::string_view network_id,
+                                                     const std::vector<v1::IpamPool>& pools) {
+  Held* held = find(network_id);
+  if (held == nullptr) return fail(failed_precondition("the network has no addresses yet"));
+  std::vector<v1::IpamPool> out;
+  const auto undo = [&](Status why) {
+    shrink_network(network_id, out);
+    return fail(std::move(why));
+  };
+  for (const auto& config : pools) {
+    auto pool = AddressPool::make(config);
+    if (!pool) return undo(pool.error());
+    if (Status taken = subnets_.take(pool->subnet()); !taken.ok()) return undo(taken);
+    out.push_back(pool->config());
+    held->pools.push_back(*std::move(pool));
+  }
+  return out;
+}
+
+void Ipam::shrink_network(std::string_view network_id, const std::vector<v1::IpamPool>& pools) {
+  Held* held = find(network_id);
+  if (held == nullptr) return;
+  for (const auto& config : pools) {
+    std::erase_if(held->pools, [&](const AddressPool& pool) {
+      if (pool.subnet().str() != config.subnet()) return false;
+      subnets_.put_back(pool.subnet());
+      return true;
+    });
+  }
+}
+
 Status Ipam::restore_network(const v1::Network& network) {
   if (has_network(network.id())) return ok_status();
   Held held;
@@ -178,6 +226,8 @@ void Ipam::put_back_network(std::string_view network_id) {
 
 Result<Ip> Ipam::take_one(Held& held, bool v6, int* length) {
   Status why = resource_exhausted("the network has no {} subnet", v6 ? "IPv6" : "IPv4");
+  std::vector<std::string> full;
+  uint64_t capacity = 0;
   for (AddressPool& pool : held.pools) {
     if (pool.subnet().base.v6 != v6) continue;
     auto ip = pool.take_next();
@@ -186,6 +236,12 @@ Result<Ip> Ipam::take_one(Held& held, bool v6, int* length) {
       return ip;
     }
     why = ip.error();
+    full.push_back(pool.subnet().str());
+    capacity += pool.capacity();
+  }
+  if (full.size() > 1) {
+    why = resource_exhausted("subnets {} have no free address ({} of {} in use)",
+                             fmt::join(full, ", "), capacity, capacity);
   }
   return fail(std::move(why));
 }

@@ -44,6 +44,13 @@ class Ipam {
   Result<v1::NetworkState> take_network(const v1::Network& network, int mask_bits = 0);
   // The same for a network that all nodes and services share: as large as the pools allow.
   Result<v1::NetworkState> take_shared_network(const v1::Network& network);
+  // The subnets that the network's spec names and that it was not given yet.
+  static std::vector<v1::IpamPool> missing_pools(const v1::Network& network);
+  // Further subnets for a network that has some; returns them as given. All or nothing.
+  Result<std::vector<v1::IpamPool>> grow_network(std::string_view network_id,
+                                                 const std::vector<v1::IpamPool>& pools);
+  // Undoes that. No address of them may be taken any more.
+  void shrink_network(std::string_view network_id, const std::vector<v1::IpamPool>& pools);
   // Registers a network as stored.
   Status restore_network(const v1::Network& network);
   // Forgets the network and every address in it.

@@ -371,5 +371,100 @@ TEST_F(AllocatorTest, Figures) {
   EXPECT_LT(us(rebuilt - all), 5'000'000);
 }
 
+TEST_F(AllocatorTest, ANetworkThatIsFullGrowsAndWhoWaitedGoesOnAtOnce) {
+  create(network("tiny", "10.9.0.0/29"));
+  create_service(service("web", {"id-tiny"}), 5);
+  create_service(service("late", {"id-tiny"}), 1);
+  EXPECT_THAT(address("id-web.4"), HasSubstr("no free address"));
+  EXPECT_THAT(get<v1::Service>("id-late")->allocation_error(), HasSubstr("no free address"));
+  change<v1::Network>("id-tiny", [](v1::Network& n) {
+    auto* pool = n.mutable_spec()->add_pools();
+    pool->set_subnet("10.9.1.0/29");
+    pool->set_gateway("10.9.1.6");
+  });
+  const auto grown = get<v1::Network>("id-tiny");
+  ASSERT_EQ(grown->state().pools_size(), 2);
+  EXPECT_EQ(grown->state().pools(1).gateway(), "10.9.1.6");
+  EXPECT_EQ(address("id-web.4"), "10.9.1.3/29");
+  EXPECT_EQ(get<v1::Service>("id-late")->endpoint().virtual_ips(0).address(), "10.9.1.1/29");
+  EXPECT_EQ(get<v1::Service>("id-late")->allocation_error(), "");
+  EXPECT_EQ(address("id-late.0"), "10.9.1.2/29");
+  // A new leader knows both, and one that finds a wish carries it out.
+  restart();
+  EXPECT_EQ(get<v1::Network>("id-tiny")->state().pools_size(), 2);
+  allocator_->stop();
+  change<v1::Network>(
+      "id-tiny", [](v1::Network& n) { n.mutable_spec()->add_pools()->set_subnet("10.9.2.0/29"); });
+  restart();
+  EXPECT_EQ(get<v1::Network>("id-tiny")->state().pools_size(), 3);
+}
+
+TEST_F(AllocatorTest, ASubnetThatCannotBeGivenIsSaidInWordsAndHeals) {
+  create(network("a", "10.9.0.0/24"));
+  create(network("b", "10.8.0.0/24"));
+  change<v1::Network>(
+      "id-a", [](v1::Network& n) { n.mutable_spec()->add_pools()->set_subnet("10.8.0.0/25"); });
+  EXPECT_EQ(get<v1::Network>("id-a")->allocation_error(),
+            "subnet 10.8.0.0/25 overlaps 10.8.0.0/24, which another network uses");
+  create_service(service("web", {"id-a"}), 1);
+  EXPECT_EQ(address("id-web.0"), "10.9.0.3/24");
+  const uint64_t entries = proposer_.entries();
+  world_.settle();
+  EXPECT_EQ(proposer_.entries(), entries);
+  remove<v1::Network>("id-b");
+  EXPECT_EQ(get<v1::Network>("id-a")->allocation_error(), "");
+  EXPECT_EQ(get<v1::Network>("id-a")->state().pools_size(), 2);
+}
+
+TEST_F(AllocatorTest, ARunningTaskEntersNetworksAndGivesTheirAddressesBack) {
+  create(network("own", "10.9.0.0/24"));
+  create(network("tiny", "10.8.0.0/30"));
+  create(network("other", "10.7.0.0/24"));
+  create_service(service("web", {"id-own"}), 2);
+  const auto connect = [&](const std::string& task, const std::string& to,
+                           const std::string& wanted = "") {
+    change<v1::Task>(task, [&](v1::Task& t) {
+      t.mutable_status()->set_state(v1::TASK_RUNNING);
+      auto* entry = t.add_connected();
+      entry->set_target(to);
+      entry->add_aliases("alias");
+      if (!wanted.empty()) entry->add_addresses(wanted);
+    });
+  };
+  const auto in = [&](const std::string& task) {
+    std::string out;
+    for (const auto& a : get<v1::Task>(task)->networks()) {
+      out += fmt::format("{} {} {} ", a.addresses(0), a.mac(), a.aliases_size());
+    }
+    return out;
+  };
+  connect("id-web.0", "id-tiny");
+  EXPECT_EQ(in("id-web.0"), "10.9.0.3/24 02:42:0a:09:00:03 0 10.8.0.2/30 02:42:0a:08:00:02 1 ");
+  // The only address is taken: it waits, and is served as soon as it can be.
+  connect("id-web.1", "id-tiny");
+  EXPECT_EQ(in("id-web.1"), "10.9.0.4/24 02:42:0a:09:00:04 0 ");
+  connect("id-web.1", "id-other", "10.7.0.99");
+  EXPECT_EQ(in("id-web.1"), "10.9.0.4/24 02:42:0a:09:00:04 0 10.7.0.99/24 02:42:0a:07:00:63 1 ");
+  const uint64_t entries = proposer_.entries();
+  world_.settle();
+  EXPECT_EQ(proposer_.entries(), entries);
+  restart();
+  end_task("id-web.0");
+  EXPECT_EQ(in("id-web.1"),
+            "10.9.0.4/24 02:42:0a:09:00:04 0 10.7.0.99/24 02:42:0a:07:00:63 1 "
+            "10.8.0.2/30 02:42:0a:08:00:02 1 ");
+  // Left again.
+  change<v1::Task>("id-web.1", [](v1::Task& t) {
+    t.mutable_connected()->DeleteSubrange(0, 1);
+    t.mutable_networks()->DeleteSubrange(2, 1);
+  });
+  create_service(service("next", {"id-own"}), 1);
+  connect("id-next.0", "id-tiny");
+  EXPECT_THAT(in("id-next.0"), HasSubstr("10.8.0.2/30"));
+  // What is gone is nobody's wish any more.
+  connect("id-web.1", "id-gone");
+  EXPECT_EQ(get<v1::Task>("id-web.1")->connected_size(), 1);
+}
+
 }  // namespace
 }  // namespace muster::manager::allocator

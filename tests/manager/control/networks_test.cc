@@ -277,5 +277,247 @@ TEST_F(NetworksTest, NetworkInUseNamesItsServices) {
   EXPECT_NE(refused.error().message().find("web"), std::string::npos);
 }
 
+// ---------------------------------------------------------------- networks in use
+
+class NetworksInUseTest : public NetworksTest {
+ protected:
+  NetworksInUseTest() {
+    put_network("back", "10.9.0.0/29", "overlay", true);
+    put_network("shut", "10.8.0.0/24", "overlay", false);
+    put_network("local", "10.7.0.0/24", "bridge", true);
+    put_network("host", "", "host", false);
+    v1::Service service;
+    service.set_id("sweb");
+    service.mutable_spec()->mutable_annotations()->set_name("web");
+    service.mutable_spec()->mutable_task()->add_networks()->set_target("shut");
+    write([&](store::Transaction& tx) { return tx.create(service); });
+    put_task("task1aaaa", "web.1", v1::TASK_RUNNING, "10.8.0.3/24");
+    put_task("task2aaaa", "web.2", v1::TASK_RUNNING, "10.8.0.4/24");
+    put_task("task3aaaa", "web.2", v1::TASK_FAILED, "10.8.0.5/24");
+    put_task("task4aaaa", "web.3", v1::TASK_READY, "10.8.0.6/24");
+  }
+  void put_network(const std::string& name, const std::string& subnet, const std::string& driver,
+                   bool attachable) {
+    v1::Network network;
+    network.set_id(name);
+    network.mutable_spec()->mutable_annotations()->set_name(name);
+    network.mutable_spec()->set_driver(driver);
+    network.mutable_spec()->set_attachable(attachable);
+    if (!subnet.empty()) {
+      network.mutable_state()->add_pools()->set_subnet(subnet);
+      network.mutable_state()->set_vni(driver == "overlay" ? 4096 + network.id()[0] : 0);
+    }
+    write([&](store::Transaction& tx) { return tx.create(network); });
+  }
+  void put_task(const std::string& id, const std::string& name, v1::TaskState state,
+                const std::string& cidr, const std::string& network = "shut") {
+    v1::Task task;
+    task.set_id(id);
+    task.set_name(name);
+    task.set_service_id("sweb");
+    task.set_node_id("n1");
+    task.set_desired_state(v1::TASK_RUNNING);
+    task.mutable_status()->set_state(state);
+    task.mutable_status()->mutable_container()->set_container_id(
+        id[4] + std::string("0123456789ab") + "cdef");
+    auto* attachment = task.add_networks();
+    attachment->set_network_id(network);
+    attachment->add_addresses(cidr);
+    write([&](store::Transaction& tx) { return tx.create(task); });
+  }
+  struct Wish {
+    std::string network, task;
+    std::vector<std::string> addresses, aliases;
+  };
+  std::string connect(const Wish& wish) {
+    v1::ConnectNetworkRequest request;
+    request.set_network(wish.network);
+    request.set_task(wish.task);
+    for (const auto& address : wish.addresses) request.add_addresses(address);
+    for (const auto& alias : wish.aliases) request.add_aliases(alias);
+    const auto done = call(&ControlApi::connect_network, request);
+    return done ? done->task().id() : done.error().message();
+  }
+  std::string disconnect(const std::string& network, const std::string& task) {
+    v1::DisconnectNetworkRequest request;
+    request.set_network(network);
+    request.set_task(task);
+    const auto done = call(&ControlApi::disconnect_network, request);
+    return done ? done->task().id() : done.error().message();
+  }
+  std::string grow(const std::string& network, const v1::IpamPool& pool) {
+    v1::UpdateNetworkRequest request;
+    request.set_network(network);
+    *request.add_add_pools() = pool;
+    const auto done = call(&ControlApi::update_network, request);
+    return done ? "" : done.error().message();
+  }
+  static v1::IpamPool pool(const std::string& subnet, const std::string& gateway = "",
+                           const std::string& range = "") {
+    v1::IpamPool out;
+    out.set_subnet(subnet);
+    out.set_gateway(gateway);
+    out.set_ip_range(range);
+    return out;
+  }
+};
+
+TEST_F(NetworksInUseTest, ATaskIsNamedInManyWays) {
+  for (const char* name : {"task1aaaa", "web.1", "task1", "web.1.task1aaaa", "10123456789a"}) {
+    EXPECT_EQ(connect({"back", name, {}, {}}), "task1aaaa") << name;
+    EXPECT_EQ(disconnect("back", name), "task1aaaa") << name;
+  }
+  // Of those with the name the one that runs.
+  EXPECT_EQ(connect({"back", "web.2", {}, {}}), "task2aaaa");
+  EXPECT_EQ(connect({"back", "web.9", {}, {}}), "no such task or container: web.9");
+  EXPECT_EQ(connect({"back", "task", {}, {}}), "task task is ambiguous (4 matches found)");
+  EXPECT_EQ(connect({"gone", "web.1", {}, {}}), "network gone not found");
+}
+
+TEST_F(NetworksInUseTest, WhatCannotBeConnectedIsRefusedInWords) {
+  const struct {
+    Wish wish;
+    const char* why;
+  } kCases[] = {
+      {{"shut", "web.2", {}, {}}, "endpoint with name web.2 already exists in network shut"},
+      {{"back", "task3", {}, {}}, "task web.2 is not running: it is failed"},
+      {{"back", "web.3", {}, {}}, "task web.3 is not running: it is ready"},
+      {{"local", "web.1", {}, {}},
+       "network local is of driver bridge: running containers can be connected to overlay "
+       "networks"},
+      {{"host", "web.1", {}, {}},
+       "container cannot be disconnected from host network or connected to host network"},
+      {{"back", "web.1", {"10.1.0.2"}, {}},
+       "network back: address 10.1.0.2 is in no subnet of the network"},
+      {{"back", "web.1", {"10.9.0.1"}, {}}, "network back: address 10.9.0.1 is reserved"},
+      {{"back", "web.1", {"10.9.0.7"}, {}}, "network back: address 10.9.0.7 is reserved"},
+      {{"back", "web.1", {"x"}, {}}, "\"x\" is not an IP address"},
+      {{"back", "web.1", {"10.9.0.2", "10.9.0.3"}, {}}, "only one IPv4 address can be asked for"},
+      {{"back", "web.1", {"fd00::2"}, {}},
+       "network back: address fd00::2 is in no subnet of the network"},
+      {{"back", "web.1", {}, {"a b"}},
+       "alias \"a b\" is not a name: letters, digits, '-', '_' and '.'"},
+  };
+  for (const auto& c : kCases) EXPECT_EQ(connect(c.wish), c.why);
+  put_network("closed", "10.6.0.0/24", "overlay", false);
+  v1::ConnectNetworkRequest request;
+  request.set_network("closed");
+  request.set_task("web.1");
+  const auto refused = call(&ControlApi::connect_network, request);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), StatusCode::kPermissionDenied);
+  EXPECT_THAT(refused.error().message(), HasSubstr("network closed not manually attachable"));
+  put_task("task9aaaa", "web.9", v1::TASK_RUNNING, "10.9.0.2/29", "back");
+  EXPECT_EQ(connect({"back", "web.1", {"10.9.0.2"}, {}}),
+            "network back: address 10.9.0.2 is in use");
+  for (const int i : {3, 4, 5, 6}) {
+    put_task(fmt::format("full{}", i), fmt::format("web.1{}", i), v1::TASK_RUNNING,
+             fmt::format("10.9.0.{}/29", i), "back");
+  }
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}),
+            "network back: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+}
+
+TEST_F(NetworksInUseTest, OnlyWhatWasConnectedIsDisconnected) {
+  EXPECT_EQ(disconnect("back", "web.1"), "task web.1 is not connected to network back");
+  EXPECT_EQ(disconnect("shut", "web.1"),
+            "network shut is one of service web, whose tasks all are in it: use `service update "
+            "--network-rm shut web`");
+  EXPECT_EQ(connect({"back", "web.1", {"10.9.0.4"}, {"a", "b"}}), "task1aaaa");
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}),
+            "endpoint with name web.1 already exists in network back");
+  const auto wish = store_.snapshot().get<v1::Task>("task1aaaa")->connected(0);
+  EXPECT_EQ(wish.target(), "back");
+  EXPECT_EQ(wish.addresses(0), "10.9.0.4");
+  EXPECT_EQ(wish.aliases_size(), 2);
+  // As the allocator does.
+  write([](store::Transaction& tx) {
+    v1::Task task = *tx.view().get<v1::Task>("task1aaaa");
+    auto* attachment = task.add_networks();
+    attachment->set_network_id("back");
+    attachment->add_addresses("10.9.0.4/29");
+    return tx.update(std::move(task));
+  });
+  EXPECT_EQ(remove("back"),
+            "network back is in use by task web.1 (task1aaaa), which was connected to it: use "
+            "`network disconnect`");
+  EXPECT_EQ(disconnect("back", "web.1"), "task1aaaa");
+  const auto task = store_.snapshot().get<v1::Task>("task1aaaa");
+  EXPECT_EQ(task->connected_size(), 0);
+  EXPECT_EQ(task->networks_size(), 1);
+  EXPECT_EQ(remove("back"), "");
+  write([](store::Transaction& tx) {
+    v1::Task ended = *tx.view().get<v1::Task>("task2aaaa");
+    ended.set_desired_state(v1::TASK_SHUTDOWN);
+    return tx.update(std::move(ended));
+  });
+  EXPECT_EQ(disconnect("shut", "task2aaaa"), "task web.2 is not running: it is to stop");
+}
+
+TEST_F(NetworksInUseTest, ANetworkGrowsByTheRulesThatItWasMadeBy) {
+  put_network("ingress", "10.0.0.0/16", "overlay", false);
+  write([](store::Transaction& tx) {
+    v1::Network network = *tx.view().get<v1::Network>("ingress");
+    network.mutable_spec()->set_ingress(true);
+    return tx.update(std::move(network));
+  });
+  const struct {
+    const char* network;
+    v1::IpamPool pool;
+    const char* why;
+  } kCases[] = {
+      {"back", pool(""), "a subnet is needed to make network back larger"},
+      {"back", pool("10.9.0.0/24"), "subnet 10.9.0.0/24 overlaps 10.9.0.0/29 of network back"},
+      {"back", pool("10.8.0.128/25"), "subnet 10.8.0.128/25 overlaps 10.8.0.0/24 of network shut"},
+      {"back", pool("10.5.0.0/31"),
+       "subnet 10.5.0.0/31 is too small, a network needs at least a /30"},
+      {"back", pool("10.5.0.0/24", "10.4.0.1"), "gateway 10.4.0.1 is not in subnet 10.5.0.0/24"},
+      {"back", pool("10.5.0.0/24", "", "10.4.0.0/25"),
+       "ip-range 10.4.0.0/25 is not in subnet 10.5.0.0/24"},
+      {"back", pool("fd00:5::/64"),
+       "subnet fd00:5::/64 is of IPv6, which is not enabled for the network: ask for it with "
+       "--ipv6 "
+       "(enable_ipv6 in a Compose file)"},
+      {"back", pool("127.0.0.0/24"),
+       "subnet 127.0.0.0/24 cannot be a network's: 127.0.0.0/8 is for loopback"},
+      {"local", pool("10.5.0.0/24"),
+       "network local is of driver bridge: only overlay networks can get further subnets"},
+      {"host", pool("10.5.0.0/24"),
+       "network host is of driver host: only overlay networks can get further subnets"},
+      {"gone", pool("10.5.0.0/24"), "network gone not found"},
+  };
+  for (const auto& c : kCases) EXPECT_EQ(grow(c.network, c.pool), c.why);
+  EXPECT_THAT(grow("ingress", pool("10.5.0.0/24")), HasSubstr("make it anew"));
+  EXPECT_EQ(grow("back", pool("10.5.0.0/24", "10.5.0.9", "10.5.0.128/25")), "");
+  EXPECT_EQ(store_.snapshot().get<v1::Network>("back")->spec().pools(0).gateway(), "10.5.0.9");
+  // What it is about to get is taken.
+  EXPECT_EQ(create(spec("new", "10.5.0.0/25")),
+            "subnet 10.5.0.0/25 overlaps 10.5.0.0/24 of network back");
+  EXPECT_EQ(grow("back", pool("10.5.0.0/24")),
+            "subnet 10.5.0.0/24 overlaps 10.5.0.0/24 of the same network");
+}
+
+TEST_F(NetworksInUseTest, LabelsAreSetAndRemoved) {
+  v1::UpdateNetworkRequest request;
+  request.set_network("back");
+  for (const auto& [key, value] : {std::pair("b", "1"), std::pair("a", "2"), std::pair("c", "3")}) {
+    auto* label = request.add_labels();
+    label->set_key(key);
+    label->set_value(value);
+  }
+  ASSERT_TRUE(call(&ControlApi::update_network, request));
+  request.clear_labels();
+  request.add_remove_labels("b");
+  request.set_version(1);
+  EXPECT_EQ(call(&ControlApi::update_network, request).error().code(), StatusCode::kAborted);
+  request.set_version(store_.snapshot().get<v1::Network>("back")->meta().version());
+  const auto changed = call(&ControlApi::update_network, request);
+  ASSERT_TRUE(changed) << changed.error().message();
+  const auto& labels = changed->network().spec().annotations().labels();
+  ASSERT_EQ(labels.size(), 2);
+  EXPECT_EQ(labels[0].key(), "a");
+  EXPECT_EQ(labels[1].key(), "c");
+}
+
 }  // namespace
 }  // namespace muster::manager::control

@@ -171,6 +171,7 @@ TEST(Validation, OptionsOfNetworks) {
     v1::NetworkSpec spec;
     EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
     spec.mutable_annotations()->set_name("back");
+    spec.set_ipv6(std::string(subnet).find(':') != std::string::npos);
     return validate_network_spec(spec).message();
   };
   const auto option = [&](const std::string& key, const std::string& value,
@@ -196,6 +197,37 @@ TEST(Validation, OptionsOfNetworks) {
   EXPECT_EQ(option(vni, "4711"), "");
   EXPECT_EQ(option(vni, "4711,4712"), "");
   EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16777215");
+  EXPECT_EQ(error_of("10.9.0.7/32", "", ""),
+            "subnet 10.9.0.7/32 is too small, a network needs at least a /30");
+  EXPECT_EQ(error_of("fd00:1::/127", "", ""),
+            "subnet fd00:1::/127 is too small, a network needs at least a /126");
+  EXPECT_EQ(error_of("10.9.0.0/30", "10.9.0.1", ""), "");
+}
+
+TEST(Validation, SubnetsOfIpv6AreAskedForAndAuxiliaryAddressesLieInTheirs) {
+  const auto error_of = [](const char* text) {
+    v1::NetworkSpec spec;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
+    spec.mutable_annotations()->set_name("back");
+    return validate_network_spec(spec).message();
+  };
+  EXPECT_EQ(error_of("pools { subnet: 'fd00:1::/64' }"),
+            "subnet fd00:1::/64 is of IPv6, which is not enabled for the network: ask for it with "
+            "--ipv6 (enable_ipv6 in a Compose file)");
+  EXPECT_EQ(error_of("ipv6: true pools { subnet: 'fd00:1::/64' }"), "");
+  EXPECT_EQ(
+      error_of("pools { subnet: '10.9.0.0/24' aux_addresses { key: 'a' value: '10.8.0.2' } }"),
+      "auxiliary address 10.8.0.2 is not in subnet 10.9.0.0/24");
+  EXPECT_EQ(error_of("pools { subnet: '10.9.0.0/24' aux_addresses { key: 'a' value: '10.9.0.2' } "
+                     "aux_addresses { key: 'b' value: '10.9.0.2' } }"),
+            "auxiliary address 10.9.0.2 is reserved or named twice");
+  EXPECT_EQ(error_of("pools { subnet: '10.9.0.0/24' gateway: '10.9.0.2' "
+                     "aux_addresses { key: 'a' value: '10.9.0.2' } }"),
+            "gateway 10.9.0.2 is reserved for another purpose");
+  EXPECT_EQ(error_of("pools { subnet: '10.9.0.0/24' aux_addresses { key: 'a' value: 'x' } }"),
+            "\"x\" is not an IP address");
+  EXPECT_EQ(error_of("pools { subnet: '10.9.0.0/24' } pools { subnet: '10.9.0.128/25' }"),
+            "subnet 10.9.0.128/25 overlaps 10.9.0.0/24 of the same network");
   EXPECT_EQ(option(vni, "16777216"), "VXLAN id \"16777216\" is not a number from 1 to 16777215");
   EXPECT_EQ(option(vni, "12x"), "VXLAN id \"12x\" is not a number from 1 to 16777215");
   EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/16\" } pools { subnet: \"10.9.4.0/24\" }"),

@@ -272,17 +272,18 @@ TEST_F(DispatcherTest, EveryNodeHasTheIngressNetworkForAsLongAsThereIsOne) {
     ASSERT_EQ(feeds(*agent)[1].ingress_nodes_size(), 1);
     EXPECT_EQ(feeds(*agent)[1].ingress_nodes(0).addresses(0), "10.0.0.2");
   }
-  // Of a network that is gone nothing is told any more.
+  // Of a network that is gone it is told that nothing is left, and no more.
   write([](store::Transaction& tx) { return tx.remove<v1::Network>("in"); });
   write([](store::Transaction& tx) {
     v1::Node node = *tx.view().get<v1::Node>("n2");
     node.clear_ingress();
     return tx.update(node);
   });
-  EXPECT_EQ(feeds(early).size(), 2u);
+  ASSERT_EQ(feeds(early).size(), 3u);
+  EXPECT_FALSE(feeds(early)[2].has_network());
   create("in", "again");
-  EXPECT_EQ(feeds(early).size(), 3u);
-  EXPECT_EQ(feeds(late).size(), 3u);
+  EXPECT_EQ(feeds(early).size(), 4u);
+  EXPECT_EQ(feeds(late).size(), 4u);
 }
 
 TEST_F(DispatcherTest, ANodeThatIsCalledDownTakesItsEndpointsWithIt) {
@@ -329,7 +330,6 @@ TEST_F(DispatcherTest, TheClusterFeedHasThePortOfOverlayNetworks) {
   EXPECT_EQ(agent.connection->cluster()->data_path_port(), 4790u);
 }
 
-TEST_F(DispatcherTest, StatesAreWrittenOnceAcknowledgedAndNeverGoBack) {
 TEST_F(DispatcherTest, KeysOfEncryptedNetworksGoToNodesThatTakePartBeforeTheNetwork) {
   const auto add_key = [&](uint64_t number) {
     write([number](store::Transaction& tx) {
@@ -367,6 +367,7 @@ TEST_F(DispatcherTest, KeysOfEncryptedNetworksGoToNodesThatTakePartBeforeTheNetw
   EXPECT_EQ(one.connection->cluster()->network_keys_size(), 0);
 }
 
+TEST_F(DispatcherTest, StatesAreWrittenOnceAcknowledgedAndNeverGoBack) {
   write_task("t1", "n1", v1::TASK_ASSIGNED);
   const Agent agent = connect("n1");
   const auto report = [&](v1::TaskState state, uint64_t sequence) {

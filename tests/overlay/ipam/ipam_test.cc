@@ -238,6 +238,35 @@ TEST(PortPool, IngressIsUniqueHostIsShared) {
   }
 }
 
+TEST(PortPool, PlacesOfANodeAreTakenApart) {
+  const auto bound = [](const char* bind, v1::PortConfig::Mode mode = v1::PortConfig::INGRESS) {
+    v1::PortConfig port;
+    port.set_published_port(80);
+    port.set_bind(bind);
+    port.set_mode(mode);
+    return port;
+  };
+  PortPool pool;
+  v1::PortConfig first = bound("10.0.0.5"), second = bound("10.0.0.6"), all = bound("");
+  v1::PortConfig interface = bound("eth1"), host = bound("10.0.0.7", v1::PortConfig::HOST);
+  EXPECT_TRUE(pool.take(first, "a").ok());
+  EXPECT_TRUE(pool.take(second, "b").ok());
+  EXPECT_TRUE(pool.take(host, "c").ok());
+  EXPECT_EQ(pool.take(first, "b").message(),
+            "port 80/tcp is already in use by service a as an ingress port");
+  EXPECT_FALSE(pool.take(all, "d").ok());
+  EXPECT_FALSE(pool.take(interface, "d").ok());
+  // Each is given back by itself.
+  EXPECT_FALSE(pool.put_back(all, "a"));
+  EXPECT_TRUE(pool.put_back(first, "a"));
+  EXPECT_TRUE(pool.put_back(host, "c"));
+  // A service moves from one place to all of them.
+  EXPECT_TRUE(pool.take(all, "b").ok());
+  EXPECT_TRUE(pool.put_back(second, "b"));
+  EXPECT_TRUE(pool.holds(all, "b"));
+  EXPECT_FALSE(pool.take(second, "d").ok());
+}
+
 TEST(PortPool, DynamicPortsAreSerialAndRunOut) {
   PortPool pool;
   v1::PortConfig fixed;
@@ -433,6 +462,166 @@ TEST(IpamFigures, HundredThousandAddresses) {
   RecordProperty("restore_100k_ms", ms(restored - took));
   // Ten times what was measured on a slow machine: catches a wrong complexity, not a slow day.
   EXPECT_LT(ms(restored - start), 2000);
+}
+
+v1::IpamPool pool_of(const std::string& subnet, const std::string& range = "") {
+  v1::IpamPool pool;
+  pool.set_subnet(subnet);
+  pool.set_ip_range(range);
+  return pool;
+}
+
+TEST(Ipam, ANetworkGrowsWhileItIsInUse) {
+  Ipam ipam = make();
+  v1::Network n = with_pool(network("a"), "10.9.0.0/29");
+  *n.mutable_state() = *ipam.take_network(n);
+  ASSERT_TRUE(ipam.take_network(with_pool(network("b"), "10.8.0.0/24")));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(ipam.take_addresses("a"));
+  EXPECT_EQ(one(ipam, "a"), "subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+  EXPECT_TRUE(Ipam::missing_pools(n).empty());
+  *n.mutable_spec()->add_pools() = pool_of("10.9.0.9/29");
+  const auto missing = Ipam::missing_pools(n);
+  ASSERT_EQ(missing.size(), 1u);
+  // All or nothing.
+  EXPECT_EQ(ipam.grow_network("a", {missing[0], pool_of("10.8.0.128/25")}).error().message(),
+            "subnet 10.8.0.128/25 overlaps 10.8.0.0/24, which another network uses");
+  EXPECT_FALSE(ipam.grow_network("a", {pool_of("10.9.0.4/30")}));
+  EXPECT_EQ(ipam.free_addresses("a"), 0u);
+  const auto given = ipam.grow_network("a", missing);
+  ASSERT_TRUE(given) << given.error().message();
+  EXPECT_EQ((*given)[0].subnet(), "10.9.0.8/29");
+  EXPECT_EQ((*given)[0].gateway(), "10.9.0.9");
+  EXPECT_EQ(one(ipam, "a"), "10.9.0.10/29");
+  EXPECT_EQ((*ipam.take_addresses("a", {"10.9.0.14"}))[0], "10.9.0.14/29");
+  while (ipam.free_addresses("a") != 0) ASSERT_TRUE(ipam.take_addresses("a"));
+  EXPECT_EQ(one(ipam, "a"),
+            "subnets 10.9.0.0/29, 10.9.0.8/29 have no free address (10 of 10 in use)");
+  // As stored, it is the same again.
+  *n.mutable_state()->add_pools() = (*given)[0];
+  EXPECT_TRUE(Ipam::missing_pools(n).empty());
+  Ipam again = make();
+  ASSERT_TRUE(again.restore_network(n).ok());
+  EXPECT_EQ(again.free_addresses("a"), 10u);
+  // And undone, the subnet is anybody's.
+  again.shrink_network("a", *given);
+  EXPECT_EQ(again.free_addresses("a"), 5u);
+  EXPECT_TRUE(again.take_network(with_pool(network("c"), "10.9.0.8/29")));
+}
+
+// Whatever happens in whatever order: no address twice, none outside of the network's subnets or,
+// unless asked for, its ranges, and none that is somebody else's by rule.
+TEST(Ipam, WhateverHappensNoAddressIsGivenTwiceOrWrongly) {
+  struct Net {
+    std::vector<v1::IpamPool> pools;
+    std::set<std::string> reserved;
+    std::multiset<std::string> held;
+  };
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    SeededRng rng(seed);
+    Ipam ipam = make();
+    std::map<std::string, Net> nets;
+    const auto note = [](Net& net, const v1::IpamPool& pool) {
+      const Prefix subnet = *Prefix::parse(pool.subnet());
+      net.pools.push_back(pool);
+      net.reserved.insert({pool.gateway(), subnet.first().str(), subnet.last().str()});
+      for (const auto& aux : pool.aux_addresses()) net.reserved.insert(aux.value());
+    };
+    const auto random_pool = [&] {
+      // Of few places and sizes, so that they meet.
+      const uint64_t at = rng.below(64) * 16;
+      v1::IpamPool pool =
+          pool_of(fmt::format("10.{}.{}.{}/{}", 5, at / 256, at % 256, 28 - rng.below(2)));
+      const Prefix subnet = *Prefix::parse(pool.subnet());
+      const auto address = [&](uint64_t offset) {
+        return Ip{false, subnet.base.value + offset}.str();
+      };
+      if (rng.below(3) == 0) pool.set_ip_range(address(8) + "/29");
+      if (rng.below(3) == 0) pool.set_gateway(address(1 + rng.below(12)));
+      for (uint64_t i = rng.below(3); i > 0; --i) {
+        auto* aux = pool.add_aux_addresses();
+        aux->set_key(fmt::format("a{}", i));
+        aux->set_value(address(1 + rng.below(14)));
+      }
+      return pool;
+    };
+    const auto check = [&](Net& net, const std::string& cidr, bool wanted) {
+      const Cidr got = *Cidr::parse(cidr);
+      ASSERT_FALSE(net.reserved.contains(got.ip.str())) << cidr << " seed " << seed;
+      bool inside = false;
+      for (const auto& pool : net.pools) {
+        if (!Prefix::parse(pool.subnet())->contains(got.ip)) continue;
+        const bool ranged = !wanted && !pool.ip_range().empty();
+        inside = Prefix::parse(ranged ? pool.ip_range() : pool.subnet())->contains(got.ip);
+        ASSERT_EQ(Prefix::parse(pool.subnet())->length, got.length);
+      }
+      ASSERT_TRUE(inside) << cidr << " seed " << seed;
+      net.held.insert(cidr);
+      ASSERT_EQ(net.held.count(cidr), 1u) << cidr << " twice, seed " << seed;
+    };
+    for (int step = 0; step < 600; ++step) {
+      const std::string id = fmt::format("n{}", rng.below(4));
+      const bool there = nets.contains(id);
+      switch (rng.below(8)) {
+        case 0: {
+          if (there) break;
+          v1::Network n = network(id);
+          *n.mutable_spec()->add_pools() = random_pool();
+          if (const auto state = ipam.take_network(n)) {
+            for (const auto& pool : state->pools()) note(nets[id], pool);
+          }
+          break;
+        }
+        case 1: {
+          const auto grown = ipam.grow_network(id, {random_pool(), random_pool()});
+          ASSERT_TRUE(there || !grown);
+          if (!grown) break;
+          for (const auto& pool : *grown) note(nets[id], pool);
+          break;
+        }
+        case 2: {
+          if (rng.below(12) != 0) break;
+          ipam.put_back_network(id);
+          nets.erase(id);
+          break;
+        }
+        case 3: {
+          if (!there || nets[id].held.empty()) break;
+          auto& held = nets[id].held;
+          const auto gone = std::next(held.begin(), static_cast<ptrdiff_t>(rng.below(held.size())));
+          ASSERT_TRUE(ipam.put_back_address(id, *gone));
+          held.erase(gone);
+          break;
+        }
+        case 4: {
+          if (!there) break;
+          const auto& pools = nets[id].pools;
+          const Prefix subnet = *Prefix::parse(pools[rng.below(pools.size())].subnet());
+          const std::string wanted = Ip{false, subnet.base.value + rng.below(34)}.str();
+          const auto got = ipam.take_addresses(id, {wanted});
+          if (got) check(nets[id], (*got)[0], true);
+          break;
+        }
+        default: {
+          const auto got =
+              rng.below(6) == 0 ? ipam.take_virtual_ip(id) : [&]() -> Result<std::string> {
+            auto all = ipam.take_addresses(id);
+            if (!all) return fail(all.error());
+            return (*all)[0];
+          }();
+          ASSERT_TRUE(there || !got);
+          if (got) check(nets[id], *got, false);
+        }
+      }
+      if (testing::Test::HasFatalFailure()) return;
+    }
+    // No two networks share an address either.
+    std::set<std::string> all;
+    for (const auto& [id, net] : nets) {
+      for (const auto& cidr : net.held) {
+        ASSERT_TRUE(all.insert(Cidr::parse(cidr)->ip.str()).second) << cidr;
+      }
+    }
+  }
 }
 
 }  // namespace
