@@ -64,7 +64,13 @@ void RouteBook::set_data_path(const std::string& address) {
 void RouteBook::set_task(const v1::LocalTask& local) {
   const v1::Task& task = local.assignment().task();
   const bool ended = local.status().state() > v1::TASK_RUNNING;
-  for (const std::string& id : networks_of(local)) {
+  const std::vector<std::string> networks = networks_of(local);
+  // It may have left some while it runs.
+  const std::set<std::string> held = networks_held_[task.id()];
+  for (const std::string& id : held) {
+    if (std::find(networks.begin(), networks.end(), id) == networks.end()) leave(id, task.id());
+  }
+  for (const std::string& id : networks) {
     networks_held_[task.id()].insert(id);
     networks_[id].holders.insert(task.id());
     if (ended) {
@@ -90,11 +96,33 @@ void RouteBook::set_task(const v1::LocalTask& local) {
   }
 }
 
-void RouteBook::put_own(const std::string& network_id, const v1::NetworkEndpoint& endpoint) {
+void RouteBook::put_own(const std::string& network_id, v1::NetworkEndpoint endpoint) {
   Network& network = networks_[network_id];
-  const std::string& task_id = endpoint.task_id();
+  const std::string task_id = endpoint.task_id();
+  if (const auto weight = network.weights.find(task_id); weight != network.weights.end()) {
+    endpoint.set_weight(weight->second);
+  }
   overlay::put_message(network.own, task_id, endpoint, network.task_ids);
   if (network.task_ids.contains(task_id)) changed_.insert(network_id);
+}
+
+void RouteBook::weigh_own(const overlay::NetworkStep& step) {
+  Network& network = networks_[step.network_id];
+  std::map<std::string, uint32_t> told;
+  if (!step.complete) told = network.weights;
+  for (const auto& endpoint : step.feed.endpoints()) {
+    if (endpoint.node_id() == node_id_) told[endpoint.task_id()] = endpoint.weight();
+  }
+  for (const auto& id : step.feed.removed_task_ids()) told.erase(id);
+  std::erase_if(told, [](const auto& entry) { return entry.second == 0; });
+  network.weights = std::move(told);
+  for (auto& [id, own] : network.own) {
+    const auto at = network.weights.find(id);
+    const uint32_t weight = at == network.weights.end() ? 0 : at->second;
+    if (own.weight() == weight) continue;
+    own.set_weight(weight);
+    network.task_ids.insert(id);
+  }
 }
 
 void RouteBook::drop_own(const std::string& network_id, const std::string& task_id) {
@@ -114,13 +142,16 @@ void RouteBook::drop_own(const std::string& network_id, const std::string& task_
 }
 
 void RouteBook::remove_task(const std::string& task_id) {
-  const auto held = networks_held_.extract(task_id);
-  if (held.empty()) return;
-  for (const std::string& id : held.mapped()) {
-    drop_own(id, task_id);
-    networks_[id].holders.erase(task_id);
-    drop_unheld(id);
-  }
+  const std::set<std::string> held = networks_held_[task_id];
+  for (const std::string& id : held) leave(id, task_id);
+  networks_held_.erase(task_id);
+}
+
+void RouteBook::leave(const std::string& network_id, const std::string& task_id) {
+  drop_own(network_id, task_id);
+  networks_[network_id].holders.erase(task_id);
+  networks_held_[task_id].erase(network_id);
+  drop_unheld(network_id);
 }
 
 // What the managers told is kept as long as they may build upon it: until the node has no task of
@@ -164,6 +195,12 @@ std::optional<overlay::NetworkStep> RouteBook::fed(const std::string& network_id
   overlay::NetworkStep out{network_id, true, {}};
   *out.feed.mutable_network() = network.network;
   for (const auto& [id, endpoint] : network.endpoints) *out.feed.add_endpoints() = endpoint;
+  for (const auto& [id, weight] : network.weights) {
+    v1::NetworkEndpoint& own = *out.feed.add_endpoints();
+    own.set_task_id(id);
+    own.set_node_id(node_id_);
+    own.set_weight(weight);
+  }
   for (const auto& [id, service] : network.services) *out.feed.add_services() = service;
   for (const auto& [id, node] : network.ingress_nodes) *out.feed.add_ingress_nodes() = node;
   return out;
@@ -210,6 +247,7 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
   for (const auto& node : feed.ingress_nodes()) {
     overlay::put_message(network.ingress_nodes, node.node_id(), node, network.ingress_node_ids);
   }
+  weigh_own(step);
   overlay::drop_messages(network.endpoints, feed.removed_task_ids(), network.task_ids);
   overlay::drop_messages(network.services, feed.removed_service_ids(), network.service_ids);
   overlay::drop_messages(network.ingress_nodes, feed.removed_ingress_node_ids(),
@@ -321,11 +359,20 @@ std::vector<overlay::PublishedPort> RouteBook::ingress_ports(const std::string& 
   const auto at = networks_.find(network_id);
   if (at == networks_.end() || !takes_part(at->second)) return out;
   const Network& network = at->second;
-  std::map<std::string, std::vector<std::string>> ready;  // addresses, by service
+  std::map<std::string, std::vector<std::string>> ready;           // addresses, by service
+  std::map<std::string, std::map<std::string, uint32_t>> weights;  // by address, by service
+  const auto weigh = [&weights](const v1::NetworkEndpoint& endpoint) {
+    if (endpoint.weight() == 0) return;
+    for (const std::string& address : endpoint.addresses()) {
+      weights[endpoint.service_id()][address] = endpoint.weight();
+    }
+  };
+  for (const auto& [id, endpoint] : network.own) weigh(endpoint);
   for (const auto& [id, endpoint] : network.endpoints) {
     if (endpoint.state() != v1::ENDPOINT_READY || network.own.contains(id)) continue;
     auto& addresses = ready[endpoint.service_id()];
     addresses.insert(addresses.end(), endpoint.addresses().begin(), endpoint.addresses().end());
+    weigh(endpoint);
   }
   for (const auto& [id, service] : network.services) {
     for (const v1::PortConfig& port : service.ports()) {
@@ -333,6 +380,11 @@ std::vector<overlay::PublishedPort> RouteBook::ingress_ports(const std::string& 
       overlay::PublishedPort& published = out.emplace_back();
       published.port = port;
       published.owner = id;
+      published.balancing = service.balancing();
+      published.affinity_ns = service.affinity_ns();
+      if (const auto found = weights.find(id); found != weights.end()) {
+        published.weights = found->second;
+      }
       if (const auto found = ready.find(id); found != ready.end()) {
         published.backends = found->second;
         std::sort(published.backends.begin(), published.backends.end());

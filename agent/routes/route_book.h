@@ -66,7 +66,8 @@ class RouteBook {
   // The overlay networks that a task is attached to.
   static std::vector<std::string> networks_of(const v1::LocalTask& task);
   // Published ports of the ingress network, with the READY tasks of other nodes behind them; those
-  // without any are there, too. Sorted.
+  // without any are there, too. How they are balanced, with the weights of this node's tasks as
+  // well. Sorted.
   std::vector<overlay::PublishedPort> ingress_ports(const std::string& network_id) const;
 
  private:
@@ -76,6 +77,8 @@ class RouteBook {
     std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task id
     std::map<std::string, v1::NetworkService> services;    // by id
     std::map<std::string, v1::IngressNode> ingress_nodes;  // by node id
+    // Of this node's tasks, the only thing about them that the managers know better: by task id.
+    std::map<std::string, uint32_t> weights;
     bool heard = false;
     bool stale = false;     // the managers may have left off telling
     bool restored = false;  // that is all that is known of it in this process
@@ -94,8 +97,11 @@ class RouteBook {
 
   bool takes_part(const Network& network) const;
   const v1::NetworkEndpoint* endpoint(const Network& network, const std::string& task_id) const;
-  void put_own(const std::string& network_id, const v1::NetworkEndpoint& endpoint);
+  void put_own(const std::string& network_id, v1::NetworkEndpoint endpoint);
+  // What a step says of this node's tasks.
+  void weigh_own(const overlay::NetworkStep& step);
   void drop_own(const std::string& network_id, const std::string& task_id);
+  void leave(const std::string& network_id, const std::string& task_id);
   void drop_unheld(const std::string& network_id);
   static void told_all(Network& network);
   static v1::NetworkFeed everything(const Network& network);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/control/balancing.h"
 #include "manager/control/overlaps.h"
 #include "manager/store/store.h"
 #include "overlay/ipam/mtu.h"
@@ -31,17 +32,20 @@ class DataPathFaults {
 // All that is to be said of an object beside what it is.
 class Warnings {
  public:
-  explicit Warnings(const store::Snapshot& state) : overlaps_(state), data_paths_(state) {}
+  explicit Warnings(const store::Snapshot& state)
+      : overlaps_(state), data_paths_(state), balancing_(state) {}
 
   template <class T>
   void add_to(T& object) const {
     for (std::string& warning : overlaps_.of(object)) object.add_warnings(std::move(warning));
     for (std::string& warning : data_paths_.of(object)) object.add_warnings(std::move(warning));
+    for (std::string& warning : balancing_.of(object)) object.add_warnings(std::move(warning));
   }
 
  private:
   Overlaps overlaps_;
   DataPathFaults data_paths_;
+  BalancingLimits balancing_;
 };
 
 }  // namespace muster::manager::control

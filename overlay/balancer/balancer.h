@@ -2,11 +2,13 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "muster/v1/specs.pb.h"
+#include "overlay/balancer/spread_policy.h"
 
 namespace muster::overlay {
 
@@ -14,6 +16,8 @@ namespace muster::overlay {
 struct FrontendKey {
   v1::PortConfig::Protocol protocol = v1::PortConfig::TCP;
   uint32_t port = 0;
+  // An address of this host, or the name of an interface that it comes in by; empty = whatever.
+  std::string bind{};
 
   friend auto operator<=>(const FrontendKey&, const FrontendKey&) = default;
 };
@@ -25,6 +29,9 @@ struct Frontend {
   // Addresses of one network or several, IPv4 and IPv6 mixed; each family is spread on its own.
   // Order does not matter, duplicates are dropped. Empty: no frontend.
   std::vector<std::string> backends;
+  bool masquerade = false;  // backends see this host in place of the client
+  SpreadPolicy policy{};
+  std::map<std::string, uint32_t> weights{};  // by backend; not named = 1
 };
 
 // A flow's way that has ended: what stands in the connection table for it is stale.

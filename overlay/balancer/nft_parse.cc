@@ -11,12 +11,28 @@ namespace {
 
 namespace json = boost::json;
 
-// "c_tcp_80_3" taken apart.
+// "c_tcp_80_3", "c_tcp_80_x65746830_m_3" taken apart.
 struct Name {
   char kind = 0;  // c, 4, 6
   FrontendKey key;
+  bool masquerade = false;
   uint32_t generation = 0;
 };
+
+bool number(std::string_view digits, uint32_t& out, int base = 10) {
+  const auto r = std::from_chars(digits.data(), digits.data() + digits.size(), out, base);
+  return r.ec == std::errc() && r.ptr == digits.data() + digits.size();
+}
+
+bool unhex(std::string_view digits, std::string& out) {
+  if (digits.empty() || digits.size() % 2 != 0) return false;
+  for (size_t i = 0; i < digits.size(); i += 2) {
+    uint32_t byte = 0;
+    if (!number(digits.substr(i, 2), byte, 16)) return false;
+    out += static_cast<char>(byte);
+  }
+  return true;
+}
 
 std::optional<Name> parse_name(std::string_view text) {
   Name name;
@@ -42,11 +58,16 @@ std::optional<Name> parse_name(std::string_view text) {
   } else {
     return std::nullopt;
   }
-  const auto number = [](std::string_view digits, uint32_t& out) {
-    const auto r = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-    return r.ec == std::errc() && r.ptr == digits.data() + digits.size();
-  };
-  if (!number(text.substr(first + 1, second - first - 1), name.key.port)) return std::nullopt;
+  std::string_view place = text.substr(first + 1, second - first - 1);
+  if (place.ends_with("_m")) {
+    name.masquerade = true;
+    place.remove_suffix(2);
+  }
+  if (const size_t bound = place.find("_x"); bound != std::string_view::npos) {
+    if (!unhex(place.substr(bound + 2), name.key.bind)) return std::nullopt;
+    place = place.substr(0, bound);
+  }
+  if (!number(place, name.key.port)) return std::nullopt;
   if (!number(text.substr(second + 1), name.generation)) return std::nullopt;
   return name;
 }
@@ -99,6 +120,11 @@ void read_rule(const json::value& rule, Listing& listing) {
     if (const json::value* port = at(*dnat, "port"); port != nullptr && port->is_int64()) {
       chain->second.target_port = static_cast<uint32_t>(port->as_int64());
     }
+    if (const json::value* address = at(*dnat, "addr")) {
+      const json::value* map = at(*address, "map");
+      const json::value* key = map != nullptr ? at(*map, "key") : nullptr;
+      if (key != nullptr && at(*key, "jhash") != nullptr) chain->second.by_source = true;
+    }
     const auto ip = Ip::parse(text_at(*dnat, "addr"));
     if (ip) (ip->v6 ? chain->second.fallback_v6 : chain->second.fallback_v4) = ip->str();
   }
@@ -111,12 +137,13 @@ Listing read(const json::value& root) {
   for (const json::value& item : items->as_array()) {
     if (const json::value* map = at(item, "map")) {
       const std::string name = text_at(*map, "name");
-      if (name == "ports") read_dispatch(*map, listing);
+      if (name == "ports" || name.starts_with("ports_")) read_dispatch(*map, listing);
       if (parse_name(name)) read_slots(*map, listing.maps[name]);
     } else if (const json::value* chain = at(item, "chain")) {
       const std::string name = text_at(*chain, "name");
       if (const auto parsed = parse_name(name)) {
         listing.chains[name].generation = parsed->generation;
+        listing.chains[name].masquerade = parsed->masquerade;
       }
     }
   }

@@ -11,30 +11,61 @@
 namespace muster::overlay {
 namespace {
 
-std::string stem(const FrontendKey& key, uint32_t generation) {
-  return fmt::format("{}_{}_{}", protocol_name(key.protocol), key.port, generation);
+// Whatever an interface or address is called becomes part of a name.
+std::string hex(std::string_view text) {
+  std::string out;
+  for (const char c : text) fmt::format_to(std::back_inserter(out), "{:02x}", c);
+  return out;
 }
-std::string chain_name(const FrontendKey& key, uint32_t generation) {
-  return "c_" + stem(key, generation);
+
+std::string stem(const FrontendKey& key, const NftFrontend& f) {
+  return fmt::format("{}_{}{}{}_{}", protocol_name(key.protocol), key.port,
+                     key.bind.empty() ? "" : "_x" + hex(key.bind), f.masquerade ? "_m" : "",
+                     f.generation);
 }
-std::string map_name(const FrontendKey& key, uint32_t generation, bool v6) {
-  return (v6 ? "m6_" : "m4_") + stem(key, generation);
+std::string chain_name(const FrontendKey& key, const NftFrontend& f) {
+  return "c_" + stem(key, f);
+}
+std::string map_name(const FrontendKey& key, const NftFrontend& f, bool v6) {
+  return (v6 ? "m6_" : "m4_") + stem(key, f);
+}
+
+// What of a place's maps and sets leads to a frontend: "NAME { KEY", to be gone on with.
+struct Dispatch {
+  std::string_view suffix;  // of the map's name and the set's
+  std::string key;
+};
+Dispatch dispatch_of(const FrontendKey& key) {
+  const std::string port = fmt::format("{} . {}", protocol_name(key.protocol), key.port);
+  if (key.bind.empty()) return {"ports", port};
+  const auto ip = Ip::parse(key.bind);
+  if (!ip) return {"in", fmt::format("\"{}\" . {}", key.bind, port)};
+  return {ip->v6 ? "at6" : "at4", fmt::format("{} . {}", ip->str(), port)};
+}
+std::string dispatch_map(const Dispatch& d) {
+  return d.suffix == "ports" ? "ports" : fmt::format("ports_{}", d.suffix);
 }
 
 // One frontend's addresses, parsed, sorted, without duplicates, by family.
 struct Backends {
   std::vector<std::string> v4;
   std::vector<std::string> v6;
+  std::vector<uint32_t> weights_v4;
+  std::vector<uint32_t> weights_v6;
 };
 
 Result<Backends> split(const Frontend& frontend) {
-  std::set<Ip> unique;
+  std::map<Ip, uint32_t> unique;
   for (const std::string& text : frontend.backends) {
     MUSTER_ASSIGN(const Ip ip, Ip::parse(text));
-    unique.insert(ip);
+    const auto weight = frontend.weights.find(text);
+    unique.emplace(ip, weight == frontend.weights.end() ? 1 : weight->second);
   }
   Backends out;
-  for (const Ip& ip : unique) (ip.v6 ? out.v6 : out.v4).push_back(ip.str());
+  for (const auto& [ip, weight] : unique) {
+    (ip.v6 ? out.v6 : out.v4).push_back(ip.str());
+    (ip.v6 ? out.weights_v6 : out.weights_v4).push_back(weight);
+  }
   return out;
 }
 
@@ -58,7 +89,7 @@ class Planner {
       MUSTER_ASSIGN(const Backends backends, split(*frontend));
       const auto old = now_.frontends.find(key);
       if (old == now_.frontends.end()) {
-        create(key, *frontend, backends, fresh_generation(key), nullptr);
+        create(key, *frontend, backends, fresh_generation(key, frontend->masquerade), nullptr);
       } else if (reshaped(old->second, *frontend, backends)) {
         note_removed(key, old->second, frontend->target_port, backends);
         create(key, *frontend, backends, old->second.generation + 1, &old->second);
@@ -87,30 +118,33 @@ class Planner {
   }
 
   // A name that is deleted in this transaction is not made anew in it.
-  uint32_t fresh_generation(const FrontendKey& key) const {
-    uint32_t generation = 0;
-    const auto dead = [&](const std::vector<std::string>& names, const std::string& name) {
+  uint32_t fresh_generation(const FrontendKey& key, bool masquerade) const {
+    NftFrontend probe;
+    probe.masquerade = masquerade;
+    const auto dead = [](const std::vector<std::string>& names, const std::string& name) {
       return std::find(names.begin(), names.end(), name) != names.end();
     };
-    while (dead(now_.dead_chains, chain_name(key, generation)) ||
-           dead(now_.dead_maps, map_name(key, generation, false)) ||
-           dead(now_.dead_maps, map_name(key, generation, true))) {
-      ++generation;
+    while (dead(now_.dead_chains, chain_name(key, probe)) ||
+           dead(now_.dead_maps, map_name(key, probe, false)) ||
+           dead(now_.dead_maps, map_name(key, probe, true))) {
+      ++probe.generation;
     }
-    return generation;
+    return probe.generation;
   }
 
   static bool reshaped(const NftFrontend& old, const Frontend& f, const Backends& b) {
     const auto differs = [](const std::vector<std::string>& slots,
-                            const std::vector<std::string>& backends) {
+                            const std::vector<std::string>& backends,
+                            const std::vector<uint32_t>& weights) {
       if (slots.empty() || backends.empty()) return slots.empty() != backends.empty();
       // Maps grow when they must and shrink only when far too large, so that a service that
       // breathes does not rebuild its map each time.
-      const size_t want = slot_count(backends.size());
+      const size_t want = slot_count(weights);
       return want > slots.size() || want * 4 <= slots.size();
     };
-    return old.target_port != f.target_port || differs(old.slots_v4, b.v4) ||
-           differs(old.slots_v6, b.v6);
+    return old.target_port != f.target_port || old.masquerade != f.masquerade ||
+           old.by_source != f.policy.by_source() || differs(old.slots_v4, b.v4, b.weights_v4) ||
+           differs(old.slots_v6, b.v6, b.weights_v6);
   }
 
   void note_removed(const FrontendKey& key, const NftFrontend& old, uint32_t target_port,
@@ -125,25 +159,34 @@ class Planner {
     for (const auto& address : gone) plan_.removed.push_back({key, old.target_port, address});
   }
 
-  std::string dispatch_key(const FrontendKey& key) const {
-    return fmt::format("{} . {}", protocol_name(key.protocol), key.port);
+  void dispatch(std::string_view verb, const FrontendKey& key, const NftFrontend& f) {
+    const Dispatch d = dispatch_of(key);
+    emit("{} element inet {} {} {{ {} : goto {} }}", verb, table_, dispatch_map(d), d.key,
+         chain_name(key, f));
+  }
+
+  void hide(bool on, const FrontendKey& key) {
+    const Dispatch d = dispatch_of(key);
+    // What somebody has taken out already is no obstacle.
+    emit("add element inet {} masquerade_{} {{ {} }}", table_, d.suffix, d.key);
+    if (!on) emit("delete element inet {} masquerade_{} {{ {} }}", table_, d.suffix, d.key);
   }
 
   void retire(const FrontendKey& key, const NftFrontend& old) {
-    plan_.next.dead_chains.push_back(chain_name(key, old.generation));
-    if (!old.slots_v4.empty()) plan_.next.dead_maps.push_back(map_name(key, old.generation, false));
-    if (!old.slots_v6.empty()) plan_.next.dead_maps.push_back(map_name(key, old.generation, true));
+    plan_.next.dead_chains.push_back(chain_name(key, old));
+    if (!old.slots_v4.empty()) plan_.next.dead_maps.push_back(map_name(key, old, false));
+    if (!old.slots_v6.empty()) plan_.next.dead_maps.push_back(map_name(key, old, true));
   }
 
   void remove(const FrontendKey& key, const NftFrontend& old) {
-    emit("delete element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
-         chain_name(key, old.generation));
+    dispatch("delete", key, old);
+    if (old.masquerade) hide(false, key);
     note_removed(key, old, 0, {});
     retire(key, old);
   }
 
   void add_rules(const FrontendKey& key, const NftFrontend& f) {
-    const std::string chain = chain_name(key, f.generation);
+    const std::string chain = chain_name(key, f);
     const auto family = [&](bool v6, const std::vector<std::string>& slots,
                             const std::string& fallback) {
       if (slots.empty()) return;
@@ -151,10 +194,10 @@ class Planner {
       const std::string_view ip = v6 ? "ip6" : "ip";
       const std::string_view l4 = protocol_name(key.protocol);
       emit(
-          "add rule inet {} {} meta nfproto {} meta l4proto {} dnat {} to numgen inc mod {} map "
-          "@{} : {}",
-          table_, chain, nfproto, l4, ip, slots.size(), map_name(key, f.generation, v6),
-          f.target_port);
+          "add rule inet {} {} meta nfproto {} meta l4proto {} dnat {} to {} mod {}{} map @{} : {}",
+          table_, chain, nfproto, l4, ip,
+          f.by_source ? fmt::format("jhash {} saddr", ip) : "numgen inc", slots.size(),
+          f.by_source ? " seed 0x4d" : "", map_name(key, f, v6), f.target_port);
       const std::string plain = v6 ? "[" + fallback + "]" : fallback;
       emit("add rule inet {} {} meta nfproto {} meta l4proto {} dnat {} to {}:{}", table_, chain,
            nfproto, l4, ip, plain, f.target_port);
@@ -163,10 +206,10 @@ class Planner {
     family(true, f.slots_v6, f.fallback_v6);
   }
 
-  void add_map(const FrontendKey& key, uint32_t generation, bool v6,
+  void add_map(const FrontendKey& key, const NftFrontend& f, bool v6,
                const std::vector<std::string>& slots) {
     if (slots.empty()) return;
-    const std::string name = map_name(key, generation, v6);
+    const std::string name = map_name(key, f, v6);
     emit("add map inet {} {} {{ typeof numgen inc mod {} : {} daddr; }}", table_, name,
          slots.size(), v6 ? "ip6" : "ip");
     std::string elements;
@@ -180,25 +223,34 @@ class Planner {
               uint32_t generation, const NftFrontend* old) {
     NftFrontend f;
     f.generation = generation;
+    f.masquerade = frontend.masquerade;
     f.target_port = frontend.target_port;
+    f.by_source = frontend.policy.by_source();
+    // Clients stay where they are when a map becomes another size.
+    const auto slots = [&](const std::vector<std::string>& backends,
+                           const std::vector<uint32_t>& weights,
+                           const std::vector<std::string>* before) {
+      const size_t count = slot_count(weights);
+      const bool kept = f.by_source && before != nullptr;
+      return assign_slots(kept ? resize_slots(*before, count) : std::vector<std::string>(),
+                          backends, count, weights);
+    };
     if (!b.v4.empty()) {
-      f.slots_v4 = assign_slots({}, b.v4, slot_count(b.v4.size()));
+      f.slots_v4 = slots(b.v4, b.weights_v4, old == nullptr ? nullptr : &old->slots_v4);
       f.fallback_v4 = b.v4.front();
     }
     if (!b.v6.empty()) {
-      f.slots_v6 = assign_slots({}, b.v6, slot_count(b.v6.size()));
+      f.slots_v6 = slots(b.v6, b.weights_v6, old == nullptr ? nullptr : &old->slots_v6);
       f.fallback_v6 = b.v6.front();
     }
-    add_map(key, generation, false, f.slots_v4);
-    add_map(key, generation, true, f.slots_v6);
-    emit("add chain inet {} {}", table_, chain_name(key, generation));
+    add_map(key, f, false, f.slots_v4);
+    add_map(key, f, true, f.slots_v6);
+    emit("add chain inet {} {}", table_, chain_name(key, f));
     add_rules(key, f);
-    if (old != nullptr) {
-      emit("delete element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
-           chain_name(key, old->generation));
-    }
-    emit("add element inet {} ports {{ {} : goto {} }}", table_, dispatch_key(key),
-         chain_name(key, generation));
+    if (old != nullptr) dispatch("delete", key, *old);
+    dispatch("add", key, f);
+    // Flows that run keep what was made of them when they began.
+    if (f.masquerade != (old != nullptr && old->masquerade)) hide(f.masquerade, key);
     plan_.next.frontends.emplace(key, std::move(f));
   }
 
@@ -219,10 +271,10 @@ class Planner {
 
   void exchange(const FrontendKey& key, const NftFrontend& old, const Backends& b) {
     NftFrontend f = old;
-    f.slots_v4 = assign_slots(old.slots_v4, b.v4, old.slots_v4.size());
-    f.slots_v6 = assign_slots(old.slots_v6, b.v6, old.slots_v6.size());
-    exchange_map(map_name(key, f.generation, false), old.slots_v4, f.slots_v4);
-    exchange_map(map_name(key, f.generation, true), old.slots_v6, f.slots_v6);
+    f.slots_v4 = assign_slots(old.slots_v4, b.v4, old.slots_v4.size(), b.weights_v4);
+    f.slots_v6 = assign_slots(old.slots_v6, b.v6, old.slots_v6.size(), b.weights_v6);
+    exchange_map(map_name(key, f, false), old.slots_v4, f.slots_v4);
+    exchange_map(map_name(key, f, true), old.slots_v6, f.slots_v6);
     bool rules = false;
     const auto refresh = [&](std::string& fallback, const std::vector<std::string>& backends) {
       if (backends.empty() ||
@@ -235,7 +287,7 @@ class Planner {
     refresh(f.fallback_v4, b.v4);
     refresh(f.fallback_v6, b.v6);
     if (rules) {
-      emit("flush chain inet {} {}", table_, chain_name(key, f.generation));
+      emit("flush chain inet {} {}", table_, chain_name(key, f));
       add_rules(key, f);
     }
     plan_.next.frontends.emplace(key, std::move(f));

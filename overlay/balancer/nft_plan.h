@@ -17,10 +17,12 @@ namespace muster::overlay {
 struct NftFrontend {
   uint32_t generation = 0;
   uint32_t target_port = 0;
+  bool masquerade = false;
   std::vector<std::string> slots_v4;  // empty = family unused
   std::vector<std::string> slots_v6;
   std::string fallback_v4;  // backend of the trailing plain rule
   std::string fallback_v6;
+  bool by_source = false;  // a slot is chosen by the client's address, not in turn
 
   friend bool operator==(const NftFrontend&, const NftFrontend&) = default;
 };
@@ -42,10 +44,13 @@ struct NftPlan {
   std::vector<RemovedBackend> removed;
 };
 
-// Works out the commands for table `inet <table>`, which holds the verdict map `ports` (typeof meta
-// l4proto . th dport : verdict) that the caller's nat chains dispatch through. Pure. Rules:
-//  - a frontend's rules are "dnat to numgen inc mod N map @slots" and, behind it, a plain dnat to
-//    one backend, for the flow that meets a slot under exchange;
+// Works out the commands for table `inet <table>`, which holds the verdict maps that the caller's
+// nat chains dispatch through: `ports` (meta l4proto . th dport), and for those bound to a place
+// `ports_at4`, `ports_at6` (the address before that) and `ports_in` (the interface's name); and
+// sets of the same keys, `masquerade_ports`, `masquerade_at4` and so on, of flows whose source is
+// to be hidden. Pure. Rules:
+//  - a frontend's rules are "dnat to numgen inc mod N map @slots" ("jhash saddr mod N" by source)
+//    and, behind it, a plain dnat to one backend, for the flow that meets a slot under exchange;
 //  - backends change by deleting and adding slots in one transaction; the chain is touched only
 //    when the plain rule's backend left;
 //  - what a plan retires is deleted by the following plan, when no packet is under way in it.

@@ -24,8 +24,10 @@ std::string stem(const Ip& vip, uint32_t generation) {
 }
 
 // How many slots: the old number as long as it will do.
-size_t slots_for(size_t backends, size_t have) {
-  const size_t want = slot_count(backends);
+size_t slots_for(const std::vector<VipBackend>& backends, size_t have) {
+  std::vector<uint32_t> weights;
+  for (const VipBackend& backend : backends) weights.push_back(backend.weight);
+  const size_t want = slot_count(weights);
   return have == 0 || want > have || want * 4 <= have ? want : have;
 }
 
@@ -128,15 +130,16 @@ class Planner {
 
 }  // namespace
 
-VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<Ip> backends, bool by_source,
-                        size_t first) {
+VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<VipBackend> backends,
+                        bool by_source, size_t first) {
   std::sort(backends.begin(), backends.end());
-  backends.erase(std::unique(backends.begin(), backends.end()), backends.end());
+  const auto same = [](const VipBackend& a, const VipBackend& b) { return a.ip == b.ip; };
+  backends.erase(std::unique(backends.begin(), backends.end(), same), backends.end());
   auto next = std::make_shared<VipSpread>();
   next->by_source = by_source;
   if (!backends.empty()) {
     const size_t have = before == nullptr ? 0 : before->slots.size();
-    const size_t count = slots_for(backends.size(), have);
+    const size_t count = slots_for(backends, have);
     if (backends.size() > count) {
       std::rotate(backends.begin(),
                   backends.begin() + static_cast<std::ptrdiff_t>(first % backends.size()),
@@ -145,18 +148,23 @@ VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<Ip> backends, bo
       std::sort(backends.begin(), backends.end());
     }
     std::vector<std::string> old;
-    if (have == count) {
-      for (const Ip& ip : before->slots) old.push_back(ip.str());
+    if (have == count || by_source) {
+      for (size_t i = 0; i < have; ++i) old.push_back(before->slots[i].str());
+      if (have != count) old = resize_slots(old, count);
     }
     std::vector<std::string> names;
+    std::vector<uint32_t> weights;
     std::map<std::string, Ip> of_name;
-    for (const Ip& ip : backends) of_name.emplace(names.emplace_back(ip.str()), ip);
-    for (const std::string& name : assign_slots(old, names, count)) {
+    bool stays = false;
+    for (const auto& [ip, weight] : backends) {
+      of_name.emplace(names.emplace_back(ip.str()), ip);
+      weights.push_back(weight);
+      stays = stays || (have != 0 && ip == before->fallback);
+    }
+    for (const std::string& name : assign_slots(old, names, count, weights)) {
       next->slots.push_back(of_name.at(name));
     }
-    const bool stays =
-        have != 0 && std::binary_search(backends.begin(), backends.end(), before->fallback);
-    next->fallback = stays ? before->fallback : backends.front();
+    next->fallback = stays ? before->fallback : backends.front().ip;
   }
   if (before != nullptr && *before == *next) return before;
   return next;

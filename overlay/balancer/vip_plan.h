@@ -14,13 +14,14 @@ namespace muster::overlay {
 // From what is in a place's nftables and what shall be to the steps between, as data; what they are
 // in the kernel is overlay/dataplane's (client_rules.h). Pure.
 
-// Spreads over `backends` (any order, duplicates dropped), changing no more of `before` (may be
-// null) than evenness asks for: the same pointer when nothing changes. The number of slots is that
-// of slot_count(); it shrinks only when it is four times too large, so that a service that breathes
-// does not rebuild its map. More backends than slots: as many of them as there are slots, from
-// number `first` on.
-VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<Ip> backends, bool by_source,
-                        size_t first = 0);
+// Spreads over `backends` (any order, duplicates dropped) by their weights, changing no more of
+// `before` (may be null) than evenness asks for: the same pointer when nothing changes. The number
+// of slots is that of slot_count(); it shrinks only when it is four times too large, so that a
+// service that breathes does not rebuild its map. By source, a map of another size leads as many
+// clients as it can where the old one did. More backends than slots: as many of them as there are
+// slots, from number `first` on.
+VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<VipBackend> backends,
+                        bool by_source, size_t first = 0);
 
 // Which slots differ, and what they name in `to`. Both have as many slots.
 std::vector<std::pair<uint32_t, Ip>> differing_slots(const VipSpread& from, const VipSpread& to);

@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "overlay/balancer/ipvs_plan.h"
 #include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_plan.h"
 #include "overlay/dataplane/bridges.h"
+#include "overlay/dataplane/client_place.h"
+#include "overlay/dataplane/client_rules.h"
+#include "overlay/dataplane/ipvs_place.h"
+#include "overlay/dataplane/ipvs_rules.h"
 
 namespace muster::overlay {
 namespace {
@@ -32,6 +37,18 @@ bool keeps_flows(v1::EndpointState state) {
   return takes_datagrams(state) || state == v1::ENDPOINT_RELEASED;
 }
 
+std::vector<Ip> of_family(const std::vector<Ip>& ips, bool v6) {
+  std::vector<Ip> out;
+  std::copy_if(ips.begin(), ips.end(), std::back_inserter(out),
+               [&](const Ip& ip) { return ip.v6 == v6; });
+  return out;
+}
+
+bool has_backend(const VipPool& pool, const Ip& ip) {
+  return std::any_of(pool.backends.begin(), pool.backends.end(),
+                     [&](const VipBackend& backend) { return backend.ip == ip; });
+}
+
 template <class Map>
 std::set<std::string> keys_of(const Map& map) {
   std::set<std::string> out;
@@ -51,11 +68,44 @@ std::vector<Ip> parse_all(const google::protobuf::RepeatedPtrField<std::string>&
 
 // ---------------------------------------------------------------- clients
 
+void ClientBalancers::provide(bool ipvs) {
+  if (std::exchange(ipvs ? pools_ : slots_, true)) return;
+  for (auto& [id, network] : networks_) {
+    for (auto& [vip, entry] : network.vips) spread(network, vip, entry);
+  }
+}
+
+Status ClientBalancers::make_place(bool ipvs, const std::string& container_id,
+                                   const std::string& netns,
+                                   std::shared_ptr<ClientNamespace>& place) {
+  const uint32_t origin = origin_of(container_id);
+  if (ipvs) {
+    MUSTER_ASSIGN(place, IpvsPlace::open(netns, choice_.ipvs_family, origin));
+  } else {
+    MUSTER_ASSIGN(place, ClientPlace::open(netns, origin));
+  }
+  return ok_status();
+}
+
+Result<std::shared_ptr<ClientNamespace>> ClientBalancers::open_place(
+    const std::string& container_id, const std::string& netns) {
+  std::shared_ptr<ClientNamespace> place;
+  MUSTER_TRY(make_place(choice_.ipvs, container_id, netns, place));
+  // What a container began with it keeps: its connections would break.
+  if (choice_.ipvs_family == 0) return place;
+  MUSTER_ASSIGN(const bool other,
+                place->has_rules(choice_.ipvs ? vip_rules_marker() : ipvs_rules_marker()));
+  if (!other) return place;
+  MUSTER_TRY(make_place(!choice_.ipvs, container_id, netns, place));
+  provide(!choice_.ipvs);
+  return place;
+}
+
 Result<ClientBalancers::Client*> ClientBalancers::open(const std::string& container_id,
                                                        const std::string& netns) {
   Client& client = clients_[container_id];
   if (client.place == nullptr || client.netns != netns) {
-    auto place = ClientPlace::open(netns, origin_of(container_id));
+    auto place = open_place(container_id, netns);
     if (!place) {
       clients_.erase(container_id);
       return fail(place.error());
@@ -136,6 +186,26 @@ bool ClientBalancers::note_tasks(Network& network, const NetworkTruth& truth,
   return stale;
 }
 
+ClientBalancers::Members ClientBalancers::members_of(const Network& network,
+                                                     const NetworkTruth& truth,
+                                                     const std::string& service_id) {
+  Members out;
+  const auto members = network.members.find(service_id);
+  if (members == network.members.end()) return out;
+  for (const std::string& task : members->second) {
+    const v1::NetworkEndpoint& endpoint = truth.endpoints.at(task);
+    for (const Ip& ip : parse_all(endpoint.addresses())) {
+      switch (endpoint.state()) {
+        case v1::ENDPOINT_READY: out.ready.push_back({ip, std::max(endpoint.weight(), 1u)}); break;
+        case v1::ENDPOINT_DRAINING: out.draining.push_back(ip); break;
+        case v1::ENDPOINT_RELEASED: out.released.push_back(ip); break;
+        default: out.absent.push_back(ip);
+      }
+    }
+  }
+  return out;
+}
+
 void ClientBalancers::forget_service(Network& network, const std::string& service_id,
                                      Changed& changed) {
   const auto vips = network.service_vips.extract(service_id);
@@ -155,31 +225,31 @@ void ClientBalancers::spread_service(Network& network, const NetworkTruth& truth
   const std::vector<Ip> vips = parse_all(service->second.virtual_ips());
   if (network.service_vips[service_id] != vips) forget_service(network, service_id, changed);
   network.service_vips[service_id] = vips;
-  std::vector<Ip> backends;
-  if (const auto members = network.members.find(service_id); members != network.members.end()) {
-    for (const std::string& task : members->second) {
-      const v1::NetworkEndpoint& endpoint = truth.endpoints.at(task);
-      if (endpoint.state() != v1::ENDPOINT_READY) continue;
-      for (const Ip& ip : parse_all(endpoint.addresses())) backends.push_back(ip);
-    }
-  }
-  std::sort(backends.begin(), backends.end());
+  Members members = members_of(network, truth, service_id);
+  std::sort(members.ready.begin(), members.ready.end());
   for (const Ip& vip : vips) {
     Vip& entry = network.vips[vip];
-    const VipSpreadPtr before = entry.spread;
+    const auto before = std::pair(entry.spread, entry.pool);
     entry.service_id = service_id;
     entry.name = service->second.name();
+    entry.policy = spread_policy(service->second);
     const size_t most = slot_count(SIZE_MAX / 8);
     const bool crowded = entry.backends.size() > most;
     entry.backends.clear();
-    std::copy_if(backends.begin(), backends.end(), std::back_inserter(entry.backends),
-                 [&](const Ip& ip) { return ip.v6 == vip.v6; });
-    if (entry.backends.size() > most && !crowded) {
+    std::copy_if(members.ready.begin(), members.ready.end(), std::back_inserter(entry.backends),
+                 [&](const VipBackend& backend) { return backend.ip.v6 == vip.v6; });
+    entry.draining = of_family(members.draining, vip.v6);
+    entry.others = of_family(members.released, vip.v6);
+    // One that was never led to has no flows; what an earlier process led to is not known.
+    for (const Ip& ip : of_family(members.absent, vip.v6)) {
+      if (entry.pool == nullptr || has_backend(*entry.pool, ip)) entry.others.push_back(ip);
+    }
+    if (slots_ && entry.backends.size() > most && !crowded) {
       log_->warn("service {} has {} tasks in network {}: {} leads to {} of them at a time",
                  entry.name, entry.backends.size(), network.name, vip.str(), most);
     }
     spread(network, vip, entry);
-    if (entry.spread != before) changed.insert(vip);
+    if (std::pair(entry.spread, entry.pool) != before) changed.insert(vip);
   }
 }
 
@@ -193,8 +263,12 @@ VipSpreadPtr ClientBalancers::former_spread(const Network& network, const Ip& vi
 }
 
 void ClientBalancers::spread(const Network& network, const Ip& vip, Vip& entry) {
+  if (pools_) {
+    entry.pool = pool_vip(entry.pool, entry.policy, entry.backends, entry.draining, entry.others);
+  }
+  if (!slots_) return;
   if (entry.spread == nullptr) entry.spread = former_spread(network, vip);
-  entry.spread = spread_vip(entry.spread, entry.backends, false, network.turn);
+  entry.spread = spread_vip(entry.spread, entry.backends, entry.policy.by_source(), network.turn);
 }
 
 std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
@@ -226,10 +300,10 @@ std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
 std::optional<VipWish> ClientBalancers::wish(const Client& client, const Network& network,
                                              const Ip& vip) {
   const auto at = network.vips.find(vip);
-  if (at == network.vips.end()) return VipWish{vip, nullptr, {}, {}, 0};
+  if (at == network.vips.end()) return VipWish{vip, nullptr, nullptr, {}, {}, 0};
   const auto own = source(client, network, vip.v6);
   if (!own) return std::nullopt;
-  return VipWish{vip, at->second.spread, at->second.name, *own, network.mtu};
+  return VipWish{vip, at->second.spread, at->second.pool, at->second.name, *own, network.mtu};
 }
 
 std::vector<VipWish> ClientBalancers::all_wishes(const Client& client) const {
@@ -248,7 +322,7 @@ std::vector<VipWish> ClientBalancers::all_wishes(const Client& client) const {
     if (wished.contains(vip)) continue;
     for (const auto& [id, network] : networks_) {
       if (!in_any(network.subnets, vip)) continue;
-      wishes.push_back({vip, nullptr, {}, {}, 0});
+      wishes.push_back({vip, nullptr, nullptr, {}, {}, 0});
       break;
     }
   }
@@ -305,7 +379,10 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
   std::vector<ClientFlows::Socket> namespaces;
   for (auto& [container, client] : clients_) {
     if (!is_in(client, network)) continue;
-    namespaces.push_back(client.place->connections());
+    // IPVS sees to that itself.
+    if (client.place->name() == kNftablesBalancer) {
+      namespaces.push_back(client.place->connections());
+    }
     std::vector<VipWish> wishes;
     // Where an earlier step failed, all of it again: what does not differ costs nothing.
     if (first || difference.network || client.behind) {
@@ -330,7 +407,7 @@ void ClientBalancers::forget(const std::string& network_id) {
     if (!is_in(client, network)) continue;
     std::vector<VipWish> wishes;
     for (const Ip& vip : client.place->in_force()) {
-      if (in_any(network.subnets, vip)) wishes.push_back({vip, nullptr, {}, {}, 0});
+      if (in_any(network.subnets, vip)) wishes.push_back({vip, nullptr, nullptr, {}, {}, 0});
     }
     if (wishes.empty()) continue;
     if (const Status done = bring(container, client, wishes); !done.ok()) {
@@ -346,7 +423,7 @@ void ClientBalancers::turn_subsets() {
     Changed changed;
     network.turn += kTurn;
     for (auto& [vip, entry] : network.vips) {
-      if (entry.backends.size() <= entry.spread->slots.size()) continue;
+      if (!slots_ || entry.backends.size() <= entry.spread->slots.size()) continue;
       spread(network, vip, entry);
       changed.insert(vip);
     }
@@ -382,14 +459,16 @@ void ClientBalancers::mend(const std::string& container_id, Client& client,
     return;
   }
   if (client.place->setting_was_lost()) {
-    said.push_back(whose + " answered for virtual addresses on the wire");
+    said.push_back(whose + (client.place->name() == kNftablesBalancer
+                                ? " answered for virtual addresses on the wire"
+                                : " had other settings than its virtual addresses need"));
   }
   const std::vector<VipWish> wishes = all_wishes(client);
   std::vector<std::string> differences;
   for (const VipWish& w : wishes) {
     if (client.place->as_wished(w)) continue;
     differences.push_back(
-        w.spread == nullptr
+        w.gone()
             ? fmt::format("{} had virtual address {}, which is no service's", whose, w.vip.str())
             : fmt::format("{} did not lead virtual address {} of service {} as it should", whose,
                           w.vip.str(), w.name));

@@ -12,8 +12,9 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "overlay/balancer/vip_balancer.h"
+#include "overlay/dataplane/balancer_choice.h"
 #include "overlay/dataplane/client_flows.h"
-#include "overlay/dataplane/client_place.h"
+#include "overlay/dataplane/client_namespace.h"
 #include "overlay/dataplane/network_truth.h"
 
 namespace muster::overlay {
@@ -31,7 +32,10 @@ namespace muster::overlay {
 class ClientBalancers {
  public:
   // `chores`: for what is slow; see ClientFlows.
-  ClientBalancers(Executor& chores, Log log) : flows_(chores, log), log_(std::move(log)) {}
+  ClientBalancers(Executor& chores, Log log, BalancerChoice choice = {})
+      : flows_(chores, log), log_(std::move(log)), choice_(choice) {
+    (choice_.ipvs ? pools_ : slots_) = true;
+  }
 
   // The container in this namespace, whose interfaces have their addresses. Brings it up to date;
   // idempotent.
@@ -60,8 +64,12 @@ class ClientBalancers {
   struct Vip {
     std::string service_id;
     std::string name;
-    VipSpreadPtr spread;
-    std::vector<Ip> backends;
+    VipSpreadPtr spread;  // while slots_
+    VipPoolPtr pool;      // while pools_
+    SpreadPolicy policy;
+    std::vector<VipBackend> backends;
+    std::vector<Ip> draining;
+    std::vector<Ip> others;  // that may have flows still
   };
   struct Network {
     std::string name;
@@ -74,7 +82,7 @@ class ClientBalancers {
     size_t turn = 0;  // where the subset of a service with too many backends begins
   };
   struct Client {
-    std::shared_ptr<ClientPlace> place;
+    std::shared_ptr<ClientNamespace> place;
     std::string netns;
     std::vector<Ip> addresses;
     bool behind = false;  // something failed: repair() looks at all of it
@@ -82,6 +90,13 @@ class ClientBalancers {
 
   using Changed = std::set<Ip>;  // virtual addresses
 
+  // By what it has, and if that is nothing, by choice.
+  Result<std::shared_ptr<ClientNamespace>> open_place(const std::string& container_id,
+                                                      const std::string& netns);
+  Status make_place(bool ipvs, const std::string& container_id, const std::string& netns,
+                    std::shared_ptr<ClientNamespace>& place);
+  // From now on there are places of this kind.
+  void provide(bool ipvs);
   Result<Client*> open(const std::string& container_id, const std::string& netns);
   // The client's address of that family in the network, if it has one.
   static std::optional<Ip> source(const Client& client, const Network& network, bool v6);
@@ -92,6 +107,15 @@ class ClientBalancers {
   // Adds the tasks' services to `services`; returns whether any flow may be stale now.
   static bool note_tasks(Network& network, const NetworkTruth& truth,
                          const std::set<std::string>& ids, std::set<std::string>& services);
+  // Addresses of its tasks by what may be led to them.
+  struct Members {
+    std::vector<VipBackend> ready;
+    std::vector<Ip> draining;
+    std::vector<Ip> released;
+    std::vector<Ip> absent;
+  };
+  static Members members_of(const Network& network, const NetworkTruth& truth,
+                            const std::string& service_id);
   static void forget_service(Network& network, const std::string& service_id, Changed& changed);
   void spread_service(Network& network, const NetworkTruth& truth, const std::string& service_id,
                       Changed& changed);
@@ -110,6 +134,9 @@ class ClientBalancers {
 
   ClientFlows flows_;
   Log log_;
+  BalancerChoice choice_;
+  bool slots_ = false;                       // there are, or will be, places that spread over slots
+  bool pools_ = false;                       // ... or pools
   std::map<std::string, Network> networks_;  // by id; those that were told of
   std::map<std::string, Client> clients_;    // by container id
 };

@@ -1,13 +1,9 @@
-#include <arpa/inet.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <set>
 
+#include "overlay/dataplane/client_listing.h"
 #include "overlay/dataplane/client_rules.h"
 
 // The other direction of client_rules.h: what the kernel has.
@@ -30,21 +26,6 @@ struct Kernel {
   std::set<std::string> sets;
   std::map<std::string, std::vector<Rule>> chains;  // rules in order
 };
-
-nfgenmsg inet() {
-  nfgenmsg header{};
-  header.nfgen_family = NFPROTO_INET;
-  header.version = NFNETLINK_V0;
-  return header;
-}
-
-uint16_t nft_type(uint16_t message) {
-  return static_cast<uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | message);
-}
-
-std::string_view nested(std::string_view attributes, uint16_t a, uint16_t b) {
-  return find_attribute(find_attribute(attributes, a), b);
-}
 
 Rule read_rule(std::string_view attributes) {
   Rule rule;
@@ -71,50 +52,16 @@ Rule read_rule(std::string_view attributes) {
   return rule;
 }
 
-// A listing of one kind; of our table, where the kernel can tell.
-Status list(WireSocket& socket, uint16_t message, bool by_table,
-            const std::function<void(std::string_view attributes)>& visit) {
-  Wire wire;
-  wire.begin(nft_type(message), NLM_F_DUMP, inet());
-  if (by_table) wire.text(NFTA_CHAIN_TABLE, kVipTable);
-  wire.end();
-  const Status status = socket.query(wire, [&](const nlmsghdr* h) {
-    const std::string_view attributes = attributes_of(h, sizeof(nfgenmsg));
-    if (text_of(find_attribute(attributes, NFTA_CHAIN_TABLE)) == kVipTable) visit(attributes);
-  });
-  // No table of ours.
-  return status.code() == StatusCode::kNotFound ? ok_status() : status;
-}
-
-Status list_elements(
-    WireSocket& socket, std::string_view set,
-    const std::function<void(std::string_view key, std::string_view data)>& visit) {
-  Wire wire;
-  wire.begin(nft_type(NFT_MSG_GETSETELEM), NLM_F_DUMP, inet());
-  wire.text(NFTA_SET_ELEM_LIST_TABLE, kVipTable);
-  wire.text(NFTA_SET_ELEM_LIST_SET, set);
-  wire.end();
-  return socket.query(wire, [&](const nlmsghdr* h) {
-    std::string_view all =
-        find_attribute(attributes_of(h, sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
-    uint16_t type = 0;
-    for (std::string_view element; (element = next_attribute(all, &type)).data() != nullptr;) {
-      visit(nested(element, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE),
-            find_attribute(element, NFTA_SET_ELEM_DATA));
-    }
-  });
-}
-
 Result<Kernel> read_kernel(WireSocket& socket) {
   Kernel kernel;
-  MUSTER_TRY(list(socket, NFT_MSG_GETCHAIN, false, [&](std::string_view attributes) {
+  MUSTER_TRY(list_nft(socket, NFT_MSG_GETCHAIN, false, [&](std::string_view attributes) {
     kernel.chains[std::string(text_of(find_attribute(attributes, NFTA_CHAIN_NAME)))];
   }));
   if (kernel.chains.empty()) return kernel;
-  MUSTER_TRY(list(socket, NFT_MSG_GETSET, true, [&](std::string_view attributes) {
+  MUSTER_TRY(list_nft(socket, NFT_MSG_GETSET, true, [&](std::string_view attributes) {
     kernel.sets.emplace(text_of(find_attribute(attributes, NFTA_SET_NAME)));
   }));
-  MUSTER_TRY(list(socket, NFT_MSG_GETRULE, true, [&](std::string_view attributes) {
+  MUSTER_TRY(list_nft(socket, NFT_MSG_GETRULE, true, [&](std::string_view attributes) {
     kernel.chains[std::string(text_of(find_attribute(attributes, NFTA_RULE_CHAIN)))].push_back(
         read_rule(attributes));
   }));
@@ -192,17 +139,6 @@ Status read_family(WireSocket& socket, bool v6, uint32_t origin, Kernel& kernel,
 }
 
 }  // namespace
-
-Result<uint32_t> nft_generation(WireSocket& socket) {
-  Wire wire;
-  wire.begin(nft_type(NFT_MSG_GETGEN), NLM_F_ACK, inet());
-  wire.end();
-  uint32_t generation = 0;
-  MUSTER_TRY(socket.query(wire, [&](const nlmsghdr* h) {
-    generation = be32_of(find_attribute(attributes_of(h, sizeof(nfgenmsg)), NFTA_GEN_ID));
-  }));
-  return generation;
-}
 
 Result<VipListing> list_vips(WireSocket& socket, uint32_t origin) {
   MUSTER_ASSIGN(Kernel kernel, read_kernel(socket));

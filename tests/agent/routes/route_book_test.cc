@@ -362,6 +362,47 @@ TEST_F(RouteBookTest, PortsLeadToWhatIsReadyElsewhere) {
   EXPECT_THAT(book_.ingress_ports("n1"), IsEmpty());
 }
 
+TEST_F(RouteBookTest, PortsAreBalancedAsTheirServiceSays) {
+  v1::NetworkEndpoint own = far("t1", v1::ENDPOINT_READY, "here");
+  own.set_weight(3);
+  v1::NetworkEndpoint other = far("t2");
+  other.set_weight(5);
+  v1::NetworkService svc = service("svc", 8081);
+  svc.set_balancing(v1::EndpointSpec::SOURCE_HASH);
+  svc.set_affinity_ns(7);
+  book_.set_task(local_task("t1", {network("mesh")}, v1::ENDPOINT_READY));
+  feed("mesh", {own, other}, true, {svc});
+  const auto ports = book_.ingress_ports("mesh");
+  ASSERT_EQ(ports.size(), 1u);
+  EXPECT_EQ(ports[0].balancing, v1::EndpointSpec::SOURCE_HASH);
+  EXPECT_EQ(ports[0].affinity_ns, 7);
+  EXPECT_THAT(ports[0].weights,
+              ElementsAre(testing::Pair("10.0.1.5", 3u), testing::Pair("10.0.1.9", 5u)));
+}
+
+TEST_F(RouteBookTest, OwnTasksWeighWhatTheManagersSay) {
+  v1::NetworkEndpoint own = far("t1", v1::ENDPOINT_READY, "here");
+  own.set_weight(3);
+  feed("n1", {own});
+  set("t1", v1::ENDPOINT_READY);
+  told();
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").weight(), 3u);
+  own.set_weight(4);
+  feed("n1", {own}, false);
+  EXPECT_THAT(told(), testing::SizeIs(1));
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").weight(), 4u);
+  // It outlives this process.
+  RouteBook successor("here");
+  successor.set_task(local_task("t1", {network("n1")}, v1::ENDPOINT_READY));
+  successor.restore(*book_.fed("n1"));
+  const auto step = successor.next("n1");
+  ASSERT_TRUE(step);
+  EXPECT_EQ(step->step.feed.endpoints(0).weight(), 4u);
+  feed("n1", {far("t1", v1::ENDPOINT_READY, "here")}, false);
+  told();
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").weight(), 0u);
+}
+
 TEST_F(RouteBookTest, WhatIsEnteredAgainWaitsForWhatTheManagersSayNow) {
   feed("n1", {far("t2")});
   set("t1", v1::ENDPOINT_READY);
@@ -528,6 +569,30 @@ TEST(RouteBookProperty, IncrementsAddUpToEverything) {
       ASSERT_TRUE(kernel.held.at(id) == held) << "seed " << seed << " " << id;
     }
   }
+}
+
+TEST(RouteBook, ATaskLeavesANetworkWhileItRuns) {
+  RouteBook book("here");
+  book.set_task(local_task("t1", {network("n1"), network("n2")}, v1::ENDPOINT_READY));
+  for (const char* id : {"n1", "n2"}) {
+    overlay::NetworkStep step{id, true, {}};
+    *step.feed.mutable_network() = network(id);
+    book.apply(step);
+    ASSERT_TRUE(book.next(id));
+  }
+  (void)book.take_changed();
+  book.set_task(local_task("t1", {network("n1")}, v1::ENDPOINT_READY));
+  EXPECT_THAT(book.take_changed(), ElementsAre("n2"));
+  const auto change = book.next("n2");
+  ASSERT_TRUE(change);
+  EXPECT_TRUE(change->forget);
+  EXPECT_FALSE(book.knows("n2"));
+  EXPECT_FALSE(book.next("n1"));
+  // And comes back.
+  book.set_task(local_task("t1", {network("n1"), network("n2")}, v1::ENDPOINT_READY));
+  EXPECT_FALSE(book.fresh("n2"));
+  book.remove_task("t1");
+  EXPECT_TRUE(book.next("n1")->forget);
 }
 
 }  // namespace

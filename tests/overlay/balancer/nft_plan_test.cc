@@ -122,6 +122,38 @@ TEST(NftPlan, BothFamiliesAndProtocols) {
   EXPECT_THAT(p.commands, HasSubstr("ports { udp . 53 : goto c_udp_53_0 }"));
 }
 
+TEST(NftPlan, SlotsInProportionToWeights) {
+  Frontend f = front(80, {"10.0.0.2", "10.0.0.3"});
+  f.weights["10.0.0.2"] = 3;
+  const NftPlan p = plan({}, {f});
+  EXPECT_EQ(lines_with(p.commands, ": 10.0.0.2"), 48u);
+  EXPECT_EQ(lines_with(p.commands, ": 10.0.0.3"), 16u);
+  EXPECT_EQ(plan(p.next, {f}).commands, "");
+  // Another weight exchanges slots.
+  f.weights["10.0.0.2"] = 1;
+  const NftPlan q = plan(p.next, {f});
+  EXPECT_EQ(lines_with(q.commands, "\n"), 2u);
+  EXPECT_EQ(lines_with(q.commands, ": 10.0.0.3"), 16u);
+}
+
+TEST(NftPlan, BySourceOrWithAffinityAHashChooses) {
+  Frontend f = front(80, {"10.0.0.2", "fd00::2"});
+  f.policy.affinity = 10s;
+  const NftPlan p = plan({}, {f});
+  EXPECT_THAT(p.commands, HasSubstr("dnat ip to jhash ip saddr mod 64 seed 0x4d map @m4_tcp_80_0 : "
+                                    "8080\n"));
+  EXPECT_THAT(p.commands, HasSubstr("dnat ip6 to jhash ip6 saddr mod 64 seed 0x4d map "
+                                    "@m6_tcp_80_0 : 8080\n"));
+  EXPECT_EQ(plan(p.next, {f}).commands, "");
+  f.policy = {v1::EndpointSpec::SOURCE_HASH, {}};
+  EXPECT_EQ(plan(p.next, {f}).commands, "");
+  // Another way of choosing is another shape.
+  f.policy = {v1::EndpointSpec::LEAST_CONNECTION, {}};
+  const NftPlan q = plan(p.next, {f});
+  EXPECT_THAT(q.commands, HasSubstr("numgen inc mod 64 map @m4_tcp_80_1"));
+  EXPECT_THAT(q.next.dead_chains, ::testing::ElementsAre("c_tcp_80_0"));
+}
+
 TEST(NftPlan, RefusesNonsense) {
   EXPECT_FALSE(plan_nft("t", {}, {front(0, {"10.0.0.2"})}));
   EXPECT_FALSE(plan_nft("t", {}, {front(70000, {"10.0.0.2"})}));

@@ -15,10 +15,10 @@ Ip ip(const std::string& text) {
   return *parsed;
 }
 
-std::vector<Ip> ips(size_t n) {
-  std::vector<Ip> out;
+std::vector<VipBackend> ips(size_t n) {
+  std::vector<VipBackend> out;
   for (size_t i = 0; i < n; ++i) {
-    out.push_back(ip(fmt::format("10.1.{}.{}", i / 250, i % 250 + 2)));
+    out.push_back({ip(fmt::format("10.1.{}.{}", i / 250, i % 250 + 2))});
   }
   return out;
 }
@@ -26,7 +26,7 @@ std::vector<Ip> ips(size_t n) {
 const Ip kVip = ip("10.0.1.5");
 
 VipWish want(VipSpreadPtr spread, const Ip& vip = kVip) {
-  return {vip, std::move(spread), "web", ip("10.0.1.9"), 1450};
+  return {vip, std::move(spread), nullptr, "web", ip("10.0.1.9"), 1450};
 }
 
 // Plans, notes it as done and returns it in words.
@@ -54,7 +54,7 @@ TEST(SpreadVip, EvenAtEverySize) {
 
 TEST(SpreadVip, NothingNewIsTheSamePointer) {
   const auto spread = spread_vip(nullptr, ips(3), false);
-  std::vector<Ip> shuffled = ips(3);
+  std::vector<VipBackend> shuffled = ips(3);
   std::swap(shuffled[0], shuffled[2]);
   shuffled.push_back(shuffled[1]);
   EXPECT_EQ(spread_vip(spread, shuffled, false), spread);
@@ -64,12 +64,35 @@ TEST(SpreadVip, NothingNewIsTheSamePointer) {
 
 TEST(SpreadVip, OneLeavesOnlyItsSlotsChange) {
   const auto before = spread_vip(nullptr, ips(4), false);
-  std::vector<Ip> fewer = ips(4);
+  std::vector<VipBackend> fewer = ips(4);
   fewer.erase(fewer.begin());
   const auto after = spread_vip(before, fewer, false);
   EXPECT_EQ(differing_slots(*before, *after).size(), 16u);
-  EXPECT_EQ(before->fallback, ips(1)[0]);
-  EXPECT_EQ(after->fallback, fewer[0]);
+  EXPECT_EQ(before->fallback, ips(1)[0].ip);
+  EXPECT_EQ(after->fallback, fewer[0].ip);
+}
+
+TEST(SpreadVip, InProportionToWeights) {
+  auto weighted = ips(3);
+  weighted[0].weight = 2;
+  const auto spread = spread_vip(nullptr, weighted, false);
+  std::map<Ip, size_t> count;
+  for (const Ip& slot : spread->slots) ++count[slot];
+  EXPECT_EQ(count, (std::map<Ip, size_t>{
+                       {weighted[0].ip, 32}, {weighted[1].ip, 16}, {weighted[2].ip, 16}}));
+  // Another weight moves what it must.
+  const auto alike = spread_vip(spread, ips(3), false);
+  EXPECT_EQ(differing_slots(*spread, *alike).size(), 10u);
+  EXPECT_EQ(spread_vip(alike, ips(3), false), alike);
+}
+
+TEST(SpreadVip, BySourceAGrownMapLeadsMostClientsAsBefore) {
+  const auto small = spread_vip(nullptr, ips(16), true);
+  const auto large = spread_vip(small, ips(17), true);
+  ASSERT_EQ(large->slots.size(), 128u);
+  size_t moved = 0;
+  for (size_t i = 0; i < 128; ++i) moved += large->slots[i] != small->slots[i / 2] ? 1 : 0;
+  EXPECT_LE(moved, 8u);  // the newcomer's share
 }
 
 TEST(SpreadVip, GrowsAtOnceAndShrinksLate) {
@@ -88,7 +111,7 @@ TEST(SpreadVip, GrowsAtOnceAndShrinksLate) {
 }
 
 TEST(SpreadVip, MoreBackendsThanSlotsTakeTurns) {
-  const std::vector<Ip> all = ips(5000);
+  const std::vector<VipBackend> all = ips(5000);
   std::set<Ip> seen;
   auto spread = spread_vip(nullptr, all, false, 0);
   for (size_t first = 0; first < 5000; first += 256) {

@@ -63,6 +63,10 @@ class ClientLab {
                          v1::EndpointState state = v1::ENDPOINT_READY);
   NetworkDifference no_task(const std::string& id);
   NetworkDifference service(const std::string& id, const std::vector<std::string>& vips);
+  // The share of a task's of its service's connections.
+  NetworkDifference weigh(const std::string& id, uint32_t weight);
+  NetworkDifference balance(const std::string& id, v1::EndpointSpec::Balancing by,
+                            Duration affinity = {});
   NetworkDifference no_service(const std::string& id);
   // Applies it, in a test.
   void apply(const NetworkDifference& difference);
@@ -75,6 +79,8 @@ class ClientLab {
 
   Sandbox box;
   NetworkTruth truth;
+  // By MUSTER_TEST_BALANCER: nftables, unless it says ipvs.
+  BalancerChoice choice;
   std::unique_ptr<ThreadExecutor> chores;
   std::unique_ptr<ClientBalancers> clients;
 };

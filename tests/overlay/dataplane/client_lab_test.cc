@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstdlib>
 #include <future>
 
 #include "overlay/dataplane/namespaces.h"
@@ -197,6 +198,10 @@ ClientLab::ClientLab() {
                   "/n1/netns && ip link add name lan0 type bridge && "
                   "ip link set lan0 up");
   truth.network.set_id("net");
+  const char* const wanted = std::getenv("MUSTER_TEST_BALANCER");
+  const auto chosen = choose_balancer(wanted == nullptr ? "nftables" : wanted);
+  EXPECT_TRUE(chosen) << chosen.error().message();
+  if (chosen) choice = *chosen;
   truth.network.mutable_spec()->mutable_annotations()->set_name("back");
   truth.network.mutable_spec()->set_driver("overlay");
   truth.network.mutable_state()->add_pools()->set_subnet("10.60.0.0/16");
@@ -212,7 +217,7 @@ void ClientLab::restart() {
   if (chores != nullptr) chores->stop();
   clients.reset();
   chores = std::make_unique<ThreadExecutor>("muster-test");
-  clients = std::make_unique<ClientBalancers>(*chores, null_log());
+  clients = std::make_unique<ClientBalancers>(*chores, null_log(), choice);
 }
 
 std::string ClientLab::add(const std::string& name, const std::vector<std::string>& addresses) {
@@ -259,6 +264,22 @@ NetworkDifference ClientLab::service(const std::string& id, const std::vector<st
   service.set_name(id);
   service.clear_virtual_ips();
   for (const std::string& vip : vips) service.add_virtual_ips(vip);
+  NetworkDifference difference;
+  difference.service_ids.insert(id);
+  return difference;
+}
+
+NetworkDifference ClientLab::weigh(const std::string& id, uint32_t weight) {
+  truth.endpoints.at(id).set_weight(weight);
+  NetworkDifference difference;
+  difference.task_ids.insert(id);
+  return difference;
+}
+
+NetworkDifference ClientLab::balance(const std::string& id, v1::EndpointSpec::Balancing by,
+                                     Duration affinity) {
+  truth.services.at(id).set_balancing(by);
+  truth.services.at(id).set_affinity_ns(affinity.count());
   NetworkDifference difference;
   difference.service_ids.insert(id);
   return difference;
