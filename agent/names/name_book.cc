@@ -1,4 +1,5 @@
 #include "agent/names/name_book.h"
+
 #include "base/cidr_text.h"
 
 #include <fmt/format.h>
@@ -85,9 +86,6 @@ void NameBook::enter(const v1::Network& network, const std::string& task_id) {
   out.set_name(network.spec().annotations().name());
   for (const v1::IpamPool& pool : network.state().pools()) out.add_subnets(pool.subnet());
   put(std::move(record));
-  if (!first) return;
-  for (const auto& [id, service] : feeds_[network.id()].services) put_fed(network.id(), service);
-  for (const auto& [id, endpoint] : feeds_[network.id()].endpoints) put_fed(network.id(), endpoint);
 }
 
 void NameBook::leave(const std::string& network_id, const std::string& task_id) {
@@ -100,6 +98,15 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
   drop_fed(network_id, feeds_[network_id]);
   drop("network/" + network_id);
 }
+  // What a task was made with may be older: networks get further subnets.
+  const v1::Network& told = feeds_[network.id()].network;
+  put_network(told.meta().version() > network.meta().version() ? told : network);
+  if (!first) return;
+  for (const auto& [id, service] : feeds_[network.id()].services) put_fed(network.id(), service);
+  for (const auto& [id, endpoint] : feeds_[network.id()].endpoints) put_fed(network.id(), endpoint);
+}
+
+void NameBook::put_network(const v1::Network& network) {
 
 void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname) {
   const v1::Task& task = local.assignment().task();
@@ -125,6 +132,17 @@ void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname)
     }
     out.set_ready(local.endpoint_state() == v1::ENDPOINT_READY);
     put(std::move(record));
+  // It may have left some while it runs.
+  const std::set<std::string> entered = networks_[task.id()];
+  for (const std::string& id : entered) {
+    const auto& now = task.networks();
+    if (std::any_of(now.begin(), now.end(),
+                    [&](const auto& attachment) { return attachment.network_id() == id; })) {
+      continue;
+    }
+    leave(id, task.id());
+    networks_[task.id()].erase(id);
+  }
   }
 }
 
@@ -210,6 +228,11 @@ void NameBook::apply(const overlay::NetworkStep& step) {
 
 v1::NetdUpdate NameBook::complete() {
   dirty_.clear();
+  if (step.complete && !news.has_network()) feed.network = before.network;
+  if (news.has_network()) {
+    feed.network = news.network();
+    if (members_.count(id) != 0) put_network(feed.network);
+  }
   v1::NetdUpdate out;
   out.set_complete(true);
   for (const auto& [key, record] : records_) *out.add_records() = record;

@@ -40,7 +40,8 @@ class NameBook {
 
  private:
   struct Feed {
-    bool heard = false;  // the manager has told of it, though there may be nothing to tell
+    bool heard = false;   // the manager has told of it, though there may be nothing to tell
+    v1::Network network;  // as told last
     std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task
     std::map<std::string, v1::NetworkService> services;    // by id
   };
@@ -51,6 +52,7 @@ class NameBook {
   void leave(const std::string& network_id, const std::string& task_id);
   void put_fed(const std::string& network_id, const v1::NetworkEndpoint& endpoint);
   void put_fed(const std::string& network_id, const v1::NetworkService& service);
+  void put_network(const v1::Network& network);
   void drop_fed(const std::string& network_id, const Feed& feed);
 
   std::string node_id_;

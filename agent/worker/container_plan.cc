@@ -166,6 +166,10 @@ NetworkPlan plan_network(const v1::TaskAssignment& assignment, const v1::TaskSpe
       link.network = network;
       link.addresses.assign(attachment.addresses().begin(), attachment.addresses().end());
       link.mac = attachment.mac();
+      const auto& connected = assignment.task().connected();
+      link.by_hand = std::any_of(connected.begin(), connected.end(), [&](const auto& wanted) {
+        return wanted.target() == network.id();
+      });
       plan.links.push_back(std::move(link));
     }
   }
@@ -268,11 +272,9 @@ std::string resolver_conf_text(const v1::DnsConfig& dns, const std::string& host
   return search + "nameserver 127.0.0.11\n" + options + "\n";
 }
 
-v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest& request) {
-  v1::NetdContainer out;
-  out.set_id(request.container_id);
-  out.set_namespace_path(request.network_namespace);
+void set_resolver_networks(const NetworkPlan& plan, v1::NetdContainer& out) {
   bool leads_out = false;
+  out.clear_network_ids();
   for (const overlay::ContainerLink& link : plan.links) {
     // The ingress network brings traffic in; it lets a container out only where it is the only one.
     if (link.network.spec().ingress()) continue;
@@ -280,6 +282,13 @@ v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest&
     out.add_network_ids(link.network.id());
   }
   out.set_internal(!leads_out && out.network_ids_size() > 0);
+}
+
+v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest& request) {
+  v1::NetdContainer out;
+  out.set_id(request.container_id);
+  out.set_namespace_path(request.network_namespace);
+  set_resolver_networks(plan, out);
   *out.mutable_nameservers() = request.spec.container().dns().nameservers();
   return out;
 }
@@ -288,12 +297,14 @@ std::string port_name(const v1::PortConfig& port) {
   const char* protocol = "tcp";
   if (port.protocol() == v1::PortConfig::UDP) protocol = "udp";
   if (port.protocol() == v1::PortConfig::SCTP) protocol = "sctp";
-  return fmt::format("{}/{}", port.published_port(), protocol);
+  std::string at = port.bind();
+  if (at.find(':') != std::string::npos) at = "[" + at + "]";
+  return fmt::format("{}{}{}/{}", at, at.empty() ? "" : ":", port.published_port(), protocol);
 }
 
 std::vector<overlay::PublishedPort> published_ports(
     const std::vector<const v1::LocalTask*>& tasks) {
-  using Key = std::tuple<int, uint32_t, std::string, uint32_t>;
+  using Key = std::tuple<int, uint32_t, std::string, uint32_t, std::string>;
   std::map<Key, overlay::PublishedPort> ports;
   for (const v1::LocalTask* local : tasks) {
     if (local->host_network()) continue;  // the container listens on the host itself
@@ -312,7 +323,7 @@ std::vector<overlay::PublishedPort> published_ports(
       if (backends.empty()) continue;
       const std::string& owner = ingress ? task.service_id() : task.id();
       overlay::PublishedPort& entry =
-          ports[{port.protocol(), port.published_port(), owner, port.target_port()}];
+          ports[{port.protocol(), port.published_port(), owner, port.target_port(), port.bind()}];
       entry.port = port;
       entry.owner = owner;
       entry.backends.insert(entry.backends.end(), backends.begin(), backends.end());

@@ -47,6 +47,8 @@ std::vector<v1::Mount> planned_mounts(const v1::ContainerSpec& spec, const Image
 
 // The resolver of a container with these links.
 v1::NetdContainer plan_resolver(const NetworkPlan& plan, const ContainerRequest& request);
+// The same resolver when the container is in other networks.
+void set_resolver_networks(const NetworkPlan& plan, v1::NetdContainer& resolver);
 
 // Texts of the files bound over /etc/hosts and /etc/resolv.conf.
 std::string hosts_text(const v1::ContainerSpec& spec, const std::string& hostname,

@@ -22,6 +22,8 @@ constexpr std::string_view kImageRootMark = ".image";
 constexpr std::string_view kImageRoots = "image-roots";  // in a container's folder: a root a line
 // In a container's directory: its resolver, as netd was told.
 constexpr const char* kResolverFile = "resolver";
+// There for containers whose networks were changed while they ran.
+constexpr const char* kReconnectedFile = "reconnected";
 constexpr size_t kTextBytesMax = 1 << 20;
 
 std::string progress_text(const PullProgress& progress) {
@@ -243,6 +245,40 @@ Status TaskSteps::unmount_images(const std::string& container_id) {
   return first;
 }
 
+overlay::ContainerNetworkRequest TaskSteps::network_request(const v1::LocalTask& task,
+                                                            const NetworkPlan& plan, bool mesh) {
+  overlay::ContainerNetworkRequest out;
+  out.container_id = task.container_id();
+  out.links = plan.links;
+  for (const v1::PortConfig& port : task.assignment().task().ports()) {
+    out.ports.push_back(port);
+    // The mesh comes in by a network of its own.
+    if (port.mode() == v1::PortConfig::HOST || !mesh) out.host_ports = true;
+  }
+  return out;
+}
+
+Status TaskSteps::reconnect(const v1::LocalTask& task, bool mesh) {
+  const NetworkPlan plan = plan_network(task.assignment(), task.revision().spec());
+  if (plan.host) return {};
+  const std::string directory = paths_.container(task.container_id());
+  // A successor of this process looks whether all of it was done.
+  const std::string mark = directory + "/" + kReconnectedFile;
+  if (!files_.exists(mark)) MUSTER_TRY(files_.write(mark, "", 0600, Durability::kNone));
+  MUSTER_TRY(network_.reconnect(network_request(task, plan, mesh)));
+  auto resolver = resolver_of(task.container_id());
+  if (!resolver || names_ == nullptr) return {};
+  set_resolver_networks(plan, *resolver);
+  MUSTER_TRY(files_.write(directory + "/" + kResolverFile, resolver->SerializeAsString(), 0600,
+                          Durability::kNone));
+  names_->adopt(*resolver);
+  return {};
+}
+
+bool TaskSteps::was_reconnected(const std::string& container_id) const {
+  return files_.exists(paths_.container(container_id) + "/" + kReconnectedFile);
+}
+
 Status TaskSteps::prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                                   ContainerRequest& request) {
   if (plan.host) {
@@ -253,14 +289,7 @@ Status TaskSteps::prepare_network(const PrepareInput& input, const NetworkPlan& 
     }
     return {};
   }
-  overlay::ContainerNetworkRequest attach;
-  attach.container_id = request.container_id;
-  attach.links = plan.links;
-  for (const v1::PortConfig& port : input.task.assignment().task().ports()) {
-    attach.ports.push_back(port);
-    // The mesh comes in by a network of its own.
-    if (port.mode() == v1::PortConfig::HOST || !input.mesh) attach.host_ports = true;
-  }
+  overlay::ContainerNetworkRequest attach = network_request(input.task, plan, input.mesh);
   // As Docker does: a process without privileges may listen on low ports of its own namespace.
   v1::KeyValue& low_ports = attach.sysctls.emplace_back();
   low_ports.set_key("net.ipv4.ip_unprivileged_port_start");

@@ -74,6 +74,10 @@ class TaskSteps {
 
   // Image, root file system, volumes, network, files. On failure the caller cleans up.
   Result<PreparedTask> prepare(const PrepareInput& input);
+  // Brings the networks of a container that runs in line with its assignment; its resolver, too.
+  Status reconnect(const v1::LocalTask& task, bool mesh);
+  // Whether that was ever begun, and so may not have come to its end.
+  bool was_reconnected(const std::string& container_id) const;
   // Removes everything but the log. Goes on after an error and returns the first.
   Status clean_up(const std::string& container_id);
   // Removes the container's directory with the log.
@@ -91,6 +95,8 @@ class TaskSteps {
   Status prepare_mounts(const ImageHandle& image, ContainerRequest& request);
   Status prepare_network(const PrepareInput& input, const NetworkPlan& plan,
                          ContainerRequest& request);
+  static overlay::ContainerNetworkRequest network_request(const v1::LocalTask& task,
+                                                          const NetworkPlan& plan, bool mesh);
   Status give_resolver(const NetworkPlan& plan, const ContainerRequest& request);
   Status write_files(const NetworkPlan& plan, ContainerRequest& request);
   Status write_payloads(const PrepareInput& input, ContainerRequest& request);

@@ -59,6 +59,7 @@ Worker::~Worker() {
     deps_.strand.cancel(entry->flow_timer);
     deps_.strand.cancel(entry->payload_timer);
     deps_.strand.cancel(entry->health_timer);
+    deps_.strand.cancel(entry->reconnect_timer);
   }
 }
 
@@ -111,6 +112,7 @@ Status Worker::start() {
   adopt_names();
   if (deps_.names != nullptr) deps_.names->serve();
   collect_garbage();
+  adopt_networks();
   check_logs();
   return {};
 }
@@ -215,6 +217,7 @@ void Worker::apply_tasks(const v1::FeedUpdate& step) {
 void Worker::assign(const v1::TaskAssignment& assignment) {
   const v1::Task& task = assignment.task();
   if (Entry* entry = find(task.id())) {
+    networks_assigned(*entry, assignment);
     if (fault(WorkerMutant::kStopsUnreleased)) {
       v1::Task hasty = task;
       hasty.clear_drain();
@@ -533,21 +536,27 @@ void Worker::clean_up(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.timer, 0));
   deps_.strand.cancel(std::exchange(entry.flow_timer, 0));
   deps_.strand.cancel(std::exchange(entry.health_timer, 0));
+  deps_.strand.cancel(std::exchange(entry.reconnect_timer, 0));
   entry.prepared.reset();
   if (deps_.names != nullptr) deps_.names->forget_task(entry.task_id());
   after_routes([this, id = entry.task_id()] {
     Entry* entry = find(id);
     if (entry == nullptr) return;
-    deps_.step_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_,
-                          log = deps_.log, id,
-                          container = entry->machine.task().container_id()]() mutable {
-      const Status status = steps.clean_up(container);
-      // What could not be removed is tried again when musterd starts next.
-      if (!status.ok()) log->warn("cleaning up container {}: {}", container, status.message());
-      strand->post([this, self, id] {
-        if (*self == nullptr) return;
-        if (Entry* found = find(id)) run(*found, found->machine.cleaned_up(now()));
-      });
+    entry->clean_up_waits = entry->reconnecting;
+    if (!entry->reconnecting) clean_up_now(*entry);
+  });
+}
+
+void Worker::clean_up_now(Entry& entry) {
+  deps_.step_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_, log = deps_.log,
+                        id = entry.task_id(),
+                        container = entry.machine.task().container_id()]() mutable {
+    const Status status = steps.clean_up(container);
+    // What could not be removed is tried again when musterd starts next.
+    if (!status.ok()) log->warn("cleaning up container {}: {}", container, status.message());
+    strand->post([this, self, id] {
+      if (*self == nullptr) return;
+      if (Entry* found = find(id)) run(*found, found->machine.cleaned_up(now()));
     });
   });
 }

@@ -164,6 +164,13 @@ class Worker {
   Entry* find(const Id& task_id);
   // Runs `f` on the strand if the worker still exists.
   void post(UniqueFunction<void()> f);
+  // A running task is in other networks from now on.
+  void networks_assigned(Entry& entry, const v1::TaskAssignment& assignment);
+  void reconnect(Entry& entry);
+  void reconnected(const Id& task_id, const Status& status);
+  void adopt_networks();
+  void clean_up_now(Entry& entry);
+
   WallTime now() const { return deps_.strand.clock().wall_now(); }
 
   WorkerDeps deps_;

@@ -26,7 +26,12 @@ struct Worker::Entry {
   Executor::TimerId payload_timer = 0;  // ends the waiting
   Executor::TimerId timer = 0;
   Executor::TimerId flow_timer = 0;
-  Duration flow_delay{0};  // before the next look at its connections
+  Duration flow_delay{0};        // before the next look at its connections
+  bool reconnecting = false;     // its networks are being changed
+  bool reconnect_again = false;  // they are others by now
+  bool clean_up_waits = false;   // until that is over
+  std::string reconnect_said;    // in the log, of what failed
+  Executor::TimerId reconnect_timer = 0;
   std::optional<HealthMonitor> health;
   Executor::TimerId health_timer = 0;
 };

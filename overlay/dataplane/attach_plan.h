@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,5 +56,23 @@ Result<std::vector<Prefix>> subnets_of(const v1::Network& network);
 // ingress network, which brings traffic in, lets nothing out, unless it is all there is.
 // `request` has to outlive the plan.
 Result<AttachPlan> plan_attach(const Names& names, const ContainerNetworkRequest& request);
+
+// What a container that runs has, as far as reconnect() has to know.
+struct PresentLinks {
+  std::map<std::string, size_t> overlays;  // by network id: the number of the link, as for its name
+  std::set<size_t> numbers;                // of all its links; those in bridges among them
+  std::set<std::string> interfaces;        // inside
+  bool way = false;                        // whether it has one, out or in
+  bool way_out = false;
+};
+struct ReconnectPlan {
+  AttachPlan make;            // links in overlay networks, and a way where one is wanted anew
+  std::vector<size_t> leave;  // numbers of links that go
+  bool drop_way = false;      // nothing leads out any more
+};
+// How it comes to have what `request` says. A way that only ports of the host lead in by stays as
+// it is.
+Result<ReconnectPlan> plan_reconnect(const Names& names, const ContainerNetworkRequest& request,
+                                     const PresentLinks& present);
 
 }  // namespace muster::overlay

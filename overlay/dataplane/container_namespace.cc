@@ -9,10 +9,18 @@
 
 #include "overlay/dataplane/gateway_links.h"
 #include "overlay/dataplane/mesh_task.h"
+#include "overlay/dataplane/subnet_routes.h"
 #include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
 namespace {
+
+// The allocator sees to it that addresses are unique; probing would cost a second or two in which
+// nothing is sent.
+Status trust_addresses_v6() {
+  MUSTER_TRY(write_sysctl("net.ipv6.conf.default.accept_dad", "0"));
+  return write_sysctl("net.ipv6.conf.default.dad_transmits", "0");
+}
 
 // Settings of a fresh namespace; runs inside it. The first two are what Docker gives: containers
 // that do not run as root may bind low ports and send pings.
@@ -22,12 +30,7 @@ Status set_sysctls(const ContainerNetworkRequest& request, bool v6, bool created
     MUSTER_TRY(write_sysctl("net.ipv4.ping_group_range", "0 2147483647"));
     // Interfaces without an IPv6 address get none of their own: saves detection of duplicates and
     // keeps applications from trying IPv6 first.
-    if (v6) {
-      // The allocator sees to it that addresses are unique; probing would cost a second or two in
-      // which nothing is sent.
-      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.accept_dad", "0"));
-      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.dad_transmits", "0"));
-    }
+    if (v6) MUSTER_TRY(trust_addresses_v6());
     if (!v6 && kernel_has_ipv6()) (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "1");
   }
   for (const ContainerLink& link : request.links) {
@@ -75,6 +78,28 @@ Result<Inside> prepare_namespace(NamespaceDir& pins, const ContainerNetworkReque
   return std::move(*inside);
 }
 
+Result<Inside> enter_namespace(const NamespaceDir& pins, const std::string& container_id, bool v6,
+                               std::set<std::string>& interfaces) {
+  std::optional<Inside> inside;
+  MUSTER_TRY(on_own_thread([&]() -> Status {
+    UniqueFd fd(::open(pins.path(container_id).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd || setns(fd.get(), CLONE_NEWNET) != 0) {
+      return not_found("container {} has no network here", container_id);
+    }
+    if (v6) {
+      // Made without a network that has it, its interfaces were to do without.
+      MUSTER_TRY(write_sysctl("net.ipv6.conf.default.disable_ipv6", "0"));
+      MUSTER_TRY(trust_addresses_v6());
+    }
+    MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_ASSIGN(const auto links, list_links(socket));
+    for (const Link& link : links) interfaces.insert(link.name);
+    inside.emplace(Inside{std::move(socket), std::move(fd)});
+    return ok_status();
+  }));
+  return std::move(*inside);
+}
+
 Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
   std::vector<Message> batch;
   batch.push_back(set_up(kLoopbackIndex));
@@ -93,6 +118,10 @@ Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
     }
     for (const Ip& gateway : link.default_gateways) {
       batch.push_back(add_default_route(index, gateway));
+    }
+    if (link.home == LinkPlan::Home::kSegment) {
+      MUSTER_ASSIGN(const auto further, further_routes(*link.network, link.addresses, index));
+      for (const TableRoute& route : further) batch.push_back(add_table_route(route));
     }
     if (link.network == nullptr || !link.network->spec().ingress()) continue;
     MUSTER_ASSIGN(const MeshTask mesh,

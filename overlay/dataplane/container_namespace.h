@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 
 #include "base/status.h"
@@ -21,6 +22,10 @@ struct Inside {
 // which interfaces exist already. On a thread of its own.
 Result<Inside> prepare_namespace(NamespaceDir& pins, const ContainerNetworkRequest& request,
                                  AttachPlan& plan);
+// The namespace of a container that runs, with settings for IPv6 where it is to enter a network
+// that has it, and the names of its interfaces. NOT_FOUND where there is none.
+Result<Inside> enter_namespace(const NamespaceDir& pins, const std::string& container_id, bool v6,
+                               std::set<std::string>& interfaces);
 // Once all pairs are made: addresses, up, routes.
 Status configure_inside(NetlinkSocket& inside, AttachPlan& plan);
 

@@ -200,8 +200,14 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request)
     for (const Cidr& cidr : link.addresses) addresses.push_back(cidr.ip);
     for (const auto& [address, peer] : link.peers) addresses.push_back(address);
   }
-  std::lock_guard lock(mutex_);
-  remember(request.container_id, addresses);
+  {
+    std::lock_guard lock(mutex_);
+    remember(request.container_id, addresses);
+  }
+  if (Status led = lead_to_subnets_of(request.container_id); !led.ok()) {
+    (void)detach(request.container_id);
+    return fail(led.with_context("cannot make the container's network"));
+  }
   return pins_.path(request.container_id);
 }
 

@@ -201,7 +201,11 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     if (applied.ok()) applied = led;
     if (applied.ok()) due_.erase(step.network_id);
   }
-  if (news) warn_of_overlap(*news);
+  if (news) {
+    warn_of_overlap(*news);
+    const Status led = lead_to_subnets(*news, nullptr);
+    if (applied.ok()) applied = led;
+  }
   if (ingress) {
     const Status reached = reach_tasks();
     if (applied.ok()) applied = reached;
@@ -241,6 +245,7 @@ std::vector<std::string> LinuxNetwork::repair() {
     esp_.repair(segments_.tunnel_vnis(), said);
 void LinuxNetwork::repair_table(std::vector<std::string>& said) {
   const auto listing = nft_->list(names_.table());
+  repair_subnets(said);
   if (listing && listing->find(ruleset_marker()) != std::string::npos) return;
   if (!listing && listing.error().code() != StatusCode::kNotFound) return;
   Status made = ensure_table();

@@ -70,6 +70,7 @@ class LinuxNetwork final : public NodeNetwork {
   Status open();
 
   Result<std::string> attach(const ContainerNetworkRequest& request) override;
+  Status reconnect(const ContainerNetworkRequest& request) override;
   Status detach(const std::string& container_id) override;
   Status set_published_ports(const std::vector<PublishedPort>& ports,
                              std::vector<v1::PortConfig>* conflicts) override;
@@ -110,6 +111,14 @@ class LinuxNetwork final : public NodeNetwork {
   std::vector<std::string> host_ends(const std::string& container_id) const;
   void delete_lingering(const std::vector<HostEnd>& ends);
   void delete_lingering_port(const HostEnd& end);
+  void find_links(const std::string& container_id, PresentLinks& present);
+  Status leave_networks(const std::string& container_id, const std::vector<size_t>& numbers);
+  Status drop_way(const std::string& container_id);
+  Status know_addresses(const std::string& container_id);
+  // Running containers reach all subnets of a network; see subnet_routes.h.
+  Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
+  Status lead_to_subnets_of(const std::string& container_id);
+  void repair_subnets(std::vector<std::string>& said);
   bool attached(const std::string& end);
   void warn_of_overlap(const v1::Network& network);
 

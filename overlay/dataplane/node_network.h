@@ -17,6 +17,7 @@ struct ContainerLink {
   std::vector<std::string> addresses;  // CIDR
   std::string mac;                     // empty = derived from the IPv4 address (02:42:...)
 };
+  bool by_hand = false;                // entered while it runs, see reconnect()
 
 struct ContainerNetworkRequest {
   std::string container_id;
@@ -88,6 +89,12 @@ class NodeNetwork {
 
   // Replaces all published ports in one transaction. A port that a process of the host already
   // listens on is reported as ALREADY_EXISTS "port 80/tcp is in use on this node" with the other
+  // A container that runs enters and leaves overlay networks: it gets the links of `request` that
+  // it lacks, at the next free ethN, and loses those in overlay networks that `request` does not
+  // name; others stay as they are, names and all. It gets a way out with the first network that has
+  // one, and loses it with the last. Idempotent, and complete after a crash in its middle when
+  // called again. NOT_FOUND: it has no namespace here.
+  virtual Status reconnect(const ContainerNetworkRequest& request) = 0;
   // ports in force; `conflicts` (may be null) gets them.
   virtual Status set_published_ports(const std::vector<PublishedPort>& ports,
                                      std::vector<v1::PortConfig>* conflicts) = 0;

@@ -200,5 +200,41 @@ TEST_F(NameBookTest, ACompleteUpdateNamesTheFeedsItKnows) {
   EXPECT_FALSE(book_.changed());
 }
 
+TEST_F(NameBookTest, ATaskEntersAndLeavesNetworksWhileItRuns) {
+  v1::NetworkFeed feed;
+  *feed.add_endpoints() = remote("far", "there");
+  book_.apply(step("n2", feed, true));
+  v1::LocalTask task = local_task("t1", "n1", true);
+  book_.set_task(task, "box");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1"));
+  auto& attachment = *task.mutable_assignment()->mutable_task()->add_networks();
+  attachment.set_network_id("n2");
+  attachment.add_addresses("10.0.2.5/24");
+  attachment.add_aliases("debug");
+  *task.mutable_assignment()->add_networks() = network("n2");
+  book_.set_task(task, "box");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "network/n2",
+                                           "endpoint/n2/t1", "endpoint/n2/far"));
+  EXPECT_THAT(endpoint("endpoint/n2/t1").aliases(), ElementsAre("debug"));
+  book_.set_task(local_task("t1", "n1", true), "box");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1"));
+}
+
+TEST_F(NameBookTest, ANetworkThatGrowsIsKnownWithAllOfItsSubnets) {
+  book_.set_task(local_task("t1", "n1", true), "box");
+  v1::NetworkFeed feed;
+  *feed.mutable_network() = network("n1");
+  feed.mutable_network()->mutable_meta()->set_version(7);
+  feed.mutable_network()->mutable_state()->add_pools()->set_subnet("10.0.9.0/24");
+  book_.apply(step("n1", feed, false));
+  (void)keys();
+  EXPECT_THAT(held_.at("network/n1").network().subnets(),
+              ElementsAre("10.0.1.0/24", "10.0.9.0/24"));
+  // The task says it again with what it was made with.
+  book_.set_task(local_task("t1", "n1", false), "box");
+  (void)keys();
+  EXPECT_EQ(held_.at("network/n1").network().subnets_size(), 2);
+}
+
 }  // namespace
 }  // namespace muster::agent

@@ -171,6 +171,14 @@ class FakeNetwork final : public overlay::NodeNetwork {
     attached.insert(request.container_id);
     return "/netns/" + request.container_id;
   }
+  Status reconnect(const overlay::ContainerNetworkRequest& request) override {
+    std::string networks;
+    for (const auto& link : request.links) {
+      networks += " " + link.network.id() + (link.by_hand ? "*" : "");
+    }
+    events_.push_back("reconnect" + networks);
+    return reconnect_error;
+  }
   Status detach(const std::string& id) override {
     attached.erase(id);
     return {};
@@ -231,6 +239,7 @@ class FakeNetwork final : public overlay::NodeNetwork {
   Status apply_error;
   int repairs = 0;
   std::vector<std::string> differences;
+  Status reconnect_error;
 
  private:
   std::vector<std::string>& events_;

@@ -75,5 +75,101 @@ TEST(AttachPlan, TooManyNetworks) {
             "a container can be in at most 32 networks");
 }
 
+// ---------------------------------------------------------------- while it runs
+
+struct Has {
+  std::map<std::string, size_t> overlays;
+  std::set<std::string> interfaces;
+  bool way_out = false, way_in = false;
+};
+struct Wants {
+  std::string id;
+  bool by_hand = false, internal = false, ingress = false, bridge = false;
+};
+
+// "eth0 net-a (there) eth2 net-b way eth3 leave 1"
+std::string replanned(const Has& has, const std::vector<Wants>& wants, bool host_ports = false) {
+  ContainerNetworkRequest request;
+  request.container_id = "c1";
+  request.host_ports = host_ports;
+  for (const Wants& each : wants) {
+    v1::Network network = overlay_network(each.id, "10.50.0.0/24", "10.50.0.1", each.internal);
+    if (each.bridge) network.mutable_spec()->set_driver("bridge");
+    network.mutable_spec()->set_ingress(each.ingress);
+    request.links.push_back({network, {"10.50.0.2/24"}, "", each.by_hand});
+  }
+  PresentLinks present;
+  present.overlays = has.overlays;
+  for (const auto& [id, number] : has.overlays) present.numbers.insert(number);
+  present.interfaces = has.interfaces;
+  present.interfaces.insert("lo");
+  present.way_out = has.way_out;
+  present.way = has.way_out || has.way_in;
+  const Names names("n1");
+  const auto plan = plan_reconnect(names, request, present);
+  if (!plan) return plan.error().message();
+  std::string out;
+  for (const LinkPlan& link : plan->make.links) {
+    const bool way = link.home == LinkPlan::Home::kWay;
+    EXPECT_EQ(link.veth.peer_index, 0);
+    out += fmt::format("{}{}{} ", link.veth.peer_name, way ? " way" : " " + link.network->id(),
+                       link.exists ? " (there)" : "");
+    EXPECT_TRUE(!way || plan->make.leads_out);
+  }
+  for (const size_t number : plan->leave) out += fmt::format("leave {} ", number);
+  if (plan->drop_way) out += "drop way ";
+  if (!out.empty()) out.pop_back();
+  return out;
+}
+
+TEST(ReconnectPlan, WhatIsThereStaysWhereItIs) {
+  const Wants a{"a"}, b{"b", true}, c{"c", true};
+  const Has plain{{{"a", 0}}, {"eth0", "eth1"}, true};
+  EXPECT_EQ(replanned(plain, {a}), "eth0 a (there)");
+  // The way out is eth1.
+  EXPECT_EQ(replanned(plain, {a, b}), "eth0 a (there) eth2 b");
+  EXPECT_EQ(replanned(plain, {a, b, c}), "eth0 a (there) eth2 b eth3 c");
+  const Has more{{{"a", 0}, {"b", 2}}, {"eth0", "eth1", "eth2"}, true};
+  EXPECT_EQ(replanned(more, {a, b}), "eth0 a (there) eth2 b (there)");
+  EXPECT_EQ(replanned(more, {a}), "eth0 a (there) leave 2");
+  EXPECT_EQ(replanned(more, {a, c}), "eth0 a (there) eth3 c leave 2");
+  // Noted, but not made when the process died.
+  const Has half{{{"a", 0}, {"b", 2}}, {"eth0", "eth1"}, true};
+  EXPECT_EQ(replanned(half, {a, b}), "eth0 a (there) eth2 b");
+  // A bridge of the node is none of its business.
+  const Has bridged{{}, {"eth0"}};
+  EXPECT_EQ(replanned(bridged, {{"n", false, false, false, true}, b}), "eth1 b");
+}
+
+TEST(ReconnectPlan, AWayOutComesWithTheFirstNetworkThatHasOneAndGoesWithTheLast) {
+  const Wants shut{"shut", false, true}, open{"open", true}, vault{"vault", true, true};
+  const Has inside{{{"shut", 0}}, {"eth0"}};
+  EXPECT_EQ(replanned(inside, {shut, vault}), "eth0 shut (there) eth1 vault");
+  EXPECT_EQ(replanned(inside, {shut, open}), "eth0 shut (there) eth1 open eth2 way");
+  const Has out{{{"shut", 0}, {"open", 1}}, {"eth0", "eth1", "eth2"}, true};
+  EXPECT_EQ(replanned(out, {shut, open}), "eth0 shut (there) eth1 open (there)");
+  EXPECT_EQ(replanned(out, {shut}), "eth0 shut (there) leave 1 drop way");
+  EXPECT_EQ(replanned(out, {shut}, true), "eth0 shut (there) leave 1");
+  // Only ports of the host lead in: that stays as it is.
+  const Has ported{{{"shut", 0}}, {"eth0", "eth1"}, false, true};
+  EXPECT_EQ(replanned(ported, {shut, open}, true), "eth0 shut (there) eth2 open");
+  EXPECT_EQ(replanned(ported, {shut}, true), "eth0 shut (there)");
+  // In the mesh alone it had one, and an internal network takes it from nobody.
+  const Has mesh{{{"in", 0}}, {"eth0", "eth1"}, true};
+  EXPECT_EQ(replanned(mesh, {{"in", false, false, true}, vault}), "eth0 in (there) eth2 vault");
+}
+
+TEST(ReconnectPlan, NumbersEnd) {
+  Has full;
+  std::vector<Wants> wants;
+  for (size_t i = 0; i < kNetworksMax; ++i) {
+    full.overlays[fmt::format("n{}", i)] = i;
+    full.interfaces.insert(fmt::format("eth{}", i));
+    wants.push_back({fmt::format("n{}", i)});
+  }
+  wants.push_back({"more", true});
+  EXPECT_EQ(replanned(full, wants), "a container can be in at most 32 networks");
+}
+
 }  // namespace
 }  // namespace muster::overlay::testing

@@ -27,6 +27,23 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     }
     return "/run/netns/" + request.container_id;
   }
+  Status reconnect(const overlay::ContainerNetworkRequest& request) override {
+    if (!machine_.step(8ms)) return process_is_dead();
+    const auto found = attached_.find(request.container_id);
+    if (found == attached_.end()) return not_found("no such container");
+    if (machine_.troubles.task_fails && machine_.one_in(20)) {
+      machine_.met("reconnection failed");
+      return internal_error("no buffer space");
+    }
+    found->second.clear();
+    for (const overlay::ContainerLink& link : request.links) {
+      for (const std::string& cidr : link.addresses) {
+        found->second.insert(cidr.substr(0, cidr.find('/')));
+      }
+    }
+    machine_.met("container reconnected");
+    return {};
+  }
   Status detach(const std::string& container_id) override {
     if (!machine_.step(5ms)) return process_is_dead();
     attached_.erase(container_id);

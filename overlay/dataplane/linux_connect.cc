@@ -1,0 +1,156 @@
+// LinuxNetwork: running containers enter and leave networks, and networks get further subnets.
+#include <algorithm>
+#include <mutex>
+#include <set>
+
+#include "overlay/dataplane/container_namespace.h"
+#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/linux_network_impl.h"
+#include "overlay/dataplane/subnet_routes.h"
+
+namespace muster::overlay {
+
+void LinuxNetwork::find_links(const std::string& container_id, PresentLinks& present) {
+  std::lock_guard overlay_lock(overlay_mutex_);
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < kNetworksMax; ++i) {
+    const std::string end = names_.veth(container_id, i);
+    const std::string network_id = segments_.network_of(end);
+    if (!network_id.empty()) present.overlays[network_id] = i;
+    if (!network_id.empty() || bridges_.has_port(end)) present.numbers.insert(i);
+  }
+  present.way_out = gateway_.has(names_.way_out(container_id));
+  present.way = present.way_out || gateway_.has(names_.way_in(container_id));
+}
+
+Status LinuxNetwork::leave_networks(const std::string& container_id,
+                                    const std::vector<size_t>& numbers) {
+  std::lock_guard overlay_lock(overlay_mutex_);
+  for (const size_t number : numbers) {
+    const std::string end = names_.veth(container_id, number);
+    if (const auto place = segments_.find(segments_.network_of(end))) {
+      MUSTER_TRY(place->inside->run(delete_link(end)));
+    }
+    MUSTER_TRY(segments_.release(end));
+    std::lock_guard lock(mutex_);
+    attached_.erase(end);
+  }
+  return ok_status();
+}
+
+Status LinuxNetwork::drop_way(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  const std::string end = names_.way_out(container_id);
+  MUSTER_TRY(rtnl_.run(delete_link(end)));
+  attached_.erase(end);
+  return gateway_.release(end);
+}
+
+// What it has now, and how the host reaches it.
+Status LinuxNetwork::know_addresses(const std::string& container_id) {
+  std::vector<Ip> addresses;
+  MUSTER_TRY(visit_addresses(pins_, {container_id},
+                             [&](const std::string&, const Ip& ip) { addresses.push_back(ip); }));
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> gone;
+  for (const std::string& text : addresses_[container_id]) {
+    const bool has = std::any_of(addresses.begin(), addresses.end(),
+                                 [&](const Ip& ip) { return ip.str() == text; });
+    if (!has) gone.push_back(text);
+  }
+  if (!gone.empty()) ports_.forget_addresses(gone);
+  remember(container_id, addresses);
+  return ok_status();
+}
+
+Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
+  MUSTER_TRY(reopen());
+  MUSTER_TRY(check_encryption(request));
+  MUSTER_TRY(check_encryption(request));
+  const std::string& id = request.container_id;
+  const bool v6 = std::any_of(request.links.begin(), request.links.end(), [](const auto& link) {
+    return link.by_hand &&
+           std::any_of(link.addresses.begin(), link.addresses.end(),
+                       [](const std::string& cidr) { return cidr.find(':') != std::string::npos; });
+  });
+  PresentLinks present;
+  MUSTER_ASSIGN(Inside inside, enter_namespace(pins_, id, v6, present.interfaces));
+  find_links(id, present);
+  MUSTER_ASSIGN(ReconnectPlan plan, plan_reconnect(names_, request, present));
+  MUSTER_TRY(leave_networks(id, plan.leave));
+  if (plan.drop_way) MUSTER_TRY(drop_way(id));
+  MUSTER_TRY(expect_links(plan.make));
+  MUSTER_TRY(make_segment_links(plan.make, inside.ns.get()));
+  MUSTER_TRY(make_host_links(request, plan.make, inside.ns.get()));
+  MUSTER_TRY(configure_inside(inside.socket, plan.make));
+  {
+    std::lock_guard lock(overlay_mutex_);
+    MUSTER_TRY(clients_.attach(id, pins_.path(id)));
+  }
+  MUSTER_TRY(know_addresses(id));
+  return lead_to_subnets_of(id);
+}
+
+// ---------------------------------------------------------------- further subnets
+
+Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std::string>* said) {
+  // In the mesh's own network answers go by a table of their own.
+  if (!has_further_subnets(network) || !is_overlay(network) || network.spec().ingress()) {
+    return ok_status();
+  }
+  MUSTER_ASSIGN(const auto subnets, subnets_of(network));
+  std::vector<std::string> members;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, addresses] : addresses_) {
+      const bool member = std::any_of(addresses.begin(), addresses.end(), [&](const auto& text) {
+        const auto ip = Ip::parse(text);
+        return ip && std::any_of(subnets.begin(), subnets.end(),
+                                 [&](const Prefix& subnet) { return subnet.contains(*ip); });
+      });
+      if (member) members.push_back(id);
+    }
+  }
+  std::vector<std::string> mended;
+  const Status led = lead_to_further_subnets(pins_, members, network, mended);
+  if (said == nullptr) return led;
+  for (const std::string& id : mended) {
+    said->push_back(fmt::format("container {} had no route to a subnet of network {}", id,
+                                network.spec().annotations().name()));
+  }
+  return led;
+}
+
+// What it was made with may be older than what was told since.
+Status LinuxNetwork::lead_to_subnets_of(const std::string& container_id) {
+  std::vector<v1::Network> grown;
+  {
+    std::lock_guard lock(overlay_mutex_);
+    for (const auto& [id, truth] : truths_.all()) {
+      if (truth.network.spec().ingress() || !has_further_subnets(truth.network)) continue;
+      grown.push_back(truth.network);
+    }
+  }
+  std::vector<std::string> ignored;
+  for (const v1::Network& network : grown) {
+    MUSTER_TRY(lead_to_further_subnets(pins_, {container_id}, network, ignored));
+  }
+  return ok_status();
+}
+
+void LinuxNetwork::repair_subnets(std::vector<std::string>& said) {
+  std::vector<v1::Network> grown;
+  {
+    std::lock_guard lock(overlay_mutex_);
+    for (const auto& [id, truth] : truths_.all()) {
+      if (has_further_subnets(truth.network)) grown.push_back(truth.network);
+    }
+  }
+  for (const v1::Network& network : grown) {
+    if (Status led = lead_to_subnets(network, &said); !led.ok()) {
+      log_->warn("network {}: {}", network.spec().annotations().name(), led.message());
+    }
+  }
+}
+
+}  // namespace muster::overlay

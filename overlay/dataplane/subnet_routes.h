@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "muster/v1/objects.pb.h"
+#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/routing.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// An interface has an address in one subnet of its network. The others are on the same link:
+// without a route that says so, what goes there would leave by the default route.
+
+// Those routes of an interface with these addresses. Pure.
+Result<std::vector<TableRoute>> further_routes(const v1::Network& network,
+                                               const std::vector<Cidr>& addresses, int interface);
+// Whether some address may need one: the network has several subnets of one family.
+bool has_further_subnets(const v1::Network& network);
+
+// Gives the containers (pins by name) what their interfaces lack of these routes, for a network
+// that has got another subnet. Interfaces are told by their addresses. Containers that are gone are
+// left out. `mended`: names of those that lacked some. Blocks; opens each namespace.
+Status lead_to_further_subnets(const NamespaceDir& pins, const std::vector<std::string>& containers,
+                               const v1::Network& network, std::vector<std::string>& mended);
+
+}  // namespace muster::overlay

@@ -1,0 +1,202 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "overlay/dataplane/subnet_routes.h"
+#include "tests/overlay/dataplane/node_network_test.h"
+
+// Running containers enter and leave networks, and networks get further subnets, on a real kernel.
+namespace muster::overlay::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class ConnectTest : public NodeNetworkTest {
+ protected:
+  static ContainerLink link(const v1::Network& network, const std::string& cidr, bool by_hand) {
+    return {network, {cidr}, "", by_hand};
+  }
+  void reconnect(ContainerNetworkRequest r) {
+    const Status done = net_->reconnect(r);
+    EXPECT_TRUE(done.ok()) << done.message();
+  }
+  // What the server of the container with this address says.
+  std::string from(const std::string& ns, const std::string& address) {
+    return box_.ask(ns, address, 8080);
+  }
+  std::string interfaces(const std::string& ns) {
+    return box_.run(ns,
+                    "ip -br -4 addr | awk '$1 != \"lo\" {sub(/@.*/, \"\", $1); print $1, $3}' | "
+                    "sort | tr '\n' ' '");
+  }
+  void tell(const v1::Network& network, const std::string& vip = "",
+            const std::vector<std::string>& ready = {}) {
+    NetworkStep step{network.id(), true, {}};
+    *step.feed.mutable_network() = network;
+    if (!vip.empty()) {
+      auto& service = *step.feed.add_services();
+      service.set_service_id("web");
+      service.set_name("web");
+      service.add_virtual_ips(vip);
+    }
+    for (const std::string& address : ready) {
+      auto& endpoint = *step.feed.add_endpoints();
+      endpoint.set_task_id("task " + address);
+      endpoint.set_service_id("web");
+      endpoint.add_addresses(address);
+      endpoint.set_state(v1::ENDPOINT_READY);
+    }
+    const Status applied = net_->apply(step);
+    EXPECT_TRUE(applied.ok()) << applied.message();
+  }
+  void restart() {
+    net_.reset();
+    net_ = box_.make_network();
+    ASSERT_NE(net_, nullptr) << box_.error();
+    ASSERT_TRUE(net_->collect_garbage({"c1", "c2"}).ok());
+  }
+
+  v1::Network a_ = overlay_network("net-a", "10.50.0.0/24", "10.50.0.1");
+  v1::Network b_ = overlay_network("net-b", "10.51.0.0/24", "10.51.0.1");
+};
+
+TEST_F(ConnectTest, ARunningContainerEntersAndLeavesANetworkWithItsVirtualAddresses) {
+  ContainerNetworkRequest r = request("c1", a_, "10.50.0.2/24");
+  const std::string one = attach(r);
+  const std::string two = attach(request("c2", b_, "10.51.0.2/24"));
+  box_.serve(two, 8080, "two");
+  tell(a_);
+  tell(b_, "10.51.0.200", {"10.51.0.2"});
+  EXPECT_EQ(box_.ask(one, "10.51.0.2", 8080), "");
+  const std::string before = interfaces(one);
+  r.links.push_back(link(b_, "10.51.0.3/24", true));
+  reconnect(r);
+  EXPECT_THAT(interfaces(one), HasSubstr("eth2 10.51.0.3/24"));
+  EXPECT_EQ(box_.ask(one, "10.51.0.2", 8080), "two");
+  EXPECT_EQ(box_.ask(one, "10.51.0.200", 8080), "two");
+  const std::string during = interfaces(one);
+  reconnect(r);
+  EXPECT_EQ(interfaces(one), during) << "a second time changes nothing";
+  EXPECT_THAT(net_->repair(), IsEmpty());
+  // The process dies; the next one knows what belongs where.
+  restart();
+  EXPECT_EQ(box_.ask(one, "10.51.0.2", 8080), "two");
+  reconnect(r);
+  EXPECT_EQ(interfaces(one), during);
+  tell(a_);
+  tell(b_, "10.51.0.200", {"10.51.0.2"});
+  r.links.pop_back();
+  reconnect(r);
+  EXPECT_EQ(interfaces(one), before);
+  EXPECT_EQ(box_.ask(one, "10.51.0.200", 8080), "");
+  EXPECT_THAT(box_.run(one, "nft list map inet muster_vip services4"),
+              Not(HasSubstr("10.51.0.200")));
+  EXPECT_THAT(net_->repair(), IsEmpty());
+  ASSERT_TRUE(net_->detach("c2").ok());
+  EXPECT_EQ(box_.run("", "ls " + box_.dir() + "/n1/netns | grep -c net-net-b"), "0");
+  r.links.push_back(link(b_, "10.51.0.3/24", true));
+  ASSERT_TRUE(net_->detach("c1").ok());
+  EXPECT_EQ(net_->reconnect(r).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(net_->teardown().ok());
+}
+
+TEST_F(ConnectTest, AnInternalContainerGetsOutByANetworkThatLeadsOutAndNoLonger) {
+  v1::Network shut = overlay_network("net-s", "10.52.0.0/24", "10.52.0.1", true);
+  ContainerNetworkRequest r = request("c1", shut, "10.52.0.2/24");
+  const std::string one = attach(r);
+  box_.serve(box_.outside(), 8080, "outside");
+  EXPECT_EQ(box_.ask(one, "192.0.2.2", 8080), "");
+  r.links.push_back(link(b_, "10.51.0.3/24", true));
+  reconnect(r);
+  EXPECT_EQ(box_.ask(one, "192.0.2.2", 8080), "outside");
+  reconnect(r);
+  r.links.pop_back();
+  reconnect(r);
+  EXPECT_EQ(box_.ask(one, "192.0.2.2", 8080), "");
+  EXPECT_EQ(interfaces(one), "eth0 10.52.0.2/24 ");
+}
+
+TEST_F(ConnectTest, AContainerWithoutIpv6GetsItWithANetworkThatHasIt) {
+  v1::Network dual = overlay_network("net-d", "10.53.0.0/24", "10.53.0.1");
+  auto* pool = dual.mutable_state()->add_pools();
+  pool->set_subnet("fd00:53::/64");
+  pool->set_gateway("fd00:53::1");
+  dual.mutable_spec()->set_ipv6(true);
+  ContainerNetworkRequest r = request("c1", a_, "10.50.0.2/24");
+  const std::string one = attach(r);
+  ContainerNetworkRequest other = request("c2", dual, "10.53.0.2/24");
+  other.links[0].addresses.push_back("fd00:53::2/64");
+  const std::string two = attach(other);
+  ContainerLink added = link(dual, "10.53.0.3/24", true);
+  added.addresses.push_back("fd00:53::3/64");
+  r.links.push_back(added);
+  box_.serve(one, 8080, "one");
+  box_.serve(two, 8080, "two");
+  reconnect(r);
+  EXPECT_EQ(from(one, "fd00:53::2"), "two");
+  EXPECT_EQ(from(two, "10.53.0.3"), "one");
+}
+
+TEST_F(ConnectTest, ContainersThatRunReachTheAddressesOfAFurtherSubnet) {
+  const std::string one = attach(request("c1", a_, "10.50.0.2/24"));
+  tell(a_);
+  v1::Network grown = a_;
+  auto* pool = grown.mutable_state()->add_pools();
+  pool->set_subnet("10.50.9.0/24");
+  pool->set_gateway("10.50.9.1");
+  tell(grown);
+  const std::string two = attach(request("c2", grown, "10.50.9.2/24"));
+  box_.serve(one, 8080, "one");
+  box_.serve(two, 8080, "two");
+  EXPECT_EQ(from(one, "10.50.9.2"), "two");
+  EXPECT_EQ(from(two, "10.50.0.2"), "one");
+  EXPECT_EQ(box_.run(one, "ip route get 10.50.9.2 | head -1 | tr -s ' ' | sed 's/ uid.*//'"),
+            "10.50.9.2 dev eth0 src 10.50.0.2");
+  // Made with what the managers had said before.
+  const std::string three = attach(request("c3", a_, "10.50.0.3/24"));
+  EXPECT_EQ(from(three, "10.50.9.2"), "two");
+  ASSERT_TRUE(net_->detach("c3").ok());
+  EXPECT_THAT(net_->repair(), IsEmpty());
+  box_.run(one, "ip route del 10.50.9.0/24");
+  EXPECT_THAT(net_->repair(), Contains("container c1 had no route to a subnet of network net-a"));
+  EXPECT_EQ(from(one, "10.50.9.2"), "two");
+  // Whoever runs when the process was away.
+  restart();
+  box_.run(one, "ip route del 10.50.9.0/24");
+  tell(grown);
+  EXPECT_EQ(from(one, "10.50.9.2"), "two");
+}
+
+TEST(SubnetRoutes, OnlySubnetsWithoutAnAddressOfTheInterfaceNeedOne) {
+  v1::Network network;
+  const auto routes = [&](std::vector<const char*> addresses) {
+    std::vector<Cidr> cidrs;
+    for (const char* text : addresses) cidrs.push_back(*Cidr::parse(text));
+    std::string out;
+    const auto wanted = further_routes(network, cidrs, 3);
+    for (const auto& r : *wanted) {
+      EXPECT_EQ(r.interface, 3);
+      EXPECT_FALSE(r.gateway);
+      out += fmt::format("{} from {} ", r.destination.str(), r.source->str());
+    }
+    return out;
+  };
+  network.mutable_state()->add_pools()->set_subnet("10.1.0.0/24");
+  network.mutable_state()->add_pools()->set_subnet("fd00::/64");
+  EXPECT_FALSE(has_further_subnets(network));
+  EXPECT_EQ(routes({"10.1.0.2/24", "fd00::2/64"}), "");
+  network.mutable_state()->add_pools()->set_subnet("10.2.0.0/24");
+  EXPECT_TRUE(has_further_subnets(network));
+  EXPECT_EQ(routes({"10.1.0.2/24", "fd00::2/64"}), "10.2.0.0/24 from 10.1.0.2 ");
+  EXPECT_EQ(routes({"10.2.0.2/24"}), "10.1.0.0/24 from 10.2.0.2 ");
+  EXPECT_EQ(routes({"10.1.0.2/24", "10.2.0.2/24"}), "");
+  EXPECT_EQ(routes({"fd00::2/64"}), "");
+  network.mutable_state()->add_pools()->set_subnet("fd01::/64");
+  EXPECT_EQ(routes({"10.1.0.2/24", "fd00::2/64"}),
+            "10.2.0.0/24 from 10.1.0.2 fd01::/64 from fd00::2 ");
+}
+
+}  // namespace
+}  // namespace muster::overlay::testing
