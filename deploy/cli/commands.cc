@@ -140,6 +140,28 @@ const std::vector<Command>& commands() {
        "should. What is good is counted, --all lists it. Exit code: 0 nothing is bad, 1 something\n"
        "is, or a node did not answer."},
       {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
+      {"network update", "NETWORK", "Make a network larger while it is in use, or change its labels",
+       "network update --subnet 10.9.1.0/24 back\n"
+       "network update --subnet 10.9.2.0/24 --ip-range 10.9.2.128/25 --gateway 10.9.2.254 back\n"
+       "network update --label-add team=shop --label-rm old back",
+       C::kNetwork, network_update, false,
+       "An overlay network whose addresses are all in use gets further subnets; tasks that waited\n"
+       "for an address start at once. Containers that run reach the new addresses directly and\n"
+       "keep their own. A subnet cannot be taken away again, nor overlap another network's."},
+      {"network connect", "NETWORK TASK|CONTAINER",
+       "Connect a running container to an attachable network",
+       "network connect debug web.1\n"
+       "network connect --alias primary --ip 10.9.0.50 back 3f2k9x",
+       C::kNetwork, network_connect, false,
+       "The container gets one more interface while it runs, and is known in the network by its\n"
+       "task's and container's name, its service's name and each --alias. The network must have\n"
+       "been made with --attachable. The connection is this task's alone: the one that replaces\n"
+       "it is in its service's networks only. For all tasks of a service use\n"
+       "`muster service update --network-add`."},
+      {"network disconnect", "NETWORK TASK|CONTAINER",
+       "Take a running container out of a network it was connected to",
+       "network disconnect debug web.1", C::kNetwork, network_disconnect, false,
+       "Networks of the service itself are left with `muster service update --network-rm`."},
 
       {"secret create", "SECRET file|-", "Create a secret from a file or standard input",
        "secret create db_password password.txt\n"

@@ -56,6 +56,9 @@ Result<int> network_create(Run& run);
 Result<int> network_inspect(Run& run);
 Result<int> network_doctor(Run& run);
 Result<int> network_rm(Run& run);
+Result<int> network_update(Run& run);
+Result<int> network_connect(Run& run);
+Result<int> network_disconnect(Run& run);
 
 Result<int> secret_create(Run& run);
 Result<int> secret_ls(Run& run);

@@ -6,9 +6,9 @@
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/network_members.h"
+#include "deploy/cli/network_pools.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/spec_flags.h"
-#include "overlay/ipam/ip.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -23,6 +23,10 @@ Result<NetworkMembers> members_of(Run& run, const std::vector<v1::Network>& netw
   MUSTER_ASSIGN(const auto nodes, run.client().call(v1::ListNodesRequest()));
   out.nodes.assign(nodes.nodes().begin(), nodes.nodes().end());
   MUSTER_ASSIGN(const auto services, run.client().call(v1::ListServicesRequest()));
+  // Any task may be connected to those.
+  const bool open = std::any_of(networks.begin(), networks.end(), [](const v1::Network& network) {
+    return network.spec().attachable();
+  });
   v1::ListTasksRequest wanted;
   for (const auto& entry : services.services()) {
     const v1::Service& service = entry.service();
@@ -31,54 +35,16 @@ Result<NetworkMembers> members_of(Run& run, const std::vector<v1::Network>& netw
       continue;
     }
     out.services.push_back(service);
-    wanted.mutable_filter()->add_service_ids(service.id());
+    if (!open) wanted.mutable_filter()->add_service_ids(service.id());
   }
-  if (out.services.empty()) return out;
+  if (out.services.empty() && !open) return out;
+  if (open) {
+    wanted.mutable_filter()->add_desired_states(v1::TASK_RUNNING);
+    wanted.mutable_filter()->add_desired_states(v1::TASK_COMPLETE);
+  }
   MUSTER_ASSIGN(const auto tasks, run.client().call(wanted));
   out.tasks.assign(tasks.tasks().begin(), tasks.tasks().end());
   return out;
-}
-
-// The pool whose subnet holds what an option says; `what` names it.
-Result<v1::IpamPool*> pool_of(v1::NetworkSpec* spec, const std::string& what,
-                              const std::string& text) {
-  const auto wanted = overlay::Cidr::parse_lenient(text);
-  if (!wanted) return fail(usage_error(fmt::format("{} {}", what, wanted.error().message())));
-  for (v1::IpamPool& pool : *spec->mutable_pools()) {
-    const auto subnet = overlay::Prefix::parse(pool.subnet());
-    if (!subnet) return fail(usage_error(subnet.error().message()));
-    if (subnet->contains(wanted->ip)) return &pool;
-  }
-  return fail(usage_error(fmt::format("no matching subnet for {} {}", what, text)));
-}
-
-// Options stand in any order: as in Docker, each belongs to the subnet it lies in.
-Status fill_pools(const std::vector<std::string>& gateways, const std::vector<std::string>& ranges,
-                  const std::vector<std::string>& aux, v1::NetworkSpec* spec) {
-  for (const std::string& gateway : gateways) {
-    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "gateway", gateway));
-    if (!pool->gateway().empty()) {
-      return usage_error(
-          fmt::format("cannot configure multiple gateways ({}, {}) for the same subnet ({})",
-                      gateway, pool->gateway(), pool->subnet()));
-    }
-    pool->set_gateway(gateway);
-  }
-  for (const std::string& range : ranges) {
-    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "range", range));
-    if (!pool->ip_range().empty()) {
-      return usage_error(
-          fmt::format("cannot configure multiple ranges ({}, {}) on the same subnet ({})", range,
-                      pool->ip_range(), pool->subnet()));
-    }
-    pool->set_ip_range(range);
-  }
-  for (const std::string& text : aux) {
-    const v1::KeyValue pair = parse_key_value(text);
-    MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(spec, "aux-address", pair.value()));
-    set_pair(pool->mutable_aux_addresses(), pair);
-  }
-  return ok_status();
 }
 
 }  // namespace
@@ -139,8 +105,6 @@ Result<int> network_create(Run& run) {
   run.flags.list("opt,o", &options, "K=V", "driver option");
   run.flags.list("label", &labels, "K=V", "label");
   MUSTER_TRY(run.parse(1, 1));
-  if (gateways.size() > subnets.size() || ranges.size() > subnets.size())
-    return fail(usage_error("every gateway and ip-range must have a corresponding subnet"));
   spec->mutable_annotations()->set_name(run.args[0]);
   for (const auto& label : labels)
     set_pair(spec->mutable_annotations()->mutable_labels(), parse_key_value(label));
@@ -152,8 +116,7 @@ Result<int> network_create(Run& run) {
   spec->set_ingress(ingress);
   spec->set_ipv6(ipv6);
   spec->set_ipam_driver(ipam_driver);
-  for (const auto& subnet : subnets) spec->add_pools()->set_subnet(subnet);
-  MUSTER_TRY(fill_pools(gateways, ranges, aux, spec));
+  MUSTER_ASSIGN(*spec->mutable_pools(), make_pools(subnets, gateways, ranges, aux));
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));

@@ -48,6 +48,30 @@ boost::json::array tasks_json(const v1::Service& service, const v1::Network& net
   return out;
 }
 
+// Tasks that were connected to it while they run.
+boost::json::array connected_json(const v1::Network& network, const NetworkMembers& members,
+                                  const std::map<std::string, const v1::Node*>& nodes) {
+  boost::json::array out;
+  for (const v1::Task& task : members.tasks) {
+    const v1::NetworkAttachment* attachment = attachment_in(task, network);
+    const bool by_hand =
+        std::any_of(task.connected().begin(), task.connected().end(),
+                    [&](const auto& each) { return each.target() == network.id(); });
+    if (attachment == nullptr || !by_hand) continue;
+    const auto node = nodes.find(task.node_id());
+    boost::json::array addresses, aliases;
+    for (const auto& cidr : attachment->addresses()) addresses.emplace_back(cidr);
+    for (const auto& alias : attachment->aliases()) aliases.emplace_back(alias);
+    out.push_back({{"Name", task.name() + "." + task.id()},
+                   {"Task", task.id()},
+                   {"Node", node == nodes.end() ? "" : node->second->description().hostname()},
+                   {"Addresses", std::move(addresses)},
+                   {"MacAddress", attachment->mac()},
+                   {"Aliases", std::move(aliases)}});
+  }
+  return out;
+}
+
 boost::json::array ports_text(const v1::Service& service) {
   boost::json::array out;
   for (const v1::PortConfig& port : service.endpoint().ports()) {
@@ -92,6 +116,7 @@ void add_members(const v1::Network& network, const NetworkMembers& members, bool
     list.push_back({{"Name", node->description().hostname()}, {"IP", address_of(*node)}});
   }
   out["Peers"] = std::move(list);
+  if (network.spec().attachable()) out["Connected"] = connected_json(network, members, nodes);
   if (!verbose) return;
   boost::json::object services;
   for (const v1::Service& service : members.services) {

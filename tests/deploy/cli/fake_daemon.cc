@@ -348,6 +348,27 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
     response->mutable_network()->set_id("net-new");
     return changed(context);
   }
+  S UpdateNetwork(C* context, const v1::UpdateNetworkRequest* request,
+                  v1::UpdateNetworkResponse* response) override {
+    fake.updated_networks.push_back(*request);
+    for (const auto& network : fake.networks) *response->mutable_network() = network;
+    return changed(context);
+  }
+  // The task has its address when it is looked at next.
+  S ConnectNetwork(C* context, const v1::ConnectNetworkRequest* request,
+                   v1::ConnectNetworkResponse* response) override {
+    fake.connections.push_back(*request);
+    for (auto& task : fake.tasks) {
+      *response->mutable_task() = task;
+      for (const auto& network : fake.networks) task.add_networks()->set_network_id(network.id());
+    }
+    return changed(context);
+  }
+  S DisconnectNetwork(C* context, const v1::DisconnectNetworkRequest* request,
+                      v1::DisconnectNetworkResponse*) override {
+    fake.disconnections.push_back(*request);
+    return changed(context);
+  }
   S RemoveNetwork(C* context, const v1::RemoveNetworkRequest* request,
                   v1::RemoveNetworkResponse*) override {
     if (unavailable()) return no_manager();

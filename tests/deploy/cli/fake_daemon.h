@@ -70,6 +70,9 @@ class FakeDaemon {
   std::vector<v1::CreateServiceRequest> created_services;
   std::vector<v1::UpdateServiceRequest> updated_services;
   std::vector<v1::CreateNetworkRequest> created_networks;
+  std::vector<v1::UpdateNetworkRequest> updated_networks;
+  std::vector<v1::ConnectNetworkRequest> connections;
+  std::vector<v1::DisconnectNetworkRequest> disconnections;
   std::vector<v1::CreateSecretRequest> created_secrets;
   std::vector<v1::UpdateSecretRequest> updated_secrets;
   std::vector<v1::CreateConfigRequest> created_configs;

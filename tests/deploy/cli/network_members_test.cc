@@ -134,5 +134,85 @@ TEST(NetworkCommands, GatewaysRangesAndAuxiliaryAddressesFindTheirSubnets) {
   EXPECT_EQ(daemon.created_networks.size(), 1u);
 }
 
+TEST(NetworkMembers, WhoWasConnectedIsShown) {
+  NetworkMembers members;
+  members.nodes = {node("n1", "192.0.2.1", false)};
+  members.tasks = {task("t1", "web", "n1", v1::TASK_RUNNING, {"own", "net"}),
+                   task("t2", "web", "n1", v1::TASK_RUNNING, {"net"})};
+  members.tasks[0].add_connected()->set_target("net");
+  members.tasks[0].mutable_networks(1)->add_aliases("debug");
+  v1::Network open = network("net", false);
+  open.mutable_spec()->set_attachable(true);
+  boost::json::object out;
+  add_members(open, members, false, out);
+  EXPECT_EQ(boost::json::serialize(out["Connected"]),
+            R"([{"Name":"web.1.t1","Task":"t1","Node":"n1","Addresses":["10.1.0.3/24"],)"
+            R"("MacAddress":"02:42:0a:01:00:03","Aliases":["debug"]}])");
+}
+
+TEST(NetworkCommands, NetworksInUseAreChanged) {
+  FakeDaemon daemon;
+  v1::Network back = network("net", false);
+  back.mutable_spec()->mutable_annotations()->set_name("back");
+  daemon.networks.push_back(back);
+  const auto run = [&](const std::vector<std::string>& words) {
+    return run_muster(daemon, words, "");
+  };
+  Outcome done = run({"network", "update", "--subnet", "10.1.0.0/24", "--gateway", "10.1.0.9",
+                      "--aux-address", "r=10.1.0.7", "--ip-range", "10.1.0.128/25", "--label-add",
+                      "a=b", "--label-rm", "c", "back"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(done.out, "back\n");
+  auto& update = daemon.updated_networks.at(0);
+  EXPECT_FALSE(update.request_id().empty());
+  update.clear_request_id();
+  EXPECT_EQ(update.ShortDebugString(),
+            "network: \"back\" add_pools { subnet: \"10.1.0.0/24\" ip_range: \"10.1.0.128/25\" "
+            "gateway: \"10.1.0.9\" aux_addresses { key: \"r\" value: \"10.1.0.7\" } } "
+            "labels { key: \"a\" value: \"b\" } remove_labels: \"c\"");
+  daemon.tasks.push_back(task("t1", "web", "n1", v1::TASK_RUNNING, {}));
+  done = run({"network", "connect", "--alias", "a", "--alias", "b", "--ip", "10.1.0.50", "--ip6",
+              "fd00::5", "back", "t1"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  auto& connect = daemon.connections.at(0);
+  connect.clear_request_id();
+  EXPECT_EQ(connect.ShortDebugString(),
+            "network: \"back\" task: \"t1\" aliases: \"a\" aliases: \"b\" "
+            "addresses: \"10.1.0.50\" addresses: \"fd00::5\"");
+  done = run({"network", "disconnect", "back", "t1"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(daemon.disconnections.at(0).task(), "t1");
+  for (const bool force : {false, true}) {
+    daemon.next_error = Status(StatusCode::kNotFound, "no such task or container: t9");
+    done = force ? run({"network", "disconnect", "-f", "back", "t9"})
+                 : run({"network", "disconnect", "back", "t9"});
+    EXPECT_EQ(done.code, force ? 0 : 1) << done.err;
+  }
+}
+
+TEST(NetworkCommands, ChangesThatMeanNothingAreRefused) {
+  FakeDaemon daemon;
+  const struct {
+    std::vector<std::string> words;
+    const char* error;
+  } kCases[] = {
+      {{"update", "back"}, "nothing to change"},
+      {{"update", "--gateway", "10.1.0.9", "back"},
+       "every gateway and ip-range must have a corresponding subnet"},
+      {{"update", "--aux-address", "a=10.1.0.9", "back"},
+       "no matching subnet for aux-address 10.1.0.9"},
+      {{"connect", "back"}, "requires"},
+      {{"connect", "--ip", "fd00::5", "back", "t1"}, "--ip takes an IPv4 address"},
+      {{"connect", "--ip6", "10.1.0.5", "back", "t1"}, "--ip6 takes an IPv6 address"},
+  };
+  for (const auto& c : kCases) {
+    std::vector<std::string> words = c.words;
+    words.insert(words.begin(), "network");
+    const Outcome refused = run_muster(daemon, words, "");
+    EXPECT_EQ(refused.code, 2) << refused.err;
+    EXPECT_THAT(refused.err, testing::HasSubstr(c.error));
+  }
+}
+
 }  // namespace
 }  // namespace muster::deploy::cli
