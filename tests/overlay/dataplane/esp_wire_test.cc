@@ -3,10 +3,9 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 #include <linux/udp.h>
 #include <linux/xfrm.h>
-#include <netlink/attr.h>
-#include <netlink/msg.h>
 
 #include <cstring>
 
@@ -19,14 +18,19 @@ const EspOwner kOwner{0x40000007, 0x5d000007, kA, 4790};
 
 template <class T>
 const T& header_of(const Message& m) {
-  return *static_cast<const T*>(nlmsg_data(m.wire()));
+  return *static_cast<const T*>(NLMSG_DATA(m.wire()));
 }
+// The attribute's value; empty where there is none.
 template <class T>
 std::string attribute(const Message& m, int type) {
-  const auto* found = nlmsg_find_attr(const_cast<nlmsghdr*>(m.wire()), sizeof(T), type);
-  if (found == nullptr) return "";
-  return std::string(static_cast<const char*>(nla_data(found)),
-                     static_cast<size_t>(nla_len(found)));
+  const char* at = static_cast<const char*>(NLMSG_DATA(m.wire())) + NLMSG_ALIGN(sizeof(T));
+  const char* end = reinterpret_cast<const char*>(m.wire()) + m.wire()->nlmsg_len;
+  while (at + NLA_HDRLEN <= end) {
+    const auto* attribute = reinterpret_cast<const nlattr*>(at);
+    if (attribute->nla_type == type) return std::string(at + NLA_HDRLEN, at + attribute->nla_len);
+    at += NLA_ALIGN(attribute->nla_len);
+  }
+  return "";
 }
 template <class T>
 T as(const std::string& bytes) {

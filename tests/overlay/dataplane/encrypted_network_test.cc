@@ -1,0 +1,69 @@
+// What a node does with encrypted networks that its kernel can or cannot encrypt.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "overlay/dataplane/esp_probe.h"
+#include "tests/overlay/dataplane/node_network_test.h"
+
+namespace muster::overlay::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class EncryptedNetworkTest : public NodeNetworkTest {
+ protected:
+  void SetUp() override {
+    NodeNetworkTest::SetUp();
+    network_ = overlay_network("vault", "10.60.0.0/24", "10.60.0.1", true);
+    network_.mutable_spec()->add_driver_options()->set_key("encrypted");
+    network_.mutable_state()->set_vni(5001);
+    ASSERT_TRUE(net_->set_local_node({"node1", "192.0.2.1", 4789}).ok());
+  }
+  NetworkStep step() const {
+    NetworkStep out{network_.id(), true, {}};
+    *out.feed.mutable_network() = network_;
+    v1::NetworkEndpoint& e = *out.feed.add_endpoints();
+    e.set_task_id("t2");
+    e.set_node_id("node2");
+    e.set_data_path_addr("192.0.2.2");
+    e.add_addresses("10.60.0.3");
+    return out;
+  }
+  std::string kernel() { return box_.run("", "ip xfrm state; ip xfrm policy; nft list tables"); }
+
+  v1::Network network_;
+  const std::string why_ = encryption_trouble(false);
+};
+
+TEST_F(EncryptedNetworkTest, ContainersAreRefusedWithTheReasonWhereItCannotBe) {
+  const auto attached = net_->attach(request("c1", network_, "10.60.0.2/24"));
+  if (why_.empty()) {
+    EXPECT_TRUE(attached) << attached.error().message();
+    return;
+  }
+  ASSERT_FALSE(attached);
+  EXPECT_EQ(attached.error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(attached.error().message(), HasSubstr("encrypted, which this node cannot do: "));
+  EXPECT_THAT(attached.error().message(), HasSubstr(why_));
+  EXPECT_EQ(box_.run("", "ip -o link show type veth | grep -c ' mv'"), "0");
+}
+
+TEST_F(EncryptedNetworkTest, WhatIsToldOfItLeavesNothingBehind) {
+  const std::string before = kernel();
+  EXPECT_EQ(net_->apply(step()).ok(), why_.empty());
+  EXPECT_EQ(net_->set_encryption({{{1, std::string(32, 's'), true}}, 0}).ok(), why_.empty());
+  if (why_.empty()) {
+    EXPECT_THAT(kernel(), HasSubstr("rfc4106(gcm(aes))"));
+    EXPECT_THAT(kernel(), HasSubstr("esp_muster_n1"));
+  }
+  EXPECT_TRUE(net_->forget_network(network_.id()).ok());
+  (void)net_->repair();
+  EXPECT_EQ(kernel(), before);
+  EXPECT_EQ(net_->apply(step()).ok(), why_.empty());
+  EXPECT_TRUE(net_->teardown().ok());
+  EXPECT_THAT(kernel(), ::testing::Not(HasSubstr("muster")));
+  EXPECT_EQ(box_.run("", "ip xfrm state; ip xfrm policy"), "");
+}
+
+}  // namespace
+}  // namespace muster::overlay::testing
