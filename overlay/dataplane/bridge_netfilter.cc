@@ -6,6 +6,7 @@
 
 #include "base/process.h"
 #include "overlay/dataplane/sysctl.h"
+#include "overlay/ipam/port_options.h"
 
 namespace muster::overlay {
 namespace {
@@ -15,16 +16,16 @@ constexpr const char* kFamilies[] = {"net.bridge.bridge-nf-call-iptables",
                                      "net.bridge.bridge-nf-call-ip6tables"};
 constexpr const char* kArp = "net.bridge.bridge-nf-call-arptables";
 
-bool present() {
-  return access(kPresent, F_OK) == 0;
-}
-
 Status switch_off() {
   MUSTER_TRY(set_bridge_netfilter(false, nullptr));
   return write_sysctl(kArp, "0");
 }
 
 }  // namespace
+
+bool has_bridge_netfilter() {
+  return access(kPresent, F_OK) == 0;
+}
 
 Status set_bridge_netfilter(bool on, bool* changed) {
   const std::string wanted = on ? "1" : "0";
@@ -38,7 +39,7 @@ Status set_bridge_netfilter(bool on, bool* changed) {
 }
 
 Status provide_bridge_netfilter(NamespaceDir& pins) {
-  if (present()) return ok_status();
+  if (has_bridge_netfilter()) return ok_status();
   // What the kernel itself calls when it wants a module; this one it never asks for.
   const auto loader = read_sysctl("kernel.modprobe");
   std::string why = "no program loads modules";
@@ -51,11 +52,11 @@ Status provide_bridge_netfilter(NamespaceDir& pins) {
     why = !ran ? ran.error().message() : ran->err;
     while (!why.empty() && why.back() == '\n') why.pop_back();
   }
-  if (!present()) {
+  if (!has_bridge_netfilter()) {
     return failed_precondition(
-        "this kernel cannot track connections across a bridge (module br_netfilter{}{}): tasks of "
-        "this node get no connections through published ports of other nodes",
-        why.empty() ? "" : ": ", why);
+        "{}{}{}{}: published ports lead to tasks of this node in the nodes' names, not in their "
+        "clients'",
+        kHidesClients, why.empty() ? "" : " (", why, why.empty() ? "" : ")");
   }
   MUSTER_TRY(switch_off());
   MUSTER_ASSIGN(const auto names, pins.list());
@@ -65,7 +66,7 @@ Status provide_bridge_netfilter(NamespaceDir& pins) {
       MUSTER_TRY(pins.enter(name, &created));
       // It went in the meantime.
       if (created) return pins.remove(name);
-      return present() ? switch_off() : ok_status();
+      return has_bridge_netfilter() ? switch_off() : ok_status();
     }));
   }
   return ok_status();

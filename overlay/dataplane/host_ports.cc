@@ -6,57 +6,98 @@
 
 #include <cerrno>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string>
+#include <string_view>
 
+#include "overlay/ipam/ip.h"
 #include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
 namespace {
 
-// A socket that holds the port in one family, bound to every address. -errno on failure. Stream
-// sockets listen, since a merely bound one does not keep others out who set SO_REUSEADDR; they set
-// it themselves, so that connections of a former listener that linger are no obstacle.
-int bind_port(v1::PortConfig::Protocol protocol, uint32_t port, bool v6) {
-  const bool stream = protocol != v1::PortConfig::UDP;
-  const int number = protocol == v1::PortConfig::SCTP ? IPPROTO_SCTP : 0;
+socklen_t to_sockaddr(const Ip& ip, uint32_t port, sockaddr_storage& out) {
+  out = {};
+  if (!ip.v6) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(out);
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(static_cast<uint16_t>(port));
+    v4.sin_addr.s_addr = htonl(static_cast<uint32_t>(ip.value));
+    return sizeof(sockaddr_in);
+  }
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(out);
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(static_cast<uint16_t>(port));
+  for (size_t i = 0; i < 16; ++i) {
+    v6.sin6_addr.s6_addr[i] = static_cast<uint8_t>(ip.value >> (8 * (15 - i)));
+  }
+  return sizeof(sockaddr_in6);
+}
+
+// Whether a relay may listen beside the socket that holds the port, at ::1.
+bool is_shared(const FrontendKey& key, bool v6) {
+  return key.protocol == v1::PortConfig::TCP && key.bind.empty() && v6;
+}
+
+// A socket that holds the port in one family, bound to every address or to the key's place, which
+// this host need not have (yet). -errno on failure. Stream sockets listen, since a merely bound one
+// does not keep others out who set SO_REUSEADDR; they set it themselves, so that connections of a
+// former listener that linger are no obstacle. In IPv6 a relay shares the port, at ::1
+// (SO_REUSEPORT, which the kernel grants to sockets of one user).
+int bind_port(const FrontendKey& key, bool v6) {
+  const bool stream = key.protocol != v1::PortConfig::UDP;
+  const int number = key.protocol == v1::PortConfig::SCTP ? IPPROTO_SCTP : 0;
+  const auto address = Ip::parse(key.bind);
+  if (address) v6 = address->v6;
   const int on = 1;
   const int fd =
       socket(v6 ? AF_INET6 : AF_INET, (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, number);
   if (fd < 0) return -errno;
-  sockaddr_storage storage{};
-  socklen_t length = sizeof(sockaddr_in);
-  storage.ss_family = v6 ? AF_INET6 : AF_INET;
-  if (v6) {
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-    reinterpret_cast<sockaddr_in6&>(storage).sin6_port = htons(static_cast<uint16_t>(port));
-    length = sizeof(sockaddr_in6);
-  } else {
-    reinterpret_cast<sockaddr_in&>(storage).sin_port = htons(static_cast<uint16_t>(port));
+  const auto failed = [fd] {
+    const int error = errno;
+    close(fd);
+    return -error;
+  };
+  if (!key.bind.empty() && !address &&
+      setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, key.bind.c_str(),
+                 static_cast<socklen_t>(key.bind.size())) != 0) {
+    return failed();
   }
+  if (address) setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof(on));  // of IPv6, too
+  sockaddr_storage storage{};
+  const socklen_t length = to_sockaddr(address ? *address : Ip{v6, 0}, key.port, storage);
+  if (v6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+  if (is_shared(key, v6)) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
   if (stream) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   const bool bound = bind(fd, reinterpret_cast<const sockaddr*>(&storage), length) == 0;
   if (bound && (!stream || listen(fd, 1) == 0)) return fd;
-  const int error = errno;
-  close(fd);
-  return -error;
+  return failed();
+}
+
+bool listens_in(const char* table, uint32_t port) {
+  // ::1 as the table writes it, where only a relay of ours listens.
+  constexpr std::string_view kLoopback6 = "00000000000000000000000001000000";
+  std::ifstream file(table);
+  std::string line;
+  std::getline(file, line);
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    std::string slot, local, remote, state;
+    words >> slot >> local >> remote >> state;
+    const size_t colon = local.rfind(':');
+    if (state != "0A" || colon == std::string::npos) continue;
+    if (std::string_view(local).substr(0, colon) == kLoopback6) continue;
+    if (std::stoul(local.substr(colon + 1), nullptr, 16) == port) return true;
+  }
+  return false;
 }
 
 // Whether a TCP socket listens on the port. An outgoing connection that has it as its own source
 // port keeps us from binding, but does not serve it.
 bool somebody_listens(uint32_t port) {
   for (const char* table : {"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"}) {
-    std::ifstream file(table);
-    std::string line;
-    std::getline(file, line);
-    while (std::getline(file, line)) {
-      std::istringstream words(line);
-      std::string slot, local, remote, state;
-      words >> slot >> local >> remote >> state;
-      const size_t colon = local.rfind(':');
-      if (state != "0A" || colon == std::string::npos) continue;
-      if (std::stoul(local.substr(colon + 1), nullptr, 16) == port) return true;
-    }
+    if (listens_in(table, port)) return true;
   }
   return false;
 }
@@ -75,14 +116,22 @@ Status HostPorts::hold(const FrontendKey& key, bool v6) {
     it->second.picked = 0;
     return ok_status();
   }
-  const int fd = bind_port(key.protocol, key.port, v6);
+  // Picked for every address, and wanted at one.
+  const auto picked = held_.find({key.protocol, key.port});
+  if (picked != held_.end() && picked->second.picked != 0) drop(picked);
   const std::string name = fmt::format("{}/{}", key.port, protocol_name(key.protocol));
+  // Sharing has its price: another program that shares its ports would not be noticed.
+  if (is_shared(key, v6) && listens_in("/proc/thread-self/net/tcp6", key.port)) {
+    return already_exists("port {} is in use on this node", name);
+  }
+  const int fd = bind_port(key, v6);
   if (fd == -EADDRINUSE && (key.protocol != v1::PortConfig::TCP || somebody_listens(key.port))) {
     return already_exists("port {} is in use on this node", name);
   }
-  // A host without the protocol's sockets (SCTP as a module) can still forward it.
-  const bool fine =
-      fd >= 0 || fd == -EADDRINUSE || fd == -EPROTONOSUPPORT || fd == -ESOCKTNOSUPPORT;
+  // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the
+  // address or interface does so when it gets them.
+  const bool fine = fd >= 0 || fd == -EADDRINUSE || fd == -EPROTONOSUPPORT ||
+                    fd == -ESOCKTNOSUPPORT || fd == -ENODEV || fd == -EADDRNOTAVAIL;
   if (!fine) return errno_status(-fd, "cannot reserve port " + name);
   held_[key] = Held{fd < 0 ? -1 : fd, 0};
   return ok_status();
@@ -94,13 +143,27 @@ void HostPorts::release_all_but(const std::set<FrontendKey>& wanted) {
       ++it;
       continue;
     }
-    if (it->second.fd >= 0) close(it->second.fd);
-    it = held_.erase(it);
+    it = drop(it);
   }
 }
 
+void HostPorts::release_moved(const std::set<FrontendKey>& wanted) {
+  for (auto it = held_.begin(); it != held_.end();) {
+    const auto first = wanted.lower_bound({it->first.protocol, it->first.port});
+    const bool moved = it->second.picked == 0 && !wanted.contains(it->first) &&
+                       first != wanted.end() && first->protocol == it->first.protocol &&
+                       first->port == it->first.port;
+    it = moved ? drop(it) : std::next(it);
+  }
+}
+
+HostPorts::Sockets::iterator HostPorts::drop(Sockets::iterator held) {
+  if (held->second.fd >= 0) close(held->second.fd);
+  return held_.erase(held);
+}
+
 Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
-  const int fd = bind_port(protocol, 0, false);
+  const int fd = bind_port({protocol, 0}, false);
   if (fd < 0) {
     return fail(errno_status(
         -fd, fmt::format("cannot reserve a {} port of this node", protocol_name(protocol))));
@@ -118,8 +181,7 @@ Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
     if (oldest == held_.end() || it->second.picked < oldest->second.picked) oldest = it;
   }
   if (picked > kPickedMax) {
-    if (oldest->second.fd >= 0) close(oldest->second.fd);
-    held_.erase(oldest);
+    drop(oldest);
   }
   return port;
 }

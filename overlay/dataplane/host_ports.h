@@ -24,11 +24,14 @@ class HostPorts {
   HostPorts& operator=(const HostPorts&) = delete;
   ~HostPorts();
 
-  // OK also when held already. ALREADY_EXISTS "port 80/tcp is in use on this node".
-  // `v6`: in IPv6 instead of IPv4.
+  // OK also when held already, and where the key's address or interface is not of this host.
+  // ALREADY_EXISTS "port 80/tcp is in use on this node".
+  // `v6`: in IPv6 instead of IPv4, where the key names no address.
   Status hold(const FrontendKey& key, bool v6);
   // Lets go of every port that is not in `wanted`, except those picked and not yet seen in it.
   void release_all_but(const std::set<FrontendKey>& wanted);
+  // Lets go of those not in `wanted` whose number is wanted in another place.
+  void release_moved(const std::set<FrontendKey>& wanted);
   // A free port of the kernel's choice, held.
   Result<uint32_t> pick(v1::PortConfig::Protocol protocol);
 
@@ -38,7 +41,10 @@ class HostPorts {
     uint64_t picked = 0;  // order of picking; 0 = in use by a published port
   };
 
-  std::map<FrontendKey, Held> held_;
+  using Sockets = std::map<FrontendKey, Held>;
+  Sockets::iterator drop(Sockets::iterator held);
+
+  Sockets held_;
   uint64_t next_pick_ = 1;
 };
 

@@ -57,6 +57,8 @@ class Mesh {
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
   // difference.
   void repair(std::vector<std::string>& said);
+  // What this host cannot do; see MeshRules::trouble().
+  const std::string& limitation() const { return rules_.trouble(); }
   // Removes everything of this node in the mesh; at the end of its membership.
   Status remove();
 

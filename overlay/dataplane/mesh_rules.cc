@@ -96,13 +96,24 @@ Status MeshRules::keep(int namespace_fd, const MeshMaps& wanted, bool look_anywa
   MUSTER_TRY(look(before, wanted, said));
   // At last, when the rules are there: the frames of a namespace without them need not be shown to
   // anybody.
-  MUSTER_TRY(provide_bridge_netfilter(pins_));
+  MUSTER_TRY(pass_frames(namespace_fd, said));
+  in_force_ = wanted;
+  return ok_status();
+}
+
+// A host that cannot says so, and published ports lead here in the nodes' names.
+Status MeshRules::pass_frames(int namespace_fd, std::vector<std::string>* said) {
+  if (!trouble_.empty() && !has_bridge_netfilter()) return ok_status();
+  if (const Status provided = provide_bridge_netfilter(pins_); !provided.ok()) {
+    trouble_ = provided.message();
+    return ok_status();
+  }
+  trouble_.clear();
   bool changed = false;
   MUSTER_TRY(in_namespace(namespace_fd, [&] { return set_bridge_netfilter(true, &changed); }));
   if (said != nullptr && changed) {
     said->push_back("frames of the ingress network did not pass through connection tracking");
   }
-  in_force_ = wanted;
   return ok_status();
 }
 

@@ -30,11 +30,16 @@ class MeshRules {
   bool knows(int namespace_fd) const;
   // Takes the rules out again.
   Status clear(int namespace_fd);
+  // Why frames of the ingress network do not pass through connection tracking on this host, so that
+  // answers to clients of other nodes do not find their way; empty: they do, or it is not known
+  // yet.
+  const std::string& trouble() const { return trouble_; }
   // Lets go of the namespace, which a socket in it keeps alive.
   void release();
 
  private:
   Status enter(int namespace_fd);
+  Status pass_frames(int namespace_fd, std::vector<std::string>* said);
   Status look(const std::optional<MeshMaps>& before, const MeshMaps& wanted,
               std::vector<std::string>* said);
 
@@ -42,6 +47,7 @@ class MeshRules {
   ino_t namespace_ = 0;  // the one that follows is of; 0 = none
   std::unique_ptr<LibNft> nft_;
   std::optional<MeshMaps> in_force_;  // nullopt: not known
+  std::string trouble_;               // once nobody could help it, nobody is asked again
 };
 
 }  // namespace muster::overlay

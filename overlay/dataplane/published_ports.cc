@@ -4,12 +4,24 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "overlay/dataplane/conntrack.h"
 #include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 namespace {
+
+bool is_v6(const std::string& address) {
+  return address.find(':') != std::string::npos;
+}
+
+// Bound to an address of a family that no backend has: nobody answers there.
+bool unreached(const PublishedPort& p) {
+  const auto bind = Ip::parse(p.port.bind());
+  return bind && std::none_of(p.backends.begin(), p.backends.end(),
+                              [&](const auto& b) { return is_v6(b) == bind->v6; });
+}
 
 uint8_t protocol_number(v1::PortConfig::Protocol protocol) {
   switch (protocol) {
@@ -28,15 +40,16 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   const std::set<FrontendKey> in_force(in_force_list.begin(), in_force_list.end());
   std::map<FrontendKey, const PublishedPort*> wanted;
   for (const PublishedPort& p : ports) {
-    if (p.backends.empty()) continue;
-    wanted[{p.port.protocol(), p.port.published_port()}] = &p;
+    if (p.backends.empty() || unreached(p)) continue;
+    wanted[{p.port.protocol(), p.port.published_port(), p.port.bind()}] = &p;
   }
   Status outcome;
   std::vector<Frontend> frontends;
   std::set<FrontendKey> keys;
+  for (const auto& [key, published] : wanted) keys.insert(key);
+  held_.release_moved(std::exchange(keys, {}));
   for (const auto& [key, published] : wanted) {
-    const bool v6 = std::all_of(published->backends.begin(), published->backends.end(),
-                                [](const auto& b) { return b.find(':') != std::string::npos; });
+    const bool v6 = std::all_of(published->backends.begin(), published->backends.end(), is_v6);
     if (Status held = held_.hold(key, v6); !held.ok()) {
       // A port that was ours before a restart stays ours: its rules never stopped to lead traffic.
       if (in_force.count(key) == 0) {
@@ -47,7 +60,18 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
       log_->warn("{}, but its traffic already goes to containers", held.message());
     }
     keys.insert(key);
-    frontends.push_back({key, published->port.target_port(), ways_to(published->backends)});
+    Frontend& frontend = frontends.emplace_back();
+    frontend.key = key;
+    frontend.target_port = published->port.target_port();
+    frontend.backends = ways_to(published->backends);
+    frontend.masquerade = published->port.client_address() == v1::PortConfig::MASQUERADE;
+    frontend.policy = {published->balancing, Duration(published->affinity_ns)};
+    for (size_t i = 0; i < frontend.backends.size(); ++i) {
+      const auto weight = published->weights.find(published->backends[i]);
+      if (weight != published->weights.end()) {
+        frontend.weights[frontend.backends[i]] = weight->second;
+      }
+    }
   }
   const auto removed = balancer_.apply(frontends);
   if (!removed) return removed.error();

@@ -7,7 +7,7 @@
 namespace muster::overlay {
 namespace {
 
-constexpr std::string_view kMarker = "ruleset_2";
+constexpr std::string_view kMarker = "ruleset_3";
 
 // %T is the table's name, %O and %I are the ways out of containers and those in alone.
 //
@@ -15,14 +15,24 @@ constexpr std::string_view kMarker = "ruleset_2";
 // to which no answer would find back. One that shall not get out is called by its node, to whom it
 // has a route.
 //
+// A published port answers at local addresses: any of them, one of them, or what comes in by one
+// interface; and at ::1 only by a relay, since nothing from there may leave the host.
+//
 // Hairpin goes by addresses, not by interfaces: a frame that br_netfilter
 // bridges has no incoming interface any more where its source would be rewritten.
 constexpr std::string_view kBase = R"(
 add table inet %T
 delete table inet %T
 add table inet %T
-add chain inet %T ruleset_2
+add chain inet %T ruleset_3
 add map inet %T ports { typeof meta l4proto . th dport : verdict; }
+add map inet %T ports_at4 { typeof ip daddr . meta l4proto . th dport : verdict; }
+add map inet %T ports_at6 { typeof ip6 daddr . meta l4proto . th dport : verdict; }
+add map inet %T ports_in { typeof iifname . meta l4proto . th dport : verdict; }
+add set inet %T masquerade_ports { type inet_proto . inet_service; }
+add set inet %T masquerade_at4 { type ipv4_addr . inet_proto . inet_service; }
+add set inet %T masquerade_at6 { type ipv6_addr . inet_proto . inet_service; }
+add set inet %T masquerade_in { type ifname . inet_proto . inet_service; }
 add set inet %T bridges { type ifname; }
 add set inet %T internal { type ifname; }
 add set inet %T same_network { typeof iifname . oifname; }
@@ -37,11 +47,34 @@ add rule inet %T martians iifname "%I" fib saddr . iif oif missing drop
 add rule inet %T martians iifname != "lo" ip daddr 127.0.0.0/8 drop
 
 add chain inet %T prerouting { type nat hook prerouting priority -100; policy accept; }
-add rule inet %T prerouting fib daddr type local meta l4proto . th dport vmap @ports
+add rule inet %T prerouting fib daddr type != local accept
+add rule inet %T prerouting ip daddr . meta l4proto . th dport vmap @ports_at4
+add rule inet %T prerouting ip6 daddr . meta l4proto . th dport vmap @ports_at6
+add rule inet %T prerouting iifname . meta l4proto . th dport vmap @ports_in
+add rule inet %T prerouting meta l4proto . th dport vmap @ports
 add chain inet %T output { type nat hook output priority -100; policy accept; }
-add rule inet %T output fib daddr type local meta l4proto . th dport vmap @ports
+add rule inet %T output fib daddr type != local accept
+add rule inet %T output ip6 daddr ::1 accept
+add rule inet %T output ip daddr . meta l4proto . th dport vmap @ports_at4
+add rule inet %T output ip6 daddr . meta l4proto . th dport vmap @ports_at6
+add rule inet %T output oifname . meta l4proto . th dport vmap @ports_in
+add rule inet %T output meta l4proto . th dport vmap @ports
 
+add chain inet %T hidden
+add rule inet %T hidden meta l4proto tcp meta l4proto . ct original proto-dst @masquerade_ports masquerade
+add rule inet %T hidden meta l4proto tcp ct original ip daddr . meta l4proto . ct original proto-dst @masquerade_at4 masquerade
+add rule inet %T hidden meta l4proto tcp ct original ip6 daddr . meta l4proto . ct original proto-dst @masquerade_at6 masquerade
+add rule inet %T hidden meta l4proto tcp iifname . meta l4proto . ct original proto-dst @masquerade_in masquerade
+add rule inet %T hidden meta l4proto udp meta l4proto . ct original proto-dst @masquerade_ports masquerade
+add rule inet %T hidden meta l4proto udp ct original ip daddr . meta l4proto . ct original proto-dst @masquerade_at4 masquerade
+add rule inet %T hidden meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @masquerade_at6 masquerade
+add rule inet %T hidden meta l4proto udp iifname . meta l4proto . ct original proto-dst @masquerade_in masquerade
+add rule inet %T hidden meta l4proto sctp meta l4proto . ct original proto-dst @masquerade_ports masquerade
+add rule inet %T hidden meta l4proto sctp ct original ip daddr . meta l4proto . ct original proto-dst @masquerade_at4 masquerade
+add rule inet %T hidden meta l4proto sctp ct original ip6 daddr . meta l4proto . ct original proto-dst @masquerade_at6 masquerade
+add rule inet %T hidden meta l4proto sctp iifname . meta l4proto . ct original proto-dst @masquerade_in masquerade
 add chain inet %T postrouting { type nat hook postrouting priority 100; policy accept; }
+add rule inet %T postrouting ct status dnat jump hidden
 add rule inet %T postrouting ct status dnat ip saddr . ip daddr @hairpin4 masquerade
 add rule inet %T postrouting ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade
 add rule inet %T postrouting oifname "%I" ct status dnat masquerade
