@@ -1,6 +1,7 @@
 #include "agent/names/name_book.h"
 
 #include "base/cidr_text.h"
+#include "overlay/dns/netd/records.h"
 
 #include <fmt/format.h>
 
@@ -58,6 +59,27 @@ void NameBook::set_settings(const v1::NetdSettings& settings) {
   put(std::move(record));
 }
 
+bool NameBook::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) {
+  constexpr std::string_view kPrefix = "relay/";
+  std::set<std::string> gone;
+  for (auto it = records_.lower_bound(std::string(kPrefix));
+       it != records_.end() && it->first.starts_with(kPrefix); ++it) {
+    gone.insert(it->first);
+  }
+  for (const v1::NetdRelay& relay : relays) {
+    v1::NetdRecord record;
+    record.set_key(kPrefix.data() + relay.id());
+    *record.mutable_relay() = relay;
+    gone.erase(record.key());
+    if (again) dirty_.insert(record.key());
+    put(std::move(record));
+  }
+  for (const std::string& key : gone) drop(key);
+  if (std::exchange(relays_told_, true)) return false;
+  dirty_.insert("settings");  // to be told even if there are none: netd may know some of before
+  return true;
+}
+
 void NameBook::set_container(const v1::NetdContainer& container) {
   containers_.insert(container.id());
   v1::NetdRecord record;
@@ -79,6 +101,15 @@ void NameBook::enter(const v1::Network& network, const std::string& task_id) {
   networks_[task_id].insert(network.id());
   // Networks of other drivers end at the node: a service's tasks elsewhere are not reached there.
   if (virtual_ips_ && network.spec().driver() == "overlay") led_.insert(network.id());
+  // What a task was made with may be older: networks get further subnets.
+  const v1::Network& told = feeds_[network.id()].network;
+  put_network(told.meta().version() > network.meta().version() ? told : network);
+  if (!first) return;
+  for (const auto& [id, service] : feeds_[network.id()].services) put_fed(network.id(), service);
+  for (const auto& [id, endpoint] : feeds_[network.id()].endpoints) put_fed(network.id(), endpoint);
+}
+
+void NameBook::put_network(const v1::Network& network) {
   v1::NetdRecord record;
   record.set_key("network/" + network.id());
   v1::NetdNetwork& out = *record.mutable_network();
@@ -98,18 +129,20 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
   drop_fed(network_id, feeds_[network_id]);
   drop("network/" + network_id);
 }
-  // What a task was made with may be older: networks get further subnets.
-  const v1::Network& told = feeds_[network.id()].network;
-  put_network(told.meta().version() > network.meta().version() ? told : network);
-  if (!first) return;
-  for (const auto& [id, service] : feeds_[network.id()].services) put_fed(network.id(), service);
-  for (const auto& [id, endpoint] : feeds_[network.id()].endpoints) put_fed(network.id(), endpoint);
-}
-
-void NameBook::put_network(const v1::Network& network) {
 
 void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname) {
   const v1::Task& task = local.assignment().task();
+  // It may have left some while it runs.
+  const std::set<std::string> entered = networks_[task.id()];
+  for (const std::string& id : entered) {
+    const auto& now = task.networks();
+    if (std::any_of(now.begin(), now.end(),
+                    [&](const auto& attachment) { return attachment.network_id() == id; })) {
+      continue;
+    }
+    leave(id, task.id());
+    networks_[task.id()].erase(id);
+  }
   for (const v1::NetworkAttachment& attachment : task.networks()) {
     const v1::Network* network = find_network(local.assignment(), attachment.network_id());
     // The mesh's own network has no names, as in Swarm.
@@ -132,17 +165,6 @@ void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname)
     }
     out.set_ready(local.endpoint_state() == v1::ENDPOINT_READY);
     put(std::move(record));
-  // It may have left some while it runs.
-  const std::set<std::string> entered = networks_[task.id()];
-  for (const std::string& id : entered) {
-    const auto& now = task.networks();
-    if (std::any_of(now.begin(), now.end(),
-                    [&](const auto& attachment) { return attachment.network_id() == id; })) {
-      continue;
-    }
-    leave(id, task.id());
-    networks_[task.id()].erase(id);
-  }
   }
 }
 
@@ -206,6 +228,11 @@ void NameBook::apply(const overlay::NetworkStep& step) {
   Feed before;
   if (step.complete) before = std::exchange(feed, {});
   feed.heard = true;
+  if (step.complete && !news.has_network()) feed.network = before.network;
+  if (news.has_network()) {
+    feed.network = news.network();
+    if (members_.count(id) != 0) put_network(feed.network);
+  }
   for (const v1::NetworkService& service : news.services()) {
     feed.services[service.service_id()] = service;
     before.services.erase(service.service_id());
@@ -228,17 +255,13 @@ void NameBook::apply(const overlay::NetworkStep& step) {
 
 v1::NetdUpdate NameBook::complete() {
   dirty_.clear();
-  if (step.complete && !news.has_network()) feed.network = before.network;
-  if (news.has_network()) {
-    feed.network = news.network();
-    if (members_.count(id) != 0) put_network(feed.network);
-  }
   v1::NetdUpdate out;
   out.set_complete(true);
   for (const auto& [key, record] : records_) *out.add_records() = record;
   for (const auto& [id, feed] : feeds_) {
     if (feed.heard) out.add_fed_network_ids(id);
   }
+  if (relays_told_) out.add_fed_network_ids(overlay::dns::kRelaysTold);
   return out;
 }
 

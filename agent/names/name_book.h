@@ -32,6 +32,9 @@ class NameBook {
   // A step of a NETWORK feed.
   void apply(const overlay::NetworkStep& step);
 
+  // All relays. True if there were none yet: a complete update has to say so.
+  bool set_relays(const std::vector<v1::NetdRelay>& relays, bool again);
+
   bool changed() const { return !dirty_.empty(); }
   // What is to be told next; counts as told.
   v1::NetdUpdate complete();
@@ -49,10 +52,10 @@ class NameBook {
   void put(v1::NetdRecord record);
   void drop(const std::string& key);
   void enter(const v1::Network& network, const std::string& task_id);
+  void put_network(const v1::Network& network);
   void leave(const std::string& network_id, const std::string& task_id);
   void put_fed(const std::string& network_id, const v1::NetworkEndpoint& endpoint);
   void put_fed(const std::string& network_id, const v1::NetworkService& service);
-  void put_network(const v1::Network& network);
   void drop_fed(const std::string& network_id, const Feed& feed);
 
   std::string node_id_;
@@ -60,6 +63,7 @@ class NameBook {
   std::set<std::string> led_;  // networks whose virtual addresses lead somewhere
   std::map<std::string, v1::NetdRecord> records_;
   std::set<std::string> dirty_;  // keys
+  bool relays_told_ = false;
   std::set<std::string> containers_;
   std::map<std::string, std::set<std::string>> members_;   // tasks here, by network
   std::map<std::string, std::set<std::string>> networks_;  // the other way round

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <set>
 #include <string>
+#include <vector>
 
 #include "base/executor.h"
 #include "base/status.h"
@@ -34,6 +36,12 @@ class NameServer {
   virtual void forget_task(const std::string& task_id) = 0;
   // A step of a NETWORK feed.
   virtual void apply(const overlay::NetworkStep& step) = 0;
+
+  // All relays of this node's published ports; `again`: those that are known, too, are told once
+  // more, since one may have failed.
+  virtual void set_relays(const std::vector<v1::NetdRelay>& /*relays*/, bool /*again*/) {}
+  // The ids of those that could not listen everywhere when they were told last.
+  virtual std::set<std::string> failed_relays() { return {}; }
 
   // Posts `next` to the strand once all that was said before is in force: at once when it is, after
   // kForceTimeout when the resolver does not answer.

@@ -24,6 +24,7 @@ namespace muster::agent {
 namespace {
 
 constexpr Duration kEndTimeout = 5s;
+constexpr std::string_view kRelayPrefix = "relay/";
 
 Result<UniqueFd> connect_to(const std::string& path) {
   sockaddr_un address{};
@@ -147,6 +148,19 @@ void NetdLink::apply(const overlay::NetworkStep& step) {
   change([&] { book_.apply(step); });
 }
 
+void NetdLink::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) {
+  change([&] {
+    if (book_.set_relays(relays, again)) begun_anew_ = true;
+  });
+}
+
+std::set<std::string> NetdLink::failed_relays() {
+  std::lock_guard lock(mutex_);
+  std::set<std::string> out;
+  for (const std::string& key : failed_relays_) out.insert(key.substr(kRelayPrefix.size()));
+  return out;
+}
+
 void NetdLink::after_applied(Executor& strand, UniqueFunction<void()> next) {
   {
     std::lock_guard lock(mutex_);
@@ -256,6 +270,12 @@ bool NetdLink::send_update() {
     under_way_ = changes_;
   }
   command.mutable_update()->set_version(under_way_);
+  relays_sent_.clear();
+  for (const v1::NetdRecord& record : command.update().records()) {
+    if (record.has_relay()) relays_sent_.push_back(record.key());
+  }
+  for (const std::string& key : command.update().removed_keys()) relays_sent_.push_back(key);
+  all_relays_sent_ = command.update().complete();
   told_ = true;
   update_sent_ = true;
   sent_at_ = clock_.now();
@@ -298,11 +318,18 @@ void NetdLink::acknowledged(const v1::NetdAck& ack) {
   {
     std::lock_guard lock(mutex_);
     applied_ = std::max(applied_, under_way_);
+    if (all_relays_sent_) failed_relays_.clear();
+    for (const std::string& key : relays_sent_) failed_relays_.erase(key);
     for (const v1::NetdFailure& failure : ack.failures()) {
-      failures_[failure.container_id()] = failure.message();
+      if (failure.container_id().starts_with(kRelayPrefix)) {
+        failed_relays_.insert(failure.container_id());
+      } else {
+        failures_[failure.container_id()] = failure.message();
+      }
     }
   }
   for (const v1::NetdFailure& failure : ack.failures()) {
+    if (failure.container_id().starts_with(kRelayPrefix)) continue;  // whoever asks is told
     log_->warn("container {} has no resolver: {}", failure.container_id(), failure.message());
   }
   applied_changed_.notify_all();

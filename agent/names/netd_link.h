@@ -51,6 +51,8 @@ class NetdLink final : public NameServer {
   void set_task(const v1::LocalTask& task, const std::string& hostname) override;
   void forget_task(const std::string& task_id) override;
   void apply(const overlay::NetworkStep& step) override;
+  void set_relays(const std::vector<v1::NetdRelay>& relays, bool again) override;
+  std::set<std::string> failed_relays() override;
   void after_applied(Executor& strand, UniqueFunction<void()> next) override;
 
   // Ends netd, if there is one, and waits until it is gone (5 s at most); forgets everything.
@@ -99,6 +101,7 @@ class NetdLink final : public NameServer {
   uint64_t changes_ = 0;                         // said so far
   uint64_t applied_ = 0;                         // in force
   std::map<std::string, std::string> failures_;  // by container
+  std::set<std::string> failed_relays_;          // keys
   std::list<Waiter> waiters_;
 
   // Of the thread.
@@ -107,6 +110,8 @@ class NetdLink final : public NameServer {
   bool told_ = false;       // whether the complete update was sent on this connection
   uint64_t under_way_ = 0;  // the change that the unacknowledged update reaches
   bool update_sent_ = false;
+  bool all_relays_sent_ = false;
+  std::vector<std::string> relays_sent_;  // keys that the unacknowledged update names
   TimePoint sent_at_;
   int64_t pid_ = 0;        // as it said
   bool replaced_ = false;  // whether a replacement was tried

@@ -1,5 +1,10 @@
 // The worker's part in overlay networks: what the keeper of routes is told, and what follows when
 // it has done something.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "agent/worker/container_plan.h"
 #include "agent/worker/worker.h"
 #include "agent/worker/worker_entry.h"
 
@@ -7,20 +12,15 @@ namespace muster::agent {
 namespace {
 
 constexpr uint32_t kDefaultDataPathPort = 4789;
+constexpr uint32_t kDefaultEncryptionPort = 4500;
 
 v1::FeedId network_feed(const std::string& network_id) {
   v1::FeedId feed;
   feed.set_kind(v1::FeedId::NETWORK);
   feed.set_network_id(network_id);
-constexpr uint32_t kDefaultEncryptionPort = 4500;
   return feed;
 }
 
-}  // namespace
-
-RouteKeeperDeps Worker::route_deps() {
-  return {deps_.strand,
-          deps_.step_pool,
 overlay::Encryption encryption_of(const v1::ClusterFeed& feed) {
   overlay::Encryption out;
   for (const v1::NetworkKey& key : feed.network_keys()) {
@@ -33,22 +33,27 @@ overlay::Encryption encryption_of(const v1::ClusterFeed& feed) {
   return out;
 }
 
+}  // namespace
+
+RouteKeeperDeps Worker::route_deps() {
+  return {deps_.strand,
+          deps_.step_pool,
           deps_.network,
           deps_.names,
           std::make_shared<FeedFiles>(deps_.files, paths_.networks()),
           [this](const std::string& id, uint64_t version, bool forgotten) {
             network_carried_out(id, version, forgotten);
           },
-          [this](size_t differences) {
-            if (deps_.repaired) deps_.repaired(differences);
-          },
-          deps_.log};
-}
           [this](uint64_t version) {
             v1::FeedId feed;
             feed.set_kind(v1::FeedId::CLUSTER);
             if (deps_.applied) deps_.applied(feed, version);
           },
+          [this](size_t differences) {
+            if (deps_.repaired) deps_.repaired(differences);
+          },
+          deps_.log};
+}
 
 // The feed counts as applied when its keys are in force: the rest is at once.
 void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
@@ -56,11 +61,6 @@ void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
   options_.data_path_port =
       feed.data_path_port() != 0 ? feed.data_path_port() : kDefaultDataPathPort;
   tell_local_node();
-}
-
-void Worker::tell_local_node() {
-  routes_.set_local_node({options_.node.node_id, options_.data_path_addr, options_.data_path_port});
-}
   if (std::exchange(masquerade_, feed.masquerade()) != masquerade_) ports_changed();
   routes_.set_encryption(encryption_of(feed), version);
 }
@@ -74,10 +74,16 @@ void Worker::tell_limitations() {
   if (all == limitations_) return;
   limitations_ = all;
   if (deps_.limited) deps_.limited(limitations_);
+}
+
+void Worker::tell_local_node() {
+  routes_.set_local_node({options_.node.node_id, options_.data_path_addr, options_.data_path_port});
+}
 
 // It counts as applied when published ports and names are as the feed says, too.
 void Worker::network_carried_out(const std::string& network_id, uint64_t version, bool forgotten) {
   if (routes_.take_ingress_changed() && options_.mesh) ports_changed();
+  tell_limitations();
   if (version == 0 && !forgotten) return;
   after_ports([this, network_id, version, forgotten] {
     after_names([this, network_id, version, forgotten] {

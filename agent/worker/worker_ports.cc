@@ -23,32 +23,41 @@ bool same_ports(const std::vector<overlay::PublishedPort>& a,
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const overlay::PublishedPort& x, const overlay::PublishedPort& y) {
                       return x.owner == y.owner && x.backends == y.backends &&
+                             x.balancing == y.balancing && x.affinity_ns == y.affinity_ns &&
+                             x.weights == y.weights &&
                              x.port.SerializeAsString() == y.port.SerializeAsString();
                     });
 }
 
-// Tasks of other nodes come behind the ports of this one's.
-void add_far(const std::vector<overlay::PublishedPort>& far,
-             std::vector<overlay::PublishedPort>& ports) {
-  const size_t own_ports = ports.size();  // few; the far ones are as many as the cluster publishes
-  for (const overlay::PublishedPort& port : far) {
-    const auto end = ports.begin() + static_cast<ptrdiff_t>(own_ports);
-    const auto own = std::find_if(ports.begin(), end, [&](const auto& candidate) {
-      return candidate.owner == port.owner && candidate.port.protocol() == port.port.protocol() &&
-             candidate.port.published_port() == port.port.published_port() &&
-             candidate.port.target_port() == port.port.target_port();
+bool same_relays(const std::vector<PortRelay>& a, const std::vector<PortRelay>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const PortRelay& x, const PortRelay& y) {
+                      return x.relay.SerializeAsString() == y.relay.SerializeAsString();
+                    });
+}
+
+std::vector<v1::NetdRelay> records_of(const std::vector<PortRelay>& relays) {
+  std::vector<v1::NetdRelay> out;
+  for (const PortRelay& relay : relays) out.push_back(relay.relay);
+  return out;
+}
+
+// Those whose port was another's before are not yet there: the kernel gives it up first.
+std::vector<PortRelay> still_wanted(const std::vector<PortRelay>& before,
+                                    const std::vector<PortRelay>& now) {
+  std::vector<PortRelay> out;
+  for (const PortRelay& relay : now) {
+    const bool known = std::any_of(before.begin(), before.end(), [&](const PortRelay& other) {
+      return other.relay.id() == relay.relay.id();
     });
-    if (own == end) {
-      ports.push_back(port);
-      continue;
-    }
-    own->backends.insert(own->backends.end(), port.backends.begin(), port.backends.end());
-    std::sort(own->backends.begin(), own->backends.end());
+    if (known) out.push_back(relay);
   }
+  return out;
 }
 
 bool same_port(const v1::PortConfig& a, const v1::PortConfig& b) {
-  return a.published_port() == b.published_port() && a.protocol() == b.protocol();
+  return a.published_port() == b.published_port() && a.protocol() == b.protocol() &&
+         a.bind() == b.bind();
 }
 
 }  // namespace
@@ -58,27 +67,78 @@ void Worker::ports_changed() {
   for (const auto& [id, entry] : entries_) {
     if (entry->machine.routable()) routable.push_back(&entry->machine.task());
   }
-  ports_wanted_ = published_ports(routable);
-  if (options_.mesh) add_far(routes_.ingress_ports(), ports_wanted_);
+  auto ports = published_ports(routable);
+  if (options_.mesh) ports = merge_ports(std::move(ports), routes_.ingress_ports());
+  PortPlan plan = plan_ports(ports, masquerade_);
+  ports_all_ = std::move(ports);
+  ports_wanted_ = std::move(plan.kernel);
+  relays_wanted_ = std::move(plan.relays);
+  if (deps_.names == nullptr) relays_wanted_.clear();
   if (ports_busy_) return;
-  if (ports_known_ && same_ports(ports_wanted_, ports_set_)) return;
+  if (ports_known_ && same_ports(ports_wanted_, ports_set_) &&
+      same_relays(relays_wanted_, relays_set_)) {
+    return;
+  }
   ports_busy_ = true;
   ports_set_ = ports_wanted_;
+  const auto before = std::exchange(relays_set_, relays_wanted_);
+  // netd gives up what the kernel is to have, and gets what the kernel has given up. Of a former
+  // process nothing is known: its relays go on, and the kernel holds no port yet.
+  if (!ports_known_ || still_wanted(relays_set_, before).size() != before.size()) {
+    tell_relays(ports_known_ ? still_wanted(before, relays_set_) : relays_set_,
+                [this] { set_ports(); });
+  } else {
+    set_ports();
+  }
+}
+
+// What was told is in force, or netd does not answer, when `next` runs.
+void Worker::tell_relays(const std::vector<PortRelay>& relays, UniqueFunction<void()> next) {
+  if (deps_.names == nullptr) return next();
+  const auto failed = deps_.names->failed_relays();
+  deps_.names->set_relays(records_of(relays), !failed.empty());
+  deps_.names->after_applied(deps_.strand, [self = self_, next = std::move(next)]() mutable {
+    if (*self != nullptr) next();
+  });
+}
+
+void Worker::set_ports() {
   deps_.step_pool.post(
       [this, self = self_, strand = &deps_.strand, network = &deps_.network, ports = ports_set_] {
         std::vector<v1::PortConfig> conflicts;
         const Status status = network->set_published_ports(ports, &conflicts);
         strand->post([this, self, status, conflicts = std::move(conflicts)]() mutable {
-          if (*self != nullptr) ports_applied(status, std::move(conflicts));
+          if (*self == nullptr) return;
+          if (same_relays(relays_set_, relays_told_) && relay_conflicts().empty()) {
+            return ports_applied(status, std::move(conflicts));
+          }
+          relays_told_ = relays_set_;
+          tell_relays(relays_set_, [this, status, conflicts = std::move(conflicts)]() mutable {
+            ports_applied(status, std::move(conflicts));
+          });
         });
       });
+}
+
+// Ports that only netd serves, and cannot.
+std::vector<v1::PortConfig> Worker::relay_conflicts() const {
+  std::vector<v1::PortConfig> out;
+  if (deps_.names == nullptr || relays_set_.empty()) return out;
+  const auto failed = deps_.names->failed_relays();
+  for (const PortRelay& relay : relays_set_) {
+    if (!relay.loopback && failed.contains(relay.relay.id())) out.push_back(relay.port);
+  }
+  return out;
 }
 
 void Worker::ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts) {
   ports_busy_ = false;
   ports_known_ = true;
-  if (!status.ok()) {
-    deps_.log->warn("published ports: {}", status.message());
+  const auto relayed = relay_conflicts();
+  conflicts.insert(conflicts.end(), relayed.begin(), relayed.end());
+  if (!status.ok() || !relayed.empty()) {
+    deps_.log->warn("published ports: {}",
+                    !status.ok() ? status.message() : started_without(relayed.front()));
     // In force as far as possible. Whoever holds the port may give it up.
     deps_.strand.cancel(ports_timer_);
     ports_timer_ = deps_.strand.after(kPortsRetry, [this] {
@@ -94,8 +154,9 @@ void Worker::ports_applied(const Status& status, std::vector<v1::PortConfig> con
   }
   // A copy: a refusal may end a task, and what follows from that may come back here.
   for (const v1::PortConfig& port : std::vector(ports_refused_)) port_refused(port);
+  tell_limitations();
   if (ports_busy_) return;  // a refusal has changed what is wanted
-  if (!same_ports(ports_wanted_, ports_set_)) {
+  if (!same_ports(ports_wanted_, ports_set_) || !same_relays(relays_wanted_, relays_set_)) {
     ports_changed();
     return;
   }
@@ -107,7 +168,7 @@ void Worker::port_refused(const v1::PortConfig& port) {
   // A task that cannot have its host's port has failed; one behind the mesh is reachable through
   // the other nodes and only says so.
   std::vector<Id> failed;
-  for (const overlay::PublishedPort& set : ports_set_) {
+  for (const overlay::PublishedPort& set : ports_all_) {
     if (!same_port(set.port, port)) continue;
     const bool host = set.port.mode() == v1::PortConfig::HOST;
     for (const auto& [id, entry] : entries_) {

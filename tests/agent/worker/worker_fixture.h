@@ -77,6 +77,7 @@ class WorkerTest : public ::testing::Test {
     };
     deps.forgotten = [this](const v1::FeedId& feed) { forgotten_.push_back(feed.network_id()); };
     deps.repaired = [this](size_t differences) { repaired_ += differences; };
+    deps.limited = [this](const std::vector<std::string>& now) { limitations_ = now; };
     worker_ = std::make_unique<Worker>(std::move(deps), options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);
@@ -158,6 +159,7 @@ class WorkerTest : public ::testing::Test {
   bool mesh_ = false;
   std::vector<std::pair<std::string, uint64_t>> applied_;  // network feeds, versions
   std::vector<std::string> forgotten_;                     // networks
+  std::vector<std::string> limitations_;
   size_t repaired_ = 0;
   std::map<std::string, v1::TaskStatusUpdate> last_;
   std::vector<std::string> messages_;
