@@ -1,6 +1,7 @@
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/docker_json_parts.h"
 #include "deploy/cli/names.h"
+#include "overlay/balancer/spread_policy.h"
 
 namespace muster::deploy::cli {
 namespace internal {
@@ -14,6 +15,11 @@ boost::json::array ports_json(const google::protobuf::RepeatedPtrField<v1::PortC
     item["TargetPort"] = port.target_port();
     put_number(item, "PublishedPort", port.published_port());
     item["PublishMode"] = port.mode() == v1::PortConfig::HOST ? "host" : "ingress";
+    put(item, "Bind", port.bind());
+    put_true(item, "Local", port.local());
+    if (port.client_address() != v1::PortConfig::AUTOMATIC)
+      item["ClientAddress"] = client_address_name(port.client_address());
+    put_number(item, "ProxyProtocol", port.proxy_protocol());
     out.push_back(std::move(item));
   }
   return out;
@@ -37,6 +43,10 @@ boost::json::object endpoint_spec_json(const v1::EndpointSpec& endpoint) {
   boost::json::object out;
   out["Mode"] = endpoint.mode() == v1::EndpointSpec::DNSRR ? "dnsrr" : "vip";
   put(out, "Ports", ports_json(endpoint.ports()));
+  if (endpoint.balancing() != v1::EndpointSpec::ROUND_ROBIN)
+    out["Balancing"] = std::string(overlay::balancing_name(endpoint.balancing()));
+  put_number(out, "Affinity", endpoint.affinity_ns());
+  put(out, "WeightLabel", endpoint.weight_label());
   if (endpoint.has_drain_timeout_ns()) out["DrainTimeout"] = endpoint.drain_timeout_ns();
   return out;
 }

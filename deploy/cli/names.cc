@@ -49,6 +49,9 @@ std::string mode_name(const v1::ServiceSpec& spec) {
   }
   return "replicated";
 }
+std::string client_address_name(v1::PortConfig::ClientAddress choice) {
+  return from_enum(v1::PortConfig::ClientAddress_Name(choice), 0, choice);
+}
 std::string protocol_name(v1::PortConfig::Protocol protocol) {
   return from_enum(v1::PortConfig::Protocol_Name(protocol), 0, protocol);
 }

@@ -16,7 +16,8 @@ std::string availability_name(v1::NodeSpec::Availability availability);
 std::string job_state_name(v1::JobStatus::State state);        // "running"
 std::string mode_name(const v1::ServiceSpec& spec);            // "replicated", "global-job"
 std::string protocol_name(v1::PortConfig::Protocol protocol);  // "tcp"
-std::string mount_type_name(v1::Mount::Type type);             // "volume"
+std::string client_address_name(v1::PortConfig::ClientAddress choice);  // "keep"
+std::string mount_type_name(v1::Mount::Type type);                      // "volume"
 std::string restart_condition_name(v1::RestartPolicy::Condition condition);
 std::string failure_action_name(v1::UpdateConfig::FailureAction action);
 std::string health_name(v1::Health::State state);  // "starting"

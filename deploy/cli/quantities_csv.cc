@@ -5,6 +5,7 @@
 
 #include "deploy/cli/listing.h"
 #include "deploy/cli/quantities.h"
+#include "overlay/ipam/port_options.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -92,12 +93,39 @@ Result<std::vector<v1::PortConfig>> expand_ports(Range published, Range target,
   return ports;
 }
 
+// Where a port answers, and whom the task takes for the client.
+Status apply_port_option(const Pair& pair, v1::PortConfig* port) {
+  if (pair.key == "local") {
+    const std::string value = lower(pair.value);
+    if (value != "true" && value != "false" && value != "1" && value != "0")
+      return invalid_argument("invalid value for local: {} (true or false)", pair.value);
+    port->set_local(value == "true" || value == "1");
+  } else if (pair.key == "bind") {
+    MUSTER_ASSIGN(const std::string bind, overlay::parse_bind(pair.value));
+    port->set_bind(bind);
+  } else if (pair.key == "client-address") {
+    MUSTER_ASSIGN(const auto choice, overlay::parse_client_address(pair.value));
+    port->set_client_address(choice);
+  } else if (pair.key == "proxy-protocol") {
+    MUSTER_ASSIGN(const uint32_t version, overlay::parse_proxy_protocol(pair.value));
+    port->set_proxy_protocol(version);
+  } else {
+    return invalid_argument("invalid field key {}", pair.key);
+  }
+  return ok_status();
+}
+
 Result<std::vector<v1::PortConfig>> parse_long_publish(std::string_view text) {
   MUSTER_ASSIGN(const std::vector<Pair> pairs, parse_pairs(text));
   v1::PortConfig model;
   Range published;
   Range target;
   for (const Pair& pair : pairs) {
+    // As a flag of its own: "local" is "local=true".
+    if (!pair.has_value && pair.key == "local") {
+      model.set_local(true);
+      continue;
+    }
     if (!pair.has_value) return fail(invalid_argument("invalid field: {}", pair.key));
     if (pair.key == "protocol") {
       MUSTER_ASSIGN(const v1::PortConfig::Protocol protocol, parse_protocol(pair.value));
@@ -114,9 +142,10 @@ Result<std::vector<v1::PortConfig>> parse_long_publish(std::string_view text) {
     } else if (pair.key == "name") {
       model.set_name(pair.value);
     } else {
-      return fail(invalid_argument("invalid field key {}", pair.key));
+      MUSTER_TRY(apply_port_option(pair, &model));
     }
   }
+  MUSTER_TRY(overlay::check_port_options(model));
   if (target.first == 0) return fail(invalid_argument("missing mandatory field \"target\""));
   return expand_ports(published, target, model, text);
 }
@@ -289,9 +318,12 @@ Result<std::vector<v1::PortConfig>> parse_publish(std::string_view text) {
   }
   Range published;
   if (const size_t colon = rest.rfind(':'); colon != std::string_view::npos) {
-    const std::string_view left = rest.substr(0, colon);
-    if (left.find(':') != std::string_view::npos || left.find('.') != std::string_view::npos)
-      return fail(invalid_argument("hostip is not supported"));
+    std::string_view left = rest.substr(0, colon);
+    if (const size_t split = left.rfind(':'); split != std::string_view::npos) {
+      MUSTER_ASSIGN(const std::string bind, overlay::parse_bind(left.substr(0, split)));
+      model.set_bind(bind);
+      left.remove_prefix(split + 1);
+    }
     if (!left.empty()) {
       MUSTER_ASSIGN(published, parse_range(left));
     }

@@ -9,6 +9,7 @@
 #include "deploy/cli/docker_json.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
+#include "deploy/cli/port_clashes.h"
 #include "deploy/cli/progress.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/registry_auth.h"
@@ -221,9 +222,17 @@ Result<int> service_ls(Run& run) {
   return 0;
 }
 
+// What is wrong with a service's ports although its tasks run, on nodes without them, too.
+Result<std::vector<std::string>> clashes_of(Run& run, const v1::Service& service) {
+  if (service.endpoint().ports().empty()) return std::vector<std::string>();
+  MUSTER_ASSIGN(const auto response, run.client().call(v1::ListNodesRequest()));
+  return port_clashes(service, {response.nodes().begin(), response.nodes().end()});
+}
+
 Result<int> service_ps(Run& run) {
   ListOptions options;
   TaskTable table;
+  std::vector<std::string> clashes;
   options.declare(run.flags, true);
   run.flags.toggle("no-resolve", &table.no_resolve, "show ids instead of names");
   MUSTER_TRY(run.parse(1, -1));
@@ -233,6 +242,8 @@ Result<int> service_ps(Run& run) {
     const auto service = get_service(run, name);
     if (service) {
       filter.add_service_ids(service->service().id());
+      MUSTER_ASSIGN(const auto found, clashes_of(run, service->service()));
+      clashes.insert(clashes.end(), found.begin(), found.end());
     } else if (service.error().code() == StatusCode::kNotFound) {
       missing.push_back(name);
     } else {
@@ -245,6 +256,7 @@ Result<int> service_ps(Run& run) {
     MUSTER_TRY(table.apply(options.filters));
     MUSTER_TRY(options.print(run, table.listing(options, run.world.now_ns())));
   }
+  for (const std::string& clash : clashes) run.warn(clash);
   for (const std::string& name : missing) run.warn("no such service: " + name);
   return missing.empty() ? 0 : 1;
 }
@@ -260,10 +272,13 @@ Result<int> service_inspect(Run& run) {
   boost::json::array objects;
   const int code = for_each_name(run, run.args, [&](const std::string& name) -> Status {
     MUSTER_ASSIGN(const auto response, get_service(run, name));
-    if (pretty)
+    if (pretty) {
       run.out(service_pretty(response.service()));
-    else
+      MUSTER_ASSIGN(const auto clashes, clashes_of(run, response.service()));
+      for (const std::string& clash : clashes) run.out(fmt::format("Warning:\t{}\n", clash));
+    } else {
       objects.push_back(service_json(response.service()));
+    }
     return ok_status();
   });
   if (pretty) return code;

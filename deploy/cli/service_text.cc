@@ -7,9 +7,36 @@
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/task_table.h"
+#include "overlay/balancer/spread_policy.h"
 
 namespace muster::deploy::cli {
 namespace {
+
+std::string port_text(const v1::PortConfig& port) {
+  std::string out = fmt::format(
+      " PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n"
+      "  PublishMode = {}\n",
+      port.published_port(), protocol_name(port.protocol()), port.target_port(),
+      port.mode() == v1::PortConfig::HOST ? "host" : "ingress");
+  if (!port.bind().empty()) out += fmt::format("  Bind = {}\n", port.bind());
+  if (port.local()) out += "  Local = true\n";
+  if (port.client_address() != v1::PortConfig::AUTOMATIC)
+    out += fmt::format("  ClientAddress = {}\n", client_address_name(port.client_address()));
+  if (port.proxy_protocol() != 0)
+    out += fmt::format("  ProxyProtocol = {}\n", port.proxy_protocol());
+  return out;
+}
+
+std::string balancing_text(const v1::EndpointSpec& endpoint) {
+  std::string out;
+  if (endpoint.balancing() != v1::EndpointSpec::ROUND_ROBIN)
+    out += fmt::format("Balancing:\t{}\n", overlay::balancing_name(endpoint.balancing()));
+  if (endpoint.affinity_ns() != 0)
+    out += fmt::format("Affinity:\t{}\n", format_duration(Duration(endpoint.affinity_ns())));
+  if (!endpoint.weight_label().empty())
+    out += fmt::format("Weight Label:\t{}\n", endpoint.weight_label());
+  return out;
+}
 
 void update_lines(const char* title, const v1::UpdateConfig& config, std::string* out) {
   *out += fmt::format("{}:\n Parallelism:\t{}\n", title, config.parallelism());
@@ -172,18 +199,14 @@ std::string service_pretty(const v1::Service& service) {
   }
   out += fmt::format("Endpoint Mode:\t{}\n",
                      spec.endpoint().mode() == v1::EndpointSpec::DNSRR ? "dnsrr" : "vip");
+  out += balancing_text(spec.endpoint());
   if (spec.endpoint().has_drain_timeout_ns())
     out += fmt::format("Drain Timeout:\t{}\n",
                        format_duration(Duration(spec.endpoint().drain_timeout_ns())));
   const auto& ports =
       service.endpoint().ports().empty() ? spec.endpoint().ports() : service.endpoint().ports();
   if (!ports.empty()) out += "Ports:\n";
-  for (const auto& port : ports)
-    out += fmt::format(
-        " PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n"
-        "  PublishMode = {}\n",
-        port.published_port(), protocol_name(port.protocol()), port.target_port(),
-        port.mode() == v1::PortConfig::HOST ? "host" : "ingress");
+  for (const auto& port : ports) out += port_text(port);
   if (!service.allocation_error().empty())
     out += fmt::format("Error:\t\t{}\n", service.allocation_error());
   return out;

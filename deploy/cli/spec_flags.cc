@@ -6,6 +6,8 @@
 #include "deploy/cli/listing.h"
 #include "deploy/cli/names.h"
 #include "deploy/cli/quantities.h"
+#include "overlay/balancer/spread_policy.h"
+#include "overlay/ipam/port_options.h"
 
 namespace muster::deploy::cli {
 namespace {
@@ -372,6 +374,16 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
     endpoint->set_mode(*endpoint_mode_ == "dnsrr" ? v1::EndpointSpec::DNSRR
                                                   : v1::EndpointSpec::VIP);
   }
+  if (balancing_) {
+    MUSTER_ASSIGN(const auto balancing,
+                  parsed("endpoint-balancing", *balancing_, overlay::parse_balancing));
+    endpoint->set_balancing(balancing);
+  }
+  if (affinity_) {
+    MUSTER_ASSIGN(const int64_t ns, parsed("endpoint-affinity", *affinity_, parse_duration_ns));
+    endpoint->set_affinity_ns(ns);
+  }
+  if (weight_label_) endpoint->set_weight_label(*weight_label_);
   if (drain_timeout_) {
     MUSTER_ASSIGN(const int64_t ns, parsed("drain-timeout", *drain_timeout_, parse_duration_ns));
     endpoint->set_drain_timeout_ns(ns);
@@ -383,7 +395,7 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
     for (const auto& port : gone)
       remove_if(ports, [&](const v1::PortConfig& old) {
         return old.target_port() == port.target_port() && old.protocol() == port.protocol() &&
-               old.mode() == port.mode();
+               old.mode() == port.mode() && (port.bind().empty() || old.bind() == port.bind());
       });
   }
   for (const std::string& text : publish_.add) {
@@ -391,7 +403,8 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
     for (const auto& port : added) {
       for (const auto& old : *ports) {
         if (port.published_port() != 0 && old.published_port() == port.published_port() &&
-            old.protocol() == port.protocol() && old.target_port() != port.target_port())
+            old.protocol() == port.protocol() && old.target_port() != port.target_port() &&
+            overlay::binds_overlap(old.bind(), port.bind()))
           return usage_error(fmt::format("conflicting port mapping between {}:{}/{} and {}:{}/{}",
                                          port.published_port(), port.target_port(),
                                          protocol_name(port.protocol()), old.published_port(),
@@ -399,7 +412,8 @@ Status SpecFlags::apply_endpoint(v1::ServiceSpec* spec) const {
       }
       remove_if(ports, [&](const v1::PortConfig& old) {
         return old.target_port() == port.target_port() && old.protocol() == port.protocol() &&
-               old.published_port() == port.published_port();
+               old.published_port() == port.published_port() &&
+               overlay::binds_overlap(old.bind(), port.bind());
       });
       *ports->Add() = port;
     }

@@ -90,7 +90,7 @@ class SpecFlags {
   std::vector<std::string> cap_add_, cap_drop_;
   std::optional<std::string> limit_cpu_, limit_memory_, limit_pids_, reserve_cpu_, reserve_memory_,
       swap_, swappiness_, oom_score_adj_, max_per_node_;
-  std::optional<std::string> endpoint_mode_, drain_timeout_;
+  std::optional<std::string> endpoint_mode_, drain_timeout_, balancing_, affinity_, weight_label_;
   std::optional<std::string> health_cmd_, health_interval_, health_timeout_, health_retries_,
       health_start_period_, health_start_interval_;
   bool no_healthcheck_ = false;

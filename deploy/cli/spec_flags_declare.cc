@@ -82,6 +82,12 @@ void SpecFlags::declare_policies(Flags& flags) {
   flags.value("memory-swappiness", &swappiness_, "0-100", "swappiness (-1 = default)");
   flags.value("oom-score-adj", &oom_score_adj_, "N", "preference of the kernel's OOM killer");
   flags.value("endpoint-mode", &endpoint_mode_, "vip|dnsrr", "how the name resolves");
+  flags.value("endpoint-balancing", &balancing_, "round-robin|least-connection|source-hash",
+              "which task gets the next connection (round-robin)");
+  flags.value("endpoint-affinity", &affinity_, "DURATION",
+              "how long after its last connection a client gets the same task (0 = no affinity)");
+  flags.value("endpoint-weight-label", &weight_label_, "KEY",
+              "node label with the share, 1 to 100, of the tasks there (\"\" = all alike)");
 
   flags.value("health-cmd", &health_cmd_, "COMMAND", "shell command that checks the health");
   flags.value("health-interval", &health_interval_, "DURATION", "time between checks");

@@ -32,8 +32,10 @@ std::string ports_text(const google::protobuf::RepeatedPtrField<v1::PortConfig>&
   for (const auto& port : ports) {
     if (port.published_port() == 0) continue;
     if (ingress_only && port.mode() == v1::PortConfig::HOST) continue;
-    texts.push_back(fmt::format("*:{}->{}/{}", port.published_port(), port.target_port(),
-                                protocol_name(port.protocol())));
+    const std::string at =
+        port.bind().find(':') == std::string::npos ? port.bind() : "[" + port.bind() + "]";
+    texts.push_back(fmt::format("{}:{}->{}/{}", at.empty() ? "*" : at, port.published_port(),
+                                port.target_port(), protocol_name(port.protocol())));
   }
   std::sort(texts.begin(), texts.end(), natural_less);
   return join(texts, ", ");

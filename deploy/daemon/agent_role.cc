@@ -86,6 +86,12 @@ struct AgentRole::Core final : agent::FeedSink {
     };
     deps.forgotten = [this](const v1::FeedId& feed) { session.forgotten(feed); };
     deps.repaired = [this](size_t differences) { role.deps_.repairs.add(differences); };
+    deps.limited = [this, host = role.config_.description.limitations()](const auto& limitations) {
+      v1::NodeDescription& known = role.config_.description;
+      *known.mutable_limitations() = host;
+      for (const std::string& limitation : limitations) known.add_limitations(limitation);
+      session.describe(known);
+    };
     return deps;
   }
   static agent::WorkerOptions worker_options(const AgentConfig& config) {

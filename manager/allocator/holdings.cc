@@ -39,7 +39,7 @@ bool give_back(overlay::Ipam& ipam, const std::string& owner, const Holdings& be
   for (const auto& port : before.ports) {
     const bool kept = std::any_of(after.ports.begin(), after.ports.end(), [&](const auto& p) {
       return p.protocol() == port.protocol() && p.mode() == port.mode() &&
-             p.published_port() == port.published_port();
+             p.published_port() == port.published_port() && p.bind() == port.bind();
     });
     if (!kept) any = ipam.ports().put_back(port, owner) || any;
   }

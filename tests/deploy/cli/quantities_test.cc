@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "deploy/cli/names.h"
+
 namespace muster::deploy::cli {
 namespace {
 
@@ -52,8 +54,14 @@ std::string ports(const char* text) {
   if (!parsed) return "error: " + parsed.error().message();
   std::string out;
   for (const auto& port : *parsed)
-    out += fmt::format("{}:{}/{}/{} ", port.published_port(), port.target_port(),
-                       static_cast<int>(port.protocol()), static_cast<int>(port.mode()));
+    out += fmt::format(
+        "{}{}:{}/{}/{}{}{}{} ", port.bind().empty() ? "" : port.bind() + " ", port.published_port(),
+        port.target_port(), static_cast<int>(port.protocol()), static_cast<int>(port.mode()),
+        port.local() ? "/local" : "",
+        port.client_address() == v1::PortConfig::AUTOMATIC
+            ? ""
+            : "/" + client_address_name(port.client_address()),
+        port.proxy_protocol() == 0 ? "" : fmt::format("/proxy{}", port.proxy_protocol()));
   return out;
 }
 
@@ -66,7 +74,27 @@ TEST(Quantities, Publish) {
       {"53:53/udp", "53:53/1/0 "},
       {"8000-8001:80-81", "8000:80/0/0 8001:81/0/0 "},
       {"target=80,published=8080,mode=host,protocol=tcp", "8080:80/0/1 "},
-      {"127.0.0.1:80:80", "error: hostip is not supported"},
+      {"127.0.0.1:8080:80", "127.0.0.1 8080:80/0/0 "},
+      {"[::1]:8080:80", "::1 8080:80/0/0 "},
+      {"fd00:0::1:8080:80/udp", "fd00::1 8080:80/1/0 "},
+      {"0.0.0.0:8080:80", "8080:80/0/0 "},
+      {"eth1:8000-8001:80-81", "eth1 8000:80/0/0 eth1 8001:81/0/0 "},
+      {"10.0.0.5::80", "10.0.0.5 0:80/0/0 "},
+      {"1.2.3:80:80",
+       "error: a port cannot be bound to \"1.2.3\": it is neither an IP address nor the name of an "
+       "interface"},
+      {"target=80,published=8080,local=true,bind=10.0.0.5,client-address=masquerade",
+       "10.0.0.5 8080:80/0/0/local/masquerade "},
+      {"target=80,local,client-address=keep", "0:80/0/0/local/keep "},
+      {"target=80,local=false,bind=*,client-address=auto,proxy-protocol=0", "0:80/0/0 "},
+      {"target=80,proxy-protocol=2,local=1", "0:80/0/0/local/proxy2 "},
+      {"target=80,local=maybe", "error: invalid value for local: maybe (true or false)"},
+      {"target=80,proxy-protocol=3",
+       "error: invalid proxy-protocol value '3' (version 1 or 2 of the PROXY protocol, 0 = none)"},
+      {"target=80,client-address=hide",
+       "error: invalid client-address value 'hide' (keep, masquerade or auto)"},
+      {"target=53,protocol=udp,proxy-protocol=1",
+       "error: the PROXY protocol is for TCP ports, not for udp"},
       {"published=80", "error: missing mandatory field \"target\""},
       {"target=80,mode=mesh", "error: invalid publish mode value 'mesh'"},
       {"80/xyz", "error: invalid protocol value 'xyz'"},

@@ -15,6 +15,7 @@ constexpr int kMost = static_cast<int>(Masquerade::kNodesMax);
 
 class MasqueradeTest : public ::testing::Test {
  protected:
+  void SetUp() override { store_.lead(1); }
   void write(const std::function<Status(store::Transaction&)>& body) {
     Status outcome(StatusCode::kUnknown, "never committed");
     store_.update(body, [&](const store::Commit& commit) { outcome = commit.status; });

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Where published ports answer and whom the container takes for its client: local ones, bound ones,
+# those that hide the client, those that name it in a header of the PROXY protocol; ::1; and a port
+# that a program of a host has, told of on the service though that node has no task of it.
+source "$(dirname "$0")/cluster_lib.sh"
+
+# Says which container answers and whom it sees, as a page; on 81 repeats the first line it got, which
+# is the header, before whatever it is sent.
+SERVE='mkdir -p /www/cgi-bin
+cat >/www/cgi-bin/who <<"PAGE"
+#!/bin/sh
+who=${REMOTE_ADDR##*:}
+echo; echo $(hostname) ${who%]}
+PAGE
+cat >/echo <<"ECHO"
+#!/bin/sh
+read -r line; echo "$line"; exec cat
+ECHO
+chmod +x /www/cgi-bin/who /echo
+nc -ll -p 81 -e /echo &
+httpd -f -p 80 -h /www'
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who'
+  --health-interval 1s --health-start-period 10s --health-start-interval 100ms)
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+# page URL...: the page as the test's own host gets it; on_node N URL: as a process of node N does
+page() { curl -gfsS -m 2 "http://$1/cgi-bin/who"; }
+on_node() { in_host "$1" curl -gfsS -m 2 "http://$2/cgi-bin/who"; }
+seen() { cut -d' ' -f2 <<<"$1"; }
+closed() {
+  local status=0
+  curl -gsS -m 2 -o /dev/null "http://$1/" 2>/dev/null || status=$?
+  is "$status" 7 "$2 (curl's word for refused)"
+}
+
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node $n; done
+swarm_of worker worker
+IMAGE=$REGISTRY/busybox:1
+client=$NET.254
+ip -n "$BRIDGE-3" address add "$NET.33/24" dev eth0
+# The program that has port 8090 on node 3, which gets no task.
+in_host 3 "$BIN/muster" version >/dev/null 2>&1 || true
+ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
+holder=$!
+
+m 1 service create --detach=false --monitor 0s --name web --constraint node.hostname==node2 \
+  -p 8080:80 \
+  -p published=8081,target=80,local \
+  -p published=8082,target=80,client-address=masquerade \
+  -p "$NET.33:8083:80" \
+  -p published=8084,target=81,proxy-protocol=1 \
+  -p published=8085,target=81,proxy-protocol=2 \
+  -p 8090:80 \
+  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+
+note 'the client is seen, or the node in its place'
+for n in 1 2 3; do
+  await 5 "port 8080 on node $n" page "$(address $n):8080"
+  is "$(seen "$(page "$(address $n):8080")")" "$client" "whom the container sees by node $n"
+  hidden=$(seen "$(page "$(address $n):8082")")
+  [[ $hidden == 10.0.* && $hidden != "$client" ]] || die "port 8082 on node $n shows $hidden"
+  checks=$((checks + 1))
+done
+
+note 'at ::1, too'
+for n in 1 2 3; do
+  await 5 "::1 on node $n" on_node $n '[::1]:8080'
+  is "$(on_node $n '[::1]:8080')" "$(on_node $n 127.0.0.1:8080)" "the page at ::1 of node $n"
+done
+
+note 'a local port answers where the task is'
+is "$(seen "$(page "$(address 2):8081")")" "$client" 'the local port on node 2'
+for n in 1 3; do closed "$(address $n):8081" "the local port on node $n"; done
+
+note 'a bound port answers at its address'
+is "$(seen "$(page "$NET.33:8083")")" "$client" 'the bound port at its address'
+for n in 1 2 3; do closed "$(address $n):8083" "the bound port at another address of node $n"; done
+
+note 'the PROXY protocol names both ends'
+for n in 1 2 3; do
+  said=$(printf 'hello\n' | timeout 3 socat - "TCP:$(address $n):8084,sourceport=$((42000 + n)),reuseaddr")
+  is "$(tr -d '\r' <<<"$said" | head -1)" "PROXY TCP4 $client $(address $n) $((42000 + n)) 8084" \
+    "the header by node $n"
+  is "$(tail -1 <<<"$said")" hello "what comes behind it by node $n"
+done
+said=$(printf 'hello\n' | timeout 3 socat - "TCP:$(address 1):8085" | od -An -tx1 | tr -d ' \n')
+[[ $said == 0d0a0d0a000d0a* ]] || die "version 2 of the header begins $said"
+[[ $said == *515549540a2111000c* ]] || die "version 2 of the header is $said"
+
+note 'a connection through the relay goes on without musterd, and new ones come'
+mkfifo "$BASE/in"
+socat - "TCP:$(address 1):8084" <"$BASE/in" >"$BASE/out" &
+held=$!
+exec 7>"$BASE/in"
+echo one >&7
+await 5 'the first word' grep -q one "$BASE/out"
+kill_musterd 1
+echo two >&7
+await 5 'a word while musterd is away' grep -q two "$BASE/out"
+is "$(printf 'x\n' | timeout 3 socat - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
+start_musterd 1 7>&-
+await 10 'node 1' m 1 node ls
+echo three >&7
+await 5 'a word afterwards' grep -q three "$BASE/out"
+await 5 'a new connection afterwards' bash -c \
+  "printf 'y\n' | timeout 3 socat - TCP:$(address 1):8084 | grep -q y"
+exec 7>&-
+kill $held
+wait $held 2>/dev/null || true
+
+note 'a port that a program of a node without tasks has is told of on the service'
+clash='port 8090/tcp is taken on node3 by another program'
+await 10 'the clash in service ps' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; m 1 service ps web 2>&1 | grep -q '$clash'"
+m 1 service inspect --pretty web | grep -q "$clash" || die 'service inspect does not tell of the clash'
+page "$(address 1):8090" >/dev/null || die 'the port does not answer on other nodes'
+kill $holder
+wait $holder 2>/dev/null || true
+await 25 'the port when it is free' page "$(address 3):8090"
+await 10 'no clash any more' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; ! m 1 service ps web 2>&1 | grep -q 'is taken on'"
+
+note 'options change while connections run'
+m 1 service update --detach=false --monitor 0s -q --publish-add published=8080,target=80,client-address=masquerade web >/dev/null
+hidden() { [[ $(seen "$(page "$(address 3):8080")") == 10.0.* ]]; }
+await 10 'the client is hidden on node 3' hidden
+is "$(m 1 service ps -q web | wc -l)" 1 'tasks: nothing was replaced'
+m 1 service rm web >/dev/null
+await 10 'the relay is gone' bash -c "! timeout 1 socat -u /dev/null TCP:$(address 1):8084 2>/dev/null"
+finish
