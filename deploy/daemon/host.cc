@@ -220,7 +220,6 @@ Result<v1::NodeDescription> describe_host(const Options& options) {
   MUSTER_ASSIGN(const auto generic, parse_generic_resources(options.generic_resources));
   for (const auto& resource : generic) *resources.add_generic() = resource;
 
-  description.set_balancer(std::string(overlay::kNftablesBalancer));
   v1::EngineDescription& engine = *description.mutable_engine();
   engine.set_version(MUSTER_VERSION);
   std::map<std::string, std::string> labels;

@@ -39,6 +39,8 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   network.instance_id = instance_id;
   network.run_dir = options.run_dir;
   network.resolvers = host_resolvers;
+  MUSTER_ASSIGN(network.balancer, overlay::choose_balancer(options.balancer));
+  parts->balancer = network.balancer.name();
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
   parts->flows = overlay::make_container_flows(
       overlay::container_namespaces(options.run_dir.string(), instance_id));

@@ -21,6 +21,7 @@ struct NodeParts {
   std::unique_ptr<agent::ImageStore> images;
   std::unique_ptr<agent::VolumeStore> volumes;
   std::unique_ptr<overlay::NodeNetwork> network;
+  std::string balancer;  // what leads virtual addresses to tasks
   std::unique_ptr<overlay::ContainerFlows> flows;
   std::unique_ptr<agent::NetdLink> names;
 };

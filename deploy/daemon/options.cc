@@ -73,6 +73,11 @@ Result<Options> parse_options(int argc, const char* const* argv) {
   app.add_option("--log-opt", options.log_options, "Option of that log driver k=v (repeatable)")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--balancer", options.balancer,
+                 "What leads virtual addresses to tasks: ipvs, nftables, or ipvs where the kernel "
+                 "has it")
+      ->check(CLI::IsMember({"auto", "nftables", "ipvs"}))
+      ->capture_default_str();
   app.add_option("--dns-ttl", dns_ttl,
                  "How long containers may keep what the names of services and tasks mean")
       ->default_str("5s");

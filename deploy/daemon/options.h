@@ -18,6 +18,7 @@ struct Options {
   std::filesystem::path run_dir = "/run/muster";
   std::string socket = "/run/muster/muster.sock";
   std::string log_level = "info";
+  std::string balancer = "auto";  // of virtual addresses: auto, nftables, ipvs
   LogFormat log_format = LogFormat::kText;
   std::string metrics_addr;  // empty = no metrics server
   std::string runtime = "crun";

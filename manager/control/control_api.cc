@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "manager/control/access.h"
+#include "manager/control/balancing.h"
 #include "manager/control/calls.h"
 #include "manager/control/cluster_objects.h"
 #include "manager/control/data_paths.h"
@@ -172,6 +173,9 @@ void ControlApi::write_new_service(const Principal& principal,
         if (!response) return response;
         redact(*response->mutable_service());
         for (const std::string& warning : warnings) response->add_warnings(warning);
+        if (const auto warning = balancing_warning(state, response->service())) {
+          response->add_warnings(*warning);
+        }
         return response;
       },
       std::move(done));
@@ -215,6 +219,9 @@ void ControlApi::write_service(const Principal& principal, const v1::UpdateServi
         if (!response) return response;
         redact(*response->mutable_service());
         const v1::Service& service = response->service();
+        if (const auto warning = balancing_warning(state, service)) {
+          response->add_warnings(*warning);
+        }
         if (!unresolved.ok()) {
           response->add_warnings(
               unpinned_warning(asked, service.spec().task().container().image(), unresolved));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <map>
 #include <regex>
 #include <set>
 #include <string>
@@ -17,6 +18,7 @@
 #include "overlay/ipam/address_pool.h"
 #include "overlay/ipam/ipam.h"
 #include "overlay/ipam/mtu.h"
+#include "overlay/ipam/port_options.h"
 #include "scheduler/constraint.h"
 
 namespace muster::manager::control {
@@ -29,10 +31,12 @@ constexpr int64_t kHeartbeatMin = 100'000'000;  // less would keep managers busy
 // Agents do not wait longer than 15 s for the managers' word.
 constexpr int64_t kDrainAckMin = Duration(100ms).count();
 constexpr int64_t kDrainAckMax = Duration(10s).count();
-constexpr int64_t kDrainTimeoutMax = Duration(24h).count();
-// A revision of the largest spec still fits one message of the tasks' feed (256 KiB), and a service
 constexpr int64_t kKeyRotationMin = Duration(30s).count();  // less would be all that managers do
 constexpr int64_t kKeyRotationMax = Duration(720h).count();
+constexpr int64_t kDrainTimeoutMax = Duration(24h).count();
+constexpr int64_t kAffinityMin = Duration(1s).count();
+constexpr int64_t kAffinityMax = Duration(24h).count();
+// A revision of the largest spec still fits one message of the tasks' feed (256 KiB), and a service
 // with its previous spec an entry of the log.
 constexpr size_t kServiceBytesMax = 240'000;
 // Networks travel with every task, nodes and the cluster with every session.
@@ -260,15 +264,52 @@ Status validate_container(const v1::ContainerSpec& container) {
   return validate_templates(container);
 }
 
+std::string port_text(const v1::PortConfig& port) {
+  return port.published_port() == 0
+             ? std::to_string(port.target_port())
+             : fmt::format("{}:{}", port.published_port(), port.target_port());
+}
+
+Status validate_balancing(const v1::EndpointSpec& endpoint) {
+  constexpr std::string_view kPlace = "node.labels.";
+  const std::string& label = endpoint.weight_label();
+  if (endpoint.mode() == v1::EndpointSpec::DNSRR &&
+      (endpoint.balancing() != v1::EndpointSpec::ROUND_ROBIN || endpoint.affinity_ns() != 0 ||
+       !label.empty())) {
+    return bad(
+        "EndpointSpec: balancing, affinity and weights can't be used with dnsrr mode, which has no "
+        "virtual address");
+  }
+  if (!v1::EndpointSpec::Balancing_IsValid(endpoint.balancing())) {
+    return invalid_argument("EndpointSpec: unknown balancing {}", int{endpoint.balancing()});
+  }
+  if (endpoint.affinity_ns() < 0) return bad("EndpointSpec: the affinity cannot be negative");
+  if (endpoint.affinity_ns() != 0 && endpoint.affinity_ns() < kAffinityMin) {
+    return bad("EndpointSpec: the affinity is 1s at least, or 0 for none");
+  }
+  if (endpoint.affinity_ns() > kAffinityMax) {
+    return bad("EndpointSpec: the affinity is 24h at most");
+  }
+  if (label.starts_with(kPlace)) {
+    return invalid_argument("EndpointSpec: the weight label is a node label's key alone: {}",
+                            label.substr(kPlace.size()));
+  }
+  if (std::any_of(label.begin(), label.end(),
+                  [](unsigned char c) { return c <= ' ' || c == '=' || c == 0x7f; })) {
+    return invalid_argument("EndpointSpec: \"{}\" cannot be a node label's key", label);
+  }
+  return ok_status();
+}
+
 Status validate_endpoint(const v1::EndpointSpec& endpoint) {
+  MUSTER_TRY(validate_balancing(endpoint));
   if (endpoint.drain_timeout_ns() < 0) {
     return bad("EndpointSpec: the drain timeout cannot be negative");
   }
   if (endpoint.drain_timeout_ns() > kDrainTimeoutMax) {
     return bad("EndpointSpec: the drain timeout is 24h at most");
   }
-  std::set<std::tuple<uint32_t, int, int>> published;
-  std::set<std::tuple<uint32_t, int, int, uint32_t>> exact;
+  std::map<std::tuple<uint32_t, int, int>, std::vector<std::string>> published;  // binds
   for (const v1::PortConfig& port : endpoint.ports()) {
     if (port.target_port() == 0 || port.target_port() > 65535) {
       return invalid_argument("EndpointSpec: target port {} is not from 1 to 65535",
@@ -281,14 +322,20 @@ Status validate_endpoint(const v1::EndpointSpec& endpoint) {
     if (endpoint.mode() == v1::EndpointSpec::DNSRR && port.mode() == v1::PortConfig::INGRESS) {
       return bad("EndpointSpec: port published with ingress mode can't be used with dnsrr mode");
     }
-    const std::tuple key(port.published_port(), int{port.protocol()}, int{port.mode()});
-    if (!exact.emplace(port.published_port(), port.protocol(), port.mode(), port.target_port())
-             .second) {
+    if (Status options = overlay::check_port_options(port); !options.ok()) {
+      return options.with_context("EndpointSpec: port " + port_text(port));
+    }
+    // Of those whose number is chosen only the same target twice is.
+    const bool chosen = port.published_port() == 0;
+    auto& binds =
+        published[{chosen ? uint32_t{1} << 16 | port.target_port() : port.published_port(),
+                   int{port.protocol()}, int{port.mode()}}];
+    if (std::any_of(binds.begin(), binds.end(), [&](const std::string& other) {
+          return overlay::binds_overlap(other, port.bind());
+        })) {
       return bad("EndpointSpec: duplicate published ports provided");
     }
-    if (port.published_port() != 0 && !published.insert(key).second) {
-      return bad("EndpointSpec: duplicate published ports provided");
-    }
+    binds.push_back(port.bind());
   }
   return ok_status();
 }
@@ -435,6 +482,12 @@ Status validate_pools(const v1::NetworkSpec& spec) {
     const auto made = overlay::AddressPool::make(pool);
     if (!made) return made.error();
     MUSTER_TRY(validate_subnet(made->subnet()));
+    if (made->subnet().base.v6 && !spec.ipv6()) {
+      return invalid_argument(
+          "subnet {} is of IPv6, which is not enabled for the network: ask for it with --ipv6 "
+          "(enable_ipv6 in a Compose file)",
+          made->subnet().str());
+    }
     for (const overlay::Prefix& other : subnets) {
       if (other.overlaps(made->subnet())) {
         return invalid_argument("subnet {} overlaps {} of the same network", made->subnet().str(),
@@ -482,12 +535,6 @@ namespace {
 // 0 is the default everywhere.
 Status validate_raft_config(const v1::RaftConfig& raft) {
   constexpr uint64_t kEntriesMax = 100'000'000;
-    if (made->subnet().base.v6 && !spec.ipv6()) {
-      return invalid_argument(
-          "subnet {} is of IPv6, which is not enabled for the network: ask for it with --ipv6 "
-          "(enable_ipv6 in a Compose file)",
-          made->subnet().str());
-    }
   if (raft.snapshot_interval() > kEntriesMax || raft.entries_for_slow_followers() > kEntriesMax) {
     return bad("at most 100,000,000 entries can be kept in the log");
   }
@@ -526,6 +573,12 @@ Status validate_cluster_spec(const v1::ClusterSpec& spec) {
       (spec.drain_ack_timeout_ns() < kDrainAckMin || spec.drain_ack_timeout_ns() > kDrainAckMax)) {
     return bad("nodes that route to a task that stops are waited for 100ms to 10s");
   }
+  const v1::EncryptionConfig& encryption = spec.encryption();
+  if (encryption.key_rotation_ns() != 0 && (encryption.key_rotation_ns() < kKeyRotationMin ||
+                                            encryption.key_rotation_ns() > kKeyRotationMax)) {
+    return bad("keys of encrypted networks are changed every 30s to 720h");
+  }
+  if (encryption.udp_port() > 65535) return bad("a port of UDP is 65535 at most");
   if (spec.event_retention_ns() < 0) return bad("the event retention cannot be negative");
   MUSTER_TRY(validate_raft_config(spec.raft()));
   MUSTER_TRY(validate_log_driver(spec.default_log_driver()).with_context("default log driver"));
@@ -563,9 +616,3 @@ void normalise(v1::ServiceSpec& spec) {
 }
 
 }  // namespace muster::manager::control
-  const v1::EncryptionConfig& encryption = spec.encryption();
-  if (encryption.key_rotation_ns() != 0 && (encryption.key_rotation_ns() < kKeyRotationMin ||
-                                            encryption.key_rotation_ns() > kKeyRotationMax)) {
-    return bad("keys of encrypted networks are changed every 30s to 720h");
-  }
-  if (encryption.udp_port() > 65535) return bad("a port of UDP is 65535 at most");

@@ -46,9 +46,9 @@ struct VipWish {
   Ip vip;
   VipSpreadPtr spread;
   VipPoolPtr pool;
-  std::string name;     // of the service, for whoever looks at the kernel
-  Ip source;            // the client's own address: what backends see
-  uint32_t mtu = 0;     // of the way to the backends; segments are cut to it
+  std::string name;  // of the service, for whoever looks at the kernel
+  Ip source;         // the client's own address: what backends see
+  uint32_t mtu = 0;  // of the way to the backends; segments are cut to it
 
   // This address is to go.
   bool gone() const { return spread == nullptr && pool == nullptr; }

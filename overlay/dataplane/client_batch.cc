@@ -127,12 +127,12 @@ Wire& NftBatch::rule(std::string_view chain) {
   return wire_;
 }
 
-void NftBatch::guard_rules(std::string_view vips4, std::string_view vips6, bool maps) {
+void NftBatch::guard_rules(std::string_view vips4, std::string_view vips6) {
   for (const bool v6 : {false, true}) {
     Expressions(rule("guard"))
         .family(v6)
         .address(v6, false, NFT_REG_1)
-        .look_up(v6 ? vips6 : vips4, maps ? NFT_REG_1 : -1)
+        .look_up(v6 ? vips6 : vips4, -1)
         .verdict(NFT_GOTO, "refuse");
     wire_.end();
   }

@@ -66,8 +66,8 @@ class NftBatch {
   // By address; a map if `data` is not 0: NFT_DATA_VERDICT or one of NftType with its length.
   void set(std::string_view name, bool v6, uint32_t data = 0, uint32_t data_length = 0);
   Wire& rule(std::string_view chain);
-  // What is still addressed to what these hold is refused.
-  void guard_rules(std::string_view vips4, std::string_view vips6, bool maps);
+  // What is still addressed to what these sets hold is refused.
+  void guard_rules(std::string_view vips4, std::string_view vips6);
   void drop(uint16_t message, uint16_t name_attribute, const std::string& name);
   // `data` writes what the map holds; may be empty.
   template <class Data>

@@ -80,7 +80,7 @@ void VipTransaction::make_base() {
         .look_up(services(v6), NFT_REG_VERDICT);
     wire_.end();
   }
-  guard_rules(vips(false), vips(true), false);
+  guard_rules(vips(false), vips(true));
 }
 
 void VipTransaction::lead(const Ip& vip, const std::string* chain) {

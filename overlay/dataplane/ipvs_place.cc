@@ -111,7 +111,7 @@ Status IpvsPlace::load() {
   for (auto& [key, service] : services) MUSTER_TRY(list_backends(key.first, key.second, service));
   IpvsState state;
   std::set<uint32_t> taken;
-  for (const auto& [vip, mark] : rules.vips) {
+  for (const auto& [vip, mark] : rules.marks) {
     IpvsHeld& held = state.vips[vip];
     held.guarded = true;
     // Somebody else's, or two of one: to be given another, as if it had none.

@@ -17,10 +17,12 @@ constexpr int32_t kMangle = -150;
 
 struct Names {
   const char* vips;
+  const char* marks;
   const char* flows;
   const char* datagrams;
 };
-constexpr Names kNames[] = {{"vips4", "flows4", "datagrams4"}, {"vips6", "flows6", "datagrams6"}};
+constexpr Names kNames[] = {{"vips4", "marks4", "flows4", "datagrams4"},
+                            {"vips6", "marks6", "flows6", "datagrams6"}};
 const Names& names(bool v6) {
   return kNames[v6 ? 1 : 0];
 }
@@ -36,7 +38,8 @@ void IpvsTransaction::make_base() {
   chain("marking", "filter", kMangle);
   chain("guard", "filter", 0);
   for (const bool v6 : {false, true}) {
-    for (const char* name : {names(v6).vips, names(v6).flows, names(v6).datagrams}) {
+    set(names(v6).vips, v6);
+    for (const char* name : {names(v6).marks, names(v6).flows, names(v6).datagrams}) {
       set(name, v6, kNftMark, sizeof(uint32_t));
     }
   }
@@ -61,7 +64,7 @@ void IpvsTransaction::make_base() {
       wire_.end();
     }
   }
-  guard_rules(names(false).vips, names(true).vips, true);
+  guard_rules(names(false).vips, names(true).vips);
 }
 
 void IpvsTransaction::add(const IpvsStep& step) {
@@ -69,15 +72,14 @@ void IpvsTransaction::add(const IpvsStep& step) {
   const bool guard = step.what == What::kGuard || step.what == What::kUnguard;
   MUSTER_CHECK(put || guard || step.what == What::kUnlead, "a step of IPVS is none of nftables");
   const Names& of = names(step.v6);
-  element(guard                  ? of.vips
-          : (step.mark & 1) != 0 ? of.datagrams
-                                 : of.flows,
-          step.vip, put, [&] {
-            if (!put) return;
-            const size_t data = wire_.nest(NFTA_SET_ELEM_DATA);
-            wire_.u32(NFTA_DATA_VALUE, step.mark);
-            wire_.close(data);
-          });
+  if (guard) element(of.vips, step.vip, put, [] {});
+  const char* const half = (step.mark & 1) != 0 ? of.datagrams : of.flows;
+  element(guard ? of.marks : half, step.vip, put, [&] {
+    if (!put) return;
+    const size_t data = wire_.nest(NFTA_SET_ELEM_DATA);
+    wire_.u32(NFTA_DATA_VALUE, step.mark);
+    wire_.close(data);
+  });
 }
 
 Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
@@ -95,7 +97,7 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
     ++rules[std::string(text_of(find_attribute(attributes, NFTA_RULE_CHAIN)))];
   }));
   out.base_whole =
-      sets.size() == 6 && rules["marking"] == 6 && rules["guard"] == 4 && rules["refuse"] == 3;
+      sets.size() == 8 && rules["marking"] == 6 && rules["guard"] == 4 && rules["refuse"] == 3;
   for (const bool v6 : {false, true}) {
     const auto read = [&](const char* set, std::map<Ip, uint32_t>& into) {
       if (!sets.contains(set)) return ok_status();
@@ -106,7 +108,15 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
         into[ip_of_wire(key)] = mark;
       });
     };
-    MUSTER_TRY(read(names(v6).vips, out.vips));
+    MUSTER_TRY(read(names(v6).marks, out.marks));
+    std::map<Ip, uint32_t> guarded;
+    MUSTER_TRY(read(names(v6).vips, guarded));
+    for (const auto& [vip, none] : guarded) {
+      out.base_whole = out.base_whole && out.marks.contains(vip);
+    }
+    for (const auto& [vip, mark] : out.marks) {
+      out.base_whole = out.base_whole && (vip.v6 != v6 || guarded.contains(vip));
+    }
     MUSTER_TRY(read(names(v6).flows, out.flows));
     MUSTER_TRY(read(names(v6).datagrams, out.datagrams));
   }

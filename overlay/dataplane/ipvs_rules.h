@@ -9,7 +9,8 @@ namespace muster::overlay {
 
 // The nftables beside IPVS in a client's namespace, table inet muster_vip:
 //
-//   map vips4 { type ipv4_addr : mark; }             every VIP with the mark of its flows
+//   set vips4 { type ipv4_addr; }                    every VIP
+//   map marks4 { type ipv4_addr : mark; }            ... and the mark of its flows
 //   map flows4, datagrams4 { type ipv4_addr : mark; }   those that new flows may go to
 //   chain marking { type filter hook output priority -150;
 //                meta l4proto != udp meta mark set ip daddr map @flows4; ...; udp ... @datagrams4 }
@@ -32,7 +33,7 @@ class IpvsTransaction : public NftBatch {
 // it, and all of it is to be made anew.
 struct IpvsRules {
   bool base_whole = false;
-  std::map<Ip, uint32_t> vips, flows, datagrams;
+  std::map<Ip, uint32_t> marks, flows, datagrams;
 };
 Result<IpvsRules> list_ipvs_rules(WireSocket& socket);
 

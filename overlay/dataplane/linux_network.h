@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "overlay/dataplane/balancer_choice.h"
 #include "overlay/dataplane/node_network.h"
 #include "overlay/ipam/ip.h"
 
@@ -17,6 +18,7 @@ struct NodeNetworkOptions {
   std::string instance_id;
   // Pins of namespaces go to <run_dir>/<instance_id>/netns.
   std::string run_dir = "/run/muster";
+  BalancerChoice balancer;
   // The host's resolvers as they are now; subnets that the node chooses itself keep away from them.
   std::function<std::vector<Ip>()> resolvers = [] { return std::vector<Ip>(); };
 };

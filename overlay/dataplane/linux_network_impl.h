@@ -54,7 +54,7 @@ class LinuxNetwork final : public NodeNetwork {
         rtnl_(std::move(rtnl)),
         nft_(std::move(nft)),
         sweeper_(std::move(conntrack), log),
-        clients_(sweeper_.strand(), log),
+        clients_(sweeper_.strand(), log, options.balancer),
         balancer_(*nft_, names_.table()),
         bridges_(names_, rtnl_, *nft_, log),
         gateway_(
@@ -75,10 +75,14 @@ class LinuxNetwork final : public NodeNetwork {
   Status set_published_ports(const std::vector<PublishedPort>& ports,
                              std::vector<v1::PortConfig>* conflicts) override;
   Status set_local_node(const LocalNode& node) override;
-  Status apply(const NetworkStep& step) override;
   Status set_encryption(const Encryption& encryption) override;
+  Status apply(const NetworkStep& step) override;
   Status forget_network(const std::string& network_id) override;
   std::vector<std::string> repair() override;
+  std::vector<std::string> limitations() const override {
+    std::lock_guard lock(limits_mutex_);
+    return limits_;
+  }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
     std::lock_guard lock(mutex_);
     return ports_.reserve(protocol);
@@ -93,24 +97,20 @@ class LinuxNetwork final : public NodeNetwork {
   Status adopt_clients();
   Status apply_mesh(const NetworkDifference& difference);
   Status reach_tasks();
+  void note_limits();
+  // Has IPsec for the encrypted networks that were told of.
+  Status follow_encryption() { return esp_.set_use(esp_use(truths_, node_)); }
+  Status check_encryption(const ContainerNetworkRequest& request);
   Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
   Status expect_links(AttachPlan& plan);
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
   Status make_segment_link(LinkPlan& link, int namespace_fd);
   Status make_host_links(const ContainerNetworkRequest& request, AttachPlan& plan,
-  void note_limits();
-  // Has IPsec for the encrypted networks that were told of.
-  Status follow_encryption() { return esp_.set_use(esp_use(truths_, node_)); }
-  Status check_encryption(const ContainerNetworkRequest& request);
                          int namespace_fd);
   Status make_bridge_links(AttachPlan& plan, int namespace_fd);
   Status make_way(const std::string& container_id, const AttachPlan& plan, LinkPlan& link,
                   int namespace_fd);
   Result<std::vector<Prefix>> network_ranges(const ContainerNetworkRequest& request);
-  void remember(const std::string& container_id, const std::vector<Ip>& addresses);
-  std::vector<std::string> host_ends(const std::string& container_id) const;
-  void delete_lingering(const std::vector<HostEnd>& ends);
-  void delete_lingering_port(const HostEnd& end);
   void find_links(const std::string& container_id, PresentLinks& present);
   Status leave_networks(const std::string& container_id, const std::vector<size_t>& numbers);
   Status drop_way(const std::string& container_id);
@@ -119,6 +119,10 @@ class LinuxNetwork final : public NodeNetwork {
   Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
   Status lead_to_subnets_of(const std::string& container_id);
   void repair_subnets(std::vector<std::string>& said);
+  void remember(const std::string& container_id, const std::vector<Ip>& addresses);
+  std::vector<std::string> host_ends(const std::string& container_id) const;
+  void delete_lingering(const std::vector<HostEnd>& ends);
+  void delete_lingering_port(const HostEnd& end);
   bool attached(const std::string& end);
   void warn_of_overlap(const v1::Network& network);
 
@@ -133,11 +137,16 @@ class LinuxNetwork final : public NodeNetwork {
                               // made
   NetlinkSocket overlay_rtnl_;
   std::unique_ptr<LibNft> overlay_nft_;
+  EspTunnels esp_;
+  Segments segments_;
   Mesh mesh_;
   LocalNode node_;
   NetworkTruths truths_;
   // By network, what truths_ has and the kernel was not brought to: it goes with the next step.
   std::map<std::string, NetworkDifference, std::less<>> due_;
+
+  mutable std::mutex limits_mutex_;  // never held while anything is done
+  std::vector<std::string> limits_;
 
   std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;
@@ -146,8 +155,6 @@ class LinuxNetwork final : public NodeNetwork {
   ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
   NftBalancer balancer_;
   Bridges bridges_;
-  EspTunnels esp_;
-  Segments segments_;
   Gateway gateway_;
   PublishedPorts ports_;
   std::vector<PublishedPort> ports_told_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,8 @@ struct ContainerLink {
   v1::Network network;                 // with its allocated subnet and gateway
   std::vector<std::string> addresses;  // CIDR
   std::string mac;                     // empty = derived from the IPv4 address (02:42:...)
-};
   bool by_hand = false;                // entered while it runs, see reconnect()
+};
 
 struct ContainerNetworkRequest {
   std::string container_id;
@@ -42,8 +43,6 @@ struct LocalNode {
   friend bool operator==(const LocalNode&, const LocalNode&) = default;
 };
 
-// News about an overlay network that this node takes part in.
-struct NetworkStep {
 // A key of encrypted networks, as managers make them.
 struct EncryptionKey {
   uint64_t number = 0;  // grows
@@ -59,17 +58,24 @@ struct Encryption {
   friend bool operator==(const Encryption&, const Encryption&) = default;
 };
 
+// News about an overlay network that this node takes part in.
+struct NetworkStep {
   std::string network_id;
   bool complete = false;  // replaces all that was told of it before
   v1::NetworkFeed feed;
 };
 
-// A published port and the local addresses it is spread over. Ports with the same key replace
-// each other's backends.
+// A published port and the addresses it is spread over. Ports with the same number, protocol and
+// bind replace each other's backends. Its client_address is MASQUERADE or not; who decides what
+// AUTOMATIC means has done so.
 struct PublishedPort {
   v1::PortConfig port;                // published_port set
   std::string owner;                  // service id (ingress) or task id (host mode)
   std::vector<std::string> backends;  // container addresses without prefix, sorted
+  // How flows are spread over them. The share of each; not named = 1.
+  v1::EndpointSpec::Balancing balancing = v1::EndpointSpec::ROUND_ROBIN;
+  int64_t affinity_ns = 0;
+  std::map<std::string, uint32_t> weights;
 };
 
 // The kernel's network as the agent needs it. All names carry the instance id, so several nodes on
@@ -83,24 +89,28 @@ class NodeNetwork {
   // namespace's path. Idempotent: an existing namespace is completed. An empty list of links gives
   // a namespace with loopback alone ("none").
   virtual Result<std::string> attach(const ContainerNetworkRequest& request) = 0;
-  // Removes the namespace and its links; removes bridges that no container uses any more.
-  // Idempotent.
-  virtual Status detach(const std::string& container_id) = 0;
-
-  // Replaces all published ports in one transaction. A port that a process of the host already
-  // listens on is reported as ALREADY_EXISTS "port 80/tcp is in use on this node" with the other
   // A container that runs enters and leaves overlay networks: it gets the links of `request` that
   // it lacks, at the next free ethN, and loses those in overlay networks that `request` does not
   // name; others stay as they are, names and all. It gets a way out with the first network that has
   // one, and loses it with the last. Idempotent, and complete after a crash in its middle when
   // called again. NOT_FOUND: it has no namespace here.
   virtual Status reconnect(const ContainerNetworkRequest& request) = 0;
+  // Removes the namespace and its links; removes bridges that no container uses any more.
+  // Idempotent.
+  virtual Status detach(const std::string& container_id) = 0;
+
+  // Replaces all published ports in one transaction. A port that a process of the host already
+  // listens on is reported as ALREADY_EXISTS "port 80/tcp is in use on this node" with the other
   // ports in force; `conflicts` (may be null) gets them.
   virtual Status set_published_ports(const std::vector<PublishedPort>& ports,
                                      std::vector<v1::PortConfig>* conflicts) = 0;
 
   // Who this node is. Tunnels that stand at another address or port are made anew.
   virtual Status set_local_node(const LocalNode& node) = 0;
+  // What encrypted networks travel with. Returns when the kernel can receive with all the keys and
+  // sends with the newest that is used; a node that cannot encrypt has nothing to do. Keys are
+  // never written anywhere but to the kernel.
+  virtual Status set_encryption(const Encryption& encryption) = 0;
   // Brings the kernel in line with what was told of a network; returns when it is in force. What
   // fails is tried again by repair(). The remembered state survives detach() of the last container
   // and ends with forget_network().
@@ -112,12 +122,11 @@ class NodeNetwork {
   // sentence a difference. To be called now and then.
   virtual std::vector<std::string> repair() = 0;
 
+  // What this host cannot do for published ports, a sentence each. Does not wait for other calls.
+  virtual std::vector<std::string> limitations() const { return {}; }
+
   // Picks a free port of the host for a host-mode port that names none, and holds it.
   virtual Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) = 0;
-  // What encrypted networks travel with. Returns when the kernel can receive with all the keys and
-  // sends with the newest that is used; a node that cannot encrypt has nothing to do. Keys are
-  // never written anywhere but to the kernel.
-  virtual Status set_encryption(const Encryption& encryption) = 0;
 
   // Removes everything of this instance that is not of the given containers; at start.
   virtual Status collect_garbage(const std::vector<std::string>& live_container_ids) = 0;

@@ -16,6 +16,7 @@
 #include "tests/bench/raft_member.h"
 #include "tests/bench/raft_suite.h"
 #endif
+#include "tests/bench/clients_suite.h"
 #include "tests/bench/mesh_suite.h"
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
@@ -58,6 +59,8 @@ std::vector<Suite> suites() {
 #ifdef MUSTER_BENCH_RAFT
       {"raft", "writes through the leader of three members, beside etcd", run_raft_suite},
 #endif
+      {"clients", "virtual addresses in the namespaces of containers: memory, time",
+       run_clients_suite},
       {"mesh", "bytes and connections through virtual addresses, tunnels and published ports",
        run_mesh_suite},
       {"snapshot", "what a snapshot of 100,000 tasks costs those who write meanwhile",
