@@ -83,6 +83,27 @@ Status SimRules::check_routes(const store::Snapshot& state, const SimHost& host)
   return ok_status();
 }
 
+// A container has the addresses of its task, also of networks that it entered while it ran (W9).
+Status SimRules::check_attachments(const store::Snapshot& state, const SimHost& host) const {
+  Status status;
+  state.tasks_of_node(host.id(), [&](const TaskPtr& task) {
+    if (task->status().state() != v1::TASK_RUNNING) return true;
+    const auto has = host.network().attached().find(task->status().container().container_id());
+    if (has == host.network().attached().end()) return true;  // of the host's own network
+    std::set<std::string> should;
+    for (const auto& attachment : task->networks()) {
+      for (const auto& cidr : attachment.addresses()) should.insert(without_prefix_length(cidr));
+    }
+    if (has->second != should) {
+      status =
+          internal_error("the container of {} on {} has addresses {}, its task {} (W9)", task->id(),
+                         host.id(), fmt::join(has->second, " "), fmt::join(should, " "));
+    }
+    return status.ok();
+  });
+  return status;
+}
+
 Status SimRules::check_route(const store::Snapshot& state, const v1::Network& network,
                              const SimHost& host) const {
   const auto& routes = host.network().routes();

@@ -80,6 +80,7 @@ class SimRules {
   Status check_host(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_members(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_routes(const manager::store::Snapshot& state, const SimHost& host) const;
+  Status check_attachments(const manager::store::Snapshot& state, const SimHost& host) const;
   Status check_route(const manager::store::Snapshot& state, const v1::Network& network,
                      const SimHost& host) const;
   Status check_revisions(const manager::store::Snapshot& state) const;
