@@ -258,6 +258,59 @@ void SimClient::remove_network(const std::string& name) {
       StatusCode::kNotFound);
 }
 
+// Refused where it has the subnet already.
+void SimClient::grow_network(const std::string& name) {
+  run<v1::UpdateNetworkRequest, v1::UpdateNetworkResponse>(
+      &ControlApi::update_network,
+      [name, number = rng_.below(2)](const ControlApi&) {
+        v1::UpdateNetworkRequest request;
+        request.set_network(name);
+        const uint64_t at = name == "small" ? 1 + number : 8 + number;
+        request.add_add_pools()->set_subnet(fmt::format("172.20.0.{}/28", at * 16));
+        return request;
+      },
+      [this](const v1::UpdateNetworkRequest&) { deps_.probes.hit("network grown"); },
+      StatusCode::kNotFound);
+}
+
+void SimClient::connect_task(const std::string& network) {
+  run<v1::ConnectNetworkRequest, v1::ConnectNetworkResponse>(
+      &ControlApi::connect_network,
+      [this, network, pick = rng_.below(1000),
+       wanted = rng_.below(4)](const ControlApi& api) -> std::optional<v1::ConnectNetworkRequest> {
+        const auto tasks = api.list_tasks(user_, {});
+        if (!tasks || tasks->tasks().empty()) return std::nullopt;
+        v1::ConnectNetworkRequest request;
+        request.set_network(network);
+        const int at = static_cast<int>(pick % static_cast<uint64_t>(tasks->tasks_size()));
+        request.set_task(tasks->tasks(at).id());
+        request.add_aliases("alias");
+        if (wanted == 0 && network == "small") request.add_addresses("172.20.0.14");
+        return request;
+      },
+      [this](const v1::ConnectNetworkRequest&) { deps_.probes.hit("task connected"); },
+      StatusCode::kInternal);
+}
+
+void SimClient::disconnect_task() {
+  run<v1::DisconnectNetworkRequest, v1::DisconnectNetworkResponse>(
+      &ControlApi::disconnect_network,
+      [this](const ControlApi& api) -> std::optional<v1::DisconnectNetworkRequest> {
+        const auto tasks = api.list_tasks(user_, {});
+        if (!tasks) return std::nullopt;
+        for (const v1::Task& task : tasks->tasks()) {
+          if (task.connected().empty() || task.status().state() != v1::TASK_RUNNING) continue;
+          v1::DisconnectNetworkRequest request;
+          request.set_network(task.connected(0).target());
+          request.set_task(task.id());
+          return request;
+        }
+        return std::nullopt;
+      },
+      [this](const v1::DisconnectNetworkRequest&) { deps_.probes.hit("task disconnected"); },
+      StatusCode::kInternal);
+}
+
 // What only the hosts' workers look at.
 void SimClient::add_container_matters(v1::ServiceSpec& spec) {
   v1::ContainerSpec& container = *spec.mutable_task()->mutable_container();
@@ -362,8 +415,14 @@ void SimClient::act() {
   const std::string name = fmt::format("s{}", rng_.below(deps_.services));
   const std::string network = rng_.below(2) == 0 ? "small" : "wide";
   const std::string node = deps_.node_ids[rng_.below(deps_.node_ids.size())];
-  switch (rng_.below(11)) {
+  switch (rng_.below(13)) {
     case 10: return change_payloads();
+    case 11:
+      if (!networks_.contains(network)) return make_network(network);
+      return rng_.below(3) == 0 ? grow_network(network) : connect_task(network);
+    case 12:
+      if (!networks_.contains(network)) return make_network(network);
+      return rng_.below(2) == 0 ? disconnect_task() : connect_task(network);
     case 0:
       if (networks_.contains(network)) {
         remove_network(network);

@@ -77,6 +77,10 @@ class SimClient {
   void change_node(const std::string& id, std::function<void(v1::NodeSpec&)> change);
   void make_network(const std::string& name);
   void remove_network(const std::string& name);
+  void grow_network(const std::string& name);
+  // Some task enters a network while it runs, or leaves one it was connected to.
+  void connect_task(const std::string& network);
+  void disconnect_task();
   void make_secret(const std::string& name);
   void remove_secret(const std::string& name);
   void make_config(const std::string& name);

@@ -267,13 +267,16 @@ Status Cluster::check_books() {
 
 // Every address of the small network and every port can be had again.
 Status Cluster::check_nothing_leaked() {
-  if (state().find<v1::Network>("small") == nullptr) return ok_status();
+  const auto small = state().find<v1::Network>("small");
+  if (small == nullptr) return ok_status();
+  // As large again with every further subnet.
+  const uint64_t capacity = kSmallCapacity * static_cast<uint64_t>(small->state().pools_size());
   v1::ServiceSpec full;
   full.mutable_annotations()->set_name("full");
   full.mutable_task()->mutable_container()->set_image("image");
   full.mutable_task()->add_networks()->set_target("small");
   full.mutable_endpoint()->set_mode(v1::EndpointSpec::DNSRR);
-  full.mutable_replicated()->set_replicas(kSmallCapacity + 2);
+  full.mutable_replicated()->set_replicas(capacity + 2);
   client_.create(full);
   MUSTER_TRY(until_idle());
   for (uint32_t port = 8000; port < 8003; ++port) {
@@ -294,8 +297,8 @@ Status Cluster::check_nothing_leaked() {
     if (task->status().state() == v1::TASK_RUNNING) ++running[task->name().substr(0, 4)];
     return true;
   });
-  if (running["full"] != kSmallCapacity) {
-    return internal_error("{} of {} addresses can be had", running["full"], kSmallCapacity);
+  if (running["full"] != capacity) {
+    return internal_error("{} of {} addresses can be had", running["full"], capacity);
   }
   // p800.1 and so on: "p800" counts the three.
   if (running["p800"] != 3) return internal_error("a published port was not given back");
