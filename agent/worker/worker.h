@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/names/name_server.h"
+#include "agent/routes/port_plan.h"
 #include "agent/secrets/payload_files.h"
 #include "agent/secrets/payloads.h"
 #include "agent/worker/blocking_pool.h"
@@ -64,6 +65,9 @@ struct WorkerDeps {
   std::function<void(const v1::FeedId& feed)> forgotten = {};
   // The kernel's network had differences, which were mended.
   std::function<void(size_t differences)> repaired = {};
+  // What published ports cannot do on this host, in words for NodeDescription.limitations; all of
+  // it, when it has changed.
+  std::function<void(const std::vector<std::string>& limitations)> limited = {};
 };
 
 // A node's tasks: makes the host run what the node was told, and reports what it sees. Each task
@@ -145,6 +149,9 @@ class Worker {
 
   void ports_changed();
   void ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts);
+  void set_ports();
+  void tell_relays(const std::vector<PortRelay>& relays, UniqueFunction<void()> next);
+  std::vector<v1::PortConfig> relay_conflicts() const;
   void port_refused(const v1::PortConfig& port);
   void port_freed(const v1::PortConfig& port);
   void check_logs();
@@ -157,13 +164,6 @@ class Worker {
   void tell_names(const Entry& entry);
   void adopt_names();
 
-  RouteKeeperDeps route_deps();
-  void tell_local_node();
-  void network_carried_out(const std::string& network_id, uint64_t version, bool forgotten);
-
-  Entry* find(const Id& task_id);
-  // Runs `f` on the strand if the worker still exists.
-  void post(UniqueFunction<void()> f);
   // A running task is in other networks from now on.
   void networks_assigned(Entry& entry, const v1::TaskAssignment& assignment);
   void reconnect(Entry& entry);
@@ -171,6 +171,13 @@ class Worker {
   void adopt_networks();
   void clean_up_now(Entry& entry);
 
+  RouteKeeperDeps route_deps();
+  void tell_local_node();
+  void network_carried_out(const std::string& network_id, uint64_t version, bool forgotten);
+
+  Entry* find(const Id& task_id);
+  // Runs `f` on the strand if the worker still exists.
+  void post(UniqueFunction<void()> f);
   WallTime now() const { return deps_.strand.clock().wall_now(); }
 
   WorkerDeps deps_;
@@ -182,7 +189,16 @@ class Worker {
   std::map<std::string, v1::Revision> revisions_;  // of the session, by id
   Payloads payloads_;
   RouteKeeper routes_;
-  std::vector<overlay::PublishedPort> ports_wanted_;
+  // What cannot be had on this host, as far as it is news.
+  void tell_limitations();
+
+  bool masquerade_ = false;                        // ClusterFeed
+  std::vector<overlay::PublishedPort> ports_all_;  // as wanted last
+  std::vector<PortRelay> relays_wanted_;
+  std::vector<PortRelay> relays_set_;
+  std::vector<PortRelay> relays_told_;
+  std::vector<std::string> limitations_;              // told last
+  std::vector<overlay::PublishedPort> ports_wanted_;  // of the kernel
   std::vector<overlay::PublishedPort> ports_set_;
   std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host
   bool ports_known_ = false;  // whether the kernel was told ports_set_ by this process

@@ -11,6 +11,7 @@
 #include "manager/store/ingress_network.h"
 #include "manager/store/update_status.h"
 #include "overlay/ipam/ipam.h"
+#include "overlay/ipam/port_options.h"
 
 namespace muster::manager::control {
 namespace {
@@ -84,6 +85,7 @@ Status check_port_conflicts(const store::Snapshot& state, std::string_view servi
           continue;
         }
         if (mine.mode() == v1::PortConfig::HOST && theirs.mode() == v1::PortConfig::HOST) continue;
+        if (!overlay::binds_overlap(mine.bind(), theirs.bind())) continue;
         conflict = invalid_argument(
             "port '{}' is already in use by service '{}' ({}) as {} port", mine.published_port(),
             other->spec().annotations().name(), other->id(),

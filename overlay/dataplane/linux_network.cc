@@ -142,6 +142,13 @@ Status LinuxNetwork::apply_mesh(const NetworkDifference& difference) {
   return ok_status();
 }
 
+// With overlay_mutex_ held.
+void LinuxNetwork::note_limits() {
+  std::lock_guard lock(limits_mutex_);
+  limits_.clear();
+  if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
+}
+
 // Tasks in the ingress network are reached there, those of this node, too: their answers go by it.
 Status LinuxNetwork::reach_tasks() {
   std::vector<Prefix> subnets;
@@ -194,6 +201,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     ingress = truth.network.spec().ingress();
     if (ingress) {
       const Status mesh = mesh_.apply(truth, difference, node_.node_id);
+      note_limits();
       if (applied.ok()) applied = mesh;
     }
     // Once other nodes can be reached.
@@ -221,6 +229,7 @@ Status LinuxNetwork::forget_network(const std::string& network_id) {
     MUSTER_TRY(mesh_.forget(network_id));
     clients_.forget(network_id);
     MUSTER_TRY(segments_.forget(network_id));
+    MUSTER_TRY(follow_encryption());
   }
   return reach_tasks();
 }
@@ -229,12 +238,14 @@ std::vector<std::string> LinuxNetwork::repair() {
   std::vector<std::string> said;
   {
     std::lock_guard lock(overlay_mutex_);
+    esp_.repair(segments_.tunnel_vnis(), said);
     segments_.repair(said);
     mesh_.repair(said);
+    note_limits();
     clients_.repair(said);
   }
-    MUSTER_TRY(follow_encryption());
   (void)reach_tasks();
+  repair_subnets(said);
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
   gateway_.repair(said);
@@ -242,10 +253,8 @@ std::vector<std::string> LinuxNetwork::repair() {
   return said;
 }
 
-    esp_.repair(segments_.tunnel_vnis(), said);
 void LinuxNetwork::repair_table(std::vector<std::string>& said) {
   const auto listing = nft_->list(names_.table());
-  repair_subnets(said);
   if (listing && listing->find(ruleset_marker()) != std::string::npos) return;
   if (!listing && listing.error().code() != StatusCode::kNotFound) return;
   Status made = ensure_table();
@@ -291,6 +300,7 @@ Status LinuxNetwork::teardown() {
   }
   truths_ = {};
   due_.clear();
+  MUSTER_TRY(esp_.remove());
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
   torn_down_ = true;
@@ -305,7 +315,6 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket overlay_rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
-  MUSTER_TRY(esp_.remove());
   MUSTER_ASSIGN(auto nft, LibNft::make());
   MUSTER_ASSIGN(auto overlay_nft, LibNft::make());
   auto network = std::make_unique<LinuxNetwork>(options, std::move(rtnl), std::move(overlay_rtnl),

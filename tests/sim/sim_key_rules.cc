@@ -5,6 +5,7 @@
 #include <optional>
 #include <variant>
 
+#include "manager/dispatcher/network_feed.h"
 #include "manager/network_keys/key_ring.h"
 #include "overlay/ipam/mtu.h"
 #include "tests/sim/sim_rules.h"
@@ -24,6 +25,14 @@ bool takes_part(const SimHost& host) {
   const auto& routes = host.network().routes();
   return std::any_of(routes.begin(), routes.end(), [](const auto& route) {
     return overlay::is_encrypted(route.second.network.spec());
+  });
+}
+
+bool is_led_to(const store::Snapshot& state, const std::string& node_id) {
+  const auto networks = manager::dispatcher::networks_of_node(state, node_id);
+  return std::any_of(networks.begin(), networks.end(), [&](const std::string& id) {
+    const auto network = state.get<v1::Network>(id);
+    return network != nullptr && overlay::is_encrypted(network->spec());
   });
 }
 
@@ -60,20 +69,22 @@ void SimRules::note_keys(const store::CommitEvent& event) {
       }
     }
     const bool used = after->used_from_ns() != 0;
-    if (used && !made && before->used_from_ns() == 0) check_key_use(*change->after, *after);
+    if (used && !made && before->used_from_ns() == 0) check_key_use(event.after, *after);
   }
 }
 
 // Sent with from now on: by whoever hears of it first.
-void SimRules::check_key_use(const v1::Cluster& cluster, const v1::NetworkKey& key) const {
+void SimRules::check_key_use(const store::Snapshot& state, const v1::NetworkKey& key) const {
   // Managers' clocks run fast or slow.
-  const Duration waited = manager::network_keys::rotation_of(cluster) / 4;
+  const Duration waited = manager::network_keys::rotation_of(*state.cluster()) / 4;
   if (world_.now() - key_made_.since >= waited) return;
   for (const auto& host : hosts_) {
     const auto then = key_made_.sessions.find(host->id());
     const bool alive =
         host->established() && then != key_made_.sessions.end() && then->second == host->links();
     if (!alive || !takes_part(*host) || has_key(*host, key)) continue;
+    // A node whose last task there has ended is led to by nobody, though it clears up yet.
+    if (!is_led_to(state, host->id())) continue;
     broken_(fmt::format("key {} is sent with {} after it was made, and {} has{} (W10)",
                         key.number(), format_duration(world_.now() - key_made_.since), host->id(),
                         names_of(host->network().encryption())));

@@ -153,13 +153,13 @@ void Probes::on_commit(const store::CommitEvent& event) {
       if (secret->after == nullptr) hit("secret removed");
     } else if (const auto* network = std::get_if<store::Change<v1::Network>>(&any)) {
       if (network->after == nullptr) hit("network removed");
-    }
-  }
-}
-
-}  // namespace muster::sim
     } else if (const auto* cluster = std::get_if<store::Change<v1::Cluster>>(&any)) {
       const int count = cluster->after == nullptr ? 0 : cluster->after->network_keys_size();
       if (count > 1 && cluster->after->network_keys(count - 1).used_from_ns() != 0) {
         hit("key of encrypted networks used");
       }
+    }
+  }
+}
+
+}  // namespace muster::sim

@@ -63,7 +63,7 @@ class SimRules {
   };
   void note_leaving(const manager::store::CommitEvent& event);
   void note_keys(const manager::store::CommitEvent& event);
-  void check_key_use(const v1::Cluster& cluster, const v1::NetworkKey& key) const;
+  void check_key_use(const store::Snapshot& state, const v1::NetworkKey& key) const;
   Status check_keys(const manager::store::Snapshot& state, const SimHost& host) const;
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);
@@ -99,8 +99,8 @@ class SimRules {
   SimStateRules placement_;
   std::map<std::string, int64_t> last_down_ns_;  // wall time, by node
   std::map<std::string, Leaving> leaving_;       // by task
-  // What services went back to by themselves when an update failed, by name.
   Leaving key_made_;                             // the newest key of encrypted networks
+  // What services went back to by themselves when an update failed, by name.
   std::map<std::string, v1::ServiceSpec> rolled_back_to_;
 };
 

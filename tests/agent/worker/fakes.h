@@ -200,14 +200,6 @@ class FakeNetwork final : public overlay::NodeNetwork {
     events_.push_back("local " + node.data_path_addr + ":" + std::to_string(node.data_path_port));
     return {};
   }
-  Status apply(const overlay::NetworkStep& step) override {
-    steps.push_back(step);
-    events_.push_back("step " + step.network_id);
-    return apply_error;
-  }
-  Status forget_network(const std::string& id) override {
-    events_.push_back("forget network " + id);
-    return {};
   Status set_encryption(const overlay::Encryption& told) override {
     encryption = told;
     std::string keys;
@@ -217,6 +209,14 @@ class FakeNetwork final : public overlay::NodeNetwork {
     events_.push_back("keys" + keys);
     return encryption_error;
   }
+  Status apply(const overlay::NetworkStep& step) override {
+    steps.push_back(step);
+    events_.push_back("step " + step.network_id);
+    return apply_error;
+  }
+  Status forget_network(const std::string& id) override {
+    events_.push_back("forget network " + id);
+    return {};
   }
   std::vector<std::string> repair() override {
     ++repairs;
@@ -236,17 +236,17 @@ class FakeNetwork final : public overlay::NodeNetwork {
   std::set<uint32_t> taken;
   overlay::LocalNode local;
   std::vector<overlay::NetworkStep> steps;
+  overlay::Encryption encryption;
+  Status encryption_error;
   Status apply_error;
+  Status reconnect_error;
   int repairs = 0;
   std::vector<std::string> differences;
-  Status reconnect_error;
 
  private:
   std::vector<std::string>& events_;
 };
 
-  overlay::Encryption encryption;
-  Status encryption_error;
 class FakeHealth final : public HealthProbe {
  public:
   HealthResult run(const std::string&, const std::string&, const std::vector<std::string>& command,

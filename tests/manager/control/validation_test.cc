@@ -81,12 +81,44 @@ TEST(Validation, ServiceSpecs) {
            port->set_published_port(8080);
          }
        }},
+      {"port twice in places that may meet",
+       [](auto& s) {
+         for (const char* bind : {"eth0", "10.0.0.5"}) {
+           auto* port = s.mutable_endpoint()->add_ports();
+           port->set_target_port(80);
+           port->set_published_port(8080);
+           port->set_bind(bind);
+         }
+       }},
+      {"options of a port that do not go together",
+       [](auto& s) {
+         auto* port = s.mutable_endpoint()->add_ports();
+         port->set_target_port(80);
+         port->set_protocol(v1::PortConfig::UDP);
+         port->set_proxy_protocol(1);
+       }},
   };
   for (const Case& c : cases) {
     v1::ServiceSpec spec = good();
     c.spoil(spec);
     EXPECT_EQ(validate_service_spec(spec).code(), c.code) << c.what;
   }
+}
+
+TEST(Validation, PortsOfDifferentPlacesAndTheWordsOfWrongOnes) {
+  v1::ServiceSpec spec = good();
+  for (const char* bind : {"10.0.0.5", "10.0.0.6", "fd00::1"}) {
+    auto* port = spec.mutable_endpoint()->add_ports();
+    port->set_target_port(80);
+    port->set_published_port(8080);
+    port->set_bind(bind);
+  }
+  EXPECT_EQ(validate_service_spec(spec).message(), "");
+  spec.mutable_endpoint()->mutable_ports(1)->set_mode(v1::PortConfig::HOST);
+  spec.mutable_endpoint()->mutable_ports(1)->set_local(true);
+  EXPECT_EQ(validate_service_spec(spec).message(),
+            "EndpointSpec: port 8080:80: local is for ports published in ingress mode: one in host "
+            "mode leads to its own node's task anyway");
 }
 
 TEST(Validation, JobsInSwarmsWords) {
@@ -139,6 +171,7 @@ TEST(Validation, SubnetsOfNetworks) {
     pool->set_subnet(subnet);
     pool->set_gateway(gateway);
     pool->set_ip_range(range);
+    spec.set_ipv6(std::string(subnet).find(':') != std::string::npos);
     return validate_network_spec(spec).message();
   };
   EXPECT_EQ(error_of("10.9.0.0/24", "10.9.0.254", "10.9.0.0/25"), "");
@@ -164,39 +197,6 @@ TEST(Validation, SubnetsOfNetworks) {
   EXPECT_EQ(error_of("fe80::/64", "", ""),
             "subnet fe80::/64 cannot be a network's: fe80::/10 is link-local");
   EXPECT_EQ(error_of("fd00:1::/64", "fd00:1::1", "fd00:1::1000/116"), "");
-}
-
-TEST(Validation, OptionsOfNetworks) {
-  const auto error_of = [](const std::string& text) {
-    v1::NetworkSpec spec;
-    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
-    spec.mutable_annotations()->set_name("back");
-    spec.set_ipv6(std::string(subnet).find(':') != std::string::npos);
-    return validate_network_spec(spec).message();
-  };
-  const auto option = [&](const std::string& key, const std::string& value,
-                          const std::string& more = "") {
-    return error_of("driver_options { key: \"" + key + "\" value: \"" + value + "\" }" + more);
-  };
-  const std::string mtu = "com.docker.network.driver.mtu";
-  EXPECT_EQ(option(mtu, "9000"), "");
-  EXPECT_EQ(option(mtu, "68"), "");
-  EXPECT_EQ(option(mtu, "jumbo"), "MTU \"jumbo\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "1500b"), "MTU \"1500b\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "67"), "MTU \"67\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "70000"), "MTU \"70000\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "1279", "ipv6: true"), "MTU 1279 is too small: IPv6 needs at least 1280");
-  EXPECT_EQ(option(mtu, "1279", "pools { subnet: \"fd00:1::/64\" }"),
-            "MTU 1279 is too small: IPv6 needs at least 1280");
-  EXPECT_EQ(option(mtu, "1280", "ipv6: true"), "");
-  EXPECT_EQ(option("encrypted", "false"), "");
-  EXPECT_EQ(option("encrypted", ""), "");
-  EXPECT_EQ(option("encrypted", "", " driver: \"bridge\""),
-            "only overlay networks can be encrypted");
-  const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
-  EXPECT_EQ(option(vni, "4711"), "");
-  EXPECT_EQ(option(vni, "4711,4712"), "");
-  EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16777215");
   EXPECT_EQ(error_of("10.9.0.7/32", "", ""),
             "subnet 10.9.0.7/32 is too small, a network needs at least a /30");
   EXPECT_EQ(error_of("fd00:1::/127", "", ""),
@@ -228,6 +228,38 @@ TEST(Validation, SubnetsOfIpv6AreAskedForAndAuxiliaryAddressesLieInTheirs) {
             "\"x\" is not an IP address");
   EXPECT_EQ(error_of("pools { subnet: '10.9.0.0/24' } pools { subnet: '10.9.0.128/25' }"),
             "subnet 10.9.0.128/25 overlaps 10.9.0.0/24 of the same network");
+}
+
+TEST(Validation, OptionsOfNetworks) {
+  const auto error_of = [](const std::string& text) {
+    v1::NetworkSpec spec;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec)) << text;
+    spec.mutable_annotations()->set_name("back");
+    return validate_network_spec(spec).message();
+  };
+  const auto option = [&](const std::string& key, const std::string& value,
+                          const std::string& more = "") {
+    return error_of("driver_options { key: \"" + key + "\" value: \"" + value + "\" }" + more);
+  };
+  const std::string mtu = "com.docker.network.driver.mtu";
+  EXPECT_EQ(option(mtu, "9000"), "");
+  EXPECT_EQ(option(mtu, "68"), "");
+  EXPECT_EQ(option(mtu, "jumbo"), "MTU \"jumbo\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "1500b"), "MTU \"1500b\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "67"), "MTU \"67\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "70000"), "MTU \"70000\" is not a number from 68 to 65535");
+  EXPECT_EQ(option(mtu, "1279", "ipv6: true"), "MTU 1279 is too small: IPv6 needs at least 1280");
+  EXPECT_EQ(option(mtu, "1279", "pools { subnet: \"fd00:1::/64\" }"),
+            "MTU 1279 is too small: IPv6 needs at least 1280");
+  EXPECT_EQ(option(mtu, "1280", "ipv6: true"), "");
+  EXPECT_EQ(option("encrypted", "false"), "");
+  EXPECT_EQ(option("encrypted", ""), "");
+  EXPECT_EQ(option("encrypted", "", " driver: \"bridge\""),
+            "only overlay networks can be encrypted");
+  const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
+  EXPECT_EQ(option(vni, "4711"), "");
+  EXPECT_EQ(option(vni, "4711,4712"), "");
+  EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16777215");
   EXPECT_EQ(option(vni, "16777216"), "VXLAN id \"16777216\" is not a number from 1 to 16777215");
   EXPECT_EQ(option(vni, "12x"), "VXLAN id \"12x\" is not a number from 1 to 16777215");
   EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/16\" } pools { subnet: \"10.9.4.0/24\" }"),
@@ -264,6 +296,14 @@ TEST(Validation, ClusterSpecs) {
        [](auto& s) { s.set_drain_ack_timeout_ns(Duration(10s).count()); }, true},
       {"longer than agents wait",
        [](auto& s) { s.set_drain_ack_timeout_ns(Duration(11s).count()); }, false},
+      {"keys that never rest",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(29s).count()); }, false},
+      {"keys of half a minute",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(30s).count()); }, true},
+      {"keys of a month",
+       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(721h).count()); }, false},
+      {"negative keys", [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(-1); }, false},
+      {"no port", [](auto& s) { s.mutable_encryption()->set_udp_port(65536); }, false},
       {"a log driver", [](auto& s) { s.mutable_default_log_driver()->set_name("local"); }, true},
       {"no such log driver", [](auto& s) { s.mutable_default_log_driver()->set_name("x"); }, false},
       {"huge",
@@ -279,11 +319,3 @@ TEST(Validation, ClusterSpecs) {
 
 }  // namespace
 }  // namespace muster::manager::control
-      {"keys that never rest",
-       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(29s).count()); }, false},
-      {"keys of half a minute",
-       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(30s).count()); }, true},
-      {"keys of a month",
-       [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(Duration(721h).count()); }, false},
-      {"negative keys", [](auto& s) { s.mutable_encryption()->set_key_rotation_ns(-1); }, false},
-      {"no port", [](auto& s) { s.mutable_encryption()->set_udp_port(65536); }, false},

@@ -60,6 +60,11 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     local_ = node;
     return {};
   }
+  Status set_encryption(const overlay::Encryption& encryption) override {
+    if (!machine_.step(2ms)) return process_is_dead();
+    encryption_ = encryption;
+    return {};
+  }
   Status apply(const overlay::NetworkStep& step) override {
     if (!machine_.step(4ms)) return process_is_dead();
     Route& route = routes_[step.network_id];
@@ -77,11 +82,6 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     }
     const v1::NetworkFeed& feed = step.feed;
     if (feed.has_network()) route.network = feed.network();
-  Status set_encryption(const overlay::Encryption& encryption) override {
-    if (!machine_.step(2ms)) return process_is_dead();
-    encryption_ = encryption;
-    return {};
-  }
     for (const auto& e : feed.endpoints()) route.endpoints[e.task_id()] = e;
     for (const auto& s : feed.services()) route.services[s.service_id()] = s;
     for (const auto& n : feed.ingress_nodes()) route.ingress_nodes[n.node_id()] = n;
@@ -130,6 +130,8 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
   };
   const std::map<std::string, Route>& routes() const { return routes_; }
   const overlay::LocalNode& local() const { return local_; }
+  // The keys the kernel has.
+  const overlay::Encryption& encryption() const { return encryption_; }
   // Whether new flows of this host's containers are led to the task.
   bool balances_to(const std::string& task_id) const {
     return std::any_of(routes_.begin(), routes_.end(), [&](const auto& item) {
@@ -147,9 +149,8 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     attached_.clear();
     published_.clear();
     routes_.clear();
-  // The keys the kernel has.
-  const overlay::Encryption& encryption() const { return encryption_; }
     local_ = {};
+    encryption_ = {};
   }
 
  private:
@@ -158,9 +159,8 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
   std::vector<overlay::PublishedPort> published_;
   std::map<std::string, Route> routes_;  // by network
   overlay::LocalNode local_;
+  overlay::Encryption encryption_;
   uint32_t next_port_ = 40'000;
 };
 
 }  // namespace muster::sim
-    encryption_ = {};
-  overlay::Encryption encryption_;
