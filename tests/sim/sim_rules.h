@@ -63,7 +63,7 @@ class SimRules {
   };
   void note_leaving(const manager::store::CommitEvent& event);
   void note_keys(const manager::store::CommitEvent& event);
-  void check_key_use(const store::Snapshot& state, const v1::NetworkKey& key) const;
+  void check_key_use(const manager::store::Snapshot& state, const v1::NetworkKey& key) const;
   Status check_keys(const manager::store::Snapshot& state, const SimHost& host) const;
   void check_slot(const manager::store::Snapshot& state, const v1::Task& task);
   void check_job(const manager::store::Snapshot& state, const v1::Task& task, bool fresh);
