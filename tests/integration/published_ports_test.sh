@@ -40,8 +40,8 @@ IMAGE=$REGISTRY/busybox:1
 client=$NET.254
 ip -n "$BRIDGE-3" address add "$NET.33/24" dev eth0
 # The program that has port 8090 on node 3, which gets no task.
-in_host 3 "$BIN/muster" version >/dev/null 2>&1 || true
-ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
+# Not for longer than the test may take, however that ends.
+timeout 240 ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
 holder=$!
 
 m 1 service create --detach=false --monitor 0s --name web --constraint node.hostname==node2 \
