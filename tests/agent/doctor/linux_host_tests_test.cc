@@ -19,7 +19,9 @@ struct Listener {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    if (listens) EXPECT_EQ(::listen(fd.get(), 4), 0);
+    if (listens) {
+      EXPECT_EQ(::listen(fd.get(), 4), 0);
+    }
     socklen_t size = sizeof address;
     getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
     port = ntohs(address.sin_port);
