@@ -447,7 +447,8 @@ v1::NetworkFinding judge_connects(const ConnectTest& test,
                         test.network_id);
   }
   return make_finding(test.check, v1::NetworkFinding::GOOD,
-                      fmt::format("{} connections from {} were accepted", accepted, test.from),
+                      fmt::format("{} connection{} from {} accepted", accepted,
+                                  accepted == 1 ? "" : "s", test.from),
                       test.network_id);
 }
 

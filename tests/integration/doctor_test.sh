@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# `muster network doctor` on three hosts: it finds nothing where nothing is wrong, and says in words
+# what is, where a firewall drops VXLAN in one direction, a link carries less than the others, an
+# entry is gone, netd is stopped, a process sits on a published port, a node does not answer.
+source "$(dirname "$0")/cluster_lib.sh"
+
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+# doctor N [ARGS]: sets OUT (VERDICT CHECK NETWORK NODE TEXT, a line each) and STATUS.
+doctor() {
+  local n=$1
+  shift
+  STATUS=0
+  OUT=$(m "$n" network doctor --format '{{.Verdict}} {{.Check}} {{.Network}} {{.Node}}: {{.Text}}' "$@" 2>&1) || STATUS=$?
+}
+not_good() { grep -v '^good' <<<"$OUT" || true; }
+
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node $n; done
+swarm_of worker worker
+IMAGE=$REGISTRY/busybox:1
+m 1 network create --driver overlay blue >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name web --network blue -p 8080:80 \
+  "$IMAGE" sh -c 'mkdir -p /www; httpd -f -p 80 -h /www' >/dev/null
+m 1 service create --detach=false --monitor 0s --name list --network blue --endpoint-mode dnsrr \
+  --replicas 2 "$IMAGE" sleep 1d >/dev/null
+
+note 'nothing is wrong'
+doctor 1
+is "$(not_good)" '' 'what is not good'
+is "$STATUS" 0 'the exit code'
+has "$OUT" 'good vxlan  : UDP port 4789 of each of 3 nodes is reached by every other node' 'all of it'
+has "$OUT" 'good mtu' 'all of it'
+for n in 1 2 3; do
+  for check in neighbours dns vip mesh; do
+    grep -q "^good $check .*node$n: " <<<"$OUT" || die "nothing of $check on node $n in: $OUT"
+    checks=$((checks + 1))
+  done
+done
+table=$(m 1 network doctor blue)
+has "$table" '3 nodes, 1 network: 0 bad, 0 warnings; good: vxlan, mtu, neighbours, dns, vip' 'the summary'
+is "$(m 1 network doctor -q)" '' 'what is printed quietly'
+fails 'network nowhere not found' m 1 network doctor nowhere
+fails 'an examination takes from 1s to 2m0s' m 1 network doctor --timeout 1h
+
+note 'a firewall drops what comes in by UDP 4789 on one host from another'
+in_host 3 nft add table inet broken
+in_host 3 nft add chain inet broken input '{ type filter hook input priority 0; }'
+in_host 3 nft add rule inet broken input ip saddr "$(address 2)" udp dport 4789 drop
+doctor 1 --timeout 4s blue
+is "$STATUS" 1 'the exit code'
+has "$OUT" 'bad vxlan  node3: nothing that node2 sends to UDP port 4789 of node3 arrives, while the other direction works, while TCP is answered: a security group or firewall drops it: allow UDP 4789 between the nodes' 'the doctor'
+
+note 'a host drops all of it'
+in_host 3 nft add rule inet broken input udp dport 4789 drop
+doctor 1 --timeout 4s
+has "$OUT" 'bad vxlan  node3: nothing on UDP port 4789 that the other 2 nodes send arrives at node3, while what it sends arrives there, while TCP is answered' 'the doctor'
+in_host 3 nft delete table inet broken
+
+note 'a link carries less than the interfaces say'
+ip link set "$BRIDGE-3" mtu 1300
+doctor 1 --timeout 4s
+has "$OUT" 'bad mtu  node3: no frame of full size passes between node3 and the other 2 nodes, in either direction' 'the doctor'
+has "$OUT" 'those with 1250 arrive' 'the doctor'
+ip link set "$BRIDGE-3" mtu 1500
+
+note 'an entry is gone, netd is stopped, a node does not answer'
+blue=$(m 1 network inspect blue --format '{{.ID}}')
+pin=$(find "$RUN/2" -path "*netns/net-$blue" | head -1)
+# The next look of musterd may come first.
+seen() {
+  local mac
+  mac=$(nsenter --net="$pin" bridge fdb show dev vx0 | awk '/dst/ {print $1; exit}')
+  nsenter --net="$pin" bridge fdb del "$mac" dev vx0 self
+  doctor 1 blue
+  grep -q "^warning neighbours blue node2: the kernel was not as it should be, and was mended now: .*$mac" <<<"$OUT"
+}
+await 15 'the doctor sees that an entry is gone' seen
+netd=$(pgrep -f -- "netd .*--run-dir $RUN/2" | head -1)
+[[ -n $netd ]] || die 'no netd of node 2'
+kill -STOP "$netd"
+kill -STOP "${PID[3]}"
+doctor 1 --timeout 4s blue
+kill -CONT "$netd"
+kill -CONT "${PID[3]}"
+has "$OUT" 'bad dns blue node2: the resolver of the containers does not answer' 'the doctor'
+has "$OUT" 'bad node  node3: it did not answer' 'the doctor'
+hasnt "$OUT" 'bad vxlan' 'of a node that does not answer no more is said'
+await 10 'node 3 is there again' node_is 1 3 Status Ready
+
+note 'killed in the middle nothing stays, and all is well again'
+begun() { grep -c 'examination .* begins' "$BASE/2/musterd.log" || true; }
+before=$(begun)
+m 1 network doctor >/dev/null &
+asking=$!
+more() { (($(begun) > before)); }
+await 5 'an examination of node 2' more
+kill_musterd 2
+wait "$asking" || true
+start_musterd 2
+await 20 'node 2 is ready' node_is 1 2 Status Ready
+well() { doctor 1; [[ -z $(not_good) ]]; }
+await 20 'nothing is wrong' well
+finish
