@@ -60,15 +60,14 @@ Status keep_ours(int fd, bool v6, uint32_t offset) {
 
 Result<std::unique_ptr<EspProbe>> EspProbe::open(const HostTests::TunnelTest& test,
                                                  uint16_t udp_port) {
-  const auto local = overlay::Ip::parse(test.local_addr);
-  if (!local) return fail(local.error());
-  const bool v6 = local->v6;
+  const bool v6 = test.local_addr.find(':') != std::string::npos;
   UniqueFd fd(::socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
                        udp_port == 0 ? IPPROTO_ESP : IPPROTO_UDP));
   if (!fd) return fail(errno_status(errno, "cannot open a socket for packets"));
   MUSTER_TRY(keep_ours(fd.get(), v6, udp_port == 0 ? 0 : kUdpHeader));
   sockaddr_storage own{};
   const socklen_t size = fill(own, test.local_addr, v6);
+  if (size == 0) return fail(invalid_argument("\"{}\" is no address", test.local_addr));
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), size) != 0) {
     return fail(errno_status(errno, "cannot use address " + test.local_addr));
   }

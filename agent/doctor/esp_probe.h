@@ -10,7 +10,6 @@
 #include "agent/doctor/host_tests.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
-#include "overlay/ipam/ip.h"
 
 namespace muster::agent {
 
