@@ -21,7 +21,7 @@
 namespace muster::agent {
 class ExecHealthProbe;
 class HostTests;
-}
+}  // namespace muster::agent
 
 namespace muster::daemon {
 
