@@ -134,13 +134,15 @@ const std::vector<Command>& commands() {
        "every other (checks vxlan and mtu); whether the kernel has what the managers say\n"
        "(neighbours; what differs is mended at once, and told); whether names are answered (dns),\n"
        "virtual addresses (vip) and published ports (mesh) lead to tasks, encrypted networks can\n"
-       "be (encryption), and clocks agree (clock). Without NETWORK all overlay networks are meant.\n"
+       "be (encryption), and clocks agree (clock). Without NETWORK all overlay networks are "
+       "meant.\n"
        "\n"
        "bad: it does not work; what it probably means is said. warning: it works, but not as it\n"
        "should. What is good is counted, --all lists it. Exit code: 0 nothing is bad, 1 something\n"
        "is, or a node did not answer."},
       {"network rm", "NETWORK...", "Remove networks", "network rm back", C::kNetwork, network_rm},
-      {"network update", "NETWORK", "Make a network larger while it is in use, or change its labels",
+      {"network update", "NETWORK",
+       "Make a network larger while it is in use, or change its labels",
        "network update --subnet 10.9.1.0/24 back\n"
        "network update --subnet 10.9.2.0/24 --ip-range 10.9.2.128/25 --gateway 10.9.2.254 back\n"
        "network update --label-add team=shop --label-rm old back",

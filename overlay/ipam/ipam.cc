@@ -97,7 +97,9 @@ Result<uint32_t> Ipam::take_vni(const v1::Network& network) {
     return wanted;
   }
   const auto vni = vnis_.take_next(kVniFirst, kVniLast + 1);
-  if (!vni) return fail(resource_exhausted("no VXLAN id is free: all from {} to {} are in use", kVniFirst, kVniLast));
+  if (!vni)
+    return fail(resource_exhausted("no VXLAN id is free: all from {} to {} are in use", kVniFirst,
+                                   kVniLast));
   return static_cast<uint32_t>(*vni);
 }
 

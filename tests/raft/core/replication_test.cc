@@ -183,8 +183,8 @@ TEST_F(RaftReplication, WhoRejectsWhatItAcknowledgedIsAskedAgainWithHeartbeatsAl
   rejection.hint_term = core().term();
   for (int heartbeats = 1; heartbeats <= 4; ++heartbeats) {
     // One question for each heartbeat that it answers, whatever is repeated on the way.
-    const auto asked = only(step(from(2, MessageKind::kHeartbeatReply, core().term())),
-                            MessageKind::kAppend);
+    const auto asked =
+        only(step(from(2, MessageKind::kHeartbeatReply, core().term())), MessageKind::kAppend);
     EXPECT_THAT(asked, SizeIs(1));
     EXPECT_THAT(step(rejection), IsEmpty());
     EXPECT_EQ(core().progress({2})->lost_acknowledged(), heartbeats >= 3);
