@@ -177,8 +177,11 @@ void RouteBook::leave() {
 
 void RouteBook::restore(const overlay::NetworkStep& step) {
   apply(step);
-  networks_[step.network_id].stale = true;
-  networks_[step.network_id].restored = true;
+  Network& network = networks_[step.network_id];
+  network.stale = true;
+  network.restored = true;
+  // The process before had something there; its last task has gone, or left it while it ran.
+  if (!takes_part(network) && !network.forgotten) network.left = true;
 }
 
 void RouteBook::settle_for(const std::string& network_id) {

@@ -39,14 +39,8 @@ void RouteKeeper::restore() {
     deps_.log->error("what managers told of networks earlier: {}", steps.error().message());
     return;
   }
-  std::set<std::string> networks;
-  for (const overlay::NetworkStep& step : *steps) {
-    book_.restore(step);
-    networks.insert(step.network_id);
-  }
-  for (const std::string& id : networks) {
-    if (!book_.fed(id)) kept(deps_.feeds->remove(id));
-  }
+  // Files of networks without a task here go when the kernel has forgotten them, not before.
+  for (const overlay::NetworkStep& step : *steps) book_.restore(step);
   pump_changed();
 }
 

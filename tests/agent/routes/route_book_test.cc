@@ -448,6 +448,18 @@ TEST_F(RouteBookTest, WhatWasKeptCountsUntilTheManagersSpeak) {
   EXPECT_FALSE(book_.fed("n2"));
 }
 
+// A process that died after it had written that its last task left, and before the kernel knew.
+TEST_F(RouteBookTest, WhatWasKeptOfANetworkWithoutATaskIsForgotten) {
+  overlay::NetworkStep step{"n1", true, {}};
+  *step.feed.mutable_network() = network("n1");
+  book_.restore(step);
+  const auto steps = told();
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_EQ(steps[0].step.network_id, "n1");
+  EXPECT_TRUE(steps[0].forget);
+  EXPECT_THAT(told(), IsEmpty());
+}
+
 // Whatever happens, a kernel that was told of each difference holds what one would hold that is
 // told everything now.
 TEST(RouteBookProperty, IncrementsAddUpToEverything) {
