@@ -16,13 +16,16 @@ namespace {
 // Managers' clocks run fast or slow.
 constexpr Duration kWaited = manager::drainer::kDefaultAckTimeout / 2;
 
-// In a network in which the leader knows of the host.
-bool leads_to(const SimHost& host, const std::string& task_id, const SimRules::Served& served) {
+// In a network in which the leader knows of the host, and that the task did not leave before: its
+// interface there went with its connection by hand, and nobody waited for that.
+bool leads_to(const SimHost& host, const v1::Task& task, const SimRules::Served& served) {
   const auto& routes = host.network().routes();
-  return std::any_of(routes.begin(), routes.end(), [&](const auto& route) {
-    const auto at = route.second.endpoints.find(task_id);
-    return at != route.second.endpoints.end() && at->second.state() == v1::ENDPOINT_READY &&
-           served(host.id(), route.first);
+  return std::any_of(task.networks().begin(), task.networks().end(), [&](const auto& attachment) {
+    const auto route = routes.find(attachment.network_id());
+    if (route == routes.end()) return false;
+    const auto at = route->second.endpoints.find(task.id());
+    return at != route->second.endpoints.end() && at->second.state() == v1::ENDPOINT_READY &&
+           served(host.id(), route->first);
   });
 }
 
@@ -54,14 +57,14 @@ void SimRules::on_stop(const SimHost& host, const SimHost::Container& container,
   // The node has left, or the service is gone: nobody waits for anything.
   if (leaving == leaving_.end() || container.removed || !container.task.has_drain()) return;
   if (world_.now() - leaving->second.since >= kWaited) return;
+  const auto stored = before_.get<v1::Task>(container.task.id());
   for (const auto& other : hosts_) {
     const auto then = leaving->second.sessions.find(other->id());
     const bool alive = other->established() && then != leaving->second.sessions.end() &&
                        then->second == other->links();
     const auto node = before_.get<v1::Node>(other->id());
     const bool up = node != nullptr && node->status().state() == v1::NodeStatus::READY;
-    if (!alive || !up || !leads_to(*other, container.task.id(), served)) continue;
-    const auto stored = before_.get<v1::Task>(container.task.id());
+    if (!alive || !up || !leads_to(*other, stored ? *stored : container.task, served)) continue;
     broken_(
         fmt::format("{} is stopped on {} while {} leads connections to it, {} after it was told "
                     "to leave; it is {} there, {} in the store (W8)",
