@@ -118,7 +118,9 @@ cleanup() {
       --data-dir "$BASE/$n/data" --socket "$RUN/$n/muster.sock" || true
     ip netns delete "$BRIDGE-$n" || true
   done
-  [[ -z ${REGISTRY_PID:-} ]] || kill "$REGISTRY_PID" 2>/dev/null || true
+  # The registry, and what else a test has left in the background when it ends in the middle: its
+  # output would be waited for.
+  jobs -p | xargs -r kill 2>/dev/null || true
   ip link delete "$BRIDGE" 2>/dev/null || true
   ((status == 0)) || [[ -z ${MUSTER_TEST_KEEP:-} ]] || cp -r "$BASE" "$MUSTER_TEST_KEEP"
   rm -rf --one-file-system "$BASE" "$RUN"
