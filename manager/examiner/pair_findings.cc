@@ -58,7 +58,7 @@ std::string PairFindings::reach(const std::vector<Pair>& pairs) const {
     answered += reached_.contains(pair);
     silent += unreached_.contains(pair);
   }
-  if (answered > 0 && silent == 0) return ", while TCP is answered";
+  if (answered > 0 && silent == 0) return ", and TCP is answered";
   if (silent > 0 && answered == 0) return ", and TCP is not answered either";
   return "";
 }
@@ -154,10 +154,10 @@ void PairFindings::blame(const Kind& kind, const std::set<std::string>& senders,
       text = fmt::format("{} passes between {} and {}, in either direction", what_is_lost(kind),
                          name(id), rest);
     } else if (deaf) {
-      text = fmt::format("{} that {} send arrives at {}, while what it sends arrives there",
+      text = fmt::format("{} that {} send arrives at {}, while what it sends arrives",
                          what_is_lost(kind), rest, name(id));
     } else {
-      text = fmt::format("{} that {} sends arrives at {}, while what they send arrives there",
+      text = fmt::format("{} that {} sends arrives at {}, while what they send arrives",
                          what_is_lost(kind), name(id), rest);
     }
     out.push_back(

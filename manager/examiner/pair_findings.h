@@ -51,7 +51,7 @@ class PairFindings {
   };
 
   std::string name(const std::string& id) const;
-  // ", while TCP is answered": of what was tried over the pairs.
+  // ", and TCP is answered": of what was tried over the pairs.
   std::string reach(const std::vector<Pair>& pairs) const;
   Split split(const std::map<Pair, std::string>& bad, const std::set<std::string>& senders,
               const std::set<std::string>& testers) const;

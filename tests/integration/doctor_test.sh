@@ -49,12 +49,12 @@ in_host 3 nft add chain inet broken input '{ type filter hook input priority 0; 
 in_host 3 nft add rule inet broken input ip saddr "$(address 2)" udp dport 4789 drop
 doctor 1 --timeout 4s blue
 is "$STATUS" 1 'the exit code'
-has "$OUT" 'bad vxlan  node3: nothing that node2 sends to UDP port 4789 of node3 arrives, while the other direction works, while TCP is answered: a security group or firewall drops it: allow UDP 4789 between the nodes' 'the doctor'
+has "$OUT" 'bad vxlan  node3: nothing that node2 sends to UDP port 4789 of node3 arrives, while the other direction works, and TCP is answered: a security group or firewall drops it: allow UDP 4789 between the nodes' 'the doctor'
 
 note 'a host drops all of it'
 in_host 3 nft add rule inet broken input udp dport 4789 drop
 doctor 1 --timeout 4s
-has "$OUT" 'bad vxlan  node3: nothing on UDP port 4789 that the other 2 nodes send arrives at node3, while what it sends arrives there, while TCP is answered' 'the doctor'
+has "$OUT" 'bad vxlan  node3: nothing on UDP port 4789 that the other 2 nodes send arrives at node3, while what it sends arrives, and TCP is answered' 'the doctor'
 in_host 3 nft delete table inet broken
 
 note 'a link carries less than the interfaces say'

@@ -69,7 +69,7 @@ TEST(PairFindings, OneDirectionOfOnePair) {
   EXPECT_EQ(found[0].peer_id(), "a");
   EXPECT_EQ(
       found[0].text(),
-      "nothing that node-a sends arrives at node-b, while the other direction works, while "
+      "nothing that node-a sends arrives at node-b, while the other direction works, and "
       "TCP is answered: a security group or firewall drops it: allow UDP 4789 between the "
       "nodes (or the data-path address, `--data-path-addr`, is not the one that others reach)");
 }
@@ -94,7 +94,7 @@ TEST(PairFindings, WhoHearsNobodyIsDeaf) {
   EXPECT_EQ(found[0].node_id(), "c");
   EXPECT_TRUE(says(found[0],
                    "nothing on UDP port 4789 that the other 3 nodes send arrives at "
-                   "node-c, while what it sends arrives there"))
+                   "node-c, while what it sends arrives"))
       << found[0].text();
 }
 
