@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/object.hpp>
+#include <optional>
 #include <utility>
 
 #include "base/template.h"
@@ -147,6 +148,43 @@ Shown show(const v1::ObjectEvent& event) {
   return shown;
 }
 
+// A task that was let go though some nodes had not said that they lead nothing to it any more.
+std::optional<Shown> show_unacknowledged(const v1::ObjectEvent& event) {
+  if (event.object_case() != v1::ObjectEvent::kTask || !event.has_old_task()) return std::nullopt;
+  const v1::Task& task = event.task();
+  const v1::Drain& drain = task.drain();
+  if (drain.missing_nodes().empty() || !event.old_task().drain().missing_nodes().empty())
+    return std::nullopt;
+  Shown shown{"task", "unacknowledged", task.id(), task.name(), {}};
+  std::string nodes = join({drain.missing_nodes().begin(), drain.missing_nodes().end()}, ",");
+  if (drain.missing_more() != 0) nodes += fmt::format(" and {} more", drain.missing_more());
+  shown.attributes.emplace_back("missing", std::move(nodes));
+  shown.attributes.emplace_back("name", task.name());
+  if (!task.node_id().empty()) shown.attributes.emplace_back("node", task.node_id());
+  shown.attributes.emplace_back("service", task.service_id());
+  return shown;
+}
+
+// A node that mended its kernel's network: something else than musterd changes it.
+std::optional<Shown> show_repaired(const v1::ObjectEvent& event) {
+  if (event.object_case() != v1::ObjectEvent::kNode || !event.has_old_node()) return std::nullopt;
+  const v1::Node& node = event.node();
+  const v1::NetworkRepairs& old = event.old_node().description().network_repairs();
+  const v1::NetworkRepairs& now = node.description().network_repairs();
+  if (now.at_ns() <= old.at_ns()) return std::nullopt;
+  // They are counted anew when musterd is started.
+  const uint64_t before = now.differences() >= old.differences() ? old.differences() : 0;
+  const uint64_t mended = now.differences() - before;
+  const auto newest =
+      static_cast<std::ptrdiff_t>(std::min(mended, static_cast<uint64_t>(now.last_size())));
+  Shown shown{"node", "repair", node.id(), node.description().hostname(), {}};
+  shown.attributes.emplace_back("differences", std::to_string(mended));
+  shown.attributes.emplace_back("name", node.description().hostname());
+  shown.attributes.emplace_back("repaired",
+                                join({now.last().end() - newest, now.last().end()}, "; "));
+  return shown;
+}
+
 boost::json::object event_json(const Shown& shown, int64_t time_ns, uint64_t version) {
   boost::json::object attributes;
   for (const auto& [key, value] : shown.attributes) attributes[key] = value;
@@ -254,6 +292,10 @@ Result<bool> EventFeed::print(const v1::WatchResponse& message) {
     const Shown shown = show(event);
     if (passes(filters_, shown))
       MUSTER_TRY(print_event(run_, shown, message.time_ns(), message.version(), format_));
+    for (const auto& more : {show_unacknowledged(event), show_repaired(event)}) {
+      if (more && passes(filters_, *more))
+        MUSTER_TRY(print_event(run_, *more, message.time_ns(), message.version(), format_));
+    }
   }
   return false;
 }

@@ -14,7 +14,8 @@
 namespace muster::manager::drainer {
 namespace {
 
-constexpr size_t kNamesMax = 5;
+constexpr size_t kNamesMax = 5;     // in a sentence
+constexpr size_t kMissingMax = 64;  // that the task keeps
 
 bool drains(const v1::Task& task) {
   return task.has_drain() && task.endpoint_state() == v1::ENDPOINT_DRAINING;
@@ -45,6 +46,19 @@ std::vector<std::string> hostnames(const std::vector<std::string>& node_ids,
     const bool named = node != nullptr && !node->description().hostname().empty();
     out.push_back(named ? node->description().hostname() : id);
   }
+  return out;
+}
+
+v1::Task released(const v1::Task& task, const std::vector<std::string>& missing, Duration waited) {
+  v1::Task out = task;
+  out.set_endpoint_state(v1::ENDPOINT_RELEASED);
+  if (missing.empty()) return out;
+  const size_t named = std::min(missing.size(), kMissingMax);
+  for (size_t i = 0; i < named; ++i) out.mutable_drain()->add_missing_nodes(missing[i]);
+  out.mutable_drain()->set_missing_more(static_cast<uint32_t>(missing.size() - named));
+  std::string& error = *out.mutable_status()->mutable_error();
+  const std::string why = missing_nodes_message(missing, waited);
+  error = error.empty() ? why : error + "; " + why;
   return out;
 }
 
@@ -218,19 +232,20 @@ void Drainer::Impl::flush() {
 
 // The store may run it twice, so what was taken stays so.
 Status Drainer::Impl::write(store::Transaction& tx) {
-  while (!due.empty() && taken.size() < kTasksMax) taken.insert(due.extract(due.begin()));
   std::vector<v1::Task> changed;
   {
     const store::Snapshot view = tx.view();
-    for (const auto& [task_id, missing] : taken) {
+    size_t bytes = 0;
+    const auto take = [&](const std::string& task_id, const std::vector<std::string>& missing) {
       const auto task = view.get<v1::Task>(task_id);
-      if (task == nullptr || !drains(*task)) continue;
-      v1::Task& next = changed.emplace_back(*task);
-      next.set_endpoint_state(v1::ENDPOINT_RELEASED);
-      if (missing.empty()) continue;
-      const std::string why = missing_nodes_message(hostnames(missing, view), ack_timeout(view));
-      std::string& error = *next.mutable_status()->mutable_error();
-      error = error.empty() ? why : error + "; " + why;
+      if (task == nullptr || !drains(*task)) return;
+      changed.push_back(released(*task, hostnames(missing, view), ack_timeout(view)));
+      bytes += changed.back().ByteSizeLong();
+    };
+    for (const auto& [task_id, missing] : taken) take(task_id, missing);
+    while (!due.empty() && taken.size() < kTasksMax && bytes < kBytesMax) {
+      const auto added = taken.insert(due.extract(due.begin())).position;
+      take(added->first, added->second);
     }
   }
   for (v1::Task& task : changed) MUSTER_TRY(tx.update(std::move(task)));

@@ -15,16 +15,17 @@ inline constexpr Duration kDefaultAckTimeout = 2s;
 
 // The leader's loop that lets tasks go: a task that is DRAINING becomes RELEASED once every node
 // that leads flows into its networks has applied that, or once it was waited for those for the
-// cluster's drain_ack_timeout_ns; then the task says which were missing. Only nodes with a session
-// are waited for, and those that have not yet come to a new leader.
+// cluster's drain_ack_timeout_ns; then the task's drain and error say which were missing. Only
+// nodes with a session are waited for, and those that have not yet come to a new leader.
 //
 // Level-triggered: start() goes by the stored state, and waits anew for what a leader before did
 // not release. One write is in flight at a time and takes all there is; one that fails is repeated.
 // Lives on the store's strand; all it is given outlives it.
 class Drainer {
  public:
-  // Tasks in one write, well below an entry.
+  // Tasks, and about as many bytes, in one write: well below an entry.
   static constexpr size_t kTasksMax = 500;
+  static constexpr size_t kBytesMax = 400'000;
 
   Drainer(Executor& strand, store::Store& store, dispatcher::Routes& routes, Log log);
   ~Drainer();

@@ -41,12 +41,18 @@ has "$(errors)" "did not learn within 2s from node node$worker that new connecti
 ((took >= 2000)) || die "node$worker was waited for $took ms"
 has "$(m 1 events --since 1m --until 0s --filter type=task)" \
   "did not learn within 2s from node node$worker" 'events'
+unacknowledged() {
+  m 1 events --since 5m --until 0s --filter event=unacknowledged \
+    --format '{{.Type}} {{.Actor.Attributes.name}} {{.Actor.Attributes.missing}}'
+}
+is "$(unacknowledged)" "task app.1 node$worker" 'the event of its own'
 
 note 'one without a session is not waited for'
 await 20 'the node is there again' node_is 1 $worker Status Ready
 kill_musterd $worker
 update 3
 is "$(errors | grep -c 'did not learn')" 1 'errors of tasks that stopped'
+is "$(unacknowledged)" "task app.1 node$worker" 'events of their own'
 start_musterd $worker
 await 20 'the node is there again' node_is 1 $worker Status Ready
 

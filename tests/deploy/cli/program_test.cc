@@ -631,6 +631,34 @@ TEST_F(Program, Events) {
             "network net1\n");
 }
 
+TEST_F(Program, ATaskThatNodesDidNotLetGoInTimeHasAnEventOfItsOwn) {
+  v1::WatchResponse message;
+  message.set_time_ns(kNow);
+  auto* event = message.add_events();
+  event->set_action(v1::ObjectEvent::UPDATE);
+  v1::Task old;
+  old.set_id("t1");
+  old.set_name("web.1");
+  old.set_node_id("n1");
+  old.set_service_id("s1");
+  *event->mutable_old_task() = old;
+  v1::Task task = old;
+  task.mutable_drain()->add_missing_nodes("node2");
+  task.mutable_drain()->add_missing_nodes("node3");
+  *event->mutable_task() = task;
+  // What follows does not say it again.
+  event = message.add_events();
+  event->set_action(v1::ObjectEvent::UPDATE);
+  *event->mutable_old_task() = task;
+  *event->mutable_task() = task;
+  daemon_.watch_messages.push_back(message);
+  const std::vector<std::string> wanted{"events", "--filter", "event=unacknowledged"};
+  EXPECT_EQ(run(wanted).out,
+            "2026-01-31T08:05:00.000000000Z task unacknowledged t1 (missing=node2,node3, "
+            "name=web.1, node=n1, service=s1)\n");
+  EXPECT_EQ(run({"events", "--format", "{{.Action}}"}).out, "update\nunacknowledged\nupdate\n");
+}
+
 TEST_F(Program, DebugEvalListsItsSuites) {
   const Outcome outcome = run({"debug", "eval", "nope"}, "{}");
   EXPECT_EQ(outcome.code, 1);

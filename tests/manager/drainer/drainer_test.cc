@@ -100,6 +100,11 @@ class DrainerTest : public ::testing::Test {
   v1::EndpointState endpoint(const std::string& id) {
     return store_.snapshot().get<v1::Task>(id)->endpoint_state();
   }
+  std::vector<std::string> missing_of(const std::string& id) {
+    const auto task = store_.snapshot().get<v1::Task>(id);
+    const auto& named = task->drain().missing_nodes();
+    return {named.begin(), named.end()};
+  }
   std::string error(const std::string& id) {
     return store_.snapshot().get<v1::Task>(id)->status().error();
   }
@@ -140,6 +145,36 @@ TEST_F(DrainerTest, TheTaskSaysWhoDidNotAnswer) {
       "did not learn within 2s from nodes host-n1, host-n2 that new connections go elsewhere";
   EXPECT_EQ(error("t1"), missing);
   EXPECT_EQ(error("t2"), "node was drained; " + missing);
+  EXPECT_EQ(missing_of("t1"), (std::vector<std::string>{"host-n1", "host-n2"}));
+}
+
+TEST_F(DrainerTest, ATaskKeepsTheNamesOfManyNodesButNotOfAll) {
+  routes_.by_network["net"].clear();
+  write([this](store::Transaction& tx) -> Status {
+    for (int i = 100; i < 200; ++i) {
+      v1::Node node;
+      node.set_id(fmt::format("m{}", i));
+      node.mutable_description()->set_hostname(fmt::format("host-m{}", i));
+      routes_.by_network["net"][node.id()] = 0;
+      MUSTER_TRY(tx.create(node));
+    }
+    return ok_status();
+  });
+  create("t1");
+  leave({"t1"});
+  world_.advance(2001ms);
+  const std::vector<std::string> named = missing_of("t1");
+  ASSERT_EQ(named.size(), 64u);
+  EXPECT_EQ(named.back(), "host-m163");
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("t1")->drain().missing_more(), 36u);
+}
+
+TEST_F(DrainerTest, WhoAnsweredIsNotNamed) {
+  create("t1");
+  const uint64_t version = leave({"t1"});
+  routes_.acknowledge("n1", version);
+  world_.advance(2001ms);
+  EXPECT_EQ(missing_of("t1"), std::vector<std::string>{"host-n2"});
 }
 
 TEST_F(DrainerTest, TheClusterSaysHowLongNodesAreWaitedFor) {
@@ -210,6 +245,22 @@ TEST_F(DrainerTest, ManyAreReleasedInFewWrites) {
   world_.settle();
   EXPECT_EQ(log_.entries(), before + 2);
   for (const std::string& id : ids) EXPECT_EQ(endpoint(id), v1::ENDPOINT_RELEASED);
+}
+
+TEST_F(DrainerTest, LargeTasksFitToo) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 100; ++i) {
+    v1::Task task = ready(fmt::format("t{}", i));
+    task.mutable_status()->mutable_health()->add_probes()->set_output(std::string(20'000, 'x'));
+    ids.push_back(task.id());
+    write([&](store::Transaction& tx) { return tx.create(task); });
+  }
+  uint64_t version = 0;
+  for (const std::string& id : ids) version = leave({id});
+  routes_.acknowledge("n1", version);
+  routes_.acknowledge("n2", version);
+  world_.settle();
+  for (const std::string& id : ids) EXPECT_EQ(endpoint(id), v1::ENDPOINT_RELEASED) << id;
 }
 
 TEST(MissingNodes, AreNamedUpToAPoint) {
