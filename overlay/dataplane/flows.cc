@@ -15,6 +15,8 @@
 #include <set>
 #include <utility>
 
+#include "overlay/dataplane/address_bytes.h"
+#include "overlay/dataplane/datagram_flows.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/netlink.h"
 
@@ -30,13 +32,6 @@ constexpr uint32_t bit(int state) {
 // asked for all it wants, and waits for the answer.
 constexpr uint32_t kConnections = bit(TCP_ESTABLISHED) | bit(TCP_SYN_RECV) | bit(TCP_FIN_WAIT1) |
                                   bit(TCP_CLOSE_WAIT) | bit(TCP_LAST_ACK) | bit(TCP_CLOSING);
-
-bool is_loopback(const std::string& address) {
-  static const std::string kMapped("\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
-  static const std::string kLoopback6 = std::string(15, '\0') + '\1';
-  if (address.size() == 16 && address.starts_with(kMapped)) return address[12] == 127;
-  return address.size() == 4 ? address[0] == 127 : address == kLoopback6;
-}
 
 Status list_sockets(NetlinkSocket& socket, uint8_t family, std::vector<TcpSocket>& out) {
   inet_diag_req_v2 request{};
@@ -59,13 +54,14 @@ Status list_sockets(NetlinkSocket& socket, uint8_t family, std::vector<TcpSocket
   });
 }
 
-// Of the calling thread's namespace.
-Result<std::vector<TcpSocket>> list_sockets() {
-  std::vector<TcpSocket> out;
+// In the calling thread's namespace.
+Result<bool> any_incoming_here() {
+  std::vector<TcpSocket> found;
   MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_SOCK_DIAG));
-  MUSTER_TRY(list_sockets(socket, AF_INET, out));
-  MUSTER_TRY(list_sockets(socket, AF_INET6, out));
-  return out;
+  MUSTER_TRY(list_sockets(socket, AF_INET, found));
+  MUSTER_TRY(list_sockets(socket, AF_INET6, found));
+  if (any_incoming(found)) return true;
+  return any_incoming_datagrams(socket);
 }
 
 class NamespaceFlows final : public ContainerFlows {
@@ -86,8 +82,7 @@ class NamespaceFlows final : public ContainerFlows {
         if (setns(fd, CLONE_NEWNET) != 0) {
           return errno_status(errno, "cannot enter network namespace " + file);
         }
-        MUSTER_ASSIGN(const std::vector<TcpSocket> sockets, list_sockets());
-        found = any_incoming(sockets);
+        MUSTER_ASSIGN(found, any_incoming_here());
         return ok_status();
       });
     }

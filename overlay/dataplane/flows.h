@@ -14,12 +14,14 @@ class ContainerFlows {
  public:
   virtual ~ContainerFlows() = default;
   // A connection from elsewhere to a port that the container listens on is established, being
-  // made, or has data left to deliver. What the container opened itself does not count, nor what
-  // it says to itself; nor does UDP, which has no connections. False for one that is gone.
+  // made, or has data left to deliver; or such a flow of datagrams went both ways and on within the
+  // last 2 s (datagram_flows.h). What the container opened itself does not count, nor what it says
+  // to itself. False for one that is gone.
   virtual Result<bool> any(const std::string& container_id) = 0;
 };
 
-// By the kernel's table of sockets in the namespaces that are pinned below `namespace_dir`.
+// By the kernel's tables of sockets and connections in the namespaces that are pinned below
+// `namespace_dir`.
 std::unique_ptr<ContainerFlows> make_container_flows(std::string namespace_dir);
 // Where the namespaces of an instance's containers are pinned (linux_network.h).
 std::string container_namespaces(std::string_view run_dir, std::string_view instance_id);

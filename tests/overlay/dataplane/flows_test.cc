@@ -10,9 +10,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <functional>
+#include <set>
 #include <string>
 
+#include "overlay/dataplane/datagram_flows.h"
 #include "overlay/dataplane/namespaces.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
@@ -57,6 +60,46 @@ TEST(AnyIncoming, CountsWhatOthersOpenedAndIsNotOver) {
     EXPECT_FALSE(any_incoming({socket})) << c.what << ": nobody listens there";
   }
   EXPECT_FALSE(any_incoming({}));
+}
+
+TEST(AnyIncomingDatagrams, CountsWhatOthersSendAndIsAnsweredUntilItIsSilent) {
+  struct Case {
+    const char* what;
+    const char* client;
+    const char* server;
+    uint16_t port;
+    bool answered;
+    bool streams;
+    uint32_t expires_in_s;
+    bool counts;
+  };
+  const char* const own = "10.0.0.5";
+  const Case cases[] = {
+      {"a client's", "10.0.0.9", own, 53, true, false, 30, true},
+      {"two seconds ago", "10.0.0.9", own, 53, true, false, 28, true},
+      {"longer ago", "10.0.0.9", own, 53, true, false, 27, false},
+      {"a stream", "10.0.0.9", own, 53, true, true, 119, true},
+      {"a stream that has stopped", "10.0.0.9", own, 53, true, true, 117, false},
+      {"of an old kernel, where all streams", "10.0.0.9", own, 53, true, false, 118, true},
+      {"of an old kernel, silent", "10.0.0.9", own, 53, true, false, 90, false},
+      {"nobody answers", "10.0.0.9", own, 53, false, false, 30, false},
+      {"where nothing listens", "10.0.0.9", own, 54, true, false, 30, false},
+      {"its own question", own, "10.0.0.9", 53, true, false, 30, false},
+      {"its question to the resolver", "127.0.0.1", "127.0.0.11", 53, true, false, 30, false},
+      {"of a health check", "127.0.0.1", "127.0.0.1", 53, true, false, 30, false},
+      {"to itself by its name", own, own, 53, true, false, 30, false},
+      {"through it to another", "10.0.0.9", "10.0.0.7", 53, true, false, 30, false},
+      {"a client's by IPv6", "fd00::9", "fd00::5", 53, true, false, 30, true},
+      {"its own question by IPv6", "fd00::5", "fd00::9", 53, true, false, 30, false},
+  };
+  const std::set<std::string> addresses = {bytes("127.0.0.1"), bytes(own), bytes("fd00::5"),
+                                           bytes("::1")};
+  for (const Case& c : cases) {
+    const DatagramFlow flow{bytes(c.client), bytes(c.server), c.port,
+                            c.answered,      c.streams,       c.expires_in_s};
+    EXPECT_EQ(any_incoming_datagrams({flow}, {53}, addresses, {30, 120}), c.counts) << c.what;
+  }
+  EXPECT_FALSE(any_incoming_datagrams({}, {53}, addresses, {30, 120}));
 }
 
 // Runs `work` in the namespace; sockets it opens stay there.
@@ -127,6 +170,83 @@ TEST(ContainerFlows, AreSeenInTheContainersNamespaceUntilTheyEnd) {
   close(own);
   close(listener);
   EXPECT_FALSE(any("never there"));
+  EXPECT_TRUE(network->teardown().ok());
+}
+
+// A socket for datagrams at the port (0 = one that the kernel chooses).
+int datagram_socket(const std::string& netns, uint16_t port) {
+  return in_namespace(netns, [port] {
+    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const timeval limit{5, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    const sockaddr_in at = address_of("0.0.0.0", port);
+    return bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0 ? fd : -1;
+  });
+}
+
+// Sends a byte from one socket to the other's address and, if wanted, one back.
+void exchange(int from, int to, const char* address, uint16_t port, bool answer) {
+  char byte = 'x';
+  sockaddr_in at = address_of(address, port);
+  ASSERT_EQ(sendto(from, &byte, 1, 0, reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 1);
+  socklen_t size = sizeof(at);
+  ASSERT_EQ(recvfrom(to, &byte, 1, 0, reinterpret_cast<sockaddr*>(&at), &size), 1);
+  if (!answer) return;
+  ASSERT_EQ(sendto(to, &byte, 1, 0, reinterpret_cast<const sockaddr*>(&at), size), 1);
+  ASSERT_EQ(recv(from, &byte, 1, 0), 1);
+}
+
+TEST(ContainerFlows, OfDatagramsAreSeenUntilNothingIsSentByThem) {
+  testing::Sandbox sandbox;
+  ASSERT_TRUE(sandbox.ok()) << sandbox.error();
+  const auto network = sandbox.make_network();
+  ASSERT_NE(network, nullptr);
+  const v1::Network bridge = testing::bridge_network("net1", "10.50.0.0/24", "10.50.0.1");
+  const auto server = network->attach(testing::request("c1", bridge, "10.50.0.2/24"));
+  const auto client = network->attach(testing::request("c2", bridge, "10.50.0.3/24"));
+  ASSERT_TRUE(server && client);
+  const auto flows = make_container_flows(container_namespaces(sandbox.dir(), "n1"));
+  const auto any = [&](const std::string& id) {
+    const auto found = flows->any(id);
+    EXPECT_TRUE(found) << found.error().message();
+    return found && *found;
+  };
+  const int untracked = datagram_socket(*server, 9000);
+  const int stranger = datagram_socket(*client, 0);
+  ASSERT_TRUE(untracked >= 0 && stranger >= 0);
+  exchange(stranger, untracked, "10.50.0.2", 9000, true);
+  EXPECT_FALSE(any("c1")) << "nothing tracks connections there";
+  close(untracked);
+  // As the rules for its resolver have it.
+  for (const std::string& netns : {*server, *client}) {
+    sandbox.run(netns,
+                "nft 'add table inet t; add chain inet t c { type filter hook output priority 0; };"
+                " add rule inet t c ct state established accept'");
+  }
+  const int serving = datagram_socket(*server, 9000);
+  const int asking = datagram_socket(*client, 9001);
+  ASSERT_TRUE(serving >= 0 && asking >= 0);
+  EXPECT_FALSE(any("c1"));
+  exchange(serving, asking, "10.50.0.3", 9001, true);
+  EXPECT_FALSE(any("c1")) << "it asked itself";
+  EXPECT_TRUE(any("c2"));
+  const int other = datagram_socket(*client, 0);
+  exchange(other, serving, "10.50.0.2", 9000, false);
+  EXPECT_FALSE(any("c1")) << "nobody answers";
+  const int third = datagram_socket(*client, 0);
+  exchange(third, serving, "10.50.0.2", 9000, true);
+  EXPECT_TRUE(any("c1"));
+  // It ends by itself, in a moment; with the next datagram it is there again.
+  const auto began = std::chrono::steady_clock::now();
+  while (any("c1") && std::chrono::steady_clock::now() - began < std::chrono::seconds(20)) {
+    usleep(50'000);
+  }
+  EXPECT_FALSE(any("c1")) << "silent";
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::seconds(1));
+  exchange(third, serving, "10.50.0.2", 9000, true);
+  EXPECT_TRUE(any("c1")) << "it streams by now";
+  for (const int fd : {stranger, serving, asking, other, third}) close(fd);
+  EXPECT_FALSE(any("c1")) << "nothing listens any more";
   EXPECT_TRUE(network->teardown().ok());
 }
 
