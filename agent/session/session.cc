@@ -193,8 +193,7 @@ void Session::feed(v1::FeedUpdate part) {
   deps_.sink.apply(whole);
   if (link_ == nullptr) return;  // the sink stopped the session
   const auto kind = whole.feed().kind();
-  const bool later = kind == v1::FeedId::NETWORK || kind == v1::FeedId::CLUSTER;
-  if (!later) applied(whole.feed(), whole.version());
+  if (kind == v1::FeedId::SECRETS) applied(whole.feed(), whole.version());
 }
 
 void Session::applied(const v1::FeedId& feed, uint64_t version) {

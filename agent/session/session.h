@@ -20,8 +20,8 @@ namespace muster::agent {
 class FeedSink {
  public:
   virtual ~FeedSink() = default;
-  // A whole step of a feed. It is acknowledged when the call returns, but for one of a NETWORK
-  // feed: that is when Session::applied() says that it is in force.
+  // A whole step of a feed. One of secrets is acknowledged when the call returns, all others when
+  // Session::applied() says that they are in force.
   virtual void apply(const v1::FeedUpdate& step) = 0;
   // This node was removed from the swarm; nothing will come any more.
   virtual void node_removed(const std::string& why) = 0;

@@ -212,6 +212,8 @@ void Worker::apply_tasks(const v1::FeedUpdate& step) {
   if (step.complete()) {
     std::erase_if(revisions_, [&](const auto& item) { return used.count(item.first) == 0; });
   }
+  tasks_unsaid_ = step.version();
+  tell_tasks_applied();
 }
 
 void Worker::assign(const v1::TaskAssignment& assignment) {
@@ -537,6 +539,7 @@ void Worker::clean_up(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.flow_timer, 0));
   deps_.strand.cancel(std::exchange(entry.health_timer, 0));
   deps_.strand.cancel(std::exchange(entry.reconnect_timer, 0));
+  tell_tasks_applied();
   entry.prepared.reset();
   if (deps_.names != nullptr) deps_.names->forget_task(entry.task_id());
   after_routes([this, id = entry.task_id()] {
@@ -568,6 +571,7 @@ void Worker::forget(Entry& entry) {
   if (!status.ok()) deps_.log->warn("forgetting task {}: {}", id, status.message());
   routes_.remove_task(id);
   entries_.erase(id);
+  tell_tasks_applied();
   if (entries_.empty() && left_) std::exchange(left_, nullptr)();
 }
 

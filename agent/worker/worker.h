@@ -59,12 +59,13 @@ struct WorkerDeps {
   // None: connections of a task that stops are not waited for.
   overlay::ContainerFlows* flows = nullptr;
   // A NETWORK feed is in force here up to this version: in the kernel and in netd. Or the CLUSTER
-  // feed is: the kernel has its keys.
+  // feed is: the kernel has its keys. Or the TASKS feed: the containers that run are in the
+  // networks that it says, and in no others.
   std::function<void(const v1::FeedId& feed, uint64_t version)> applied = {};
   // What was in force of it is so no more: the node takes no part in the network.
   std::function<void(const v1::FeedId& feed)> forgotten = {};
-  // The kernel's network had differences, which were mended.
-  std::function<void(size_t differences)> repaired = {};
+  // The kernel's network had differences, which were mended; a sentence each.
+  std::function<void(const std::vector<std::string>& found)> repaired = {};
   // What published ports cannot do on this host, in words for NodeDescription.limitations; all of
   // it, when it has changed.
   std::function<void(const std::vector<std::string>& limitations)> limited = {};
@@ -90,8 +91,7 @@ class Worker {
   Status start();
 
   // A step of a feed; of one that is not known it is ignored. A complete TASKS step ends every task
-  // it does not name. One of a NETWORK or CLUSTER feed is in force only when
-  // `applied` says so.
+  // it does not name. One of secrets is in force at once, others when `applied` says so.
   void apply(const v1::FeedUpdate& step);
 
   // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left.
@@ -168,6 +168,8 @@ class Worker {
   void networks_assigned(Entry& entry, const v1::TaskAssignment& assignment);
   void reconnect(Entry& entry);
   void reconnected(const Id& task_id, const Status& status);
+  // Acknowledges the TASKS feed, once no networks of containers are being changed.
+  void tell_tasks_applied();
   void adopt_networks();
   void clean_up_now(Entry& entry);
 
@@ -187,6 +189,7 @@ class Worker {
   TaskFiles files_;
   std::map<Id, std::unique_ptr<Entry>> entries_;
   std::map<std::string, v1::Revision> revisions_;  // of the session, by id
+  std::optional<uint64_t> tasks_unsaid_;           // version of the TASKS feed to acknowledge
   Payloads payloads_;
   RouteKeeper routes_;
   // What cannot be had on this host, as far as it is news.

@@ -56,8 +56,11 @@ void Worker::reconnected(const Id& task_id, const Status& status) {
   Entry* entry = find(task_id);
   if (entry == nullptr) return;
   entry->reconnecting = false;
-  if (std::exchange(entry->clean_up_waits, false)) return clean_up_now(*entry);
-  if (entry->machine.ended()) return;
+  if (std::exchange(entry->clean_up_waits, false)) {
+    tell_tasks_applied();
+    return clean_up_now(*entry);
+  }
+  if (entry->machine.ended()) return tell_tasks_applied();
   const bool again = std::exchange(entry->reconnect_again, false);
   if (status.ok()) {
     entry->reconnect_said.clear();
@@ -77,6 +80,20 @@ void Worker::reconnected(const Id& task_id, const Status& status) {
     }
   }
   if (again) reconnect(*entry);
+  tell_tasks_applied();
+}
+
+// Who has left a network has left it in the kernel, or others get its address too early.
+void Worker::tell_tasks_applied() {
+  if (!tasks_unsaid_) return;
+  const bool changing = std::any_of(entries_.begin(), entries_.end(), [](const auto& item) {
+    return item.second->reconnecting || item.second->reconnect_timer != 0;
+  });
+  if (changing) return;
+  v1::FeedId feed;
+  feed.set_kind(v1::FeedId::TASKS);
+  const uint64_t version = *std::exchange(tasks_unsaid_, std::nullopt);
+  if (deps_.applied) deps_.applied(feed, version);
 }
 
 // A former process may have died in the middle.

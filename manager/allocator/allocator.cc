@@ -189,6 +189,8 @@ void Allocator::Impl::rebuild(const store::Snapshot& view) {
   });
   view.each<v1::Task>([&](const store::Ptr<v1::Task>& t) {
     for (const auto& a : holdings_of(*t).addresses) {
+      // One that it has left may be gone.
+      if (view.get<v1::Network>(a.network_id) == nullptr) continue;
       complain(ipam->restore_address(a.network_id, a.cidr), "task", t->id());
     }
     if (is_connecting(*t)) work.connecting.insert(t->id());

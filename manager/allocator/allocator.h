@@ -27,7 +27,8 @@ Status bootstrap_networks(store::Transaction& tx, Rng& rng);
 // arrives meanwhile goes into the next one. What cannot be had is written in words to
 // allocation_error of the network or service and to the task's status.error, and is tried again as
 // soon as something changes that might help. A write that fails is repeated. Addresses come back
-// when a task has ended (observed state COMPLETE or beyond) or is removed.
+// when a task has ended (observed state COMPLETE or beyond) or is removed; those of a network that
+// it was disconnected from when its node has said that it is out of it (Task.left).
 //
 // Lives on the store's strand, where it is constructed, started, stopped and destroyed.
 class Allocator {

@@ -7,9 +7,11 @@ namespace muster::manager::allocator {
 Holdings holdings_of(const v1::Task& task) {
   Holdings h;
   if (task.status().state() >= v1::TASK_COMPLETE) return h;
-  for (const auto& attachment : task.networks()) {
-    for (const auto& cidr : attachment.addresses()) {
-      h.addresses.push_back({attachment.network_id(), cidr});
+  for (const auto* attachments : {&task.networks(), &task.left()}) {
+    for (const auto& attachment : *attachments) {
+      for (const auto& cidr : attachment.addresses()) {
+        h.addresses.push_back({attachment.network_id(), cidr});
+      }
     }
   }
   return h;

@@ -22,7 +22,8 @@ struct Holdings {
   std::vector<v1::PortConfig> ports;
 };
 
-// A task that has not ended, with its addresses.
+// A task that has not ended, with its addresses; also with those that it has left and its node may
+// still have.
 Holdings holdings_of(const v1::Task& task);
 Holdings holdings_of(const v1::Service& service);
 

@@ -3,6 +3,7 @@
 #include <google/protobuf/util/message_differencer.h>
 
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "manager/allocator/holdings.h"
@@ -387,6 +388,35 @@ Status Pass::connections(store::Transaction& tx) {
   return ok_status();
 }
 
+namespace {
+
+// What the task had in the network, if its node may still have it and it is what is wanted now: it
+// is nobody else's.
+std::optional<v1::NetworkAttachment> take_back(v1::Task& task,
+                                               const v1::NetworkAttachmentConfig& wanted) {
+  const auto ip_of = [](const std::string& text) { return overlay::Cidr::parse_lenient(text); };
+  for (auto at = task.left().begin(); at != task.left().end(); ++at) {
+    if (at->network_id() != wanted.target()) continue;
+    const bool fits = std::all_of(
+        wanted.addresses().begin(), wanted.addresses().end(), [&](const std::string& text) {
+          const auto ip = ip_of(text);
+          return std::any_of(at->addresses().begin(), at->addresses().end(),
+                             [&](const std::string& cidr) {
+                               const auto had = ip_of(cidr);
+                               return ip && had && ip->ip == had->ip;
+                             });
+        });
+    if (!fits) continue;
+    v1::NetworkAttachment out = *at;
+    *out.mutable_aliases() = wanted.aliases();
+    task.mutable_left()->erase(at);
+    return out;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 // What cannot be had now is tried again when something is given back; what never can is dropped.
 Status Pass::connect(store::Transaction& tx, const v1::Task& task) {
   v1::Task changed = task;
@@ -402,6 +432,11 @@ Status Pass::connect(store::Transaction& tx, const v1::Task& task) {
         std::any_of(task.networks().begin(), task.networks().end(),
                     [&](const auto& each) { return each.network_id() == wanted.target(); });
     if (has) continue;
+    if (auto had = take_back(changed, wanted)) {
+      any = true;
+      *changed.add_networks() = *std::move(had);
+      continue;
+    }
     auto attachment = attach(tx.view(), wanted);
     if (!attachment) continue;
     any = true;

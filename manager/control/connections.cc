@@ -149,7 +149,7 @@ Status check_aliases(const google::protobuf::RepeatedPtrField<std::string>& alia
 
 // Whether the wanted addresses, and those that are left to the allocator, are to be had. It decides
 // for itself, and may find that somebody else was quicker; then the task waits until they are free.
-Status check_addresses(const Snapshot& state, const v1::Network& network,
+Status check_addresses(const Snapshot& state, const v1::Network& network, const v1::Task& task,
                        const google::protobuf::RepeatedPtrField<std::string>& wanted) {
   const std::string context = "network " + name_of(network);
   int v4 = 0;
@@ -167,14 +167,21 @@ Status check_addresses(const Snapshot& state, const v1::Network& network,
   Ipam ipam{overlay::SubnetPoolOptions()};
   MUSTER_TRY(ipam.restore_network(network));
   // Addresses that two claim are a matter for others.
-  state.tasks_of_network(network.id(), [&](const Ptr<v1::Task>& task) {
-    if (task->status().state() >= v1::TASK_COMPLETE) return true;
-    for (const auto& attachment : task->networks()) {
+  const auto restore = [&](const auto& attachments) {
+    for (const auto& attachment : attachments) {
       if (attachment.network_id() != network.id()) continue;
       for (const auto& cidr : attachment.addresses()) {
         (void)ipam.restore_address(network.id(), cidr);
       }
     }
+  };
+  // What a task has left it may have again.
+  state.tasks_in_state(v1::TASK_RUNNING, [&](const Ptr<v1::Task>& other) {
+    if (other->id() != task.id()) restore(other->left());
+    return true;
+  });
+  state.tasks_of_network(network.id(), [&](const Ptr<v1::Task>& other) {
+    if (other->status().state() < v1::TASK_COMPLETE) restore(other->networks());
     return true;
   });
   state.services_of_network(network.id(), [&](const Ptr<v1::Service>& service) {
@@ -290,7 +297,7 @@ Result<v1::Task> connected(const Snapshot& state, const v1::Network& network, co
   }
   MUSTER_TRY(check_connectable(state, network, task));
   MUSTER_TRY(check_aliases(request.aliases()));
-  MUSTER_TRY(check_addresses(state, network, request.addresses()));
+  MUSTER_TRY(check_addresses(state, network, task, request.addresses()));
   v1::Task out = task;
   v1::NetworkAttachmentConfig& wanted = *out.add_connected();
   wanted.set_target(network.id());
@@ -322,7 +329,16 @@ Result<v1::Task> disconnected(const Snapshot& state, const v1::Network& network,
         "--network-rm {} {}`",
         name, service_name, name, service_name));
   }
+  if (task.left_size() >= kNetworksMax) {
+    return fail(
+        failed_precondition("task {} has left {} networks of which its node has not said so yet",
+                            task.name(), task.left_size()));
+  }
   v1::Task out = task;
+  // Its addresses are free when the node has said that the container is out of it.
+  for (const auto& each : task.networks()) {
+    if (each.network_id() == network.id() && !each.addresses().empty()) *out.add_left() = each;
+  }
   drop(*out.mutable_connected(), [&](const auto& each) { return each.target() == network.id(); });
   drop(*out.mutable_networks(),
        [&](const auto& each) { return each.network_id() == network.id(); });

@@ -28,7 +28,8 @@ Dispatcher::Dispatcher(DispatcherDeps deps, DispatcherOptions options)
             if (session && session->id() == session_id) session->acknowledge(sequence);
           }),
       node_writer_(deps_.strand, deps_.store, deps_.log),
-      orphans_(deps_.strand, deps_.store, options_.manager_id, deps_.log) {
+      orphans_(deps_.strand, deps_.store, options_.manager_id, deps_.log),
+      departures_(deps_.strand, deps_.store, deps_.log) {
   subscription_ = deps_.store.watch([this](const store::CommitEvent& event) { on_commit(event); });
 }
 
@@ -54,6 +55,7 @@ void Dispatcher::start_leading() {
   MUSTER_CHECK(deps_.strand.is_current());
   if (std::exchange(leading_, true)) return;
   statuses_.start();
+  departures_.start(deps_.store.snapshot());
   const TimePoint now = deps_.strand.clock().now();
   deps_.store.snapshot().each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     if (node->status().state() == v1::NodeStatus::DOWN) {
@@ -75,6 +77,7 @@ void Dispatcher::stop_leading() {
   statuses_.stop();
   node_writer_.clear();
   orphans_.clear();
+  departures_.clear();
   unheard_.clear();
   for (auto& [id, node] : nodes_) deps_.strand.cancel(node.timer);
   nodes_.clear();
@@ -306,6 +309,7 @@ void Dispatcher::unsubscribe(const std::string& network_id, const std::string& n
 // ------------------------------------------------------------ commits
 
 void Dispatcher::on_commit(const store::CommitEvent& event) {
+  if (leading_) departures_.follow(event);
   if (sessions_.empty()) return masquerade_.forget();
   Touched touched;
   bool cluster_changed = masquerade_.follow(event);

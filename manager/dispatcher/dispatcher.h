@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "manager/dispatcher/claim.h"
 #include "manager/dispatcher/connection.h"
+#include "manager/dispatcher/departures.h"
 #include "manager/dispatcher/liveness.h"
 #include "manager/dispatcher/masquerade.h"
 #include "manager/dispatcher/network_feed.h"
@@ -180,6 +181,7 @@ class Dispatcher final : public Routes {
   StatusWriter statuses_;
   NodeWriter node_writer_;
   Orphans orphans_;
+  Departures departures_;
   bool leading_ = false;
   Masquerade masquerade_;
   std::map<std::string, std::shared_ptr<SessionImpl>> sessions_;  // by node id, after hello

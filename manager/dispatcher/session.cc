@@ -208,6 +208,9 @@ void Dispatcher::SessionImpl::acknowledged(const v1::FeedAck& ack) {
   if (ack.feed().kind() == v1::FeedId::NETWORK && networks_.contains(ack.feed().network_id())) {
     dispatcher_.routes_known(*this, ack.feed().network_id());
   }
+  if (ack.feed().kind() == v1::FeedId::TASKS) {
+    dispatcher_.departures_.acknowledged(node_id_, ack.version());
+  }
   if (ack.feed().kind() != v1::FeedId::SECRETS) return;
   payloads_.acknowledged(ack.version());
   send_payloads(dispatcher_.deps_.store.snapshot());

@@ -52,6 +52,7 @@ void add_task(const store::Snapshot& view, const v1::Task& task, SentTasks& sent
   *assignment.mutable_task() = task;
   // The agent knows better; and a state with outputs of probes is large.
   assignment.mutable_task()->mutable_status()->clear_health();
+  assignment.mutable_task()->clear_left();  // between the managers
   for (const auto& attachment : task.networks()) {
     if (const auto network = view.get<v1::Network>(attachment.network_id())) {
       *assignment.add_networks() = *network;

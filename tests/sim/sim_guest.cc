@@ -40,7 +40,8 @@ void SimGuest::kill() {
 void SimGuest::apply(const v1::FeedUpdate& step) {
   if (step.has_cluster()) deps_.identity.heard(step.cluster());
   // Without tasks there is nothing to do.
-  if (step.feed().kind() == v1::FeedId::NETWORK) {
+  const auto kind = step.feed().kind();
+  if (kind == v1::FeedId::NETWORK || kind == v1::FeedId::TASKS) {
     life_->session.applied(step.feed(), step.version());
   }
 }

@@ -148,19 +148,11 @@ void SimRules::check_slot(const store::Snapshot& state, const v1::Task& task) {
 
 // ---------------------------------------------------------------- at every start
 
-// But for an address of a network that the other one was disconnected from: its node may not have
-// heard of that yet, and such an address is free at once (docs/networking.md, Limits).
-void SimRules::check_addresses(const v1::Task& task, const v1::Task& other,
-                               const store::Snapshot& state) const {
-  const auto stored = state.get<v1::Task>(other.id());
-  const auto in_it = [&](const std::string& network_id) {
-    return std::any_of(stored->networks().begin(), stored->networks().end(),
-                       [&](const auto& known) { return known.network_id() == network_id; });
-  };
+// As the other one's node was told: also when the task has left a network since.
+void SimRules::check_addresses(const v1::Task& task, const v1::Task& other) const {
   for (const auto& mine : task.networks()) {
     for (const auto& theirs : other.networks()) {
       if (mine.network_id() != theirs.network_id()) continue;
-      if (stored != nullptr && !in_it(theirs.network_id())) continue;
       for (const auto& address : mine.addresses()) {
         if (std::count(theirs.addresses().begin(), theirs.addresses().end(), address) != 0) {
           broken_(fmt::format("{} is used twice", address));
@@ -178,7 +170,7 @@ void SimRules::on_start(const SimHost& host, const SimHost::Container& container
   for (const auto& other_host : hosts_) {
     for (const auto& [id, other] : other_host->tasks()) {
       if (!other.alive || id == task.id()) continue;
-      check_addresses(task, other.task, state);
+      check_addresses(task, other.task);
       for (const auto& mine : task.ports()) {
         for (const auto& theirs : other.task.ports()) {
           const bool same = mine.mode() == v1::PortConfig::HOST &&

@@ -84,8 +84,7 @@ class SimRules {
   Status check_route(const manager::store::Snapshot& state, const v1::Network& network,
                      const SimHost& host) const;
   Status check_revisions(const manager::store::Snapshot& state) const;
-  void check_addresses(const v1::Task& task, const v1::Task& other,
-                       const manager::store::Snapshot& state) const;
+  void check_addresses(const v1::Task& task, const v1::Task& other) const;
   void check_files(const SimHost& host, const SimHost::Container& container,
                    const manager::store::Snapshot& state);
   Status check_payloads(const manager::store::Snapshot& state) const;

@@ -194,6 +194,18 @@ void SimStateRules::check_addresses(const v1::Task& task, const store::Snapshot&
       }
       return true;
     });
+    state.tasks_in_state(v1::TASK_RUNNING, [&](const TaskPtr& other) {
+      for (const auto& left : other->left()) {
+        if (left.network_id() != mine.network_id()) continue;
+        for (const std::string& address : left.addresses()) {
+          if (addresses.contains(address)) {
+            broken_(fmt::format("{} has {}, which {} may still have (M10)", task.name(), address,
+                                other->name()));
+          }
+        }
+      }
+      return true;
+    });
     state.each<v1::Node>([&](const auto& node) {
       for (const std::string& address : node->ingress().addresses()) {
         if (addresses.contains(address)) {

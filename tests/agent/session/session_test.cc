@@ -250,6 +250,7 @@ TEST_F(SessionTest, FeedsAreAppliedAndAcknowledged) {
   links_.welcome();
   v1::ManagerMessage message;
   *message.mutable_feed() = tasks_step(0, 4, true);
+  message.mutable_feed()->mutable_feed()->set_kind(v1::FeedId::SECRETS);
   links_.events.received(message);
   ASSERT_EQ(sink_.steps.size(), 1u);
   EXPECT_EQ(links_.sent.back().ack().version(), 4u);

@@ -73,10 +73,14 @@ class WorkerTest : public ::testing::Test {
     deps.names = names();
     deps.flows = flows();
     deps.applied = [this](const v1::FeedId& feed, uint64_t version) {
-      applied_.emplace_back(feed.network_id(), version);
+      if (feed.kind() == v1::FeedId::TASKS) {
+        tasks_applied_.push_back(version);
+      } else {
+        applied_.emplace_back(feed.network_id(), version);
+      }
     };
     deps.forgotten = [this](const v1::FeedId& feed) { forgotten_.push_back(feed.network_id()); };
-    deps.repaired = [this](size_t differences) { repaired_ += differences; };
+    deps.repaired = [this](const std::vector<std::string>& found) { repaired_ += found.size(); };
     deps.limited = [this](const std::vector<std::string>& now) { limitations_ = now; };
     worker_ = std::make_unique<Worker>(std::move(deps), options);
     ASSERT_TRUE(worker_->start().ok());
@@ -158,6 +162,7 @@ class WorkerTest : public ::testing::Test {
   std::string driver_ = "bridge";  // of the network
   bool mesh_ = false;
   std::vector<std::pair<std::string, uint64_t>> applied_;  // network feeds, versions
+  std::vector<uint64_t> tasks_applied_;                    // versions of the TASKS feed
   std::vector<std::string> forgotten_;                     // networks
   std::vector<std::string> limitations_;
   size_t repaired_ = 0;

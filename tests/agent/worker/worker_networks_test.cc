@@ -499,6 +499,54 @@ TEST_F(WorkerConnectTest, WhatFailsIsTriedAgainAndTheLastWordCounts) {
   EXPECT_EQ(reconnections().size(), 3u);
 }
 
+TEST_F(WorkerConnectTest, TheTasksAreAcknowledgedWhenTheirContainersAreWhereTheyAreToBe) {
+  run_task();
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  tasks_applied_.clear();
+  pool_.set_delay(20ms);
+  v1::FeedUpdate step = connected({"n1"});
+  step.set_version(7);
+  worker_->apply(step);
+  world_.advance(10ms);
+  EXPECT_THAT(tasks_applied_, IsEmpty()) << "it is in n2 yet";
+  v1::FeedUpdate nothing = feed({}, false);
+  nothing.set_version(8);
+  worker_->apply(nothing);
+  EXPECT_THAT(tasks_applied_, IsEmpty());
+  world_.advance(20ms);
+  EXPECT_THAT(reconnections().back(), "reconnect n1");
+  EXPECT_THAT(tasks_applied_, ElementsAre(8));
+  nothing.set_version(9);
+  worker_->apply(nothing);
+  EXPECT_THAT(tasks_applied_, ElementsAre(8, 9));
+}
+
+TEST_F(WorkerConnectTest, TheTasksAreNotAcknowledgedWhileAContainerCannotBeTakenOut) {
+  run_task();
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  tasks_applied_.clear();
+  network_.reconnect_error = internal_error("no buffer space");
+  v1::FeedUpdate step = connected({"n1"});
+  step.set_version(7);
+  worker_->apply(step);
+  world_.advance(1s);
+  EXPECT_THAT(tasks_applied_, IsEmpty());
+  network_.reconnect_error = {};
+  world_.advance(5s);
+  EXPECT_THAT(tasks_applied_, ElementsAre(7));
+  // What has ended is in no network.
+  network_.reconnect_error = internal_error("no buffer space");
+  step = connected({"n1", "n2"});
+  step.set_version(8);
+  worker_->apply(step);
+  world_.advance(1s);
+  runtime_.end(container("t1"), {0, false, {}});
+  world_.advance(100ms);
+  EXPECT_THAT(tasks_applied_, ElementsAre(7, 8));
+}
+
 TEST_F(WorkerConnectTest, ItsEndWaitsForAStepThatIsUnderWay) {
   run_task();
   pool_.set_delay(500ms);

@@ -466,5 +466,56 @@ TEST_F(AllocatorTest, ARunningTaskEntersNetworksAndGivesTheirAddressesBack) {
   EXPECT_EQ(get<v1::Task>("id-web.1")->connected_size(), 1);
 }
 
+TEST_F(AllocatorTest, AnAddressThatWasLeftIsNobodyElsesUntilTheNodeHasSaidSo) {
+  create(network("own", "10.9.0.0/24"));
+  create(network("tiny", "10.8.0.0/30"));
+  create_service(service("web", {"id-own"}), 2);
+  const auto connect = [&](const std::string& task, const std::string& wanted = "") {
+    change<v1::Task>(task, [&](v1::Task& t) {
+      t.mutable_status()->set_state(v1::TASK_RUNNING);
+      auto* entry = t.add_connected();
+      entry->set_target("id-tiny");
+      entry->add_aliases("alias");
+      if (!wanted.empty()) entry->add_addresses(wanted);
+    });
+  };
+  const auto disconnect = [&](const std::string& task) {
+    change<v1::Task>(task, [](v1::Task& t) {
+      *t.add_left() = t.networks(1);
+      t.mutable_networks()->RemoveLast();
+      t.clear_connected();
+    });
+  };
+  const auto in_tiny = [&](const std::string& task) {
+    const auto found = get<v1::Task>(task);
+    return found->networks_size() == 2 ? found->networks(1).addresses(0) : std::string();
+  };
+  connect("id-web.0");
+  disconnect("id-web.0");
+  connect("id-web.1");
+  EXPECT_EQ(in_tiny("id-web.1"), "");
+  restart();
+  EXPECT_EQ(in_tiny("id-web.1"), "") << "a new leader holds it, too";
+  // Who had it may have it again at once.
+  connect("id-web.0", "10.8.0.2");
+  EXPECT_EQ(in_tiny("id-web.0"), "10.8.0.2/30");
+  EXPECT_EQ(get<v1::Task>("id-web.0")->networks(1).aliases_size(), 1);
+  EXPECT_TRUE(get<v1::Task>("id-web.0")->left().empty());
+  disconnect("id-web.0");
+  EXPECT_EQ(in_tiny("id-web.1"), "");
+  change<v1::Task>("id-web.0", [](v1::Task& t) { t.clear_left(); });
+  EXPECT_EQ(in_tiny("id-web.1"), "10.8.0.2/30");
+  // The task's end is as good.
+  disconnect("id-web.1");
+  connect("id-web.0");
+  EXPECT_EQ(in_tiny("id-web.0"), "");
+  end_task("id-web.1");
+  EXPECT_EQ(in_tiny("id-web.0"), "10.8.0.2/30");
+  // So is the end of the network.
+  disconnect("id-web.0");
+  remove<v1::Network>("id-tiny");
+  restart();
+}
+
 }  // namespace
 }  // namespace muster::manager::allocator

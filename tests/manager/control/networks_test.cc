@@ -445,6 +445,13 @@ TEST_F(NetworksInUseTest, OnlyWhatWasConnectedIsDisconnected) {
   const auto task = store_.snapshot().get<v1::Task>("task1aaaa");
   EXPECT_EQ(task->connected_size(), 0);
   EXPECT_EQ(task->networks_size(), 1);
+  // Its address is not free before its node has said so; but to itself.
+  ASSERT_EQ(task->left_size(), 1);
+  EXPECT_EQ(task->left(0).addresses(0), "10.9.0.4/29");
+  EXPECT_EQ(connect({"back", "web.2", {"10.9.0.4"}, {}}),
+            "network back: address 10.9.0.4 is in use");
+  EXPECT_EQ(connect({"back", "web.1", {"10.9.0.4"}, {}}), "task1aaaa");
+  EXPECT_EQ(disconnect("back", "web.1"), "task1aaaa");
   EXPECT_EQ(remove("back"), "");
   write([](store::Transaction& tx) {
     v1::Task ended = *tx.view().get<v1::Task>("task2aaaa");
