@@ -17,7 +17,10 @@ bool has_family(const std::vector<AddressPool>& pools, bool v6) {
 
 }  // namespace
 
-Ipam::Ipam(SubnetPoolOptions options) : subnets_(std::move(options)), vnis_(kVniLast + 1) {
+Ipam::Ipam(SubnetPoolOptions options) : Ipam(std::move(options), kVniLast) {}
+
+Ipam::Ipam(SubnetPoolOptions options, uint32_t vni_last)
+    : subnets_(std::move(options)), vnis_(uint64_t{vni_last} + 1) {
   vnis_.set_cursor(kVniFirst);
 }
 
@@ -96,10 +99,10 @@ Result<uint32_t> Ipam::take_vni(const v1::Network& network) {
     if (!vnis_.take(wanted)) return fail(already_exists("VXLAN id {} is in use", wanted));
     return wanted;
   }
-  const auto vni = vnis_.take_next(kVniFirst, kVniLast + 1);
+  const auto vni = vnis_.take_next(kVniFirst, vnis_.size());
   if (!vni)
     return fail(resource_exhausted("no VXLAN id is free: all from {} to {} are in use", kVniFirst,
-                                   kVniLast));
+                                   vnis_.size() - 1));
   return static_cast<uint32_t>(*vni);
 }
 

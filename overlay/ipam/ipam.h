@@ -27,6 +27,8 @@ class Ipam {
   static constexpr uint32_t kVniLast = (1u << 24) - 1;
 
   explicit Ipam(SubnetPoolOptions options);
+  // With VNIs up to that one alone.
+  Ipam(SubnetPoolOptions options, uint32_t vni_last);
 
   // What automatic subnets keep away from, from now on.
   void avoid(RangeSet ranges) { subnets_.avoid(std::move(ranges)); }

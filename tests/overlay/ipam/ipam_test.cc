@@ -367,6 +367,23 @@ TEST(Ipam, WantedVni) {
   EXPECT_EQ(ipam.take_network(network("d"))->vni(), 4098u);
 }
 
+TEST(Ipam, WhoFindsNoVniGetsNothingAtAllUntilOneIsGivenBack) {
+  Ipam ipam(SubnetPoolOptions::defaults(), Ipam::kVniFirst + 1);
+  EXPECT_EQ(ipam.take_network(network("a"))->vni(), 4096u);
+  EXPECT_EQ(ipam.take_network(network("b"))->vni(), 4097u);
+  for (int i = 0; i < 3; ++i) {
+    const auto refused = ipam.take_network(network("c"));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message(), "no VXLAN id is free: all from 4096 to 4097 are in use");
+    EXPECT_EQ(refused.error().code(), StatusCode::kResourceExhausted);
+    EXPECT_FALSE(ipam.has_network("c"));
+  }
+  // The subnet that it had by then is nobody's, and those that need no VNI get theirs.
+  EXPECT_EQ(ipam.take_network(network("d", "bridge"))->pools(0).subnet(), "10.0.2.0/24");
+  ipam.put_back_network("a");
+  EXPECT_EQ(ipam.take_network(network("c"))->vni(), 4096u);
+}
+
 TEST(Ipam, DualStackAndStatic) {
   Ipam ipam = make();
   auto n = network("a");
