@@ -259,8 +259,11 @@ Result<int> lab_ssh(Run& run) {
   // Ctrl-C is for the program inside.
   ::signal(SIGINT, SIG_IGN);
   ::signal(SIGQUIT, SIG_IGN);
+  // As ssh and kubectl have it, a "--" before the command is none of it.
+  auto command = run.args.begin() + 1;
+  if (command != run.args.end() && *command == "--") ++command;
   MUSTER_ASSIGN(Process process,
-                made.enter(run.args[0], {run.args.begin() + 1, run.args.end()}, run.env("SHELL")));
+                made.enter(run.args[0], {command, run.args.end()}, run.env("SHELL")));
   MUSTER_ASSIGN(const auto exit, process.wait(Duration(-1)));
   if (!exit) return fail(internal_error("{} is lost", run.args[0]));
   return exit->signal != 0 ? 128 + exit->signal : exit->code;

@@ -51,6 +51,7 @@ address=$(muster lab ls --name one --format '{{.Node}} {{.Address}}' | sed -n 's
 
 note 'a node is a host: its name, its processes, its names of others, its musterd'
 is "$(muster lab ssh manager1 hostname)" manager1 'the host name'
+is "$(muster lab ssh manager1 -- hostname)" manager1 'the host name, after a --'
 is "$(muster lab ssh manager1 cat /proc/1/comm)" lab:manager1 'its first process'
 is "$(muster lab ssh manager1 muster node ls --format '{{.Hostname}}')" manager1 'muster inside'
 has "$(muster lab ssh manager1 cat /etc/hosts)" 'registry.one' 'names of the lab'
