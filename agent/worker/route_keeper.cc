@@ -1,5 +1,7 @@
 #include "agent/worker/route_keeper.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -61,6 +63,20 @@ void RouteKeeper::set_task(const v1::LocalTask& task) {
 void RouteKeeper::remove_task(const std::string& task_id) {
   book_.remove_task(task_id);
   pump_changed();
+  std::vector<std::string> all;
+  for (const auto& [id, route] : routes_) all.push_back(id);
+  for (const std::string& id : all) drop_unknown(id);
+}
+
+// What nothing here has to do with any more, and nothing is to be done for. True if it was that.
+bool RouteKeeper::drop_unknown(const std::string& network_id) {
+  const auto at = routes_.find(network_id);
+  if (at == routes_.end() || book_.knows(network_id)) return false;
+  const Route& route = at->second;
+  if (route.busy || route.failed || route.carried != route.asked) return false;
+  routes_.erase(at);
+  if (deps_.names != nullptr) deps_.names->forget_network(network_id);
+  return true;
 }
 
 void RouteKeeper::apply(const v1::FeedUpdate& step) {
@@ -167,6 +183,7 @@ void RouteKeeper::finished(const Taken& taken, const Status& status) {
   Route& route = routes_[taken.network_id];
   route.busy = false;
   const bool newer = route.asked > taken.asked;
+  const std::string said = route.said;
   if (!status.ok()) {
     if (std::exchange(route.said, status.message()) != status.message()) {
       deps_.log->error("network {} is not as it should be here: {}", taken.network_id,
@@ -177,8 +194,23 @@ void RouteKeeper::finished(const Taken& taken, const Status& status) {
     deps_.log->info("network {} is as it should be now", taken.network_id);
   }
   route.failed = !status.ok();
+  const bool other_trouble = route.said != said;
   settle(taken);
+  if (other_trouble) deps_.carried_out(taken.network_id, 0, false);
   if (newer) pump(taken.network_id);
+}
+
+std::vector<std::string> RouteKeeper::troubles() const {
+  std::vector<std::string> out;
+  for (const auto& [id, route] : routes_) {
+    if (route.said.empty()) continue;
+    const auto fed = book_.fed(id);
+    std::string name;
+    if (fed) name = fed->feed.network().spec().annotations().name();
+    out.push_back(fmt::format("network {} is not as it should be here: {}",
+                              name.empty() ? id : name, route.said));
+  }
+  return out;
 }
 
 // Whether or not the kernel did it all, names must not lead to what is gone.
@@ -198,11 +230,11 @@ void RouteKeeper::settle(const Taken& taken) {
   }
   const bool failed = route.failed;
   if (!failed && route.version == taken.version) route.untold = false;
-  const bool done = !failed && route.carried == route.asked && !book_.knows(taken.network_id);
-  if (done) routes_.erase(taken.network_id);
+  // A step that comes late, of a network that was left, is the last of it.
+  const bool done = drop_unknown(taken.network_id);
   // Where the node takes no part, nothing of it leads anywhere: that is in force, too.
   const uint64_t version = failed ? 0 : taken.version;
-  const bool forgotten = !failed && taken.forget;
+  const bool forgotten = !failed && (taken.forget || done);
   if (version != 0 || forgotten || ingress_changed_) {
     deps_.carried_out(taken.network_id, version, forgotten);
   }
@@ -375,7 +407,7 @@ void RouteKeeper::repair_when_idle() {
           [this](const std::vector<std::string>& found) {
             repairing_ = false;
             for (const std::string& what : found) deps_.log->warn("repaired: {}", what);
-            if (!found.empty() && deps_.repaired) deps_.repaired(found.size());
+            if (deps_.repaired) deps_.repaired(found);
           });
 }
 

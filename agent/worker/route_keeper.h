@@ -28,13 +28,13 @@ struct RouteKeeperDeps {
   NameServer* names = nullptr;
   std::shared_ptr<FeedFiles> feeds;  // what the managers told is kept here
   // A network's feed up to this version (0: nothing new of it) has been carried out here without a
-  // failure, and netd was told of it; or ingress_ports() have changed. `forgotten`: the node takes
-  // no part in the network any more.
+  // failure, and netd was told of it; or ingress_ports() or troubles() have changed. `forgotten`:
+  // the node takes no part in the network any more.
   std::function<void(const std::string& network_id, uint64_t version, bool forgotten)> carried_out;
   // The kernel receives with the keys of encrypted networks that the CLUSTER feed had up to here.
   std::function<void(uint64_t version)> encrypted;
-  // The kernel was found to differ; a sentence each.
-  std::function<void(size_t differences)> repaired;
+  // The kernel was looked at; how it was found to differ, a sentence each.
+  std::function<void(const std::vector<std::string>& found)> repaired;
   Log log;
 };
 
@@ -79,6 +79,9 @@ class RouteKeeper {
   void before_start(const v1::LocalTask& task, UniqueFunction<void()> next);
   // Whether the kernel is behind with a network of the task.
   bool behind(const v1::LocalTask& task) const;
+
+  // What could not be carried out and is tried again, a sentence for each network.
+  std::vector<std::string> troubles() const;
 
   // What is known of the networks that the node takes part in; see RouteBook::all().
   std::vector<overlay::NetworkStep> networks() const { return book_.all(); }
@@ -130,6 +133,7 @@ class RouteKeeper {
   // What goes into the files with the next step.
   std::vector<overlay::NetworkStep> take_unkept(const std::string& network_id, Route& route);
   void kept(const Status& status);
+  bool drop_unknown(const std::string& network_id);
   void pump_changed();
   void pump(const std::string& network_id);
   void finished(const Taken& taken, const Status& status);

@@ -49,8 +49,9 @@ RouteKeeperDeps Worker::route_deps() {
             feed.set_kind(v1::FeedId::CLUSTER);
             if (deps_.applied) deps_.applied(feed, version);
           },
-          [this](size_t differences) {
-            if (deps_.repaired) deps_.repaired(differences);
+          [this](const std::vector<std::string>& found) {
+            tell_limitations();
+            if (!found.empty() && deps_.repaired) deps_.repaired(found);
           },
           deps_.log};
 }
@@ -68,6 +69,7 @@ void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
 // Sentences that managers know again (overlay/ipam/port_options.h).
 void Worker::tell_limitations() {
   std::vector<std::string> all = deps_.network.limitations();
+  for (std::string& trouble : routes_.troubles()) all.push_back(std::move(trouble));
   for (const v1::PortConfig& port : ports_refused_) {
     all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
   }

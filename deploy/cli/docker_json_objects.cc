@@ -167,6 +167,12 @@ boost::json::object node_json(const v1::Node& node) {
   }
   put(description, "Balancer", about.balancer());
   put(description, "NoEncryption", about.no_encryption());
+  if (about.has_network_repairs()) {
+    const v1::NetworkRepairs& repairs = about.network_repairs();
+    description["NetworkRepairs"] = {{"Differences", repairs.differences()},
+                                     {"Last", strings_json(repairs.last())},
+                                     {"At", time_json(repairs.at_ns())}};
+  }
   if (about.has_tls()) {
     boost::json::object tls;
     tls["TrustRoot"] = about.tls().trust_root_pem();

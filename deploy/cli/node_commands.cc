@@ -83,6 +83,11 @@ void print_about(std::string* out, const v1::NodeDescription& about) {
   print_labels(out, "Engine Labels", about.engine().labels());
   for (const auto& limitation : about.limitations())
     *out += fmt::format("Limitation:\t\t{}\n", limitation);
+  const v1::NetworkRepairs& repairs = about.network_repairs();
+  if (repairs.differences() == 0) return;
+  *out += fmt::format("Network repairs:\t{} since musterd was started, last {}\n",
+                      repairs.differences(), go_time(repairs.at_ns()));
+  for (const auto& what : repairs.last()) *out += fmt::format(" Repaired:\t\t{}\n", what);
 }
 
 std::string node_pretty(const v1::Node& node) {

@@ -11,6 +11,7 @@
 #include "agent/session/grpc/grpc_log_streams.h"
 #include "agent/worker/exec_health_probe.h"
 #include "agent/worker/log_view.h"
+#include "agent/worker/repair_report.h"
 #include "base/file.h"
 #include "deploy/daemon/data_path.h"
 #include "deploy/daemon/host.h"
@@ -56,6 +57,12 @@ struct AgentRole::Core final : agent::FeedSink {
             role.deps_.strand, [this] { return logged_tasks(); }, *role.log_streams_,
             child_log(role.deps_.log, "logs")),
         doctor(doctor_deps()),
+        repairs(role.deps_.strand,
+                [this](const v1::NetworkRepairs& mended) {
+                  v1::NodeDescription& known = role.config_.description;
+                  *known.mutable_network_repairs() = mended;
+                  session.describe(known);
+                }),
         strand(role.deps_.strand),
         events(role.config_.events),
         self(std::make_shared<Core*>(this)) {}
@@ -85,7 +92,10 @@ struct AgentRole::Core final : agent::FeedSink {
       session.applied(feed, version);
     };
     deps.forgotten = [this](const v1::FeedId& feed) { session.forgotten(feed); };
-    deps.repaired = [this](size_t differences) { role.deps_.repairs.add(differences); };
+    deps.repaired = [this](const std::vector<std::string>& found) {
+      role.deps_.repairs.add(found.size());
+      repairs.add(found);
+    };
     deps.limited = [this, host = role.config_.description.limitations()](const auto& limitations) {
       v1::NodeDescription& known = role.config_.description;
       *known.mutable_limitations() = host;
@@ -234,6 +244,7 @@ struct AgentRole::Core final : agent::FeedSink {
   agent::Session session;
   agent::LogPublisher publisher;
   agent::Doctor doctor;
+  agent::RepairReport repairs;
   v1::EncryptionConfig examined_encryption;
   std::unique_ptr<agent::LogForwarder> forwarder;
   Executor& strand;

@@ -98,6 +98,10 @@ pin=$(find "$RUN/1" -path "*netns/net-$blue" | head -1)
 nsenter --net="$pin" ip link delete vx0
 there=$(overlay_address 3 web)
 await 25 'the tunnel is back' inside 1 web ping -c 1 -W 1 "$there"
+repairs() { m 1 events --since 5m --until 0s --filter event=repair --format '{{.Actor.Attributes.name}}: {{.Actor.Attributes.repaired}}'; }
+told() { [[ $(repairs) == *"node1: "*"the tunnel was missing"* ]]; }
+await 5 'an event tells of it' told
+has "$(m 1 node inspect --pretty node1)" 'Network repairs:' 'node inspect'
 
 note 'without managers everything goes on, also after the death of the agents'
 for n in 1 2 3; do kill_musterd $n; done
