@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
 #include <type_traits>
 
 #include "manager/allocator/holdings.h"
@@ -138,10 +139,23 @@ bool wants_subnets(const v1::NetworkSpec& spec) {
 }
 
 Status Pass::networks(store::Transaction& tx) {
+  // The same networks get the same subnets, whatever their ids: the mesh's first, then as they
+  // came.
+  std::vector<Ptr<v1::Network>> wanted;
   for (const std::string& id : work_.networks) {
+    auto network = tx.view().get<v1::Network>(id);
+    if (network != nullptr && !network->pending_delete()) wanted.push_back(std::move(network));
+  }
+  std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) {
+    const auto key = [](const v1::Network& n) {
+      return std::tuple(!n.spec().ingress(), n.meta().created_at_ns(),
+                        std::string_view(n.spec().annotations().name()), std::string_view(n.id()));
+    };
+    return key(*a) < key(*b);
+  });
+  for (const auto& network : wanted) {
+    const std::string& id = network->id();
     if (full()) return ok_status();
-    const auto network = tx.view().get<v1::Network>(id);
-    if (network == nullptr || network->pending_delete()) continue;
     MUSTER_TRY(ipam_.has_network(id) ? grow(tx, *network) : this->network(tx, *network));
   }
   return ok_status();

@@ -126,6 +126,11 @@ void State::replace(uint64_t owner, const Ptr<T>& before, const Ptr<T>& after) {
       }
     });
   }
+  if constexpr (std::is_same_v<T, v1::Network>) {
+    reindex(ingress_networks, owner, before, after, [](const v1::Network& n, const auto& add) {
+      if (n.spec().ingress()) add(IndexKey{0, order_prefix(n.id())});
+    });
+  }
   if constexpr (std::is_same_v<T, v1::Revision>) {
     reindex(revisions_by_service, owner, before, after, [](const v1::Revision& r, const auto& add) {
       add(IndexKey{group_hash(r.service_id()), r.number()});

@@ -61,6 +61,7 @@ struct State {
   IndexTree<v1::Task> tasks_by_network;  // network, id; one entry per attachment
   IndexTree<v1::Node> nodes_by_hostname;
   IndexTree<v1::Service> services_by_network;
+  IndexTree<v1::Network> ingress_networks;        // id; one at most, unless something went wrong
   IndexTree<v1::Revision> revisions_by_service;   // service, number
   IndexTree<v1::AppliedRequest> requests_by_age;  // created_at, id
 

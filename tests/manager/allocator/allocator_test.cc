@@ -20,11 +20,25 @@ TEST_F(AllocatorTest, BootstrapMakesThePredefinedNetworksOnce) {
   EXPECT_EQ(view.count<v1::Network>(), 4u);
   EXPECT_EQ(view.find<v1::Network>("host")->state().pools_size(), 0);
   EXPECT_EQ(view.find<v1::Network>("none")->allocation_error(), "");
-  std::set<std::string> subnets;
-  for (const char* name : {"bridge", "ingress"}) {
-    subnets.insert(view.find<v1::Network>(name)->state().pools(0).subnet());
+  // Whatever their ids.
+  EXPECT_EQ(view.find<v1::Network>("ingress")->state().pools(0).subnet(), "10.0.0.0/16");
+  EXPECT_EQ(view.find<v1::Network>("bridge")->state().pools(0).subnet(), "10.1.0.0/16");
+}
+
+TEST_F(AllocatorTest, NetworksOfOneCommitGetSubnetsByNameNotById) {
+  const char* const ids[] = {"id-a", "id-b", "id-c"};
+  write([&](store::Transaction& tx) -> Status {
+    for (int i = 0; i < 3; ++i) {
+      auto net = network(ids[2 - i]);
+      net.set_id(ids[i]);
+      MUSTER_TRY(tx.create(net));
+    }
+    return ok_status();
+  });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(get<v1::Network>(ids[2 - i])->state().pools(0).subnet(),
+              fmt::format("10.0.{}.0/24", i));
   }
-  EXPECT_EQ(subnets, (std::set<std::string>{"10.0.0.0/16", "10.1.0.0/16"}));
 }
 
 TEST_F(AllocatorTest, EverythingFromOneCommitIsReadyInTheNext) {

@@ -87,6 +87,24 @@ TEST_F(PlacesTest, ANewLeaderKnowsThePlaces) {
   EXPECT_EQ(place("copy"), "4 10.0.0.6/16 02:42:0a:00:00:06");
 }
 
+TEST_F(PlacesTest, NodesGetPlacesInAFurtherSubnetOfAFullNetwork) {
+  create(ingress("in", "10.7.0.0/30"));
+  create(node("a"));
+  create(node("b"));
+  EXPECT_EQ(place("a"), "1 10.7.0.2/30 02:42:0a:07:00:02");
+  EXPECT_EQ(place("b"), "0");
+  change<v1::Network>(
+      "id-in", [](v1::Network& n) { n.mutable_spec()->add_pools()->set_subnet("10.6.0.0/24"); });
+  EXPECT_EQ(get<v1::Network>("id-in")->state().pools_size(), 2);
+  EXPECT_EQ(place("a"), "1 10.7.0.2/30 02:42:0a:07:00:02");
+  EXPECT_EQ(place("b"), "2 10.6.0.2/24 02:42:0a:06:00:02");
+  const auto s = service("web", {}, {80});
+  create_service(s, 1);
+  EXPECT_EQ(address("id-web.0"), "10.6.0.3/24");
+  restart();
+  EXPECT_EQ(place("b"), "2 10.6.0.2/24 02:42:0a:06:00:02");
+}
+
 TEST_F(PlacesTest, AnotherIngressNetworkGivesOtherAddresses) {
   create(ingress("in", "10.5.0.0/24"));
   create(node("a"));
