@@ -11,6 +11,8 @@
 namespace muster::agent {
 namespace {
 
+constexpr const char* kRelayPrefix = "relay/";
+
 std::string service_key(const std::string& network, const std::string& id) {
   return fmt::format("service/{}/{}", network, id);
 }
@@ -59,21 +61,45 @@ void NameBook::set_settings(const v1::NetdSettings& settings) {
   put(std::move(record));
 }
 
+std::set<std::string> NameBook::relay_keys(bool encapsulation) const {
+  std::set<std::string> out;
+  for (auto it = records_.lower_bound(kRelayPrefix);
+       it != records_.end() && it->first.starts_with(kRelayPrefix); ++it) {
+    if (overlay::dns::is_encapsulation(it->second.relay()) == encapsulation) out.insert(it->first);
+  }
+  return out;
+}
+
+void NameBook::put_relay(const v1::NetdRelay& relay, bool again, std::set<std::string>& gone) {
+  v1::NetdRecord record;
+  record.set_key(kRelayPrefix + relay.id());
+  *record.mutable_relay() = relay;
+  gone.erase(record.key());
+  if (again) dirty_.insert(record.key());
+  put(std::move(record));
+}
+
+std::string NameBook::encapsulation_key(uint16_t port) {
+  return fmt::format("{}{}{}", kRelayPrefix, overlay::dns::kEncapsulation, port);
+}
+
+bool NameBook::set_encapsulation(uint16_t port, bool again) {
+  std::set<std::string> gone = relay_keys(true);
+  if (port != 0) {
+    v1::NetdRelay relay;
+    relay.set_id(fmt::format("{}{}", overlay::dns::kEncapsulation, port));
+    for (const char* any : {"0.0.0.0", "[::]"}) relay.add_listen(fmt::format("{}:{}", any, port));
+    put_relay(relay, again, gone);
+  }
+  for (const std::string& key : gone) drop(key);
+  if (std::exchange(encapsulation_told_, true)) return false;
+  dirty_.insert("settings");  // as with relays
+  return true;
+}
+
 bool NameBook::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) {
-  constexpr std::string_view kPrefix = "relay/";
-  std::set<std::string> gone;
-  for (auto it = records_.lower_bound(std::string(kPrefix));
-       it != records_.end() && it->first.starts_with(kPrefix); ++it) {
-    gone.insert(it->first);
-  }
-  for (const v1::NetdRelay& relay : relays) {
-    v1::NetdRecord record;
-    record.set_key(kPrefix.data() + relay.id());
-    *record.mutable_relay() = relay;
-    gone.erase(record.key());
-    if (again) dirty_.insert(record.key());
-    put(std::move(record));
-  }
+  std::set<std::string> gone = relay_keys(false);
+  for (const v1::NetdRelay& relay : relays) put_relay(relay, again, gone);
   for (const std::string& key : gone) drop(key);
   if (std::exchange(relays_told_, true)) return false;
   dirty_.insert("settings");  // to be told even if there are none: netd may know some of before
@@ -126,8 +152,11 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
   if (!members.empty()) return;
   members_.erase(network_id);
   led_.erase(network_id);
-  drop_fed(network_id, feeds_[network_id]);
   drop("network/" + network_id);
+  const auto feed = feeds_.find(network_id);
+  if (feed == feeds_.end()) return;
+  drop_fed(network_id, feed->second);
+  if (!feed->second.heard) feeds_.erase(feed);  // no manager will tell of it
 }
 
 void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname) {
@@ -253,6 +282,10 @@ void NameBook::apply(const overlay::NetworkStep& step) {
   }
 }
 
+void NameBook::forget_network(const std::string& network_id) {
+  if (!members_.contains(network_id)) feeds_.erase(network_id);
+}
+
 v1::NetdUpdate NameBook::complete() {
   dirty_.clear();
   v1::NetdUpdate out;
@@ -262,6 +295,7 @@ v1::NetdUpdate NameBook::complete() {
     if (feed.heard) out.add_fed_network_ids(id);
   }
   if (relays_told_) out.add_fed_network_ids(overlay::dns::kRelaysTold);
+  if (encapsulation_told_) out.add_fed_network_ids(overlay::dns::kEncapsulationTold);
   return out;
 }
 

@@ -31,9 +31,15 @@ class NameBook {
   void remove_task(const std::string& task_id);
   // A step of a NETWORK feed.
   void apply(const overlay::NetworkStep& step);
+  // What was told of a network that no task here is in.
+  void forget_network(const std::string& network_id);
 
   // All relays. True if there were none yet: a complete update has to say so.
   bool set_relays(const std::vector<v1::NetdRelay>& relays, bool again);
+  // The UDP port at which netd has the kernel take ESP out of UDP; 0: none. The same as of relays.
+  bool set_encapsulation(uint16_t port, bool again);
+  // How netd speaks of it.
+  static std::string encapsulation_key(uint16_t port);
 
   bool changed() const { return !dirty_.empty(); }
   // What is to be told next; counts as told.
@@ -50,6 +56,9 @@ class NameBook {
   };
 
   void put(v1::NetdRecord record);
+  // The relays among the records, or those that are sockets of encrypted networks.
+  std::set<std::string> relay_keys(bool encapsulation) const;
+  void put_relay(const v1::NetdRelay& relay, bool again, std::set<std::string>& gone);
   void drop(const std::string& key);
   void enter(const v1::Network& network, const std::string& task_id);
   void put_network(const v1::Network& network);
@@ -64,6 +73,7 @@ class NameBook {
   std::map<std::string, v1::NetdRecord> records_;
   std::set<std::string> dirty_;  // keys
   bool relays_told_ = false;
+  bool encapsulation_told_ = false;
   std::set<std::string> containers_;
   std::map<std::string, std::set<std::string>> members_;   // tasks here, by network
   std::map<std::string, std::set<std::string>> networks_;  // the other way round

@@ -36,6 +36,8 @@ class NameServer {
   virtual void forget_task(const std::string& task_id) = 0;
   // A step of a NETWORK feed.
   virtual void apply(const overlay::NetworkStep& step) = 0;
+  // Whoever tells of the network has forgotten it, and begins anew when there is something to tell.
+  virtual void forget_network(const std::string& /*network_id*/) {}
 
   // All relays of this node's published ports; `again`: those that are known, too, are told once
   // more, since one may have failed.

@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "overlay/dns/netd/records.h"
 
 namespace muster::agent {
 namespace {
@@ -95,6 +96,7 @@ void NetdLink::begin(const std::string& node_id) {
     settings.set_ttl_ns(options_.ttl.count());
     book_.set_settings(settings);
     failures_.clear();
+    if (encapsulation_) book_.set_encapsulation(*encapsulation_, false);
     begun_anew_ = true;
     wanted_ = true;
     serving_ = false;
@@ -148,6 +150,10 @@ void NetdLink::apply(const overlay::NetworkStep& step) {
   change([&] { book_.apply(step); });
 }
 
+void NetdLink::forget_network(const std::string& network_id) {
+  change([&] { book_.forget_network(network_id); });
+}
+
 void NetdLink::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) {
   change([&] {
     if (book_.set_relays(relays, again)) begun_anew_ = true;
@@ -157,8 +163,31 @@ void NetdLink::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) 
 std::set<std::string> NetdLink::failed_relays() {
   std::lock_guard lock(mutex_);
   std::set<std::string> out;
-  for (const std::string& key : failed_relays_) out.insert(key.substr(kRelayPrefix.size()));
+  for (const auto& [key, why] : failed_relays_) {
+    const std::string id = key.substr(kRelayPrefix.size());
+    if (!id.starts_with(overlay::dns::kEncapsulation)) out.insert(id);
+  }
   return out;
+}
+
+Status NetdLink::hold_encapsulation(uint16_t port) {
+  const std::string key = NameBook::encapsulation_key(port);
+  bool told = false;
+  const uint64_t number = change([&] {
+    // One that has failed may be free by now.
+    const bool again = failed_relays_.contains(key);
+    told = again || encapsulation_ != port;
+    encapsulation_ = port;
+    if (book_.set_encapsulation(port, again)) begun_anew_ = told = true;
+  });
+  std::unique_lock lock(mutex_);
+  if (told) encapsulation_change_ = number;
+  if (port == 0 || !serving_) return ok_status();
+  const uint64_t awaited = encapsulation_change_;
+  applied_changed_.wait_for(lock, kForceTimeout,
+                            [&] { return applied_ >= awaited || stopping_ || !wanted_; });
+  const auto failure = failed_relays_.find(key);
+  return failure == failed_relays_.end() ? ok_status() : failed_precondition("{}", failure->second);
 }
 
 void NetdLink::after_applied(Executor& strand, UniqueFunction<void()> next) {
@@ -322,7 +351,7 @@ void NetdLink::acknowledged(const v1::NetdAck& ack) {
     for (const std::string& key : relays_sent_) failed_relays_.erase(key);
     for (const v1::NetdFailure& failure : ack.failures()) {
       if (failure.container_id().starts_with(kRelayPrefix)) {
-        failed_relays_.insert(failure.container_id());
+        failed_relays_[failure.container_id()] = failure.message();
       } else {
         failures_[failure.container_id()] = failure.message();
       }
@@ -380,6 +409,7 @@ Status NetdLink::end() {
     wanted_ = false;
     serving_ = false;
     book_ = NameBook();
+    encapsulation_.reset();
   }
   applied_changed_.notify_all();
   wake();

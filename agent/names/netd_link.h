@@ -5,6 +5,7 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -51,8 +52,13 @@ class NetdLink final : public NameServer {
   void set_task(const v1::LocalTask& task, const std::string& hostname) override;
   void forget_task(const std::string& task_id) override;
   void apply(const overlay::NetworkStep& step) override;
+  void forget_network(const std::string& network_id) override;
   void set_relays(const std::vector<v1::NetdRelay>& relays, bool again) override;
   std::set<std::string> failed_relays() override;
+  // Has netd hold sockets by which the kernel takes ESP out of UDP, at this port alone; 0: none.
+  // Waits until it does, kForceTimeout at most, and says why it cannot, which it goes on trying.
+  // Before serve() OK: one of before goes on with what it has.
+  Status hold_encapsulation(uint16_t port);
   void after_applied(Executor& strand, UniqueFunction<void()> next) override;
 
   // Ends netd, if there is one, and waits until it is gone (5 s at most); forgets everything.
@@ -97,11 +103,13 @@ class NetdLink final : public NameServer {
   bool serving_ = false;     // from serve() on
   bool begun_anew_ = false;  // netd is to be told everything, whatever it knows
   bool stopping_ = false;
-  bool launching_ = false;                       // a netd is being started; end() waits for it
-  uint64_t changes_ = 0;                         // said so far
-  uint64_t applied_ = 0;                         // in force
-  std::map<std::string, std::string> failures_;  // by container
-  std::set<std::string> failed_relays_;          // keys
+  bool launching_ = false;                            // a netd is being started; end() waits for it
+  uint64_t changes_ = 0;                              // said so far
+  uint64_t applied_ = 0;                              // in force
+  std::map<std::string, std::string> failures_;       // by container
+  std::map<std::string, std::string> failed_relays_;  // by key
+  std::optional<uint16_t> encapsulation_;             // the port; nullopt: nobody has said
+  uint64_t encapsulation_change_ = 0;                 // the change that said so last
   std::list<Waiter> waiters_;
 
   // Of the thread.

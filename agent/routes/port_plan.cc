@@ -35,15 +35,20 @@ std::vector<std::string> listen_at(const v1::PortConfig& port) {
           with_port("::" + device, port.published_port())};
 }
 
-// A task is reached by its IPv4 address, if there are such.
-std::vector<std::string> reached_at(const PublishedPort& port) {
+// A task is reached by its IPv4 address, if there are such; how often, as where the kernel leads.
+void lead_to_tasks(const PublishedPort& port, v1::NetdRelay& relay) {
   const bool any_v4 = !std::all_of(port.backends.begin(), port.backends.end(), is_v6);
-  std::vector<std::string> out;
   for (const std::string& backend : port.backends) {
     if (is_v6(backend) == any_v4) continue;
-    out.push_back(with_port(backend, port.port.target_port()));
+    relay.add_backends(with_port(backend, port.port.target_port()));
+    const auto weight = port.weights.find(backend);
+    relay.add_weights(weight == port.weights.end() ? 1 : std::max(weight->second, 1u));
   }
-  return out;
+  const auto& weights = relay.weights();
+  if (std::all_of(weights.begin(), weights.end(), [](uint32_t w) { return w == 1; })) {
+    relay.clear_weights();
+  }
+  relay.set_by_client(port.balancing == v1::EndpointSpec::SOURCE_HASH || port.affinity_ns > 0);
 }
 
 PortRelay relay_of(const PublishedPort& port, std::string_view place) {
@@ -58,7 +63,7 @@ PortRelay relay_of(const PublishedPort& port, std::string_view place) {
 PortRelay header_relay(const PublishedPort& port) {
   PortRelay out = relay_of(port, port.port.bind());
   for (std::string& where : listen_at(port.port)) out.relay.add_listen(std::move(where));
-  for (std::string& backend : reached_at(port)) out.relay.add_backends(std::move(backend));
+  lead_to_tasks(port, out.relay);
   out.relay.set_proxy_protocol(port.port.proxy_protocol());
   return out;
 }
@@ -72,7 +77,7 @@ PortRelay loopback_relay(const PublishedPort& port) {
   if (v4 && out.loopback) {
     out.relay.add_backends(with_port(kLoopback4, port.port.published_port()));
   } else {
-    for (std::string& backend : reached_at(port)) out.relay.add_backends(std::move(backend));
+    lead_to_tasks(port, out.relay);
   }
   return out;
 }

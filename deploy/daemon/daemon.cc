@@ -43,7 +43,7 @@ Status Daemon::start() {
   MUSTER_ASSIGN(state_, load_node_state(options_.data_dir));
   MUSTER_ASSIGN(description_, describe_host(options_));
   MUSTER_ASSIGN(default_log_driver_, default_log_driver(options_));
-  MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, log_));
+  MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, metrics_, log_));
   description_.set_balancer(parts_->balancer);
   for (const auto& limitation : parts_->runtime->info().limitations) {
     description_.add_limitations(limitation);
@@ -176,7 +176,7 @@ Status Daemon::end_containers() {
   MUSTER_ASSIGN(data_lock_, lock_data_dir(options_.data_dir));
   MUSTER_ASSIGN(state_, load_node_state(options_.data_dir));
   MUSTER_ASSIGN(description_, describe_host(options_));
-  MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, log_));
+  MUSTER_ASSIGN(parts_, make_node_parts(options_, state_.instance_id, metrics_, log_));
   description_.set_balancer(parts_->balancer);
   const Status ended = run_on(lifecycle_, [this] { return end_left_containers(); });
   sweep_host();  // what did not end in time is killed with its cgroup

@@ -9,9 +9,35 @@
 #include "overlay/dataplane/linux_network.h"
 
 namespace muster::daemon {
+namespace {
+
+std::function<void(const overlay::EspCounts&)> encryption_metrics(Metrics& metrics) {
+  constexpr const char* kPlain = "muster_encryption_plain_dropped_total";
+  constexpr const char* kPlainHelp =
+      "Packets of encrypted networks that were in plain text and were dropped";
+  constexpr const char* kRefused = "muster_encryption_refused_total";
+  constexpr const char* kRefusedHelp =
+      "Packets of encrypted networks that were taken for replays or forgeries and were dropped";
+  return [&states = metrics.gauge("muster_encryption_states",
+                                  "IPsec states of encrypted networks in the kernel"),
+          &out = metrics.counter(kPlain, kPlainHelp, {{"direction", "out"}}),
+          &in = metrics.counter(kPlain, kPlainHelp, {{"direction", "in"}}),
+          &replays = metrics.counter(kRefused, kRefusedHelp, {{"reason", "replay"}}),
+          &forged = metrics.counter(kRefused, kRefusedHelp, {{"reason", "forged"}})](
+             const overlay::EspCounts& counts) {
+    states.set(static_cast<int64_t>(counts.states));
+    out.add(counts.plain_out);
+    in.add(counts.plain_in);
+    replays.add(counts.replays);
+    forged.add(counts.forged);
+  };
+}
+
+}  // namespace
 
 Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
-                                                   const std::string& instance_id, const Log& log) {
+                                                   const std::string& instance_id, Metrics& metrics,
+                                                   const Log& log) {
   auto parts = std::make_unique<NodeParts>();
   const std::string run_dir = options.run_dir / instance_id;
 
@@ -41,6 +67,12 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
   network.resolvers = host_resolvers;
   MUSTER_ASSIGN(network.balancer, overlay::choose_balancer(options.balancer));
   parts->balancer = network.balancer.name();
+  network.encryption.lane_file = options.data_dir / "encryption-lane";
+  // By then it is there: the network is told nothing before.
+  network.encryption.hold = [parts = parts.get()](uint16_t port) {
+    return parts->names->hold_encapsulation(port);
+  };
+  network.encryption.count = encryption_metrics(metrics);
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
   parts->flows = overlay::make_container_flows(
       overlay::container_namespaces(options.run_dir.string(), instance_id));

@@ -8,6 +8,7 @@
 #include "agent/runtime/conmon_runtime.h"
 #include "agent/volumes/volume_store.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "deploy/daemon/options.h"
 #include "overlay/dataplane/flows.h"
 #include "overlay/dataplane/node_network.h"
@@ -26,8 +27,10 @@ struct NodeParts {
   std::unique_ptr<agent::NetdLink> names;
 };
 
-// Names the part that cannot be had and why: "container runtime crun not found ...".
+// `metrics` outlives them. Names the part that cannot be had and why: "container runtime crun not
+// found ...".
 Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
-                                                   const std::string& instance_id, const Log& log);
+                                                   const std::string& instance_id, Metrics& metrics,
+                                                   const Log& log);
 
 }  // namespace muster::daemon

@@ -78,6 +78,7 @@ struct EspKernelState {
   EspState state;
   uint64_t packets = 0;   // taken in or sent
   uint64_t failures = 0;  // forged, or taken for replays
+  uint64_t forged = 0;    // of those
 };
 struct EspKernel {
   std::map<EspStateId, EspKernelState> states;

@@ -1,6 +1,7 @@
 #include "overlay/dataplane/esp_socket.h"
 
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <linux/udp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -13,8 +14,15 @@ namespace muster::overlay {
 
 Result<UniqueFd> open_encapsulation(bool v6, uint16_t port) {
   UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd) return fail(errno_status(errno, "make a UDP socket"));
+  if (!fd) {
+    const Status made = errno_status(errno, "make a UDP socket");
+    return fail(errno == EAFNOSUPPORT ? not_found("{}", made.message()) : made);
+  }
   const int one = 1;
+  // What is not ESP, which the kernel takes before it asks the filter, would wait for a reader.
+  sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+  const sock_fprog filter = {1, nothing};
+  (void)setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
   sockaddr_in6 any6{};
   any6.sin6_family = AF_INET6;
   any6.sin6_port = htons(port);

@@ -3,7 +3,6 @@
 #include <linux/netlink.h>
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "overlay/dataplane/esp_probe.h"
@@ -13,14 +12,6 @@
 namespace muster::overlay {
 namespace {
 
-// Another one each time the host starts, when the counts of packets begin anew.
-uint32_t boot_lane() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  file >> id;
-  return static_cast<uint32_t>(std::hash<std::string>()(id) % kEspLanes);
-}
-
 std::string numbers(const Encryption& encryption) {
   std::vector<uint64_t> out;
   for (const EncryptionKey& key : encryption.keys) out.push_back(key.number);
@@ -29,8 +20,13 @@ std::string numbers(const Encryption& encryption) {
 
 }  // namespace
 
-EspTunnels::EspTunnels(const Names& names, LibNft& nft, Log log)
-    : names_(names), nft_(nft), log_(std::move(log)), first_lane_(boot_lane()) {}
+EspTunnels::EspTunnels(const Names& names, LibNft& nft, EspOptions options, Log log)
+    : names_(names),
+      nft_(nft),
+      log_(log),
+      hold_(std::move(options.hold)),
+      count_(std::move(options.count)),
+      lanes_(std::move(options.lane_file), host_boot_id(), std::move(log)) {}
 
 Status EspTunnels::scan() {
   const auto listing = nft_.list("inet", guard_name());
@@ -63,7 +59,8 @@ Status EspTunnels::set_encryption(const Encryption& encryption) {
     log_->info("encrypted networks: key {} is sent with, of {} that are known", after->number,
                numbers(encryption));
   }
-  return bring_in_step(nullptr);
+  MUSTER_TRY(bring_in_step(nullptr));
+  return listening_;
 }
 
 Status EspTunnels::set_use(const EspUse& use) {
@@ -82,7 +79,7 @@ Status EspTunnels::ready(uint32_t vni) const {
 Status EspTunnels::bring_in_step(Said* said) {
   const bool idle = use_.vnis.empty() && adopted_.empty() && !guard_ && !used_;
   if (idle) {
-    encapsulation_.close();
+    listen(0);
     return ok_status();
   }
   in_step_ = false;
@@ -135,16 +132,30 @@ Status EspTunnels::keep_guard(Said* said) {
 void EspTunnels::note_guard_counts(std::string_view listing) {
   const auto now = guard_counts(listing);
   if (now.first > dropped_.first) {
+    counts_.plain_out += now.first - dropped_.first;
     log_->warn("{} packets of encrypted networks would have left in plain text and were dropped",
                now.first - dropped_.first);
   }
   if (now.second > dropped_.second) {
+    counts_.plain_in += now.second - dropped_.second;
     log_->warn(
         "{} packets of encrypted networks came in plain text, or encrypted by somebody else, and "
         "were dropped",
         now.second - dropped_.second);
   }
   dropped_ = now;
+}
+
+// What is sent in UDP to this node is lost without it; the rest goes on.
+void EspTunnels::listen(uint32_t port) {
+  const auto wanted = static_cast<uint16_t>(port);
+  listening_ = hold_ ? hold_(wanted) : encapsulation_.open(wanted);
+}
+
+std::string EspTunnels::limitation() const {
+  if (listening_.ok()) return {};
+  return fmt::format("nothing of encrypted networks arrives from other nodes: {}",
+                     listening_.message());
 }
 
 void EspTunnels::choose_lanes(const EspKernel& kernel) {
@@ -154,16 +165,20 @@ void EspTunnels::choose_lanes(const EspKernel& kernel) {
     const auto at = sent_.find(peer);
     const auto before = at == sent_.end() ? std::nullopt : std::optional(at->second);
     sent_[peer] = {key->number,
-                   choose_lane(kernel, *use_.self, peer, key->number, before, first_lane_)};
+                   choose_lane(kernel, *use_.self, peer, key->number, before, lanes_.lane())};
   }
 }
 
 Status EspTunnels::keep_states(Said* said) {
   if (use_.vnis.empty() && adopted_.empty()) {
-    if (used_) MUSTER_TRY(clear_esp(*socket_, owner()));
+    if (used_) {
+      MUSTER_TRY(clear_esp(*socket_, owner()));
+      lanes_.pass_on();
+    }
     used_ = false;
+    counts_.states = 0;
     seen_.clear();
-    encapsulation_.close();
+    listen(0);
     return ok_status();
   }
   if (!use_.self) {
@@ -173,16 +188,17 @@ Status EspTunnels::keep_states(Said* said) {
   }
   used_ = true;
   MUSTER_ASSIGN(EspKernel kernel, list_esp(*socket_, owner()));
+  counts_.states = kernel.states.size();
   if (encryption_.keys.empty()) {
     // After a restart, until managers have told them: what is there goes on. A node that never had
     // any sends nothing.
     for (const auto& [id, state] : kernel.states) {
-      if (state.state.udp_port != 0) MUSTER_TRY(encapsulation_.open(state.state.udp_port));
+      if (state.state.udp_port != 0) listen(state.state.udp_port);
     }
     if (kernel.blocks.contains(use_.self->v6)) return ok_status();
     return socket_->run(esp_message({EspChange::Kind::kBlock, use_.self->v6, {}, {}}, owner()));
   }
-  const Status listening = encapsulation_.open(static_cast<uint16_t>(encryption_.udp_port));
+  listen(encryption_.udp_port);
   choose_lanes(kernel);
   std::map<Ip, uint32_t> lanes;
   for (const Ip& peer : peers_) lanes[peer] = sent_[peer].lane;
@@ -205,8 +221,7 @@ Status EspTunnels::keep_states(Said* said) {
   std::vector<Message> batch;
   batch.reserve(changes.size());
   for (const EspChange& change : changes) batch.push_back(esp_message(change, owner()));
-  MUSTER_TRY(socket_->run(batch));
-  return listening;
+  return socket_->run(batch);
 }
 
 std::vector<EspChange> EspTunnels::stuck(const EspKernel& kernel, const EspPlan& plan, Said& said) {
@@ -217,16 +232,22 @@ std::vector<EspChange> EspTunnels::stuck(const EspKernel& kernel, const EspPlan&
   std::set<Ip> heard;
   for (const auto& [id, state] : kernel.states) {
     const auto at = before.find(id);
-    const uint64_t known = at == before.end() ? 0 : at->second.first;
-    if (state.packets > known) heard.insert(state.state.from);
+    const Seen known = at == before.end() ? Seen() : at->second;
+    if (state.packets > known.packets) heard.insert(state.state.from);
+    if (id.to != *use_.self || state.failures < known.failures || state.forged < known.forged) {
+      continue;
+    }
+    const uint64_t forged = state.forged - known.forged;
+    counts_.forged += forged;
+    counts_.replays += std::max(state.failures - known.failures, forged) - forged;
   }
   for (const auto& [id, state] : kernel.states) {
     const auto wanted = plan.states.find(id);
     if (wanted == plan.states.end() || id.to != *use_.self) continue;
     const auto at = before.find(id);
-    const bool fails = at != before.end() && state.failures > at->second.second;
+    const bool fails = at != before.end() && state.failures > at->second.failures;
     if (!fails || state.packets == 0 || heard.contains(state.state.from)) {
-      seen_[id] = {state.packets, state.failures};
+      seen_[id] = {state.packets, state.failures, state.forged};
       continue;
     }
     out.push_back({EspChange::Kind::kDropState, id.to.v6, id, {}});
@@ -253,7 +274,8 @@ void EspTunnels::repair(const std::set<uint32_t>& tunnels, std::vector<std::stri
   }
   Said differences;
   const bool known = in_step_;
-  const Status done = bring_in_step(&differences);
+  Status done = bring_in_step(&differences);
+  if (done.ok()) done = listening_;
   if (known) {
     for (std::string& difference : differences) {
       said.push_back("encrypted networks: " + std::move(difference));
@@ -263,10 +285,12 @@ void EspTunnels::repair(const std::set<uint32_t>& tunnels, std::vector<std::stri
     said.push_back("encrypted networks: " + done.message());
   }
   said_ = done.ok() ? std::string() : done.message();
+  if (count_) count_(std::exchange(counts_, {.states = counts_.states}));
 }
 
 Status EspTunnels::remove() {
-  encapsulation_.close();
+  listen(0);
+  if (used_) lanes_.pass_on();
   use_ = {};
   peers_.clear();
   adopted_.clear();

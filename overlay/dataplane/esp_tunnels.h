@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "overlay/dataplane/esp_lane.h"
 #include "overlay/dataplane/esp_plan.h"
 #include "overlay/dataplane/esp_socket.h"
 #include "overlay/dataplane/esp_wire.h"
@@ -35,13 +36,17 @@ class LibNft;
 class EspTunnels {
  public:
   // Does not own `nft`, which works in the host's namespace.
-  EspTunnels(const Names& names, LibNft& nft, Log log);
+  EspTunnels(const Names& names, LibNft& nft, EspOptions options, Log log);
 
   // Learns what a former process has guarded.
   Status scan();
   // Why this node takes no part in networks with such a data path; empty: it does.
   const std::string& trouble(bool v6);
+  // What of others' packets does not arrive here though this node can encrypt, and why; empty:
+  // nothing.
+  std::string limitation() const;
 
+  // Fails, too, when everything is in force but what others send in UDP.
   Status set_encryption(const Encryption& encryption);
   // Before tunnels of these networks are made, and after those of others are gone. Peers that are
   // gone stay until repair(): they may come back with the next task.
@@ -58,6 +63,11 @@ class EspTunnels {
 
  private:
   using Said = std::vector<std::string>;
+  struct Seen {
+    uint64_t packets = 0;
+    uint64_t failures = 0;
+    uint64_t forged = 0;
+  };
   struct Guard {
     uint16_t port = 0;
     std::set<uint32_t> vnis;
@@ -69,6 +79,7 @@ class EspTunnels {
   Status bring_in_step(Said* said);
   Status keep_guard(Said* said);
   Status keep_states(Said* said);
+  void listen(uint32_t port);
   void choose_lanes(const EspKernel& kernel);
   void note_guard_counts(std::string_view listing);
   // States that take everything for a replay or a forgery, since their sender has begun anew.
@@ -79,7 +90,12 @@ class EspTunnels {
   Log log_;
   std::array<std::optional<std::string>, 2> trouble_;  // by family; nullopt: not tried yet
   std::optional<NetlinkSocket> socket_;
-  EncapsulationSocket encapsulation_;
+  const HoldEncapsulation hold_;
+  const std::function<void(const EspCounts&)> count_;
+  EspCounts counts_;                   // that have not been told
+  EncapsulationSocket encapsulation_;  // where nobody else holds it
+  Status listening_;                   // whether the sockets are there
+  EspLaneFile lanes_;
   Encryption encryption_;
   EspUse use_;
   std::set<Ip> peers_;                     // those of use_, and former ones
@@ -87,9 +103,8 @@ class EspTunnels {
   std::optional<Guard> guard_;             // in force
   std::pair<uint64_t, uint64_t> dropped_;  // by the guard
   std::map<Ip, EspSent> sent_;
-  std::map<EspStateId, std::pair<uint64_t, uint64_t>> seen_;  // packets and failures
+  std::map<EspStateId, Seen> seen_;
   std::vector<Ip> clashes_;
-  uint32_t first_lane_ = 0;
   bool in_step_ = false;
   bool used_ = false;  // the kernel may have states or policies
   std::string said_;   // trouble that goes on

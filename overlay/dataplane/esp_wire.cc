@@ -158,6 +158,7 @@ void read_state(nlmsghdr* header, const EspOwner& owner, EspKernel& out) {
   state.state.from = ip_from(info->family, info->saddr);
   state.packets = info->curlft.packets;
   state.failures = info->stats.replay + info->stats.replay_window + info->stats.integrity_failed;
+  state.forged = info->stats.integrity_failed;
   const auto find = [&](int type) { return nlmsg_find_attr(header, sizeof(*info), type); };
   if (const auto* aead = find(XFRMA_ALG_AEAD);
       aead != nullptr && nla_len(aead) >= static_cast<int>(sizeof(xfrm_algo_aead))) {

@@ -131,7 +131,9 @@ Status LinuxNetwork::set_encryption(const Encryption& encryption) {
   MUSTER_TRY(reopen());
   std::lock_guard lock(overlay_mutex_);
   MUSTER_TRY(follow_encryption());
-  return esp_.set_encryption(encryption);
+  const Status set = esp_.set_encryption(encryption);
+  note_limits();
+  return set;
 }
 
 // Once segments have what was told of the ingress network.
@@ -147,6 +149,7 @@ void LinuxNetwork::note_limits() {
   std::lock_guard lock(limits_mutex_);
   limits_.clear();
   if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
+  if (const std::string limit = esp_.limitation(); !limit.empty()) limits_.push_back(limit);
 }
 
 // Tasks in the ingress network are reached there, those of this node, too: their answers go by it.
@@ -201,9 +204,9 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     ingress = truth.network.spec().ingress();
     if (ingress) {
       const Status mesh = mesh_.apply(truth, difference, node_.node_id);
-      note_limits();
       if (applied.ok()) applied = mesh;
     }
+    note_limits();
     // Once other nodes can be reached.
     const Status led = clients_.apply(truth, difference);
     if (applied.ok()) applied = led;

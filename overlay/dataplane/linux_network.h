@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "overlay/dataplane/balancer_choice.h"
+#include "overlay/dataplane/esp_socket.h"
 #include "overlay/dataplane/node_network.h"
 #include "overlay/ipam/ip.h"
 
@@ -21,6 +22,7 @@ struct NodeNetworkOptions {
   BalancerChoice balancer;
   // The host's resolvers as they are now; subnets that the node chooses itself keep away from them.
   std::function<std::vector<Ip>()> resolvers = [] { return std::vector<Ip>(); };
+  EspOptions encryption;
 };
 
 // The network of the namespace that the calling thread is in. Adopts what a former process of the

@@ -48,7 +48,7 @@ class LinuxNetwork final : public NodeNetwork {
         log_(log),
         overlay_rtnl_(std::move(overlay_rtnl)),
         overlay_nft_(std::move(overlay_nft)),
-        esp_(names_, *overlay_nft_, log),
+        esp_(names_, *overlay_nft_, options.encryption, log),
         segments_(names_, pins_, overlay_rtnl_, log, &esp_),
         mesh_(names_, pins_, overlay_rtnl_, *overlay_nft_, segments_, log),
         rtnl_(std::move(rtnl)),

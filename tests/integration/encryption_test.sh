@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Encrypted networks. Where the kernel has no IPsec ESP no task gets into one, and it says why. Where
 # it has: two nodes talk, nothing of it is on the wire in plain text, keys change meanwhile without a
-# loss, a killed musterd stops nothing, and nothing is left in the kernel.
+# loss, a killed musterd stops nothing, in UDP neither, and nothing is left in the kernel.
 source "$(dirname "$0")/cluster_lib.sh"
 
 SERVE='httpd -f -p 80 -h /'
@@ -78,6 +78,33 @@ in_host 1 ip xfrm state flush
 in_host 1 ip xfrm policy flush
 await 25 'it is mended' inside 1 web ping -c 1 -W 1 "$there"
 is "$(seen 1 plain)" 0 'plain packets of node 1 without states'
+
+note 'in UDP: netd holds the port, and a musterd that is away loses nothing'
+for n in 1 2; do
+  in_host $n nft add rule netdev wire out udp dport 4500 counter comment '"udp"'
+done
+holder() { in_host "$1" ss -Hlunp sport = :4500; }
+held() { holder "$1" | grep -q "pid=$2,"; }
+m 1 swarm update --encryption-udp >/dev/null
+in_udp() { has_udp=$(seen 1 udp); inside 1 web ping -c 1 -W 1 "$there" && (($(seen 1 udp) > has_udp)); }
+await 30 'it travels in UDP' in_udp
+for n in 1 2; do
+  netd=$(pgrep -f -- "netd .*--run-dir $RUN/$n" | head -1)
+  await 10 "netd of node $n holds the port" held $n "$netd"
+done
+esp=$(seen 1 esp)
+kill_musterd 2
+inside 1 web ping -c 5 -W 2 "$there" >"$BASE/pings" 2>&1 || true
+has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings while musterd of node 2 is away'
+start_musterd 2
+await 20 'node 2 is ready' node_is 1 2 Status Ready
+inside 1 web ping -c 5 -W 2 "$there" >"$BASE/pings" 2>&1 || true
+has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings when it is there again'
+is "$(seen 1 esp)" "$esp" 'packets of protocol 50 meanwhile'
+for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n in UDP"; done
+m 1 swarm update --encryption-udp=false >/dev/null
+given_up() { [[ -z $(holder "$1") ]]; }
+for n in 1 2; do await 20 "node $n gives the port up" given_up $n; done
 
 note 'nothing is left behind'
 m 1 service rm web >/dev/null

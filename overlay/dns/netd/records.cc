@@ -23,7 +23,10 @@ bool same(const v1::NetdRecord& a, const v1::NetdRecord& b) {
 // so far, which may be nothing yet.
 bool Records::stays(const v1::NetdRecord& record, const v1::NetdUpdate& complete) const {
   const auto& fed = complete.fed_network_ids();
-  if (record.has_relay()) return std::find(fed.begin(), fed.end(), kRelaysTold) == fed.end();
+  if (record.has_relay()) {
+    const char* told = is_encapsulation(record.relay()) ? kEncapsulationTold : kRelaysTold;
+    return std::find(fed.begin(), fed.end(), told) == fed.end();
+  }
   const std::string network = network_of(record);
   if (!record.fed() || network.empty()) return false;
   if (std::find(fed.begin(), fed.end(), network) != fed.end()) return false;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "muster/v1/netd.pb.h"
@@ -11,6 +12,13 @@ namespace muster::overlay::dns {
 // Among the fed networks of a complete update: that it names all relays. Those of a musterd that
 // does not know its ports yet stay.
 inline constexpr const char* kRelaysTold = "relays";
+// The same of sockets for encrypted networks.
+inline constexpr const char* kEncapsulationTold = "encapsulation";
+// Whether a relay is none, but sockets out of which the kernel takes ESP: "esp/PORT".
+inline constexpr std::string_view kEncapsulation = "esp/";
+inline bool is_encapsulation(const v1::NetdRelay& relay) {
+  return std::string_view(relay.id()).starts_with(kEncapsulation);
+}
 
 // What netd was told, by key. Pure.
 class Records {

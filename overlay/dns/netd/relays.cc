@@ -8,11 +8,16 @@
 #include <cerrno>
 #include <utility>
 
+#include "overlay/balancer/slots.h"
+#include "overlay/dataplane/esp_socket.h"
+#include "overlay/dns/netd/records.h"
+
 namespace muster::overlay::dns {
 namespace {
 
 constexpr uint32_t kEdges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-constexpr int kAcceptsMax = 64;  // until others have their turn
+constexpr int kAcceptsMax = 64;    // until others have their turn
+constexpr int kWaitingMax = 4096;  // in a listener's queue, at most (relay_sockets.cc)
 constexpr Duration kPause = 100ms;
 constexpr Duration kSweepPeriod = 30s;
 
@@ -23,6 +28,18 @@ constexpr std::string_view kWaiting = "waiting ";
 
 std::string key_of(const std::string& id, const std::string& where) {
   return id + " " + where;
+}
+
+// The upper bits of a hash, as slots are resized (MurmurHash3's finalizer). The same in every
+// process, so that a successor leads a client where its predecessor did.
+size_t slot_of_client(const Ip& ip, size_t slots) {
+  uint64_t hash = static_cast<uint64_t>(ip.value) ^ static_cast<uint64_t>(ip.value >> 64);
+  for (const uint64_t factor : {0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull}) {
+    hash ^= hash >> 33;
+    hash *= factor;
+  }
+  hash ^= hash >> 33;
+  return static_cast<size_t>((hash >> 32) * slots >> 32);
 }
 
 }  // namespace
@@ -77,24 +94,24 @@ void Relays::abandon() {
 // ---------------------------------------------------------------- listeners
 
 Status Relays::set(const v1::NetdRelay& record) {
+  std::vector<SocketAddress> backends;
+  for (const std::string& text : record.backends()) {
+    MUSTER_ASSIGN(const ListenAddress backend, parse_listen_address(text));
+    backends.push_back(backend.at);
+  }
   auto& slot = relays_[record.id()];
   if (slot == nullptr) slot = std::make_unique<Relay>();
   Relay& relay = *slot;
   relay.record = record;
-  relay.backends.clear();
-  for (const std::string& text : record.backends()) {
-    MUSTER_ASSIGN(const ListenAddress backend, parse_listen_address(text));
-    relay.backends.push_back(backend.at);
-  }
+  relay.backends = std::move(backends);
+  spread(relay);
   for (auto it = relay.listeners.begin(); it != relay.listeners.end();) {
     const auto& wanted = record.listen();
     if (std::find(wanted.begin(), wanted.end(), it->first) != wanted.end()) {
       ++it;
       continue;
     }
-    while (it->second.fd && accept_one(relay, it->second)) {
-    }
-    if (it->second.fd) loop_.unwatch(it->second.fd.get());
+    close(relay, it->second);
     it = relay.listeners.erase(it);
   }
   for (const std::string& where : record.listen()) relay.listeners.try_emplace(where);
@@ -104,6 +121,38 @@ Status Relays::set(const v1::NetdRelay& record) {
   }
   relay.said = opened.message();
   return opened;
+}
+
+void Relays::spread(Relay& relay) {
+  const v1::NetdRelay& record = relay.record;
+  const std::vector<std::string> names(record.backends().begin(), record.backends().end());
+  std::vector<uint32_t> weights(record.weights().begin(), record.weights().end());
+  weights.resize(names.size(), 1);
+  size_t count = slot_count(weights);
+  // Slots that are too many are no harm, and a change of their number moves clients.
+  if (relay.slots.size() > count && relay.slots.size() < count * 4) count = relay.slots.size();
+  const auto old = relay.slots.size() == count ? relay.slots : resize_slots(relay.slots, count);
+  relay.slots = assign_slots(old, names, count, weights);
+  std::map<std::string_view, size_t> numbers;
+  for (size_t i = 0; i < names.size(); ++i) numbers[names[i]] = i;
+  relay.slot_backends.clear();
+  for (const std::string& name : relay.slots) relay.slot_backends.push_back(numbers.at(name));
+}
+
+// Whose turn it is, or whose client; behind it others, for when it does not answer. Last first.
+std::vector<SocketAddress> Relays::candidates(Relay& relay, const SocketAddress& client) {
+  const auto& slots = relay.slot_backends;
+  if (slots.empty()) return {};
+  const size_t first =
+      relay.record.by_client() ? slot_of_client(client.ip, slots.size()) : relay.next++;
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < slots.size() && chosen.size() < kBackendsTried; ++i) {
+    const size_t backend = slots[(first + i) % slots.size()];
+    if (std::find(chosen.begin(), chosen.end(), backend) == chosen.end()) chosen.push_back(backend);
+  }
+  std::vector<SocketAddress> out;
+  for (auto it = chosen.rbegin(); it != chosen.rend(); ++it) out.push_back(relay.backends[*it]);
+  return out;
 }
 
 // The first failure that somebody can do something about. An interface or a family that is not
@@ -127,10 +176,15 @@ Status Relays::open(Relay& relay, const std::string& where, Listener& listener) 
     listener.fd = std::move(handed.mapped());
   } else {
     MUSTER_ASSIGN(const ListenAddress address, parse_listen_address(where));
-    MUSTER_ASSIGN(listener.fd, open_listener(address));
+    MUSTER_ASSIGN(listener.fd, is_encapsulation(relay.record)
+                                   ? open_encapsulation(address.at.ip.v6, address.at.port)
+                                   : open_listener(address));
   }
-  return loop_.watch(listener.fd.get(), EPOLLIN,
-                     [this, id, where](uint32_t) { accept_from(id, where); });
+  if (is_encapsulation(relay.record)) return ok_status();
+  Status watched = loop_.watch(listener.fd.get(), EPOLLIN,
+                               [this, id, where](uint32_t) { accept_from(id, where); });
+  if (!watched.ok()) listener.fd.reset();  // to be tried again, instead of keeping clients waiting
+  return watched;
 }
 
 void Relays::retry() {
@@ -145,13 +199,17 @@ void Relays::retry() {
 void Relays::remove(const std::string& id) {
   const auto found = relays_.find(id);
   if (found == relays_.end()) return;
-  for (auto& [where, listener] : found->second->listeners) {
-    // Those that have come already are served.
-    while (listener.fd && accept_one(*found->second, listener)) {
-    }
-    if (listener.fd) loop_.unwatch(listener.fd.get());
-  }
+  for (auto& [where, listener] : found->second->listeners) close(*found->second, listener);
   relays_.erase(found);
+}
+
+void Relays::close(Relay& relay, Listener& listener) {
+  if (!listener.fd) return;
+  for (int i = 0; i < kWaitingMax && !is_encapsulation(relay.record); ++i) {
+    if (!accept_one(relay, listener)) break;
+  }
+  loop_.unwatch(listener.fd.get());
+  listener.fd.reset();
 }
 
 void Relays::accept_from(const std::string& id, const std::string& where) {
@@ -210,15 +268,11 @@ void Relays::begin(Relay& relay, UniqueFd client) {
   auto connection = std::make_shared<Connection>();
   tune_stream(client.get());
   connection->relay = relay.record.id();
-  connection->header = proxy_header(relay.record.proxy_protocol(), remote_end(client.get()),
-                                    original_destination(client.get()));
+  const SocketAddress from = remote_end(client.get());
+  connection->header =
+      proxy_header(relay.record.proxy_protocol(), from, original_destination(client.get()));
   connection->client = std::move(client);
-  // In turn; the others behind the one whose turn it is.
-  const size_t count = relay.backends.size();
-  const size_t first = count == 0 ? 0 : relay.next++ % count;
-  for (size_t i = std::min(count, kBackendsTried); i > 0; --i) {
-    connection->backends.push_back(relay.backends[(first + i - 1) % count]);
-  }
+  connection->backends = candidates(relay, from);
   add(connection);
   try_backend(connection);
 }

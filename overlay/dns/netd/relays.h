@@ -27,9 +27,13 @@ struct HandedRelay {
 bool is_listener(const HandedRelay& handed);
 
 // Connections to published ports that pass through this process: from ::1, and those that get a
-// header of the PROXY protocol. Each is led to a backend, in turn, the next one if it does not
-// answer; if none does it is reset. Then bytes go both ways until both ends have been passed on.
-// Neither a change of backends nor the end of a relay touches connections that run.
+// header of the PROXY protocol. Each is led to a backend, in turn by weight or by the client's
+// address, the next one if it does not answer; if none does it is reset. Then bytes go both ways
+// until both ends have been passed on. Neither a change of backends nor the end of a relay touches
+// connections that run.
+//
+// Sockets of encrypted networks are here like listeners, and handed on like them, but nobody ever
+// looks at them: what comes to them is the kernel's.
 //
 // Bounds: kConnectionsMax connections, beyond which new ones are reset; kConnectMax for a backend
 // to answer, of which kBackendsTried are tried; a connection of which one side has ended ends when
@@ -73,16 +77,24 @@ class Relays {
     v1::NetdRelay record;
     std::map<std::string, Listener> listeners;  // by where; without a socket: not yet
     std::vector<SocketAddress> backends;
+    // As of ports that the kernel leads (overlay/balancer/slots.h): what each slot leads to, and
+    // which of the backends that is.
+    std::vector<std::string> slots;
+    std::vector<size_t> slot_backends;
     size_t next = 0;
     std::string said;  // of a failure, in the log
   };
   struct Connection;
   using Connections = std::list<std::shared_ptr<Connection>>;
 
+  static void spread(Relay& relay);
+  static std::vector<SocketAddress> candidates(Relay& relay, const SocketAddress& client);
   Status open(Relay& relay);
   Status open(Relay& relay, const std::string& where, Listener& listener);
   void retry();
   void accept_from(const std::string& id, const std::string& where);
+  // Gives it up. Those that have come already are served.
+  void close(Relay& relay, Listener& listener);
   // False when nothing more is to be had now.
   bool accept_one(Relay& relay, Listener& listener);
   void pause(const std::string& id, const std::string& where);

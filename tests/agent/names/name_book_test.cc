@@ -188,6 +188,46 @@ TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t5"));
 }
 
+TEST_F(NameBookTest, WhatWasToldOfANetworkIsForgottenWithIt) {
+  v1::NetworkFeed feed;
+  *feed.add_endpoints() = remote("t2", "there");
+  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.apply(step("n1", feed, true));
+  book_.forget_network("n1");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t2"))
+      << "a task is in it yet";
+  book_.remove_task("t1");
+  // Entered again before it was forgotten, what was told goes on.
+  book_.set_task(local_task("t3", "n1", true), "box");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t3", "endpoint/n1/t2"));
+  book_.remove_task("t3");
+  book_.forget_network("n1");
+  EXPECT_THAT(book_.complete().fed_network_ids(), IsEmpty());
+  book_.set_task(local_task("t4", "n1", true), "box");
+  held_.clear();
+  told(book_.complete());
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t4")) << "no stale name";
+}
+
+TEST_F(NameBookTest, RelaysAndSocketsOfEncryptedNetworksAreToldApart) {
+  v1::NetdRelay relay;
+  relay.set_id("tcp/80");
+  EXPECT_TRUE(book_.set_relays({relay}, false)) << "for the first time";
+  EXPECT_TRUE(book_.set_encapsulation(4500, false));
+  EXPECT_THAT(keys(), ElementsAre("relay/esp/4500", "relay/tcp/80"));
+  EXPECT_FALSE(book_.set_relays({}, false));
+  EXPECT_FALSE(book_.set_encapsulation(4501, false));
+  EXPECT_THAT(keys(), ElementsAre("relay/esp/4501"));
+  EXPECT_THAT(held_.at("relay/esp/4501").relay().listen(),
+              ElementsAre("0.0.0.0:4501", "[::]:4501"));
+  book_.set_encapsulation(4501, false);
+  EXPECT_FALSE(book_.changed());
+  book_.set_encapsulation(4501, true);
+  EXPECT_TRUE(book_.changed()) << "once more, as it had failed";
+  book_.set_encapsulation(0, false);
+  EXPECT_THAT(keys(), IsEmpty());
+}
+
 TEST_F(NameBookTest, ACompleteUpdateNamesTheFeedsItKnows) {
   book_.set_task(local_task("t1", "n1", true), "box");
   EXPECT_THAT(book_.complete().fed_network_ids(), IsEmpty());

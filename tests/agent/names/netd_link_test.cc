@@ -10,12 +10,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <future>
 #include <vector>
 
 #include "base/thread_executor.h"
+#include "overlay/dns/netd/records.h"
 
 namespace muster::agent {
 namespace {
@@ -52,6 +54,7 @@ class FakeNetd {
   }
 
   std::atomic<bool> silent = false;  // acknowledges nothing
+  std::atomic<bool> taken = false;   // the port of encrypted networks is another program's
 
   // Waits until `n` updates have come.
   std::vector<v1::NetdUpdate> updates(size_t n) {
@@ -105,6 +108,11 @@ class FakeNetd {
     v1::NetdReply reply;
     reply.mutable_ack()->set_version(update.version());
     for (const auto& record : update.records()) {
+      if (record.key() == "relay/esp/4500" && taken) {
+        auto& failure = *reply.mutable_ack()->add_failures();
+        failure.set_container_id(record.key());
+        failure.set_message("UDP port 4500 is in use");
+      }
       if (record.container().id() != "broken") continue;
       auto& failure = *reply.mutable_ack()->add_failures();
       failure.set_container_id("broken");
@@ -242,6 +250,46 @@ TEST_F(NetdLinkTest, AStopDoesNotWaitForeverForASilentNetd) {
   netd_->silent = true;
   link_->detach("c");
   settle();  // after kForceTimeout
+}
+
+TEST_F(NetdLinkTest, HasNetdHoldThePortOfEncryptedNetworks) {
+  make_link();
+  EXPECT_TRUE(link_->hold_encapsulation(4500).ok()) << "nobody is there to be told";
+  link_->begin("node");
+  EXPECT_TRUE(link_->hold_encapsulation(4500).ok());
+  link_->serve();
+  settle();
+  const auto first = netd_->updates(1)[0];
+  EXPECT_THAT(first.fed_network_ids(), ElementsAre(overlay::dns::kEncapsulationTold));
+  const auto& records = first.records();
+  EXPECT_EQ(std::count_if(records.begin(), records.end(),
+                          [](const auto& each) { return each.key() == "relay/esp/4500"; }),
+            1);
+  // The same once more is no news, and what is said of relays is of others.
+  EXPECT_TRUE(link_->hold_encapsulation(4500).ok());
+  link_->set_relays({}, false);
+  settle();
+  const auto second = netd_->updates(2)[1];
+  EXPECT_TRUE(second.complete());
+  EXPECT_THAT(second.fed_network_ids(),
+              ElementsAre(overlay::dns::kRelaysTold, overlay::dns::kEncapsulationTold));
+  EXPECT_EQ(second.records_size(), first.records_size());
+  EXPECT_TRUE(link_->hold_encapsulation(0).ok());
+  settle();
+  EXPECT_THAT(netd_->updates(3)[2].removed_keys(), ElementsAre("relay/esp/4500"));
+}
+
+TEST_F(NetdLinkTest, APortOfEncryptedNetworksThatIsTakenIsSaidUntilItIsFree) {
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  netd_->taken = true;
+  EXPECT_EQ(link_->hold_encapsulation(4500).message(), "UDP port 4500 is in use");
+  EXPECT_EQ(link_->hold_encapsulation(4500).message(), "UDP port 4500 is in use");
+  EXPECT_TRUE(link_->failed_relays().empty()) << "of published ports";
+  netd_->taken = false;
+  EXPECT_TRUE(link_->hold_encapsulation(4500).ok()) << "asked anew each time";
 }
 
 TEST_F(NetdLinkTest, EndEndsNetdAndLeavesNothing) {

@@ -100,6 +100,22 @@ TEST(PortPlan, WhoLeadsAPort) {
     EXPECT_EQ(texts(plan_ports({c.port}, c.masquerade)), c.want) << c.what;
 }
 
+TEST(PortPlan, ARelayLeadsAsOftenAsTheKernelWould) {
+  PublishedPort published = port("proxy_protocol: 2", {"10.0.0.5", "10.0.0.6", "10.0.0.7"});
+  const auto relay = [&] { return plan_ports({published}, false).relays.at(0).relay; };
+  EXPECT_THAT(relay().weights(), IsEmpty()) << "all alike";
+  EXPECT_FALSE(relay().by_client());
+  published.weights = {{"10.0.0.7", 5}, {"10.0.0.5", 1}};
+  EXPECT_THAT(relay().weights(), ElementsAre(1, 1, 5));
+  published.balancing = v1::EndpointSpec::LEAST_CONNECTION;
+  EXPECT_FALSE(relay().by_client());
+  published.balancing = v1::EndpointSpec::SOURCE_HASH;
+  EXPECT_TRUE(relay().by_client());
+  published.balancing = v1::EndpointSpec::ROUND_ROBIN;
+  published.affinity_ns = 1;
+  EXPECT_TRUE(relay().by_client());
+}
+
 std::vector<std::string> merged(std::vector<PublishedPort> own, std::vector<PublishedPort> far) {
   std::vector<std::string> out;
   for (const PublishedPort& p : merge_ports(std::move(own), std::move(far))) {

@@ -70,7 +70,7 @@ class Host {
     segments.reset();
     truths = {};
     if (esp) {
-      esp.emplace(names_, *nft_, null_log());
+      esp.emplace(names_, *nft_, esp_options, null_log());
       here([&] { return esp->scan(); });
     }
     segments.emplace(names_, pins_, *rtnl_, null_log(), esp ? &*esp : nullptr);
@@ -83,7 +83,7 @@ class Host {
       MUSTER_ASSIGN(nft_, LibNft::make());
       return ok_status();
     });
-    esp.emplace(names_, *nft_, null_log());
+    esp.emplace(names_, *nft_, esp_options, null_log());
     const LocalNode node = node_;
     restart();
     set_node(node.data_path_addr, node.data_path_port);
@@ -170,6 +170,7 @@ class Host {
 
   std::string path;
   NetworkTruths truths;
+  EspOptions esp_options;
   std::optional<EspTunnels> esp;
   std::optional<Segments> segments;
 

@@ -290,6 +290,35 @@ TEST_F(EspTest, WhereProtocol50IsFilteredItTravelsInUdp) {
   EXPECT_EQ(box_.run(host(1).path, "ss -Hlun sport = :4500 | wc -l"), "0");
 }
 
+// As netd does: musterd comes and goes, the port stays, and nothing is lost.
+TEST_F(EspTest, WhoOutlivesMusterdHoldsThePortThroughItsRestart) {
+  UniqueFd held;
+  std::vector<uint16_t> asked;
+  host(1).esp_options.hold = [&](uint16_t port) -> Status {
+    asked.push_back(port);
+    if (port == 0) held.reset();
+    if (port == 0 || held) return ok_status();
+    MUSTER_ASSIGN(held, open_encapsulation(false, port));
+    return ok_status();
+  };
+  host(1).encrypt();
+  begin(4500);
+  EXPECT_TRUE(both_ways());
+  EXPECT_TRUE(held);
+  asked.clear();
+  host(1).restart();
+  EXPECT_TRUE(both_ways());
+  host(1).set_node("192.168.50.1");
+  EXPECT_TRUE(both_ways());
+  ASSERT_TRUE(host(1).step(net_, {endpoint("t1", 11, 1), endpoint("t2", 12, 2)}, {}, true).ok());
+  keys({key(1, true)}, 4500);
+  EXPECT_TRUE(both_ways());
+  EXPECT_THAT(asked, AllOf(Contains(4500), Not(Contains(0))));
+  keys({key(1, true)});
+  EXPECT_TRUE(both_ways());
+  EXPECT_FALSE(held);
+}
+
 TEST_F(EspTest, APortThatIsTakenIsNamed) {
   two_containers();
   UniqueFd taken;

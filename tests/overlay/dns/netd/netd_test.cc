@@ -105,6 +105,19 @@ TEST(RecordsTest, RelaysStayUntilMusterdKnowsItsPorts) {
   EXPECT_THAT(keys(records.apply(update).removed), ElementsAre("relay/tcp/80"));
 }
 
+TEST(RecordsTest, SocketsOfEncryptedNetworksStayUntilMusterdSaysWhere) {
+  v1::NetdRecord relay;
+  relay.set_key("relay/esp/4500");
+  relay.mutable_relay()->set_id("esp/4500");
+  Records records;
+  records.apply(complete({relay}));
+  auto update = complete({});
+  update.add_fed_network_ids(kRelaysTold);
+  EXPECT_THAT(keys(records.apply(update).removed), IsEmpty()) << "relays are others";
+  update.add_fed_network_ids(kEncapsulationTold);
+  EXPECT_THAT(keys(records.apply(update).removed), ElementsAre("relay/esp/4500"));
+}
+
 TEST(FramesTest, ComeOutAsTheyWentInHoweverTheyAreCut) {
   v1::NetdRecord first = network_record("one");
   v1::NetdRecord second = network_record(std::string(70'000, 'x'));

@@ -9,9 +9,12 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
+
+#include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay::dns {
 namespace {
@@ -103,8 +106,11 @@ class RelaysTest : public ::testing::Test {
   // A port that nobody has at the moment.
   std::string free_place() { return where(listen_on().get()); }
 
+  std::vector<int> shares(const std::vector<UniqueFd>& servers, int count);
+
   EventLoop loop_;
   std::unique_ptr<Relays> relays_;
+  std::vector<UniqueFd> accepted_;
 };
 
 TEST_F(RelaysTest, BytesGoBothWaysAndEachEndIsPassedOnByItself) {
@@ -166,6 +172,61 @@ TEST_F(RelaysTest, BackendsAreTakenInTurnAndOneThatRefusesIsPassedOver) {
   }));
   EXPECT_EQ(ones.size(), 2u);
   EXPECT_EQ(twos.size(), 4u) << "two of its own, and two that the one in the middle refused";
+}
+
+// Accepts so many connections, of any of the servers; how many each got.
+std::vector<int> RelaysTest::shares(const std::vector<UniqueFd>& servers, int count) {
+  std::vector<int> out(servers.size());
+  int sum = 0;
+  EXPECT_TRUE(until([&] {
+    for (size_t i = 0; i < servers.size(); ++i) {
+      UniqueFd fd(accept4(servers[i].get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!fd) continue;
+      ++out[i];
+      ++sum;
+      accepted_.push_back(std::move(fd));
+    }
+    return sum == count;
+  }));
+  return out;
+}
+
+TEST_F(RelaysTest, BackendsAreTakenAsOftenAsTheirWeightsSay) {
+  std::vector<UniqueFd> servers;
+  for (int i = 0; i < 3; ++i) servers.push_back(listen_on());
+  const std::string at = free_place();
+  v1::NetdRelay record =
+      relay(at, {where(servers[0].get()), where(servers[1].get()), where(servers[2].get())});
+  for (const uint32_t weight : {1u, 2u, 5u}) record.add_weights(weight);
+  ASSERT_TRUE(relays_->set(record).ok());
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 64; ++i) clients.push_back(connect_to(at));
+  EXPECT_EQ(shares(servers, 64), (std::vector<int>{8, 16, 40})) << "once through the slots";
+}
+
+TEST_F(RelaysTest, AClientStaysWithItsBackendWhenOthersComeAndGo) {
+  std::vector<UniqueFd> servers;
+  for (int i = 0; i < 3; ++i) servers.push_back(listen_on());
+  const std::string at = free_place();
+  v1::NetdRelay record =
+      relay(at, {where(servers[0].get()), where(servers[1].get()), where(servers[2].get())});
+  record.set_by_client(true);
+  ASSERT_TRUE(relays_->set(record).ok());
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 8; ++i) clients.push_back(connect_to(at));
+  const std::vector<int> first = shares(servers, 8);
+  const auto own = std::find(first.begin(), first.end(), 8);
+  ASSERT_NE(own, first.end()) << "one client, one backend";
+  // One that it is not led to goes, and one comes.
+  const auto mine = static_cast<int>(own - first.begin());
+  record.mutable_backends()->DeleteSubrange(mine == 0 ? 1 : 0, 1);
+  ASSERT_TRUE(relays_->set(record).ok());
+  clients.push_back(connect_to(at));
+  EXPECT_EQ(shares(servers, 1)[static_cast<size_t>(mine)], 1);
+  // Its own does not answer: another one does.
+  servers[static_cast<size_t>(mine)] = listen_on();
+  clients.push_back(connect_to(at));
+  EXPECT_EQ(shares(servers, 1)[static_cast<size_t>(mine)], 0);
 }
 
 TEST_F(RelaysTest, WhoFindsNoBackendIsReset) {
@@ -290,6 +351,81 @@ TEST_F(RelaysTest, ASuccessorGoesOnWithListenersConnectionsAndWhatIsInTheirPipes
   EXPECT_EQ(read(task, 4), "back");
   const UniqueFd later = connect_to(at);
   accept_at(server);
+}
+
+// ---------------------------------------------------------------- encrypted networks
+
+// Whether nobody has the UDP port; -1 as `port`: any one that nobody has.
+bool udp_port_is_free(uint16_t port) {
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in any{};
+  any.sin_family = AF_INET;
+  any.sin_port = htons(port);
+  return bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
+}
+UniqueFd udp_socket(uint16_t* port) {
+  UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in any{};
+  any.sin_family = AF_INET;
+  EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any), 0);
+  *port = original_destination(fd.get()).port;
+  return fd;
+}
+v1::NetdRelay encapsulation(uint16_t port) {
+  v1::NetdRelay out;
+  out.set_id(fmt::format("esp/{}", port));
+  out.add_listen(fmt::format("0.0.0.0:{}", port));
+  out.add_listen(fmt::format("[::]:{}", port));
+  return out;
+}
+
+// This process plays both; a kernel without ESP has the sockets, too, and takes nothing out.
+TEST_F(RelaysTest, SocketsOfEncryptedNetworksAreHeldHandedOnAndGivenUp) {
+  uint16_t port = 0;
+  udp_socket(&port).reset();
+  const v1::NetdRelay record = encapsulation(port);
+  const Status set = relays_->set(record);
+  ASSERT_TRUE(set.ok()) << set.message();
+  EXPECT_FALSE(udp_port_is_free(port));
+  EXPECT_FALSE(relays_->empty()) << "netd stays for them";
+  // Nobody looks at what comes.
+  uint16_t other = 0;
+  const UniqueFd sender = udp_socket(&other);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string not_esp(100, '\0');
+  EXPECT_EQ(sendto(sender.get(), not_esp.data(), not_esp.size(), 0,
+                   reinterpret_cast<const sockaddr*>(&to), sizeof to),
+            static_cast<ssize_t>(not_esp.size()));
+  auto handed = received(relays_->hand_over());
+  ASSERT_GE(handed.size(), 1u);
+  for (const HandedRelay& each : handed) {
+    EXPECT_TRUE(is_listener(each));
+    char byte = 0;
+    EXPECT_EQ(recv(each.owned[0].get(), &byte, 1, MSG_DONTWAIT), -1) << "nothing is kept of it";
+  }
+  relays_->abandon();
+  EXPECT_FALSE(udp_port_is_free(port)) << "they are the successor's";
+  relays_ = std::make_unique<Relays>(loop_, null_log());
+  relays_->inherit(std::move(handed));
+  ASSERT_TRUE(relays_->set(record).ok());
+  relays_->settle();
+  EXPECT_FALSE(udp_port_is_free(port));
+  relays_->remove(record.id());
+  EXPECT_TRUE(udp_port_is_free(port));
+}
+
+TEST_F(RelaysTest, APortOfEncryptedNetworksThatIsTakenIsToldOfAndHadWhenItIsFree) {
+  uint16_t port = 0;
+  UniqueFd holder = udp_socket(&port);
+  const Status taken = relays_->set(encapsulation(port));
+  EXPECT_THAT(taken.message(), ::testing::HasSubstr("is in use by another program on this node"));
+  holder.reset();
+  ASSERT_TRUE(until([&] { return relays_->hand_over().size() > (kernel_has_ipv6() ? 1u : 0u); }));
+  EXPECT_FALSE(udp_port_is_free(port));
+  EXPECT_TRUE(relays_->set(encapsulation(port)).ok());
 }
 
 TEST(RelaySockets, PlacesToListenAt) {
