@@ -22,10 +22,12 @@ RouteKeeper::~RouteKeeper() {
 
 template <class Work, class Done>
 void RouteKeeper::on_pool(Work work, Done done) {
+  ++under_way_;
   deps_.pool.post([self = self_, strand = &deps_.strand, work = std::move(work),
                    done = std::move(done)]() mutable {
     strand->post([self, done = std::move(done), result = work()]() mutable {
       if (*self != nullptr) done(std::move(result));
+      if (*self != nullptr) (*self)->one_done();
     });
   });
 }
@@ -105,6 +107,15 @@ void RouteKeeper::leave() {
   deps_.strand.cancel(std::exchange(timer_, 0));
   book_.leave();
   pump_changed();
+}
+
+void RouteKeeper::one_done() {
+  if (--under_way_ == 0 && when_quiet_) std::exchange(when_quiet_, nullptr)();
+}
+
+void RouteKeeper::when_quiet(UniqueFunction<void()> next) {
+  if (under_way_ == 0) return next();
+  when_quiet_ = std::move(next);
 }
 
 // ---------------------------------------------------------------- carrying it out

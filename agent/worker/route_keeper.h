@@ -68,6 +68,8 @@ class RouteKeeper {
   // A step of a NETWORK feed, of whatever driver the network is.
   void apply(const v1::FeedUpdate& step);
   void leave();
+  // Runs `next` once nothing of it is under way in the kernel; after leave() nothing begins then.
+  void when_quiet(UniqueFunction<void()> next);
 
   // Runs `next` once all that was said before has been carried out, or has failed once; at once
   // where nothing is left to do.
@@ -149,6 +151,7 @@ class RouteKeeper {
   // Runs `work` on the pool and what it returns on the strand, if the keeper still exists.
   template <class Work, class Done>
   void on_pool(Work work, Done done);
+  void one_done();
 
   RouteKeeperDeps deps_;
   RouteBook book_;
@@ -174,6 +177,8 @@ class RouteKeeper {
   bool repair_due_ = false;
   bool repairing_ = false;
   bool left_ = false;
+  size_t under_way_ = 0;               // on the pool
+  UniqueFunction<void()> when_quiet_;  // runs when that is none
   Executor::TimerId timer_ = 0;
   std::shared_ptr<RouteKeeper*> self_;  // emptied by the destructor
 };

@@ -277,7 +277,16 @@ void Worker::leave(UniqueFunction<void()> done) {
   std::vector<Id> ids;
   for (const auto& [id, entry] : entries_) ids.push_back(id);
   for (const Id& id : ids) remove(id);
-  if (entries_.empty() && left_) std::exchange(left_, nullptr)();
+  finish_leaving();
+}
+
+// What is told to the kernel late would bring back what is about to be removed.
+void Worker::finish_leaving() {
+  if (!entries_.empty() || !left_) return;
+  after_ports([this, done = std::exchange(left_, nullptr)]() mutable {
+    deps_.strand.cancel(ports_timer_);
+    routes_.when_quiet(std::move(done));
+  });
 }
 
 std::vector<v1::LocalTask> Worker::tasks() const {
@@ -572,7 +581,7 @@ void Worker::forget(Entry& entry) {
   routes_.remove_task(id);
   entries_.erase(id);
   tell_tasks_applied();
-  if (entries_.empty() && left_) std::exchange(left_, nullptr)();
+  finish_leaving();
 }
 
 }  // namespace muster::agent

@@ -94,7 +94,8 @@ class Worker {
   // it does not name. One of secrets is in force at once, others when `applied` says so.
   void apply(const v1::FeedUpdate& step);
 
-  // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left.
+  // Stops and forgets all tasks ("swarm leave"); `done` runs when nothing is left, and the kernel
+  // is told nothing more of networks and ports.
   void leave(UniqueFunction<void()> done);
 
   // What runs and ran here, for the local API. Sorted by task id.
@@ -141,6 +142,7 @@ class Worker {
   void arm(Entry& entry);
   void clean_up(Entry& entry);
   void forget(Entry& entry);
+  void finish_leaving();
   void collect_garbage();
 
   // The payloads of the task's secrets and configs. The first that is missing, in words, instead.

@@ -311,6 +311,20 @@ TEST_F(WorkerNetworksTest, KeysAreAcknowledgedWhenTheKernelHasThem) {
   EXPECT_EQ(applied_.back().second, 8u);
 }
 
+TEST_F(WorkerNetworksTest, WhatCannotBeCarriedOutIsToldOfTheNodeUntilItCan) {
+  network_.apply_error = failed_precondition("this kernel has no VXLAN");
+  run_task();
+  EXPECT_THAT(limitations_,
+              ElementsAre("network n1 is not as it should be here: this kernel has no VXLAN"));
+  network_.apply_error = failed_precondition("UDP port 4789 is in use");
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_THAT(limitations_,
+              ElementsAre("network n1 is not as it should be here: UDP port 4789 is in use"));
+  network_.apply_error = {};
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_THAT(limitations_, IsEmpty());
+}
+
 TEST_F(WorkerNetworksTest, TheKernelIsComparedNowAndThenAndDifferencesCounted) {
   world_.advance(RouteKeeper::kFirstRepair + 10ms);
   EXPECT_EQ(network_.repairs, 1) << "after a restart";
@@ -558,6 +572,25 @@ TEST_F(WorkerConnectTest, ItsEndWaitsForAStepThatIsUnderWay) {
   world_.advance(2s);
   EXPECT_TRUE(network_.attached.empty());
   EXPECT_EQ(reconnections().size(), 1u);
+}
+
+TEST_F(WorkerNetworksTest, TheKernelIsToldNothingMoreOnceANodeHasLeft) {
+  publish(v1::PortConfig::INGRESS, 80);
+  tell("n1", 1, true, {far("t9")});
+  worker_->apply(feed({task("t1")}));
+  world_.advance(1s);
+  pool_.set_delay(300ms);
+  tell("n1", 2, false, {far("t8")});
+  std::vector<std::string> before;
+  bool left = false;
+  worker_->leave([&] {
+    before = events_;
+    left = true;
+  });
+  world_.advance(60s);
+  ASSERT_TRUE(left);
+  EXPECT_THAT(before, Contains("forget network n1"));
+  EXPECT_EQ(events_, before);
 }
 
 }  // namespace
