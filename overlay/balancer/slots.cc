@@ -2,26 +2,46 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <numeric>
 #include <tuple>
 #include <unordered_map>
 
 namespace muster::overlay {
 
-size_t slot_count(size_t backends) {
-  constexpr size_t kSlotsMin = 64;
+namespace {
+
+// From the most generous on. Each step is a quarter of the one before or less, for small services
+// or for all.
+constexpr SlotScale kScales[] = {{64, 4}, {16, 4}, {4, 4}, {4, 1}};
+
+}  // namespace
+
+size_t slot_count(size_t backends, const SlotScale& scale) {
   constexpr size_t kSlotsMax = 4096;
-  return std::clamp(std::bit_ceil(backends * 4), kSlotsMin, kSlotsMax);
+  return std::clamp(std::bit_ceil(backends * scale.times), scale.least, kSlotsMax);
 }
 
-size_t slot_count(const std::vector<uint32_t>& weights) {
+size_t as_equal_backends(const std::vector<uint32_t>& weights) {
+  if (weights.empty()) return 0;
   size_t sum = 0;
   size_t least = SIZE_MAX;
   for (const uint32_t weight : weights) {
     sum += std::max(weight, 1u);
     least = std::min<size_t>(least, std::max(weight, 1u));
   }
-  return weights.empty() ? slot_count(size_t{0}) : slot_count((sum + least - 1) / least);
+  return (sum + least - 1) / least;
+}
+
+SlotScale slot_scale(const std::vector<size_t>& backends, const SlotScale& now) {
+  bool generous = true;  // more than now
+  for (const SlotScale& scale : kScales) {
+    generous = generous && scale != now;
+    size_t sum = 0;
+    for (const size_t count : backends) sum += count == 0 ? 0 : slot_count(count, scale);
+    if (sum <= (generous ? kSlotsOfNetwork / 2 : kSlotsOfNetwork)) return scale;
+  }
+  return kScales[std::size(kScales) - 1];
 }
 
 namespace {

@@ -11,12 +11,32 @@ namespace muster::overlay {
 // Backends come and go by exchanging elements of that map, never rules: a flow that meets a rule
 // under replacement can leave un-NATed.
 
-// The slots a map for `backends` backends has: the next power of two of at least four times as
-// many, from 64 to 4,096. Four times keeps the unevenness below a quarter of a share.
-size_t slot_count(size_t backends);
-// The same for backends of these weights (0 counts as 1): as for so many backends of the smallest
-// weight as make up the sum, so that the lightest one gets its four slots, too.
-size_t slot_count(const std::vector<uint32_t>& weights);
+// How generously slots are given.
+struct SlotScale {
+  size_t least = 64;  // slots of a map
+  size_t times = 4;   // slots for each backend; four keep the unevenness below a quarter of a share
+
+  friend bool operator==(const SlotScale&, const SlotScale&) = default;
+};
+
+// The slots a map for `backends` backends has: the next power of two of at least `times` as many,
+// from `least` to 4,096.
+size_t slot_count(size_t backends, const SlotScale& scale = {});
+// As how many backends those of these weights (0 counts as 1) are: so many of the smallest weight
+// as make up the sum, so that the lightest one gets its slots, too.
+size_t as_equal_backends(const std::vector<uint32_t>& weights);
+inline size_t slot_count(const std::vector<uint32_t>& weights, const SlotScale& scale = {}) {
+  return slot_count(as_equal_backends(weights), scale);
+}
+
+// What bounds the cost of services in a namespace whose maps have slots for all of them, used or
+// not: 65,536 slots a network take some 6 MiB of kernel memory.
+inline constexpr size_t kSlotsOfNetwork = 65'536;
+// The scale at which maps for so many backends each have no more slots together than that: the
+// default as long as it will do, then smaller maps of small services, then one slot a backend, for
+// good. `now`: the scale in use; a more generous one has to take no more than half of what there
+// is, so that services which come and go do not rebuild all maps each time.
+SlotScale slot_scale(const std::vector<size_t>& backends, const SlotScale& now);
 
 // Which backend each of `count` slots names. Evenly: every backend gets floor or ceil of its share,
 // but one slot at least. Interleaved: neighbouring slots name different backends, so that short

@@ -41,6 +41,46 @@ TEST(SlotCount, NextPowerOfTwoOfFourTimes) {
   for (const auto& [n, want] : cases) EXPECT_EQ(slot_count(n), want) << n;
 }
 
+TEST(SlotScale, AllServicesOfANetworkHaveABudget) {
+  const SlotScale full, small{16, 4}, smaller{4, 4}, bare{4, 1};
+  struct Case {
+    size_t services;
+    size_t backends;  // of each
+    SlotScale now;
+    SlotScale want;
+  };
+  for (const Case& c : {
+           Case{200, 10, full, full},
+           {1024, 10, full, full},
+           {1025, 10, full, bare},  // four times ten are 64 slots, whatever the least is
+           {1025, 4, full, small},
+           {4096, 1, full, small},
+           {4097, 1, full, smaller},
+           {16'384, 1, full, smaller},
+           {16'385, 1, full, bare},
+           {100'000, 1, full, bare},
+           {16, 1024, full, full},
+           {17, 1024, full, bare},
+           {1, 100'000, full, full},
+           {0, 0, bare, full},
+           {2000, 0, full, full},  // nobody to lead to, no slots
+           // Back when half of it will do.
+           {1024, 4, small, small},
+           {513, 4, small, small},
+           {512, 4, small, full},
+           {2048, 1, bare, small},
+           {2049, 1, bare, smaller},
+       }) {
+    const SlotScale got = slot_scale(std::vector<size_t>(c.services, c.backends), c.now);
+    EXPECT_EQ(got, c.want) << c.services << " of " << c.backends << ": " << got.least << " "
+                           << got.times;
+  }
+  EXPECT_EQ(slot_count(1, small), 16u);
+  EXPECT_EQ(slot_count(5, smaller), 32u);
+  EXPECT_EQ(slot_count(5, bare), 8u);
+  EXPECT_EQ(slot_count(9999, bare), 4096u);
+}
+
 TEST(AssignSlots, EvenAndInterleavedFromNothing) {
   for (size_t n : {1, 2, 3, 63, 64, 65, 300, 5000}) {
     const auto b = backends(n);

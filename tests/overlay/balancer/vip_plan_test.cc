@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace muster::overlay {
 namespace {
 
@@ -108,6 +110,15 @@ TEST(SpreadVip, GrowsAtOnceAndShrinksLate) {
   EXPECT_EQ(spread->slots.size(), 128u);
   spread = spread_vip(spread, {}, false);
   EXPECT_THAT(spread->slots, IsEmpty());
+  // Not where slots are scarce.
+  spread = spread_vip(nullptr, ips(4), false);
+  EXPECT_EQ(spread->slots.size(), 64u);
+  spread = spread_vip(spread, ips(4), false, 0, {16, 4});
+  EXPECT_EQ(spread->slots.size(), 16u);
+  EXPECT_EQ(spread_vip(spread, ips(4), false, 0, {16, 4}), spread);
+  spread = spread_vip(spread, ips(4), false, 0, {4, 1});
+  EXPECT_EQ(spread->slots.size(), 4u);
+  EXPECT_EQ(std::set<Ip>(spread->slots.begin(), spread->slots.end()).size(), 4u);
 }
 
 TEST(SpreadVip, MoreBackendsThanSlotsTakeTurns) {
