@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "overlay/balancer/ipvs_plan.h"
-#include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_plan.h"
 #include "overlay/dataplane/bridges.h"
 #include "overlay/dataplane/client_place.h"
@@ -71,6 +70,7 @@ std::vector<Ip> parse_all(const google::protobuf::RepeatedPtrField<std::string>&
 void ClientBalancers::provide(bool ipvs) {
   if (std::exchange(ipvs ? pools_ : slots_, true)) return;
   for (auto& [id, network] : networks_) {
+    rescale(network);
     for (auto& [vip, entry] : network.vips) spread(network, vip, entry);
   }
 }
@@ -218,8 +218,9 @@ void ClientBalancers::forget_service(Network& network, const std::string& servic
   }
 }
 
-void ClientBalancers::spread_service(Network& network, const NetworkTruth& truth,
-                                     const std::string& service_id, Changed& changed) {
+void ClientBalancers::gather_service(Network& network, const NetworkTruth& truth,
+                                     const std::string& service_id, Changed& changed,
+                                     Changed& due) {
   const auto service = truth.services.find(service_id);
   if (service == truth.services.end()) return forget_service(network, service_id, changed);
   const std::vector<Ip> vips = parse_all(service->second.virtual_ips());
@@ -229,7 +230,6 @@ void ClientBalancers::spread_service(Network& network, const NetworkTruth& truth
   std::sort(members.ready.begin(), members.ready.end());
   for (const Ip& vip : vips) {
     Vip& entry = network.vips[vip];
-    const auto before = std::pair(entry.spread, entry.pool);
     entry.service_id = service_id;
     entry.name = service->second.name();
     entry.policy = spread_policy(service->second);
@@ -248,9 +248,49 @@ void ClientBalancers::spread_service(Network& network, const NetworkTruth& truth
       log_->warn("service {} has {} tasks in network {}: {} leads to {} of them at a time",
                  entry.name, entry.backends.size(), network.name, vip.str(), most);
     }
-    spread(network, vip, entry);
-    if (std::pair(entry.spread, entry.pool) != before) changed.insert(vip);
+    std::vector<uint32_t> weights;
+    for (const VipBackend& backend : entry.backends) weights.push_back(backend.weight);
+    entry.equal = as_equal_backends(weights);
+    due.insert(vip);
   }
+}
+
+bool ClientBalancers::rescale(Network& network) {
+  if (!slots_) return false;
+  std::vector<size_t> backends;
+  for (const auto& [vip, entry] : network.vips) backends.push_back(entry.equal);
+  const SlotScale before = std::exchange(network.scale, slot_scale(backends, network.scale));
+  if (network.scale == before) return false;
+  log_->warn(
+      "network {} has {} virtual addresses: each has {} slots for each of its tasks, and {} "
+      "at least, in every container",
+      network.name, backends.size(), network.scale.times, network.scale.least);
+  return true;
+}
+
+void ClientBalancers::spread_due(Network& network, Changed due, Changed& changed) {
+  if (rescale(network)) {
+    for (const auto& [vip, entry] : network.vips) due.insert(vip);
+  }
+  for (const Ip& vip : due) {
+    const auto at = network.vips.find(vip);
+    if (at == network.vips.end()) continue;
+    const auto before = std::pair(at->second.spread, at->second.pool);
+    spread(network, vip, at->second);
+    if (std::pair(at->second.spread, at->second.pool) != before) changed.insert(vip);
+  }
+}
+
+std::vector<std::string> ClientBalancers::limitations() const {
+  std::vector<std::string> out;
+  for (const auto& [id, network] : networks_) {
+    if (network.scale == SlotScale()) continue;
+    out.push_back(
+        fmt::format("network {} has too many services for all the slots that they would "
+                    "have in each container: their tasks' shares are less even",
+                    network.name));
+  }
+  return out;
 }
 
 // What a former process had, so that nothing is moved that need not be.
@@ -268,7 +308,8 @@ void ClientBalancers::spread(const Network& network, const Ip& vip, Vip& entry) 
   }
   if (!slots_) return;
   if (entry.spread == nullptr) entry.spread = former_spread(network, vip);
-  entry.spread = spread_vip(entry.spread, entry.backends, entry.policy.by_source(), network.turn);
+  entry.spread = spread_vip(entry.spread, entry.backends, entry.policy.by_source(), network.turn,
+                            network.scale);
 }
 
 std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
@@ -368,13 +409,15 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
     if (truth.services.count(service) == 0) forget_service(network, service, changed);
   }
   Changed touched = changed;
+  Changed due;
   for (const std::string& service : services) {
-    spread_service(network, truth, service, changed);
+    gather_service(network, truth, service, changed, due);
     const auto vips = network.service_vips.find(service);
     if (vips != network.service_vips.end()) {
       touched.insert(vips->second.begin(), vips->second.end());
     }
   }
+  spread_due(network, std::move(due), changed);
   Status outcome;
   std::vector<ClientFlows::Socket> namespaces;
   for (auto& [container, client] : clients_) {

@@ -11,6 +11,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_balancer.h"
 #include "overlay/dataplane/balancer_choice.h"
 #include "overlay/dataplane/client_flows.h"
@@ -26,7 +27,8 @@ namespace muster::overlay {
 //
 // All services of a container's networks are installed at once, not on first use: a service is
 // reached by its address, too, and netd answers names while this process is away. That costs
-// 5-10 KiB of kernel memory a service, family and container (docs/networking.md).
+// 5-10 KiB of kernel memory a service, family and container; what bounds it is that all services of
+// a network have no more than kSlotsOfNetwork slots together (docs/networking.md).
 //
 // Not thread-safe; calls block. Stale connections are cleared in the background.
 class ClientBalancers {
@@ -52,6 +54,8 @@ class ClientBalancers {
   Status apply(const NetworkTruth& truth, const NetworkDifference& difference);
   // The node takes no part in the network any more.
   void forget(const std::string& network_id);
+  // What containers get less of than they should, a sentence each.
+  std::vector<std::string> limitations() const;
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
   // difference.
   void repair(std::vector<std::string>& said);
@@ -70,6 +74,7 @@ class ClientBalancers {
     std::vector<VipBackend> backends;
     std::vector<Ip> draining;
     std::vector<Ip> others;  // that may have flows still
+    size_t equal = 0;        // backends, see as_equal_backends()
   };
   struct Network {
     std::string name;
@@ -79,6 +84,7 @@ class ClientBalancers {
     std::map<std::string, std::set<std::string>> members;  // tasks by service
     std::map<std::string, std::vector<Ip>> service_vips;   // by service
     std::map<Ip, Vip> vips;
+    SlotScale scale;
     size_t turn = 0;  // where the subset of a service with too many backends begins
   };
   struct Client {
@@ -117,8 +123,12 @@ class ClientBalancers {
   static Members members_of(const Network& network, const NetworkTruth& truth,
                             const std::string& service_id);
   static void forget_service(Network& network, const std::string& service_id, Changed& changed);
-  void spread_service(Network& network, const NetworkTruth& truth, const std::string& service_id,
-                      Changed& changed);
+  // What is said of its tasks; adds to `due` what is to be spread by it.
+  void gather_service(Network& network, const NetworkTruth& truth, const std::string& service_id,
+                      Changed& changed, Changed& due);
+  // Whether all of its services are to be spread anew.
+  bool rescale(Network& network);
+  void spread_due(Network& network, Changed due, Changed& changed);
   void spread(const Network& network, const Ip& vip, Vip& entry);
   VipSpreadPtr former_spread(const Network& network, const Ip& vip);
   static std::map<Ip, VipFlowsPtr> flows_of(const Network& network, const NetworkTruth& truth,

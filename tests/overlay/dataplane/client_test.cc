@@ -507,6 +507,40 @@ TEST_F(NftClientTest, WhatSomebodyElseChangedIsMendedAndSaid) {
   EXPECT_EQ(refusal(ns, other, kPort), 0);
 }
 
+TEST_F(NftClientTest, TheServicesOfANetworkShareABudgetOfSlots) {
+  constexpr int kServices = 1100;
+  serve(1);
+  lab_.no_task("t0");
+  const auto vip = [](int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); };
+  for (int i = 0; i < kServices; ++i) {
+    const std::string service = fmt::format("s{}", i);
+    lab_.task(fmt::format("t{}", i), service, {v4(0)});
+    lab_.service(service, {vip(i)});
+  }
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  EXPECT_THAT(lab_.nft(ns), HasSubstr("numgen inc mod 16"));
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 64")));
+  EXPECT_THAT(lab_.clients->limitations(),
+              Contains(HasSubstr("network back has too many services for all the slots")));
+  EXPECT_THAT(spread(ns, vip(kServices - 1), 3), SizeIs(1));
+  EXPECT_EQ(refusal(ns, vip(kServices - 1), kPort), 0);
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+  // Half of it will do.
+  NetworkDifference fewer;
+  for (int i = 500; i < kServices; ++i) {
+    fewer.service_ids.merge(lab_.no_service(fmt::format("s{}", i)).service_ids);
+    fewer.task_ids.merge(lab_.no_task(fmt::format("t{}", i)).task_ids);
+  }
+  lab_.apply(fewer);
+  lab_.apply({});  // clears away what the change left
+  EXPECT_THAT(lab_.repair(), IsEmpty());
+  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 16")));
+  EXPECT_THAT(lab_.clients->limitations(), IsEmpty());
+  EXPECT_EQ(refusal(ns, vip(0), kPort), 0);
+  EXPECT_EQ(refusal(ns, vip(499), kPort), 0);
+}
+
 TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
   serve(2);
   lab_.service("web", {kVip});
