@@ -7,18 +7,23 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
+#include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
 #include "overlay/balancer/ipvs_plan.h"
 #include "overlay/balancer/vip_plan.h"
 #include "overlay/dataplane/client_place.h"
+#include "overlay/dataplane/client_rules.h"
 #include "overlay/dataplane/ipvs_place.h"
+#include "overlay/dataplane/ipvs_rules.h"
+#include "overlay/dataplane/ipvs_wire.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/namespaces.h"
+#include "tests/bench/memory.h"
 
 namespace muster::bench {
 namespace {
@@ -39,19 +44,6 @@ double ms_since(Steady::time_point start) {
 double percentile(std::vector<double>& values, size_t percent) {
   std::sort(values.begin(), values.end());
   return values[std::min(values.size() - 1, values.size() * percent / 100)];
-}
-
-// What the kernel has for itself, KiB.
-double kernel_kib() {
-  std::ifstream meminfo("/proc/meminfo");
-  double sum = 0;
-  for (std::string key, unit; meminfo >> key;) {
-    double value = 0;
-    meminfo >> value;
-    std::getline(meminfo, unit);
-    if (key == "Slab:" || key == "Percpu:" || key == "VmallocUsed:") sum += value;
-  }
-  return sum;
 }
 
 const Ip kOwn = *Ip::parse("10.60.0.2");
@@ -94,41 +86,142 @@ VipWish wish(size_t service, size_t tasks) {
   return out;
 }
 
-Status measure(uint16_t ipvs, size_t containers, size_t services, Report& report) {
-  const std::string name = ipvs == 0 ? "nftables" : "ipvs";
-  std::vector<UniqueFd> namespaces;
-  std::vector<std::unique_ptr<ClientNamespace>> places;
-  for (size_t i = 0; i < containers; ++i) {
-    MUSTER_ASSIGN(UniqueFd fd, make_namespace());
-    if (ipvs == 0) {
-      MUSTER_ASSIGN(auto place, overlay::ClientPlace::open(path_of(fd), 0));
-      places.push_back(std::move(place));
-    } else {
-      MUSTER_ASSIGN(auto place, overlay::IpvsPlace::open(path_of(fd), ipvs, 0));
-      places.push_back(std::move(place));
+// ---------------------------------------------------------------- messages
+
+// How many netlink messages, and of how many bytes together.
+struct Sent {
+  size_t messages = 0;
+  size_t bytes = 0;
+
+  void count(const overlay::Wire& wire) {
+    const std::string& all = wire.bytes();
+    bytes += all.size();
+    for (size_t at = 0; at < all.size(); ++messages) {
+      nlmsghdr head{};
+      std::memcpy(&head, all.data() + at, sizeof(head));
+      at += NLMSG_ALIGN(head.nlmsg_len);
     }
-    namespaces.push_back(std::move(fd));
   }
+};
+
+// What a place sends to bring its wishes about, but for the routes; nothing is sent. An address has
+// one route, written when it comes.
+class Writer {
+ public:
+  explicit Writer(uint16_t ipvs) : ipvs_(ipvs) {}
+
+  Sent write(const std::vector<VipWish>& wishes) {
+    Sent sent;
+    ipvs_ == 0 ? write_slots(wishes, sent) : write_pools(wishes, sent);
+    first_ = false;
+    return sent;
+  }
+
+ private:
+  void write_slots(const std::vector<VipWish>& wishes, Sent& sent) {
+    overlay::VipPlan plan = overlay::plan_vips(slots_, wishes);
+    overlay::VipTransaction transaction(1, 0);
+    if (first_) transaction.make_base();
+    for (const overlay::VipStep& step : plan.steps) transaction.add(step);
+    sent.count(transaction.finish());
+    overlay::commit(slots_, std::move(plan));
+  }
+  void write_pools(const std::vector<VipWish>& wishes, Sent& sent) {
+    const overlay::IpvsPlan plan = overlay::plan_ipvs(pools_, wishes, 0);
+    bool base = first_;
+    for (const auto* steps : {&plan.before, &plan.after}) {
+      if (steps->empty()) continue;
+      overlay::IpvsTransaction transaction(1);
+      if (std::exchange(base, false)) transaction.make_base();
+      for (const overlay::IpvsStep& step : *steps) transaction.add(step);
+      sent.count(transaction.finish());
+    }
+    overlay::Wire wire;
+    for (const overlay::IpvsStep& step : plan.services) overlay::put_ipvs_step(wire, ipvs_, step);
+    sent.count(wire);
+    overlay::commit(pools_, plan);
+  }
+
+  uint16_t ipvs_;
+  bool first_ = true;
+  overlay::VipState slots_;
+  overlay::IpvsState pools_;
+};
+
+void add_sent(Report& report, const std::string& name, const Sent& sent) {
+  report.add(name + "_messages", "1", static_cast<double>(sent.messages));
+  report.add(name + "_bytes", "B", static_cast<double>(sent.bytes));
+}
+
+// Also how long planning and writing takes of an installation, without the kernel.
+void measure_messages(uint16_t ipvs, const std::string& name, const std::vector<VipWish>& all,
+                      Report& report) {
+  Writer writer(ipvs);
+  const auto start = Steady::now();
+  const Sent install = writer.write(all);
+  report.add(name + "_install_writing_ms", "ms", ms_since(start));
+  add_sent(report, name + "_install", install);
+  add_sent(report, name + "_change", writer.write({wish(0, kTasks - 1)}));
+}
+
+// ---------------------------------------------------------------- places
+
+struct Places {
+  std::vector<UniqueFd> namespaces;
+  std::vector<std::unique_ptr<ClientNamespace>> all;
+
+  Status open(uint16_t ipvs, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      MUSTER_ASSIGN(UniqueFd fd, make_namespace());
+      if (ipvs == 0) {
+        MUSTER_ASSIGN(auto place, overlay::ClientPlace::open(path_of(fd), 0));
+        all.push_back(std::move(place));
+      } else {
+        MUSTER_ASSIGN(auto place, overlay::IpvsPlace::open(path_of(fd), ipvs, 0));
+        all.push_back(std::move(place));
+      }
+      namespaces.push_back(std::move(fd));
+    }
+    return ok_status();
+  }
+};
+
+void add_times(Report& report, const std::string& name, std::vector<double>& times) {
+  report.add(name + "_p50_ms", "ms", percentile(times, 50));
+  report.add(name + "_p99_ms", "ms", percentile(times, 99));
+}
+
+Status measure(uint16_t ipvs, size_t containers, size_t services, size_t changes, Report& report) {
+  const std::string name = ipvs == 0 ? "nftables" : "ipvs";
+  Places places;
+  MUSTER_TRY(places.open(ipvs, containers));
   std::vector<VipWish> all;
   for (size_t i = 0; i < services; ++i) all.push_back(wish(i, kTasks));
+  measure_messages(ipvs, name, all, report);
   const double before = kernel_kib();
-  std::vector<double> installs, changes;
-  for (const auto& place : places) {
+  std::vector<double> installs, one, every;
+  for (const auto& place : places.all) {
     const auto start = Steady::now();
     MUSTER_TRY(place->apply(all));
     installs.push_back(ms_since(start));
   }
-  report.add(name + "_kib", "KiB", (kernel_kib() - before) / static_cast<double>(containers));
-  const std::vector<VipWish> changed = {wish(0, kTasks - 1)};
-  for (const auto& place : places) {
+  const double grown = kernel_kib() - before;
+  report.add(name + "_mib", "MiB", grown / 1024);
+  report.add(name + "_kib_a_container", "KiB", grown / static_cast<double>(containers));
+  add_times(report, name + "_install", installs);
+  // A task goes and comes back, in all namespaces each time.
+  for (size_t i = 0; i < changes; ++i) {
+    const std::vector<VipWish> changed = {wish(0, kTasks - 1 + i % 2)};
     const auto start = Steady::now();
-    MUSTER_TRY(place->apply(changed));
-    changes.push_back(ms_since(start));
+    for (const auto& place : places.all) {
+      const auto begin = Steady::now();
+      MUSTER_TRY(place->apply(changed));
+      one.push_back(ms_since(begin));
+    }
+    every.push_back(ms_since(start));
   }
-  report.add(name + "_install_p50_ms", "ms", percentile(installs, 50));
-  report.add(name + "_install_p99_ms", "ms", percentile(installs, 99));
-  report.add(name + "_change_p50_ms", "ms", percentile(changes, 50));
-  report.add(name + "_change_p99_ms", "ms", percentile(changes, 99));
+  add_times(report, name + "_change", one);
+  add_times(report, name + "_change_in_all", every);
   return ok_status();
 }
 
@@ -138,10 +231,11 @@ Status run_clients_suite(const SuiteOptions& options, Report& report) {
   if (geteuid() != 0) return permission_denied("network namespaces need root");
   const size_t containers = options.smoke ? 2 : 100;
   const size_t services = options.smoke ? 5 : 200;
+  const size_t changes = options.smoke ? 2 : 100;
   const auto ipvs = overlay::probe_ipvs();
   for (int run = 0; run < options.runs; ++run) {
-    MUSTER_TRY(measure(0, containers, services, report));
-    if (ipvs) MUSTER_TRY(measure(*ipvs, containers, services, report));
+    MUSTER_TRY(measure(0, containers, services, changes, report));
+    if (ipvs) MUSTER_TRY(measure(*ipvs, containers, services, changes, report));
   }
   return ok_status();
 }

@@ -17,6 +17,7 @@
 #include "tests/bench/raft_suite.h"
 #endif
 #include "tests/bench/clients_suite.h"
+#include "tests/bench/endpoints_suite.h"
 #include "tests/bench/mesh_suite.h"
 #include "tests/bench/report.h"
 #include "tests/bench/schedule_suite.h"
@@ -61,6 +62,8 @@ std::vector<Suite> suites() {
 #endif
       {"clients", "virtual addresses in the namespaces of containers: memory, time",
        run_clients_suite},
+      {"endpoints", "what a node pays that is told of 1,000 endpoints: memory, processor time",
+       run_endpoints_suite},
       {"mesh", "bytes and connections through virtual addresses, tunnels and published ports",
        run_mesh_suite},
       {"snapshot", "what a snapshot of 100,000 tasks costs those who write meanwhile",
@@ -79,6 +82,9 @@ int run(int argc, char** argv) {
   app.add_option("--runs", options.runs, "runs of each figure")->check(CLI::Range(1, 10'000));
   app.add_flag("--json", json, "one JSON object instead of a table");
   app.add_option("--only", options.only, "one case of the suites schedule and raft");
+  app.add_option("--balancer", options.balancer,
+                 "what leads virtual addresses in the suites mesh and endpoints")
+      ->check(CLI::IsMember({"nftables", "ipvs"}));
   app.add_flag("--smoke", options.smoke, "small sizes: checks that it works, measures nothing");
   std::string footer = "Suites:";
   for (const Suite& suite : suites())

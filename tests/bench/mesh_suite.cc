@@ -97,7 +97,8 @@ v1::PortConfig published_port() {
 
 class MeshRun {
  public:
-  explicit MeshRun(const SuiteOptions& options) : seconds_(options.smoke ? 0.1 : 1.0) {}
+  MeshRun(const SuiteOptions& options, overlay::BalancerChoice balancer)
+      : seconds_(options.smoke ? 0.1 : 1.0), balancer_(balancer) {}
   ~MeshRun() {
     nodes_.clear();
     std::error_code ignored;
@@ -164,8 +165,11 @@ class MeshRun {
   }
 
   Status start_network(Host& node, size_t number) {
-    MUSTER_ASSIGN(node.network,
-                  overlay::make_node_network({"bench" + node.name(), dir_}, null_log()));
+    overlay::NodeNetworkOptions options;
+    options.instance_id = "bench" + node.name();
+    options.run_dir = dir_;
+    options.balancer = balancer_;
+    MUSTER_ASSIGN(node.network, overlay::make_node_network(options, null_log()));
     MUSTER_TRY(node.network->set_local_node({node.name(), underlay(number), 4789}));
     MUSTER_TRY(node.network->apply(bench_step()));
     MUSTER_TRY(node.network->apply(ingress_step()));
@@ -246,6 +250,7 @@ class MeshRun {
   }
 
   const double seconds_;
+  const overlay::BalancerChoice balancer_;
   const v1::Network bench_ = overlay_network("bench", "10.77.0.0/16", "10.77.0.1", 4097);
   const v1::Network ingress_ = overlay_network("ingress", "10.78.0.0/16", "10.78.0.1", 4098);
   std::string dir_;
@@ -263,7 +268,8 @@ Status run_mesh_suite(const SuiteOptions& options, Report& report) {
       mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return errno_status(errno, "a mount namespace");
   }
-  MeshRun mesh(options);
+  MUSTER_ASSIGN(const auto balancer, overlay::choose_balancer(options.balancer));
+  MeshRun mesh(options, balancer);
   MUSTER_TRY(mesh.set_up());
   for (int run = 0; run < options.runs; ++run) MUSTER_TRY(mesh.measure(report));
   return ok_status();

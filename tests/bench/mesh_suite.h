@@ -12,7 +12,9 @@ namespace muster::bench {
 //   vxlan    container to container on another node, by address
 //   far_vip  the same, by the service's virtual address
 //   ingress  a client outside to a published port of a node, the task on the other one
-// The ratios are those of one run, whose paths take turns. Needs root.
+// The ratios are those of one run, whose paths take turns. options.balancer leads virtual
+// addresses; published ports are nftables' in any case. Needs root, and for "ipvs" a kernel that
+// has it.
 Status run_mesh_suite(const SuiteOptions& options, Report& report);
 
 }  // namespace muster::bench

@@ -14,6 +14,7 @@ struct SuiteOptions {
   bool peer = false;   // measure the peer beside muster where it can be installed
   bool smoke = false;  // small sizes, for tests: the figures mean nothing
   std::string only;    // the case to run, by its name; empty = all (suites of separate cases)
+  std::string balancer = "nftables";  // what leads virtual addresses (mesh, endpoints): or "ipvs"
 };
 
 // Collects the figures of a suite: one value a run, under the names of the design's table.
