@@ -77,9 +77,12 @@ token() { m "$1" swarm join-token -q "$2"; }
 # init N [FLAGS]; join N VIA ROLE [FLAGS]
 init() { local n=$1; shift; m "$n" swarm init --advertise-addr "$NET.$n" "$@"; }
 join() {
-  local n=$1 via=$2 role=$3
+  local n=$1 via=$2 role=$3 attempt
   shift 3
-  m "$n" swarm join --token "$(token "$via" "$role")" --advertise-addr "$NET.$n" "$@" "$NET.$via:2377"
+  set -- swarm join --token "$(token "$via" "$role")" --advertise-addr "$NET.$n" "$@" "$NET.$via:2377"
+  # Handshakes have time-outs that are for hosts: in an emulated one they may need another attempt.
+  for ((attempt = 1; attempt < slow; attempt++)); do ! m "$n" "$@" || return 0; done
+  m "$n" "$@"
 }
 # node_field VIA N FIELD: of `node ls` on VIA
 node_field() { m "$1" node ls --filter "name=node$2" --format "{{.$3}}"; }
