@@ -150,6 +150,7 @@ void LinuxNetwork::note_limits() {
   limits_.clear();
   if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
   if (const std::string limit = esp_.limitation(); !limit.empty()) limits_.push_back(limit);
+  for (std::string& limit : clients_.limitations()) limits_.push_back(std::move(limit));
 }
 
 // Tasks in the ingress network are reached there, those of this node, too: their answers go by it.
@@ -206,9 +207,9 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
       const Status mesh = mesh_.apply(truth, difference, node_.node_id);
       if (applied.ok()) applied = mesh;
     }
-    note_limits();
     // Once other nodes can be reached.
     const Status led = clients_.apply(truth, difference);
+    note_limits();
     if (applied.ok()) applied = led;
     if (applied.ok()) due_.erase(step.network_id);
   }
