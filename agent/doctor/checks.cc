@@ -6,6 +6,8 @@
 #include <map>
 #include <utility>
 
+#include "agent/doctor/encrypted_checks.h"
+
 namespace muster::agent {
 namespace {
 
@@ -45,15 +47,6 @@ bool is_v6(const std::string& address) {
   return address.find(':') != std::string::npos;
 }
 
-const NodeFacts::Container* container_in(const NodeFacts& facts, const std::string& network_id) {
-  for (const NodeFacts::Container& container : facts.containers) {
-    for (const NodeFacts::Attachment& attachment : container.attachments) {
-      if (attachment.network_id == network_id) return &container;
-    }
-  }
-  return nullptr;
-}
-
 // READY addresses by service.
 std::map<std::string, std::set<std::string>> ready_addresses(const v1::NetworkFeed& feed) {
   std::map<std::string, std::set<std::string>> out;
@@ -72,6 +65,14 @@ void add_questions(NameTest& test, const std::string& name, const std::set<std::
     if (of_family.empty()) continue;
     test.questions.push_back({name, v6});
     test.expected.push_back(std::move(of_family));
+  }
+}
+
+HostTests::Protocol protocol_of(const v1::PortConfig& port) {
+  switch (port.protocol()) {
+    case v1::PortConfig::UDP: return HostTests::Protocol::kUdp;
+    case v1::PortConfig::SCTP: return HostTests::Protocol::kSctp;
+    default: return HostTests::Protocol::kTcp;
   }
 }
 
@@ -116,6 +117,15 @@ v1::NetworkFinding make_finding(const char* check, v1::NetworkFinding::Verdict v
   out.set_network_id(network_id);
   out.set_peer_id(peer_id);
   return out;
+}
+
+const NodeFacts::Container* container_in(const NodeFacts& facts, const std::string& network_id) {
+  for (const NodeFacts::Container& container : facts.containers) {
+    for (const NodeFacts::Attachment& attachment : container.attachments) {
+      if (attachment.network_id == network_id) return &container;
+    }
+  }
+  return nullptr;
 }
 
 bool is_wanted(const v1::NetworkExamination& examination, const std::string& network_id) {
@@ -170,12 +180,7 @@ Findings judge_tunnels(const v1::NetworkExamination& examination, const std::str
 
 bool has_encrypted(const v1::NetworkExamination& examination, const NodeFacts& facts) {
   return std::any_of(facts.networks.begin(), facts.networks.end(), [&](const auto& step) {
-    const auto& options = network_of(step).spec().driver_options();
-    return is_wanted(examination, step.network_id) &&
-           std::any_of(options.begin(), options.end(), [](const v1::KeyValue& option) {
-             return option.key() == "encrypted" && option.value() != "false" &&
-                    option.value() != "0";
-           });
+    return is_wanted(examination, step.network_id) && is_encrypted_network(network_of(step));
   });
 }
 
@@ -389,11 +394,14 @@ std::vector<ConnectTest> plan_published_ports(const v1::NetworkExamination& exam
   };
   for (const overlay::PublishedPort& published : facts.ports) {
     const v1::PortConfig& port = published.port;
-    if (port.mode() != v1::PortConfig::INGRESS || port.protocol() != v1::PortConfig::TCP) continue;
+    if (port.mode() != v1::PortConfig::INGRESS) continue;
     if (published.backends.empty() || refused(port)) continue;
+    const HostTests::Protocol protocol = protocol_of(port);
     std::vector<std::string> addresses;
     if (port.bind().empty()) {
-      addresses = {facts.data_path_addr, "127.0.0.1"};
+      addresses = {facts.data_path_addr};
+      // SCTP names addresses of its own, which mean nothing elsewhere.
+      if (protocol != HostTests::Protocol::kSctp) addresses.emplace_back("127.0.0.1");
     } else if (port.bind().find_first_not_of("0123456789.") == std::string::npos ||
                is_v6(port.bind())) {
       addresses = {port.bind()};  // an interface's addresses are not known here
@@ -401,8 +409,11 @@ std::vector<ConnectTest> plan_published_ports(const v1::NetworkExamination& exam
     const auto service = services.find(published.owner);
     for (const std::string& address : addresses) {
       if (test.targets.size() >= kTargetsMax || address.empty()) continue;
-      test.targets.push_back({address, static_cast<uint16_t>(port.published_port())});
-      test.what.push_back(fmt::format("published port {} of {} at {}", port.published_port(),
+      test.targets.push_back({address, static_cast<uint16_t>(port.published_port()), protocol});
+      test.what.push_back(fmt::format("published port {}{} of {} at {}", port.published_port(),
+                                      protocol == HostTests::Protocol::kTcp
+                                          ? ""
+                                          : fmt::format("/{}", protocol_name(port.protocol())),
                                       service == services.end() ? published.owner : service->second,
                                       address));
     }
@@ -420,12 +431,21 @@ v1::NetworkFinding judge_connects(const ConnectTest& test,
                         test.network_id);
   }
   std::vector<std::string> silent, refused;
-  size_t accepted = 0;
+  size_t accepted = 0, unrefused = 0;
   for (size_t i = 0; i < test.targets.size(); ++i) {
+    // Nobody knows what a server of datagrams would answer, but a host says that there is none.
+    const bool datagrams = test.targets[i].protocol == HostTests::Protocol::kUdp;
     switch ((*answers)[i]) {
-      case HostTests::Answer::kAccepted: ++accepted; break;
+      case HostTests::Answer::kAccepted: ++(datagrams ? unrefused : accepted); break;
       case HostTests::Answer::kRefused: refused.push_back(test.what[i]); break;
-      case HostTests::Answer::kSilent: silent.push_back(test.what[i]); break;
+      case HostTests::Answer::kUntried: break;
+      case HostTests::Answer::kSilent:
+        if (datagrams) {
+          ++unrefused;
+        } else {
+          silent.push_back(test.what[i]);
+        }
+        break;
       case HostTests::Answer::kUnreachable:
         silent.push_back(test.what[i] + " (there is no way to it)");
         break;
@@ -446,10 +466,13 @@ v1::NetworkFinding judge_connects(const ConnectTest& test,
                                     test.from, some_of(refused)),
                         test.network_id);
   }
-  return make_finding(test.check, v1::NetworkFinding::GOOD,
-                      fmt::format("{} connection{} from {} accepted", accepted,
-                                  accepted == 1 ? "" : "s", test.from),
-                      test.network_id);
+  std::string good = fmt::format("{} connection{} from {} accepted", accepted,
+                                 accepted == 1 ? "" : "s", test.from);
+  if (unrefused > 0) {
+    good += fmt::format(", {} time{} nobody said that nothing listens for datagrams", unrefused,
+                        unrefused == 1 ? "" : "s");
+  }
+  return make_finding(test.check, v1::NetworkFinding::GOOD, std::move(good), test.network_id);
 }
 
 Findings judge_mesh_host(const v1::NetworkExamination& examination, const NodeFacts& facts,

@@ -20,6 +20,8 @@ v1::NetworkFinding make_finding(const char* check, v1::NetworkFinding::Verdict v
                                 std::string text, const std::string& network_id = {},
                                 const std::string& peer_id = {});
 
+// A container here that is in the network; nullptr: there is none.
+const NodeFacts::Container* container_in(const NodeFacts& facts, const std::string& network_id);
 // Whether a network is among those to be examined.
 bool is_wanted(const v1::NetworkExamination& examination, const std::string& network_id);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/doctor/encrypted_checks.h"
 #include "base/check.h"
 
 namespace muster::agent {
@@ -106,6 +107,18 @@ void Doctor::examine(const v1::NetworkExamination& examination) {
         Findings out = judge_mesh_host(asked, facts, *tests);
         for (const ConnectTest& test : plan_published_ports(asked, facts)) {
           out.push_back(judge_connects(test, tests->connect(test.netns, test.targets, limit)));
+        }
+        return out;
+      },
+      true);
+  begin_part(
+      id, "echoes", "encrypted networks",
+      [tests = &deps_.tests, limit](const auto& asked, const NodeFacts& facts) {
+        Findings out;
+        for (const EchoTest& test : plan_echoes(asked, facts)) {
+          const HostTests::Refusals before = tests->refusals();
+          const auto answered = tests->echo(test.netns, test.addresses, limit);
+          out.push_back(judge_echoes(test, answered, refused_since(before, tests->refusals())));
         }
         return out;
       },

@@ -39,7 +39,7 @@ struct DoctorDeps {
 class Doctor {
  public:
   static constexpr size_t kExaminationsMax = 3;
-  static constexpr size_t kPartsMax = 6;
+  static constexpr size_t kPartsMax = 7;
   static constexpr Duration kSecondLook = 700ms;
   static constexpr Duration kPatienceMax = 6s;
   static constexpr Duration kMargin = 500ms;

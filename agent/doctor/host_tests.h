@@ -40,18 +40,22 @@ class HostTests {
                             std::function<void(const Result<Heard>&)> tell) = 0;
 
   // Where a connection is tried to.
+  enum class Protocol { kTcp, kUdp, kSctp };
   struct Target {
     std::string address;
     uint16_t port = 0;
+    Protocol protocol = Protocol::kTcp;
   };
   enum class Answer {
     kAccepted,
     kRefused,
     kSilent,       // nothing within the limit
     kUnreachable,  // no way, or forbidden here
+    kUntried,      // this kernel does not have the protocol
   };
-  // TCP connections from the namespace (empty: the host's own), closed at once; all at the same
-  // time.
+  // Connections from the namespace (empty: the host's own), closed at once; all at the same time.
+  // By UDP an empty datagram, to which silence is as good an answer as any: it is waited for no
+  // longer than it takes a host to say that nobody listens.
   virtual Result<std::vector<Answer>> connect(const std::string& netns,
                                               const std::vector<Target>& targets,
                                               Duration limit) = 0;
@@ -69,6 +73,14 @@ class HostTests {
   virtual Result<std::vector<Named>> ask_names(const std::string& netns,
                                                const std::vector<Question>& questions,
                                                Duration limit) = 0;
+
+  // ICMP echo from inside of the namespace; whether each address has answered.
+  virtual Result<std::vector<bool>> echo(const std::string& netns,
+                                         const std::vector<std::string>& addresses,
+                                         Duration limit) = 0;
+  // What the host's IPsec has refused since it was started, by the kernel's names for reasons.
+  using Refusals = std::map<std::string, uint64_t>;
+  virtual Refusals refusals() = 0;
 
   // A setting of the host's kernel; nullopt: it has none of that name.
   virtual std::optional<std::string> setting(const std::string& key) = 0;

@@ -13,10 +13,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <sstream>
 #include <utility>
 
+#include "agent/doctor/echo_probe.h"
 #include "agent/doctor/esp_probe.h"
 #include "agent/doctor/name_query.h"
+#include "base/file.h"
 #include "base/unique_fd.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/namespaces.h"
@@ -37,6 +40,8 @@ constexpr Duration kQuiet = 2s;
 constexpr const char* kResolver = "127.0.0.11";
 constexpr uint16_t kResolverPort = 53;
 constexpr int kAsked = 3;  // times at most
+// A host says sooner than that nobody listens for datagrams.
+constexpr auto kDatagramLimit = std::chrono::milliseconds(500);
 
 int ms_until(Steady::time_point when) {
   const auto left =
@@ -105,6 +110,10 @@ class LinuxHostTests final : public HostTests {
   Result<std::vector<Named>> ask_names(const std::string& netns,
                                        const std::vector<Question>& questions,
                                        Duration limit) override;
+  Result<std::vector<bool>> echo(const std::string& netns,
+                                 const std::vector<std::string>& addresses,
+                                 Duration limit) override;
+  Refusals refusals() override;
   std::optional<std::string> setting(const std::string& key) override {
     auto value = overlay::read_sysctl(key);
     return value ? std::optional(*std::move(value)) : std::nullopt;
@@ -122,6 +131,7 @@ class LinuxHostTests final : public HostTests {
   std::vector<Answer> connect_here(const std::vector<Target>& targets, Duration limit) const;
 
   std::atomic<bool> stopped_ = false;
+  std::atomic<uint16_t> echoes_ = static_cast<uint16_t>(Steady::now().time_since_epoch().count());
 };
 
 bool LinuxHostTests::wait(std::vector<pollfd>& fds, Steady::time_point until) const {
@@ -207,17 +217,27 @@ std::vector<HostTests::Answer> LinuxHostTests::connect_here(const std::vector<Ta
   std::vector<Answer> out(targets.size(), Answer::kSilent);
   std::vector<UniqueFd> sockets(targets.size());
   const auto until = Steady::now() + limit;
+  const auto datagrams_until = std::min(until, Steady::now() + kDatagramLimit);
+  const auto is_udp = [&](size_t i) { return targets[i].protocol == Protocol::kUdp; };
   for (size_t i = 0; i < targets.size(); ++i) {
     const auto address = address_of(targets[i].address, targets[i].port);
     if (!address) {
       out[i] = Answer::kUnreachable;
       continue;
     }
-    UniqueFd fd(
-        ::socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    UniqueFd fd(::socket(address->storage.ss_family,
+                         (is_udp(i) ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                         targets[i].protocol == Protocol::kSctp ? IPPROTO_SCTP : 0));
+    if (!fd && errno == EPROTONOSUPPORT) {
+      out[i] = Answer::kUntried;
+      continue;
+    }
     if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address->storage), address->size) ==
         0) {
       out[i] = Answer::kAccepted;
+      if (!is_udp(i)) continue;
+      out[i] = ::send(fd.get(), "", 0, MSG_NOSIGNAL) == 0 ? Answer::kSilent : answer_of(errno);
+      if (out[i] == Answer::kSilent) sockets[i] = std::move(fd);
     } else if (errno != EINPROGRESS) {
       out[i] = answer_of(errno);
     } else {
@@ -226,10 +246,16 @@ std::vector<HostTests::Answer> LinuxHostTests::connect_here(const std::vector<Ta
   }
   for (;;) {
     std::vector<pollfd> fds;
-    for (const UniqueFd& fd : sockets) {
-      if (fd) fds.push_back({fd.get(), POLLOUT, 0});
+    const bool datagrams_over = Steady::now() >= datagrams_until;
+    bool datagrams = false;
+    for (size_t i = 0; i < sockets.size(); ++i) {
+      if (is_udp(i) && datagrams_over) sockets[i].reset();
+      if (!sockets[i]) continue;
+      datagrams = datagrams || is_udp(i);
+      fds.push_back({sockets[i].get(), static_cast<short>(is_udp(i) ? POLLIN : POLLOUT), 0});
     }
-    if (fds.empty() || Steady::now() >= until || !wait(fds, until)) return out;
+    if (fds.empty() || Steady::now() >= until) return out;
+    if (!wait(fds, datagrams ? datagrams_until : until)) return out;
     for (const pollfd& ready : fds) {
       if (ready.revents == 0) continue;
       const auto at = std::find_if(sockets.begin(), sockets.end(),
@@ -295,6 +321,39 @@ Result<std::vector<HostTests::Named>> LinuxHostTests::ask_names(
     const auto until = began + limit * times / kAsked;
     while (open > 0 && Steady::now() < until && wait(fds, until)) take();
   }
+  return out;
+}
+
+// ---------------------------------------------------------------- echoes
+
+Result<std::vector<bool>> LinuxHostTests::echo(const std::string& netns,
+                                               const std::vector<std::string>& addresses,
+                                               Duration limit) {
+  std::optional<EchoProbe> probe;
+  MUSTER_TRY(in_namespace(netns, [&]() -> Status {
+    MUSTER_ASSIGN(probe, EchoProbe::open(++echoes_, addresses));
+    return ok_status();
+  }));
+  std::vector<pollfd> fds;
+  for (const int fd : probe->fds()) fds.push_back({fd, POLLIN, 0});
+  const auto began = Steady::now();
+  for (int times = 1; times <= kAsked && !probe->finished() && !stopped_; ++times) {
+    probe->ask();
+    const auto until = began + limit * times / kAsked;
+    while (!probe->finished() && Steady::now() < until && wait(fds, until)) probe->take();
+  }
+  return probe->answered();
+}
+
+// "XfrmInNoStates           	3", a line each; nothing on a kernel that does not count.
+HostTests::Refusals LinuxHostTests::refusals() {
+  Refusals out;
+  const auto text = read_file("/proc/net/xfrm_stat", 1 << 16);
+  if (!text) return out;
+  std::istringstream lines(*text);
+  std::string name;
+  uint64_t count = 0;
+  while (lines >> name >> count) out[name] = count;
   return out;
 }
 

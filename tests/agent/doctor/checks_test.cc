@@ -189,6 +189,31 @@ TEST(Connects, PublishedPortsFromTheNodeItself) {
   EXPECT_TRUE(plan_published_ports(examination(), facts).empty()) << "somebody else does";
 }
 
+TEST(Connects, PublishedPortsOfOtherProtocols) {
+  NodeFacts facts = node_in_network();
+  facts.ports[0].port.set_protocol(v1::PortConfig::UDP);
+  ConnectTest test = plan_published_ports(examination(), facts)[0];
+  ASSERT_EQ(test.targets.size(), 2u);
+  EXPECT_EQ(test.targets[0].protocol, HostTests::Protocol::kUdp);
+  EXPECT_EQ(test.what[1], "published port 8080/udp of web at 127.0.0.1");
+  using Answer = HostTests::Answer;
+  Finding found = judge_connects(test, std::vector{Answer::kSilent, Answer::kAccepted});
+  EXPECT_EQ(found.verdict(), Finding::GOOD) << "nobody knows what it would answer";
+  EXPECT_NE(found.text().find("2 times"), std::string::npos) << found.text();
+  found = judge_connects(test, std::vector{Answer::kSilent, Answer::kRefused});
+  EXPECT_EQ(found.verdict(), Finding::WARNING);
+  EXPECT_NE(found.text().find("8080/udp of web at 127.0.0.1: its tasks run, but nothing listens"),
+            std::string::npos)
+      << found.text();
+  found = judge_connects(test, std::vector{Answer::kUnreachable, Answer::kSilent});
+  EXPECT_EQ(found.verdict(), Finding::BAD);
+  facts.ports[0].port.set_protocol(v1::PortConfig::SCTP);
+  test = plan_published_ports(examination(), facts)[0];
+  ASSERT_EQ(test.targets.size(), 1u) << "not by 127.0.0.1";
+  EXPECT_EQ(judge_connects(test, std::vector{Answer::kUntried}).verdict(), Finding::GOOD);
+  EXPECT_EQ(judge_connects(test, std::vector{Answer::kSilent}).verdict(), Finding::BAD);
+}
+
 TEST(Connects, WhatCameOfThemInWords) {
   using Answer = HostTests::Answer;
   const ConnectTest test = plan_published_ports(examination(), node_in_network())[0];

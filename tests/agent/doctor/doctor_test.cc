@@ -60,6 +60,13 @@ class DoctorTest : public ::testing::Test {
       }
       return out;
     }
+    Result<std::vector<bool>> echo(const std::string& netns,
+                                   const std::vector<std::string>& addresses, Duration) override {
+      echoes.push_back(netns + ">" + addresses.front());
+      refused["XfrmInStateSeqError"] += 3;
+      return std::vector<bool>(addresses.size(), echoed);
+    }
+    Refusals refusals() override { return refused; }
     std::optional<std::string> setting(const std::string& key) override {
       const auto at = settings.find(key);
       return at == settings.end() ? std::nullopt : std::optional(at->second);
@@ -72,6 +79,9 @@ class DoctorTest : public ::testing::Test {
     Result<Heard> encryption_heard = Heard{{"n2", {true, true, 128}}};
     Result<Heard> heard = Heard{{"n2", {true, true, 1450}}};
     std::vector<std::string> connects;
+    std::vector<std::string> echoes;
+    Refusals refused;
+    bool echoed = true;
     std::deque<Answer> answers;
     bool netd_stopped = false;
     int name_rounds = 0;
@@ -292,6 +302,25 @@ TEST_F(DoctorTest, TooManyAtATimeAreDeclined) {
   EXPECT_EQ(doctor_.under_way(), Doctor::kExaminationsMax);
   ASSERT_TRUE(told_.back().last());
   EXPECT_EQ(told_.back().findings(0).check(), "node");
+}
+
+TEST_F(DoctorTest, EncryptedNetworksAreTriedFromEndToEnd) {
+  v1::NetworkFeed& feed = facts_.networks[0].feed;
+  feed.mutable_network()->mutable_spec()->add_driver_options()->set_key("encrypted");
+  feed.mutable_endpoints(1)->set_node_id("n2");
+  tests_.echoed = false;
+  examine();
+  work();
+  world_.advance(1s);
+  work();
+  ASSERT_TRUE(ended());
+  EXPECT_EQ(tests_.echoes, (std::vector<std::string>(2, "/netns/c1>10.0.1.4"))) << "a second look";
+  const auto bad = all(Finding::BAD);
+  ASSERT_EQ(bad.size(), 1u);
+  EXPECT_EQ(bad[0].check(), "encryption");
+  EXPECT_NE(bad[0].text().find("no container on two answers web.1.t1"), std::string::npos);
+  EXPECT_NE(bad[0].text().find("refused 3 packets meanwhile, taken for replays"), std::string::npos)
+      << bad[0].text();
 }
 
 }  // namespace

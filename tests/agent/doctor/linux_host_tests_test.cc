@@ -1,4 +1,4 @@
-// The part that needs no root and no network but the loopback; tunnels between hosts are tried by
+// The part that needs no network but the loopback; tunnels between hosts are tried by
 // tests/integration/doctor_test.sh.
 #include "agent/doctor/linux_host_tests.h"
 
@@ -38,6 +38,37 @@ TEST(LinuxHostTests, ConnectionsAreAcceptedRefusedOrHaveNoWay) {
       {}, {{"127.0.0.1", open.port}, {"127.0.0.1", shut.port}, {"no address", 1}}, 5s);
   ASSERT_TRUE(answers) << answers.error().message();
   EXPECT_EQ(*answers, (std::vector{Answer::kAccepted, Answer::kRefused, Answer::kUnreachable}));
+}
+
+TEST(LinuxHostTests, DatagramsAreRefusedOrNot) {
+  using Answer = HostTests::Answer;
+  using Protocol = HostTests::Protocol;
+  UniqueFd open(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(open.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  socklen_t size = sizeof address;
+  getsockname(open.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  const uint16_t port = ntohs(address.sin_port);
+  const auto tests = make_linux_host_tests();
+  const std::vector<HostTests::Target> target = {{"127.0.0.1", port, Protocol::kUdp}};
+  auto answers = tests->connect({}, target, 5s);
+  ASSERT_TRUE(answers);
+  EXPECT_EQ(*answers, std::vector{Answer::kSilent});
+  open.reset();
+  answers = tests->connect({}, target, 5s);
+  ASSERT_TRUE(answers);
+  EXPECT_EQ(*answers, std::vector{Answer::kRefused});
+}
+
+TEST(LinuxHostTests, EchoesAreAnsweredOrNot) {
+  const auto tests = make_linux_host_tests();
+  const auto answered = tests->echo({}, {"127.0.0.1", "no address", "127.0.0.2"}, 300ms);
+  ASSERT_TRUE(answered) << answered.error().message();
+  EXPECT_EQ(*answered, (std::vector<bool>{true, false, true}));
+  EXPECT_FALSE(tests->echo("/nowhere/netns", {"127.0.0.1"}, 300ms));
+  (void)tests->refusals();
 }
 
 TEST(LinuxHostTests, ANamespaceThatIsGoneIsAnError) {
