@@ -16,6 +16,12 @@ const std::string& host(const v1::Node& node) {
   return node.description().hostname().empty() ? node.id() : node.description().hostname();
 }
 
+// At a whole character: half of one could not be sent.
+void cut(std::string& text, size_t size) {
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
+  text.resize(size);
+}
+
 bool encrypted(const v1::Network& network) {
   const auto& options = network.spec().driver_options();
   return std::any_of(options.begin(), options.end(), [](const v1::KeyValue& option) {
@@ -233,7 +239,9 @@ std::optional<v1::NetworkFinding> Examination::judge_clock(const std::string& no
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), theirs);
   if (parsed.ec != std::errc()) return std::nullopt;
   const Duration took = now - began_;
-  const Duration ahead = Duration(theirs - wall_began_.unix_ns) - took / 2;
+  // Whatever a node says, that is enough to say of it.
+  constexpr int64_t kFar = int64_t{1} << 62;
+  const Duration ahead = Duration(std::clamp(theirs, -kFar, kFar) - wall_began_.unix_ns) - took / 2;
   const Duration certain = std::max(Duration(0), std::chrono::abs(ahead) - took / 2);
   if (certain <= kClockMax) return std::nullopt;
   v1::NetworkFinding out;
@@ -257,7 +265,8 @@ std::vector<v1::NetworkFinding> Examination::found(const std::string& node_id,
     if (++counts_[node_id] > kFindingsMax) break;
     // A node speaks for itself alone.
     found.set_node_id(node_id);
-    if (found.text().size() > kTextMax) found.mutable_text()->resize(kTextMax);
+    if (found.check().size() > kNameMax || found.network_id().size() > kNameMax) continue;
+    if (found.text().size() > kTextMax) cut(*found.mutable_text(), kTextMax);
     if (found.check() == "clock") {
       began_nodes_.insert(node_id);
       if (auto judged = judge_clock(node_id, found.text(), now)) out.push_back(*std::move(judged));

@@ -43,6 +43,7 @@ class Examination {
   static constexpr Duration kClockMax = 1s;
   static constexpr size_t kFindingsMax = 2'000;  // of one node; more are dropped
   static constexpr size_t kTextMax = 2'000;      // bytes
+  static constexpr size_t kNameMax = 64;         // of a check, or an id
 
   // `sessions`: nodes that can be asked.
   Examination(std::string id, Examinee examinee, const std::set<std::string>& sessions,

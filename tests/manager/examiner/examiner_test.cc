@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/sim_executor.h"
 #include "tests/manager/store/instant_proposer.h"
 
@@ -328,6 +330,31 @@ TEST(Examination, LargeClustersAreTestedInARing) {
     EXPECT_NE(from, to);
     EXPECT_EQ(tested.count({to, from}), 1u) << from << " and " << to;
   }
+}
+
+TEST_F(ExaminerTest, WhateverANodeSaysIsBoundedAndCanBePassedOn) {
+  const auto client = ask();
+  v1::NetworkFindings message;
+  for (const char* time : {"-9223372036854775808", "9223372036854775807", "nonsense"}) {
+    v1::NetworkFinding& clock = *message.add_findings();
+    clock.set_check("clock");
+    clock.set_text(time);
+  }
+  // Every character has two bytes, and the limit is in the middle of one.
+  std::string text = "a";
+  while (text.size() < 2 * Examination::kTextMax) text += "\xc3\xa4";
+  add(message, "dns", "", text);
+  add(message, std::string(1000, 'x'), "", "of no check");
+  say("id1", message);
+  EXPECT_TRUE(client->says("the clock of node-1 is slow by"));
+  EXPECT_TRUE(client->says("the clock of node-1 is fast by"));
+  EXPECT_FALSE(client->says("of no check"));
+  const auto texts = client->texts();
+  const auto cut = std::find_if(texts.begin(), texts.end(), [&](const std::string& each) {
+    return each.starts_with("a\xc3\xa4") && each.size() < text.size();
+  });
+  ASSERT_NE(cut, texts.end());
+  EXPECT_EQ(*cut, text.substr(0, Examination::kTextMax - 1)) << "no half of a character";
 }
 
 }  // namespace
