@@ -77,18 +77,16 @@ Status wait_for_address(Run& run, v1::Task task, const std::string& network_name
 
 Result<int> network_update(Run& run) {
   v1::UpdateNetworkRequest request;
-  std::vector<std::string> subnets, gateways, ranges, aux, labels, gone;
-  run.flags.list("subnet", &subnets, "CIDR", "add a subnet");
-  run.flags.list("gateway", &gateways, "IP", "gateway of an added subnet");
-  run.flags.list("ip-range", &ranges, "CIDR", "of an added subnet, give out this part only");
-  run.flags.list("aux-address", &aux, "NAME=IP", "of an added subnet, never give out this address");
+  PoolFlags pools;
+  std::vector<std::string> labels, gone;
+  pools.declare(run.flags, true);
   run.flags.list("label-add", &labels, "K=V", "add or change a label");
   run.flags.list("label-rm", &gone, "KEY", "remove a label");
   MUSTER_TRY(run.parse(1, 1));
-  MUSTER_ASSIGN(*request.mutable_add_pools(), make_pools(subnets, gateways, ranges, aux));
+  MUSTER_ASSIGN(*request.mutable_add_pools(), pools.pools());
   for (const auto& label : labels) *request.add_labels() = parse_key_value(label);
   for (const auto& key : gone) request.add_remove_labels(key);
-  if (subnets.empty() && aux.empty() && labels.empty() && gone.empty()) {
+  if (pools.none() && labels.empty() && gone.empty()) {
     return fail(usage_error("nothing to change: give --subnet, --label-add or --label-rm"));
   }
   request.set_network(run.args[0]);
@@ -96,7 +94,7 @@ Result<int> network_update(Run& run) {
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));
   MUSTER_TRY(wait_for_subnets(run, response.network()));
-  for (const auto& warning : response.network().warnings()) run.warn("WARNING: " + warning);
+  print_warnings(run, response.network());
   run.line(run.args[0]);
   return 0;
 }

@@ -90,17 +90,15 @@ Result<int> network_create(Run& run) {
   auto* spec = request.mutable_spec();
   std::string driver = "overlay", scope, ipam_driver;
   bool internal = false, attachable = false, ingress = false, ipv6 = false;
-  std::vector<std::string> subnets, gateways, ranges, aux, options, labels;
+  PoolFlags pools;
+  std::vector<std::string> options, labels;
   run.flags.value("driver,d", &driver, "NAME", "overlay (default) or bridge");
   run.flags.value("scope", &scope, "swarm", "accepted for compatibility");
   run.flags.toggle("internal", &internal, "no way out of the network");
   run.flags.toggle("attachable", &attachable, "allow attaching by hand");
   run.flags.toggle("ingress", &ingress, "make it the routing mesh's network");
   run.flags.toggle("ipv6", &ipv6, "enable IPv6");
-  run.flags.list("subnet", &subnets, "CIDR", "subnet");
-  run.flags.list("gateway", &gateways, "IP", "gateway of a subnet");
-  run.flags.list("ip-range", &ranges, "CIDR", "give out addresses from this part only");
-  run.flags.list("aux-address", &aux, "NAME=IP", "never give out this address");
+  pools.declare(run.flags, false);
   run.flags.value("ipam-driver", &ipam_driver, "NAME", "address management driver");
   run.flags.list("opt,o", &options, "K=V", "driver option");
   run.flags.list("label", &labels, "K=V", "label");
@@ -116,11 +114,11 @@ Result<int> network_create(Run& run) {
   spec->set_ingress(ingress);
   spec->set_ipv6(ipv6);
   spec->set_ipam_driver(ipam_driver);
-  MUSTER_ASSIGN(*spec->mutable_pools(), make_pools(subnets, gateways, ranges, aux));
+  MUSTER_ASSIGN(*spec->mutable_pools(), pools.pools());
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));
-  for (const auto& warning : response.network().warnings()) run.warn("WARNING: " + warning);
+  print_warnings(run, response.network());
   run.line(response.network().id());
   return 0;
 }

@@ -129,17 +129,18 @@ class Report {
   std::vector<std::string> silent_;
 };
 
-Status name_others(Run& run, Report& report) {
+// Without their names they are told by their ids.
+void name_others(Run& run, Report& report) {
   std::set<std::string> strange(report.silent().begin(), report.silent().end());
   for (const auto& finding : report.findings()) strange.insert(finding.node_id());
-  if (strange.empty()) return ok_status();
-  MUSTER_ASSIGN(const auto nodes, run.client().call(v1::ListNodesRequest()));
-  for (const v1::Node& node : nodes.nodes()) {
+  if (strange.empty()) return;
+  const auto nodes = run.client().call(v1::ListNodesRequest());
+  if (!nodes) return;
+  for (const v1::Node& node : nodes->nodes()) {
     if (!node.description().hostname().empty()) {
       report.name(node.id(), node.description().hostname());
     }
   }
-  return ok_status();
 }
 
 Status print(Run& run, const Report& report, const std::string& format, bool all) {
@@ -204,7 +205,7 @@ Result<int> network_doctor(Run& run) {
   }
   if (const Status status = stream->status(); !status.ok()) return fail(status);
   if (!last) return fail(unavailable("the examination broke off; ask again"));
-  MUSTER_TRY(name_others(run, report));
+  name_others(run, report);
   report.close();
   if (!quiet) MUSTER_TRY(print(run, report, format, all));
   return report.count(v1::NetworkFinding::BAD) > 0 ? 1 : 0;

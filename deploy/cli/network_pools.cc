@@ -12,10 +12,9 @@
 namespace muster::deploy::cli {
 namespace {
 
-using Pools = google::protobuf::RepeatedPtrField<v1::IpamPool>;
-
 // The pool whose subnet holds what an option says; `what` names it.
-Result<v1::IpamPool*> pool_of(Pools& pools, const std::string& what, const std::string& text) {
+Result<v1::IpamPool*> pool_of(NetworkPools& pools, const std::string& what,
+                              const std::string& text) {
   const auto wanted = overlay::Cidr::parse_lenient(text);
   if (!wanted) return fail(usage_error(fmt::format("{} {}", what, wanted.error().message())));
   for (v1::IpamPool& pool : pools) {
@@ -28,14 +27,14 @@ Result<v1::IpamPool*> pool_of(Pools& pools, const std::string& what, const std::
 
 }  // namespace
 
-Result<Pools> make_pools(const std::vector<std::string>& subnets,
-                         const std::vector<std::string>& gateways,
-                         const std::vector<std::string>& ranges,
-                         const std::vector<std::string>& aux) {
+Result<NetworkPools> make_pools(const std::vector<std::string>& subnets,
+                                const std::vector<std::string>& gateways,
+                                const std::vector<std::string>& ranges,
+                                const std::vector<std::string>& aux) {
   if (gateways.size() > subnets.size() || ranges.size() > subnets.size()) {
     return fail(usage_error("every gateway and ip-range must have a corresponding subnet"));
   }
-  Pools pools;
+  NetworkPools pools;
   for (const std::string& subnet : subnets) pools.Add()->set_subnet(subnet);
   for (const std::string& gateway : gateways) {
     MUSTER_ASSIGN(v1::IpamPool * pool, pool_of(pools, "gateway", gateway));
@@ -61,6 +60,20 @@ Result<Pools> make_pools(const std::vector<std::string>& subnets,
     set_pair(pool->mutable_aux_addresses(), pair);
   }
   return pools;
+}
+
+void PoolFlags::declare(Flags& flags, bool added) {
+  const std::string of = added ? "of an added subnet, " : "";
+  flags.list("subnet", &subnets_, "CIDR", added ? "add a subnet" : "subnet");
+  flags.list("gateway", &gateways_, "IP",
+             added ? "gateway of an added subnet" : "gateway of a subnet");
+  flags.list("ip-range", &ranges_, "CIDR",
+             added ? of + "give out this part only" : "give out addresses from this part only");
+  flags.list("aux-address", &aux_, "NAME=IP", of + "never give out this address");
+}
+
+void print_warnings(Run& run, const v1::Network& network) {
+  for (const auto& warning : network.warnings()) run.warn("WARNING: " + warning);
 }
 
 }  // namespace muster::deploy::cli
