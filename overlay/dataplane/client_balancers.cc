@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/fnv.h"
 #include "overlay/balancer/ipvs_plan.h"
 #include "overlay/balancer/vip_plan.h"
 #include "overlay/dataplane/bridges.h"
@@ -17,11 +18,9 @@ namespace {
 // How far a subset moves on, of a service with more tasks than slots.
 constexpr size_t kTurn = 256;
 
-// Where a client's counts begin: anywhere, but the same after a restart (FNV-1a).
+// Where a client's counts begin: anywhere, but the same after a restart.
 uint32_t origin_of(const std::string& container_id) {
-  uint32_t hash = 2166136261u;
-  for (const char c : container_id) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return hash & 0xffff;
+  return fnv1a_32(container_id) & 0xffff;
 }
 
 bool in_any(const std::vector<Prefix>& subnets, const Ip& ip) {

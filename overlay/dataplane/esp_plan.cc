@@ -6,6 +6,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/fnv.h"
 #include "base/security/hkdf.h"
 #include "overlay/dataplane/wire.h"
 #include "overlay/ipam/mtu.h"
@@ -17,15 +18,8 @@ constexpr size_t kSecretBytes = 32;
 constexpr size_t kKeyBytes = 32 + 4;
 constexpr uint32_t kAddressBits = 28;
 
-// FNV-1a. Nobody has to be kept from finding two texts of one value.
-uint32_t hash_of(std::string_view text) {
-  uint32_t h = 2166136261u;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 16777619u;
-  return h;
-}
-
 uint32_t address_part(const Ip& ip) {
-  const uint32_t whole = ip.v6 ? hash_of(ip_bytes(ip)) : static_cast<uint32_t>(ip.value);
+  const uint32_t whole = ip.v6 ? fnv1a_32(ip_bytes(ip)) : static_cast<uint32_t>(ip.value);
   return whole & ((1u << kAddressBits) - 1);
 }
 
@@ -257,11 +251,11 @@ std::pair<uint64_t, uint64_t> guard_counts(std::string_view listing) {
 }
 
 uint32_t esp_reqid(std::string_view instance) {
-  return 0x40000000u | (hash_of(instance) & 0x3fffffffu);
+  return 0x40000000u | (fnv1a_32(instance) & 0x3fffffffu);
 }
 
 uint32_t esp_mark(std::string_view instance) {
-  return 0x5d000000u | (hash_of(instance) & 0xfffu);
+  return 0x5d000000u | (fnv1a_32(instance) & 0xfffu);
 }
 
 }  // namespace muster::overlay

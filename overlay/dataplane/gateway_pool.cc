@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/fnv.h"
+
 namespace muster::overlay {
 namespace {
 
@@ -30,16 +32,6 @@ const Source kSources[] = {
 // Sizes, the wished one first.
 constexpr int kLengths[] = {20, 24};
 
-// FNV-1a with a final mix (the finaliser of MurmurHash3).
-uint64_t mixed(std::string_view text) {
-  uint64_t h = 14695981039346656037ull;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  h ^= h >> 33;
-  h *= 0xff51afd7ed558ccdull;
-  h ^= h >> 33;
-  return h;
-}
-
 std::optional<Prefix> first_free(const Source& source, int length, const RangeSet& avoid,
                                  const RangeSet& ours) {
   const uint32_t step = uint32_t{1} << (32 - length);
@@ -57,7 +49,7 @@ std::optional<Prefix> first_free(const Source& source, int length, const RangeSe
 
 GatewayPool::GatewayPool(std::string_view instance_id) {
   // fd, 40 bits of the instance as RFC 4193 wants them random, subnet 0.
-  const Uint128 id = mixed(instance_id) & 0xff'ffff'ffffull;
+  const Uint128 id = fnv1a_64_mixed(instance_id) & 0xff'ffff'ffffull;
   subnet_v6_ = {{true, Uint128{0xfd} << 120 | id << 80}, 64};
 }
 

@@ -1,7 +1,6 @@
 #include "overlay/dataplane/mesh_rules.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -12,14 +11,6 @@
 
 namespace muster::overlay {
 namespace {
-
-Status in_namespace(int fd, const std::function<Status()>& work) {
-  return on_own_thread([&] {
-    if (setns(fd, CLONE_NEWNET) != 0)
-      return errno_status(errno, "cannot enter a network namespace");
-    return work();
-  });
-}
 
 size_t differences(const MeshMaps& a, const MeshMaps& b) {
   size_t n = 0;

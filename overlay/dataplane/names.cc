@@ -4,16 +4,13 @@
 
 #include <cstdint>
 
+#include "base/fnv.h"
+
 namespace muster::overlay {
 namespace {
 
-// FNV-1a with a final mix (the finaliser of MurmurHash3), as the last characters alone are used.
 std::string short_hash(std::string_view text, size_t characters) {
-  uint64_t h = 14695981039346656037ull;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  h ^= h >> 33;
-  h *= 0xff51afd7ed558ccdull;
-  h ^= h >> 33;
+  uint64_t h = fnv1a_64_mixed(text);
   std::string out(characters, '0');
   for (char& c : out) {
     c = "0123456789abcdefghijklmnopqrstuvwxyz"[h % 36];

@@ -35,6 +35,19 @@ Status on_own_thread(const std::function<Status()>& work) {
   return outcome;
 }
 
+Status in_namespace(int fd, const std::function<Status()>& work) {
+  return on_own_thread([&]() -> Status {
+    if (setns(fd, CLONE_NEWNET) != 0) return errno_status(errno, "cannot enter a network namespace");
+    return work();
+  });
+}
+
+Status in_namespace(const std::string& path, const std::function<Status()>& work) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return errno_status(errno, "cannot open network namespace " + path);
+  return in_namespace(fd.get(), work);
+}
+
 Status NamespaceDir::prepare() {
   std::error_code error;
   std::filesystem::create_directories(directory_, error);

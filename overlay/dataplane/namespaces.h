@@ -12,6 +12,9 @@ namespace muster::overlay {
 // Runs `work` on a thread of its own, made for it and gone afterwards, and waits for it. What the
 // work does to its thread's namespaces can so never leak to another.
 Status on_own_thread(const std::function<Status()>& work);
+// The same in the network namespace that `fd` is open on.
+Status in_namespace(int fd, const std::function<Status()>& work);
+Status in_namespace(const std::string& path, const std::function<Status()>& work);
 
 // Network namespaces kept alive by a bind mount on a file each: <directory>/<container id>. They
 // outlive the process. Thread-safe in different names.

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 
+#include "base/fnv.h"
 #include "overlay/dataplane/nft.h"
 
 namespace muster::overlay {
@@ -12,13 +13,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::string_view kMarker = "made_";
-
-// FNV-1a. Nobody has to be kept from finding two texts of one value.
-uint64_t hash_of(std::string_view text) {
-  uint64_t h = 14695981039346656037ull;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return h;
-}
 
 void strip(json::value& v) {
   if (v.is_array()) {
@@ -76,7 +70,7 @@ Result<std::string> table_essence(std::string_view listing) {
 }
 
 std::string table_marker(std::string_view commands, std::string_view essence) {
-  return fmt::format("{}{:016x}{:016x}", kMarker, hash_of(commands), hash_of(essence));
+  return fmt::format("{}{:016x}{:016x}", kMarker, fnv1a_64(commands), fnv1a_64(essence));
 }
 
 bool table_is_as_made(std::string_view listing, std::string_view commands) {

@@ -3,11 +3,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
-#include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <sched.h>
 #include <sys/socket.h>
 
@@ -15,44 +12,18 @@
 #include <cstring>
 #include <utility>
 
+#include "base/fnv.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/sysctl.h"
-#include "overlay/dataplane/wire.h"
 
 namespace muster::overlay {
 namespace {
 
-constexpr const char* kDevice = "vx0";
 constexpr size_t kFrameMax = 65'535;
 // Requests sent at once: what the kernel answers has to fit into the socket's buffer.
 constexpr size_t kBatch = 128;
-
-// Like a network's (segment_links.cc): only devices of one kind share the UDP socket.
-Message new_device(const ProbeTunnel::Spec& spec, const Mac& self, int namespace_fd) {
-  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create a tunnel to examine the way to others");
-  const std::string local = ip_bytes(spec.local);
-  m.header(ifinfomsg{})
-      .put(IFLA_IFNAME, kDevice)
-      .put(IFLA_ADDRESS, self.data(), self.size())
-      .put_u32(IFLA_MTU, spec.mtu)
-      .put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(namespace_fd))
-      .begin(IFLA_LINKINFO)
-      .put(IFLA_INFO_KIND, "vxlan")
-      .begin(IFLA_INFO_DATA)
-      .put_u32(IFLA_VXLAN_ID, spec.vni)
-      .put(spec.local.v6 ? IFLA_VXLAN_LOCAL6 : IFLA_VXLAN_LOCAL, local.data(), local.size())
-      .put_u16(IFLA_VXLAN_PORT, htons(spec.port))
-      .put_u8(IFLA_VXLAN_LEARNING, 0)
-      .put_u8(IFLA_VXLAN_UDP_CSUM, 1)
-      .put_u8(IFLA_VXLAN_DF, VXLAN_DF_SET);
-  if (spec.local.v6) {
-    m.put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 1).put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1);
-  }
-  m.end().end();
-  return m;
-}
 
 bool says(const Status& status, std::string_view text) {
   return status.message().find(text) != std::string::npos;
@@ -60,10 +31,9 @@ bool says(const Status& status, std::string_view text) {
 
 }  // namespace
 
-// FNV-1a; the first byte marks an address that is given out locally.
+// The first byte marks an address that is given out locally.
 Mac ProbeTunnel::mac_of_peer(std::string_view name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  const uint64_t hash = fnv1a_64(name);
   Mac mac{0x02};
   for (size_t i = 1; i < mac.size(); ++i) mac[i] = static_cast<uint8_t>(hash >> (8 * i));
   return mac;
@@ -92,7 +62,8 @@ Result<std::unique_ptr<ProbeTunnel>> ProbeTunnel::open(const Spec& spec) {
 
 Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
   MUSTER_ASSIGN(NetlinkSocket host, NetlinkSocket::open(NETLINK_ROUTE));
-  Status made = host.run(new_device(spec, self_, namespace_fd));
+  Status made =
+      host.run(new_probe_tunnel({spec.vni, spec.local, spec.port}, spec.mtu, namespace_fd, self_));
   if (says(made, "not supported")) {
     return failed_precondition(
         "this kernel has no VXLAN (module vxlan), by which other nodes are reached: {}",
@@ -103,7 +74,7 @@ Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
                           spec.port);
   }
   MUSTER_TRY(made);
-  MUSTER_ASSIGN(const auto link, find_link(inside_, kDevice));
+  MUSTER_ASSIGN(const auto link, find_link(inside_, kSegmentTunnel));
   if (!link) return internal_error("the tunnel vanished");
   index_ = link->index;
   made = inside_.run(set_up(index_));
@@ -130,7 +101,7 @@ Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
 // The kernel takes the namespace away when it comes to it; until then a second tunnel of this
 // number could not be made.
 ProbeTunnel::~ProbeTunnel() {
-  if (index_ != 0) (void)inside_.run(delete_link(kDevice));
+  if (index_ != 0) (void)inside_.run(delete_link(kSegmentTunnel));
 }
 
 void ProbeTunnel::send(const std::string& peer, std::string_view content) {

@@ -123,6 +123,30 @@ Message row_message(bool set, const char* what, const EntryChange& change, const
   return m;
 }
 
+// `probe`: its own address, see new_probe_tunnel(); nullptr: a segment's.
+Message tunnel_message(const TunnelSpec& spec, uint32_t mtu, int namespace_fd, const Mac* probe) {
+  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create the tunnel");
+  const std::string local = ip_bytes(spec.local);
+  m.header(link_header(0)).put(IFLA_IFNAME, kSegmentTunnel).put_u32(IFLA_MTU, mtu);
+  if (probe != nullptr) m.put(IFLA_ADDRESS, probe->data(), probe->size());
+  m.put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(namespace_fd))
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_KIND, "vxlan")
+      .begin(IFLA_INFO_DATA)
+      .put_u32(IFLA_VXLAN_ID, spec.vni)
+      .put(spec.local.v6 ? IFLA_VXLAN_LOCAL6 : IFLA_VXLAN_LOCAL, local.data(), local.size())
+      .put_u16(IFLA_VXLAN_PORT, htons(spec.port))
+      .put_u8(IFLA_VXLAN_LEARNING, 0)
+      .put_u8(IFLA_VXLAN_UDP_CSUM, 1);
+  if (probe != nullptr) m.put_u8(IFLA_VXLAN_DF, VXLAN_DF_SET);
+  if (spec.local.v6) {
+    // The frames inside have checksums of their own.
+    m.put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 1).put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1);
+  }
+  m.end().end();
+  return m;
+}
+
 }  // namespace
 
 Message new_segment_bridge(uint32_t mtu) {
@@ -146,26 +170,11 @@ Message new_segment_bridge(uint32_t mtu) {
 }
 
 Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd) {
-  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, "create the tunnel");
-  const std::string local = ip_bytes(spec.local);
-  m.header(link_header(0))
-      .put(IFLA_IFNAME, kSegmentTunnel)
-      .put_u32(IFLA_MTU, mtu)
-      .put_u32(IFLA_NET_NS_FD, static_cast<uint32_t>(namespace_fd))
-      .begin(IFLA_LINKINFO)
-      .put(IFLA_INFO_KIND, "vxlan")
-      .begin(IFLA_INFO_DATA)
-      .put_u32(IFLA_VXLAN_ID, spec.vni)
-      .put(spec.local.v6 ? IFLA_VXLAN_LOCAL6 : IFLA_VXLAN_LOCAL, local.data(), local.size())
-      .put_u16(IFLA_VXLAN_PORT, htons(spec.port))
-      .put_u8(IFLA_VXLAN_LEARNING, 0)
-      .put_u8(IFLA_VXLAN_UDP_CSUM, 1);
-  if (spec.local.v6) {
-    // The frames inside have checksums of their own.
-    m.put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 1).put_u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1);
-  }
-  m.end().end();
-  return m;
+  return tunnel_message(spec, mtu, namespace_fd, nullptr);
+}
+
+Message new_probe_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd, const Mac& self) {
+  return tunnel_message(spec, mtu, namespace_fd, &self);
 }
 
 Message set_master(int index, int master) {

@@ -46,6 +46,9 @@ Message new_segment_bridge(uint32_t mtu);
 // To be sent on a socket of the underlay's namespace, where the device's UDP socket will be; the
 // device itself appears in the other one, down.
 Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd);
+// The same for examinations: with this address, and what it sends is never cut to pieces. Only
+// devices of one kind share a UDP socket.
+Message new_probe_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd, const Mac& self);
 Message set_master(int index, int master);
 Message set_mtu(int index, uint32_t mtu);
 // Makes a bridge's port what SegmentDevice::quiet says.

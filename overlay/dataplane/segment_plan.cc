@@ -125,7 +125,7 @@ void neighbour_changes(const KernelEntries& kernel, const SegmentEntries& wanted
 
 }  // namespace
 
-std::optional<Mac> parse_mac(std::string_view text) {
+std::optional<Mac> read_mac(std::string_view text) {
   const auto digit = [](char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -140,8 +140,13 @@ std::optional<Mac> parse_mac(std::string_view text) {
     if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) return std::nullopt;
     mac[i] = static_cast<uint8_t>(high * 16 + low);
   }
+  return mac;
+}
+
+std::optional<Mac> parse_mac(std::string_view text) {
+  const auto mac = read_mac(text);
   // Frames to groups are flooded, and nobody has the address of zeroes.
-  if ((mac[0] & 1) != 0 || mac == Mac{}) return std::nullopt;
+  if (!mac || ((*mac)[0] & 1) != 0 || *mac == Mac{}) return std::nullopt;
   return mac;
 }
 

@@ -1,12 +1,10 @@
 // How segments' devices and entries are brought in line with what was told: the same way when a
 // network is told of for the first time, when something failed, and when somebody meddled.
 
-#include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <functional>
 #include <utility>
 
 #include "overlay/dataplane/esp_plan.h"
@@ -30,13 +28,6 @@ void tell(std::vector<std::string>* said, fmt::format_string<Args...> f, Args&&.
 
 bool says(const Status& status, std::string_view text) {
   return status.message().find(text) != std::string::npos;
-}
-
-Status in_namespace(int ns, const std::function<Status()>& work) {
-  return on_own_thread([&]() -> Status {
-    if (setns(ns, CLONE_NEWNET) != 0) return errno_status(errno, "cannot enter a namespace");
-    return work();
-  });
 }
 
 // Settings that new interfaces of the namespace begin with: none speaks IPv6 by itself.

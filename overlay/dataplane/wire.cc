@@ -1,25 +1,23 @@
 #include "overlay/dataplane/wire.h"
 
-#include <fmt/format.h>
 #include <sys/socket.h>
 
-#include <cstdio>
+#include <cstring>
+
+#include "overlay/dataplane/segment_plan.h"
 
 namespace muster::overlay {
 
 std::string mac_bytes(const std::string& text) {
-  unsigned b[6] = {};
-  std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
-  std::string out;
-  for (const unsigned byte : b) out += static_cast<char>(byte);
-  return out;
+  const Mac mac = read_mac(text).value_or(Mac{});
+  return {mac.begin(), mac.end()};
 }
 
 std::string mac_text(const nlattr* attribute) {
-  if (nla_len(attribute) != 6) return "";
-  const auto* b = static_cast<const unsigned char*>(nla_data(attribute));
-  return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[0], b[1], b[2], b[3], b[4],
-                     b[5]);
+  Mac mac{};
+  if (nla_len(attribute) != static_cast<int>(mac.size())) return "";
+  std::memcpy(mac.data(), nla_data(attribute), mac.size());
+  return to_string(mac);
 }
 
 std::string ip_bytes(const Ip& ip) {
