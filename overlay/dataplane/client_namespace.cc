@@ -1,8 +1,6 @@
 #include "overlay/dataplane/client_namespace.h"
 
-#include <fcntl.h>
 #include <linux/rtnetlink.h>
-#include <sched.h>
 
 #include <cerrno>
 #include <cstring>
@@ -17,14 +15,6 @@ namespace muster::overlay {
 namespace {
 
 constexpr uint32_t kLoopbackIndex = 1;
-
-Status enter_namespace(const std::string& netns) {
-  const UniqueFd fd(::open(netns.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd || setns(fd.get(), CLONE_NEWNET) != 0) {
-    return errno_status(errno, "cannot enter network namespace " + netns);
-  }
-  return ok_status();
-}
 
 rtmsg local_route(const Ip& vip) {
   rtmsg route{};
@@ -56,8 +46,7 @@ ClientNamespace::ClientNamespace(std::string netns, std::vector<Setting> setting
 }
 
 Status ClientNamespace::open_sockets(const std::function<Status()>& also) {
-  return on_own_thread([&]() -> Status {
-    MUSTER_TRY(enter_namespace(netns_));
+  return in_namespace(netns_, [&]() -> Status {
     MUSTER_ASSIGN(nft_, WireSocket::open(NETLINK_NETFILTER));
     MUSTER_ASSIGN(route_, WireSocket::open(NETLINK_ROUTE));
     MUSTER_ASSIGN(WireSocket connections, WireSocket::open(NETLINK_NETFILTER));
@@ -68,8 +57,7 @@ Status ClientNamespace::open_sockets(const std::function<Status()>& also) {
 
 Result<bool> ClientNamespace::write_settings() {
   bool written = false;
-  MUSTER_TRY(on_own_thread([&]() -> Status {
-    MUSTER_TRY(enter_namespace(netns_));
+  MUSTER_TRY(in_namespace(netns_, [&]() -> Status {
     for (const auto& [key, value] : settings_) {
       MUSTER_ASSIGN(const std::string now, read_sysctl(key));
       if (now == value) continue;
@@ -83,8 +71,7 @@ Result<bool> ClientNamespace::write_settings() {
 
 Result<bool> ClientNamespace::settings_kept() {
   bool kept = true;
-  MUSTER_TRY(on_own_thread([&]() -> Status {
-    MUSTER_TRY(enter_namespace(netns_));
+  MUSTER_TRY(in_namespace(netns_, [&]() -> Status {
     for (const auto& [key, value] : settings_) {
       MUSTER_ASSIGN(const std::string now, read_sysctl(key));
       kept = kept && now == value;
@@ -147,7 +134,7 @@ Result<std::map<Ip, ClientNamespace::LocalRoute>> ClientNamespace::list_routes()
     request.rtm_type = RTN_LOCAL;
     wire.begin(RTM_GETROUTE, NLM_F_DUMP, request);
     wire.end();
-    MUSTER_TRY(route_.query(wire, [&](const nlmsghdr* h) {
+    const Status listed = route_.query(wire, [&](const nlmsghdr* h) {
       rtmsg route{};
       if (h->nlmsg_type != RTM_NEWROUTE || h->nlmsg_len < NLMSG_LENGTH(sizeof(route))) return;
       std::memcpy(&route, NLMSG_DATA(h), sizeof(route));
@@ -161,14 +148,68 @@ Result<std::map<Ip, ClientNamespace::LocalRoute>> ClientNamespace::list_routes()
       found.source = ip_of_wire(find_attribute(attributes, RTA_PREFSRC));
       found.mtu = u32_of(find_attribute(find_attribute(attributes, RTA_METRICS), RTAX_MTU));
       out[ip_of_wire(find_attribute(attributes, RTA_DST))] = found;
-    }));
+    });
+    // The table is made with the first address.
+    if (listed.code() != StatusCode::kNotFound) MUSTER_TRY(listed);
   }
   return out;
 }
 
-Result<bool> ClientNamespace::routes_drifted() {
+// ---------------------------------------------------------------- all of it
+
+Status ClientNamespace::apply(const std::vector<VipWish>& wishes) {
+  MUSTER_TRY(ensure_loaded());
+  // An address that is only routed to would be the client's own, so: first the route away, first
+  // the rules there.
+  MUSTER_TRY(apply_routes(wishes, true));
+  MUSTER_TRY(lead(wishes));
+  return apply_routes(wishes, false);
+}
+
+Status ClientNamespace::finish_load() {
+  MUSTER_ASSIGN(routes_, list_routes());
+  if (base_) {
+    MUSTER_ASSIGN(const bool written, write_settings());
+    setting_was_lost_ = setting_was_lost_ || written;
+  }
+  loaded_ = true;
+  suspect_ = false;
+  return ok_status();
+}
+
+Status ClientNamespace::transact(NftBatch& batch) {
+  if (!base_) {
+    if (auto set = write_settings(); !set) return set.error();
+  }
+  MUSTER_ASSIGN(const auto errors, nft_.exchange(batch.finish()));
+  if (!errors.empty()) {
+    const WireError& first = errors.front();
+    if (first.error == ERESTART) return Status(StatusCode::kAborted, "nftables were changed");
+    return errno_status(first.error, batch.what(first.sequence));
+  }
+  // Skips 0, as the kernel does.
+  if (++generation_ == 0) ++generation_;
+  base_ = true;
+  return ok_status();
+}
+
+Result<bool> ClientNamespace::drifted() {
+  if (!loaded_ || suspect_) return true;
+  MUSTER_ASSIGN(const uint32_t now, nft_generation(nft_));
+  if (now != generation_) return true;
   MUSTER_ASSIGN(const auto routes, list_routes());
-  return routes != routes_;
+  if (routes != routes_) return true;
+  MUSTER_ASSIGN(const bool part, part_drifted());
+  if (part || !base_) return part;
+  MUSTER_ASSIGN(const bool kept, settings_kept());
+  return !kept;
+}
+
+std::vector<Ip> ClientNamespace::in_force() const {
+  std::set<Ip> vips;
+  add_held(vips);
+  for (const auto& [vip, route] : routes_) vips.insert(vip);
+  return {vips.begin(), vips.end()};
 }
 
 bool ClientNamespace::route_as_wished(const VipWish& wish) const {

@@ -1,8 +1,5 @@
 #include "overlay/dataplane/client_place.h"
 
-#include <cerrno>
-#include <set>
-
 #include "overlay/dataplane/client_rules.h"
 
 namespace muster::overlay {
@@ -53,25 +50,14 @@ Status ClientPlace::load() {
     if (after != generation_) continue;
     state_ = std::move(listing->state);
     base_ = listing->base_whole;
-    MUSTER_ASSIGN(routes_, list_routes());
-    if (base_) {
-      MUSTER_ASSIGN(const bool written, write_settings());
-      setting_was_lost_ = setting_was_lost_ || written;
-    }
-    loaded_ = true;
-    suspect_ = false;
-    return ok_status();
+    return finish_load();
   }
   return internal_error("the nftables of {} change too quickly to be read", netns_);
 }
 
-Status ClientPlace::apply(const std::vector<VipWish>& wishes) {
-  MUSTER_TRY(ensure_loaded());
-  // An address that is only routed to would be the client's own, so: first the route away, first
-  // the rules there.
-  MUSTER_TRY(apply_routes(wishes, true));
+Status ClientPlace::lead(const std::vector<VipWish>& wishes) {
   for (const auto& piece : pieces(wishes)) MUSTER_TRY(apply_rules(piece));
-  return apply_routes(wishes, false);
+  return ok_status();
 }
 
 Status ClientPlace::apply_rules(const std::vector<VipWish>& wishes) {
@@ -82,10 +68,7 @@ Status ClientPlace::apply_rules(const std::vector<VipWish>& wishes) {
       commit(state_, std::move(plan));
       return ok_status();
     }
-    if (!base_) {
-      if (auto set = write_settings(); !set) return set.error();
-    }
-    done = transact(std::move(plan));
+    done = carry_out(std::move(plan));
     if (done.ok()) return done;
     // Somebody else changed something here: look at what there is and work it out anew.
     MUSTER_TRY(load());
@@ -94,44 +77,23 @@ Status ClientPlace::apply_rules(const std::vector<VipWish>& wishes) {
   return done;
 }
 
-Status ClientPlace::transact(VipPlan plan) {
+Status ClientPlace::carry_out(VipPlan plan) {
   VipTransaction transaction(generation_, origin_);
   if (!base_) transaction.make_base();
   for (const VipStep& step : plan.steps) transaction.add(step);
-  MUSTER_ASSIGN(const auto errors, nft_.exchange(transaction.finish()));
-  if (!errors.empty()) {
-    const WireError& first = errors.front();
-    if (first.error == ERESTART) return Status(StatusCode::kAborted, "nftables were changed");
-    return errno_status(first.error, transaction.what(first.sequence));
-  }
-  // Skips 0, as the kernel does.
-  if (++generation_ == 0) ++generation_;
-  base_ = true;
+  MUSTER_TRY(transact(transaction));
   commit(state_, std::move(plan));
   return ok_status();
 }
 
-Result<bool> ClientPlace::drifted() {
-  if (!loaded_ || suspect_) return true;
-  MUSTER_ASSIGN(const uint32_t now, nft_generation(nft_));
-  if (now != generation_) return true;
-  MUSTER_ASSIGN(const bool routes, routes_drifted());
-  if (routes || !base_) return routes;
-  MUSTER_ASSIGN(const bool kept, settings_kept());
-  return !kept;
-}
-
-std::vector<Ip> ClientPlace::in_force() const {
-  std::set<Ip> vips;
+void ClientPlace::add_held(std::set<Ip>& vips) const {
   for (const auto& [vip, held] : state_.vips) vips.insert(vip);
-  for (const auto& [vip, route] : routes_) vips.insert(vip);
-  return {vips.begin(), vips.end()};
 }
 
 VipSpreadPtr ClientPlace::spread_of(const Ip& vip) const {
   const auto held = state_.vips.find(vip);
   if (held == state_.vips.end() || held->second.broken || !held->second.guarded) return nullptr;
-  return routes_.count(vip) == 0 ? nullptr : held->second.spread;
+  return has_route(vip) ? held->second.spread : nullptr;
 }
 
 bool ClientPlace::as_wished(const VipWish& wish) const {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,23 +19,18 @@ class ClientPlace final : public ClientNamespace {
 
   std::string_view name() const override { return kNftablesBalancer; }
   Status load() override;
-  Status apply(const std::vector<VipWish>& wishes) override;
-  std::vector<Ip> in_force() const override;
   VipSpreadPtr spread_of(const Ip& vip) const override;
   bool as_wished(const VipWish& wish) const override;
-  // Of the rules, the routes and the settings. Notices changes that others make to their own tables
-  // as well: load() then finds that nothing of this differs.
-  Result<bool> drifted() override;
 
  private:
   explicit ClientPlace(std::string netns, uint32_t origin)
       : ClientNamespace(std::move(netns), {}), origin_(origin) {}
+  Status lead(const std::vector<VipWish>& wishes) override;
+  void add_held(std::set<Ip>& vips) const override;
   Status apply_rules(const std::vector<VipWish>& wishes);
-  Status transact(VipPlan plan);
+  Status carry_out(VipPlan plan);
 
   uint32_t origin_;
-  bool base_ = false;        // the table is there
-  uint32_t generation_ = 0;  // of the namespace's nftables after our last look or change
   VipState state_;
 };
 

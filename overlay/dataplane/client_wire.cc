@@ -23,8 +23,13 @@ std::array<char, 64 * 1024>& answer_buffer() {
   return buffer;
 }
 
+// Of an acknowledgement or the end of a listing: errno. Both begin with it.
 int error_of(const nlmsghdr* header) {
-  return -static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+  int error = 0;
+  if (header->nlmsg_len >= NLMSG_LENGTH(sizeof(error))) {
+    std::memcpy(&error, NLMSG_DATA(header), sizeof(error));
+  }
+  return error < 0 ? -error : 0;
 }
 
 }  // namespace
@@ -159,8 +164,8 @@ Status WireSocket::query(const Wire& wire, const std::function<void(const nlmsgh
       if (h->nlmsg_flags & NLM_F_DUMP_INTR) {
         return Status(StatusCode::kAborted, "changed while it was listed");
       }
-      if (h->nlmsg_type == NLMSG_DONE) return ok_status();
-      if (h->nlmsg_type == NLMSG_ERROR) {
+      if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR) {
+        // What goes wrong in the middle of a listing is told at its end.
         const int error = error_of(h);
         if (error == 0) return ok_status();
         if (error == ENOENT) return not_found("no such thing in the kernel");

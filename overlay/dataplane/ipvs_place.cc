@@ -140,28 +140,12 @@ Status IpvsPlace::load() {
   if (!base_) {
     for (auto& [vip, held] : state_.vips) held.guarded = held.led[0] = held.led[1] = false;
   }
-  MUSTER_ASSIGN(routes_, list_routes());
-  if (base_) {
-    MUSTER_ASSIGN(const bool written, write_settings());
-    setting_was_lost_ = setting_was_lost_ || written;
-  }
-  loaded_ = true;
-  suspect_ = false;
-  return ok_status();
+  return finish_load();
 }
 
 // ---------------------------------------------------------------- writing
 
-Status IpvsPlace::apply(const std::vector<VipWish>& wishes) {
-  MUSTER_TRY(ensure_loaded());
-  // An address that is only routed to would be the client's own, so: first the route away, first
-  // the rules there.
-  MUSTER_TRY(apply_routes(wishes, true));
-  MUSTER_TRY(apply_services(wishes));
-  return apply_routes(wishes, false);
-}
-
-Status IpvsPlace::apply_services(const std::vector<VipWish>& wishes) {
+Status IpvsPlace::lead(const std::vector<VipWish>& wishes) {
   Status done;
   for (int attempt = 0; attempt < kTries; ++attempt) {
     const IpvsPlan plan = plan_ipvs(state_, wishes, origin_);
@@ -189,22 +173,10 @@ Status IpvsPlace::carry_out(const IpvsPlan& plan) {
 
 Status IpvsPlace::change_rules(const std::vector<IpvsStep>& steps) {
   if (steps.empty()) return ok_status();
-  if (!base_) {
-    if (auto set = write_settings(); !set) return set.error();
-  }
   IpvsTransaction transaction(generation_);
   if (!base_) transaction.make_base();
   for (const IpvsStep& step : steps) transaction.add(step);
-  MUSTER_ASSIGN(const auto errors, nft_.exchange(transaction.finish()));
-  if (!errors.empty()) {
-    const WireError& first = errors.front();
-    if (first.error == ERESTART) return Status(StatusCode::kAborted, "nftables were changed");
-    return errno_status(first.error, transaction.what(first.sequence));
-  }
-  // Skips 0, as the kernel does.
-  if (++generation_ == 0) ++generation_;
-  base_ = true;
-  return ok_status();
+  return transact(transaction);
 }
 
 Status IpvsPlace::change_services(const std::vector<IpvsStep>& steps) {
@@ -223,7 +195,7 @@ Status IpvsPlace::change_services(const std::vector<IpvsStep>& steps) {
 
 // ---------------------------------------------------------------- comparing
 
-Result<bool> IpvsPlace::services_drifted() {
+Result<bool> IpvsPlace::part_drifted() {
   MUSTER_ASSIGN(const Services services, list_services());
   Services ours;
   for (const auto& [vip, held] : state_.vips) {
@@ -250,23 +222,8 @@ Result<bool> IpvsPlace::services_drifted() {
   return false;
 }
 
-Result<bool> IpvsPlace::drifted() {
-  if (!loaded_ || suspect_) return true;
-  MUSTER_ASSIGN(const uint32_t now, nft_generation(nft_));
-  if (now != generation_) return true;
-  MUSTER_ASSIGN(const bool routes, routes_drifted());
-  if (routes) return true;
-  MUSTER_ASSIGN(const bool services, services_drifted());
-  if (services || !base_) return services;
-  MUSTER_ASSIGN(const bool kept, settings_kept());
-  return !kept;
-}
-
-std::vector<Ip> IpvsPlace::in_force() const {
-  std::set<Ip> vips;
+void IpvsPlace::add_held(std::set<Ip>& vips) const {
   for (const auto& [vip, held] : state_.vips) vips.insert(vip);
-  for (const auto& [vip, route] : routes_) vips.insert(vip);
-  return {vips.begin(), vips.end()};
 }
 
 bool IpvsPlace::as_wished(const VipWish& wish) const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,30 +26,26 @@ class IpvsPlace final : public ClientNamespace {
 
   std::string_view name() const override { return kIpvsBalancer; }
   Status load() override;
-  Status apply(const std::vector<VipWish>& wishes) override;
-  std::vector<Ip> in_force() const override;
   VipSpreadPtr spread_of(const Ip&) const override { return nullptr; }
   bool as_wished(const VipWish& wish) const override;
-  // Of the rules, routes, settings, the list of services, and the backends of some of them: each
-  // question has its own answer, so those of a few dozen are asked for at a time, in turn.
-  Result<bool> drifted() override;
 
  private:
   IpvsPlace(std::string netns, uint16_t family, uint32_t origin);
-  Status apply_services(const std::vector<VipWish>& wishes);
+  Status lead(const std::vector<VipWish>& wishes) override;
+  void add_held(std::set<Ip>& vips) const override;
+  // Of the list of services, and the backends of some of them: each question has its own answer, so
+  // those of a few dozen are asked for at a time, in turn.
+  Result<bool> part_drifted() override;
   Status carry_out(const IpvsPlan& plan);
   Status change_rules(const std::vector<IpvsStep>& steps);
   Status change_services(const std::vector<IpvsStep>& steps);
   using Services = std::map<std::pair<bool, uint32_t>, IpvsService>;  // by family and mark
   Result<Services> list_services();
   Status list_backends(bool v6, uint32_t mark, IpvsService& service);
-  Result<bool> services_drifted();
 
   uint16_t family_;
   uint32_t origin_;
   WireSocket generic_;
-  bool base_ = false;        // the table is there
-  uint32_t generation_ = 0;  // of the namespace's nftables after our last look or change
   IpvsState state_;
   std::pair<bool, uint32_t> looked_at_;  // the service whose backends were compared last
 };

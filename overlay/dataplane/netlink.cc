@@ -36,6 +36,19 @@ std::string explanation(const nlmsghdr* header) {
   return found != nullptr ? std::string(nla_get_string(found)) : std::string();
 }
 
+// Listings that others change meanwhile are taken anew so often.
+constexpr int kListings = 5;
+
+// How a listing ended: errno. The kernel tells of what went wrong in its middle in its last message
+// alone.
+int end_of_listing(const nlmsghdr* header) {
+  int error = 0;
+  if (nlmsg_datalen(header) >= static_cast<int>(sizeof(error))) {
+    std::memcpy(&error, nlmsg_data(header), sizeof(error));
+  }
+  return error < 0 ? -error : 0;
+}
+
 Status error_of(const nlmsghdr* header, const std::string& what) {
   const auto* error = static_cast<const nlmsgerr*>(nlmsg_data(header));
   const std::string why = explanation(header);
@@ -220,10 +233,27 @@ Status NetlinkSocket::run_some(const Message* messages, size_t count) {
 
 Status NetlinkSocket::query(const Message& message, bool dump,
                             const std::function<void(nlmsghdr*)>& visit) {
+  if (!dump) return ask(message, NLM_F_ACK, visit, nullptr);
+  std::vector<std::string> rows;
+  for (int attempt = 0; attempt < kListings; ++attempt) {
+    rows.clear();
+    bool changed = false;
+    MUSTER_TRY(ask(
+        message, NLM_F_DUMP,
+        [&](nlmsghdr* h) { rows.emplace_back(reinterpret_cast<const char*>(h), h->nlmsg_len); },
+        &changed));
+    if (!changed) break;
+  }
+  for (std::string& row : rows) visit(reinterpret_cast<nlmsghdr*>(row.data()));
+  return ok_status();
+}
+
+Status NetlinkSocket::ask(const Message& message, uint16_t flags,
+                          const std::function<void(nlmsghdr*)>& visit, bool* changed) {
   std::string bytes(reinterpret_cast<const char*>(message.wire()), message.wire()->nlmsg_len);
   auto* header = reinterpret_cast<nlmsghdr*>(bytes.data());
   header->nlmsg_seq = sequence_++;
-  header->nlmsg_flags |= dump ? NLM_F_DUMP : NLM_F_ACK;
+  header->nlmsg_flags |= flags;
   const uint32_t sequence = header->nlmsg_seq;
   drain();
   MUSTER_TRY(send(bytes));
@@ -233,7 +263,12 @@ Status NetlinkSocket::query(const Message& message, bool dump,
     for (auto* h = reinterpret_cast<nlmsghdr*>(buffer_.data()); nlmsg_ok(h, left);
          h = nlmsg_next(h, &left)) {
       if (h->nlmsg_seq != sequence) continue;
-      if (h->nlmsg_type == NLMSG_DONE) return ok_status();
+      if (changed != nullptr && (h->nlmsg_flags & NLM_F_DUMP_INTR)) *changed = true;
+      if (h->nlmsg_type == NLMSG_DONE) {
+        const int error = end_of_listing(h);
+        if (error == 0 || message.tolerated(error)) return ok_status();
+        return errno_status(error, message.what());
+      }
       if (h->nlmsg_type == NLMSG_ERROR) {
         const int error = -static_cast<const nlmsgerr*>(nlmsg_data(h))->error;
         if (error == 0 || message.tolerated(error)) return ok_status();

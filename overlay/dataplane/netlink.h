@@ -67,12 +67,17 @@ class NetlinkSocket {
   // with the kernel's own explanation where it gives one. NLM_F_REQUEST and NLM_F_ACK are added.
   Status run(const std::vector<Message>& messages);
   Status run(const Message& message);
-  // Sends one request and hands every answer to `visit`; adds NLM_F_DUMP if `dump`.
+  // Sends one request and hands every answer to `visit`. `dump`: a listing (NLM_F_DUMP), of which
+  // nothing is handed over before all of it is there; one that was changed meanwhile, so that rows
+  // may be missing, is taken anew a few times.
   Status query(const Message& message, bool dump, const std::function<void(nlmsghdr*)>& visit);
 
  private:
   explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}
   Status run_some(const Message* messages, size_t count);
+  // `changed` (may be null): the listing was changed under way.
+  Status ask(const Message& message, uint16_t flags, const std::function<void(nlmsghdr*)>& visit,
+             bool* changed);
   Status send(const std::string& bytes);
   // Receives one datagram into buffer_.
   Result<size_t> receive();
