@@ -204,9 +204,12 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request)
     std::lock_guard lock(mutex_);
     remember(request.container_id, addresses);
   }
-  if (Status led = lead_to_subnets_of(request.container_id); !led.ok()) {
+  // What has changed meanwhile for those that were there.
+  Status done = fit_links(request.container_id, plan);
+  if (done.ok()) done = lead_to_subnets_of(request.container_id);
+  if (!done.ok()) {
     (void)detach(request.container_id);
-    return fail(led.with_context("cannot make the container's network"));
+    return fail(done.with_context("cannot make the container's network"));
   }
   return pins_.path(request.container_id);
 }

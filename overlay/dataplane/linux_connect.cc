@@ -66,7 +66,6 @@ Status LinuxNetwork::know_addresses(const std::string& container_id) {
 Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
   MUSTER_TRY(reopen());
   MUSTER_TRY(check_encryption(request));
-  MUSTER_TRY(check_encryption(request));
   const std::string& id = request.container_id;
   const bool v6 = std::any_of(request.links.begin(), request.links.end(), [](const auto& link) {
     return link.by_hand &&
@@ -88,10 +87,26 @@ Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
     MUSTER_TRY(clients_.attach(id, pins_.path(id)));
   }
   MUSTER_TRY(know_addresses(id));
+  MUSTER_TRY(fit_links(id, plan.make));
   return lead_to_subnets_of(id);
 }
 
 // ---------------------------------------------------------------- further subnets
+
+// Containers with an address in one of these.
+std::vector<std::string> LinuxNetwork::members_of(const std::vector<Prefix>& subnets) {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> members;
+  for (const auto& [id, addresses] : addresses_) {
+    const bool member = std::any_of(addresses.begin(), addresses.end(), [&](const auto& text) {
+      const auto ip = Ip::parse(text);
+      return ip && std::any_of(subnets.begin(), subnets.end(),
+                               [&](const Prefix& subnet) { return subnet.contains(*ip); });
+    });
+    if (member) members.push_back(id);
+  }
+  return members;
+}
 
 Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std::string>* said) {
   // In the mesh's own network answers go by a table of their own.
@@ -99,20 +114,8 @@ Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std
     return ok_status();
   }
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
-  std::vector<std::string> members;
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& [id, addresses] : addresses_) {
-      const bool member = std::any_of(addresses.begin(), addresses.end(), [&](const auto& text) {
-        const auto ip = Ip::parse(text);
-        return ip && std::any_of(subnets.begin(), subnets.end(),
-                                 [&](const Prefix& subnet) { return subnet.contains(*ip); });
-      });
-      if (member) members.push_back(id);
-    }
-  }
   std::vector<std::string> mended;
-  const Status led = lead_to_further_subnets(pins_, members, network, mended);
+  const Status led = lead_to_further_subnets(pins_, members_of(subnets), network, mended);
   if (said == nullptr) return led;
   for (const std::string& id : mended) {
     said->push_back(fmt::format("container {} had no route to a subnet of network {}", id,
@@ -137,6 +140,34 @@ Status LinuxNetwork::lead_to_subnets_of(const std::string& container_id) {
   }
   return ok_status();
 }
+
+// ---------------------------------------------------------------- a smaller MTU
+
+// What containers that run send has to fit through a network whose MTU has become smaller.
+Status LinuxNetwork::fit_containers(const v1::Network& network) {
+  if (!is_overlay(network)) return ok_status();
+  MUSTER_ASSIGN(const uint32_t mtu, network_mtu(network));
+  MUSTER_ASSIGN(const auto subnets, subnets_of(network));
+  return lower_mtu(pins_, members_of(subnets), subnets, mtu);
+}
+
+// It has become smaller while this container's interfaces were made.
+Status LinuxNetwork::fit_links(const std::string& container_id, const AttachPlan& plan) {
+  for (const LinkPlan& link : plan.links) {
+    if (link.home != LinkPlan::Home::kSegment) continue;
+    uint32_t mtu = link.veth.mtu;
+    {
+      std::lock_guard lock(overlay_mutex_);
+      if (const auto place = segments_.find(link.network->id())) mtu = place->mtu;
+    }
+    if (mtu >= link.veth.mtu) continue;
+    MUSTER_ASSIGN(const auto subnets, subnets_of(*link.network));
+    MUSTER_TRY(lower_mtu(pins_, {container_id}, subnets, mtu));
+  }
+  return ok_status();
+}
+
+// ---------------------------------------------------------------- repair
 
 void LinuxNetwork::repair_subnets(std::vector<std::string>& said) {
   std::vector<v1::Network> grown;

@@ -215,6 +215,8 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
   }
   if (news) {
     warn_of_overlap(*news);
+    const Status fit = fit_containers(*news);
+    if (applied.ok()) applied = fit;
     const Status led = lead_to_subnets(*news, nullptr);
     if (applied.ok()) applied = led;
   }

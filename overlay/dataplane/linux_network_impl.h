@@ -115,6 +115,9 @@ class LinuxNetwork final : public NodeNetwork {
   Status leave_networks(const std::string& container_id, const std::vector<size_t>& numbers);
   Status drop_way(const std::string& container_id);
   Status know_addresses(const std::string& container_id);
+  std::vector<std::string> members_of(const std::vector<Prefix>& subnets);
+  Status fit_containers(const v1::Network& network);
+  Status fit_links(const std::string& container_id, const AttachPlan& plan);
   // Running containers reach all subnets of a network; see subnet_routes.h.
   Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
   Status lead_to_subnets_of(const std::string& container_id);

@@ -6,18 +6,20 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "base/unique_fd.h"
 #include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/links.h"
+#include "overlay/dataplane/segment_links.h"
 
 namespace muster::overlay {
 namespace {
 
-// Inside a container's namespace. True when something was missing.
-Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Network& network) {
-  MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+// A network's interfaces in a container's namespace, by index, with their addresses.
+Result<std::map<int, std::vector<Cidr>>> interfaces_in(NetlinkSocket& socket,
+                                                       const std::vector<Prefix>& subnets) {
   MUSTER_ASSIGN(const auto addresses, list_addresses(socket));
   std::map<int, std::vector<Cidr>> interfaces;
   for (const auto& [index, cidr] : addresses) {
@@ -27,6 +29,13 @@ Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Netwo
                                   [&](const Prefix& subnet) { return subnet.contains(cidr.ip); });
     if (here) interfaces[index].push_back(cidr);
   }
+  return interfaces;
+}
+
+// Inside a container's namespace. True when something was missing.
+Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Network& network) {
+  MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+  MUSTER_ASSIGN(const auto interfaces, interfaces_in(socket, subnets));
   std::vector<Message> missing;
   if (interfaces.empty()) return false;
   MUSTER_ASSIGN(const auto present, list_routes(socket));
@@ -42,6 +51,23 @@ Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Netwo
   if (missing.empty()) return false;
   MUSTER_TRY(socket.run(missing));
   return true;
+}
+
+// Inside the namespace of each of them that is still there. The first failure is returned, the
+// others are seen to all the same.
+Status in_each(const NamespaceDir& pins, const std::vector<std::string>& containers,
+               const std::function<Status(const std::string& name)>& work) {
+  Status first;
+  const Status ran = on_own_thread([&]() -> Status {
+    for (const std::string& name : containers) {
+      UniqueFd fd(::open(pins.path(name).c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd || setns(fd.get(), CLONE_NEWNET) != 0) continue;
+      const Status done = work(name);
+      if (!done.ok() && first.ok()) first = done.with_context("container " + name);
+    }
+    return ok_status();
+  });
+  return ran.ok() ? first : ran;
 }
 
 }  // namespace
@@ -77,18 +103,28 @@ Status lead_to_further_subnets(const NamespaceDir& pins, const std::vector<std::
                                const v1::Network& network, std::vector<std::string>& mended) {
   if (containers.empty() || !has_further_subnets(network)) return ok_status();
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
-  Status first;
-  const Status ran = on_own_thread([&]() -> Status {
-    for (const std::string& name : containers) {
-      UniqueFd fd(::open(pins.path(name).c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd || setns(fd.get(), CLONE_NEWNET) != 0) continue;
-      const auto done = complete_routes(subnets, network);
-      if (!done && first.ok()) first = done.error().with_context("container " + name);
-      if (done && *done) mended.push_back(name);
-    }
+  return in_each(pins, containers, [&](const std::string& name) -> Status {
+    MUSTER_ASSIGN(const bool completed, complete_routes(subnets, network));
+    if (completed) mended.push_back(name);
     return ok_status();
   });
-  return ran.ok() ? first : ran;
+}
+
+Status lower_mtu(const NamespaceDir& pins, const std::vector<std::string>& containers,
+                 const std::vector<Prefix>& subnets, uint32_t mtu) {
+  if (containers.empty()) return ok_status();
+  return in_each(pins, containers, [&](const std::string&) -> Status {
+    MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_ASSIGN(const auto interfaces, interfaces_in(socket, subnets));
+    if (interfaces.empty()) return ok_status();
+    MUSTER_ASSIGN(const auto links, list_links(socket));
+    std::vector<Message> lower;
+    for (const Link& link : links) {
+      if (!interfaces.contains(link.index) || link.mtu <= mtu) continue;
+      lower.push_back(set_mtu(link.index, mtu));
+    }
+    return socket.run(lower);
+  });
 }
 
 }  // namespace muster::overlay

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@
 
 namespace muster::overlay {
 
+// What follows in containers that run when a network changes. Interfaces are told by their
+// addresses. Containers (pins by name) that are gone are left out. Blocks; opens each namespace.
+
 // An interface has an address in one subnet of its network. The others are on the same link:
 // without a route that says so, what goes there would leave by the default route.
 
@@ -20,10 +24,14 @@ Result<std::vector<TableRoute>> further_routes(const v1::Network& network,
 // Whether some address may need one: the network has several subnets of one family.
 bool has_further_subnets(const v1::Network& network);
 
-// Gives the containers (pins by name) what their interfaces lack of these routes, for a network
-// that has got another subnet. Interfaces are told by their addresses. Containers that are gone are
-// left out. `mended`: names of those that lacked some. Blocks; opens each namespace.
+// Gives the containers what their interfaces lack of these routes, for a network that has got
+// another subnet. `mended`: names of those that lacked some.
 Status lead_to_further_subnets(const NamespaceDir& pins, const std::vector<std::string>& containers,
                                const v1::Network& network, std::vector<std::string>& mended);
+
+// Makes the MTU of their interfaces in these subnets no larger than this: the network drops what is
+// larger without a word, so that connections that run would hang.
+Status lower_mtu(const NamespaceDir& pins, const std::vector<std::string>& containers,
+                 const std::vector<Prefix>& subnets, uint32_t mtu);
 
 }  // namespace muster::overlay

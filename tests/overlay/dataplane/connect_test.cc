@@ -169,6 +169,58 @@ TEST_F(ConnectTest, ContainersThatRunReachTheAddressesOfAFurtherSubnet) {
   EXPECT_EQ(from(one, "10.50.9.2"), "two");
 }
 
+TEST_F(ConnectTest, WhatContainersThatRunSendFitsThroughANetworkWhoseMtuHasBecomeSmaller) {
+  const auto with_mtu = [&](uint32_t mtu) {
+    v1::Network network = a_;
+    network.mutable_state()->set_mtu(mtu);
+    return network;
+  };
+  const auto mtu_of = [&](const std::string& ns, const char* interface) {
+    return box_.run(
+        ns, fmt::format("ip -o link show {} | sed 's/.*mtu \\([0-9]*\\).*/\\1/'", interface));
+  };
+  ContainerNetworkRequest both = request("c1", with_mtu(1450), "10.50.0.2/24");
+  both.links.push_back(link(b_, "10.51.0.2/24", false));
+  const std::string one = attach(both);
+  const std::string two = attach(request("c2", with_mtu(1450), "10.50.0.3/24"));
+  tell(with_mtu(1450), "10.50.0.200", {"10.50.0.3"});
+  tell(b_);
+  // Answers a line of any length by its length.
+  box_.start(two, "exec socat TCP4-LISTEN:8080,fork SYSTEM:'while read -r l; do echo ${#l}; done'");
+  box_.run(two,
+           "for i in $(seq 200); do ss -Hltn sport = :8080 | grep -q . && exit; "
+           "busybox usleep 10000; done");
+  // A connection that runs meanwhile: its whole segments were lost.
+  const std::string fifo = box_.dir() + "/fifo", out = box_.dir() + "/out";
+  box_.run("", "mkfifo " + fifo);
+  box_.start(one, fmt::format("exec socat - TCP:10.50.0.3:8080 <{} >{}", fifo, out));
+  box_.start("", fmt::format("exec sleep 60 >{}", fifo));
+  const auto say = [&](int length, int lines) {
+    box_.run("", fmt::format("head -c {0} /dev/zero | tr '\\0' a >{1}; echo >{1}", length, fifo));
+    return box_.run("", fmt::format("for i in $(seq 300); do [ $(wc -l <{0}) -ge {1} ] && break; "
+                                    "busybox usleep 10000; done; tail -n1 {0}",
+                                    out, lines));
+  };
+  EXPECT_EQ(say(1390, 1), "1390");
+  tell(with_mtu(1300));
+  EXPECT_EQ(mtu_of(one, "eth0"), "1300");
+  EXPECT_EQ(mtu_of(two, "eth0"), "1300");
+  EXPECT_EQ(mtu_of(one, "eth1"), "1450") << "another network's";
+  EXPECT_EQ(say(1391, 2), "1391");
+  // Made with what the managers had said before.
+  const std::string three = attach(request("c3", with_mtu(1450), "10.50.0.4/24"));
+  EXPECT_EQ(mtu_of(three, "eth0"), "1300");
+  // A larger one is for those that come.
+  tell(with_mtu(1400));
+  EXPECT_EQ(mtu_of(one, "eth0"), "1300");
+  EXPECT_EQ(say(1392, 3), "1392");
+  // It became smaller while the process was away.
+  restart();
+  tell(with_mtu(1280));
+  EXPECT_EQ(mtu_of(one, "eth0"), "1280");
+  EXPECT_EQ(say(1393, 4), "1393");
+}
+
 TEST(SubnetRoutes, OnlySubnetsWithoutAnAddressOfTheInterfaceNeedOne) {
   v1::Network network;
   const auto routes = [&](std::vector<const char*> addresses) {
