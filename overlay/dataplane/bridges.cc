@@ -1,12 +1,12 @@
 #include "overlay/dataplane/bridges.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/sysctl.h"
 #include "overlay/ipam/ip.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::overlay {
 namespace {
@@ -23,16 +23,8 @@ std::string alias_of(const Names& names, const std::string& network_id, bool int
 }  // namespace
 
 Result<uint32_t> network_mtu(const v1::Network& network) {
-  for (const auto& option : network.spec().driver_options()) {
-    if (option.key() != "com.docker.network.driver.mtu") continue;
-    uint32_t mtu = 0;
-    const char* end = option.value().data() + option.value().size();
-    const auto parsed = std::from_chars(option.value().data(), end, mtu);
-    if (parsed.ec != std::errc() || parsed.ptr != end || mtu < 68 || mtu > 65535) {
-      return fail(invalid_argument("MTU \"{}\" is not a number from 68 to 65535", option.value()));
-    }
-    return mtu;
-  }
+  MUSTER_ASSIGN(const uint32_t wanted, wanted_mtu(network.spec()));
+  if (wanted != 0) return wanted;
   if (network.state().mtu() != 0) return network.state().mtu();
   return network.spec().driver() == "bridge" ? 1500u : 1450u;
 }
@@ -173,6 +165,17 @@ Status Bridges::sweep(const std::set<std::string>& keep) {
 bool Bridges::has_port(const std::string& port) const {
   return std::any_of(bridges_.begin(), bridges_.end(),
                      [&](const auto& entry) { return entry.second.ports.contains(port); });
+}
+
+void Bridges::repair(std::vector<std::string>& said) const {
+  if (bridges_.empty()) return;
+  const bool v6 = std::any_of(bridges_.begin(), bridges_.end(), [](const auto& entry) {
+    const auto& subnets = entry.second.rules.subnets;
+    return std::any_of(subnets.begin(), subnets.end(), [](const std::string& subnet) {
+      return subnet.find(':') != std::string::npos;
+    });
+  });
+  keep_forwarding(v6, said);
 }
 
 Status Bridges::restore_rules() {

@@ -43,6 +43,8 @@ class Bridges {
   Status sweep(const std::set<std::string>& keep);
   // Puts the rules of all networks into a fresh table.
   Status restore_rules();
+  // Whether the host still forwards; a sentence in `said` where it did not.
+  void repair(std::vector<std::string>& said) const;
 
   const std::map<std::string, Bridge>& all() const { return bridges_; }
   bool has_port(const std::string& port) const;
@@ -59,8 +61,8 @@ class Bridges {
 };
 
 // The MTU of a network's interfaces: driver option com.docker.network.driver.mtu, else what the
-// managers worked out, else 1500, less 50 for VXLAN's headers on an overlay. INVALID_ARGUMENT for
-// an option outside 68..65535.
+// managers worked out, else 1500, less 50 for VXLAN's headers on an overlay. INVALID_ARGUMENT as
+// wanted_mtu() (overlay/ipam/mtu.h).
 Result<uint32_t> network_mtu(const v1::Network& network);
 
 }  // namespace muster::overlay

@@ -269,6 +269,7 @@ const Prefix* Gateway::overlap(const Prefix& network) const {
 
 void Gateway::repair(std::vector<std::string>& said) {
   if (leases_.empty()) return;
+  keep_forwarding(host_has_ipv6(), said);
   const auto tell = [&](const Status& done, std::string what) {
     said.push_back(done.ok() ? std::move(what) : fmt::format("{}: {}", what, done.message()));
   };

@@ -254,6 +254,7 @@ std::vector<std::string> LinuxNetwork::repair() {
   repair_subnets(said);
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
+  bridges_.repair(said);
   gateway_.repair(said);
   repair_table(said);
   return said;

@@ -37,7 +37,8 @@ Status on_own_thread(const std::function<Status()>& work) {
 
 Status in_namespace(int fd, const std::function<Status()>& work) {
   return on_own_thread([&]() -> Status {
-    if (setns(fd, CLONE_NEWNET) != 0) return errno_status(errno, "cannot enter a network namespace");
+    if (setns(fd, CLONE_NEWNET) != 0)
+      return errno_status(errno, "cannot enter a network namespace");
     return work();
   });
 }

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 
@@ -22,5 +23,8 @@ bool kernel_has_ipv6();
 // Lets the host forward IPv6. A host that does no longer accepts router advertisements, and would
 // lose its own default route, unless told to.
 Status forward_ipv6();
+// Lets the host forward where it no longer does (what an administrator or a package loads into the
+// kernel's settings says so, often years later), and adds a sentence to `said`.
+void keep_forwarding(bool v6, std::vector<std::string>& said);
 
 }  // namespace muster::overlay

@@ -295,6 +295,23 @@ TEST_F(GatewayTest, WhatIsMissingIsRepaired) {
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
 }
 
+TEST_F(GatewayTest, AHostThatNoLongerForwardsDoesSoAgain) {
+  const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+  box_.run("", "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
+  EXPECT_EQ(ping(c1, "192.0.2.2"), "");
+  EXPECT_THAT(net_->repair(), ::testing::ElementsAre("the host no longer forwarded IPv4",
+                                                     "the host no longer forwarded IPv6"));
+  EXPECT_EQ(ping(c1, "192.0.2.2"), "yes");
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+  // With a network of driver bridge alone.
+  ASSERT_TRUE(net_->detach("c1").ok());
+  attach(request("c2", bridge_network("net-h", "10.52.0.0/24", "10.52.0.1"), "10.52.0.2/24"));
+  box_.run("", "sysctl -qw net.ipv4.ip_forward=0");
+  EXPECT_THAT(net_->repair(), ::testing::Contains("the host no longer forwarded IPv4"));
+  EXPECT_EQ(box_.run("", "sysctl -n net.ipv4.ip_forward"), "1");
+}
+
 TEST_F(GatewayTest, TheMtuIsThatOfTheHostsDefaultRoute) {
   box_.run("", "ip link set up0 mtu 9001; ip route add default via 192.0.2.2");
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
