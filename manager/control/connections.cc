@@ -237,22 +237,13 @@ Result<v1::Network> grown(const Snapshot& state, const v1::Network& network,
                           const google::protobuf::RepeatedPtrField<v1::IpamPool>& pools) {
   if (pools.empty()) return network;
   const std::string& name = name_of(network);
-  if (network.spec().ingress()) {
-    return fail(failed_precondition(
-        "network {} is the routing mesh's and cannot get further subnets: make it anew with a "
-        "larger one (`network rm {}`, `network create --ingress --subnet ...`)",
-        name, name));
-  }
-  if (network.predefined()) {
-    return fail(failed_precondition("{} is a pre-defined network and cannot be changed", name));
-  }
-  if (network.spec().driver() != "overlay") {
-    return fail(failed_precondition(
-        "network {} is of driver {}: only overlay networks can get further subnets", name,
-        network.spec().driver()));
+  const std::string& driver = network.spec().driver();
+  if (driver != "overlay" && driver != "bridge") {
+    return fail(
+        failed_precondition("network {} is of driver {}, which has no subnets", name, driver));
   }
   v1::NetworkSpec more;
-  more.set_driver("overlay");
+  more.set_driver(driver);
   v1::Network out = network;
   for (const v1::IpamPool& pool : pools) {
     if (pool.subnet().empty()) {

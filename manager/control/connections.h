@@ -18,8 +18,7 @@ namespace muster::manager::control {
 Result<store::Ptr<v1::Task>> resolve_task(const store::Snapshot& state, std::string_view reference);
 
 // The network as it will be when it has further subnets. FAILED_PRECONDITION for one that cannot
-// grow: those of the node alone and predefined ones; INVALID_ARGUMENT and ALREADY_EXISTS as when a
-// network is made.
+// grow, as it has no subnets; INVALID_ARGUMENT and ALREADY_EXISTS as when a network is made.
 Result<v1::Network> grown(const store::Snapshot& state, const v1::Network& network,
                           const google::protobuf::RepeatedPtrField<v1::IpamPool>& pools);
 // Sets and removes labels; keeps them sorted.

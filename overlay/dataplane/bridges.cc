@@ -109,6 +109,26 @@ Status Bridges::create(const v1::Network& network, const std::string& name) {
   return ok_status();
 }
 
+Status Bridges::grow(const v1::Network& network, Bridge& bridge) {
+  NetworkRules rules = bridge.rules;
+  std::vector<Message> addresses;
+  for (const auto& pool : network.state().pools()) {
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
+    if (std::find(rules.subnets.begin(), rules.subnets.end(), subnet.str()) !=
+        rules.subnets.end()) {
+      continue;
+    }
+    MUSTER_ASSIGN(const Ip gateway, Ip::parse(pool.gateway()));
+    addresses.push_back(add_address(bridge.index, {gateway, subnet.length}));
+    rules.subnets.push_back(subnet.str());
+  }
+  if (addresses.empty()) return ok_status();
+  MUSTER_TRY(rtnl_.run(addresses));
+  MUSTER_TRY(nft_.run(add_network_rules(names_.table(), rules)));
+  bridge.rules = std::move(rules);
+  return ok_status();
+}
+
 Result<int> Bridges::acquire(const v1::Network& network, const std::string& port) {
   const std::string name = names_.bridge(network.id());
   auto it = bridges_.find(name);
@@ -118,6 +138,8 @@ Result<int> Bridges::acquire(const v1::Network& network, const std::string& port
       return fail(made.with_context("network " + network.spec().annotations().name()));
     }
     it = bridges_.find(name);
+  } else if (Status grown = grow(network, it->second); !grown.ok()) {
+    return fail(grown.with_context("network " + network.spec().annotations().name()));
   }
   it->second.ports.insert(port);
   return it->second.index;

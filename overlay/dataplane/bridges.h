@@ -35,7 +35,8 @@ class Bridges {
   // Replaces what is known by what the kernel has.
   Status scan();
   // Makes the network's bridge and rules where they are missing and notes that `port` will be in
-  // it, so that it stays. Returns the bridge's index.
+  // it, so that it stays. One that is there gets the subnets that the network has got since.
+  // Returns the bridge's index.
   Result<int> acquire(const v1::Network& network, const std::string& port);
   // The port is gone; removes bridges that have none left.
   Status release(const std::string& port);
@@ -51,6 +52,7 @@ class Bridges {
 
  private:
   Status create(const v1::Network& network, const std::string& name);
+  Status grow(const v1::Network& network, Bridge& bridge);
   Status remove(const std::string& name);
 
   const Names& names_;

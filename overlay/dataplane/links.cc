@@ -229,6 +229,8 @@ Result<std::vector<Route>> list_routes(NetlinkSocket& socket) {
       route.destination.base = ip_of(info->rtm_family, to);
     if (const nlattr* by = nlmsg_find_attr(h, sizeof(*info), RTA_OIF))
       route.interface = static_cast<int>(nla_get_u32(by));
+    const nlattr* table = nlmsg_find_attr(h, sizeof(*info), RTA_TABLE);
+    route.table = table != nullptr ? nla_get_u32(table) : info->rtm_table;
     out.push_back(route);
   }));
   return out;

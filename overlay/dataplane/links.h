@@ -27,6 +27,7 @@ struct Link {
 struct Route {
   Prefix destination;  // of length 0: a default route
   int interface = 0;   // index; 0 = several next hops
+  uint32_t table = 0;
 };
 
 struct BridgeSpec {

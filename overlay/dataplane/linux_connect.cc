@@ -109,10 +109,7 @@ std::vector<std::string> LinuxNetwork::members_of(const std::vector<Prefix>& sub
 }
 
 Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std::string>* said) {
-  // In the mesh's own network answers go by a table of their own.
-  if (!has_further_subnets(network) || !is_overlay(network) || network.spec().ingress()) {
-    return ok_status();
-  }
+  if (!has_further_subnets(network) || !is_overlay(network)) return ok_status();
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
   std::vector<std::string> mended;
   const Status led = lead_to_further_subnets(pins_, members_of(subnets), network, mended);
@@ -130,13 +127,24 @@ Status LinuxNetwork::lead_to_subnets_of(const std::string& container_id) {
   {
     std::lock_guard lock(overlay_mutex_);
     for (const auto& [id, truth] : truths_.all()) {
-      if (truth.network.spec().ingress() || !has_further_subnets(truth.network)) continue;
-      grown.push_back(truth.network);
+      if (has_further_subnets(truth.network)) grown.push_back(truth.network);
     }
   }
   std::vector<std::string> ignored;
   for (const v1::Network& network : grown) {
     MUSTER_TRY(lead_to_further_subnets(pins_, {container_id}, network, ignored));
+  }
+  return ok_status();
+}
+
+// Networks of this node alone are not told of: that one has grown is known from the first container
+// that has an address there, or may lead to one.
+Status LinuxNetwork::lead_in_bridges(const AttachPlan& plan) {
+  for (const LinkPlan& link : plan.links) {
+    if (link.home != LinkPlan::Home::kBridge || !has_further_subnets(*link.network)) continue;
+    MUSTER_ASSIGN(const auto subnets, subnets_of(*link.network));
+    std::vector<std::string> ignored;
+    MUSTER_TRY(lead_to_further_subnets(pins_, members_of(subnets), *link.network, ignored));
   }
   return ok_status();
 }

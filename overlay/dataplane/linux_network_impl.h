@@ -121,6 +121,7 @@ class LinuxNetwork final : public NodeNetwork {
   // Running containers reach all subnets of a network; see subnet_routes.h.
   Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
   Status lead_to_subnets_of(const std::string& container_id);
+  Status lead_in_bridges(const AttachPlan& plan);
   void repair_subnets(std::vector<std::string>& said);
   void remember(const std::string& container_id, const std::vector<Ip>& addresses);
   std::vector<std::string> host_ends(const std::string& container_id) const;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/rtnetlink.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,12 +11,14 @@
 #include "overlay/dataplane/mesh_ruleset.h"
 #include "overlay/dataplane/routing.h"
 #include "overlay/dataplane/segment_links.h"
+#include "overlay/dataplane/subnet_routes.h"
 #include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
 namespace {
 
 constexpr Prefix kLinkLocal{Ip{true, Uint128{0xfe80} << 112}, 10};
+constexpr Prefix kMulticast6{Ip{true, Uint128{0xff} << 120}, 8};
 
 bool has_v6(const std::vector<Cidr>& addresses) {
   return std::any_of(addresses.begin(), addresses.end(), [](const Cidr& c) { return c.ip.v6; });
@@ -43,6 +46,14 @@ Result<std::vector<Prefix>> MeshLink::subnets() {
     if (of != link->index || kLinkLocal.contains(cidr.ip)) continue;
     MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(cidr.str()));
     out.push_back(subnet);
+  }
+  MUSTER_ASSIGN(const auto routes, list_routes(host_));
+  for (const Route& route : routes) {
+    const Prefix& to = route.destination;
+    const bool known = std::any_of(out.begin(), out.end(),
+                                   [&](const Prefix& subnet) { return subnet.contains(to); });
+    if (route.interface != link->index || route.table != RT_TABLE_MAIN || known) continue;
+    if (!kLinkLocal.contains(to.base) && !kMulticast6.contains(to.base)) out.push_back(to);
   }
   return out;
 }
@@ -141,6 +152,26 @@ Status MeshLink::keep_addresses(const Spec& spec, int index, std::vector<std::st
   return host_.run(mend);
 }
 
+// A network that has got larger: the host has an address in one of its subnets.
+Status MeshLink::keep_routes(const Spec& spec, int index, std::vector<std::string>* said) {
+  const auto wanted = further_routes(spec.subnets, spec.addresses, index);
+  if (wanted.empty()) return ok_status();
+  MUSTER_ASSIGN(const auto present, list_routes(host_));
+  std::vector<Message> mend;
+  for (const TableRoute& route : wanted) {
+    if (route.destination.base.v6 && !kernel_has_ipv6()) continue;
+    // One of the host's own that is in the way stays: managers say that it overlaps.
+    const bool taken = std::any_of(present.begin(), present.end(), [&](const Route& r) {
+      return r.destination == route.destination && r.table == route.table;
+    });
+    if (taken) continue;
+    say(said,
+        fmt::format("interface {} had no route to {}", names_.mesh(), route.destination.str()));
+    mend.push_back(add_table_route(route));
+  }
+  return host_.run(mend);
+}
+
 Status MeshLink::keep(const Spec& spec, const Segments::Place& place,
                       std::vector<std::string>* said) {
   std::vector<std::string> subnets;
@@ -160,7 +191,8 @@ Status MeshLink::keep(const Spec& spec, const Segments::Place& place,
     say(said, fmt::format("interface {} was down", names_.mesh()));
     mend.push_back(set_up(link->index));
   }
-  return host_.run(mend);
+  MUSTER_TRY(host_.run(mend));
+  return keep_routes(spec, link->index, said);
 }
 
 Status MeshLink::remove() {

@@ -30,7 +30,7 @@ class MeshLink {
   MeshLink(const Names& names, NetlinkSocket& host_rtnl, LibNft& host_nft)
       : names_(names), host_(host_rtnl), nft_(host_nft), table_("mesh_" + names.table()) {}
 
-  // The subnets of the addresses it has; empty when there is none.
+  // The subnets that the host reaches by it; empty when there is none.
   Result<std::vector<Prefix>> subnets();
   // Makes it what it should be. `said` (may be null) gets a sentence for what was different.
   Status keep(const Spec& spec, const Segments::Place& place, std::vector<std::string>* said);
@@ -42,6 +42,7 @@ class MeshLink {
   Status keep_port(const Spec& spec, const Segments::Place& place, std::vector<std::string>* said);
   Status keep_settings(const Spec& spec, std::vector<std::string>* said);
   Status keep_addresses(const Spec& spec, int index, std::vector<std::string>* said);
+  Status keep_routes(const Spec& spec, int index, std::vector<std::string>* said);
 
   const Names& names_;
   NetlinkSocket& host_;

@@ -23,7 +23,36 @@ Ip gateway(bool v6) {
   return {true, (Uint128{0xfe80} << 112) | 0x4d0001};
 }
 
+const Cidr* first_of(const std::vector<Cidr>& addresses, bool v6) {
+  const auto at = std::find_if(addresses.begin(), addresses.end(),
+                               [&](const Cidr& c) { return c.ip.v6 == v6; });
+  return at == addresses.end() ? nullptr : &*at;
+}
+
+// Neighbours in the network itself are on the link. The main table is not asked: another network of
+// the task may have the client's address on its own link, as only that node knows.
+Status add_subnet_routes(const v1::Network& network, const Cidr& own, int interface,
+                         std::vector<TableRoute>& out) {
+  for (const auto& pool : network.state().pools()) {
+    MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
+    if (subnet.base.v6 != own.ip.v6) continue;
+    out.push_back({kMeshTable, subnet, std::nullopt, interface, own.ip});
+  }
+  return ok_status();
+}
+
 }  // namespace
+
+Result<std::vector<TableRoute>> mesh_subnet_routes(const v1::Network& network,
+                                                   const std::vector<Cidr>& addresses,
+                                                   int interface) {
+  std::vector<TableRoute> out;
+  for (const bool v6 : {false, true}) {
+    const Cidr* own = first_of(addresses, v6);
+    if (own != nullptr) MUSTER_TRY(add_subnet_routes(network, *own, interface, out));
+  }
+  return out;
+}
 
 Result<MeshTask> plan_mesh_task(const v1::Network& network, const std::vector<Cidr>& addresses,
                                 int interface, const std::vector<v1::PortConfig>& ports) {
@@ -37,16 +66,9 @@ Result<MeshTask> plan_mesh_task(const v1::Network& network, const std::vector<Ci
   }
   MeshTask task;
   for (const bool v6 : {false, true}) {
-    const auto own = std::find_if(addresses.begin(), addresses.end(),
-                                  [&](const Cidr& c) { return c.ip.v6 == v6; });
-    if (own == addresses.end()) continue;
-    // Neighbours in the network itself are on the link. The main table is not asked: another
-    // network of the task may have the client's address on its own link, as only that node knows.
-    for (const auto& pool : network.state().pools()) {
-      MUSTER_ASSIGN(const Prefix subnet, Prefix::parse(pool.subnet()));
-      if (subnet.base.v6 != v6) continue;
-      task.routes.push_back({kMeshTable, subnet, std::nullopt, interface, own->ip});
-    }
+    const Cidr* own = first_of(addresses, v6);
+    if (own == nullptr) continue;
+    MUSTER_TRY(add_subnet_routes(network, *own, interface, task.routes));
     const Prefix everything{Ip{v6, 0}, 0};
     task.routes.push_back({kMeshTable, everything, gateway(v6), interface, own->ip});
     task.neighbours.push_back({gateway(v6), kMeshGatewayMac});

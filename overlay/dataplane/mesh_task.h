@@ -44,8 +44,13 @@ struct MeshTask {
 Result<MeshTask> plan_mesh_task(const v1::Network& network, const std::vector<Cidr>& addresses,
                                 int interface, const std::vector<v1::PortConfig>& ports);
 
-// The same as requests; what is there already is fine. To be sent when the interface is up and has
-// its addresses.
+// Those of its routes that lead to the network's subnets, on the link. Pure.
+Result<std::vector<TableRoute>> mesh_subnet_routes(const v1::Network& network,
+                                                   const std::vector<Cidr>& addresses,
+                                                   int interface);
+
+// A task's part as requests; what is there already is fine. To be sent when the interface is up and
+// has its addresses.
 std::vector<Message> mesh_task_requests(const MeshTask& task);
 
 // Settings of the task's namespace, on a thread inside it and before it has interfaces: a client's

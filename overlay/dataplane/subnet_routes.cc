@@ -12,6 +12,7 @@
 #include "base/unique_fd.h"
 #include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/links.h"
+#include "overlay/dataplane/mesh_task.h"
 #include "overlay/dataplane/segment_links.h"
 
 namespace muster::overlay {
@@ -40,10 +41,16 @@ Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Netwo
   if (interfaces.empty()) return false;
   MUSTER_ASSIGN(const auto present, list_routes(socket));
   for (const auto& [index, cidrs] : interfaces) {
-    MUSTER_ASSIGN(const auto wanted, further_routes(network, cidrs, index));
+    MUSTER_ASSIGN(auto wanted, further_routes(network, cidrs, index));
+    if (network.spec().ingress()) {
+      // Answers to clients are led by a table of their own.
+      MUSTER_ASSIGN(const auto mesh, mesh_subnet_routes(network, cidrs, index));
+      wanted.insert(wanted.end(), mesh.begin(), mesh.end());
+    }
     for (const TableRoute& route : wanted) {
       const bool has = std::any_of(present.begin(), present.end(), [&](const Route& r) {
-        return r.destination == route.destination && r.interface == route.interface;
+        return r.destination == route.destination && r.interface == route.interface &&
+               r.table == route.table;
       });
       if (!has) missing.push_back(add_table_route(route));
     }
@@ -82,9 +89,14 @@ bool has_further_subnets(const v1::Network& network) {
 
 Result<std::vector<TableRoute>> further_routes(const v1::Network& network,
                                                const std::vector<Cidr>& addresses, int interface) {
-  std::vector<TableRoute> out;
-  if (!has_further_subnets(network)) return out;
+  if (!has_further_subnets(network)) return std::vector<TableRoute>();
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
+  return further_routes(subnets, addresses, interface);
+}
+
+std::vector<TableRoute> further_routes(const std::vector<Prefix>& subnets,
+                                       const std::vector<Cidr>& addresses, int interface) {
+  std::vector<TableRoute> out;
   for (const Prefix& subnet : subnets) {
     const Cidr* own = nullptr;
     bool inside = false;

@@ -23,6 +23,9 @@ Result<std::vector<TableRoute>> further_routes(const v1::Network& network,
                                                const std::vector<Cidr>& addresses, int interface);
 // Whether some address may need one: the network has several subnets of one family.
 bool has_further_subnets(const v1::Network& network);
+// To those of `subnets` that no address of theirs is in.
+std::vector<TableRoute> further_routes(const std::vector<Prefix>& subnets,
+                                       const std::vector<Cidr>& addresses, int interface);
 
 // Gives the containers what their interfaces lack of these routes, for a network that has got
 // another subnet. `mended`: names of those that lacked some.

@@ -94,7 +94,7 @@ m 1 network disconnect --force closed "$(task 1 box)"
 fails 'in use by service' m 1 network rm front
 fails 'overlaps 10.31.0.0/28' m 1 network update --subnet 10.31.0.0/24 front
 fails 'not enabled for the network' m 1 network update --subnet fd31::/64 front
-fails 'make it anew' m 1 network update --subnet 10.32.0.0/24 ingress
+fails 'has no subnets' m 1 network update --subnet 10.32.0.0/24 host
 m 1 network disconnect front "$(task 1 box)"
 await 5 'node 1 has left it' not_in_front 1 box
 
@@ -108,12 +108,18 @@ for n in 1 2; do await 5 "probe, after that, on node $n" means $n web probe "$pr
 name=$(task 2 box)
 kill_musterd 2
 m 1 network disconnect front "$name"
+# The container is in it yet: its address is nobody else's.
+m 1 network disconnect front "$(task 1 box)"
+fails "address $probe is in use" m 1 network connect --ip "$probe" front "$(task 1 box)"
+m 1 network connect --alias late front "$(task 1 box)"
 start_musterd 2
 await 10 'it has left when its musterd is back' not_in_front 2 box
 nobody 2 box web || die 'it still reaches the network that it left'
 is "$(who 2 box store)" db 'its own network goes on'
 ! inside 2 box ping -c 1 -W 1 "$NET.254" >/dev/null 2>&1 || die 'the way out is still there'
 ! means 1 web probe "$probe" || die 'its alias is still known'
+m 1 network disconnect front "$(task 1 box)"
+await 5 'the address can be had' m 1 network connect --ip "$probe" front "$(task 1 box)"
 
 note 'the task that replaces another is in the networks of its service alone'
 await 5 'node 1 is in it' in_front 1 box
@@ -145,6 +151,11 @@ for n in 1 2; do
 done
 [[ -n ${found:-} ]] || die 'nobody has an address of the new subnet'
 is "$(m 1 network inspect front --format '{{index .Labels "size"}}')" large 'the label'
+
+note 'so does the network of the routing mesh'
+m 1 network update --subnet 10.32.0.0/24 ingress >/dev/null
+leads() { ip netns exec "$BRIDGE-$1" ip route show 10.32.0.0/24 | grep -q ' dev mi'; }
+for n in 1 2; do await 5 "node $n leads there" leads $n; done
 
 note 'services enter and leave networks'
 m 1 service update --detach=false --monitor 0s --network-add name=ops,alias=both web >/dev/null

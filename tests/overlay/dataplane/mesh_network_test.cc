@@ -234,6 +234,67 @@ TEST_F(MeshNetworkTest, TheNodeIsToldWhoItIsAfterTheNetwork) {
   expect_client_is_seen_through(1);
 }
 
+TEST_F(MeshNetworkTest, ANetworkThatHasGrownLeadsToAllItsSubnets) {
+  nodes(2);
+  const std::string old_task = task(1, 2);
+  publish({1});
+  expect_client_is_seen_through(1);
+  v1::IpamPool& pool = *net_.network.mutable_state()->add_pools();
+  pool.set_subnet("10.0.9.0/24");
+  pool.set_gateway("10.0.9.1");
+  // A node and a task with addresses there.
+  v1::IngressNode third;
+  third.set_node_id(MeshNet::node_id(3));
+  third.set_index(3);
+  third.add_addresses("10.0.9.13");
+  third.set_mac("02:42:0a:00:09:0d");
+  third.set_data_path_addr(MeshNet::underlay(3));
+  net_.nodes[MeshNet::node_id(3)] = third;
+  hosts_.push_back(std::make_unique<MeshHost>(net_, 3));
+  nets_.push_back(nullptr);
+  open(3);
+  net_.add_task(2, 3);
+  v1::NetworkEndpoint& endpoint = net_.endpoints["task2"];
+  endpoint.clear_addresses();
+  endpoint.add_addresses("10.0.9.102");
+  endpoint.set_mac(mac_of(*Ip::parse("10.0.9.102")));
+  for (int i = 1; i <= 3; ++i) tell(i);
+  ContainerNetworkRequest r = container(2);
+  r.links.push_back({net_.network, {"10.0.9.102/24"}, ""});
+  r.ports.push_back(mesh_port(PortConfig::TCP));
+  const std::string new_task = attach(3, r);
+  box_.serve(new_task, 8080, "new task");
+  publish({1});
+  // The container that was there has what one has that is made now.
+  EXPECT_THAT(box_.run(old_task, "ip route show table 77"), HasSubstr("10.0.9.0/24 dev eth1"));
+  EXPECT_THAT(box_.run(new_task, "ip route show table 77"), HasSubstr("10.0.0.0/24 dev eth1"));
+  for (int i = 1; i <= 3; ++i) {
+    // By every node to the old task, whose client may be the node of the new subnet itself.
+    EXPECT_EQ(tcp(box_.outside(), MeshNet::underlay(i)), kClient) << i;
+    EXPECT_THAT(repair(i), IsEmpty()) << i;
+  }
+  EXPECT_EQ(tcp(host(3).ns(), "127.0.0.1"), "10.0.9.13");
+  EXPECT_EQ(tcp(host(1).ns(), "127.0.0.1"), MeshNet::inside(1));
+  for (int i = 1; i <= 3; ++i) {
+    const Status set = host(i).in([&] {
+      return network(i)->set_published_ports({published(80, 8080, {"10.0.9.102"})}, nullptr);
+    });
+    ASSERT_TRUE(set.ok()) << set.message();
+    EXPECT_EQ(tcp(box_.outside(), MeshNet::underlay(i)), "new task") << i;
+    EXPECT_EQ(tcp(host(i).ns(), "127.0.0.1"), "new task") << i;
+  }
+  // What is taken away comes back, and a successor knows it.
+  box_.run(host(1).ns(), "ip route del 10.0.9.0/24");
+  EXPECT_THAT(repair(1), Contains(HasSubstr("had no route to 10.0.9.0/24")));
+  box_.run(old_task, "ip route flush table 77");
+  EXPECT_THAT(repair(2), Contains(HasSubstr("had no route to a subnet of network ingress")));
+  close(1);
+  EXPECT_EQ(tcp(box_.outside(), MeshNet::underlay(1)), "new task");
+  open(1);
+  EXPECT_THAT(repair(1), IsEmpty());
+  EXPECT_EQ(tcp(box_.outside(), MeshNet::underlay(1)), "new task");
+}
+
 TEST_F(MeshNetworkTest, HarmIsMended) {
   nodes(2);
   task(1, 2);

@@ -75,6 +75,45 @@ TEST_F(NetworkTest, TwoNetworksTheFirstOutwardHoldsTheRoute) {
   EXPECT_THAT(box_.run(ns, "ip link show eth1"), HasSubstr("02:00:00:00:00:09"));
 }
 
+TEST_F(NetworkTest, ABridgeGetsTheSubnetsThatItsNetworkHasGot) {
+  for (const bool internal : {false, true}) {
+    const int n = internal ? 7 : 6;
+    const auto address = [n](int subnet, int host) {
+      return fmt::format("10.{}{}.0.{}", n, subnet, host);
+    };
+    v1::Network network =
+        bridge_network(fmt::format("net-{}", n), address(0, 0) + "/24", address(0, 1), internal);
+    const std::string old_id = fmt::format("old{}", n);
+    const std::string new_id = fmt::format("new{}", n);
+    const std::string old_one = attach(request(old_id, network, address(0, 2) + "/24"));
+    v1::IpamPool& pool = *network.mutable_state()->add_pools();
+    pool.set_subnet(address(1, 0) + "/24");
+    pool.set_gateway(address(1, 1));
+    const std::string new_one = attach(request(new_id, network, address(1, 2) + "/24"));
+    box_.serve(old_one, 8080, "old");
+    box_.serve(new_one, 8080, "new");
+    EXPECT_EQ(box_.ask(new_one, address(0, 2), 8080), "old") << internal;
+    EXPECT_EQ(box_.ask(old_one, address(1, 2), 8080), "new") << internal;
+    EXPECT_THAT(box_.run(old_one, "ip route"), HasSubstr(address(1, 0) + "/24 dev eth0"));
+    const std::string way = box_.run(new_one, "ip route show default");
+    EXPECT_EQ(way.substr(0, way.find(" dev")), internal ? "" : "default via " + address(1, 1));
+    box_.serve(box_.outside(), 9000 + n, "outside");
+    EXPECT_EQ(box_.ask(new_one, "192.0.2.2", 9000 + n), internal ? "" : "outside");
+    // A successor finds both, and what is of an older word takes nothing away.
+    net_.reset();
+    net_ = box_.make_network();
+    ASSERT_NE(net_, nullptr);
+    network.mutable_state()->mutable_pools()->RemoveLast();
+    attach(request(fmt::format("late{}", n), network, address(0, 3) + "/24"));
+    EXPECT_EQ(box_.ask(new_one, address(0, 2), 8080), "old") << internal;
+    EXPECT_EQ(box_.ask(new_one, "192.0.2.2", 9000 + n), internal ? "" : "outside");
+    for (const std::string& id : {old_id, new_id, fmt::format("late{}", n)}) {
+      ASSERT_TRUE(net_->detach(id).ok());
+    }
+    EXPECT_THAT(box_.run("", "nft list table inet muster_n1"), Not(HasSubstr(address(1, 0))));
+  }
+}
+
 TEST_F(NetworkTest, WayOutIsMasqueradedAndInternalHasNone) {
   const std::string ns = attach(request("c1", a_, "10.50.0.2/24"));
   const std::string shut = attach(
