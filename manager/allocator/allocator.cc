@@ -104,6 +104,7 @@ struct Allocator::Impl : std::enable_shared_from_this<Allocator::Impl> {
   void on_change(const store::Snapshot& after, const store::Change<v1::Service>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Task>& change);
   void on_change(const store::Snapshot& after, const store::Change<v1::Node>& change);
+  void on_change(const store::Snapshot& after, const store::Change<v1::Cluster>& change);
   // Whether the node's place is to be given, or taken back.
   bool misplaced(const v1::Node& node) const;
   void look_at_places(const store::Snapshot& view);
@@ -308,6 +309,13 @@ void Allocator::Impl::on_change(const store::Snapshot&, const store::Change<v1::
   ranges_stale = true;
   // There may be room where there was none.
   freed = freed || !work.networks.empty();
+}
+
+// The first leader begins before the cluster, with its pools, is written.
+void Allocator::Impl::on_change(const store::Snapshot& after,
+                                const store::Change<v1::Cluster>& change) {
+  if (change.before == nullptr && change.after != nullptr)
+    ipam->set_pools(pool_options(after, log));
 }
 
 void Allocator::Impl::on_commit(const store::CommitEvent& event) {

@@ -30,6 +30,8 @@ class Ipam {
   // With VNIs up to that one alone.
   Ipam(SubnetPoolOptions options, uint32_t vni_last);
 
+  // Where automatic subnets come from, from now on.
+  void set_pools(SubnetPoolOptions options) { subnets_.set_options(std::move(options)); }
   // What automatic subnets keep away from, from now on.
   void avoid(RangeSet ranges) { subnets_.avoid(std::move(ranges)); }
 

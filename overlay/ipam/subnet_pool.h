@@ -29,6 +29,9 @@ class SubnetPool {
  public:
   explicit SubnetPool(SubnetPoolOptions options);
 
+  // Where automatic subnets come from, from now on. What is in use stays.
+  void set_options(SubnetPoolOptions options) { options_ = std::move(options); }
+
   // Routes and resolvers of the nodes. What is in use stays, and wanted subnets may lie there: the
   // user knows better.
   void avoid(RangeSet ranges) { avoid_ = std::move(ranges); }

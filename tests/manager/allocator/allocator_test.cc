@@ -207,6 +207,22 @@ TEST_F(AllocatorTest, TasksToBeStoppedAreLeftAlone) {
   EXPECT_EQ(get<v1::Task>("t")->status().state(), v1::TASK_NEW);
 }
 
+TEST_F(AllocatorTest, TheFirstLeaderBeginsBeforeTheClusterAndItsPoolsAreWritten) {
+  v1::Cluster cluster;
+  cluster.set_id("id-cluster");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.add_default_address_pools("172.20.0.0/23");
+  cluster.set_subnet_mask_bits(25);
+  write([&](store::Transaction& tx) -> Status {
+    MUSTER_TRY(bootstrap_networks(tx, rng_));
+    return tx.create(cluster);
+  });
+  create(network("web"));
+  const Snapshot view = store_.snapshot();
+  EXPECT_EQ(view.find<v1::Network>("ingress")->state().pools(0).subnet(), "172.20.0.0/25");
+  EXPECT_EQ(view.find<v1::Network>("web")->state().pools(0).subnet(), "172.20.1.0/25");
+}
+
 TEST_F(AllocatorTest, ClusterPools) {
   v1::Cluster cluster;
   cluster.set_id("c");
