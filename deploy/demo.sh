@@ -137,6 +137,8 @@ answers=$(nodes)
 while read -r node address; do
   said=$(curl -fsS -m 3 "http://$address:$WEB_PORT/" | footer)
   [[ -n $said ]] || die "$node does not answer on port $WEB_PORT"
+  mine=$(ip -4 -o route get "$address" | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+  [[ $said == *" for $mine" ]] || die "the page does not know its client, $mine: $node $said"
   echo "$node $said"
 done <<<"$answers"
 
