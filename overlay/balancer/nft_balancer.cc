@@ -1,5 +1,8 @@
 #include "overlay/balancer/nft_balancer.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace muster::overlay {
 
 Status NftBalancer::load() {
@@ -25,6 +28,21 @@ Result<std::vector<RemovedBackend>> NftBalancer::apply(const std::vector<Fronten
   }
   state_ = std::move(plan.next);
   return std::move(plan.removed);
+}
+
+Result<size_t> NftBalancer::look(std::string_view listing) {
+  MUSTER_ASSIGN(NftState found, parse_nft(listing));
+  const auto changed =
+      std::count_if(state_.frontends.begin(), state_.frontends.end(), [&](const auto& item) {
+        const auto there = found.frontends.find(item.first);
+        return there == found.frontends.end() || there->second != item.second;
+      });
+  const auto strange =
+      std::count_if(found.frontends.begin(), found.frontends.end(),
+                    [&](const auto& item) { return !state_.frontends.contains(item.first); });
+  const auto differences = static_cast<size_t>(changed + strange);
+  if (differences != 0) state_ = std::move(found);
+  return differences;
 }
 
 std::vector<FrontendKey> NftBalancer::in_force() const {

@@ -30,6 +30,10 @@ class NftBalancer final : public Balancer {
   Result<std::vector<RemovedBackend>> apply(const std::vector<Frontend>& frontends) override;
   std::vector<FrontendKey> in_force() const override;
 
+  // Compares what it has made with a listing of the table, and takes that for what is there, so
+  // that the next apply() mends it. Returns how many frontends differ.
+  Result<size_t> look(std::string_view listing);
+
  private:
   NftRunner& nft_;
   std::string table_;

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <boost/json.hpp>
 #include <charconv>
 #include <optional>
@@ -5,6 +7,7 @@
 
 #include "overlay/balancer/nft_plan.h"
 #include "overlay/ipam/ip.h"
+#include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
 namespace {
@@ -72,11 +75,19 @@ std::optional<Name> parse_name(std::string_view text) {
   return name;
 }
 
+// A chain, and what its rules lead by.
+struct Chain {
+  NftFrontend frontend;
+  size_t rules = 0;
+  std::map<std::string, size_t> maps;  // with the number of slots that a rule chooses from
+};
+
 // All that the listing says, by name.
 struct Listing {
   std::map<std::string, std::vector<std::string>> maps;  // slots; a hole is an empty string
-  std::map<std::string, NftFrontend> chains;
+  std::map<std::string, Chain> chains;
   std::map<FrontendKey, std::string> dispatch;
+  std::set<std::string> hidden;  // elements of the sets of flows that masquerade
 };
 
 const json::value* at(const json::value& v, std::string_view key) {
@@ -110,23 +121,66 @@ void read_dispatch(const json::value& map, Listing& listing) {
   }
 }
 
+// As one text: the suffix of the set's name, and what is in it.
+std::string hidden_text(std::string_view suffix, const std::vector<std::string>& parts) {
+  return fmt::format("{} {}", suffix, fmt::join(parts, " . "));
+}
+std::string hidden_text(const FrontendKey& key) {
+  std::vector<std::string> parts = {std::string(protocol_name(key.protocol)),
+                                    std::to_string(key.port)};
+  if (key.bind.empty()) return hidden_text("ports", parts);
+  const auto ip = Ip::parse(key.bind);
+  parts.insert(parts.begin(), ip ? ip->str() : key.bind);
+  return hidden_text(!ip ? "in" : ip->v6 ? "at6" : "at4", parts);
+}
+
+void read_hidden(std::string_view suffix, const json::value& set, Listing& listing) {
+  const json::value* elements = at(set, "elem");
+  if (elements == nullptr || !elements->is_array()) return;
+  for (const json::value& e : elements->as_array()) {
+    const json::value* parts = at(e, "concat");
+    if (parts == nullptr || !parts->is_array()) continue;
+    std::vector<std::string> words;
+    for (const json::value& part : parts->as_array()) {
+      if (part.is_string()) words.emplace_back(part.as_string());
+      if (part.is_int64()) words.push_back(std::to_string(part.as_int64()));
+    }
+    listing.hidden.insert(hidden_text(suffix, words));
+  }
+}
+
+void read_way(const json::value& address, Chain& chain) {
+  const json::value* map = at(address, "map");
+  const json::value* key = map != nullptr ? at(*map, "key") : nullptr;
+  if (key == nullptr) return;
+  const json::value* hash = at(*key, "jhash");
+  const json::value* turn = at(*key, "numgen");
+  if (hash != nullptr) chain.frontend.by_source = true;
+  const json::value* slots = hash != nullptr   ? at(*hash, "mod")
+                             : turn != nullptr ? at(*turn, "mod")
+                                               : nullptr;
+  std::string name = text_at(*map, "data");
+  if (name.starts_with('@')) name.erase(0, 1);
+  chain.maps[name] =
+      slots != nullptr && slots->is_int64() ? static_cast<size_t>(slots->as_int64()) : 0;
+}
+
 void read_rule(const json::value& rule, Listing& listing) {
   const auto chain = listing.chains.find(text_at(rule, "chain"));
   const json::value* expressions = at(rule, "expr");
-  if (chain == listing.chains.end() || expressions == nullptr || !expressions->is_array()) return;
+  if (chain == listing.chains.end()) return;
+  ++chain->second.rules;
+  if (expressions == nullptr || !expressions->is_array()) return;
+  NftFrontend& frontend = chain->second.frontend;
   for (const json::value& e : expressions->as_array()) {
     const json::value* dnat = at(e, "dnat");
     if (dnat == nullptr) continue;
     if (const json::value* port = at(*dnat, "port"); port != nullptr && port->is_int64()) {
-      chain->second.target_port = static_cast<uint32_t>(port->as_int64());
+      frontend.target_port = static_cast<uint32_t>(port->as_int64());
     }
-    if (const json::value* address = at(*dnat, "addr")) {
-      const json::value* map = at(*address, "map");
-      const json::value* key = map != nullptr ? at(*map, "key") : nullptr;
-      if (key != nullptr && at(*key, "jhash") != nullptr) chain->second.by_source = true;
-    }
+    if (const json::value* address = at(*dnat, "addr")) read_way(*address, chain->second);
     const auto ip = Ip::parse(text_at(*dnat, "addr"));
-    if (ip) (ip->v6 ? chain->second.fallback_v6 : chain->second.fallback_v4) = ip->str();
+    if (ip) (ip->v6 ? frontend.fallback_v6 : frontend.fallback_v4) = ip->str();
   }
 }
 
@@ -142,9 +196,14 @@ Listing read(const json::value& root) {
     } else if (const json::value* chain = at(item, "chain")) {
       const std::string name = text_at(*chain, "name");
       if (const auto parsed = parse_name(name)) {
-        listing.chains[name].generation = parsed->generation;
-        listing.chains[name].masquerade = parsed->masquerade;
+        listing.chains[name].frontend.generation = parsed->generation;
+        listing.chains[name].frontend.masquerade = parsed->masquerade;
       }
+    } else if (const json::value* set = at(item, "set")) {
+      const std::string name = text_at(*set, "name");
+      const std::string_view suffix = std::string_view(name).substr(
+          name.starts_with("masquerade_") ? std::string_view("masquerade_").size() : name.size());
+      if (!suffix.empty()) read_hidden(suffix, *set, listing);
     }
   }
   for (const json::value& item : items->as_array()) {
@@ -160,7 +219,27 @@ bool whole(const std::vector<std::string>& slots) {
   return true;
 }
 
+// Whether the chain still leads as it was made to.
+bool leads(const std::string& name, const Chain& chain, const Listing& listing,
+           const FrontendKey& key) {
+  const NftFrontend& f = chain.frontend;
+  size_t rules = 0;
+  for (const bool v6 : {false, true}) {
+    const auto& slots = v6 ? f.slots_v6 : f.slots_v4;
+    if (slots.empty()) continue;
+    rules += 2;  // by the map, and the plain one
+    const auto by = chain.maps.find((v6 ? "m6_" : "m4_") + name.substr(2));
+    if (by == chain.maps.end() || by->second != slots.size()) return false;
+    if ((v6 ? f.fallback_v6 : f.fallback_v4).empty() || !whole(slots)) return false;
+  }
+  return chain.rules == rules && listing.hidden.contains(hidden_text(key)) == f.masquerade;
+}
+
 }  // namespace
+
+bool is_frontend_name(std::string_view name) {
+  return parse_name(name).has_value();
+}
 
 Result<NftState> parse_nft(std::string_view text) {
   boost::system::error_code error;
@@ -175,7 +254,7 @@ Result<NftState> parse_nft(std::string_view text) {
   for (const auto& [key, chain_name] : listing.dispatch) {
     const auto chain = listing.chains.find(chain_name);
     if (chain == listing.chains.end()) continue;
-    NftFrontend frontend = chain->second;
+    NftFrontend& frontend = chain->second.frontend;
     dead_chains.erase(chain_name);
     for (const bool v6 : {false, true}) {
       const std::string name = (v6 ? "m6_" : "m4_") + chain_name.substr(2);
@@ -184,10 +263,7 @@ Result<NftState> parse_nft(std::string_view text) {
       dead_maps.erase(name);
       (v6 ? frontend.slots_v6 : frontend.slots_v4) = map->second;
     }
-    if (!whole(frontend.slots_v4) || !whole(frontend.slots_v6)) {
-      // Somebody edited the map: an impossible target port makes the next plan build a new one.
-      frontend.target_port = 0;
-    }
+    if (!leads(chain_name, chain->second, listing, key)) frontend.target_port = 0;
     state.frontends.emplace(key, std::move(frontend));
   }
   state.dead_chains.assign(dead_chains.begin(), dead_chains.end());

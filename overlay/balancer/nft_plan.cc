@@ -249,8 +249,10 @@ class Planner {
     add_rules(key, f);
     if (old != nullptr) dispatch("delete", key, *old);
     dispatch("add", key, f);
-    // Flows that run keep what was made of them when they began.
-    if (f.masquerade != (old != nullptr && old->masquerade)) hide(f.masquerade, key);
+    // Flows that run keep what was made of them when they began. What somebody else has changed
+    // (parse_nft) may be in the set or not.
+    const bool unknown = old != nullptr && old->target_port == 0;
+    if (unknown || f.masquerade != (old != nullptr && old->masquerade)) hide(f.masquerade, key);
     plan_.next.frontends.emplace(key, std::move(f));
   }
 

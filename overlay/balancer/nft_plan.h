@@ -59,7 +59,11 @@ Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
                          const std::vector<Frontend>& frontends);
 
 // Reads the state back from `nft -j list table inet <table>`. Whatever carries our naming but does
-// not fit together counts as dead.
+// not fit together counts as dead. A frontend whose rules or map somebody else has changed comes
+// back with target port 0, which no frontend has: the next plan builds it anew.
 Result<NftState> parse_nft(std::string_view json);
+
+// Whether a chain or map of this name is a frontend's.
+bool is_frontend_name(std::string_view name);
 
 }  // namespace muster::overlay

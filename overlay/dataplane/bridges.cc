@@ -200,11 +200,15 @@ void Bridges::repair(std::vector<std::string>& said) const {
   keep_forwarding(v6, said);
 }
 
+std::vector<NetworkRules> Bridges::rules() const {
+  std::vector<NetworkRules> out;
+  for (const auto& [name, bridge] : bridges_) out.push_back(bridge.rules);
+  return out;
+}
+
 Status Bridges::restore_rules() {
   std::string commands;
-  for (const auto& [name, bridge] : bridges_) {
-    commands += add_network_rules(names_.table(), bridge.rules);
-  }
+  for (const NetworkRules& rules : rules()) commands += add_network_rules(names_.table(), rules);
   return commands.empty() ? ok_status() : nft_.run(commands);
 }
 

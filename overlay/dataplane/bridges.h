@@ -44,6 +44,7 @@ class Bridges {
   Status sweep(const std::set<std::string>& keep);
   // Puts the rules of all networks into a fresh table.
   Status restore_rules();
+  std::vector<NetworkRules> rules() const;
   // Whether the host still forwards; a sentence in `said` where it did not.
   void repair(std::vector<std::string>& said) const;
 

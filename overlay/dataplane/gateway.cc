@@ -110,7 +110,12 @@ Status Gateway::scan() {
   return ok_status();
 }
 
-NetworkRules Gateway::rules() const {
+std::optional<NetworkRules> Gateway::rules() const {
+  if (pool_.subnets().empty()) return std::nullopt;
+  return own_rules();
+}
+
+NetworkRules Gateway::own_rules() const {
   NetworkRules out{names_.gateway_bridge(), false, {}};
   for (const Prefix& subnet : pool_.subnets()) out.subnets.push_back(subnet.str());
   out.subnets.push_back(pool_.subnet_v6().str());
@@ -144,7 +149,7 @@ Status Gateway::add_subnet(const std::vector<Prefix>& avoid) {
     }
     MUSTER_TRY(claimed);
     // Nobody gets an address there before the rules let it out.
-    NetworkRules with = rules();
+    NetworkRules with = own_rules();
     with.subnets.push_back(subnet->str());
     MUSTER_TRY(nft_.run(add_network_rules(names_.table(), with)));
     MUSTER_TRY(pool_.add(*subnet));
@@ -231,7 +236,7 @@ Status Gateway::release(const std::string& link) {
 }
 
 Status Gateway::remove_bridge() {
-  const NetworkRules old = rules();
+  const NetworkRules old = own_rules();
   const bool any = !pool_.subnets().empty();
   pool_.clear();
   bridge_index_ = 0;
@@ -256,8 +261,8 @@ Status Gateway::sweep(const std::set<std::string>& keep) {
 }
 
 Status Gateway::restore_rules() {
-  if (pool_.subnets().empty()) return ok_status();
-  return nft_.run(add_network_rules(names_.table(), rules()));
+  const std::optional<NetworkRules> known = rules();
+  return known ? nft_.run(add_network_rules(names_.table(), *known)) : ok_status();
 }
 
 const Prefix* Gateway::overlap(const Prefix& network) const {

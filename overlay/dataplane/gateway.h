@@ -73,6 +73,8 @@ class Gateway {
   Status sweep(const std::set<std::string>& keep);
   // Puts its rules into a fresh table.
   Status restore_rules();
+  // None while no container has a way.
+  std::optional<NetworkRules> rules() const;
   // Says which of our subnets a network overlaps: only containers in both are concerned, and those
   // get an address elsewhere. nullptr: none.
   const Prefix* overlap(const Prefix& network) const;
@@ -83,7 +85,7 @@ class Gateway {
   Status add_subnet(const std::vector<Prefix>& avoid);
   Status make_bridge();
   Status remove_bridge();
-  NetworkRules rules() const;
+  NetworkRules own_rules() const;
   std::vector<Message> addresses(int index, const Lease& lease) const;
   std::string alias(const Lease& lease, std::string_view container_id) const;
   // The lease that an alias tells of, and its subnet; nullopt: not of ours.

@@ -43,20 +43,19 @@ Status LinuxNetwork::reopen() {
   return open();
 }
 
-// Makes our table when it is missing (a first start, a firewall that flushed everything) or of
-// another version, and learns what it holds.
+NftTable LinuxNetwork::table() const {
+  return {"inet", names_.table(), base_ruleset(names_.table(), names_.ways_out(), names_.ways_in()),
+          is_frontend_name};
+}
+
+// Makes our table when it is missing (a first start, a firewall that flushed everything), of
+// another version or changed by somebody else, and learns what it holds.
 Status LinuxNetwork::ensure_table() {
-  const auto listing = nft_->list(names_.table());
-  if (!listing && listing.error().code() != StatusCode::kNotFound) return listing.error();
-  const std::string marker = fmt::format("\"name\": \"{}\"", ruleset_marker());
-  if (!listing || listing->find(marker) == std::string::npos) {
-    const std::string text = base_ruleset(names_.table(), names_.ways_out(), names_.ways_in());
-    if (Status made = nft_->run(text); !made.ok()) {
-      return failed_precondition(
-          "cannot set up network rules, the kernel needs nftables with NAT "
-          "(modules nf_tables, nft_chain_nat, nft_fib_inet): {}",
-          made.message());
-    }
+  if (const auto kept = keep_table(*nft_, table()); !kept) {
+    return failed_precondition(
+        "cannot set up network rules, the kernel needs nftables with NAT "
+        "(modules nf_tables, nft_chain_nat, nft_fib_inet): {}",
+        kept.error().message());
   }
   MUSTER_TRY(bridges_.restore_rules());
   MUSTER_TRY(gateway_.restore_rules());
@@ -260,14 +259,48 @@ std::vector<std::string> LinuxNetwork::repair() {
   return said;
 }
 
+// The kernel counts the changes of a namespace's rules, whoever makes them: while there was none
+// since the table was found right, it is not read.
 void LinuxNetwork::repair_table(std::vector<std::string>& said) {
+  if (!generations_) {
+    auto opened = WireSocket::open(NETLINK_NETFILTER);
+    if (opened) generations_ = *std::move(opened);
+  }
+  const auto generation = nft_generation(generations_);
+  if (generation && seen_ == *generation) return;
+  seen_.reset();
   const auto listing = nft_->list(names_.table());
-  if (listing && listing->find(ruleset_marker()) != std::string::npos) return;
   if (!listing && listing.error().code() != StatusCode::kNotFound) return;
-  Status made = ensure_table();
-  if (made.ok()) made = ports_.set(ports_told_, nullptr);
-  said.push_back(fmt::format("the network rules of this node were gone{}",
-                             made.ok() ? "" : ": " + made.message()));
+  const size_t before = said.size();
+  Status mended;
+  if (listing && table_is_as_made(*listing, table().commands, is_frontend_name)) {
+    mended = mend_table(*listing, said);
+  } else {
+    said.push_back(listing ? "the network rules of this node were changed"
+                           : "the network rules of this node were gone");
+    mended = ensure_table();
+    if (mended.ok()) mended = ports_.set(ports_told_, nullptr);
+  }
+  if (!mended.ok())
+    said.push_back(fmt::format("the network rules of this node: {}", mended.message()));
+  // What was mended is looked at once more.
+  if (said.size() == before && generation) seen_ = *generation;
+}
+
+Status LinuxNetwork::mend_table(const std::string& listing, std::vector<std::string>& said) {
+  std::vector<NetworkRules> networks = bridges_.rules();
+  if (auto ways = gateway_.rules()) networks.push_back(*std::move(ways));
+  MUSTER_ASSIGN(const NetworkRulesRepair repair,
+                repair_network_rules(names_.table(), listing, networks));
+  if (repair.differences != 0) {
+    said.push_back(fmt::format("{} elements of this node's network rules were not as told",
+                               repair.differences));
+    MUSTER_TRY(nft_->run(repair.commands));
+  }
+  MUSTER_ASSIGN(const size_t ports, balancer_.look(listing));
+  if (ports == 0) return ok_status();
+  said.push_back(fmt::format("the rules of {} published ports were changed", ports));
+  return ports_.set(ports_told_, nullptr);
 }
 
 Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_container_ids) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "overlay/dataplane/attach_plan.h"
 #include "overlay/dataplane/bridges.h"
 #include "overlay/dataplane/client_balancers.h"
+#include "overlay/dataplane/client_wire.h"
 #include "overlay/dataplane/esp_tunnels.h"
 #include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/gateway.h"
@@ -23,6 +25,7 @@
 #include "overlay/dataplane/netlink.h"
 #include "overlay/dataplane/network_truth.h"
 #include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/nft_table.h"
 #include "overlay/dataplane/published_ports.h"
 #include "overlay/dataplane/segments.h"
 
@@ -91,8 +94,11 @@ class LinuxNetwork final : public NodeNetwork {
   Status teardown() override;
 
  private:
+  NftTable table() const;
   Status ensure_table();
   void repair_table(std::vector<std::string>& said);
+  // What of the listed table is not as it should be, mended; a sentence each.
+  Status mend_table(const std::string& listing, std::vector<std::string>& said);
   Status adopt_containers();
   Status adopt_clients();
   Status apply_mesh(const NetworkDifference& difference);
@@ -166,6 +172,9 @@ class LinuxNetwork final : public NodeNetwork {
   std::set<std::string> attached_;  // names of host's ends made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
   bool torn_down_ = false;
+  WireSocket
+      generations_;  // asks for the generation of the host's rules; opened with the first look
+  std::optional<uint32_t> seen_;  // in which our table was as it should be
 };
 
 }  // namespace muster::overlay

@@ -31,10 +31,13 @@ void strip(json::value& v) {
   }
 }
 
+std::string text_at(const json::value& described, std::string_view key) {
+  const json::value* text =
+      described.is_object() ? described.as_object().if_contains(key) : nullptr;
+  return text != nullptr && text->is_string() ? std::string(text->as_string()) : std::string();
+}
 std::string name_of(const json::value& described) {
-  const json::value* name =
-      described.is_object() ? described.as_object().if_contains("name") : nullptr;
-  return name != nullptr && name->is_string() ? std::string(name->as_string()) : std::string();
+  return text_at(described, "name");
 }
 
 // Calls `visit` with kind ("chain", "rule", "map") and description of everything listed.
@@ -56,10 +59,12 @@ Status each_object(std::string_view listing, const Visit& visit) {
 
 }  // namespace
 
-Result<std::string> table_essence(std::string_view listing) {
+Result<std::string> table_essence(std::string_view listing, PassingName passing) {
   std::string out;
   MUSTER_TRY(each_object(listing, [&](std::string_view kind, json::value& described) {
     if (kind == "metainfo" || (kind == "chain" && name_of(described).starts_with(kMarker))) return;
+    const std::string where = kind == "rule" ? text_at(described, "chain") : name_of(described);
+    if (kind != "table" && passing != nullptr && passing(where)) return;
     strip(described);
     if ((kind == "map" || kind == "set") && described.is_object()) {
       described.as_object().erase("elem");
@@ -73,24 +78,24 @@ std::string table_marker(std::string_view commands, std::string_view essence) {
   return fmt::format("{}{:016x}{:016x}", kMarker, fnv1a_64(commands), fnv1a_64(essence));
 }
 
-bool table_is_as_made(std::string_view listing, std::string_view commands) {
+bool table_is_as_made(std::string_view listing, std::string_view commands, PassingName passing) {
   std::string marker;
   const Status read = each_object(listing, [&](std::string_view kind, const json::value& v) {
     if (kind == "chain" && name_of(v).starts_with(kMarker)) marker = name_of(v);
   });
-  const auto essence = table_essence(listing);
+  const auto essence = table_essence(listing, passing);
   return read.ok() && essence && marker == table_marker(commands, *essence);
 }
 
 Result<KeptTable> keep_table(LibNft& nft, const NftTable& table) {
   auto listing = nft.list(table.family, table.name);
-  if (listing && table_is_as_made(*listing, table.commands)) {
+  if (listing && table_is_as_made(*listing, table.commands, table.passing)) {
     return KeptTable{std::move(*listing), false};
   }
   if (!listing && listing.error().code() != StatusCode::kNotFound) return fail(listing.error());
   MUSTER_TRY(nft.run(table.commands));
   MUSTER_ASSIGN(std::string made, nft.list(table.family, table.name));
-  MUSTER_ASSIGN(const std::string essence, table_essence(made));
+  MUSTER_ASSIGN(const std::string essence, table_essence(made, table.passing));
   MUSTER_TRY(nft.run(fmt::format("add chain {} {} {}\n", table.family, table.name,
                                  table_marker(table.commands, essence))));
   return KeptTable{std::move(made), true};

@@ -9,21 +9,26 @@ namespace muster::overlay {
 
 class LibNft;
 
+// Whether a chain, map or set of this name is the caller's, with its rules: it comes and goes.
+using PassingName = bool (*)(std::string_view name);
+
 // A table whose chains and rules never change one by one: its commands make it anew as a whole, in
 // one transaction. Elements of its named sets and maps are the caller's and come and go.
 struct NftTable {
   std::string family;
   std::string name;
   std::string commands;
+  PassingName passing = nullptr;  // null: none is
 };
 
-// A listing ("nft -j list table") reduced to what the rules are: without handles, counts, elements
-// and the marker. Pure.
-Result<std::string> table_essence(std::string_view listing);
+// A listing ("nft -j list table") reduced to what the rules are: without handles, counts, elements,
+// the marker, and what comes and goes. Pure.
+Result<std::string> table_essence(std::string_view listing, PassingName passing = nullptr);
 // The name of an empty chain that tells what made the table, and what it looked like then.
 std::string table_marker(std::string_view commands, std::string_view essence);
 // Whether the listing is of a table as `commands` made it, with all its rules as they were.
-bool table_is_as_made(std::string_view listing, std::string_view commands);
+bool table_is_as_made(std::string_view listing, std::string_view commands,
+                      PassingName passing = nullptr);
 
 // Makes the table where it is missing, of another version, or was changed by somebody else: also
 // after a restart, since the table itself tells what it was. Returns its listing.

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <boost/json.hpp>
 #include <iterator>
+#include <set>
+
+#include "overlay/ipam/ip.h"
 
 namespace muster::overlay {
 namespace {
-
-constexpr std::string_view kMarker = "ruleset_3";
 
 // %T is the table's name, %O and %I are the ways out of containers and those in alone.
 //
@@ -24,7 +27,6 @@ constexpr std::string_view kBase = R"(
 add table inet %T
 delete table inet %T
 add table inet %T
-add chain inet %T ruleset_3
 add map inet %T ports { typeof meta l4proto . th dport : verdict; }
 add map inet %T ports_at4 { typeof ip daddr . meta l4proto . th dport : verdict; }
 add map inet %T ports_at6 { typeof ip6 daddr . meta l4proto . th dport : verdict; }
@@ -112,35 +114,103 @@ std::string with_names(std::string_view text, std::string_view table, std::strin
   return out;
 }
 
-std::string elements(std::string_view verb, std::string_view table, const NetworkRules& n) {
-  std::string out;
-  const auto emit = [&](std::string_view set, const std::string& element) {
-    fmt::format_to(std::back_inserter(out), "{} element inet {} {} {{ {} }}\n", verb, table, set,
-                   element);
-  };
-  emit("bridges", n.bridge);
-  emit("same_network", n.bridge + " . " + n.bridge);
+// As nftables lists it.
+std::string subnet_text(const std::string& subnet) {
+  const auto prefix = Prefix::parse(subnet);
+  if (!prefix) return subnet;  // nftables says what is wrong with it
+  return prefix->length == (prefix->base.v6 ? 128 : 32) ? prefix->base.str() : prefix->str();
+}
+
+// Of one network, "SET ELEMENT" as nftables takes and lists it.
+void add_elements(const NetworkRules& n, std::set<std::string>& out) {
+  out.insert("bridges " + n.bridge);
+  out.insert(fmt::format("same_network {0} . {0}", n.bridge));
   const auto v6 = [](const std::string& subnet) { return subnet.find(':') != std::string::npos; };
-  for (const std::string& from : n.subnets) {
-    for (const std::string& to : n.subnets) {
-      if (v6(from) == v6(to)) emit(v6(from) ? "hairpin6" : "hairpin4", from + " . " + to);
+  std::vector<std::string> subnets;
+  for (const std::string& subnet : n.subnets) subnets.push_back(subnet_text(subnet));
+  for (const std::string& from : subnets) {
+    for (const std::string& to : subnets) {
+      if (v6(from) == v6(to)) {
+        out.insert(fmt::format("{} {} . {}", v6(from) ? "hairpin6" : "hairpin4", from, to));
+      }
     }
   }
   if (n.internal) {
-    emit("internal", n.bridge);
-    return out;
+    out.insert("internal " + n.bridge);
+    return;
   }
-  for (const std::string& subnet : n.subnets) {
-    emit(v6(subnet) ? "masquerade6" : "masquerade4", subnet);
+  for (const std::string& subnet : subnets) {
+    out.insert(fmt::format("{} {}", v6(subnet) ? "masquerade6" : "masquerade4", subnet));
+  }
+}
+
+std::string commands(std::string_view verb, std::string_view table,
+                     const std::set<std::string>& elements) {
+  std::string out;
+  for (const std::string& element : elements) {
+    const size_t space = element.find(' ');
+    fmt::format_to(std::back_inserter(out), "{} element inet {} {} {{ {} }}\n", verb, table,
+                   element.substr(0, space), element.substr(space + 1));
+  }
+  return out;
+}
+
+namespace json = boost::json;
+
+// A word, a prefix, or several of them, as nftables takes them; empty for anything else.
+std::string element_text(const json::value& element) {
+  if (element.is_string()) return std::string(element.as_string());
+  if (!element.is_object()) return {};
+  const json::object& object = element.as_object();
+  if (const json::value* prefix = object.if_contains("prefix"); prefix && prefix->is_object()) {
+    const json::value* address = prefix->as_object().if_contains("addr");
+    const json::value* bits = prefix->as_object().if_contains("len");
+    if (address == nullptr || !address->is_string() || bits == nullptr || !bits->is_int64()) {
+      return {};
+    }
+    return fmt::format("{}/{}", std::string_view(address->as_string()), bits->as_int64());
+  }
+  std::string out;
+  const json::value* parts = object.if_contains("concat");
+  if (parts == nullptr || !parts->is_array()) return {};
+  for (const json::value& part : parts->as_array()) {
+    out += (out.empty() ? "" : " . ") + element_text(part);
+  }
+  return out;
+}
+
+bool is_networks_set(std::string_view name) {
+  return name == "bridges" || name == "internal" || name == "same_network" || name == "hairpin4" ||
+         name == "hairpin6" || name == "masquerade4" || name == "masquerade6";
+}
+
+// What a listing has in the sets of networks.
+Result<std::set<std::string>> listed_elements(std::string_view listing) {
+  boost::system::error_code error;
+  const json::value root = json::parse(json::string_view(listing.data(), listing.size()), error);
+  const json::value* all =
+      !error && root.is_object() ? root.as_object().if_contains("nftables") : nullptr;
+  if (all == nullptr || !all->is_array()) {
+    return fail(internal_error("cannot read nftables' listing"));
+  }
+  std::set<std::string> out;
+  for (const json::value& entry : all->as_array()) {
+    const json::value* set = entry.is_object() ? entry.as_object().if_contains("set") : nullptr;
+    if (set == nullptr || !set->is_object()) continue;
+    const json::value* name = set->as_object().if_contains("name");
+    const json::value* elements = set->as_object().if_contains("elem");
+    if (name == nullptr || !name->is_string() || elements == nullptr || !elements->is_array() ||
+        !is_networks_set(std::string_view(name->as_string()))) {
+      continue;
+    }
+    for (const json::value& element : elements->as_array()) {
+      out.insert(fmt::format("{} {}", std::string_view(name->as_string()), element_text(element)));
+    }
   }
   return out;
 }
 
 }  // namespace
-
-std::string_view ruleset_marker() {
-  return kMarker;
-}
 
 std::string base_ruleset(std::string_view table, std::string_view ways_out,
                          std::string_view ways_in) {
@@ -152,11 +222,32 @@ std::string delete_ruleset(std::string_view table) {
 }
 
 std::string add_network_rules(std::string_view table, const NetworkRules& network) {
-  return elements("add", table, network);
+  std::set<std::string> elements;
+  add_elements(network, elements);
+  return commands("add", table, elements);
 }
 
 std::string remove_network_rules(std::string_view table, const NetworkRules& network) {
-  return elements("delete", table, network);
+  std::set<std::string> elements;
+  add_elements(network, elements);
+  return commands("delete", table, elements);
+}
+
+Result<NetworkRulesRepair> repair_network_rules(std::string_view table, std::string_view listing,
+                                                const std::vector<NetworkRules>& networks) {
+  MUSTER_ASSIGN(const std::set<std::string> there, listed_elements(listing));
+  std::set<std::string> wanted;
+  for (const NetworkRules& network : networks) add_elements(network, wanted);
+  std::set<std::string> missing;
+  std::set<std::string> strange;
+  std::set_difference(wanted.begin(), wanted.end(), there.begin(), there.end(),
+                      std::inserter(missing, missing.end()));
+  std::set_difference(there.begin(), there.end(), wanted.begin(), wanted.end(),
+                      std::inserter(strange, strange.end()));
+  // What cannot be written again cannot be taken out either.
+  std::erase_if(strange, [](const std::string& element) { return element.ends_with(' '); });
+  return NetworkRulesRepair{commands("delete", table, strange) + commands("add", table, missing),
+                            missing.size() + strange.size()};
 }
 
 }  // namespace muster::overlay

@@ -4,12 +4,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/status.h"
+
 namespace muster::overlay {
 
 // The table of one instance, as nftables commands. Pure text.
-
-// Name of an empty chain that tells which version of these rules a table holds.
-std::string_view ruleset_marker();
 
 // Makes the table: dispatch of published ports, outbound NAT, hairpin, isolation. Replaces a former
 // one entirely.
@@ -29,5 +28,14 @@ struct NetworkRules {
 std::string add_network_rules(std::string_view table, const NetworkRules& network);
 // Must have been added as given.
 std::string remove_network_rules(std::string_view table, const NetworkRules& network);
+
+// What brings the sets of the listed table ("nft -j list table") in line with the networks that
+// there are, and how many elements differ.
+struct NetworkRulesRepair {
+  std::string commands;
+  size_t differences = 0;
+};
+Result<NetworkRulesRepair> repair_network_rules(std::string_view table, std::string_view listing,
+                                                const std::vector<NetworkRules>& networks);
 
 }  // namespace muster::overlay

@@ -168,7 +168,7 @@ constexpr const char* kListing = R"({"nftables": [
   {"map": {"name": "m4_tcp_80_2", "elem": [[0, "10.0.0.2"]]}},
   {"chain": {"name": "c_tcp_80_3"}}, {"chain": {"name": "c_tcp_80_2"}},
   {"chain": {"name": "prerouting"}},
-  {"rule": {"chain": "c_tcp_80_3", "expr": [{"dnat": {"family": "ip", "addr": {"map": {}}, "port": 8080}}]}},
+  {"rule": {"chain": "c_tcp_80_3", "expr": [{"dnat": {"family": "ip", "addr": {"map": {"key": {"numgen": {"mode": "inc", "mod": 2, "offset": 0}}, "data": "@m4_tcp_80_3"}}, "port": 8080}}]}},
   {"rule": {"chain": "c_tcp_80_3", "expr": [{"dnat": {"family": "ip", "addr": "10.0.0.3", "port": 8080}}]}}
 ]})";
 
@@ -193,6 +193,38 @@ TEST(NftParse, AHoleInAMapLeadsToANewOne) {
   const auto p = plan_nft("t", *state, {front(80, {"10.0.0.2"})});
   ASSERT_TRUE(p);
   EXPECT_THAT(p->commands, HasSubstr("add chain inet t c_tcp_80_4\n"));
+}
+
+// A frontend that somebody else has changed is built anew beside what is left of it.
+TEST(NftParse, ChangedRulesLeadToNewOnes) {
+  const auto with = [](std::string_view from, std::string_view to) {
+    std::string listing = kListing;
+    const size_t at = listing.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return at == std::string::npos ? listing : listing.replace(at, from.size(), to);
+  };
+  const std::string changed[] = {
+      with("\"chain\": \"c_tcp_80_3\", \"expr\"", "\"chain\": \"prerouting\", \"expr\""),
+      with(R"("addr": "10.0.0.3")", R"("addr": "nonsense")"),
+      with(R"("mod": 2)", R"("mod": 3)"),
+      with("@m4_tcp_80_3", "@m4_tcp_80_2"),
+      with(
+          R"({"chain": {"name": "prerouting"}},)",
+          R"({"chain": {"name": "prerouting"}}, {"rule": {"chain": "c_tcp_80_3", "expr": [{"drop": null}]}},)"),
+      with(R"({"chain": {"name": "prerouting"}},)",
+           R"({"set": {"name": "masquerade_ports", "elem": [{"concat": ["tcp", 80]}]}},)"),
+  };
+  for (const std::string& listing : changed) {
+    const auto state = parse_nft(listing);
+    ASSERT_TRUE(state);
+    ASSERT_EQ(state->frontends.size(), 1u) << listing;
+    EXPECT_EQ(state->frontends.begin()->second.target_port, 0u) << listing;
+    const auto p = plan_nft("t", *state, {front(80, {"10.0.0.2", "10.0.0.3"})});
+    ASSERT_TRUE(p);
+    EXPECT_THAT(p->commands, HasSubstr("add chain inet t c_tcp_80_4\n"));
+    // Whichever way the set was, it is right then.
+    EXPECT_THAT(p->commands, HasSubstr("delete element inet t masquerade_ports { tcp . 80 }\n"));
+  }
 }
 
 TEST(NftParse, SurvivesRubbish) {
@@ -232,6 +264,27 @@ TEST(NftBalancer, LooksAgainWhenTheKernelDisagrees) {
   ASSERT_TRUE(removed) << removed.error().message();
   EXPECT_EQ(nft.ran.size(), 2u);
   EXPECT_EQ(balancer.in_force().size(), 1u);
+}
+
+TEST(NftBalancer, FindsWhatSomebodyElseHasChanged) {
+  FakeRunner nft;
+  NftBalancer balancer(nft, "t");
+  nft.listing = kListing;
+  ASSERT_TRUE(balancer.load().ok());
+  EXPECT_EQ(balancer.look(kListing).value_or(9), 0u);
+  std::string changed = kListing;
+  changed.replace(changed.find("[1, \"10.0.0.3\"]"), 15, "[1, \"10.0.0.9\"]");
+  EXPECT_EQ(balancer.look(changed).value_or(9), 1u);
+  // What it is now counts, until it is mended.
+  EXPECT_EQ(balancer.look(changed).value_or(9), 0u);
+  nft.ran.clear();
+  ASSERT_TRUE(balancer.apply({front(80, {"10.0.0.2", "10.0.0.3"})}));
+  ASSERT_EQ(nft.ran.size(), 1u);
+  EXPECT_THAT(nft.ran[0], HasSubstr("c_tcp_80_4"));
+  // One that is gone, and one that is new.
+  EXPECT_EQ(balancer.look(R"({"nftables": []})").value_or(9), 1u);
+  EXPECT_EQ(balancer.look(kListing).value_or(9), 1u);
+  EXPECT_FALSE(balancer.look("{"));
 }
 
 TEST(NftBalancer, AFailureChangesNothing) {

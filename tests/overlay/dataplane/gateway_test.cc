@@ -295,6 +295,46 @@ TEST_F(GatewayTest, WhatIsMissingIsRepaired) {
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
 }
 
+TEST_F(GatewayTest, RulesThatSomebodyElseChangedAreMended) {
+  const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
+  box_.serve(c1, 8080, "one");
+  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+  const std::string table = "inet " + Names("n1").table();
+  // The chain that the port is led to now is the first one that the table's listing names.
+  const std::string chain =
+      fmt::format("$(nft list table {} | grep -o 'c_tcp_80_[0-9]*' | head -1)", table);
+  const char* kRules = "the network rules of this node were changed";
+  const char* kPorts = "the rules of 1 published ports were changed";
+  const std::pair<std::string, const char*> cases[] = {
+      {fmt::format("nft flush chain {} forward", table), kRules},
+      {fmt::format("nft insert rule {} prerouting accept", table), kRules},
+      {fmt::format("nft add chain {} mine", table), kRules},
+      {fmt::format("nft flush map {} ports", table), kPorts},
+      {fmt::format("nft flush chain {} {}", table, chain), kPorts},
+      {fmt::format("nft insert rule {} {} drop", table, chain), kPorts},
+      {fmt::format("nft flush map {} $(echo {} | sed s/^c_/m4_/)", table, chain), kPorts},
+      {fmt::format("nft flush set {} bridges", table),
+       "1 elements of this node's network rules were not as told"},
+      {fmt::format("nft add element {} internal '{{ \"{}\" }}'", table,
+                   Names("n1").gateway_bridge()),
+       "1 elements of this node's network rules were not as told"},
+  };
+  for (const auto& [command, said] : cases) {
+    EXPECT_EQ(box_.run("", command + " 2>&1"), "") << command;
+    EXPECT_THAT(net_->repair(), ::testing::ElementsAre(said)) << command;
+    EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one") << command;
+    EXPECT_EQ(ping(c1, "192.0.2.2", 5), "yes") << command;
+    EXPECT_THAT(net_->repair(), ::testing::IsEmpty()) << command;
+  }
+  // Another process knows the table again, and that it is as it should be.
+  net_.reset();
+  net_ = box_.make_network();
+  attach(request("c1", a_, "10.50.0.2/24"));
+  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+}
+
 TEST_F(GatewayTest, AHostThatNoLongerForwardsDoesSoAgain) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
