@@ -20,6 +20,7 @@
 #include "agent/doctor/esp_probe.h"
 #include "agent/doctor/name_query.h"
 #include "base/file.h"
+#include "base/fnv.h"
 #include "base/unique_fd.h"
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/namespaces.h"
@@ -49,24 +50,9 @@ int ms_until(Steady::time_point when) {
   return static_cast<int>(std::clamp<int64_t>(left + 1, 0, 100'000));
 }
 
-// FNV-1a, the same on all nodes.
-uint32_t number_of(std::string_view text) {
-  uint32_t hash = 0x811c9dc5u;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x01000193u;
-  return hash;
-}
-
 // Runs `work` in a network namespace; in that of the caller if none is named.
 Status in_namespace(const std::string& netns, const std::function<Status()>& work) {
-  return overlay::on_own_thread([&]() -> Status {
-    if (netns.empty()) return work();
-    const UniqueFd fd(::open(netns.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) return errno_status(errno, "cannot open its network namespace");
-    if (setns(fd.get(), CLONE_NEWNET) != 0) {
-      return errno_status(errno, "cannot enter its network namespace");
-    }
-    return work();
-  });
+  return netns.empty() ? overlay::on_own_thread(work) : overlay::in_namespace(netns, work);
 }
 
 struct Address {
@@ -144,8 +130,8 @@ bool LinuxHostTests::wait(std::vector<pollfd>& fds, Steady::time_point until) co
 
 Result<std::unique_ptr<overlay::ProbeTunnel>> open_tunnel(const HostTests::TunnelTest& test) {
   overlay::ProbeTunnel::Spec spec;
-  spec.vni = overlay::ProbeTunnel::kFirstVni +
-             number_of(test.examination_id) % overlay::ProbeTunnel::kVnis;
+  spec.vni =
+      overlay::ProbeTunnel::kFirstVni + fnv1a_32(test.examination_id) % overlay::ProbeTunnel::kVnis;
   MUSTER_ASSIGN(spec.local, overlay::Ip::parse(test.local_addr));
   spec.port = test.port;
   spec.mtu = test.mtu;
