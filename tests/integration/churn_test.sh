@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# Hundreds of random steps from one seed: services and networks come, change and go, running tasks
+# enter and leave networks, musterd is killed, workers are lost and come back. Whoever asks a service
+# that has a healthy task gets an answer, by its name from containers and by its published port through
+# every node; and whenever it is quiet the kernel of every node is what the managers say, without
+# musterd having had anything to repair. In the end nothing is left.
+# MUSTER_SEED=N: other steps. MUSTER_FULL=1: 400 of them, MUSTER_STEPS=N: so many.
+source "$(dirname "$0")/cluster_lib.sh"
+HERE=$(realpath "$(dirname "$0")")
+SEED=${MUSTER_SEED:-1}
+STEPS=${MUSTER_STEPS:-$((${MUSTER_FULL:-0} ? 400 : 120))}
+MANAGERS=(1 2 3) WORKERS=(4 5)
+LOST=
+VIA=1
+
+# pick N: sets REPLY to 0 .. N-1. Not in a subshell, whose numbers would be others in each run.
+pick() { REPLY=$((RANDOM % $1)); }
+one_of() { pick $#; shift "$REPLY"; REPLY=$1; }
+instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
+pins() { echo "$RUN/$1/$(instance "$1")/netns"; }
+# say ARGS: muster on a manager, which may have no leader for a moment. What an earlier attempt has done
+# already, or what cannot be any more, is no failure.
+say() {
+  local out end=$((SECONDS + 20 * slow))
+  until out=$(timeout 10 "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" "$@" 2>&1); do
+    [[ $out != *'already exists'* && $out != *'not found'* && $out != *'no such'* ]] || break
+    ((SECONDS < end)) || die "muster $*: $out"
+    sleep "$pause"
+  done
+}
+# may ARGS: the same once; what does not fit what there is just now is refused.
+may() { timeout 10 "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" "$@" >/dev/null 2>&1 || true; }
+
+# ---------------------------------------------------------------- who asks
+
+EXCUSES=$BASE/excuses
+STOP=$BASE/stop
+ASKERS=()
+excuse() { echo "$1 $EPOCHREALTIME $2" >>"$EXCUSES"; }
+ask_outside() {
+  python3 "$HERE/traffic_tools.py" ask "$STOP" "$BASE/asked.port$1" "node$1" \
+    "steady=$(address "$1"):8080" "roam=$(address "$1"):8081" &
+  ASKERS+=($!)
+}
+ask_inside() {
+  local container
+  container=$(m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ client\..*//p')
+  nsenter --net="$(pins "$1")/$container" python3 "$HERE/traffic_tools.py" ask "$STOP" \
+    "$BASE/asked.name$1" "node$1" steady=steady:80 roam=roam:80 &
+  ASKERS+=($!)
+}
+judge() {
+  local said
+  touch "$STOP" "$EXCUSES"
+  wait "${ASKERS[@]}"
+  said=$(python3 "$HERE/traffic_tools.py" judge "$EXCUSES" "$BASE"/asked.*)
+  echo "   $(tail -1 <<<"$said")"
+  is "$(head -n -1 <<<"$said" | head -20)" '' 'requests that failed'
+  (($(tail -1 <<<"$said" | cut -d' ' -f1) > 500)) || die 'hardly anything was asked'
+}
+
+# ---------------------------------------------------------------- what is done
+
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval 5s
+  --health-start-period 20s --health-start-interval 100ms)
+declare -A NETS=() # of service cN
+create() {
+  local name=c$1 options=() networks=(blue green shut)
+  [[ -z ${NETS[$name]:-} ]] || return 0
+  pick 3
+  networks=("${networks[@]:REPLY:2}")
+  for net in "${networks[@]}"; do options+=(--network "name=$net,alias=also-$name"); done
+  pick 4
+  if ((REPLY == 0)); then options+=(--mode global); else options+=(--replicas "$REPLY"); fi
+  pick 4
+  if ((REPLY == 0)); then options+=(--endpoint-mode dnsrr); elif ((REPLY > 1)); then options+=(-p "$((8100 + $1)):80"); fi
+  NETS[$name]=${networks[*]}
+  say service create --detach --name "$name" --update-parallelism 0 "${options[@]}" "${CHECK[@]}" \
+    "$REGISTRY/hello:1"
+}
+any() {
+  ((${#NETS[@]} > 0)) || return 1
+  one_of $(printf '%s\n' "${!NETS[@]}" | sort)
+}
+lose() { # NODE HOW
+  local begin=$EPOCHREALTIME pid
+  LOST=$1 LOST_AT=$begin HOW=$2
+  ip link set "$BRIDGE-$1" down
+  if [[ $2 == kill ]]; then
+    kill_musterd "$1"
+    for pid in $(find /sys/fs/cgroup -path "*$(instance "$1")*" -name cgroup.procs -exec cat {} + 2>/dev/null) \
+      $(pgrep -f -- "$BASE/$1/|$RUN/$1/"); do
+      kill -9 "$pid" 2>/dev/null || true
+    done
+  fi
+  await 30 "node $1 is called down" node_is "$VIA" "$1" Status Down
+  # What is committed is everywhere within a fraction of a second.
+  excuse "$begin" roam
+}
+come_back() {
+  local n=$LOST
+  [[ -n $n ]] || return 0
+  ip link set "$BRIDGE-$n" up
+  [[ $HOW != kill ]] || start_musterd "$n"
+  await 40 "node $n is ready" node_is "$VIA" "$n" Status Ready
+  is_served() { curl -fsS -m 2 -o /dev/null "http://$(address "$n"):8080/" && curl -fsS -m 2 -o /dev/null "http://$(address "$n"):8081/"; }
+  await 15 "node $n serves" is_served
+  excuse "$LOST_AT" "node$n"
+  LOST=
+}
+restart() {
+  kill_musterd "$1"
+  one_of "${MANAGERS[@]}"
+  [[ $REPLY != "$1" ]] || REPLY=$(($1 % 3 + 1))
+  VIA=$REPLY
+  start_musterd "$1"
+}
+step() {
+  local what=$1 task
+  case $what in
+    0 | 1 | 2 | 3) pick 8; create "$REPLY" ;;
+    4 | 5) any || return 0; local name=$REPLY; pick 4; may service scale --detach "$name=$REPLY" ;;
+    6 | 7) any || return 0; local name=$REPLY; pick 1000; may service update --detach --env-add "V=$REPLY" "$name" ;;
+    8 | 9) any || return 0; unset "NETS[$REPLY]"; say service rm "$REPLY" ;;
+    10 | 11) pick 4; say service scale --detach "roam=$((REPLY + 2))" ;;
+    12) pick 1000; say service update --detach --env-add "V=$REPLY" roam ;;
+    13) pick 1000; say service update --detach --env-add "V=$REPLY" steady ;;
+    14 | 15)
+      any || return 0
+      task=$(m "$VIA" service ps -q --no-trunc --filter desired-state=running "$REPLY" 2>/dev/null | head -1) || true
+      [[ -z $task ]] || may network connect --alias "hand" green "$task"
+      ;;
+    16)
+      any || return 0
+      task=$(m "$VIA" service ps -q --no-trunc --filter desired-state=running "$REPLY" 2>/dev/null | head -1) || true
+      [[ -z $task ]] || may network disconnect green "$task"
+      ;;
+    17) pick 3; say network create --driver overlay "extra$REPLY" ;;
+    18) pick 3; say network rm "extra$REPLY" ;;
+    19) one_of "${MANAGERS[@]}"; restart "$REPLY" ;;
+    20) one_of "${WORKERS[@]}"; [[ $REPLY == "$LOST" ]] || restart "$REPLY" ;;
+    21) [[ -n $LOST ]] || { one_of "${WORKERS[@]}"; local n=$REPLY; one_of kill cut; lose "$n" "$REPLY"; } ;;
+    22 | 23) come_back ;;
+  esac
+}
+
+# ---------------------------------------------------------------- what is to be
+
+compare() { DIFFERENCES=$(python3 "$HERE/network_truth.py" "$RUN" "$BRIDGE" "$VIA" "${NODES[@]}"); [[ -z $DIFFERENCES ]]; }
+quiet() {
+  local end=$((SECONDS + 60 * slow)) n
+  come_back
+  until compare; do
+    ((SECONDS < end)) || die "the kernel is not what the managers say:
+$DIFFERENCES"
+  done
+  checks=$((checks + 1))
+  for n in "${NODES[@]}"; do is "$(unprovoked "$n")" '' "what node $n repaired"; done
+}
+# N: repairs of the node, but for those of the first look after a start, which find what the one that was
+# killed has left undone.
+unprovoked() {
+  python3 - "$BASE/$1/musterd.log" <<'PYTHON'
+import datetime
+import re
+import sys
+started = None
+for line in open(sys.argv[1], encoding="utf-8", errors="replace"):
+    at = re.match(r"(\d{4}-\S+)Z ", line)
+    if not at:
+        continue
+    now = datetime.datetime.fromisoformat(at.group(1))
+    if re.search(r"musterd \S+ serves", line) or started is None:
+        started = now
+    if "repaired: " in line and (now - started).total_seconds() > 15:
+        print(line.strip())
+PYTHON
+}
+
+echo "seed $SEED, $STEPS steps"
+RANDOM=$SEED
+start_registry
+push_images busybox hello
+for n in 1 2 3 4 5; do add_node $n; done
+swarm_of manager manager worker worker
+
+m 1 network create --driver overlay blue >/dev/null
+m 1 network create --driver overlay --attachable --ipv6 green >/dev/null
+m 1 network create --driver overlay --internal shut >/dev/null
+m 1 service create --detach=false --monitor 0s --name client --mode global --constraint node.role==manager \
+  --network blue --network green "$REGISTRY/busybox:1" sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
+m 1 service create --detach=false --monitor 0s --name steady --replicas 3 --constraint node.role==manager \
+  --network blue -p 8080:80 --update-parallelism 1 "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
+m 1 service create --detach=false --monitor 0s --name roam --replicas 5 \
+  --network green -p 8081:80 --update-parallelism 1 "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
+quiet
+for n in "${MANAGERS[@]}"; do ask_inside $n; done
+for n in "${NODES[@]}"; do ask_outside $n; done
+
+note 'steps'
+for ((i = 1; i <= STEPS; i++)); do
+  pick 24
+  step "$REPLY"
+  ((i % (STEPS / 4) != 0)) || { note "quiet after $i"; quiet; }
+done
+note 'who asked was answered'
+judge
+
+note 'removed, nothing is left on any node'
+VIA=1
+await 20 'a leader' has_leader 1
+m 1 service rm $(m 1 service ls -q) >/dev/null
+gone() { [[ -z $(m "$1" ps -q) ]]; }
+for n in "${NODES[@]}"; do await 30 "containers of node $n end" gone $n; done
+rm_networks() { local id; for id in $(m 1 network ls -q --filter driver=overlay --filter type=custom); do m 1 network rm "$id" || return 1; done; }
+await 20 'networks go' rm_networks
+quiet
+left() {
+  local n=$1
+  in_host() { ip netns exec "$BRIDGE-$n" "$@"; }
+  find "$RUN/$n" -path '*netns/*' | sed 's/^/namespace /'
+  in_host ip -o link | grep -o 'alias muster.*' | sed 's/^/link /' || true
+  in_host nft list tables
+  find /sys/fs/cgroup -maxdepth 3 -type d -name "$(instance "$n")*" | sed 's/^/cgroup /'
+  pgrep -fa "conmon.*$BASE/$n/" | sed 's/^/process /' || true
+  grep -o "$BASE/$n/[^ ]*\|$RUN/$n/[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true
+}
+for n in 5 4 3 2 1; do
+  m $n swarm leave --force >/dev/null
+  is "$(left $n)" '' "left behind on node $n"
+done
+finish

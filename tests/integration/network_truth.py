@@ -1,0 +1,388 @@
+"""Compares what the kernel of every node has with what the managers say, from outside: nothing of
+muster's own that looks or mends has a part in it but the command line that shows the managers' state.
+
+network_truth.py RUN-FOLDER NETNS-PREFIX MANAGER NODE...
+
+Prints one line for each difference, and nothing when the kernel equals the truth. Node N has its
+socket at RUN-FOLDER/N/muster.sock and its network in the namespace NETNS-PREFIX-N. It has to be quiet:
+what is under way differs.
+"""
+
+import concurrent.futures
+import ipaddress
+import json
+import os
+import re
+import subprocess
+import sys
+
+SPLIT = "=-=-=-="
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def in_namespace(path, *commands):
+    """What each of the commands says in the network namespace; nothing where it fails."""
+    script = f"; echo {SPLIT}; ".join(f"{c} 2>/dev/null" for c in commands)
+    said = run("nsenter", f"--net={path}", "sh", "-c", f"{script}; true").split(SPLIT + "\n")
+    return [text.strip() for text in said]
+
+
+def plain(cidr):
+    return cidr.split("/")[0]
+
+
+def read_maps(listing):
+    """Maps of a table as `nft -j` lists it: name -> {key: value}; and chain -> maps it looks into."""
+    maps, uses = {}, {}
+    for entry in json.loads(listing or '{"nftables": []}')["nftables"]:
+        if "map" in entry or "set" in entry:
+            each = entry.get("map") or entry.get("set")
+            elements = {}
+            for element in each.get("elem", []):
+                key, value = element if "map" in entry else (element, None)
+                if isinstance(key, dict) and "elem" in key:
+                    key = key["elem"]["val"]
+                if isinstance(key, dict) and "concat" in key:
+                    key = tuple(part if isinstance(part, (str, int)) else json.dumps(part)
+                                for part in key["concat"])
+                if isinstance(key, dict):  # prefixes and ranges of sets that nothing is asked of
+                    key = json.dumps(key)
+                if isinstance(value, dict):
+                    value = (value.get("goto") or value.get("jump"))["target"]
+                elements[key] = value
+            maps[each["name"]] = elements
+        elif "rule" in entry:
+            rule = entry["rule"]
+            uses.setdefault(rule["chain"], set()).update(
+                re.findall(r'"@((?:slots|m4|m6)_[^"]*)"', json.dumps(rule["expr"])))
+    return maps, uses
+
+
+class Managers:
+    """What they say: tasks, networks, virtual addresses, ports, nodes."""
+
+    def __init__(self, truth, manager):
+        def ask(*arguments):
+            return json.loads(truth.muster(manager, *arguments) or "[]")
+
+        def ids(*arguments):
+            return truth.muster(manager, *arguments).split()
+
+        self.nodes = {n["ID"]: n for n in ask("node", "inspect", *ids("node", "ls", "-q"))}
+        self.networks = {}
+        macs = {}
+        for network in ask("network", "inspect", "--verbose", *ids("network", "ls", "-q")):
+            if network["Scope"] != "swarm" or "VNI" not in network:
+                continue
+            self.networks[network["ID"]] = network
+            for service in network["Services"].values():
+                for task in service["Tasks"]:
+                    macs[task["EndpointID"], network["ID"]] = task["Info"]["MAC"]
+        services = ids("service", "ls", "-q")
+        self.services = ask("service", "inspect", *services) if services else []
+        self.names = {s["ID"]: s["Spec"]["Name"] for s in self.services}
+        shown = set()
+        if services:
+            shown = set(ids("service", "ps", "-q", "--no-trunc", *services))
+        tasks = ask("task", "inspect", *sorted(shown)) if shown else []
+        self.unsettled = []
+        self.tasks = []
+        for task in tasks:
+            state, wanted = task["Status"]["State"], task["DesiredState"]
+            if state in ("complete", "shutdown", "failed", "rejected", "remove", "orphaned"):
+                continue
+            if state != "running" or wanted != "running":
+                self.unsettled.append(f"task {task['Name']} is {state} and shall be {wanted}")
+            networks = {}
+            for each in task.get("NetworksAttachments", []):
+                network = each["Network"]["ID"]
+                networks[network] = ([plain(a) for a in each["Addresses"]],
+                                     macs.get((task["ID"], network), "?"))
+            self.tasks.append({"id": task["ID"], "name": task["Name"], "node": task["NodeID"],
+                               "service": task["ServiceID"], "networks": networks})
+
+    def vips(self):
+        """Network -> {address: (service's name, addresses of its tasks of that family)}"""
+        out = {}
+        for service in self.services:
+            for each in service.get("Endpoint", {}).get("VirtualIPs") or []:
+                vip = plain(each["Addr"])
+                out.setdefault(each["NetworkID"], {})[vip] = (
+                    service["Spec"]["Name"],
+                    self.addresses(service["ID"], each["NetworkID"], ipaddress.ip_address(vip).version))
+        return out
+
+    def addresses(self, service, network, version=4):
+        return {a for t in self.tasks if t["service"] == service and network in t["networks"]
+                for a in t["networks"][network][0] if ipaddress.ip_address(a).version == version}
+
+
+class Truth:
+    def __init__(self, folder, prefix, manager, numbers):
+        self.folder, self.prefix, self.numbers = folder, prefix, numbers
+        self.differences = []
+        self.managers = Managers(self, manager)
+        self.ingress = next((i for i, n in self.managers.networks.items() if n["Ingress"]), "")
+        self.number_of = {i: n["Description"]["Hostname"].removeprefix("node")
+                          for i, n in self.managers.nodes.items()}
+
+    def muster(self, number, *arguments):
+        return run("muster", "--socket", f"unix://{self.folder}/{number}/muster.sock", *arguments)
+
+    def differs(self, where, what):
+        self.differences.append(f"{where}: {what}")
+
+    def equal(self, where, what, has, wanted):
+        if has == wanted:
+            return
+        if isinstance(has, (set, frozenset)) and isinstance(wanted, (set, frozenset)):
+            self.differs(where, f"{what}: too many {sorted(has - wanted)}, missing {sorted(wanted - has)}")
+        else:
+            self.differs(where, f"{what}: {has} instead of {wanted}")
+
+    def data_path(self, node):
+        return self.managers.nodes[node]["Description"]["DataPath"]["Address"]
+
+    # ---------------------------------------------------------------- a network on a node
+
+    def members(self, network, node):
+        """Of this node (their number), and elsewhere: (address, MAC, data path)."""
+        here, far = 0, set()
+        for task in self.managers.tasks:
+            if network not in task["networks"]:
+                continue
+            addresses, mac = task["networks"][network]
+            if task["node"] == node:
+                here += 1
+                continue
+            far.update((a, mac, self.data_path(task["node"])) for a in addresses)
+        if network == self.ingress:
+            for other, about in self.managers.nodes.items():
+                place = about.get("Ingress")
+                if place and other == node:
+                    here += 1
+                elif place:
+                    far.update((plain(a), place["MacAddress"], self.data_path(other))
+                               for a in place["Addresses"])
+        return here, far
+
+    def compare_segment(self, node, network, pin, here, far):
+        about = self.managers.networks[network]
+        where = f"node {self.number_of[node]}, network {about['Name']}"
+        links, fdb, neighbours = in_namespace(pin, "ip -d -j link", "bridge -j fdb show",
+                                              "ip -j neigh show dev br0")
+        links = {each["ifname"]: each for each in json.loads(links)}
+        ends = [name for name, each in links.items()
+                if each.get("linkinfo", {}).get("info_kind") == "veth"]
+        self.equal(where, "interfaces of members", len(ends), here)
+        for name in ends + ["br0"] + (["vx0"] if far else []):
+            if name not in links:
+                self.differs(where, f"{name} is missing")
+                continue
+            self.equal(where, f"MTU of {name}", links[name]["mtu"], about["MTU"])
+            if "UP" not in links[name]["flags"]:
+                self.differs(where, f"{name} is down")
+            if name != "br0":
+                self.equal(where, f"bridge of {name}", links[name].get("master"), "br0")
+        self.equal(where, "the tunnel is there", "vx0" in links, bool(far))
+        if "vx0" in links and far:
+            tunnel = links["vx0"]["linkinfo"]["info_data"]
+            self.equal(where, "VNI, port, address",
+                       (tunnel["id"], tunnel["port"], tunnel.get("local") or tunnel.get("local6")),
+                       (about["VNI"], 4789, self.data_path(node)))
+        rows = json.loads(fdb or "[]")
+        self.equal(where, "forwarding entries of the tunnel",
+                   {(r["mac"], r["dst"]) for r in rows if r["ifname"] == "vx0" and "dst" in r},
+                   {(mac, path) for _, mac, path in far})
+        self.equal(where, "MACs behind the tunnel",
+                   {r["mac"] for r in rows if r["ifname"] == "vx0" and r.get("master") == "br0"
+                    and r.get("state") != "permanent"},
+                   {mac for _, mac, _ in far})
+        self.equal(where, "neighbours",
+                   {(r["dst"], r.get("lladdr", "?")) for r in json.loads(neighbours or "[]")
+                    if "PERMANENT" in r["state"]},
+                   {(address, mac) for address, mac, _ in far})
+        if network == self.ingress:
+            self.compare_mesh(where, pin)
+
+    def compare_mesh(self, where, pin):
+        maps, _ = read_maps(in_namespace(pin, "nft -j list table bridge mesh")[0])
+        wanted = {n["Ingress"]["Index"]: n["Ingress"]["MacAddress"]
+                  for n in self.managers.nodes.values() if "Ingress" in n}
+        self.equal(where, "nodes of the mesh",
+                   {(int(key) & 0xffff, mac) for key, mac in maps.get("macs", {}).items()},
+                   set(wanted.items()))
+
+    # ---------------------------------------------------------------- a container
+
+    def compare_container(self, task, container, pin):
+        where = f"node {self.number_of[task['node']]}, {task['name']} ({container[:12]})"
+        addresses, table, local, rules, routes = in_namespace(
+            pin, "ip -j address", "nft -j list table inet muster_vip",
+            "ip -j route show table local type local", "ip rule", "ip route show table 77")
+        has = set()
+        for link in json.loads(addresses):
+            for each in link["addr_info"]:
+                if link["ifname"] != "lo" and each["scope"] == "global":
+                    has.add((each["local"], link["address"]))
+        wanted = {(a, mac) for ips, mac in task["networks"].values() for a in ips}
+        ways = {a for a, _ in has - wanted if ipaddress.ip_address(a).version == 4}
+        # The ingress network leads nowhere by itself; a way out is one address more.
+        leads_out = any(not self.managers.networks[n]["Internal"] and n != self.ingress
+                        for n in task["networks"])
+        if wanted - has:
+            self.differs(where, f"interfaces that it lacks: {sorted(wanted - has)}")
+        self.equal(where, "ways out", len(ways), 1 if leads_out else 0)
+        self.compare_vips(where, task, table, local)
+        if self.ingress in task["networks"]:
+            self.equal(where, "the way back of its answers", ("lookup 77" in rules, bool(routes)),
+                       (True, True))
+
+    def compare_vips(self, where, task, table, local):
+        wanted = {}
+        for network, vips in self.managers.vips().items():
+            if network in task["networks"] and network != self.ingress:
+                wanted.update(vips)
+        maps, uses = read_maps(table)
+        guarded = set(maps.get("vips4", {})) | set(maps.get("vips6", {}))
+        self.equal(where, "virtual addresses", guarded, set(wanted))
+        routes = {r["dst"] for r in json.loads(local or "[]")}
+        if set(wanted) - routes:
+            self.differs(where, f"without a local route: {sorted(set(wanted) - routes)}")
+        led = {**maps.get("services4", {}), **maps.get("services6", {})}
+        self.equal(where, "virtual addresses that lead somewhere", set(led),
+                   {vip for vip, (_, backends) in wanted.items() if backends})
+        for vip, chain in led.items():
+            if vip in wanted:
+                self.compare_slots(f"{where}, {wanted[vip][0]} at {vip}", maps, uses, chain,
+                                   wanted[vip][1])
+
+    def compare_slots(self, where, maps, uses, chain, backends):
+        slots = [value for name in uses.get(chain, ()) for value in maps.get(name, {}).values()]
+        self.equal(where, "tasks that it leads to", set(slots), backends)
+        if set(slots) == backends and backends:
+            counts = [slots.count(each) for each in backends]
+            if max(counts) - min(counts) > 1:
+                self.differs(where, f"uneven: {sorted(counts)} slots")
+
+    # ---------------------------------------------------------------- a node
+
+    def compare_ports(self, node, instance, containers):
+        where = f"node {self.number_of[node]}"
+        table = "muster_" + re.sub("[^A-Za-z0-9]", "_", instance)
+        listing, tables, links = in_namespace(
+            f"/run/netns/{self.prefix}-{self.number_of[node]}", f"nft -j list table inet {table}",
+            "nft list tables", "ip -j link")
+        self.equal(where, "tables", set(tables.splitlines()),
+                   {f"table inet {table}", f"table inet mesh_{table}"})
+        wanted = {}
+        for service in self.managers.services:
+            for port in service.get("Endpoint", {}).get("Ports") or []:
+                backends = self.managers.addresses(service["ID"], self.ingress)
+                if port["PublishMode"] == "ingress" and backends:
+                    wanted[port["Protocol"], port["PublishedPort"]] = backends
+        maps, uses = read_maps(listing)
+        self.equal(where, "published ports", set(maps.get("ports", {})), set(wanted))
+        for key, chain in maps.get("ports", {}).items():
+            if key in wanted:
+                self.compare_slots(f"{where}, port {key[1]}/{key[0]}", maps, uses, chain, wanted[key])
+        links = json.loads(links)
+        self.equal(where, "own interfaces in the mesh",
+                   sum(each["ifname"].startswith("mi") for each in links), 1)
+        # "muster INSTANCE CONTAINER ADDRESS"
+        led = {each["ifalias"].split()[2] for each in links
+               if each["ifname"].startswith(("mg", "mp")) and len(each.get("ifalias", "").split()) > 3}
+        leads = {c for c, task in containers.items() if any(
+            not self.managers.networks[n]["Internal"] and n != self.ingress for n in task["networks"])}
+        self.equal(where, "containers with a way out", led, leads)
+
+    def compare_names(self, node, containers, pins):
+        """One container of each node is asked for all names of its networks, by dig."""
+        container, task = next(iter(sorted(containers.items())), (None, None))
+        if container is None:
+            return
+        wanted, questions = {}, []
+        for service in self.managers.services:
+            name = service["Spec"]["Name"]
+            known = {x["Target"] for x in service["Spec"]["TaskTemplate"].get("Networks") or []}
+            known.update(n for t in self.managers.tasks if t["service"] == service["ID"]
+                         for n in t["networks"])
+            # The first of the container's networks that knows the name answers.
+            network = next((n for n in task["networks"] if n != self.ingress and n in known), None)
+            if network is None:
+                continue
+            wanted[f"tasks.{name}."] = self.managers.addresses(service["ID"], network)
+            wanted[f"{name}."] = {vip for vip, (of, _) in self.managers.vips().get(network, {}).items()
+                                  if of == name} or wanted[f"tasks.{name}."]
+            questions += [f"{name}. A", f"tasks.{name}. A"]
+        if not questions:
+            return
+        said, = in_namespace(os.path.join(pins, container),
+                             "dig +noall +answer +tries=2 +time=3 @127.0.0.11 " + " ".join(questions))
+        has = {name: set() for name in wanted}
+        for line in said.splitlines():
+            words = line.split()
+            if len(words) == 5 and words[3] == "A":
+                has.setdefault(words[0], set()).add(words[4])
+        for name in sorted(set(has) | set(wanted)):
+            self.equal(f"node {self.number_of[node]}, names in {task['name']}", name,
+                       has.get(name, set()), wanted.get(name, set()))
+
+    def compare_node(self, node):
+        number = self.number_of[node]
+        where = f"node {number}"
+        tasks = {t["id"]: t for t in self.managers.tasks if t["node"] == node}
+        containers = {}
+        for line in self.muster(number, "ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}").splitlines():
+            container, name = line.split()
+            task = name.rsplit(".", 1)[1]
+            if task in tasks:
+                containers[container] = tasks[task]
+            else:
+                self.differs(where, f"a container of no task: {name}")
+        self.equal(where, "containers", {t["id"] for t in containers.values()}, set(tasks))
+        folder = f"{self.folder}/{number}"
+        instance = next(d for d in os.listdir(folder) if os.path.isdir(f"{folder}/{d}/netns"))
+        pins = f"{folder}/{instance}/netns"
+        wanted = {}
+        for network in self.managers.networks:
+            here, far = self.members(network, node)
+            if here:
+                wanted[f"net-{network}"] = (network, here, far)
+        self.equal(where, "namespaces", set(os.listdir(pins)), set(wanted) | set(containers))
+        for name, (network, here, far) in wanted.items():
+            if os.path.exists(f"{pins}/{name}"):
+                self.compare_segment(node, network, f"{pins}/{name}", here, far)
+        for container, task in containers.items():
+            if os.path.exists(f"{pins}/{container}"):
+                self.compare_container(task, container, f"{pins}/{container}")
+        self.compare_ports(node, instance, containers)
+        self.compare_names(node, containers, pins)
+
+    def compare(self):
+        self.differences += self.managers.unsettled
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            here = [i for i in self.managers.nodes if self.number_of[i] in self.numbers]
+            for _ in pool.map(self.compare_node, here):
+                pass
+        return self.differences
+
+
+def main():
+    folder, prefix, manager, *numbers = sys.argv[1:]
+    try:
+        found = Truth(folder, prefix, manager, numbers).compare()
+    except (RuntimeError, OSError, KeyError, StopIteration, ValueError, subprocess.TimeoutExpired) as trouble:
+        # Something went while it was looked at.
+        found = [f"cannot compare: {type(trouble).__name__} {trouble}"]
+    print("\n".join(found[:40]))
+
+
+if __name__ == "__main__":
+    main()
