@@ -5,11 +5,15 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +24,21 @@ namespace muster::overlay::dns {
 namespace {
 
 constexpr Duration kPatience = 20s;
+
+// The program is a host of its own: on a shared one, clients of other programs come to ports that
+// were theirs once.
+class OwnHost final : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    const UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq loopback{};
+    std::strcpy(loopback.ifr_name, "lo");
+    loopback.ifr_flags = IFF_UP | IFF_RUNNING;
+    ASSERT_EQ(ioctl(any.get(), SIOCSIFFLAGS, &loopback), 0);
+  }
+};
+const ::testing::Environment* const kOwnHost = ::testing::AddGlobalTestEnvironment(new OwnHost);
 
 UniqueFd listen_on(uint16_t port = 0) {
   auto fd = open_listener({{*Ip::parse("127.0.0.1"), port}, ""});
