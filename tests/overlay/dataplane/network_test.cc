@@ -429,7 +429,6 @@ TEST_F(NetworkTest, Figures) {
       us(attached - start) / kContainers, us(set - attached), us(updated - set) / kUpdates,
       us(detached - updated) / kContainers);
   RecordProperty("attach_us", static_cast<int>(us(attached - start) / kContainers));
-  EXPECT_LT(us(attached - start) / kContainers, 50'000);
 }
 
 }  // namespace
