@@ -50,8 +50,9 @@ python3 tests/lint/lint.py || failed+=(lint)
 run_tests unit 2
 if [[ $mode != --quick ]]; then
   for label in sim crash integration qemu bench-smoke; do
-    # A machine of `qemu` has one processor of its own and nothing in common with another.
-    run_tests "$label" "$([[ $label == qemu ]] && echo 2 || echo 1)"
+    # A machine of `qemu` has one processor of its own and nothing in common with another; tests of
+    # `integration` mostly wait.
+    run_tests "$label" "$([[ $label =~ ^(qemu|integration)$ ]] && echo 2 || echo 1)"
   done
 fi
 if [[ $mode != --quick ]]; then
