@@ -77,22 +77,27 @@ class Waiter {
     painted_ = 0;
   }
 
-  // The state as it is, and a stream of what changes from there. Replayed changes do no harm.
+  // The state as it is, and a stream of what changes from there. Replayed changes do no harm, but
+  // one that neither the list nor the stream has is missed for ever: the stream begins with what
+  // the tasks show to be so, which are read first. A commit changes tasks and their service
+  // together.
   Status list() {
     v1::ListTasksRequest request;
     uint64_t version = 0;
-    std::map<std::string, std::optional<v1::Service>> services;  // absent = removed
     for (const auto& id : order_) {
       request.mutable_filter()->add_service_ids(id);
+      version = std::max(version, entries_[id].view.since_version);
+    }
+    const auto tasks = run_.client().call(request);
+    if (!tasks) return lost(tasks.error());
+    std::map<std::string, std::optional<v1::Service>> services;  // absent = removed
+    for (const auto& id : order_) {
       v1::GetServiceRequest get;
       get.set_service(id);
       const auto got = run_.client().call(get);
       if (!got && got.error().code() != StatusCode::kNotFound) return lost(got.error());
       services[id] = got ? std::optional(got->service()) : std::nullopt;
-      if (got) version = std::max(version, got->service().meta().version());
     }
-    const auto tasks = run_.client().call(request);
-    if (!tasks) return lost(tasks.error());
     const auto nodes = run_.client().call(v1::ListNodesRequest());
     if (!nodes) return lost(nodes.error());
     // Only what arrived whole replaces what was known.

@@ -231,6 +231,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S ListTasks(C*, const v1::ListTasksRequest* request, v1::ListTasksResponse* response) override {
     if (unavailable()) return no_manager();
+    if (fake.before_tasks_listed) fake.before_tasks_listed();
     const auto in = [](const auto& list, const std::string& id) {
       if (list.empty()) return true;
       return std::find(list.begin(), list.end(), id) != list.end();

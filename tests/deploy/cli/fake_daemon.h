@@ -64,7 +64,8 @@ class FakeDaemon {
   std::map<std::string, std::string> environment;  // of muster, over the usual
   // So many of the next GetService, ListTasks and RemoveNetwork calls find no manager.
   int calls_unavailable = 0;
-  bool tasks_by_name = true;  // GetTask takes "web.1" for an id
+  std::function<void()> before_tasks_listed;  // what is committed just then
+  bool tasks_by_name = true;                  // GetTask takes "web.1" for an id
 
   // What was asked, in order.
   std::vector<v1::CreateServiceRequest> created_services;

@@ -155,6 +155,22 @@ TEST_F(Wait, AnUpdateIsFollowedThroughItsRollback) {
   EXPECT_THAT(outcome.err, HasSubstr("rollback completed: update rolled back due to x"));
 }
 
+// One commit changes the tasks and says that the update is complete: who has seen the one in its
+// list is not told of it by the stream again, and so must not have asked for the service before.
+TEST_F(Wait, ACommitBetweenTheQuestionsIsNotMissed) {
+  daemon_.add_service("web", 2);
+  auto& service = *daemon_.services[0].mutable_service();
+  service.mutable_update_status()->set_state(v1::UpdateStatus::UPDATING);
+  daemon_.before_tasks_listed = [&] {
+    service.mutable_update_status()->set_state(v1::UpdateStatus::COMPLETED);
+    service.mutable_meta()->set_version(60);
+    for (auto& task : daemon_.tasks) task.mutable_meta()->set_version(60);
+  };
+  daemon_.end_streams = false;
+  const Outcome outcome = run({"service", "scale", "--monitor", "0s", "web=2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
 TEST_F(Wait, CertainFailureEndsWithTheReason) {
   daemon_.add_service("web", 1);
   daemon_.tasks[0].mutable_status()->set_state(v1::TASK_REJECTED);
