@@ -13,6 +13,8 @@ namespace {
 constexpr const char* kMethod = "/muster.v1.Raft/Lane";
 // How long a lane that was ended may take to say so.
 constexpr Duration kEndMax = 1s;
+// Different reasons why a lane cannot be opened that are remembered; more than a dead link has.
+constexpr size_t kComplaintsMax = 8;
 
 }  // namespace
 
@@ -187,7 +189,7 @@ void Lane::on_notice(Stream& stream, const Notice& notice) {
         std::lock_guard lock(mutex_);
         stream.ready = true;
         backoff_.reset();
-        complaint_.clear();
+        complaints_.clear();
       }
       core_->log->debug("{} lane to member {:x} at {} is open", name_, peer_.value, address_);
       core_->established(peer_);
@@ -227,8 +229,9 @@ void Lane::on_done(const Stream& stream, const grpc::Status& status) {
 void Lane::complain(const std::string& what) {
   {
     std::lock_guard lock(mutex_);
-    if (complaint_ == what) return;
-    complaint_ = what;
+    if (complaints_.count(what) > 0) return;
+    if (complaints_.size() >= kComplaintsMax) complaints_.clear();
+    complaints_.insert(what);
   }
   core_->log->warn("{} lane to member {:x} at {}: {}", name_, peer_.value, address_, what);
 }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "base/backoff.h"
@@ -55,7 +56,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   bool goodbye_ = false;
   std::shared_ptr<Stream> stream_;
   Backoff backoff_;
-  std::string complaint_;  // the last in the log
+  std::set<std::string> complaints_;  // in the log since the lane was open last
 };
 
 // Whether a stream's end may mean that the process at its other end is gone; what is no such sign:

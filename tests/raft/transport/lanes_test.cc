@@ -114,9 +114,10 @@ TEST(Identity, AnotherClusterIsToldSoAndLoggedOnce) {
     ASSERT_TRUE(a.eventually([&] { return a.unreachables[b.id()] >= i; }));
   }
   EXPECT_EQ(b.locked([&] { return b.messages.size(); }), 0U);
-  EXPECT_EQ(a.log->with("heartbeat lane to member 2"), 1U);
-  EXPECT_EQ(a.log->with("this member belongs to cluster c1, not c2"), 2U) << "once for each lane";
-  EXPECT_EQ(b.log->with("this member belongs to cluster c1, not c2"), 1U);
+  const std::string why = "this member belongs to cluster c1, not c2";
+  EXPECT_EQ(a.log->with("heartbeat lane to member 2 at " + b.address() + ": " + why), 1U);
+  EXPECT_EQ(a.log->with(why), 2U) << "once for each lane";
+  EXPECT_EQ(b.log->with(why), 1U);
 }
 
 TEST(Identity, SomebodyElseAtTheAddressIsToldSo) {
