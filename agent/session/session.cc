@@ -70,6 +70,7 @@ void Session::connect() {
   *hello.mutable_description() = description_;
   hello.set_session_id(session_id_);
   hello.set_feature_level(kFeatureLevel);
+  hello.set_attempt(generation);
   for (const auto& [name, ack] : applied_) *hello.add_applied() = ack;
   link_->send(message);
   beat_timer_ = deps_.strand.after(patience(), [this] {

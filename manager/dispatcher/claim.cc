@@ -20,9 +20,12 @@ TimePoint claim_ends(const StandingClaim& standing, Duration period) {
 ClaimVerdict judge_claim(const StandingClaim& standing, const Claim& claim, Duration period,
                          TimePoint now) {
   // The same agent, over another connection.
-  const bool same = !claim.continues.empty() && (claim.continues == standing.session_id ||
-                                                 claim.continues == standing.claim.continues);
-  if (same || rank(claim) > rank(standing.claim)) return ClaimVerdict::kTake;
+  const bool successor = !claim.continues.empty() && claim.continues == standing.session_id;
+  const bool again = !claim.continues.empty() && claim.continues == standing.claim.continues;
+  if (again && !successor && claim.attempt < standing.claim.attempt && claim.attempt > 0) {
+    return ClaimVerdict::kOld;
+  }
+  if (successor || again || rank(claim) > rank(standing.claim)) return ClaimVerdict::kTake;
   return now >= claim_ends(standing, period) ? ClaimVerdict::kTake : ClaimVerdict::kWait;
 }
 

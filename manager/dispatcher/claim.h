@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/time.h"
@@ -13,6 +14,7 @@ namespace muster::manager::dispatcher {
 struct Claim {
   std::string continues;  // the session it had before; empty: none since its process began
   bool at_home = false;   // it calls from where the group of managers reaches this node's member
+  uint64_t attempt = 0;   // of the agent's process; 0: it does not count
 };
 
 // The claim that stands.
@@ -26,11 +28,15 @@ enum class ClaimVerdict {
   kTake,  // the session is the newcomer's
   kWait,  // for the next heartbeat of the one that stands: when it comes, the newcomer is another
           // host, and refused; when it does not come in time, it was this host's own, before
+  kOld,   // the same agent has another connection by now, whose hello was faster
 };
 
 // A session that stands may be what is left of the same host's process of before, whose end was not
 // heard of; then no heartbeat comes any more.
 inline constexpr int kClaimHalfPeriods = 5;
+
+// Why a session ends whose agent has another.
+inline constexpr char kNewerSession[] = "a newer session of this node has started";
 
 // From when on the claim that stands is not waited for any more.
 TimePoint claim_ends(const StandingClaim& standing, Duration period);

@@ -206,10 +206,11 @@ void Dispatcher::register_session(const std::shared_ptr<SessionImpl>& session) {
   if (const auto old = sessions_.extract(node_id)) {
     unsubscribe(*old.mapped());
     const std::string& continues = session->claim().claim.continues;
-    const bool same = continues == old.mapped()->id() && !continues.empty();
-    old.mapped()->end(v1::SessionEnd::REPLACED,
-                      same ? "a newer session of this node has started"
-                           : fmt::format("{} takes part as this node now", session->host()));
+    const bool same = !continues.empty() && (continues == old.mapped()->id() ||
+                                             continues == old.mapped()->claim().claim.continues);
+    old.mapped()->end(
+        v1::SessionEnd::REPLACED,
+        same ? kNewerSession : fmt::format("{} takes part as this node now", session->host()));
   }
   sessions_[node_id] = session;
 }
@@ -224,11 +225,11 @@ bool Dispatcher::at_home(const std::string& node_id, const std::string& peer_add
   return ca::peer_host((address.starts_with('[') ? "ipv6:" : "ipv4:") + address) == host;
 }
 
-bool Dispatcher::may_claim(const SessionImpl& newcomer) const {
+ClaimVerdict Dispatcher::judge(const SessionImpl& newcomer) const {
   const auto standing = sessions_.find(newcomer.node_id());
-  return standing == sessions_.end() ||
-         judge_claim(standing->second->claim(), newcomer.claim().claim, policy().period,
-                     deps_.strand.clock().now()) == ClaimVerdict::kTake;
+  if (standing == sessions_.end()) return ClaimVerdict::kTake;
+  return judge_claim(standing->second->claim(), newcomer.claim().claim, policy().period,
+                     deps_.strand.clock().now());
 }
 
 void Dispatcher::claim_later(const std::shared_ptr<SessionImpl>& newcomer) {
@@ -236,8 +237,7 @@ void Dispatcher::claim_later(const std::shared_ptr<SessionImpl>& newcomer) {
   if (const auto older = newcomers_.extract(node_id)) {
     deps_.strand.cancel(older.mapped().timer);
     if (older.mapped().session != newcomer) {
-      older.mapped().session->end(v1::SessionEnd::REPLACED,
-                                  "a newer session of this node has started");
+      older.mapped().session->end(v1::SessionEnd::REPLACED, kNewerSession);
     }
   }
   const TimePoint now = deps_.strand.clock().now();

@@ -159,7 +159,7 @@ class Dispatcher final : public Routes {
   void unsubscribe(const std::string& network_id, const std::string& node_id);
   // Whether the node's session calls from where the group reaches its member.
   bool at_home(const std::string& node_id, const std::string& peer_address) const;
-  bool may_claim(const SessionImpl& newcomer) const;
+  ClaimVerdict judge(const SessionImpl& newcomer) const;
   // The newcomer waits for what becomes of the session that stands.
   void claim_later(const std::shared_ptr<SessionImpl>& newcomer);
   // The session that stands lives: who waits for its end is another host.

@@ -68,8 +68,13 @@ void Dispatcher::SessionImpl::hello(const v1::SessionHello& hello) {
                            cluster->feature_level(), hello.feature_level()));
   }
   hostname_ = hello.description().hostname();
-  claim_.claim = {hello.session_id(), dispatcher_.at_home(node_id_, peer_address_)};
-  if (dispatcher_.may_claim(*this)) return begin(hello, view);
+  claim_.claim = {hello.session_id(), dispatcher_.at_home(node_id_, peer_address_),
+                  hello.attempt()};
+  switch (dispatcher_.judge(*this)) {
+    case ClaimVerdict::kTake: return begin(hello, view);
+    case ClaimVerdict::kOld: return end(v1::SessionEnd::REPLACED, kNewerSession);
+    case ClaimVerdict::kWait: break;
+  }
   waiting_ = hello;
   dispatcher_.claim_later(shared_from_this());
 }

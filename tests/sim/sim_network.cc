@@ -58,7 +58,7 @@ class SimNetwork::Wire : public std::enable_shared_from_this<Wire> {
   // A node has one session: who has welcomed a newer one says nothing in an older but that it ends
   // (M8).
   void check_session(const std::string& bytes) {
-    if (manager_strand_ == nullptr) return;  // nobody hears it
+    if (manager_strand_ == nullptr || agent_strand_ == nullptr) return;  // nobody hears it
     v1::ManagerMessage message;
     if (!message.ParseFromString(bytes) || message.has_end()) return;
     uint64_t& newest = network_.welcomed_[node_id_];

@@ -31,6 +31,15 @@ TEST(Claim, TheSameAgentGoesOnAtOnce) {
   EXPECT_EQ(judge({"s1", false}, {"s0", false}), Verdict::kWait);
 }
 
+TEST(Claim, TheOlderOfTwoConnectionsOfOneAgentIsRefusedWhicheverHelloComesFirst) {
+  EXPECT_EQ(judge({"s1", false, 4}, {"s1", false, 3}), Verdict::kOld);
+  EXPECT_EQ(judge({"s1", false, 3}, {"s1", false, 4}), Verdict::kTake);
+  EXPECT_EQ(judge({"s1", false, 4}, {"s1", false, 0}), Verdict::kTake) << "it does not count";
+  EXPECT_EQ(judge({"s1", false, 4}, {"s2", false, 3}), Verdict::kTake)
+      << "who was welcomed in the standing one";
+  EXPECT_EQ(judge({"", false, 4}, {"", false, 3}), Verdict::kWait) << "of two processes, perhaps";
+}
+
 TEST(Claim, WhoHadASessionBeforeComesBeforeOneThatHadNone) {
   EXPECT_EQ(judge({}, {"s1", false}), Verdict::kTake);
   EXPECT_EQ(judge({"s1", false}, {}), Verdict::kWait);
@@ -74,11 +83,12 @@ class TwoHosts : public ::testing::Test {
     }
   };
   Host connect(const std::string& name, const std::string& address,
-               const std::string& continues = "") {
+               const std::string& continues = "", uint64_t attempt = 0) {
     Host host;
     host.session = dispatcher_.connect("n1", "ipv4:" + address + ":4711", host.connection, false);
     v1::AgentMessage message;
     message.mutable_hello()->set_session_id(continues);
+    message.mutable_hello()->set_attempt(attempt);
     message.mutable_hello()->mutable_description()->set_hostname(name);
     host.session->received(message);
     world_.settle();
@@ -102,6 +112,17 @@ class TwoHosts : public ::testing::Test {
   Dispatcher dispatcher_{{strand_, store_, rng_, probe_, null_log(), [this] { return group_; }},
                          {"m1", {"192.0.2.1:2377"}}};
 };
+
+TEST_F(TwoHosts, AHelloThatIsOvertakenByANewerOneOfItsAgentEndsNothing) {
+  Host newer = connect("web1", "192.0.2.7", "s0", 2);
+  ASSERT_TRUE(newer.welcome());
+  Host older = connect("web1", "192.0.2.7", "s0", 1);
+  EXPECT_FALSE(older.welcome());
+  EXPECT_EQ(older.end(), "a newer session of this node has started");
+  EXPECT_EQ(newer.end(), "");
+  Host next = connect("web1", "192.0.2.7", newer.session_id(), 3);
+  EXPECT_TRUE(next.welcome());
+}
 
 TEST_F(TwoHosts, TheCopyIsRefusedAndTheOriginalGoesOn) {
   Host original = connect("web1", "192.0.2.7");
