@@ -10,8 +10,8 @@ Result<TlsIdentity::Current> examine(NodeCredentials credentials) {
   MUSTER_ASSIGN(current.facts, read_certificate(credentials.node.certificate_pem));
   MUSTER_TRY(check_key(credentials.node.certificate_pem, credentials.node.key_pem));
   // Whatever the time: an expired one is a matter for whoever asks about that.
-  const auto issuer = read_issuer(credentials.node.certificate_pem, credentials.root_pem);
-  if (!issuer) return fail(issuer.error());
+  MUSTER_ASSIGN(current.issuer,
+                read_issuer(credentials.node.certificate_pem, credentials.root_pem));
   current.credentials = std::move(credentials);
   return current;
 }

@@ -20,6 +20,7 @@ class TlsIdentity {
   struct Current {
     NodeCredentials credentials;
     CertificateFacts facts;
+    CertificateIssuer issuer;
     uint64_t generation = 0;  // grows with every replacement
   };
 

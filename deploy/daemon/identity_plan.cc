@@ -21,13 +21,10 @@ IdentityPlan plan_identity(const security::TlsIdentity::Current& current,
   if (!feed.trust_root_pem().empty() && feed.trust_root_pem() != credentials.root_pem) {
     plan.trust_root_pem = feed.trust_root_pem();
   }
-  if (!feed.issuer_public_key_der().empty()) {
-    const auto issuer =
-        security::read_issuer(credentials.node.certificate_pem, credentials.root_pem);
-    if (!issuer || issuer->public_key_der != feed.issuer_public_key_der()) {
-      plan.renewal = IdentityPlan::Renewal::kSpread;
-      plan.why = "the swarm's root is rotated";
-    }
+  if (!feed.issuer_public_key_der().empty() &&
+      feed.issuer_public_key_der() != current.issuer.public_key_der) {
+    plan.renewal = IdentityPlan::Renewal::kSpread;
+    plan.why = "the swarm's root is rotated";
   }
   const Duration wanted(feed.node_cert_expiry_ns());
   const Duration lifetime = current.facts.not_after - current.facts.not_before;

@@ -64,6 +64,7 @@ void SimIdentity::keep(security::NodeCredentials credentials) {
   std::sort(instants_.begin(), instants_.end(),
             [](WallTime a, WallTime b) { return a.unix_ns < b.unix_ns; });
   disk_ = std::move(credentials);
+  described_.reset();
   ++generation_;
 }
 
@@ -76,8 +77,12 @@ void SimIdentity::forget() {
 
 v1::TlsInfo SimIdentity::tls() const {
   if (!disk_) return {};
-  auto described = manager::ca::describe_certificate(disk_->node.certificate_pem, disk_->root_pem);
-  return described ? *std::move(described) : v1::TlsInfo();
+  if (!described_) {
+    auto described =
+        manager::ca::describe_certificate(disk_->node.certificate_pem, disk_->root_pem);
+    described_ = described ? *std::move(described) : v1::TlsInfo();
+  }
+  return *described_;
 }
 
 void SimIdentity::started(Executor& strand, std::function<void()> certificate_changed) {

@@ -76,6 +76,7 @@ class SimIdentity final : public HostIdentity {
   std::string join_key_;
   std::string id_;
   std::optional<security::NodeCredentials> disk_;
+  mutable std::optional<v1::TlsInfo> described_;  // once somebody asked
   security::CertificateFacts facts_;
   std::vector<WallTime> instants_;
   uint64_t generation_ = 0;
