@@ -52,7 +52,7 @@ if [[ $mode != --quick ]]; then
   for label in sim crash integration qemu bench-smoke; do
     # A machine of `qemu` has one processor of its own and nothing in common with another; tests of
     # `integration` mostly wait.
-    run_tests "$label" "$([[ $label =~ ^(qemu|integration)$ ]] && echo 2 || echo 1)"
+    run_tests "$label" "$([[ $label =~ ^(sim|qemu|integration)$ ]] && echo 2 || echo 1)"
   done
 fi
 if [[ $mode != --quick ]]; then
