@@ -88,6 +88,8 @@ Status bootstrap_networks(store::Transaction& tx, Rng& rng) {
     label->set_value("true");
     spec.set_driver(std::string(p.driver));
     spec.set_ingress(p.name == "ingress");
+    // Published ports answer by both families.
+    spec.set_ipv6(p.name == "ingress");
     MUSTER_TRY(tx.create(std::move(network)));
   }
   return ok_status();
