@@ -2,7 +2,8 @@
 # Networks across nodes: three hosts, two networks and a network without a way out. Every task
 # reaches every other by address and by name, a service's name leads to all of its tasks, what is in
 # another network is not reached, a published port answers on every node and the container sees who
-# asked. All of it goes on without managers, comes back after drift, and leaves nothing behind.
+# asked. All of it goes on without managers, comes back after drift, and leaves nothing behind. The
+# tasks' traffic has a way of its own between the hosts, and another port than the usual.
 source "$(dirname "$0")/cluster_lib.sh"
 
 # A page that says which container answers, and whom.
@@ -30,8 +31,44 @@ instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json";
 
 start_registry
 push_images busybox
-for n in 1 2 3; do add_node $n; done
-swarm_of worker worker
+# A second link of each host, which the managers do not use. What is on the wire of both is counted.
+DATA=10.$((150 + $$ % 50)).$(($$ / 50 % 250))
+METRICS=127.0.0.1:9100
+for n in 1 2 3; do
+  add_node $n --metrics-addr $METRICS
+  ip link add "$BRIDGE-$n-d" type veth peer name eth1 netns "$BRIDGE-$n"
+  ip link set "$BRIDGE-$n-d" master "$BRIDGE" up
+  ip -n "$BRIDGE-$n" address add "$DATA.$n/24" dev eth1
+  ip -n "$BRIDGE-$n" link set eth1 up
+  for link in eth0 eth1; do  # each answers for its own address alone
+    in_host $n sysctl -qw net.ipv4.conf.$link.arp_ignore=1
+  done
+  in_host $n nft -f - <<'RULES'
+table inet wire {
+  chain out { type filter hook postrouting priority 300;
+    oifname "eth1" udp dport 5789 counter comment "data"
+    oifname "eth0" udp dport 5789 counter comment "elsewhere"
+    udp dport 4789 counter comment "usual"
+  }
+  chain in { type filter hook prerouting priority -300;
+    iifname "eth1" udp dport 5789 counter comment "heard"
+  }
+}
+RULES
+done
+# sent N SORT: packets of it so far
+sent() { in_host "$1" nft list table inet wire | sed -n "s/.*packets \([0-9]*\).*\"$2\"/\1/p"; }
+their_own_way() {
+  local n
+  for n in 1 2 3; do
+    (($(sent $n data) > 0 && $(sent $n heard) > 0)) || die "node $n: nothing on the second link, port 5789"
+    is "$(sent $n elsewhere) $(sent $n usual)" '0 0' "frames of node $n on the first link, and at port 4789"
+  done
+}
+init 1 --data-path-addr $DATA.1 --data-path-port 5789 >/dev/null
+join 2 1 worker --data-path-addr $DATA.2 >/dev/null
+join 3 1 worker --data-path-addr eth1 >/dev/null
+for n in 1 2 3; do await 15 "node $n is ready" node_is 1 $n Status Ready; done
 IMAGE=$REGISTRY/busybox:1
 
 note 'two networks over three nodes, a task of each on every node'
@@ -55,6 +92,10 @@ for from in 1 2 3; do
       "$(inside $to web hostname) $mine" "the page of node $to, asked from node $from"
   done
 done
+
+note 'by the second link, and the port that was chosen'
+their_own_way
+is "$(m 1 node inspect --format '{{.Description.DataPath.Address}}' node3)" $DATA.3 'node inspect'
 
 note 'a name leads to all tasks of the service, and the own address is seen'
 for from in 1 2 3; do
@@ -90,11 +131,15 @@ for n in 1 2 3; do
 done
 said=$(for _ in $(seq 12); do curl -fsS -m 2 "http://$(address 3):8080/cgi-bin/who"; done | cut -d' ' -f1 | sort -u | wc -l)
 is "$said" 3 'tasks that answer on one node'
+their_own_way
 
 note 'the network is repaired where somebody has broken it'
 blue=$(m 1 network inspect blue --format '{{.ID}}')
 pin=$(find "$RUN/1" -path "*netns/net-$blue" | head -1)
 [[ -n $pin ]] || die "no namespace of network blue on node 1 in $RUN/1"
+counted() { in_host 1 curl -fsS -m 5 "http://$METRICS/metrics" | sed -n 's/^muster_network_repairs_total \([0-9]*\)$/\1/p'; }
+before=$(counted)
+[[ -n $before ]] || die 'no count of repairs among the metrics'
 nsenter --net="$pin" ip link delete vx0
 there=$(overlay_address 3 web)
 await 25 'the tunnel is back' inside 1 web ping -c 1 -W 1 "$there"
@@ -102,6 +147,7 @@ repairs() { m 1 events --since 5m --until 0s --filter event=repair --format '{{.
 told() { [[ $(repairs) == *"node1: "*"the tunnel was missing"* ]]; }
 await 5 'an event tells of it' told
 has "$(m 1 node inspect --pretty node1)" 'Network repairs:' 'node inspect'
+(($(counted) > before)) || die "$before repairs among the metrics before the repair, $(counted) after it"
 
 note 'without managers everything goes on, also after the death of the agents'
 for n in 1 2 3; do kill_musterd $n; done
@@ -144,6 +190,8 @@ for net in blue green shut; do await 20 "network $net goes" m 1 network rm $net;
 namespaces() { find "$RUN/$1" -name "net-*" -path '*netns*'; }
 quiet() { [[ $(namespaces "$1" | wc -l) -le 1 ]]; }  # the ingress network's stays
 for n in 1 2 3; do await 15 "namespaces of node $n go" quiet $n; done
+their_own_way
+for n in 1 2 3; do in_host $n nft delete table inet wire; done
 for n in 3 2 1; do
   m $n swarm leave --force >/dev/null
   is "$(namespaces $n)" '' "namespaces of node $n"
