@@ -84,6 +84,8 @@ class Managers:
             for service in network["Services"].values():
                 for task in service["Tasks"]:
                     macs[task["EndpointID"], network["ID"]] = task["Info"]["MAC"]
+            for task in network.get("Connected", []):
+                macs[task["Task"], network["ID"]] = task["MacAddress"]
         services = ids("service", "ls", "-q")
         self.services = ask("service", "inspect", *services) if services else []
         self.names = {s["ID"]: s["Spec"]["Name"] for s in self.services}
