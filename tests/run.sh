@@ -49,11 +49,13 @@ step 'lint'
 python3 tests/lint/lint.py || failed+=(lint)
 run_tests unit 2
 if [[ $mode != --quick ]]; then
-  for label in sim crash integration qemu bench-smoke; do
-    # A machine of `qemu` has one processor of its own and nothing in common with another; tests of
-    # `integration` mostly wait.
-    run_tests "$label" "$([[ $label =~ ^(sim|qemu|integration)$ ]] && echo 2 || echo 1)"
-  done
+  # A machine of `qemu` has one processor of its own and nothing in common with another; tests of
+  # `integration` mostly wait.
+  run_tests sim 2
+  run_tests crash 1
+  run_tests integration 3
+  run_tests qemu 2
+  run_tests bench-smoke 1
 fi
 if [[ $mode != --quick ]]; then
   step 'sanitizers and fuzzers (clang, pure rooms)'
