@@ -27,7 +27,7 @@ class ProbeTunnel {
  public:
   // An Ethernet type for experiments (IEEE 802); nobody else's frames have it.
   static constexpr uint16_t kEtherType = 0x88b5;
-  // Numbers that no network is given by itself (they begin low).
+  // Numbers that no network is given (ipam.h).
   static constexpr uint32_t kFirstVni = 0xfff000;
   static constexpr uint32_t kVnis = 0x1000;
 

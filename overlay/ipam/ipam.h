@@ -24,7 +24,8 @@ namespace muster::overlay {
 class Ipam {
  public:
   static constexpr uint32_t kVniFirst = 4096;
-  static constexpr uint32_t kVniLast = (1u << 24) - 1;
+  // The 4,096 above are the tunnels' with which nodes examine their networks (probe_tunnel.h).
+  static constexpr uint32_t kVniLast = 0xffefff;
 
   explicit Ipam(SubnetPoolOptions options);
   // With VNIs up to that one alone.

@@ -259,9 +259,9 @@ TEST(Validation, OptionsOfNetworks) {
   const std::string vni = "com.docker.network.driver.overlay.vxlanid_list";
   EXPECT_EQ(option(vni, "4711"), "");
   EXPECT_EQ(option(vni, "4711,4712"), "");
-  EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16777215");
-  EXPECT_EQ(option(vni, "16777216"), "VXLAN id \"16777216\" is not a number from 1 to 16777215");
-  EXPECT_EQ(option(vni, "12x"), "VXLAN id \"12x\" is not a number from 1 to 16777215");
+  EXPECT_EQ(option(vni, "0"), "VXLAN id \"0\" is not a number from 1 to 16773119");
+  EXPECT_EQ(option(vni, "16773120"), "VXLAN id \"16773120\" is not a number from 1 to 16773119");
+  EXPECT_EQ(option(vni, "12x"), "VXLAN id \"12x\" is not a number from 1 to 16773119");
   EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/16\" } pools { subnet: \"10.9.4.0/24\" }"),
             "subnet 10.9.4.0/24 overlaps 10.9.0.0/16 of the same network");
   EXPECT_EQ(error_of("pools { subnet: \"10.9.0.0/24\" aux_addresses { key: \"a\" value: "
