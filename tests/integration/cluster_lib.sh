@@ -96,6 +96,15 @@ runs() { [[ $(m "$1" service ls --filter "name=$2" --format '{{.Replicas}}') == 
 # pids_on N SERVICE: processes of the service's containers on the node
 pids_on() { m "$1" ps --format '{{.Pid}} {{.Names}}' | awk -v s="$2." 'index($2, s) == 1 {print $1}' | sort; }
 
+# doctor N [ARGS]: sets OUT (VERDICT CHECK NETWORK NODE TEXT, a line each) and STATUS.
+doctor() {
+  local n=$1
+  shift
+  STATUS=0
+  OUT=$(m "$n" network doctor --format '{{.Verdict}} {{.Check}} {{.Network}} {{.Node}}: {{.Text}}' "$@" 2>&1) || STATUS=$?
+}
+not_good() { grep -v '^good' <<<"$OUT" || true; }
+
 # swarm_of ROLE...: node 1 founds a swarm and nodes 2, 3, ... join it; all of them are ready.
 swarm_of() {
   local n=1 role

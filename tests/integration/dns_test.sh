@@ -156,10 +156,11 @@ muster service scale web=3 >/dev/null
 await 10 'news after the upgrade' count_is tasks.web 3
 touch "$RUN/stop"
 wait "$STREAM"
-read -r asked failed <"$RUN/streamed"
-echo "   $asked look-ups"
+read -r asked failed rate <"$RUN/streamed"
+echo "   $asked look-ups, $rate a second"
 is "$failed" 0 'look-ups that failed'
-((asked > 500)) || die "only $asked look-ups"
+# A slow machine asks late: there only the answers count.
+((rate >= (slow > 1 ? 1 : 1000))) || die "only $rate look-ups a second"
 
 note 'a killed netd is back at once, and knows everything'
 before=$(netd)

@@ -1,18 +1,11 @@
 #!/usr/bin/env bash
 # `muster network doctor` on three hosts: it finds nothing where nothing is wrong, and says in words
 # what is, where a firewall drops VXLAN in one direction, a link carries less than the others, an
-# entry is gone, netd is stopped, a process sits on a published port, a node does not answer.
+# entry is gone, netd is stopped, a process sits on a published port, a task hangs, a node does not
+# answer.
 source "$(dirname "$0")/cluster_lib.sh"
 
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
-# doctor N [ARGS]: sets OUT (VERDICT CHECK NETWORK NODE TEXT, a line each) and STATUS.
-doctor() {
-  local n=$1
-  shift
-  STATUS=0
-  OUT=$(m "$n" network doctor --format '{{.Verdict}} {{.Check}} {{.Network}} {{.Node}}: {{.Text}}' "$@" 2>&1) || STATUS=$?
-}
-not_good() { grep -v '^good' <<<"$OUT" || true; }
 
 start_registry
 push_images busybox
@@ -64,7 +57,7 @@ has "$OUT" 'bad mtu  node3: no frame of full size passes between node3 and the o
 has "$OUT" 'those with 1250 arrive' 'the doctor'
 ip link set "$BRIDGE-3" mtu 1500
 
-note 'an entry is gone, netd is stopped, a node does not answer'
+note 'an entry is gone'
 blue=$(m 1 network inspect blue --format '{{.ID}}')
 pin=$(find "$RUN/2" -path "*netns/net-$blue" | head -1)
 # The next look of musterd may come first.
@@ -76,15 +69,40 @@ seen() {
   grep -q "^warning neighbours blue node2: the kernel was not as it should be, and was mended now: .*$mac" <<<"$OUT"
 }
 await 15 'the doctor sees that an entry is gone' seen
+
+note 'a process has a published port, a task hangs, netd is stopped, a node does not answer'
+timeout 240 ip netns exec "$BRIDGE-1" socat TCP-LISTEN:8081,fork,reuseaddr PIPE &
+holder=$!
+await 5 'the process that has port 8081' in_host 1 bash -c 'exec 8<>/dev/tcp/127.0.0.1/8081'
+m 1 service create --detach=false --monitor 0s --name stuck --network blue -p 8081:80 \
+  --constraint node.hostname==node1 "$IMAGE" httpd -f -p 80 -h / >/dev/null
+clash() { m 1 service ps stuck 2>&1 | grep -q 'port 8081/tcp is taken on node1'; }
+await 15 'the service tells of the port' clash
+stuck=$(pids_on 1 stuck)
+kill -STOP "$stuck"
+# The kernel accepts for it until its queue is full, also of who has gone again.
+nsenter -t "$stuck" -n python3 -c '
+import socket
+for _ in range(5000):
+    client = socket.socket()
+    client.settimeout(0.3)
+    if client.connect_ex(("127.0.0.1", 80)) != 0:
+        break
+'
 netd=$(pgrep -f -- "netd .*--run-dir $RUN/2" | head -1)
 [[ -n $netd ]] || die 'no netd of node 2'
 kill -STOP "$netd"
 kill -STOP "${PID[3]}"
-doctor 1 --timeout 4s blue
-kill -CONT "$netd"
-kill -CONT "${PID[3]}"
+doctor 1 --timeout 4s
+kill -CONT "$netd" "${PID[3]}" "$stuck"
 has "$OUT" 'bad dns blue node2: the resolver of the containers does not answer' 'the doctor'
 has "$OUT" 'bad node  node3: it did not answer' 'the doctor'
+has "$OUT" 'bad vip blue node1: no answer to port 80 of stuck (' 'the doctor'
+has "$OUT" 'bad mesh ingress node2: no answer to published port 8081 of stuck at ' 'the doctor'
+has "$OUT" 'bad mesh ingress node1: published port 8081/tcp is in use by a process of this node, which answers here instead of the service' 'the doctor'
+m 1 service rm stuck >/dev/null
+kill $holder
+wait $holder 2>/dev/null || true
 hasnt "$OUT" 'bad vxlan' 'of a node that does not answer no more is said'
 await 10 'node 3 is there again' node_is 1 3 Status Ready
 

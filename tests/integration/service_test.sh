@@ -15,12 +15,19 @@ has "$(muster service ps web)" 'Running' 'service ps'
 is "$(muster service inspect --format '{{.Spec.Name}}' web)" web 'service inspect'
 
 note 'whoever ends musterd with all of its cgroup ends no container and no monitor'
+# The one in a network has names, which netd answers.
+muster network create app >/dev/null
+muster service create --name named --network app "$image" "${forever[@]}" >/dev/null
 monitors=$(pgrep -f "conmon.*$NODE")
-is "$(wc -w <<<"$monitors")" 2 'monitors of web'
-for pid in $(pids_of web) $monitors; do
+is "$(wc -w <<<"$monitors")" 3 'monitors of web and named'
+netd=$(pgrep -f "musterd netd --run-dir $RUN/")
+is "$(wc -w <<<"$netd")" 1 'netd'
+for pid in $(pids_of web) $(pids_of named) $monitors $netd; do
   is "$(comm -12 <(grep -v ':/$' "/proc/$DAEMON/cgroup" | sort) <(sort "/proc/$pid/cgroup"))" '' \
     "cgroups of musterd that process $pid is in"
 done
+muster service rm named >/dev/null
+await 10 'the one in a network has ended' bash -c "[[ \$(muster ps -q | wc -l) == 2 ]]"
 
 note 'a name is taken once'
 fails 'name conflicts with an existing object' \
