@@ -17,6 +17,9 @@
 namespace muster::overlay {
 namespace {
 
+// What a request to delete a connection takes at most; there may be many.
+constexpr size_t kDeletionRoom = 256;
+
 // Bit of the kernel's filter flags that says: compare the tuple's source address (since 5.8; older
 // kernels ignore the filter and list everything, so every answer is checked here too).
 constexpr uint32_t kFilterSourceAddress = 1u << 0;
@@ -116,12 +119,12 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
   }
   if (wanted.empty()) return ok_status();
   const Message list = list_request(v6, several ? nullptr : &wanted.front().second);
-  return socket.query(list, true, [&](nlmsghdr* h) {
+  return socket.stream(list, [&](nlmsghdr* h) {
     const bool match = std::any_of(wanted.begin(), wanted.end(),
                                    [&](const auto& w) { return matches(h, *w.first, w.second); });
     const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
     if (!match || original == nullptr) return;
-    Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection");
+    Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection", kDeletionRoom);
     gone.header(family_header(v6))
         .put(CTA_TUPLE_ORIG | NLA_F_NESTED, nla_data(original),
              static_cast<size_t>(nla_len(original)))

@@ -120,7 +120,7 @@ Result<std::vector<DatagramFlow>> list_flows() {
   header.version = NFNETLINK_V0;
   Message list((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET, 0, "list connections");
   list.header(header).tolerate(EINVAL);  // the kernel tracks none
-  MUSTER_TRY(socket.query(list, true, [&](nlmsghdr* h) {
+  MUSTER_TRY(socket.stream(list, [&](nlmsghdr* h) {
     if (auto flow = read_flow(h)) out.push_back(*std::move(flow));
   }));
   return out;

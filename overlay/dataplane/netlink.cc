@@ -248,6 +248,10 @@ Status NetlinkSocket::query(const Message& message, bool dump,
   return ok_status();
 }
 
+Status NetlinkSocket::stream(const Message& message, const std::function<void(nlmsghdr*)>& visit) {
+  return ask(message, NLM_F_DUMP, visit, nullptr);
+}
+
 Status NetlinkSocket::ask(const Message& message, uint16_t flags,
                           const std::function<void(nlmsghdr*)>& visit, bool* changed) {
   std::string bytes(reinterpret_cast<const char*>(message.wire()), message.wire()->nlmsg_len);

@@ -71,6 +71,10 @@ class NetlinkSocket {
   // nothing is handed over before all of it is there; one that was changed meanwhile, so that rows
   // may be missing, is taken anew a few times.
   Status query(const Message& message, bool dump, const std::function<void(nlmsghdr*)>& visit);
+  // A listing whose rows are handed over as they come, so that a table of any size takes no memory:
+  // for those of which the kernel never says that they were changed meanwhile (connections). On
+  // failure some may have been handed over.
+  Status stream(const Message& message, const std::function<void(nlmsghdr*)>& visit);
 
  private:
   explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}
