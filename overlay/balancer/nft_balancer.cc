@@ -13,6 +13,7 @@ Status NftBalancer::load() {
   }
   if (!listing) return listing.error();
   MUSTER_ASSIGN(state_, parse_nft(*listing));
+  made_ = state_;
   return ok_status();
 }
 
@@ -27,6 +28,7 @@ Result<std::vector<RemovedBackend>> NftBalancer::apply(const std::vector<Fronten
     }
   }
   state_ = std::move(plan.next);
+  made_ = state_;
   return std::move(plan.removed);
 }
 

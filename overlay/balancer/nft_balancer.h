@@ -29,6 +29,9 @@ class NftBalancer final : public Balancer {
   Status load() override;
   Result<std::vector<RemovedBackend>> apply(const std::vector<Frontend>& frontends) override;
   std::vector<FrontendKey> in_force() const override;
+  // What it has made true last, or found, as commands for whoever makes the table anew, to be run
+  // in the same transaction.
+  std::string contents() const { return restore_nft(table_, made_); }
 
   // Compares what it has made with a listing of the table, and takes that for what is there, so
   // that the next apply() mends it. Returns how many frontends differ.
@@ -37,7 +40,8 @@ class NftBalancer final : public Balancer {
  private:
   NftRunner& nft_;
   std::string table_;
-  NftState state_;
+  NftState state_;  // what is there
+  NftState made_;   // the same, as it was before somebody else changed it
 };
 
 }  // namespace muster::overlay

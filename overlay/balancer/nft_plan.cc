@@ -102,6 +102,17 @@ class Planner {
     return std::move(plan_);
   }
 
+  // All that there is, for a table that has nothing of it.
+  std::string restore() {
+    for (const auto& [key, f] : now_.frontends) {
+      if (f.target_port == 0) continue;  // changed by somebody else (parse_nft)
+      build(key, f);
+      dispatch("add", key, f);
+      if (f.masquerade) hide(true, key);
+    }
+    return std::move(plan_.commands);
+  }
+
  private:
   template <class... Args>
   void emit(fmt::format_string<Args...> f, Args&&... args) {
@@ -151,7 +162,9 @@ class Planner {
                     const Backends& now) {
     std::set<std::string> gone(old.slots_v4.begin(), old.slots_v4.end());
     gone.insert(old.slots_v6.begin(), old.slots_v6.end());
-    if (old.target_port == target_port) {
+    // Of what somebody else has changed (parse_nft) the port is not known: what is under way to the
+    // backends that stay is left alone.
+    if (old.target_port == target_port || old.target_port == 0) {
       for (const auto& b : now.v4) gone.erase(b);
       for (const auto& b : now.v6) gone.erase(b);
     }
@@ -219,6 +232,13 @@ class Planner {
     emit("add element inet {} {} {{ {} }}", table_, name, elements);
   }
 
+  void build(const FrontendKey& key, const NftFrontend& f) {
+    add_map(key, f, false, f.slots_v4);
+    add_map(key, f, true, f.slots_v6);
+    emit("add chain inet {} {}", table_, chain_name(key, f));
+    add_rules(key, f);
+  }
+
   void create(const FrontendKey& key, const Frontend& frontend, const Backends& b,
               uint32_t generation, const NftFrontend* old) {
     NftFrontend f;
@@ -243,10 +263,7 @@ class Planner {
       f.slots_v6 = slots(b.v6, b.weights_v6, old == nullptr ? nullptr : &old->slots_v6);
       f.fallback_v6 = b.v6.front();
     }
-    add_map(key, f, false, f.slots_v4);
-    add_map(key, f, true, f.slots_v6);
-    emit("add chain inet {} {}", table_, chain_name(key, f));
-    add_rules(key, f);
+    build(key, f);
     if (old != nullptr) dispatch("delete", key, *old);
     dispatch("add", key, f);
     // Flows that run keep what was made of them when they began. What somebody else has changed
@@ -305,6 +322,10 @@ class Planner {
 Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
                          const std::vector<Frontend>& frontends) {
   return Planner(table, now).plan(frontends);
+}
+
+std::string restore_nft(std::string_view table, const NftState& state) {
+  return Planner(table, state).restore();
 }
 
 }  // namespace muster::overlay

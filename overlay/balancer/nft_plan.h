@@ -58,6 +58,10 @@ struct NftPlan {
 Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
                          const std::vector<Frontend>& frontends);
 
+// The commands that make the frontends of this state anew, slot by slot, in a table that has none
+// of them; those that somebody else has changed are left out.
+std::string restore_nft(std::string_view table, const NftState& state);
+
 // Reads the state back from `nft -j list table inet <table>`. Whatever carries our naming but does
 // not fit together counts as dead. A frontend whose rules or map somebody else has changed comes
 // back with target port 0, which no frontend has: the next plan builds it anew.

@@ -29,6 +29,8 @@ Status LinuxNetwork::open() {
   std::lock_guard lock(mutex_);
   MUSTER_TRY(bridges_.scan());
   MUSTER_TRY(gateway_.scan());
+  // Whether the table is one of ours or of a former version: what it leads goes on.
+  if (const Status found = balancer_.load(); !found.ok()) log_->warn("{}", found.message());
   MUSTER_TRY(ensure_table());
   MUSTER_TRY(adopt_containers());
   torn_down_ = false;
@@ -50,8 +52,16 @@ NftTable LinuxNetwork::table() const {
 
 // Makes our table when it is missing (a first start, a firewall that flushed everything), of
 // another version or changed by somebody else, and learns what it holds.
+// What is known of networks and published ports is in it from its first moment on.
 Status LinuxNetwork::ensure_table() {
-  if (const auto kept = keep_table(*nft_, table()); !kept) {
+  NftTable wanted = table();
+  std::vector<NetworkRules> networks = bridges_.rules();
+  if (auto ways = gateway_.rules()) networks.push_back(*std::move(ways));
+  for (const NetworkRules& network : networks) {
+    wanted.contents += add_network_rules(names_.table(), network);
+  }
+  wanted.contents += balancer_.contents();
+  if (const auto kept = keep_table(*nft_, wanted); !kept) {
     return failed_precondition(
         "cannot set up network rules, the kernel needs nftables with NAT "
         "(modules nf_tables, nft_chain_nat, nft_fib_inet): {}",
@@ -196,7 +206,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     const NetworkDifference told = truths_.apply(step);
     difference.add(told);
     const NetworkTruth& truth = *truths_.find(step.network_id);
-    if (told.network) news = truth.network;
+    if (difference.network) news = truth.network;
     // Before anything can leave.
     if (is_encrypted(truth.network.spec())) applied = follow_encryption();
     const Status segment = segments_.apply(truth, difference);
@@ -210,14 +220,18 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     const Status led = clients_.apply(truth, difference);
     note_limits();
     if (applied.ok()) applied = led;
-    if (applied.ok()) due_.erase(step.network_id);
   }
   if (news) {
     warn_of_overlap(*news);
     const Status fit = fit_containers(*news);
     if (applied.ok()) applied = fit;
-    const Status led = lead_to_subnets(*news, nullptr);
+    const Status led = is_overlay(*news) ? lead_to_subnets(*news, nullptr) : ok_status();
     if (applied.ok()) applied = led;
+  }
+  // Steps of one network come one after another.
+  if (applied.ok()) {
+    std::lock_guard lock(overlay_mutex_);
+    due_.erase(step.network_id);
   }
   if (ingress) {
     const Status reached = reach_tasks();

@@ -54,8 +54,8 @@ bool MeshRules::knows(int namespace_fd) const {
 
 Status MeshRules::look(const std::optional<MeshMaps>& before, const MeshMaps& wanted,
                        std::vector<std::string>* said) {
-  MUSTER_ASSIGN(const KeptTable inet, keep_table(*nft_, mesh_inet_table()));
-  MUSTER_ASSIGN(const KeptTable bridge, keep_table(*nft_, mesh_bridge_table()));
+  MUSTER_ASSIGN(const KeptTable inet, keep_table(*nft_, mesh_inet_table(wanted)));
+  MUSTER_ASSIGN(const KeptTable bridge, keep_table(*nft_, mesh_bridge_table(wanted)));
   MUSTER_ASSIGN(MeshMaps now, parse_mesh_maps(inet.listing, bridge.listing));
   if (said != nullptr && before) {
     const size_t count = differences(*before, now);

@@ -92,6 +92,14 @@ void elements(std::string& out, std::string_view verb, const MapName& map,
   out += " }\n";
 }
 
+std::string contents(std::string_view family, const MeshMaps& maps) {
+  std::string out;
+  for (const MapName& map : kMaps) {
+    if (map.family == family) elements(out, "add", map, maps.*map.member);
+  }
+  return out;
+}
+
 // A MAC, or a number: `mark` says which way it is written.
 std::string scalar(const json::value& v, bool mark) {
   if (v.is_string()) return std::string(v.as_string());
@@ -157,14 +165,16 @@ MeshMaps mesh_maps(const std::map<std::string, v1::IngressNode>& nodes,
   return out;
 }
 
-NftTable mesh_inet_table() {
+NftTable mesh_inet_table(const MeshMaps& maps) {
   return {"inet", std::string(kMeshTableName),
-          fmt::format(fmt::runtime(kInet), kMeshTableName, kMeshGatewayMac)};
+          fmt::format(fmt::runtime(kInet), kMeshTableName, kMeshGatewayMac), nullptr,
+          contents("inet", maps)};
 }
 
-NftTable mesh_bridge_table() {
+NftTable mesh_bridge_table(const MeshMaps& maps) {
   return {"bridge", std::string(kMeshTableName),
-          fmt::format(fmt::runtime(kBridge), kMeshTableName, kMeshGatewayMac)};
+          fmt::format(fmt::runtime(kBridge), kMeshTableName, kMeshGatewayMac), nullptr,
+          contents("bridge", maps)};
 }
 
 std::string exchange_mesh_maps(const MeshMaps& from, const MeshMaps& to) {

@@ -42,8 +42,9 @@ struct MeshMaps {
 MeshMaps mesh_maps(const std::map<std::string, v1::IngressNode>& nodes,
                    std::vector<std::string>* left_out);
 
-NftTable mesh_inet_table();
-NftTable mesh_bridge_table();
+// With what of the maps is theirs.
+NftTable mesh_inet_table(const MeshMaps& maps);
+NftTable mesh_bridge_table(const MeshMaps& maps);
 // One transaction from one state of the maps to another; empty when they are equal.
 std::string exchange_mesh_maps(const MeshMaps& from, const MeshMaps& to);
 // What two listings say of the maps.

@@ -93,7 +93,8 @@ Result<KeptTable> keep_table(LibNft& nft, const NftTable& table) {
     return KeptTable{std::move(*listing), false};
   }
   if (!listing && listing.error().code() != StatusCode::kNotFound) return fail(listing.error());
-  MUSTER_TRY(nft.run(table.commands));
+  const bool whole = !table.contents.empty() && nft.run(table.commands + table.contents).ok();
+  if (!whole) MUSTER_TRY(nft.run(table.commands));
   MUSTER_ASSIGN(std::string made, nft.list(table.family, table.name));
   MUSTER_ASSIGN(const std::string essence, table_essence(made, table.passing));
   MUSTER_TRY(nft.run(fmt::format("add chain {} {} {}\n", table.family, table.name,

@@ -19,6 +19,9 @@ struct NftTable {
   std::string name;
   std::string commands;
   PassingName passing = nullptr;  // null: none is
+  // What comes and goes, and is there from the first moment of a table that is made anew: no packet
+  // meets the rules without it. It is no part of what the table is.
+  std::string contents{};
 };
 
 // A listing ("nft -j list table") reduced to what the rules are: without handles, counts, elements,
@@ -31,10 +34,11 @@ bool table_is_as_made(std::string_view listing, std::string_view commands,
                       PassingName passing = nullptr);
 
 // Makes the table where it is missing, of another version, or was changed by somebody else: also
-// after a restart, since the table itself tells what it was. Returns its listing.
+// after a restart, since the table itself tells what it was. Returns its listing. Contents that the
+// kernel refuses are left out.
 struct KeptTable {
   std::string listing;
-  bool made = false;  // now, with no elements
+  bool made = false;  // now
 };
 Result<KeptTable> keep_table(LibNft& nft, const NftTable& table);
 Status delete_table(LibNft& nft, std::string_view family, std::string_view name);

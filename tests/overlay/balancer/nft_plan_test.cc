@@ -287,6 +287,25 @@ TEST(NftBalancer, FindsWhatSomebodyElseHasChanged) {
   EXPECT_FALSE(balancer.look("{"));
 }
 
+TEST(NftBalancer, MendingWhatSomebodyElseChangedEndsNoFlowOfThoseThatStay) {
+  FakeRunner nft;
+  NftBalancer balancer(nft, "t");
+  nft.listing = kListing;
+  std::string changed = kListing;
+  changed.replace(changed.find("\"addr\": \"10.0.0.3\""), 18, "\"addr\": \"nowhere.\"");
+  for (const bool one_leaves : {false, true}) {
+    ASSERT_TRUE(balancer.load().ok());
+    ASSERT_EQ(balancer.look(changed).value_or(9), 1u);
+    std::vector<std::string> stay = {"10.0.0.2", "10.0.0.3"};
+    if (one_leaves) stay.pop_back();
+    const auto mended = balancer.apply({front(80, stay)});
+    ASSERT_TRUE(mended) << mended.error().message();
+    EXPECT_THAT(nft.ran.back(), HasSubstr("c_tcp_80_4"));
+    ASSERT_EQ(mended->size(), one_leaves ? 1u : 0u);
+    EXPECT_EQ(mended->empty() ? "" : mended->front().address, one_leaves ? "10.0.0.3" : "");
+  }
+}
+
 TEST(NftBalancer, AFailureChangesNothing) {
   FakeRunner nft;
   NftBalancer balancer(nft, "t");

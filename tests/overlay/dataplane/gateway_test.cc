@@ -1,10 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 
 #include <chrono>
 #include <cstdio>
 #include <map>
 
+#include "overlay/dataplane/client_listing.h"
+#include "overlay/dataplane/client_wire.h"
 #include "overlay/dataplane/local_ranges.h"
 #include "overlay/dataplane/names.h"
 #include "tests/overlay/dataplane/node_network_test.h"
@@ -320,14 +323,27 @@ TEST_F(GatewayTest, RulesThatSomebodyElseChangedAreMended) {
                    Names("n1").gateway_bridge()),
        "1 elements of this node's network rules were not as told"},
   };
+  auto socket = WireSocket::open(NETLINK_NETFILTER);
+  ASSERT_TRUE(socket) << socket.error().message();
   for (const auto& [command, said] : cases) {
     EXPECT_EQ(box_.run("", command + " 2>&1"), "") << command;
+    const uint32_t generation = nft_generation(*socket).value_or(0);
     EXPECT_THAT(net_->repair(), ::testing::ElementsAre(said)) << command;
+    if (said == kRules) {
+      // The table with all that it leads, and what tells that it is so: no packet meets less.
+      EXPECT_EQ(nft_generation(*socket).value_or(0), generation + 2) << command;
+    }
     EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one") << command;
     EXPECT_EQ(ping(c1, "192.0.2.2", 5), "yes") << command;
     EXPECT_THAT(net_->repair(), ::testing::IsEmpty()) << command;
   }
-  // Another process knows the table again, and that it is as it should be.
+  // Another process makes it anew with what it leads, though nobody has told it of anything yet.
+  net_.reset();
+  box_.run("", fmt::format("nft flush chain {} forward", table));
+  net_ = box_.make_network();
+  EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one");
+  EXPECT_EQ(ping(c1, "192.0.2.2", 5), "yes");
+  // The next one knows the table again, and that it is as it should be.
   net_.reset();
   net_ = box_.make_network();
   attach(request("c1", a_, "10.50.0.2/24"));

@@ -80,6 +80,19 @@ TEST(MeshMaps, OnlyWhatDiffersIsExchangedAndDroppedFirst) {
             "add element bridge mesh macs { 0x4d000001 : 02:42:0a:00:00:04 }\n");
 }
 
+TEST(MeshMaps, ATableThatIsMadeAnewHasThem) {
+  MeshMaps maps;
+  maps.marks["02:42:0a:00:00:02"] = "0x4d000001";
+  maps.zones["02:42:0a:00:00:02"] = "1";
+  maps.macs["0x4d000001"] = "02:42:0a:00:00:02";
+  const std::string inet = mesh_inet_table(maps).contents;
+  const std::string bridge = mesh_bridge_table(maps).contents;
+  EXPECT_EQ(inet + bridge, exchange_mesh_maps({}, maps));
+  EXPECT_THAT(inet, HasSubstr("add element inet mesh marks { "));
+  EXPECT_THAT(bridge, HasSubstr("add element bridge mesh macs { "));
+  EXPECT_EQ(mesh_inet_table({}).contents, "");
+}
+
 TEST(MeshMaps, AreReadBackFromListings) {
   const auto read = parse_mesh_maps(
       R"({"nftables": [{"map": {"name": "marks", "elem": [["02:42:0a:00:00:02", 1291845633]]}},
