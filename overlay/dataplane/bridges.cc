@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/sysctl.h"
@@ -39,6 +40,7 @@ Status Bridges::scan() {
     if (!names_.is_our_bridge(link.name)) continue;
     Bridge bridge;
     bridge.index = link.index;
+    bridge.grown = true;
     bridge.rules.bridge = link.name;
     std::string_view alias = link.alias;
     if (alias.starts_with(ours)) alias.remove_prefix(ours.size());
@@ -104,7 +106,7 @@ Status Bridges::create(const v1::Network& network, const std::string& name) {
   MUSTER_TRY(write_sysctl("net.ipv4.ip_forward", "1"));
   if (v6) MUSTER_TRY(forward_ipv6());
   MUSTER_TRY(nft_.run(add_network_rules(names_.table(), rules)));
-  bridges_[name] = Bridge{index, network.id(), std::move(rules), {}};
+  bridges_[name] = Bridge{index, network.id(), std::move(rules), {}, false};
   log_->debug("bridge {} made for network {}", name, network.spec().annotations().name());
   return ok_status();
 }
@@ -126,7 +128,13 @@ Status Bridges::grow(const v1::Network& network, Bridge& bridge) {
   MUSTER_TRY(rtnl_.run(addresses));
   MUSTER_TRY(nft_.run(add_network_rules(names_.table(), rules)));
   bridge.rules = std::move(rules);
+  bridge.grown = true;
   return ok_status();
+}
+
+bool Bridges::take_grown(const std::string& network_id) {
+  const auto it = bridges_.find(names_.bridge(network_id));
+  return it != bridges_.end() && std::exchange(it->second.grown, false);
 }
 
 Result<int> Bridges::acquire(const v1::Network& network, const std::string& port) {

@@ -26,6 +26,8 @@ class Bridges {
     std::string network_id;
     NetworkRules rules;
     std::set<std::string> ports;  // names of the host's ends
+    // It has got a subnet, or may have, to which containers that were in it may lack a route.
+    bool grown = false;
   };
 
   // Does not own `rtnl` and `nft`.
@@ -40,6 +42,8 @@ class Bridges {
   Result<int> acquire(const v1::Network& network, const std::string& port);
   // The port is gone; removes bridges that have none left.
   Status release(const std::string& port);
+  // Whether the network's bridge has grown since this was asked last.
+  bool take_grown(const std::string& network_id);
   // Removes bridges without ports, and the ports that `keep` does not name.
   Status sweep(const std::set<std::string>& keep);
   // Puts the rules of all networks into a fresh table.

@@ -207,7 +207,7 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request)
   // What has changed meanwhile for those that were there.
   Status done = fit_links(request.container_id, plan);
   if (done.ok()) done = lead_to_subnets_of(request.container_id);
-  if (done.ok()) done = lead_in_bridges(plan);
+  if (done.ok()) done = lead_in_bridges(request.container_id, plan);
   if (!done.ok()) {
     (void)detach(request.container_id);
     return fail(done.with_context("cannot make the container's network"));

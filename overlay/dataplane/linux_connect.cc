@@ -109,7 +109,7 @@ std::vector<std::string> LinuxNetwork::members_of(const std::vector<Prefix>& sub
 }
 
 Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std::string>* said) {
-  if (!has_further_subnets(network) || !is_overlay(network)) return ok_status();
+  if (!has_further_subnets(network)) return ok_status();
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
   std::vector<std::string> mended;
   const Status led = lead_to_further_subnets(pins_, members_of(subnets), network, mended);
@@ -139,12 +139,23 @@ Status LinuxNetwork::lead_to_subnets_of(const std::string& container_id) {
 
 // Networks of this node alone are not told of: that one has grown is known from the first container
 // that has an address there, or may lead to one.
-Status LinuxNetwork::lead_in_bridges(const AttachPlan& plan) {
+// What fails for another container is no reason for this one not to start; repair() tries again.
+Status LinuxNetwork::lead_in_bridges(const std::string& container_id, const AttachPlan& plan) {
   for (const LinkPlan& link : plan.links) {
     if (link.home != LinkPlan::Home::kBridge || !has_further_subnets(*link.network)) continue;
-    MUSTER_ASSIGN(const auto subnets, subnets_of(*link.network));
+    const v1::Network& network = *link.network;
     std::vector<std::string> ignored;
-    MUSTER_TRY(lead_to_further_subnets(pins_, members_of(subnets), *link.network, ignored));
+    MUSTER_TRY(lead_to_further_subnets(pins_, {container_id}, network, ignored));
+    {
+      std::lock_guard lock(mutex_);
+      v1::Network& known = grown_bridges_[network.id()];
+      // What this one was made with may be an older word.
+      if (network.state().pools_size() >= known.state().pools_size()) known = network;
+      if (!bridges_.take_grown(network.id())) continue;
+    }
+    if (const Status led = lead_to_subnets(network, nullptr); !led.ok()) {
+      log_->warn("network {}: {}", network.spec().annotations().name(), led.message());
+    }
   }
   return ok_status();
 }
@@ -184,6 +195,13 @@ void LinuxNetwork::repair_subnets(std::vector<std::string>& said) {
     for (const auto& [id, truth] : truths_.all()) {
       if (has_further_subnets(truth.network)) grown.push_back(truth.network);
     }
+  }
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(grown_bridges_, [&](const auto& entry) {
+      return !bridges_.all().contains(names_.bridge(entry.first));
+    });
+    for (const auto& [id, network] : grown_bridges_) grown.push_back(network);
   }
   for (const v1::Network& network : grown) {
     if (Status led = lead_to_subnets(network, &said); !led.ok()) {

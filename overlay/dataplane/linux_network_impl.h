@@ -127,7 +127,7 @@ class LinuxNetwork final : public NodeNetwork {
   // Running containers reach all subnets of a network; see subnet_routes.h.
   Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
   Status lead_to_subnets_of(const std::string& container_id);
-  Status lead_in_bridges(const AttachPlan& plan);
+  Status lead_in_bridges(const std::string& container_id, const AttachPlan& plan);
   void repair_subnets(std::vector<std::string>& said);
   void remember(const std::string& container_id, const std::vector<Ip>& addresses);
   std::vector<std::string> host_ends(const std::string& container_id) const;
@@ -171,6 +171,8 @@ class LinuxNetwork final : public NodeNetwork {
   bool ports_stale_ = false;        // tasks are reached in another way since
   std::set<std::string> attached_;  // names of host's ends made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
+  // Networks of driver bridge with further subnets, by id, as the last container knew them.
+  std::map<std::string, v1::Network> grown_bridges_;
   bool torn_down_ = false;
   WireSocket
       generations_;  // asks for the generation of the host's rules; opened with the first look

@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
 #include <map>
 
@@ -40,7 +41,13 @@ Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Netwo
   std::vector<Message> missing;
   if (interfaces.empty()) return false;
   MUSTER_ASSIGN(const auto present, list_routes(socket));
+  MUSTER_ASSIGN(const auto links, list_links(socket));
   for (const auto& [index, cidrs] : interfaces) {
+    // One that its container has set down takes no routes; it gets them when it is up again.
+    const bool up = std::any_of(links.begin(), links.end(), [index = index](const Link& link) {
+      return link.index == index && link.up;
+    });
+    if (!up) continue;
     MUSTER_ASSIGN(auto wanted, further_routes(network, cidrs, index));
     if (network.spec().ingress()) {
       // Answers to clients are led by a table of their own.
@@ -60,6 +67,17 @@ Result<bool> complete_routes(const std::vector<Prefix>& subnets, const v1::Netwo
   return true;
 }
 
+// Moves the calling thread there. False: the container is gone, or was never there.
+Result<bool> enter(const std::string& pin) {
+  const UniqueFd fd(::open(pin.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return false;
+  if (!fd) return fail(errno_status(errno, "cannot open its network namespace"));
+  if (setns(fd.get(), CLONE_NEWNET) == 0) return true;
+  // A file that a crash has left between two steps.
+  if (errno == EINVAL) return false;
+  return fail(errno_status(errno, "cannot enter its network namespace"));
+}
+
 // Inside the namespace of each of them that is still there. The first failure is returned, the
 // others are seen to all the same.
 Status in_each(const NamespaceDir& pins, const std::vector<std::string>& containers,
@@ -67,9 +85,9 @@ Status in_each(const NamespaceDir& pins, const std::vector<std::string>& contain
   Status first;
   const Status ran = on_own_thread([&]() -> Status {
     for (const std::string& name : containers) {
-      UniqueFd fd(::open(pins.path(name).c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd || setns(fd.get(), CLONE_NEWNET) != 0) continue;
-      const Status done = work(name);
+      const auto entered = enter(pins.path(name));
+      if (entered && !*entered) continue;
+      const Status done = entered ? work(name) : entered.error();
       if (!done.ok() && first.ok()) first = done.with_context("container " + name);
     }
     return ok_status();

@@ -1,6 +1,11 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
+#include "base/unique_fd.h"
+#include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/subnet_routes.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
@@ -219,6 +224,75 @@ TEST_F(ConnectTest, WhatContainersThatRunSendFitsThroughANetworkWhoseMtuHasBecom
   tell(with_mtu(1280));
   EXPECT_EQ(mtu_of(one, "eth0"), "1280");
   EXPECT_EQ(say(1393, 4), "1393");
+}
+
+// A namespace that nobody can open for now.
+class LostPin {
+ public:
+  explicit LostPin(const std::string& path)
+      : path_(path), namespace_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    EXPECT_EQ(umount2(path.c_str(), MNT_DETACH), 0);
+    EXPECT_EQ(unlink(path.c_str()), 0);
+    EXPECT_EQ(symlink(path.c_str(), path.c_str()), 0);
+  }
+  ~LostPin() {
+    EXPECT_EQ(unlink(path_.c_str()), 0);
+    const size_t slash = path_.rfind('/');
+    NamespaceDir pins(path_.substr(0, slash));
+    const Status back = pins.pin(path_.substr(slash + 1), namespace_.get());
+    EXPECT_TRUE(back.ok()) << back.message();
+  }
+
+ private:
+  std::string path_;
+  UniqueFd namespace_;
+};
+
+TEST_F(ConnectTest, AnMtuThatOneContainerDidNotGetIsTriedAgain) {
+  const std::string one = attach(request("c1", a_, "10.50.0.2/24"));
+  const std::string two = attach(request("c2", a_, "10.50.0.3/24"));
+  tell(a_);
+  NetworkStep step{a_.id(), true, {}};
+  *step.feed.mutable_network() = a_;
+  step.feed.mutable_network()->mutable_state()->set_mtu(1300);
+  {
+    const LostPin lost(one);
+    for (int time = 0; time < 2; ++time) {
+      const Status applied = net_->apply(step);
+      EXPECT_THAT(applied.message(), HasSubstr("container c1: cannot open"));
+    }
+  }
+  EXPECT_THAT(box_.run(one, "ip link show eth0"), HasSubstr("mtu 1450"));
+  EXPECT_THAT(box_.run(two, "ip link show eth0"), HasSubstr("mtu 1300"));
+  const Status applied = net_->apply(step);
+  EXPECT_TRUE(applied.ok()) << applied.message();
+  EXPECT_THAT(box_.run(one, "ip link show eth0"), HasSubstr("mtu 1300"));
+}
+
+TEST_F(ConnectTest, NoContainerOfAGrownBridgeKeepsOthersFromStarting) {
+  v1::Network network = bridge_network("net-w", "10.66.0.0/24", "10.66.0.1");
+  const auto grow = [&](int n) {
+    auto* pool = network.mutable_state()->add_pools();
+    pool->set_subnet(fmt::format("10.66.{}.0/24", n));
+    pool->set_gateway(fmt::format("10.66.{}.1", n));
+  };
+  const std::string one = attach(request("c1", network, "10.66.0.2/24"));
+  const std::string two = attach(request("c2", network, "10.66.0.3/24"));
+  box_.run(one, "ip link set eth0 down");
+  grow(1);
+  attach(request("c3", network, "10.66.1.2/24"));
+  EXPECT_THAT(box_.run(two, "ip route"), HasSubstr("10.66.1.0/24 dev eth0"));
+  box_.run(one, "ip link set eth0 up");
+  net_->repair();
+  EXPECT_THAT(box_.run(one, "ip route"), HasSubstr("10.66.1.0/24 dev eth0"));
+  grow(2);
+  {
+    const LostPin lost(one);
+    attach(request("c4", network, "10.66.2.2/24"));
+  }
+  EXPECT_THAT(box_.run(two, "ip route"), HasSubstr("10.66.2.0/24 dev eth0"));
+  net_->repair();
+  EXPECT_THAT(box_.run(one, "ip route"), HasSubstr("10.66.2.0/24 dev eth0"));
 }
 
 TEST(SubnetRoutes, OnlySubnetsWithoutAnAddressOfTheInterfaceNeedOne) {
