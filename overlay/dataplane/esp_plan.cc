@@ -183,6 +183,17 @@ std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wante
   return changes;
 }
 
+uint16_t udp_port_of(const EspKernel& kernel) {
+  std::map<uint16_t, size_t> states;
+  for (const auto& [id, state] : kernel.states) {
+    if (state.state.udp_port != 0) ++states[state.state.udp_port];
+  }
+  const auto most =
+      std::max_element(states.begin(), states.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == states.end() ? 0 : most->first;
+}
+
 uint32_t choose_lane(const EspKernel& kernel, const Ip& self, const Ip& peer, uint64_t key_number,
                      const std::optional<EspSent>& before, uint32_t first) {
   for (uint32_t lane = 0; lane < kEspLanes; ++lane) {

@@ -86,6 +86,9 @@ struct EspKernel {
   std::set<bool> blocks;            // families (v6) for which marked packets are dropped
 };
 
+// The port by which most of its states travel in UDP; 0: none does.
+uint16_t udp_port_of(const EspKernel& kernel);
+
 // One request to the kernel, in the order in which they are sent.
 struct EspChange {
   enum class Kind { kBlock, kDropState, kAddState, kSetPolicy, kDropPolicy };

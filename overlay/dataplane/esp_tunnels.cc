@@ -192,9 +192,7 @@ Status EspTunnels::keep_states(Said* said) {
   if (encryption_.keys.empty()) {
     // After a restart, until managers have told them: what is there goes on. A node that never had
     // any sends nothing.
-    for (const auto& [id, state] : kernel.states) {
-      if (state.state.udp_port != 0) listen(state.state.udp_port);
-    }
+    if (const uint16_t port = udp_port_of(kernel); port != 0) listen(port);
     if (kernel.blocks.contains(use_.self->v6)) return ok_status();
     return socket_->run(esp_message({EspChange::Kind::kBlock, use_.self->v6, {}, {}}, owner()));
   }

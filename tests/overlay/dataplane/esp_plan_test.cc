@@ -194,6 +194,16 @@ TEST(EspPlanTest, PeersAreTheOtherNodesOfEncryptedNetworks) {
   EXPECT_THAT(esp_use(truths, {"n1", "", 4789}).vnis, IsEmpty());
 }
 
+TEST(EspPlanTest, WhatStatesTravelByIsOnePort) {
+  EXPECT_EQ(udp_port_of({}), 0u);
+  EXPECT_EQ(udp_port_of(kernel_of(plan(kA, {kB}, ring({key(1, true)})))), 0u);
+  EspKernel kernel = kernel_of(plan(kA, {kB, kC}, ring({key(1, true)}, 4500)));
+  EXPECT_EQ(udp_port_of(kernel), 4500u);
+  // Another one was about to be used.
+  kernel.states.begin()->second.state.udp_port = 4501;
+  EXPECT_EQ(udp_port_of(kernel), 4500u);
+}
+
 TEST(EspRulesTest, TheGuardSaysWhatItGuards) {
   const std::string text = esp_guard_table("t", 4789, {4097, 5001}, 77);
   EXPECT_THAT(text, HasSubstr("udp dport 4789 @th,96,24 { 4097, 5001 } rt ipsec missing counter"));
