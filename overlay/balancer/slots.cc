@@ -44,6 +44,21 @@ SlotScale slot_scale(const std::vector<size_t>& backends, const SlotScale& now) 
   return kScales[std::size(kScales) - 1];
 }
 
+size_t kept_slot_count(size_t backends, size_t have, const SlotScale& scale) {
+  const size_t want = slot_count(backends, scale);
+  return have == 0 || want > have || want * 4 <= have ? want : have;
+}
+
+SlotScale scale_of(const std::vector<HeldSlots>& maps) {
+  const auto fits = [&](const SlotScale& scale) {
+    return std::all_of(maps.begin(), maps.end(), [&](const HeldSlots& map) {
+      return map.slots >= slot_count(map.backends, scale);
+    });
+  };
+  const auto found = std::find_if(std::begin(kScales), std::end(kScales), fits);
+  return found == std::end(kScales) ? kScales[std::size(kScales) - 1] : *found;
+}
+
 namespace {
 
 struct Holding {

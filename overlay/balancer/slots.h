@@ -37,6 +37,17 @@ inline constexpr size_t kSlotsOfNetwork = 65'536;
 // good. `now`: the scale in use; a more generous one has to take no more than half of what there
 // is, so that services which come and go do not rebuild all maps each time.
 SlotScale slot_scale(const std::vector<size_t>& backends, const SlotScale& now);
+// The slots of a map that had `have` (0: none) and is for `backends` now, where slots are not
+// scarce: as many as it had as long as they will do and are not four times too many, so that a
+// service which breathes does not rebuild its map each time.
+size_t kept_slot_count(size_t backends, size_t have, const SlotScale& scale = {});
+// The most generous scale at which maps of so many slots, for so many backends each, can have been
+// made; the default without any.
+struct HeldSlots {
+  size_t slots = 0;
+  size_t backends = 0;
+};
+SlotScale scale_of(const std::vector<HeldSlots>& maps);
 
 // Which backend each of `count` slots names. Evenly: every backend gets floor or ceil of its share,
 // but one slot at least. Interleaved: neighbouring slots name different backends, so that short

@@ -22,12 +22,13 @@ std::string stem(const Ip& vip, uint32_t generation) {
 }
 
 // How many slots: the old number as long as it will do, unless slots are scarce.
-size_t slots_for(const std::vector<VipBackend>& backends, size_t have, const SlotScale& scale) {
+size_t slots_for(const std::vector<VipBackend>& backends, size_t have, const SlotScale& scale,
+                 bool snug) {
   std::vector<uint32_t> weights;
   for (const VipBackend& backend : backends) weights.push_back(backend.weight);
-  const size_t want = slot_count(weights, scale);
-  if (scale != SlotScale()) return want;
-  return have == 0 || want > have || want * 4 <= have ? want : have;
+  const size_t equal = as_equal_backends(weights);
+  const bool scarce = scale.least != SlotScale().least || scale.times != SlotScale().times;
+  return snug || scarce ? slot_count(equal, scale) : kept_slot_count(equal, have, scale);
 }
 
 class Planner {
@@ -130,7 +131,7 @@ class Planner {
 }  // namespace
 
 VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<VipBackend> backends,
-                        bool by_source, size_t first, const SlotScale& scale) {
+                        bool by_source, size_t first, const SlotScale& scale, bool snug) {
   std::sort(backends.begin(), backends.end());
   const auto same = [](const VipBackend& a, const VipBackend& b) { return a.ip == b.ip; };
   backends.erase(std::unique(backends.begin(), backends.end(), same), backends.end());
@@ -138,7 +139,7 @@ VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<VipBackend> back
   next->by_source = by_source;
   if (!backends.empty()) {
     const size_t have = before == nullptr ? 0 : before->slots.size();
-    const size_t count = slots_for(backends, have, scale);
+    const size_t count = slots_for(backends, have, scale, snug);
     if (backends.size() > count) {
       std::rotate(backends.begin(),
                   backends.begin() + static_cast<std::ptrdiff_t>(first % backends.size()),

@@ -17,12 +17,13 @@ namespace muster::overlay {
 
 // Spreads over `backends` (any order, duplicates dropped) by their weights, changing no more of
 // `before` (may be null) than evenness asks for: the same pointer when nothing changes. The number
-// of slots is that of slot_count(); at the default scale it shrinks only when it is four times too
-// large, so that a service that breathes does not rebuild its map. By source, a map of another size
-// leads as many clients as it can where the old one did. More backends than slots: as many of them
-// as there are slots, from number `first` on.
+// of slots is that of slot_count(); where slots are not scarce it shrinks only when it is four
+// times too large (kept_slot_count()), unless `snug`. By source, a map of another size leads as
+// many clients as it can where the old one did. More backends than slots: as many of them as there
+// are slots, from number `first` on.
 VipSpreadPtr spread_vip(const VipSpreadPtr& before, std::vector<VipBackend> backends,
-                        bool by_source, size_t first = 0, const SlotScale& scale = {});
+                        bool by_source, size_t first = 0, const SlotScale& scale = {},
+                        bool snug = false);
 
 // Which slots differ, and what they name in `to`. Both have as many slots.
 std::vector<std::pair<uint32_t, Ip>> differing_slots(const VipSpread& from, const VipSpread& to);

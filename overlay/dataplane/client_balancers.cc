@@ -257,9 +257,22 @@ void ClientBalancers::gather_service(Network& network, const NetworkTruth& truth
 bool ClientBalancers::rescale(Network& network) {
   if (!slots_) return false;
   std::vector<size_t> backends;
-  for (const auto& [vip, entry] : network.vips) backends.push_back(entry.equal);
+  std::vector<HeldSlots> former;
+  size_t kept = 0;  // slots, should maps stay as large as they are
+  for (const auto& [vip, entry] : network.vips) {
+    backends.push_back(entry.equal);
+    const VipSpreadPtr spread = entry.spread ? entry.spread : former_spread(network, vip);
+    const size_t have = spread ? spread->slots.size() : 0;
+    if (have != 0 && !network.scaled) {
+      former.push_back({have, std::set<Ip>(spread->slots.begin(), spread->slots.end()).size()});
+    }
+    if (entry.equal != 0) kept += kept_slot_count(entry.equal, have);
+  }
+  // After a restart: to begin with the default again could mean to make all maps anew.
+  if (!std::exchange(network.scaled, true)) network.scale = scale_of(former);
   const SlotScale before = std::exchange(network.scale, slot_scale(backends, network.scale));
-  if (network.scale == before) return false;
+  network.snug = network.scale == SlotScale() && kept > kSlotsOfNetwork;
+  if (network.scale == before) return network.snug;
   log_->warn(
       "network {} has {} virtual addresses: each has {} slots for each of its tasks, and {} "
       "at least, in every container",
@@ -308,7 +321,7 @@ void ClientBalancers::spread(const Network& network, const Ip& vip, Vip& entry) 
   if (!slots_) return;
   if (entry.spread == nullptr) entry.spread = former_spread(network, vip);
   entry.spread = spread_vip(entry.spread, entry.backends, entry.policy.by_source(), network.turn,
-                            network.scale);
+                            network.scale, network.snug);
 }
 
 std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,

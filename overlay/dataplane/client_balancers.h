@@ -85,7 +85,9 @@ class ClientBalancers {
     std::map<std::string, std::vector<Ip>> service_vips;   // by service
     std::map<Ip, Vip> vips;
     SlotScale scale;
-    size_t turn = 0;  // where the subset of a service with too many backends begins
+    bool scaled = false;  // the scale has been chosen, or that of a former process been found
+    bool snug = false;    // maps keep no slots that they do not need: all together had too many
+    size_t turn = 0;      // where the subset of a service with too many backends begins
   };
   struct Client {
     std::shared_ptr<ClientNamespace> place;

@@ -81,6 +81,24 @@ TEST(SlotScale, AllServicesOfANetworkHaveABudget) {
   EXPECT_EQ(slot_count(9999, bare), 4096u);
 }
 
+TEST(SlotScale, IsKnownAgainByTheMapsThatWereMadeAtIt) {
+  const SlotScale full, small{16, 4}, smaller{4, 4}, bare{4, 1};
+  for (const SlotScale& scale : {full, small, smaller, bare}) {
+    EXPECT_EQ(scale_of({{slot_count(1, scale), 1}, {slot_count(50, scale), 50}}), scale)
+        << scale.least << " " << scale.times;
+  }
+  EXPECT_EQ(scale_of({}), full);
+  EXPECT_EQ(scale_of({{512, 33}}), full) << "a service has shrunk";
+  EXPECT_EQ(scale_of({{1, 9}}), bare);
+}
+
+TEST(SlotCount, AMapThatWillDoIsKept) {
+  EXPECT_EQ(kept_slot_count(65, 0), 512u);
+  EXPECT_EQ(kept_slot_count(65, 1024), 1024u);
+  EXPECT_EQ(kept_slot_count(65, 2048), 512u);
+  EXPECT_EQ(kept_slot_count(65, 256), 512u);
+}
+
 TEST(AssignSlots, EvenAndInterleavedFromNothing) {
   for (size_t n : {1, 2, 3, 63, 64, 65, 300, 5000}) {
     const auto b = backends(n);

@@ -108,6 +108,10 @@ TEST(SpreadVip, GrowsAtOnceAndShrinksLate) {
   EXPECT_EQ(spread->slots.size(), 512u);
   spread = spread_vip(spread, ips(32), false);
   EXPECT_EQ(spread->slots.size(), 128u);
+  // All maps together had too many.
+  spread = spread_vip(spread, ips(16), false);
+  EXPECT_EQ(spread->slots.size(), 128u);
+  EXPECT_EQ(spread_vip(spread, ips(16), false, 0, {}, true)->slots.size(), 64u);
   spread = spread_vip(spread, {}, false);
   EXPECT_THAT(spread->slots, IsEmpty());
   // Not where slots are scarce.

@@ -541,6 +541,65 @@ TEST_F(NftClientTest, TheServicesOfANetworkShareABudgetOfSlots) {
   EXPECT_EQ(refusal(ns, vip(499), kPort), 0);
 }
 
+// Slots in all maps that a listing has.
+size_t slots_in(const std::string& ruleset) {
+  constexpr std::string_view kType = "typeof numgen inc mod ";
+  size_t sum = 0;
+  for (size_t at = ruleset.find(kType); at != std::string::npos; at = ruleset.find(kType, at + 1)) {
+    sum += std::stoul(ruleset.substr(at + kType.size(), 8));
+  }
+  return sum;
+}
+
+// Maps that are kept although they are larger than they need be.
+TEST_F(NftClientTest, ServicesThatHaveShrunkKeepWithinTheBudget) {
+  constexpr int kServices = 70;
+  constexpr int kMost = 200;   // tasks, for which a service has 1,024 slots
+  constexpr int kFewest = 65;  // ... and for which 512 would do
+  const auto task = [](int service, int i) { return fmt::format("t{}.{}", service, i); };
+  const std::string ns = client("c1", {"10.60.0.2"});
+  for (int s = 0; s < kServices; ++s) {
+    const std::string service = fmt::format("s{}", s);
+    NetworkDifference more = lab_.service(service, {v4(2000 + s)});
+    for (int i = 0; i < kMost; ++i) more.add(lab_.task(task(s, i), service, {v4(i)}));
+    lab_.apply(more);
+    NetworkDifference fewer;
+    for (int i = kFewest; i < kMost; ++i) fewer.add(lab_.no_task(task(s, i)));
+    lab_.apply(fewer);
+  }
+  EXPECT_THAT(lab_.repair(), IsEmpty());  // clears away what the change left
+  const size_t slots = slots_in(lab_.nft(ns));
+  EXPECT_GE(slots, size_t{kServices} * 512);
+  EXPECT_LE(slots, kSlotsOfNetwork);
+  EXPECT_THAT(lab_.clients->limitations(), IsEmpty());
+}
+
+TEST_F(NftClientTest, ASuccessorFindsTheScaleOfSlots) {
+  constexpr int kServices = 1030;
+  const auto vip = [](int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); };
+  for (int i = 0; i < kServices; ++i) {
+    const std::string service = fmt::format("s{}", i);
+    lab_.task(fmt::format("t{}", i), service, {v4(0)});
+    lab_.service(service, {vip(i)});
+  }
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  // Fewer, but not so few that maps would be made larger again.
+  NetworkDifference fewer;
+  for (int i = 600; i < kServices; ++i) {
+    fewer.add(lab_.no_service(fmt::format("s{}", i)));
+    fewer.add(lab_.no_task(fmt::format("t{}", i)));
+  }
+  lab_.apply(fewer);
+  EXPECT_THAT(lab_.repair(), IsEmpty());  // clears away what the change left
+  const std::string before = lab_.nft(ns);
+  ASSERT_EQ(slots_in(before), 600u * 16);
+  lab_.restart();
+  ASSERT_TRUE(lab_.clients->adopt("c1", ns).ok());
+  lab_.apply({});
+  EXPECT_EQ(lab_.nft(ns), before);
+}
+
 TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
   serve(2);
   lab_.service("web", {kVip});
