@@ -30,6 +30,7 @@ class ContainerResolver {
 
   int namespace_fd() const { return sockets_.ns.get(); }
   const NamespaceHopper::ResolverSockets& sockets() const { return sockets_; }
+  NamespaceHopper::ResolverSockets& sockets() { return sockets_; }
 
  private:
   struct Connection;

@@ -3,6 +3,10 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <sched.h>
 #include <sys/socket.h>
 
@@ -11,12 +15,16 @@
 #include <optional>
 
 #include "base/check.h"
+#include "overlay/dataplane/client_listing.h"
+#include "overlay/dataplane/client_wire.h"
 #include "overlay/dataplane/nft.h"
 
 namespace muster::overlay::dns {
 namespace {
 
 constexpr const char* kTable = "muster_dns";
+constexpr const char* kChain = "output";
+constexpr nfgenmsg kInet{NFPROTO_INET, NFNETLINK_V0, 0};
 constexpr int kBacklog = 64;
 
 struct Ports {
@@ -107,7 +115,80 @@ Status explain(const Status& refused) {
       refused.message());
 }
 
-Status open_inside(NamespaceHopper::ResolverSockets& sockets) {
+// Whether a listing is of rules that lead to these ports, as far as text tells.
+bool leads_to(const std::string& listing, Ports ports) {
+  const auto has = [&](const std::string& text) { return listing.find(text) != std::string::npos; };
+  size_t count = 0;
+  for (size_t at = 0; (at = listing.find("{\"rule\":", at)) != std::string::npos; ++at) ++count;
+  return count == 2 && has("\"hook\": \"output\"") && has("\"policy\": \"accept\"") &&
+         has(fmt::format("\"port\": {}}}", ports.udp)) &&
+         has(fmt::format("\"port\": {}}}", ports.tcp));
+}
+
+uint16_t nft_type(uint16_t message) {
+  return static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message);
+}
+
+// What the kernel has of our chain and its rules, byte for byte; empty without them.
+Result<std::string> read_rules(WireSocket& socket) {
+  std::string out;
+  const auto add = [&](const nlmsghdr* h) { out += attributes_of(h, sizeof(nfgenmsg)); };
+  Wire chain;
+  chain.begin(nft_type(NFT_MSG_GETCHAIN), NLM_F_ACK, kInet);
+  chain.text(NFTA_CHAIN_TABLE, kTable);
+  chain.text(NFTA_CHAIN_NAME, kChain);
+  chain.end();
+  const Status found = socket.query(chain, add);
+  if (found.code() == StatusCode::kNotFound) return std::string();
+  MUSTER_TRY(found);
+  Wire listing;
+  listing.begin(nft_type(NFT_MSG_GETRULE), NLM_F_DUMP, kInet);
+  listing.text(NFTA_RULE_TABLE, kTable);
+  listing.text(NFTA_RULE_CHAIN, kChain);
+  listing.end();
+  MUSTER_TRY(socket.query(listing, [&](const nlmsghdr* h) {
+    const std::string_view table =
+        find_attribute(attributes_of(h, sizeof(nfgenmsg)), NFTA_RULE_TABLE);
+    if (text_of(table) == kTable) add(h);
+  }));
+  return out;
+}
+
+// They are as they should be: what that looks like.
+Status note_rules(WireSocket& socket, NamespaceHopper::ResolverSockets& sockets) {
+  // In this order: a change between the two is seen by the next look.
+  MUSTER_ASSIGN(sockets.generation, nft_generation(socket));
+  MUSTER_ASSIGN(sockets.rules, read_rules(socket));
+  return ok_status();
+}
+
+Result<bool> mend_inside(NamespaceHopper::ResolverSockets& sockets) {
+  MUSTER_ASSIGN(WireSocket socket, WireSocket::open(NETLINK_NETFILTER));
+  MUSTER_ASSIGN(const uint32_t generation, nft_generation(socket));
+  const bool known = !sockets.rules.empty();
+  if (known && generation == sockets.generation) return false;
+  MUSTER_ASSIGN(const std::string now, read_rules(socket));
+  if (known && now == sockets.rules) {
+    sockets.generation = generation;
+    return false;
+  }
+  MUSTER_ASSIGN(const auto nft, LibNft::make());
+  if (!known && !now.empty()) {
+    const auto listing = nft->list(kTable);
+    if (listing && leads_to(*listing, {port_of(sockets.udp), port_of(sockets.tcp)})) {
+      sockets.rules = now;
+      sockets.generation = generation;
+      return false;
+    }
+  }
+  const Status replaced = nft->run(
+      fmt::format("add table inet {0}\ndelete table inet {0}\n", kTable) + rules("add", sockets));
+  if (!replaced.ok()) return fail(explain(replaced));
+  MUSTER_TRY(note_rules(socket, sockets));
+  return true;
+}
+
+Status lead_to(NamespaceHopper::ResolverSockets& sockets) {
   MUSTER_ASSIGN(const auto nft, LibNft::make());
   MUSTER_TRY(bind_both(sockets, {}));
   // The usual case first: a fresh namespace. Deleting anything costs the kernel 15 ms.
@@ -116,12 +197,18 @@ Status open_inside(NamespaceHopper::ResolverSockets& sockets) {
   const auto listing = nft->list(kTable);
   if (!listing) return explain(created);
   if (const auto ports = ports_in(*listing)) {
-    if (bind_both(sockets, *ports).ok()) return ok_status();
+    if (bind_both(sockets, *ports).ok() && leads_to(*listing, *ports)) return ok_status();
     MUSTER_TRY(bind_both(sockets, {}));
   }
   const Status replaced =
       nft->run(fmt::format("delete table inet {}\n", kTable) + rules("add", sockets));
   return replaced.ok() ? ok_status() : explain(replaced);
+}
+
+Status open_inside(NamespaceHopper::ResolverSockets& sockets) {
+  MUSTER_TRY(lead_to(sockets));
+  MUSTER_ASSIGN(WireSocket socket, WireSocket::open(NETLINK_NETFILTER));
+  return note_rules(socket, sockets);
 }
 
 }  // namespace
@@ -158,6 +245,12 @@ Result<NamespaceHopper::ResolverSockets> NamespaceHopper::open_resolver(
   }
   MUSTER_TRY(open_inside(out));
   return out;
+}
+
+Result<bool> NamespaceHopper::mend_resolver(ResolverSockets& sockets) const {
+  const Stay stay(sockets.ns.get(), own_.get());
+  if (stay.error() != 0) return fail(errno_status(stay.error(), "network namespace"));
+  return mend_inside(sockets);
 }
 
 }  // namespace muster::overlay::dns

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/status.h"
@@ -24,11 +25,19 @@ class NamespaceHopper {
     UniqueFd ns;   // keeps the namespace reachable, and alive
     UniqueFd udp;  // bound to 127.0.0.11, a port of the kernel's choice
     UniqueFd tcp;  // listens, likewise
+    // The rules that lead there as the kernel lists them, empty = not known; and in which
+    // generation of the namespace's rules they were seen to be so.
+    std::string rules;
+    uint32_t generation = 0;
   };
   // Opens the sockets and has the kernel lead 127.0.0.11:53 to them, so that the container itself
   // may listen on port 53 of all its addresses. Ports of a former process are taken over: its rules
   // are still there.
   Result<ResolverSockets> open_resolver(const std::string& namespace_path) const;
+  // Looks whether the rules are still there (a container with NET_ADMIN may have a firewall of its
+  // own that flushes all tables), and makes them anew if not: true. One request where nobody has
+  // changed any rule of the namespace.
+  Result<bool> mend_resolver(ResolverSockets& sockets) const;
 
  private:
   UniqueFd own_;

@@ -257,7 +257,33 @@ Status Netd::open_container(const v1::NetdContainer& record) {
       [this, id = record.id()](std::string_view packet, bool tcp, ContainerResolver::Reply reply) {
         question(id, packet, tcp, std::move(reply));
       });
+  if (look_timer_ == 0) look_timer_ = loop_.after(kLookStep, [this] { look_at_some(); });
   return container.resolver->start();
+}
+
+// Whatever musterd does: a container without our rules has no names.
+void Netd::look_at(const std::string& id, Container& container) {
+  const auto mended = hopper_.mend_resolver(container.resolver->sockets());
+  if (mended && !*mended) return;
+  const std::string sentence =
+      mended ? "its rules that lead to the resolver were gone or changed, and were made anew"
+             : mended.error().message();
+  // One that does so again and again is not told of again and again.
+  if (std::exchange(container.told, sentence) == sentence) return;
+  log_->warn("container {}: {}", id, sentence);
+}
+
+void Netd::look_at_some() {
+  look_timer_ = 0;
+  constexpr size_t kSteps = kLookPeriod / kLookStep;
+  auto next = containers_.upper_bound(looked_at_);
+  for (size_t left = (containers_.size() + kSteps - 1) / kSteps; left > 0; --left) {
+    if (next == containers_.end()) next = containers_.begin();
+    looked_at_ = next->first;
+    look_at(next->first, next->second);
+    ++next;
+  }
+  if (!containers_.empty()) look_timer_ = loop_.after(kLookStep, [this] { look_at_some(); });
 }
 
 void Netd::remove_container(const std::string& id) {

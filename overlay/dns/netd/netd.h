@@ -39,6 +39,9 @@ struct NetdOptions {
 class Netd {
  public:
   static constexpr Duration kLonelyMax = 10s;
+  // How often the rules of each container are looked at; a few are every kLookStep.
+  static constexpr Duration kLookPeriod = 10s;
+  static constexpr Duration kLookStep = 1s;
 
   Netd(NetdOptions options, Rng& rng, Log log);
   ~Netd();
@@ -57,6 +60,7 @@ class Netd {
   void set_relay(const v1::NetdRecord& record, v1::NetdAck& ack);
   Status open_container(const v1::NetdContainer& record);
   void remove_container(const std::string& id);
+  void look_at_some();
   void question(const std::string& container, std::string_view packet, bool tcp,
                 ContainerResolver::Reply reply);
   std::vector<Upstream> servers_of(const v1::NetdContainer& container);
@@ -70,7 +74,9 @@ class Netd {
     v1::NetdContainer record;
     NameTable::Networks networks;
     std::unique_ptr<ContainerResolver> resolver;
+    std::string told;  // of its rules
   };
+  void look_at(const std::string& id, Container& container);
 
   NetdOptions options_;
   Rng& rng_;
@@ -90,6 +96,8 @@ class Netd {
   std::unique_ptr<Control> control_;
   EventLoop::TimerId forwarder_timer_ = 0;
   TimePoint forwarder_due_;
+  EventLoop::TimerId look_timer_ = 0;
+  std::string looked_at_;  // the last container
   bool was_lonely_ = false;
   Handover inherited_;        // of the predecessor, until run() has taken it up
   bool handed_over_ = false;  // the sockets are a successor's
