@@ -1,6 +1,7 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -54,6 +55,10 @@ class Balancer {
   // failure nothing has changed. Returns the backends that left, for the caller to clear away their
   // stale flows: after this returns, never before.
   virtual Result<std::vector<RemovedBackend>> apply(const std::vector<Frontend>& frontends) = 0;
+  // As many backends of a family a frontend leads to at a time.
+  virtual size_t most() const { return SIZE_MAX; }
+  // The next apply() leads to others of those frontends that have more.
+  virtual void turn() {}
   // The frontends in force.
   virtual std::vector<FrontendKey> in_force() const = 0;
 };

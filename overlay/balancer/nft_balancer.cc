@@ -18,12 +18,12 @@ Status NftBalancer::load() {
 }
 
 Result<std::vector<RemovedBackend>> NftBalancer::apply(const std::vector<Frontend>& frontends) {
-  MUSTER_ASSIGN(NftPlan plan, plan_nft(table_, state_, frontends));
+  MUSTER_ASSIGN(NftPlan plan, plan_nft(table_, state_, frontends, turn_, most_));
   if (!plan.commands.empty()) {
     if (Status ran = nft_.run(plan.commands); !ran.ok()) {
       // Somebody else may have changed our table: look at what is there and try once more.
       MUSTER_TRY(load());
-      MUSTER_ASSIGN(plan, plan_nft(table_, state_, frontends));
+      MUSTER_ASSIGN(plan, plan_nft(table_, state_, frontends, turn_, most_));
       if (!plan.commands.empty()) MUSTER_TRY(nft_.run(plan.commands));
     }
   }

@@ -24,11 +24,15 @@ class NftRunner {
 class NftBalancer final : public Balancer {
  public:
   // Does not own `nft`. `table` must have the verdict map `ports`.
-  NftBalancer(NftRunner& nft, std::string table) : nft_(nft), table_(std::move(table)) {}
+  // `most`: slots of a map.
+  NftBalancer(NftRunner& nft, std::string table, size_t most = kSlotsMax)
+      : nft_(nft), table_(std::move(table)), most_(most) {}
 
   Status load() override;
   Result<std::vector<RemovedBackend>> apply(const std::vector<Frontend>& frontends) override;
   std::vector<FrontendKey> in_force() const override;
+  size_t most() const override { return most_; }
+  void turn() override { turn_ = next_turn(turn_, most_); }
   // What it has made true last, or found, as commands for whoever makes the table anew, to be run
   // in the same transaction.
   std::string contents() const { return restore_nft(table_, made_); }
@@ -40,6 +44,8 @@ class NftBalancer final : public Balancer {
  private:
   NftRunner& nft_;
   std::string table_;
+  size_t most_;
+  size_t turn_ = 0;
   NftState state_;  // what is there
   NftState made_;   // the same, as it was before somebody else changed it
 };

@@ -69,9 +69,25 @@ Result<Backends> split(const Frontend& frontend) {
   return out;
 }
 
+// Those whose turn it is, when there are more than slots.
+void choose(std::vector<std::string>& backends, std::vector<uint32_t>& weights, size_t turn,
+            size_t most) {
+  const size_t count = backends.size();
+  if (count <= most) return;
+  std::vector<std::string> chosen;
+  std::vector<uint32_t> shares;
+  for (size_t i = 0; i < most; ++i) {
+    chosen.push_back(std::move(backends[(turn + i) % count]));
+    shares.push_back(weights[(turn + i) % count]);
+  }
+  backends = std::move(chosen);
+  weights = std::move(shares);
+}
+
 class Planner {
  public:
-  Planner(std::string_view table, const NftState& now) : table_(table), now_(now) {}
+  Planner(std::string_view table, const NftState& now, size_t turn = 0, size_t most = kSlotsMax)
+      : table_(table), now_(now), turn_(turn), most_(most) {}
 
   Result<NftPlan> plan(const std::vector<Frontend>& frontends) {
     std::map<FrontendKey, const Frontend*> wanted;
@@ -86,16 +102,19 @@ class Planner {
       if (wanted.count(key) == 0) remove(key, old);
     }
     for (const auto& [key, frontend] : wanted) {
-      MUSTER_ASSIGN(const Backends backends, split(*frontend));
+      MUSTER_ASSIGN(const Backends all, split(*frontend));
+      Backends backends = all;
+      choose(backends.v4, backends.weights_v4, turn_, most_);
+      choose(backends.v6, backends.weights_v6, turn_, most_);
       const auto old = now_.frontends.find(key);
       if (old == now_.frontends.end()) {
         create(key, *frontend, backends, fresh_generation(key, frontend->masquerade), nullptr);
       } else if (reshaped(old->second, *frontend, backends)) {
-        note_removed(key, old->second, frontend->target_port, backends);
+        note_removed(key, old->second, frontend->target_port, all);
         create(key, *frontend, backends, old->second.generation + 1, &old->second);
         retire(key, old->second);
       } else {
-        note_removed(key, old->second, frontend->target_port, backends);
+        note_removed(key, old->second, frontend->target_port, all);
         exchange(key, old->second, backends);
       }
     }
@@ -143,14 +162,18 @@ class Planner {
     return probe.generation;
   }
 
-  static bool reshaped(const NftFrontend& old, const Frontend& f, const Backends& b) {
-    const auto differs = [](const std::vector<std::string>& slots,
-                            const std::vector<std::string>& backends,
-                            const std::vector<uint32_t>& weights) {
+  size_t slots_for(const std::vector<uint32_t>& weights) const {
+    return slot_count(weights, {SlotScale().least, SlotScale().times, most_});
+  }
+
+  bool reshaped(const NftFrontend& old, const Frontend& f, const Backends& b) const {
+    const auto differs = [this](const std::vector<std::string>& slots,
+                                const std::vector<std::string>& backends,
+                                const std::vector<uint32_t>& weights) {
       if (slots.empty() || backends.empty()) return slots.empty() != backends.empty();
       // Maps grow when they must and shrink only when far too large, so that a service that
       // breathes does not rebuild its map each time.
-      const size_t want = slot_count(weights);
+      const size_t want = slots_for(weights);
       return want > slots.size() || want * 4 <= slots.size();
     };
     return old.target_port != f.target_port || old.masquerade != f.masquerade ||
@@ -250,7 +273,7 @@ class Planner {
     const auto slots = [&](const std::vector<std::string>& backends,
                            const std::vector<uint32_t>& weights,
                            const std::vector<std::string>* before) {
-      const size_t count = slot_count(weights);
+      const size_t count = slots_for(weights);
       const bool kept = f.by_source && before != nullptr;
       return assign_slots(kept ? resize_slots(*before, count) : std::vector<std::string>(),
                           backends, count, weights);
@@ -314,18 +337,20 @@ class Planner {
 
   std::string_view table_;
   const NftState& now_;
+  size_t turn_;
+  size_t most_;
   NftPlan plan_;
 };
 
 }  // namespace
 
 Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
-                         const std::vector<Frontend>& frontends) {
-  return Planner(table, now).plan(frontends);
+                         const std::vector<Frontend>& frontends, size_t turn, size_t most) {
+  return Planner(table, now, turn, most).plan(frontends);
 }
 
 std::string restore_nft(std::string_view table, const NftState& state) {
-  return Planner(table, state).restore();
+  return Planner(table, state, 0, kSlotsMax).restore();
 }
 
 }  // namespace muster::overlay

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "overlay/balancer/balancer.h"
+#include "overlay/balancer/slots.h"
 
 namespace muster::overlay {
 
@@ -54,9 +55,11 @@ struct NftPlan {
 //  - backends change by deleting and adding slots in one transaction; the chain is touched only
 //    when the plain rule's backend left;
 //  - what a plan retires is deleted by the following plan, when no packet is under way in it.
+//  - of more backends of a family than `most` those from number `turn` on are led to.
 // INVALID_ARGUMENT for a backend that is no address, or a port out of range.
 Result<NftPlan> plan_nft(std::string_view table, const NftState& now,
-                         const std::vector<Frontend>& frontends);
+                         const std::vector<Frontend>& frontends, size_t turn = 0,
+                         size_t most = kSlotsMax);
 
 // The commands that make the frontends of this state anew, slot by slot, in a table that has none
 // of them; those that somebody else has changed are left out.

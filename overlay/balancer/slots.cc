@@ -13,13 +13,13 @@ namespace {
 
 // From the most generous on. Each step is a quarter of the one before or less, for small services
 // or for all.
-constexpr SlotScale kScales[] = {{64, 4}, {16, 4}, {4, 4}, {4, 1}};
+constexpr SlotScale kScales[] = {
+    {64, 4, kSlotsMax}, {16, 4, kSlotsMax}, {4, 4, kSlotsMax}, {4, 1, kSlotsMax}};
 
 }  // namespace
 
 size_t slot_count(size_t backends, const SlotScale& scale) {
-  constexpr size_t kSlotsMax = 4096;
-  return std::clamp(std::bit_ceil(backends * scale.times), scale.least, kSlotsMax);
+  return std::min(std::max(std::bit_ceil(backends * scale.times), scale.least), scale.most);
 }
 
 size_t as_equal_backends(const std::vector<uint32_t>& weights) {

@@ -11,22 +11,33 @@ namespace muster::overlay {
 // Backends come and go by exchanging elements of that map, never rules: a flow that meets a rule
 // under replacement can leave un-NATed.
 
+// No map has more, unless somebody says so.
+inline constexpr size_t kSlotsMax = 4096;
+
 // How generously slots are given.
 struct SlotScale {
   size_t least = 64;  // slots of a map
   size_t times = 4;   // slots for each backend; four keep the unevenness below a quarter of a share
+  size_t most = kSlotsMax;  // slots of a map; a power of two
 
   friend bool operator==(const SlotScale&, const SlotScale&) = default;
 };
 
 // The slots a map for `backends` backends has: the next power of two of at least `times` as many,
-// from `least` to 4,096.
+// from `least` to `most`.
 size_t slot_count(size_t backends, const SlotScale& scale = {});
 // As how many backends those of these weights (0 counts as 1) are: so many of the smallest weight
 // as make up the sum, so that the lightest one gets its slots, too.
 size_t as_equal_backends(const std::vector<uint32_t>& weights);
 inline size_t slot_count(const std::vector<uint32_t>& weights, const SlotScale& scale = {}) {
   return slot_count(as_equal_backends(weights), scale);
+}
+
+// Of more backends than slots a subset is led to at a time: those from number `first` on. It moves
+// on by kTurns-ths of the slots, so that each has its turn while flows stay where they are.
+inline constexpr size_t kTurns = 16;
+inline size_t next_turn(size_t first, size_t most = kSlotsMax) {
+  return first + (most < kTurns ? 1 : most / kTurns);
 }
 
 // What bounds the cost of services in a namespace whose maps have slots for all of them, used or

@@ -15,9 +15,6 @@
 namespace muster::overlay {
 namespace {
 
-// How far a subset moves on, of a service with more tasks than slots.
-constexpr size_t kTurn = 256;
-
 // Where a client's counts begin: anywhere, but the same after a restart.
 uint32_t origin_of(const std::string& container_id) {
   return fnv1a_32(container_id) & 0xffff;
@@ -232,8 +229,7 @@ void ClientBalancers::gather_service(Network& network, const NetworkTruth& truth
     entry.service_id = service_id;
     entry.name = service->second.name();
     entry.policy = spread_policy(service->second);
-    const size_t most = slot_count(SIZE_MAX / 8);
-    const bool crowded = entry.backends.size() > most;
+    const bool was_crowded = crowded(entry);
     entry.backends.clear();
     std::copy_if(members.ready.begin(), members.ready.end(), std::back_inserter(entry.backends),
                  [&](const VipBackend& backend) { return backend.ip.v6 == vip.v6; });
@@ -243,9 +239,9 @@ void ClientBalancers::gather_service(Network& network, const NetworkTruth& truth
     for (const Ip& ip : of_family(members.absent, vip.v6)) {
       if (entry.pool == nullptr || has_backend(*entry.pool, ip)) entry.others.push_back(ip);
     }
-    if (slots_ && entry.backends.size() > most && !crowded) {
+    if (crowded(entry) && !was_crowded) {
       log_->warn("service {} has {} tasks in network {}: {} leads to {} of them at a time",
-                 entry.name, entry.backends.size(), network.name, vip.str(), most);
+                 entry.name, entry.backends.size(), network.name, vip.str(), most_);
     }
     std::vector<uint32_t> weights;
     for (const VipBackend& backend : entry.backends) weights.push_back(backend.weight);
@@ -296,11 +292,19 @@ void ClientBalancers::spread_due(Network& network, Changed due, Changed& changed
 std::vector<std::string> ClientBalancers::limitations() const {
   std::vector<std::string> out;
   for (const auto& [id, network] : networks_) {
-    if (network.scale == SlotScale()) continue;
-    out.push_back(
-        fmt::format("network {} has too many services for all the slots that they would "
-                    "have in each container: their tasks' shares are less even",
-                    network.name));
+    if (network.scale != SlotScale()) {
+      out.push_back(
+          fmt::format("network {} has too many services for all the slots that they would "
+                      "have in each container: their tasks' shares are less even",
+                      network.name));
+    }
+    for (const auto& [vip, entry] : network.vips) {
+      if (!crowded(entry)) continue;
+      out.push_back(
+          fmt::format("service {} has {} tasks in network {}: {} leads to {} of them at a time, "
+                      "and others have their turn with every look at the kernel",
+                      entry.name, entry.backends.size(), network.name, vip.str(), most_));
+    }
   }
   return out;
 }
@@ -321,7 +325,7 @@ void ClientBalancers::spread(const Network& network, const Ip& vip, Vip& entry) 
   if (!slots_) return;
   if (entry.spread == nullptr) entry.spread = former_spread(network, vip);
   entry.spread = spread_vip(entry.spread, entry.backends, entry.policy.by_source(), network.turn,
-                            network.scale, network.snug);
+                            {network.scale.least, network.scale.times, most_}, network.snug);
 }
 
 std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
@@ -476,9 +480,9 @@ void ClientBalancers::forget(const std::string& network_id) {
 void ClientBalancers::turn_subsets() {
   for (auto& [id, network] : networks_) {
     Changed changed;
-    network.turn += kTurn;
+    network.turn = next_turn(network.turn, most_);
     for (auto& [vip, entry] : network.vips) {
-      if (!slots_ || entry.backends.size() <= entry.spread->slots.size()) continue;
+      if (!crowded(entry)) continue;
       spread(network, vip, entry);
       changed.insert(vip);
     }

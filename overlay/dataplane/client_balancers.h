@@ -34,8 +34,9 @@ namespace muster::overlay {
 class ClientBalancers {
  public:
   // `chores`: for what is slow; see ClientFlows.
-  ClientBalancers(Executor& chores, Log log, BalancerChoice choice = {})
-      : flows_(chores, log), log_(std::move(log)), choice_(choice) {
+  // `most`: slots of a virtual address.
+  ClientBalancers(Executor& chores, Log log, BalancerChoice choice = {}, size_t most = kSlotsMax)
+      : flows_(chores, log), log_(std::move(log)), choice_(choice), most_(most) {
     (choice_.ipvs ? pools_ : slots_) = true;
   }
 
@@ -141,12 +142,14 @@ class ClientBalancers {
   std::vector<VipWish> all_wishes(const Client& client) const;
   Status bring(const std::string& container_id, Client& client, const std::vector<VipWish>& wishes);
   void mend(const std::string& container_id, Client& client, std::vector<std::string>& said);
+  bool crowded(const Vip& vip) const { return slots_ && vip.backends.size() > most_; }
   // Services with more tasks than slots: other tasks have their turn.
   void turn_subsets();
 
   ClientFlows flows_;
   Log log_;
   BalancerChoice choice_;
+  size_t most_;
   bool slots_ = false;                       // there are, or will be, places that spread over slots
   bool pools_ = false;                       // ... or pools
   std::map<std::string, Network> networks_;  // by id; those that were told of

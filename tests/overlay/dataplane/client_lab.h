@@ -81,6 +81,7 @@ class ClientLab {
   NetworkTruth truth;
   // By MUSTER_TEST_BALANCER: nftables, unless it says ipvs.
   BalancerChoice choice;
+  size_t most = kSlotsMax;  // slots of a virtual address, from the next restart() on
   std::unique_ptr<ThreadExecutor> chores;
   std::unique_ptr<ClientBalancers> clients;
 };

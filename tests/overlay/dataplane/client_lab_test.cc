@@ -217,7 +217,7 @@ void ClientLab::restart() {
   if (chores != nullptr) chores->stop();
   clients.reset();
   chores = std::make_unique<ThreadExecutor>("muster-test");
-  clients = std::make_unique<ClientBalancers>(*chores, null_log(), choice);
+  clients = std::make_unique<ClientBalancers>(*chores, null_log(), choice, most);
 }
 
 std::string ClientLab::add(const std::string& name, const std::vector<std::string>& addresses) {

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include <map>
+#include <set>
 
 #include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_plan.h"
@@ -219,6 +220,32 @@ TEST_F(ClientTest, WeightsAtEverySize) {
       EXPECT_LE(met[v4(i)], round * weights[i] / sum + 1) << tasks << " " << i;
     }
   }
+}
+
+TEST_F(ClientTest, OfMoreTasksThanSlotsEachHasItsTurnAndItIsTold) {
+  if (lab_.choice.ipvs) return;  // has no slots
+  lab_.most = 4;
+  lab_.restart();
+  serve(9);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  ASSERT_THAT(lab_.clients->limitations(), SizeIs(1));
+  EXPECT_THAT(lab_.clients->limitations()[0], HasSubstr("service web has 9 tasks"));
+  EXPECT_THAT(lab_.clients->limitations()[0], HasSubstr("10.60.255.1 leads to 4 of them"));
+  std::set<std::string> met;
+  for (int turn = 0; turn < 9; ++turn) {
+    const auto now = spread(ns, kVip, 4);
+    EXPECT_THAT(now, SizeIs(4)) << turn;
+    for (const auto& [backend, times] : now) met.insert(backend);
+    EXPECT_THAT(lab_.repair(), IsEmpty()) << turn;
+  }
+  EXPECT_THAT(met, SizeIs(9));
+  EXPECT_FALSE(met.contains("refused"));
+  NetworkDifference fewer;
+  for (int i = 4; i < 9; ++i) fewer.task_ids.merge(lab_.no_task(fmt::format("t{}", i)).task_ids);
+  lab_.apply(fewer);
+  EXPECT_THAT(lab_.clients->limitations(), IsEmpty());
 }
 
 TEST_F(ClientTest, BySourceOrWithAffinityAClientKeepsItsTask) {
