@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "overlay/ipam/ip.h"
 #include "overlay/ipam/port_pool.h"
@@ -105,35 +106,47 @@ bool somebody_listens(uint32_t port) {
 }  // namespace
 
 HostPorts::~HostPorts() {
-  for (auto& [key, held] : held_) {
-    if (held.fd >= 0) close(held.fd);
-  }
+  while (!held_.empty()) drop(held_.begin());
 }
 
-Status HostPorts::hold(const FrontendKey& key, bool v6) {
-  const auto it = held_.find(key);
-  if (it != held_.end()) {
-    it->second.picked = 0;
-    return ok_status();
-  }
-  // Picked for every address, and wanted at one.
-  const auto picked = held_.find({key.protocol, key.port});
-  if (picked != held_.end() && picked->second.picked != 0) drop(picked);
+// A socket that holds the port in this family; -1: it is held by nobody, and cannot be.
+Result<int> HostPorts::open(const FrontendKey& key, bool v6) {
   const std::string name = fmt::format("{}/{}", key.port, protocol_name(key.protocol));
   // Sharing has its price: another program that shares its ports would not be noticed.
   if (is_shared(key, v6) && listens_in("/proc/thread-self/net/tcp6", key.port)) {
-    return already_exists("port {} is in use on this node", name);
+    return fail(already_exists("port {} is in use on this node", name));
   }
   const int fd = bind_port(key, v6);
   if (fd == -EADDRINUSE && (key.protocol != v1::PortConfig::TCP || somebody_listens(key.port))) {
-    return already_exists("port {} is in use on this node", name);
+    return fail(already_exists("port {} is in use on this node", name));
   }
   // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the
   // address or interface does so when it gets them.
   const bool fine = fd >= 0 || fd == -EADDRINUSE || fd == -EPROTONOSUPPORT ||
                     fd == -ESOCKTNOSUPPORT || fd == -ENODEV || fd == -EADDRNOTAVAIL;
-  if (!fine) return errno_status(-fd, "cannot reserve port " + name);
-  held_[key] = Held{fd < 0 ? -1 : fd, 0};
+  if (!fine) return fail(errno_status(-fd, "cannot reserve port " + name));
+  return fd < 0 ? -1 : fd;
+}
+
+Status HostPorts::hold(const FrontendKey& key, Families families) {
+  // Picked for every address, and wanted at one.
+  const auto picked = held_.find({key.protocol, key.port});
+  if (picked != held_.end() && picked->second.picked != 0 && picked->first != key) drop(picked);
+  if (const auto address = Ip::parse(key.bind)) families = {!address->v6, address->v6};
+  const auto held = held_.try_emplace(key).first;
+  held->second.picked = 0;
+  for (const bool v6 : {false, true}) {
+    int& fd = held->second.fds[v6];
+    const bool wanted = v6 ? families.v6 : families.v4;
+    if (!wanted && fd >= 0) close(std::exchange(fd, -1));
+    if (!wanted || fd >= 0) continue;
+    const auto opened = open(key, v6);
+    if (!opened) {
+      drop(held);
+      return opened.error();
+    }
+    fd = *opened;
+  }
   return ok_status();
 }
 
@@ -158,7 +171,9 @@ void HostPorts::release_moved(const std::set<FrontendKey>& wanted) {
 }
 
 HostPorts::Sockets::iterator HostPorts::drop(Sockets::iterator held) {
-  if (held->second.fd >= 0) close(held->second.fd);
+  for (const int fd : held->second.fds) {
+    if (fd >= 0) close(fd);
+  }
   return held_.erase(held);
 }
 
@@ -172,7 +187,7 @@ Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
   socklen_t length = sizeof(address);
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
   const uint32_t port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  held_[{protocol, port}] = Held{fd, next_pick_++};
+  held_[{protocol, port}] = Held{{fd, -1}, next_pick_++};
   size_t picked = 0;
   auto oldest = held_.end();
   for (auto it = held_.begin(); it != held_.end(); ++it) {

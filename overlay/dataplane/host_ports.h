@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -24,10 +25,14 @@ class HostPorts {
   HostPorts& operator=(const HostPorts&) = delete;
   ~HostPorts();
 
+  struct Families {
+    bool v4 = true;
+    bool v6 = false;
+  };
   // OK also when held already, and where the key's address or interface is not of this host.
-  // ALREADY_EXISTS "port 80/tcp is in use on this node".
-  // `v6`: in IPv6 instead of IPv4, where the key names no address.
-  Status hold(const FrontendKey& key, bool v6);
+  // ALREADY_EXISTS "port 80/tcp is in use on this node": then in neither family.
+  // `families`: in which, where the key names no address.
+  Status hold(const FrontendKey& key, Families families);
   // Lets go of every port that is not in `wanted`, except those picked and not yet seen in it.
   void release_all_but(const std::set<FrontendKey>& wanted);
   // Lets go of those not in `wanted` whose number is wanted in another place.
@@ -37,12 +42,13 @@ class HostPorts {
 
  private:
   struct Held {
-    int fd = -1;
-    uint64_t picked = 0;  // order of picking; 0 = in use by a published port
+    std::array<int, 2> fds{-1, -1};  // of IPv4 and IPv6
+    uint64_t picked = 0;             // order of picking; 0 = in use by a published port
   };
 
   using Sockets = std::map<FrontendKey, Held>;
   Sockets::iterator drop(Sockets::iterator held);
+  static Result<int> open(const FrontendKey& key, bool v6);
 
   Sockets held_;
   uint64_t next_pick_ = 1;

@@ -184,6 +184,7 @@ Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, Attach
   MUSTER_TRY(make_host_links(request, plan, inside.ns.get()));
   MUSTER_TRY(configure_inside(inside.socket, plan));
   if (plan.links.empty()) return ok_status();
+  MUSTER_TRY(upkeep_.attach(request.container_id, plan));
   std::lock_guard lock(overlay_mutex_);
   return clients_.attach(request.container_id, pins_.path(request.container_id));
 }
@@ -216,6 +217,7 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request)
 }
 
 Status LinuxNetwork::detach(const std::string& container_id) {
+  upkeep_.detach(container_id);
   // Takes some milliseconds in which nobody else needs to wait.
   MUSTER_TRY(pins_.remove(container_id));
   std::vector<HostEnd> left;

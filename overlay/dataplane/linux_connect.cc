@@ -76,12 +76,16 @@ Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
   MUSTER_ASSIGN(Inside inside, enter_namespace(pins_, id, v6, present.interfaces));
   find_links(id, present);
   MUSTER_ASSIGN(ReconnectPlan plan, plan_reconnect(names_, request, present));
+  upkeep_.begin_change(id);
   MUSTER_TRY(leave_networks(id, plan.leave));
   if (plan.drop_way) MUSTER_TRY(drop_way(id));
   MUSTER_TRY(expect_links(plan.make));
   MUSTER_TRY(make_segment_links(plan.make, inside.ns.get()));
   MUSTER_TRY(make_host_links(request, plan.make, inside.ns.get()));
   MUSTER_TRY(configure_inside(inside.socket, plan.make));
+  std::vector<std::string> gone;
+  for (const size_t number : plan.leave) gone.push_back(fmt::format("eth{}", number));
+  MUSTER_TRY(upkeep_.changed(id, plan.make, gone, plan.drop_way));
   {
     std::lock_guard lock(overlay_mutex_);
     MUSTER_TRY(clients_.attach(id, pins_.path(id)));

@@ -94,6 +94,8 @@ Status LinuxNetwork::adopt_clients() {
     if (Segments::is_pin(name)) continue;
     const Status adopted = clients_.adopt(name, pins_.path(name));
     if (!adopted.ok()) log_->warn("container {}: {}", name, adopted.message());
+    const Status kept = upkeep_.adopt(name);
+    if (!kept.ok()) log_->warn("container {}: {}", name, kept.message());
   }
   return ok_status();
 }
@@ -265,12 +267,25 @@ std::vector<std::string> LinuxNetwork::repair() {
   }
   (void)reach_tasks();
   repair_subnets(said);
+  upkeep_.repair(said);
   std::lock_guard lock(mutex_);
   if (torn_down_) return said;
   bridges_.repair(said);
   gateway_.repair(said);
   repair_table(said);
+  turn_ports();
   return said;
+}
+
+// Ports with more tasks than slots: other tasks have their turn.
+void LinuxNetwork::turn_ports() {
+  if (!ports_.limitations().empty()) {
+    balancer_.turn();
+    const Status set = ports_.set(ports_told_, nullptr);
+    if (!set.ok() && set.code() != StatusCode::kAlreadyExists) log_->warn("{}", set.message());
+  }
+  std::lock_guard lock(limits_mutex_);
+  port_limits_ = ports_.limitations();
 }
 
 // The kernel counts the changes of a namespace's rules, whoever makes them: while there was none
@@ -329,7 +344,9 @@ Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_contai
   }
   std::lock_guard overlay_lock(overlay_mutex_);
   for (const std::string& name : pinned) {
-    if (!live.contains(name)) clients_.detach(name);
+    if (live.contains(name)) continue;
+    clients_.detach(name);
+    upkeep_.detach(name);
   }
   MUSTER_TRY(segments_.sweep(keep));
   std::lock_guard lock(mutex_);

@@ -14,6 +14,7 @@
 #include "overlay/dataplane/bridges.h"
 #include "overlay/dataplane/client_balancers.h"
 #include "overlay/dataplane/client_wire.h"
+#include "overlay/dataplane/container_upkeep.h"
 #include "overlay/dataplane/esp_tunnels.h"
 #include "overlay/dataplane/flow_sweeper.h"
 #include "overlay/dataplane/gateway.h"
@@ -84,7 +85,9 @@ class LinuxNetwork final : public NodeNetwork {
   std::vector<std::string> repair() override;
   std::vector<std::string> limitations() const override {
     std::lock_guard lock(limits_mutex_);
-    return limits_;
+    std::vector<std::string> all = limits_;
+    all.insert(all.end(), port_limits_.begin(), port_limits_.end());
+    return all;
   }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
     std::lock_guard lock(mutex_);
@@ -96,6 +99,7 @@ class LinuxNetwork final : public NodeNetwork {
  private:
   NftTable table() const;
   Status ensure_table();
+  void turn_ports();
   void repair_table(std::vector<std::string>& said);
   // What of the listed table is not as it should be, mended; a sentence each.
   Status mend_table(const std::string& listing, std::vector<std::string>& said);
@@ -142,6 +146,7 @@ class LinuxNetwork final : public NodeNetwork {
   Names names_;
   NamespaceDir pins_;
   Log log_;
+  ContainerUpkeep upkeep_{pins_, log_};  // has a lock of its own, under which nothing else is taken
 
   std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
                               // made
@@ -157,6 +162,7 @@ class LinuxNetwork final : public NodeNetwork {
 
   mutable std::mutex limits_mutex_;  // never held while anything is done
   std::vector<std::string> limits_;
+  std::vector<std::string> port_limits_;
 
   std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;

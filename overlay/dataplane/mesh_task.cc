@@ -12,16 +12,9 @@
 namespace muster::overlay {
 namespace {
 
-// Where rules stand: before those of the main table (32766), with room for others'.
-constexpr uint32_t kBySource = 74;
+constexpr uint32_t kBySource = kMeshRulesFirst;
 constexpr uint32_t kByPortOnLink = 75;
-constexpr uint32_t kByPort = 76;
-
-// 169.254.77.1 and fe80::4d:1
-Ip gateway(bool v6) {
-  if (!v6) return Ip::v4(169u << 24 | 254u << 16 | 77u << 8 | 1u);
-  return {true, (Uint128{0xfe80} << 112) | 0x4d0001};
-}
+constexpr uint32_t kByPort = kMeshRulesLast;
 
 const Cidr* first_of(const std::vector<Cidr>& addresses, bool v6) {
   const auto at = std::find_if(addresses.begin(), addresses.end(),
@@ -42,6 +35,11 @@ Status add_subnet_routes(const v1::Network& network, const Cidr& own, int interf
 }
 
 }  // namespace
+
+Ip mesh_gateway(bool v6) {
+  if (!v6) return Ip::v4(169u << 24 | 254u << 16 | 77u << 8 | 1u);
+  return {true, (Uint128{0xfe80} << 112) | 0x4d0001};
+}
 
 Result<std::vector<TableRoute>> mesh_subnet_routes(const v1::Network& network,
                                                    const std::vector<Cidr>& addresses,
@@ -70,8 +68,8 @@ Result<MeshTask> plan_mesh_task(const v1::Network& network, const std::vector<Ci
     if (own == nullptr) continue;
     MUSTER_TRY(add_subnet_routes(network, *own, interface, task.routes));
     const Prefix everything{Ip{v6, 0}, 0};
-    task.routes.push_back({kMeshTable, everything, gateway(v6), interface, own->ip});
-    task.neighbours.push_back({gateway(v6), kMeshGatewayMac});
+    task.routes.push_back({kMeshTable, everything, mesh_gateway(v6), interface, own->ip});
+    task.neighbours.push_back({mesh_gateway(v6), kMeshGatewayMac});
     for (const Cidr& address : addresses) {
       if (address.ip.v6 != v6) continue;
       task.rules.push_back({kBySource, v6, address.ip, 0, 0, kMeshTable, false});

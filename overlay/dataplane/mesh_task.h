@@ -21,6 +21,11 @@ namespace muster::overlay {
 // Of the gateway that does not exist. No interface can have it: it belongs to a link-local address.
 inline constexpr const char* kMeshGatewayMac = "02:42:a9:fe:4d:01";
 inline constexpr uint32_t kMeshTable = 77;
+// Where a task's rules stand: before those of the main table (32766), with room for others'.
+inline constexpr uint32_t kMeshRulesFirst = 74;
+inline constexpr uint32_t kMeshRulesLast = 76;
+// 169.254.77.1 and fe80::4d:1
+Ip mesh_gateway(bool v6);
 
 struct MeshNeighbour {
   Ip ip;

@@ -8,6 +8,7 @@
 
 #include "overlay/dataplane/conntrack.h"
 #include "overlay/ipam/ip.h"
+#include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
 namespace {
@@ -46,18 +47,23 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   Status outcome;
   std::vector<Frontend> frontends;
   std::set<FrontendKey> keys;
+  std::set<FrontendKey> taken;
+  limits_.clear();
   for (const auto& [key, published] : wanted) keys.insert(key);
   held_.release_moved(std::exchange(keys, {}));
   for (const auto& [key, published] : wanted) {
-    const bool v6 = std::all_of(published->backends.begin(), published->backends.end(), is_v6);
-    if (Status held = held_.hold(key, v6); !held.ok()) {
+    const auto& all = published->backends;
+    const HostPorts::Families families{!std::all_of(all.begin(), all.end(), is_v6),
+                                       std::any_of(all.begin(), all.end(), is_v6)};
+    if (Status held = held_.hold(key, families); !held.ok()) {
+      if (conflicts != nullptr) conflicts->push_back(published->port);
+      if (outcome.ok()) outcome = held;
       // A port that was ours before a restart stays ours: its rules never stopped to lead traffic.
-      if (in_force.count(key) == 0) {
-        if (conflicts != nullptr) conflicts->push_back(published->port);
-        if (outcome.ok()) outcome = held;
-        continue;
+      if (!in_force.contains(key)) continue;
+      taken.insert(key);
+      if (!taken_.contains(key)) {
+        log_->warn("{}, but its traffic already goes to containers", held.message());
       }
-      log_->warn("{}, but its traffic already goes to containers", held.message());
     }
     keys.insert(key);
     Frontend& frontend = frontends.emplace_back();
@@ -72,12 +78,25 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
         frontend.weights[frontend.backends[i]] = weight->second;
       }
     }
+    note_crowded(frontend);
   }
+  taken_ = std::move(taken);
   const auto removed = balancer_.apply(frontends);
   if (!removed) return removed.error();
   held_.release_all_but(keys);
   flush(*removed);
   return outcome;
+}
+
+void PublishedPorts::note_crowded(const Frontend& frontend) {
+  const auto& backends = frontend.backends;
+  const auto v6 = static_cast<size_t>(std::count_if(backends.begin(), backends.end(), is_v6));
+  const size_t count = std::max(v6, backends.size() - v6);
+  if (count <= balancer_.most()) return;
+  limits_.push_back(fmt::format(
+      "published port {}/{} leads to {} of {} tasks at a time, and others have their "
+      "turn with every look at the kernel",
+      frontend.key.port, protocol_name(frontend.key.protocol), balancer_.most(), count));
 }
 
 bool PublishedPorts::reach(const std::vector<Prefix>& subnets) {

@@ -30,6 +30,8 @@ class PublishedPorts {
   // See NodeNetwork::set_published_ports.
   Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
   Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
+  // What ports lead to less of than they should, a sentence each; as of the last set().
+  const std::vector<std::string>& limitations() const { return limits_; }
   // A container is gone: what remembers its addresses is stale. Those by which the host reached it
   // are among them.
   void forget_addresses(const std::vector<std::string>& addresses);
@@ -37,6 +39,7 @@ class PublishedPorts {
  private:
   bool reached(const std::string& address) const;
   std::vector<std::string> ways_to(const std::vector<std::string>& backends) const;
+  void note_crowded(const Frontend& frontend);
   void flush(const std::vector<RemovedBackend>& removed);
 
   Balancer& balancer_;
@@ -45,6 +48,8 @@ class PublishedPorts {
   HostPorts held_;
   std::map<std::string, std::string> ways_;  // by address
   std::vector<Prefix> reached_;
+  std::vector<std::string> limits_;
+  std::set<FrontendKey> taken_;  // by a process of the host, though in force: it was told
 };
 
 }  // namespace muster::overlay

@@ -48,6 +48,9 @@ TEST_F(SegmentsTest, ContainersOfTwoNodesReachEachOtherWithoutAsking) {
   EXPECT_EQ(fragments(c1_), "0");
   EXPECT_EQ(fragments(host(1).path), "0");
   EXPECT_THAT(box_.run(here, "ip -o link show vx0"), HasSubstr("mtu 1450"));
+  // The outer packets have checksums, which network cards compute and check for the inner ones,
+  // too.
+  EXPECT_THAT(box_.run(here, "ip -d -o link show vx0"), HasSubstr(" udpcsum "));
   EXPECT_THAT(box_.run(here, "ip -o link show br0"), HasSubstr("mtu 1450"));
   // Nor does it follow a port that is smaller.
   box_.run(here, "ip link add odd mtu 900 type veth peer name even && ip link set odd master br0");

@@ -1,0 +1,142 @@
+#include "overlay/dataplane/container_upkeep.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <linux/netlink.h>
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <utility>
+
+namespace muster::overlay {
+namespace {
+
+void forget_interface(InsideState& state, int index) {
+  state.links.erase(index);
+  std::erase_if(state.addresses, [&](const InsideAddress& a) { return a.interface == index; });
+  std::erase_if(state.routes, [&](const InsideRoute& r) { return r.route.interface == index; });
+  std::erase_if(state.neighbours, [&](const InsideNeighbour& n) { return n.interface == index; });
+}
+
+void add(InsideState& state, InsideState more) {
+  state.links.merge(more.links);
+  std::move(more.addresses.begin(), more.addresses.end(), std::back_inserter(state.addresses));
+  std::move(more.routes.begin(), more.routes.end(), std::back_inserter(state.routes));
+  std::move(more.rules.begin(), more.rules.end(), std::back_inserter(state.rules));
+  std::move(more.neighbours.begin(), more.neighbours.end(), std::back_inserter(state.neighbours));
+}
+
+// Interfaces with an address whose other end is the node's: the way there.
+std::set<int> ways_of(const InsideState& state) {
+  std::set<int> out;
+  for (const InsideAddress& a : state.addresses) {
+    if (a.peer) out.insert(a.interface);
+  }
+  return out;
+}
+
+}  // namespace
+
+Status ContainerUpkeep::attach(const std::string& container_id, const AttachPlan& plan) {
+  Kept kept;
+  MUSTER_ASSIGN(kept.wanted, planned_inside(plan));
+  MUSTER_TRY(in_namespace(pins_.path(container_id), [&]() -> Status {
+    MUSTER_ASSIGN(kept.watch, ChangeWatch::open());
+    return ok_status();
+  }));
+  std::lock_guard lock(mutex_);
+  kept_.insert_or_assign(container_id, std::move(kept));
+  return ok_status();
+}
+
+Status ContainerUpkeep::adopt(const std::string& container_id) {
+  Kept kept;
+  MUSTER_TRY(in_namespace(pins_.path(container_id), [&]() -> Status {
+    MUSTER_ASSIGN(kept.watch, ChangeWatch::open());
+    MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_ASSIGN(InsideState found, read_inside(socket));
+    kept.wanted = ours_of(std::move(found));
+    return ok_status();
+  }));
+  kept.behind = false;
+  std::lock_guard lock(mutex_);
+  kept_.insert_or_assign(container_id, std::move(kept));
+  return ok_status();
+}
+
+void ContainerUpkeep::detach(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  kept_.erase(container_id);
+}
+
+void ContainerUpkeep::begin_change(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  if (const auto at = kept_.find(container_id); at != kept_.end()) at->second.changing = true;
+}
+
+Status ContainerUpkeep::changed(const std::string& container_id, const AttachPlan& made,
+                                const std::vector<std::string>& left, bool way_left) {
+  MUSTER_ASSIGN(InsideState more, planned_inside(made));
+  std::lock_guard lock(mutex_);
+  const auto at = kept_.find(container_id);
+  if (at == kept_.end()) return ok_status();
+  Kept& kept = at->second;
+  std::set<int> gone;
+  for (const auto& [index, link] : kept.wanted.links) {
+    const bool named = std::find(left.begin(), left.end(), link.name) != left.end();
+    // One that was made anew has another index.
+    const bool again = std::any_of(more.links.begin(), more.links.end(),
+                                   [&](const auto& item) { return item.second.name == link.name; });
+    if (named || again) gone.insert(index);
+  }
+  if (way_left) gone.merge(ways_of(kept.wanted));
+  for (const int index : gone) forget_interface(kept.wanted, index);
+  std::erase_if(more.rules, [&](const PolicyRule& rule) {
+    return std::find(kept.wanted.rules.begin(), kept.wanted.rules.end(), rule) !=
+           kept.wanted.rules.end();
+  });
+  add(kept.wanted, std::move(more));
+  kept.changing = false;
+  kept.behind = true;
+  return ok_status();
+}
+
+void ContainerUpkeep::tell(const std::string& container_id, Kept& kept,
+                           const std::string& sentence) {
+  if (std::exchange(kept.told, sentence) == sentence || sentence.empty()) return;
+  log_->warn("container {}: {}", container_id, sentence);
+}
+
+Status ContainerUpkeep::look(const std::string& container_id, Kept& kept,
+                             std::vector<std::string>& said) {
+  return in_namespace(pins_.path(container_id), [&]() -> Status {
+    MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+    MUSTER_ASSIGN(const InsideState now, read_inside(socket));
+    const InsideMending mending = mend_inside(kept.wanted, now);
+    tell(container_id, kept,
+         mending.left.empty()
+             ? std::string()
+             : fmt::format("{} is down or gone, and is left so", fmt::join(mending.left, ", ")));
+    MUSTER_TRY(socket.run(mending.requests));
+    for (const std::string& difference : mending.said) {
+      said.push_back(fmt::format("container {} {}", container_id, difference));
+    }
+    return ok_status();
+  });
+}
+
+void ContainerUpkeep::repair(std::vector<std::string>& said) {
+  std::lock_guard lock(mutex_);
+  for (auto& [container_id, kept] : kept_) {
+    // What it tells of is older than what is listed then.
+    const bool moved = kept.watch.moved();
+    kept.behind = kept.behind || moved;
+    if (!kept.behind || kept.changing) continue;
+    const Status looked = look(container_id, kept, said);
+    kept.behind = !looked.ok();
+    if (!looked.ok()) tell(container_id, kept, looked.message());
+  }
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "overlay/dataplane/attach_plan.h"
+#include "overlay/dataplane/change_watch.h"
+#include "overlay/dataplane/inside_state.h"
+#include "overlay/dataplane/namespaces.h"
+
+namespace muster::overlay {
+
+// Looks after what this node has made inside of its containers: addresses, the default route, and a
+// mesh task's rules, routes and gateways. (Virtual addresses are ClientBalancers'.) A container
+// with NET_ADMIN may have set its interface down or taken it away: that is let be, and told once;
+// so is a default route of its own.
+//
+// A look at a container in which nothing has changed is one system call; else its namespace is
+// entered and listed, by six requests. Thread-safe; repair() blocks the others.
+class ContainerUpkeep {
+ public:
+  ContainerUpkeep(const NamespaceDir& pins, Log log) : pins_(pins), log_(std::move(log)) {}
+
+  // A container as it was made by this plan. One of that name is forgotten.
+  Status attach(const std::string& container_id, const AttachPlan& plan);
+  // One found after a restart: what it has of ours is what it is to have.
+  Status adopt(const std::string& container_id);
+  void detach(const std::string& container_id);
+
+  // It enters and leaves networks: until changed() nothing of it is missed.
+  void begin_change(const std::string& container_id);
+  // `made`: the links that it has got, or had and keeps. `left`: names of interfaces that went.
+  // `way_left`: so did the way to its node.
+  Status changed(const std::string& container_id, const AttachPlan& made,
+                 const std::vector<std::string>& left, bool way_left);
+
+  // Compares what changed, mends it, and adds a sentence to `said` for each difference.
+  void repair(std::vector<std::string>& said);
+
+ private:
+  struct Kept {
+    ChangeWatch watch;
+    InsideState wanted;
+    bool changing = false;
+    bool behind = true;  // to be looked at in any case
+    std::string told;    // of interfaces that are left as they are, or of what failed
+  };
+
+  Status look(const std::string& container_id, Kept& kept, std::vector<std::string>& said);
+  void tell(const std::string& container_id, Kept& kept, const std::string& sentence);
+
+  const NamespaceDir& pins_;
+  Log log_;
+  std::mutex mutex_;
+  std::map<std::string, Kept> kept_;  // by container id
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,120 @@
+// Published ports: who else has the port, and more tasks than slots.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <sstream>
+
+#include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/published_ports.h"
+#include "overlay/dataplane/ruleset.h"
+#include "tests/overlay/dataplane/node_network_test.h"
+
+namespace muster::overlay::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+class PublishedPortsTest : public NodeNetworkTest {
+ protected:
+  Status publish(const std::vector<std::string>& backends) {
+    return net_->set_published_ports({published(80, 8080, backends)}, &conflicts_);
+  }
+  // A server of the host's, until end_server().
+  void serve_host(const std::string& address, int port) {
+    box_.start("",
+               fmt::format("exec socat {}:{},fork,reuseaddr SYSTEM:'echo host'", address, port));
+    box_.run("", fmt::format("for i in $(seq 300); do ss -Hltn sport = :{} | grep -q . && exit; "
+                             "busybox usleep 10000; done",
+                             port));
+  }
+  void end_server(int port) {
+    box_.run("", fmt::format("kill $(ss -Hltnp sport = :{0} | grep socat | grep -o 'pid=[0-9]*' | "
+                             "cut -d= -f2); for i in $(seq 300); do "
+                             "ss -Hltnp sport = :{0} | grep -q socat || exit; "
+                             "busybox usleep 10000; done",
+                             port));
+  }
+
+  std::vector<v1::PortConfig> conflicts_;
+};
+
+TEST_F(PublishedPortsTest, WhoTookAPortWhileNobodyHeldItIsToldOfAsLongAsItHasIt) {
+  const auto net = bridge_network("net-a", "10.50.0.0/24", "10.50.0.1");
+  box_.serve(attach(request("c1", net, "10.50.0.2/24")), 8080, "one");
+  ASSERT_TRUE(publish({"10.50.0.2"}).ok());
+  net_.reset();
+  serve_host("TCP4-LISTEN", 80);
+  net_ = box_.make_network();
+  ASSERT_NE(net_, nullptr);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(publish({"10.50.0.2"}).message(), "port 80/tcp is in use on this node");
+    ASSERT_THAT(conflicts_, SizeIs(1));
+    EXPECT_EQ(conflicts_[0].published_port(), 80u);
+    // Its connections never stopped to go to the container.
+    EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one");
+  }
+  end_server(80);
+  EXPECT_TRUE(publish({"10.50.0.2"}).ok());
+  EXPECT_THAT(conflicts_, IsEmpty());
+  EXPECT_THAT(box_.run("", "socat -u TCP4-LISTEN:80,reuseaddr - 2>&1"), HasSubstr("in use"));
+}
+
+TEST_F(PublishedPortsTest, APortIsHeldInTheFamiliesThatItLeadsIn) {
+  box_.start("", "exec socat TCP6-LISTEN:80,ipv6only=1,fork,reuseaddr SYSTEM:'echo host'");
+  box_.run("",
+           "for i in $(seq 300); do ss -Hltn sport = :80 | grep -q . && exit; "
+           "busybox usleep 10000; done");
+  EXPECT_EQ(publish({"10.50.0.2", "fd50::2"}).code(), StatusCode::kAlreadyExists);
+  EXPECT_THAT(conflicts_, SizeIs(1));
+  EXPECT_TRUE(publish({"10.50.0.2"}).ok()) << "which is of IPv4 alone";
+  end_server(80);
+  EXPECT_TRUE(publish({"10.50.0.2", "fd50::2"}).ok());
+  const std::string six = "timeout 1 socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1";
+  const std::string four = "timeout 1 socat -u TCP4-LISTEN:80,reuseaddr - 2>&1";
+  EXPECT_THAT(box_.run("", six), HasSubstr("in use"));
+  EXPECT_THAT(box_.run("", four), HasSubstr("in use"));
+  ASSERT_TRUE(publish({"fd50::2"}).ok());
+  EXPECT_THAT(box_.run("", six), HasSubstr("in use"));
+  EXPECT_THAT(box_.run("", four), Not(HasSubstr("in use")));
+}
+
+TEST(PublishedPortsTurnTest, OfMoreTasksThanSlotsEachHasItsTurnAndItIsTold) {
+  Sandbox box;
+  ASSERT_TRUE(box.ok()) << box.error();
+  auto nft = LibNft::make();
+  ASSERT_TRUE(nft) << nft.error().message();
+  ASSERT_TRUE((*nft)->run(base_ruleset("t", "mgo*", "mgi*")).ok());
+  NftBalancer balancer(**nft, "t", 4);
+  auto conntrack = FlowSweeper::open_socket();
+  ASSERT_TRUE(conntrack) << conntrack.error().message();
+  FlowSweeper sweeper(*std::move(conntrack), null_log());
+  PublishedPorts ports(balancer, sweeper, null_log());
+  std::vector<std::string> backends;
+  for (int i = 1; i <= 9; ++i) backends.push_back(fmt::format("10.9.0.{}", i));
+  ASSERT_TRUE(ports.set({published(80, 8080, backends)}, nullptr).ok());
+  EXPECT_THAT(ports.limitations(),
+              ElementsAre(HasSubstr("published port 80/tcp leads to 4 of 9 tasks at a time")));
+  std::set<std::string> met;
+  for (int turn = 0; turn < 9; ++turn) {
+    std::istringstream words(
+        box.run("", "nft list map inet t m4_tcp_80_0 | grep -o '10\\.9\\.0\\.[0-9]*'"));
+    std::set<std::string> now;
+    for (std::string word; words >> word;) now.insert(word);
+    EXPECT_THAT(now, SizeIs(4)) << turn;
+    met.merge(now);
+    balancer.turn();
+    ASSERT_TRUE(ports.set({published(80, 8080, backends)}, nullptr).ok()) << turn;
+  }
+  EXPECT_THAT(met, SizeIs(9));
+  backends.resize(4);
+  ASSERT_TRUE(ports.set({published(80, 8080, backends)}, nullptr).ok());
+  EXPECT_THAT(ports.limitations(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace muster::overlay::testing
