@@ -624,7 +624,7 @@ TEST_F(NftClientTest, ASuccessorFindsTheScaleOfSlots) {
   lab_.restart();
   ASSERT_TRUE(lab_.clients->adopt("c1", ns).ok());
   lab_.apply({});
-  EXPECT_EQ(lab_.nft(ns), before);
+  EXPECT_TRUE(lab_.nft(ns) == before);  // too long to be printed
 }
 
 TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
