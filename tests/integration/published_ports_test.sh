@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Where published ports answer and whom the container takes for its client: local ones, bound ones,
 # those that hide the client, those that name it in a header of the PROXY protocol; ::1; and a port
-# that a program of a host has, told of on the service though that node has no task of it.
+# that a program of a host has, told of on the service though that node has no task of it; datagrams;
+# and ports of the host, which answer where the task is and can be had once on a node.
 source "$(dirname "$0")/cluster_lib.sh"
 
 # Says which container answers and whom it sees, as a page; on 81 repeats the first line it got, which
@@ -26,6 +27,11 @@ in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 page() { curl -gfsS -m 2 "http://$1/cgi-bin/who"; }
 on_node() { in_host "$1" curl -gfsS -m 2 "http://$2/cgi-bin/who"; }
 seen() { cut -d' ' -f2 <<<"$1"; }
+# What a datagram to ADDRESS PORT is answered with, if it is. By head, which reads more than a byte at a time.
+DATAGRAM='exec 8<>"/dev/udp/$0/$1" && echo hello >&8 && timeout 2 head -n 1 <&8 2>/dev/null'
+datagram() { bash -c "$DATAGRAM" "$@" || true; }
+datagram_on_node() { local n=$1; shift; in_host "$n" bash -c "$DATAGRAM" "$@" || true; }
+answered_as() { [[ $(datagram "$1" "$2") == "$3" ]]; }
 closed() {
   local status=0
   curl -gsS -m 2 -o /dev/null "http://$1/" 2>/dev/null || status=$?
@@ -52,6 +58,8 @@ m 1 service create --detach=false --monitor 0s --name web --constraint node.host
   -p published=8084,target=81,proxy-protocol=1 \
   -p published=8085,target=81,proxy-protocol=2 \
   -p 8090:80 \
+  -p mode=host,published=8086,target=80 \
+  -p published=8088,target=83,protocol=udp \
   "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 
 # in_mesh ADDRESS: whether it is of the ingress network, which is a /16.
@@ -67,6 +75,28 @@ for n in 1 2 3; do
   in_mesh "$hidden" || die "port 8082 on node $n shows $hidden"
   checks=$((checks + 1))
 done
+
+note 'datagrams'
+# The containers' image has no server of datagrams: this one says from where they come.
+container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ web\..*//p')
+timeout 240 nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
+  socat UDP4-RECVFROM:83,fork SYSTEM:'read -r line; echo $SOCAT_PEERADDR' &
+for n in 1 2 3; do
+  await 5 "port 8088/udp on node $n" answered_as "$(address $n)" 8088 "$client"
+  said=$(datagram_on_node $n 127.0.0.1 8088)
+  in_mesh "$said" || die "port 8088/udp at 127.0.0.1 of node $n shows '$said'"
+  checks=$((checks + 1))
+done
+
+note 'ports of the host answer where the task is, and show the client'
+is "$(seen "$(page "$(address 2):8086")")" "$client" 'whom the container sees by the port of the host'
+on_node 2 127.0.0.1:8086 >/dev/null || die 'the port of the host does not answer at 127.0.0.1'
+for n in 1 3; do closed "$(address $n):8086" "the port of the host on node $n"; done
+m 1 service create --detach --name second --constraint node.hostname==node2 \
+  -p mode=host,published=8086,target=80 "$IMAGE" sleep 1d >/dev/null
+twice() { m 1 service ps --no-trunc second | grep -q 'host-mode port already in use on 1 node'; }
+await 10 'one port of a host is had once' twice
+m 1 service rm second >/dev/null
 
 note 'at ::1, too'
 for n in 1 2 3; do
@@ -104,6 +134,7 @@ kill_musterd 1
 echo two >&7
 await 5 'a word while musterd is away' grep -q two "$BASE/out"
 is "$(printf 'x\n' | timeout 3 socat - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
+is "$(datagram "$(address 1)" 8088)" "$client" 'a datagram meanwhile'
 start_musterd 1 7>&-
 await 10 'node 1' m 1 node ls
 echo three >&7
@@ -130,5 +161,7 @@ hidden() { in_mesh "$(seen "$(page "$(address 3):8080")")"; }
 await 10 'the client is hidden on node 3' hidden
 is "$(m 1 service ps -q web | wc -l)" 1 'tasks: nothing was replaced'
 m 1 service rm web >/dev/null
+await 20 'the port of the host is gone' bash -c "! curl -fsS -m 2 http://$(address 2):8086/ 2>/dev/null"
+closed "$(address 2):8086" 'the port of the host of a service that is gone'
 await 10 'the relay is gone' bash -c "! timeout 1 socat -u /dev/null TCP:$(address 1):8084 2>/dev/null"
 finish
