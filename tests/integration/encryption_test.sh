@@ -102,9 +102,25 @@ inside 1 web ping -c 5 -W 2 "$there" >"$BASE/pings" 2>&1 || true
 has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings when it is there again'
 is "$(seen 1 esp)" "$esp" 'packets of protocol 50 meanwhile'
 for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n in UDP"; done
+
+# The doctor's own frames are plain: from here on nobody counts these.
+note 'the doctor says what drops the way of encrypted networks, in UDP and not'
+passes='good encryption  : what encrypted networks travel by passes between all nodes that have one'
+well() { doctor 1; [[ $OUT == *"$passes"* && -z $(grep ^bad <<<"$OUT") ]]; }
+# dropped RULE WAY: on node 2, what node 1 sends.
+dropped() {
+  await 30 'the doctor finds nothing' well
+  in_host 2 nft -f - <<<"table inet broken { chain input { type filter hook input priority 0; ip saddr $(address 1) $1 drop; }; }"
+  doctor 1 --timeout $((3 * slow))s
+  in_host 2 nft delete table inet broken
+  is "$STATUS" 1 'the exit code'
+  has "$OUT" "bad encryption  node2: nothing by $2 that node1 sends to node2 arrives, by which encrypted networks travel, while the other direction works" 'the doctor'
+}
+dropped 'udp dport 4500' 'UDP port 4500'
 m 1 swarm update --encryption-udp=false >/dev/null
 given_up() { [[ -z $(holder "$1") ]]; }
 for n in 1 2; do await 20 "node $n gives the port up" given_up $n; done
+dropped 'ip protocol esp' 'IP protocol 50 (ESP)'
 
 note 'nothing is left behind'
 m 1 service rm web >/dev/null
