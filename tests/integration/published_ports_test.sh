@@ -76,6 +76,16 @@ for n in 1 2 3; do
   checks=$((checks + 1))
 done
 
+note 'by IPv6, too'
+# What the page repeats of an address of IPv6 is its last group.
+ip address add fdb6:6d75::c11e/64 dev "$BRIDGE" nodad
+for n in 1 2 3; do ip -n "$BRIDGE-$n" address add "fdb6:6d75::$n/64" dev eth0 nodad; done
+for n in 1 2 3; do
+  await 5 "port 8080 at node $n's address of IPv6" page "[fdb6:6d75::$n]:8080"
+  is "$(seen "$(page "[fdb6:6d75::$n]:8080")")" c11e "whom the container sees by node $n"
+  on_node $n "[fdb6:6d75::$n]:8080" >/dev/null || die "node $n does not reach itself by IPv6"
+done
+
 note 'datagrams'
 # The containers' image has no server of datagrams: this one says from where they come.
 container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ web\..*//p')
@@ -142,7 +152,7 @@ await 5 'a word afterwards' grep -q three "$BASE/out"
 await 5 'a new connection afterwards' bash -c \
   "printf 'y\n' | timeout 3 socat - TCP:$(address 1):8084 | grep -q y"
 exec 7>&-
-kill $held
+kill $held 2>/dev/null || true  # unless it has ended with its input
 wait $held 2>/dev/null || true
 
 note 'a port that a program of a node without tasks has is told of on the service'
