@@ -9,7 +9,9 @@
 
 #include "manager/control/references.h"
 #include "manager/control/validation.h"
+#include "manager/store/network_leavers.h"
 #include "overlay/ipam/ipam.h"
+#include "overlay/ipam/mtu.h"
 
 namespace muster::manager::control {
 namespace {
@@ -108,6 +110,14 @@ Status check_connectable(const Snapshot& state, const v1::Network& network, cons
         "changed later",
         name);
   }
+  if (overlay::is_encrypted(network.spec())) {
+    const auto node = state.get<v1::Node>(task.node_id());
+    if (node != nullptr && !node->description().no_encryption().empty()) {
+      return failed_precondition("network {} is encrypted, which node {} of task {} cannot do: {}",
+                                 name, node->description().hostname(), task.name(),
+                                 node->description().no_encryption());
+    }
+  }
   for (const auto& attachment : task.networks()) {
     const auto other = state.get<v1::Network>(attachment.network_id());
     if (other == nullptr) continue;
@@ -176,8 +186,9 @@ Status check_addresses(const Snapshot& state, const v1::Network& network, const 
     }
   };
   // What a task has left it may have again.
-  state.tasks_in_state(v1::TASK_RUNNING, [&](const Ptr<v1::Task>& other) {
-    if (other->id() != task.id()) restore(other->left());
+  store::tasks_that_left(state, network.id(), [&](const Ptr<v1::Task>& other) {
+    const bool holds = other->status().state() == v1::TASK_RUNNING;
+    if (holds && other->id() != task.id()) restore(other->left());
     return true;
   });
   state.tasks_of_network(network.id(), [&](const Ptr<v1::Task>& other) {

@@ -3,6 +3,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "manager/store/network_leavers.h"
 #include "manager/store/state.h"
 
 namespace muster::manager::store {
@@ -147,6 +148,18 @@ void Snapshot::tasks_of_network(std::string_view network_id, const Visit<v1::Tas
   state_->tasks_by_network.visit_from({group, 0, {}}, [&](const auto& entry) {
     if (entry.a != group) return false;
     for (const auto& attachment : entry.value->networks()) {
+      if (attachment.network_id() == network_id) return visit(share(entry.value));
+    }
+    return true;
+  });
+}
+
+void tasks_that_left(const Snapshot& view, std::string_view network_id,
+                     const Snapshot::Visit<v1::Task>& visit) {
+  const uint64_t group = group_hash(network_id);
+  view.state()->tasks_by_network_left.visit_from({group, 0, {}}, [&](const auto& entry) {
+    if (entry.a != group) return false;
+    for (const auto& attachment : entry.value->left()) {
       if (attachment.network_id() == network_id) return visit(share(entry.value));
     }
     return true;

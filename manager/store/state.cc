@@ -49,6 +49,12 @@ void reindex_task(State& state, uint64_t owner, const Ptr<v1::Task>& before,
   reindex(state.tasks_by_state, owner, before, after, [](const v1::Task& t, const auto& add) {
     add(IndexKey{static_cast<uint64_t>(t.status().state()), order_prefix(t.id())});
   });
+  reindex(state.tasks_by_network_left, owner, before, after,
+          [](const v1::Task& t, const auto& add) {
+            for (const auto& attachment : t.left()) {
+              add(IndexKey{group_hash(attachment.network_id()), order_prefix(t.id())});
+            }
+          });
   reindex(state.tasks_by_network, owner, before, after, [](const v1::Task& t, const auto& add) {
     for (const auto& attachment : t.networks()) {
       add(IndexKey{group_hash(attachment.network_id()), order_prefix(t.id())});

@@ -59,6 +59,9 @@ struct State {
   IndexTree<v1::Task> tasks_by_node;     // node, id
   IndexTree<v1::Task> tasks_by_state;    // observed state, id
   IndexTree<v1::Task> tasks_by_network;  // network, id; one entry per attachment
+  // Network, id: those that have left it by hand, until their nodes have said so. Nearly always
+  // empty.
+  IndexTree<v1::Task> tasks_by_network_left;
   IndexTree<v1::Node> nodes_by_hostname;
   IndexTree<v1::Service> services_by_network;
   IndexTree<v1::Network> ingress_networks;        // id; one at most, unless something went wrong

@@ -418,6 +418,25 @@ TEST_F(NetworksInUseTest, WhatCannotBeConnectedIsRefusedInWords) {
             "network back: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
 }
 
+TEST_F(NetworksInUseTest, ANodeThatCannotEncryptIsNamedBeforeAnythingIsTried) {
+  write([](store::Transaction& tx) {
+    v1::Network vault = *tx.view().get<v1::Network>("back");
+    vault.mutable_spec()->add_driver_options()->set_key("encrypted");
+    return tx.update(std::move(vault));
+  });
+  put(node("n1", "192.0.2.1"));
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}), "task1aaaa") << "its node can";
+  EXPECT_EQ(disconnect("back", "web.1"), "task1aaaa");
+  write([](store::Transaction& tx) {
+    v1::Node lacking = *tx.view().get<v1::Node>("n1");
+    lacking.mutable_description()->set_no_encryption("its kernel has no ESP");
+    return tx.update(std::move(lacking));
+  });
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}),
+            "network back is encrypted, which node host-n1 of task web.1 cannot do: its kernel has "
+            "no ESP");
+}
+
 TEST_F(NetworksInUseTest, OnlyWhatWasConnectedIsDisconnected) {
   EXPECT_EQ(disconnect("back", "web.1"), "task web.1 is not connected to network back");
   EXPECT_EQ(disconnect("shut", "web.1"),

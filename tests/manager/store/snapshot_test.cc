@@ -1,4 +1,5 @@
 #include "manager/store/snapshot.h"
+#include "manager/store/network_leavers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,6 +67,12 @@ class SnapshotTest : public testing::Test {
     return ids;
   }
 
+  Ids that_left(const std::string& id) {
+    Ids ids;
+    tasks_that_left(store.snapshot(), id, into(ids));
+    return ids;
+  }
+
   SimWorld world;
   SimExecutor strand{world};
   Store store{strand, nullptr, null_log()};
@@ -106,6 +113,23 @@ TEST_F(SnapshotTest, TaskIndexesFollowEveryChange) {
   Ids old;
   before.tasks_of_node("n1", into(old));
   EXPECT_THAT(old, ElementsAre("t2", "t3")) << "an old snapshot keeps its indexes";
+}
+
+TEST_F(SnapshotTest, WhoHasLeftANetworkIsFoundUntilItsNodeHasSaidSo) {
+  v1::StoreEntry first = entry();
+  add_task(first, "t1", "web", 1, "n1", v1::TASK_RUNNING, {"net1"});
+  add_task(first, "t2", "web", 2, "n1", v1::TASK_RUNNING, {"net1"});
+  first.mutable_changes(1)->mutable_task()->add_left()->set_network_id("net2");
+  apply(first);
+  EXPECT_THAT(that_left("net1"), IsEmpty());
+  EXPECT_THAT(that_left("net2"), ElementsAre("t2"));
+  v1::StoreEntry second = entry();
+  add_task(second, "t1", "web", 1, "n1", v1::TASK_RUNNING, {});
+  second.mutable_changes(0)->mutable_task()->add_left()->set_network_id("net1");
+  add_task(second, "t2", "web", 2, "n1", v1::TASK_RUNNING, {"net1"});
+  apply(second);
+  EXPECT_THAT(that_left("net1"), ElementsAre("t1"));
+  EXPECT_THAT(that_left("net2"), IsEmpty());
 }
 
 TEST_F(SnapshotTest, VisitStopsWhenAsked) {
