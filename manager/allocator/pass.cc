@@ -283,6 +283,14 @@ Status Pass::fill_ports(const Snapshot& view, const v1::Service& service, v1::En
   return ok_status();
 }
 
+// Whoever waits for a network says what the network waits for.
+Status Pass::has_addresses(const v1::Network& network) const {
+  if (ipam_.has_network(network.id())) return ok_status();
+  const std::string& why = network.allocation_error();
+  return failed_precondition("network {}: {}", network.spec().annotations().name(),
+                             why.empty() ? "it has no addresses yet" : why);
+}
+
 Status Pass::fill_virtual_ips(const Snapshot& view, const v1::Service& service,
                               v1::Endpoint& endpoint) {
   for (const std::string& network_id : vip_networks(view, service)) {
@@ -292,9 +300,10 @@ Status Pass::fill_virtual_ips(const Snapshot& view, const v1::Service& service,
       if (had.network_id() == network_id) vip->set_address(had.address());
     }
     if (!vip->address().empty()) continue;
+    const auto network = view.get<v1::Network>(network_id);
+    MUSTER_TRY(has_addresses(*network));
     auto address = ipam_.take_virtual_ip(network_id);
     if (!address) {
-      const auto network = view.get<v1::Network>(network_id);
       return address.error().with_context("network " + network->spec().annotations().name());
     }
     undo_.emplace_back(
@@ -334,12 +343,8 @@ Result<v1::NetworkAttachment> Pass::attach(const Snapshot& view,
   const auto network = view.get<v1::Network>(wanted.target());
   if (network == nullptr) return fail(not_found("network {} not found", wanted.target()));
   if (!Ipam::allocates(network->spec())) return out;
+  MUSTER_TRY(has_addresses(*network));
   const std::string context = "network " + network->spec().annotations().name();
-  if (!ipam_.has_network(network->id())) {
-    const std::string why = network->allocation_error().empty() ? "it has no addresses yet"
-                                                                : network->allocation_error();
-    return fail(failed_precondition("{}: {}", context, why));
-  }
   auto addresses =
       ipam_.take_addresses(network->id(), {wanted.addresses().begin(), wanted.addresses().end()});
   if (!addresses) return fail(addresses.error().with_context(context));

@@ -68,6 +68,7 @@ class Pass {
 
   Status fill_ports(const store::Snapshot& view, const v1::Service& service,
                     v1::Endpoint& endpoint);
+  Status has_addresses(const v1::Network& network) const;
   Status fill_virtual_ips(const store::Snapshot& view, const v1::Service& service,
                           v1::Endpoint& endpoint);
   Result<std::vector<v1::NetworkAttachment>> attachments(const store::Snapshot& view,
