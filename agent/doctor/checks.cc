@@ -208,6 +208,24 @@ Findings judge_encryption(const v1::NetworkExamination& examination, const std::
 
 // ---------------------------------------------------------------- what the kernel had
 
+Findings judge_limitations(const v1::NetworkExamination& examination, const NodeFacts& facts,
+                           const std::vector<std::string>& limitations) {
+  Findings out;
+  for (const std::string& limitation : limitations) {
+    std::string network_id;
+    for (const overlay::NetworkStep& step : facts.networks) {
+      const std::string prefix = fmt::format("network {} is not as it should be", name_of(step));
+      if (limitation.starts_with(prefix)) network_id = step.network_id;
+    }
+    if (network_id.empty()) {
+      out.push_back(make_finding("mesh", v1::NetworkFinding::WARNING, limitation));
+    } else if (is_wanted(examination, network_id)) {
+      out.push_back(make_finding("neighbours", v1::NetworkFinding::BAD, limitation, network_id));
+    }
+  }
+  return out;
+}
+
 Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFacts& facts,
                        const std::vector<std::string>& differences) {
   // By check and network.

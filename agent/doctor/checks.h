@@ -50,6 +50,10 @@ std::vector<const v1::ExaminedNode*> unheard(const v1::NetworkExamination& exami
 Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFacts& facts,
                        const std::vector<std::string>& differences);
 
+// What a host cannot do, or could not mend (NodeNetwork::limitations()), as findings.
+Findings judge_limitations(const v1::NetworkExamination& examination, const NodeFacts& facts,
+                           const std::vector<std::string>& limitations);
+
 // ---- names
 
 // One container of a network and what its resolver is asked.

@@ -78,7 +78,18 @@ void Doctor::examine(const v1::NetworkExamination& examination) {
   begin_part(
       id, "kernel", "what the kernel has",
       [network = &deps_.network](const auto& asked, const NodeFacts& facts) {
-        return judge_repairs(asked, facts, network->repair());
+        Findings out = judge_repairs(asked, facts, network->repair());
+        const Findings left = judge_limitations(asked, facts, network->limitations());
+        const bool bad = std::any_of(left.begin(), left.end(), [](const auto& finding) {
+          return finding.verdict() == v1::NetworkFinding::BAD;
+        });
+        if (bad) {
+          std::erase_if(out, [](const auto& finding) {
+            return finding.verdict() == v1::NetworkFinding::GOOD;
+          });
+        }
+        out.insert(out.end(), left.begin(), left.end());
+        return out;
       },
       false);
   begin_part(

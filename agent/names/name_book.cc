@@ -283,7 +283,13 @@ void NameBook::apply(const overlay::NetworkStep& step) {
 }
 
 void NameBook::forget_network(const std::string& network_id) {
-  if (!members_.contains(network_id)) feeds_.erase(network_id);
+  const auto feed = feeds_.find(network_id);
+  if (feed == feeds_.end()) return;
+  if (!members_.contains(network_id)) {
+    feeds_.erase(feed);
+  } else {
+    feed->second.heard = false;  // the last one takes it along
+  }
 }
 
 v1::NetdUpdate NameBook::complete() {

@@ -31,7 +31,8 @@ class NameBook {
   void remove_task(const std::string& task_id);
   // A step of a NETWORK feed.
   void apply(const overlay::NetworkStep& step);
-  // What was told of a network that no task here is in.
+  // What was told of a network that no task here is in, or is to be in: it goes with the last that
+  // leaves it.
   void forget_network(const std::string& network_id);
 
   // All relays. True if there were none yet: a complete update has to say so.

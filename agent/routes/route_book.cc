@@ -32,6 +32,11 @@ bool RouteBook::is_ingress(const std::string& network_id) const {
   return at != networks_.end() && at->second.network.spec().ingress();
 }
 
+std::string RouteBook::name_of(const std::string& network_id) const {
+  const auto at = networks_.find(network_id);
+  return at == networks_.end() ? "" : at->second.network.spec().annotations().name();
+}
+
 bool RouteBook::takes_part(const Network& network) const {
   return !network.own.empty() || (network.network.spec().ingress() && !leaving_);
 }

@@ -63,6 +63,8 @@ class RouteBook {
   // Whether anything is known of it; what nobody holds is dropped.
   bool knows(const std::string& network_id) const { return networks_.contains(network_id); }
   bool is_ingress(const std::string& network_id) const;
+  // As the managers told it; empty where they have not.
+  std::string name_of(const std::string& network_id) const;
   // The overlay networks that a task is attached to.
   static std::vector<std::string> networks_of(const v1::LocalTask& task);
   // Published ports of the ingress network, with the READY tasks of other nodes behind them; those

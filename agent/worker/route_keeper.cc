@@ -70,6 +70,15 @@ void RouteKeeper::remove_task(const std::string& task_id) {
   for (const std::string& id : all) drop_unknown(id);
 }
 
+void RouteKeeper::hold() {
+  held_ = true;
+}
+
+void RouteKeeper::release() {
+  held_ = false;
+  for (const std::string& id : std::exchange(due_, {})) pump(id);
+}
+
 // What nothing here has to do with any more, and nothing is to be done for. True if it was that.
 bool RouteKeeper::drop_unknown(const std::string& network_id) {
   const auto at = routes_.find(network_id);
@@ -130,6 +139,10 @@ void RouteKeeper::pump_changed() {
 void RouteKeeper::pump(const std::string& network_id) {
   const auto at = routes_.find(network_id);
   if (at == routes_.end()) return;
+  if (held_) {
+    due_.insert(network_id);
+    return;
+  }
   Route& route = at->second;
   if (route.busy || local_busy_ || route.carried == route.asked) return;
   auto change = book_.next(network_id);
@@ -215,9 +228,7 @@ std::vector<std::string> RouteKeeper::troubles() const {
   std::vector<std::string> out;
   for (const auto& [id, route] : routes_) {
     if (route.said.empty()) continue;
-    const auto fed = book_.fed(id);
-    std::string name;
-    if (fed) name = fed->feed.network().spec().annotations().name();
+    const std::string name = book_.name_of(id);
     out.push_back(fmt::format("network {} is not as it should be here: {}",
                               name.empty() ? id : name, route.said));
   }

@@ -65,6 +65,10 @@ class RouteKeeper {
   void set_encryption(overlay::Encryption encryption, uint64_t version);
   void set_task(const v1::LocalTask& task);
   void remove_task(const std::string& task_id);
+  // Tasks that change between these two change at once: a network that one of them leaves and
+  // another enters was never left. What is waited for counts them from the first on.
+  void hold();
+  void release();
   // A step of a NETWORK feed, of whatever driver the network is.
   void apply(const v1::FeedUpdate& step);
   void leave();
@@ -156,6 +160,8 @@ class RouteKeeper {
   RouteKeeperDeps deps_;
   RouteBook book_;
   std::map<std::string, Route> routes_;  // by network
+  bool held_ = false;
+  std::set<std::string> due_;  // networks that have changed meanwhile
   std::list<Waiter> waiters_;
   std::list<FeedWaiter> feed_waiters_;
   std::vector<overlay::PublishedPort> ingress_ports_;

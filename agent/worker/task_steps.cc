@@ -258,14 +258,17 @@ overlay::ContainerNetworkRequest TaskSteps::network_request(const v1::LocalTask&
   return out;
 }
 
-Status TaskSteps::reconnect(const v1::LocalTask& task, bool mesh) {
+Status TaskSteps::reconnect(const v1::LocalTask& task, bool mesh, bool* left) {
   const NetworkPlan plan = plan_network(task.assignment(), task.revision().spec());
-  if (plan.host) return {};
+  if (plan.host) {
+    *left = true;
+    return {};
+  }
   const std::string directory = paths_.container(task.container_id());
   // A successor of this process looks whether all of it was done.
   const std::string mark = directory + "/" + kReconnectedFile;
   if (!files_.exists(mark)) MUSTER_TRY(files_.write(mark, "", 0600, Durability::kNone));
-  MUSTER_TRY(network_.reconnect(network_request(task, plan, mesh)));
+  MUSTER_TRY(network_.reconnect(network_request(task, plan, mesh), left));
   auto resolver = resolver_of(task.container_id());
   if (!resolver || names_ == nullptr) return {};
   set_resolver_networks(plan, *resolver);

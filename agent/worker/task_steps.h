@@ -75,7 +75,8 @@ class TaskSteps {
   // Image, root file system, volumes, network, files. On failure the caller cleans up.
   Result<PreparedTask> prepare(const PrepareInput& input);
   // Brings the networks of a container that runs in line with its assignment; its resolver, too.
-  Status reconnect(const v1::LocalTask& task, bool mesh);
+  // `left` is set to true once it is out of all others, see NodeNetwork::reconnect().
+  Status reconnect(const v1::LocalTask& task, bool mesh, bool* left);
   // Whether that was ever begun, and so may not have come to its end.
   bool was_reconnected(const std::string& container_id) const;
   // Removes everything but the log. Goes on after an error and returns the first.

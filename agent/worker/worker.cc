@@ -195,6 +195,7 @@ void Worker::apply(const v1::FeedUpdate& step) {
 void Worker::apply_tasks(const v1::FeedUpdate& step) {
   for (const v1::Revision& revision : step.revisions()) revisions_[revision.id()] = revision;
   std::set<std::string> named;
+  routes_.hold();
   for (const v1::TaskAssignment& assignment : step.tasks()) {
     named.insert(assignment.task().id());
     assign(assignment);
@@ -206,6 +207,7 @@ void Worker::apply_tasks(const v1::FeedUpdate& step) {
     }
   }
   for (const Id& id : gone) remove(id);
+  routes_.release();
   // Revisions nobody uses any more are sent again when they are needed.
   std::set<std::string> used;
   for (const auto& [id, entry] : entries_) used.insert(entry->machine.task().revision().id());
@@ -283,9 +285,12 @@ void Worker::leave(UniqueFunction<void()> done) {
 // What is told to the kernel late would bring back what is about to be removed.
 void Worker::finish_leaving() {
   if (!entries_.empty() || !left_) return;
-  after_ports([this, done = std::exchange(left_, nullptr)]() mutable {
-    deps_.strand.cancel(ports_timer_);
-    routes_.when_quiet(std::move(done));
+  // The last step of the ingress network changes ports.
+  routes_.when_quiet([this, done = std::exchange(left_, nullptr)]() mutable {
+    after_ports([this, done = std::move(done)]() mutable {
+      deps_.strand.cancel(std::exchange(ports_timer_, 0));
+      done();
+    });
   });
 }
 

@@ -59,8 +59,8 @@ struct WorkerDeps {
   // None: connections of a task that stops are not waited for.
   overlay::ContainerFlows* flows = nullptr;
   // A NETWORK feed is in force here up to this version: in the kernel and in netd. Or the CLUSTER
-  // feed is: the kernel has its keys. Or the TASKS feed: the containers that run are in the
-  // networks that it says, and in no others.
+  // feed is: the kernel has its keys. Or the TASKS feed: the containers that run are in no other
+  // networks than it says, and were brought into those; what failed there is in their status.
   std::function<void(const v1::FeedId& feed, uint64_t version)> applied = {};
   // What was in force of it is so no more: the node takes no part in the network.
   std::function<void(const v1::FeedId& feed)> forgotten = {};
@@ -169,8 +169,8 @@ class Worker {
   // A running task is in other networks from now on.
   void networks_assigned(Entry& entry, const v1::TaskAssignment& assignment);
   void reconnect(Entry& entry);
-  void reconnected(const Id& task_id, const Status& status);
-  // Acknowledges the TASKS feed, once no networks of containers are being changed.
+  void reconnected(const Id& task_id, const Status& status, bool left);
+  // Acknowledges the TASKS feed, once no container has to leave a network yet.
   void tell_tasks_applied();
   void adopt_networks();
   void clean_up_now(Entry& entry);

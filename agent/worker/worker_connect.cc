@@ -20,6 +20,8 @@ bool same(const Repeated& a, const Repeated& b) {
   });
 }
 
+constexpr const char* kNotConnected = "started; its networks are not as they should be: ";
+
 }  // namespace
 
 // Into the record first: a successor carries out what this process does not.
@@ -27,6 +29,13 @@ void Worker::networks_assigned(Entry& entry, const v1::TaskAssignment& assignmen
   v1::TaskAssignment& known = *entry.machine.mutable_task().mutable_assignment();
   const v1::Task& task = assignment.task();
   if (entry.machine.ended() || same(known.task().networks(), task.networks())) return;
+  const auto& now = task.networks();
+  for (const v1::NetworkAttachment& was : known.task().networks()) {
+    const bool stays = std::any_of(now.begin(), now.end(), [&](const auto& attachment) {
+      return attachment.network_id() == was.network_id();
+    });
+    entry.leaving = entry.leaving || !stays;
+  }
   *known.mutable_task()->mutable_networks() = task.networks();
   *known.mutable_task()->mutable_connected() = task.connected();
   *known.mutable_networks() = assignment.networks();
@@ -45,14 +54,15 @@ void Worker::reconnect(Entry& entry) {
   deps_.strand.cancel(std::exchange(entry.reconnect_timer, 0));
   deps_.step_pool.post([this, self = self_, strand = &deps_.strand, steps = steps_,
                         task = entry.machine.task(), mesh = options_.mesh]() mutable {
-    const Status status = steps.reconnect(task, mesh);
-    strand->post([this, self, id = task.assignment().task().id(), status] {
-      if (*self != nullptr) reconnected(id, status);
+    bool left = false;
+    const Status status = steps.reconnect(task, mesh, &left);
+    strand->post([this, self, id = task.assignment().task().id(), status, left] {
+      if (*self != nullptr) reconnected(id, status, left);
     });
   });
 }
 
-void Worker::reconnected(const Id& task_id, const Status& status) {
+void Worker::reconnected(const Id& task_id, const Status& status, bool left) {
   Entry* entry = find(task_id);
   if (entry == nullptr) return;
   entry->reconnecting = false;
@@ -62,13 +72,18 @@ void Worker::reconnected(const Id& task_id, const Status& status) {
   }
   if (entry->machine.ended()) return tell_tasks_applied();
   const bool again = std::exchange(entry->reconnect_again, false);
+  if (left && !again) entry->leaving = false;
+  const bool news = std::exchange(entry->reconnect_said, status.message()) != status.message();
   if (status.ok()) {
-    entry->reconnect_said.clear();
+    if (entry->machine.task().status().message().starts_with(kNotConnected)) {
+      run(*entry, entry->machine.note("started", now()));
+    }
     names_changed(*entry);
   } else {
-    if (std::exchange(entry->reconnect_said, status.message()) != status.message()) {
+    if (news) {
       deps_.log->error("networks of container {}: {}", entry->machine.task().container_id(),
                        status.message());
+      run(*entry, entry->machine.note(kNotConnected + status.message(), now()));
     }
     if (!again) {
       entry->reconnect_timer = deps_.strand.after(kReconnectRetry, [this, task_id] {
@@ -83,11 +98,14 @@ void Worker::reconnected(const Id& task_id, const Status& status) {
   tell_tasks_applied();
 }
 
-// Who has left a network has left it in the kernel, or others get its address too early.
+// Who has left a network has left it in the kernel, or others get its address too early. Who cannot
+// enter one keeps nobody waiting after the first try.
 void Worker::tell_tasks_applied() {
   if (!tasks_unsaid_) return;
   const bool changing = std::any_of(entries_.begin(), entries_.end(), [](const auto& item) {
-    return item.second->reconnecting || item.second->reconnect_timer != 0;
+    const Entry& entry = *item.second;
+    if (entry.leaving && (entry.reconnecting || entry.reconnect_timer != 0)) return true;
+    return entry.reconnecting && entry.reconnect_said.empty();
   });
   if (changing) return;
   v1::FeedId feed;
@@ -105,6 +123,7 @@ void Worker::adopt_networks() {
         !steps_.was_reconnected(task.container_id())) {
       continue;
     }
+    entry->leaving = true;  // it may not be out of all that it was in
     reconnect(*entry);
   }
 }

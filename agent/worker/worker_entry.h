@@ -29,6 +29,7 @@ struct Worker::Entry {
   Duration flow_delay{0};        // before the next look at its connections
   bool reconnecting = false;     // its networks are being changed
   bool reconnect_again = false;  // they are others by now
+  bool leaving = false;          // it has to be out of one that it was in
   bool clean_up_waits = false;   // until that is over
   std::string reconnect_said;    // in the log, of what failed
   Executor::TimerId reconnect_timer = 0;

@@ -2,6 +2,7 @@
 // it has done something.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/worker/container_plan.h"
@@ -69,7 +70,17 @@ void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
 // Sentences that managers know again (overlay/ipam/port_options.h).
 void Worker::tell_limitations() {
   std::vector<std::string> all = deps_.network.limitations();
-  for (std::string& trouble : routes_.troubles()) all.push_back(std::move(trouble));
+  for (const std::string& limitation : all) {
+    const bool known =
+        std::find(limitations_.begin(), limitations_.end(), limitation) != limitations_.end();
+    if (!known) deps_.log->warn("{}", limitation);
+  }
+  // One sentence a network: what a step met is newer than what a repair did.
+  for (std::string& trouble : routes_.troubles()) {
+    const std::string begin = trouble.substr(0, trouble.find(" here: "));
+    std::erase_if(all, [&](const std::string& known) { return known.starts_with(begin); });
+    all.push_back(std::move(trouble));
+  }
   for (const v1::PortConfig& port : ports_refused_) {
     all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
   }

@@ -197,7 +197,7 @@ bool Bridges::has_port(const std::string& port) const {
                      [&](const auto& entry) { return entry.second.ports.contains(port); });
 }
 
-void Bridges::repair(std::vector<std::string>& said) const {
+void Bridges::repair(std::vector<std::string>& said, std::vector<std::string>& failed) const {
   if (bridges_.empty()) return;
   const bool v6 = std::any_of(bridges_.begin(), bridges_.end(), [](const auto& entry) {
     const auto& subnets = entry.second.rules.subnets;
@@ -205,7 +205,7 @@ void Bridges::repair(std::vector<std::string>& said) const {
       return subnet.find(':') != std::string::npos;
     });
   });
-  keep_forwarding(v6, said);
+  keep_forwarding(v6, said, failed);
 }
 
 std::vector<NetworkRules> Bridges::rules() const {

@@ -50,7 +50,7 @@ class Bridges {
   Status restore_rules();
   std::vector<NetworkRules> rules() const;
   // Whether the host still forwards; a sentence in `said` where it did not.
-  void repair(std::vector<std::string>& said) const;
+  void repair(std::vector<std::string>& said, std::vector<std::string>& failed) const;
 
   const std::map<std::string, Bridge>& all() const { return bridges_; }
   bool has_port(const std::string& port) const;

@@ -49,7 +49,7 @@ EspOwner EspTunnels::owner() const {
 }
 
 Status EspTunnels::set_encryption(const Encryption& encryption) {
-  if (encryption == encryption_) return ok_status();
+  if (encryption == encryption_ && in_step_) return listening_;
   const EncryptionKey* before = sending_key(encryption_);
   const EncryptionKey* after = sending_key(encryption);
   const uint64_t former = before == nullptr ? 0 : before->number;
@@ -153,9 +153,11 @@ void EspTunnels::listen(uint32_t port) {
 }
 
 std::string EspTunnels::limitation() const {
-  if (listening_.ok()) return {};
-  return fmt::format("nothing of encrypted networks arrives from other nodes: {}",
-                     listening_.message());
+  if (!listening_.ok()) {
+    return fmt::format("nothing of encrypted networks arrives from other nodes: {}",
+                       listening_.message());
+  }
+  return trouble_left_.empty() ? "" : "encrypted networks: " + trouble_left_;
 }
 
 void EspTunnels::choose_lanes(const EspKernel& kernel) {
@@ -272,17 +274,13 @@ void EspTunnels::repair(const std::set<uint32_t>& tunnels, std::vector<std::stri
   }
   Said differences;
   const bool known = in_step_;
-  Status done = bring_in_step(&differences);
-  if (done.ok()) done = listening_;
-  if (known) {
+  const Status done = bring_in_step(&differences);
+  trouble_left_ = done.message();
+  if (known && done.ok()) {
     for (std::string& difference : differences) {
       said.push_back("encrypted networks: " + std::move(difference));
     }
   }
-  if (!done.ok() && done.message() != said_) {
-    said.push_back("encrypted networks: " + done.message());
-  }
-  said_ = done.ok() ? std::string() : done.message();
   if (count_) count_(std::exchange(counts_, {.states = counts_.states}));
 }
 
@@ -295,6 +293,7 @@ Status EspTunnels::remove() {
   sent_.clear();
   seen_.clear();
   encryption_ = {};
+  trouble_left_.clear();
   guard_.reset();
   in_step_ = false;
   MUSTER_TRY(delete_table(nft_, "inet", guard_name()));

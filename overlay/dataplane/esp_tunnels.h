@@ -42,8 +42,8 @@ class EspTunnels {
   Status scan();
   // Why this node takes no part in networks with such a data path; empty: it does.
   const std::string& trouble(bool v6);
-  // What of others' packets does not arrive here though this node can encrypt, and why; empty:
-  // nothing.
+  // What of others' packets does not arrive here though this node can encrypt, and why; or what
+  // repair() could not mend. Empty: nothing.
   std::string limitation() const;
 
   // Fails, too, when everything is in force but what others send in UDP.
@@ -107,7 +107,7 @@ class EspTunnels {
   std::vector<Ip> clashes_;
   bool in_step_ = false;
   bool used_ = false;  // the kernel may have states or policies
-  std::string said_;   // trouble that goes on
+  std::string trouble_left_;  // what repair() could not mend
 };
 
 }  // namespace muster::overlay

@@ -272,11 +272,15 @@ const Prefix* Gateway::overlap(const Prefix& network) const {
   return nullptr;
 }
 
-void Gateway::repair(std::vector<std::string>& said) {
+void Gateway::repair(std::vector<std::string>& said, std::vector<std::string>& failed) {
   if (leases_.empty()) return;
-  keep_forwarding(host_has_ipv6(), said);
+  keep_forwarding(host_has_ipv6(), said, failed);
   const auto tell = [&](const Status& done, std::string what) {
-    said.push_back(done.ok() ? std::move(what) : fmt::format("{}: {}", what, done.message()));
+    if (done.ok()) {
+      said.push_back(std::move(what));
+    } else {
+      failed.push_back(fmt::format("{}: {}", what, done.message()));
+    }
   };
   const auto links = list_links(rtnl_);
   const auto routes = list_routes(rtnl_);

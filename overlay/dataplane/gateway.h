@@ -78,8 +78,9 @@ class Gateway {
   // Says which of our subnets a network overlaps: only containers in both are concerned, and those
   // get an address elsewhere. nullptr: none.
   const Prefix* overlap(const Prefix& network) const;
-  // Mends what is missing in the kernel and adds a sentence to `said` for each.
-  void repair(std::vector<std::string>& said);
+  // Mends what is missing in the kernel and adds a sentence to `said` for each; to `failed` for
+  // what it cannot mend.
+  void repair(std::vector<std::string>& said, std::vector<std::string>& failed);
 
  private:
   Status add_subnet(const std::vector<Prefix>& avoid);

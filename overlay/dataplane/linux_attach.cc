@@ -162,22 +162,19 @@ Status LinuxNetwork::make_host_links(const ContainerNetworkRequest& request, Att
 }
 
 // In a network that is to be encrypted a container would be alone on a node that cannot do it.
-Status LinuxNetwork::check_encryption(const ContainerNetworkRequest& request) {
-  for (const ContainerLink& link : request.links) {
-    const v1::NetworkSpec& spec = link.network.spec();
-    if (spec.driver() != "overlay" || !is_encrypted(spec)) continue;
-    std::lock_guard lock(overlay_mutex_);
-    const auto self = Ip::parse(node_.data_path_addr);
-    const std::string& why = esp_.trouble(self && self->v6);
-    if (why.empty()) continue;
-    return failed_precondition("network {} is encrypted, which this node cannot do: {}",
-                               spec.annotations().name(), why);
-  }
-  return ok_status();
+Status LinuxNetwork::check_encryption(const v1::Network& network) {
+  const v1::NetworkSpec& spec = network.spec();
+  if (spec.driver() != "overlay" || !is_encrypted(spec)) return ok_status();
+  std::lock_guard lock(overlay_mutex_);
+  const auto self = Ip::parse(node_.data_path_addr);
+  const std::string& why = esp_.trouble(self && self->v6);
+  if (why.empty()) return ok_status();
+  return failed_precondition("network {} is encrypted, which this node cannot do: {}",
+                             spec.annotations().name(), why);
 }
 
 Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, AttachPlan& plan) {
-  MUSTER_TRY(check_encryption(request));
+  for (const ContainerLink& link : request.links) MUSTER_TRY(check_encryption(link.network));
   MUSTER_ASSIGN(Inside inside, prepare_namespace(pins_, request, plan));
   MUSTER_TRY(expect_links(plan));
   MUSTER_TRY(make_segment_links(plan, inside.ns.get()));

@@ -63,9 +63,8 @@ Status LinuxNetwork::know_addresses(const std::string& container_id) {
   return ok_status();
 }
 
-Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
+Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request, bool* left) {
   MUSTER_TRY(reopen());
-  MUSTER_TRY(check_encryption(request));
   const std::string& id = request.container_id;
   const bool v6 = std::any_of(request.links.begin(), request.links.end(), [](const auto& link) {
     return link.by_hand &&
@@ -79,6 +78,10 @@ Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request) {
   upkeep_.begin_change(id);
   MUSTER_TRY(leave_networks(id, plan.leave));
   if (plan.drop_way) MUSTER_TRY(drop_way(id));
+  if (left != nullptr) *left = true;
+  for (const LinkPlan& link : plan.make.links) {
+    if (link.network != nullptr && !link.exists) MUSTER_TRY(check_encryption(*link.network));
+  }
   MUSTER_TRY(expect_links(plan.make));
   MUSTER_TRY(make_segment_links(plan.make, inside.ns.get()));
   MUSTER_TRY(make_host_links(request, plan.make, inside.ns.get()));

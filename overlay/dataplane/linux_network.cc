@@ -161,6 +161,7 @@ void LinuxNetwork::note_limits() {
   limits_.clear();
   if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
   if (const std::string limit = esp_.limitation(); !limit.empty()) limits_.push_back(limit);
+  for (std::string& trouble : segments_.troubles()) limits_.push_back(std::move(trouble));
   for (std::string& limit : clients_.limitations()) limits_.push_back(std::move(limit));
 }
 
@@ -268,12 +269,19 @@ std::vector<std::string> LinuxNetwork::repair() {
   (void)reach_tasks();
   repair_subnets(said);
   upkeep_.repair(said);
-  std::lock_guard lock(mutex_);
-  if (torn_down_) return said;
-  bridges_.repair(said);
-  gateway_.repair(said);
-  repair_table(said);
-  turn_ports();
+  std::vector<std::string> failed;
+  {
+    std::lock_guard lock(mutex_);
+    if (torn_down_) return said;
+    bridges_.repair(said, failed);
+    gateway_.repair(said, failed);
+    repair_table(said, failed);
+    turn_ports();
+  }
+  std::sort(failed.begin(), failed.end());
+  failed.erase(std::unique(failed.begin(), failed.end()), failed.end());
+  std::lock_guard lock(limits_mutex_);
+  host_troubles_ = std::move(failed);
   return said;
 }
 
@@ -290,7 +298,7 @@ void LinuxNetwork::turn_ports() {
 
 // The kernel counts the changes of a namespace's rules, whoever makes them: while there was none
 // since the table was found right, it is not read.
-void LinuxNetwork::repair_table(std::vector<std::string>& said) {
+void LinuxNetwork::repair_table(std::vector<std::string>& said, std::vector<std::string>& failed) {
   if (!generations_) {
     auto opened = WireSocket::open(NETLINK_NETFILTER);
     if (opened) generations_ = *std::move(opened);
@@ -310,8 +318,12 @@ void LinuxNetwork::repair_table(std::vector<std::string>& said) {
     mended = ensure_table();
     if (mended.ok()) mended = ports_.set(ports_told_, nullptr);
   }
-  if (!mended.ok())
-    said.push_back(fmt::format("the network rules of this node: {}", mended.message()));
+  if (!mended.ok()) {
+    said.resize(before);
+    failed.push_back(
+        fmt::format("the network rules of this node are not as told: {}", mended.message()));
+    return;
+  }
   // What was mended is looked at once more.
   if (said.size() == before && generation) seen_ = *generation;
 }

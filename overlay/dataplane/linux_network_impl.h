@@ -74,7 +74,7 @@ class LinuxNetwork final : public NodeNetwork {
   Status open();
 
   Result<std::string> attach(const ContainerNetworkRequest& request) override;
-  Status reconnect(const ContainerNetworkRequest& request) override;
+  Status reconnect(const ContainerNetworkRequest& request, bool* left) override;
   Status detach(const std::string& container_id) override;
   Status set_published_ports(const std::vector<PublishedPort>& ports,
                              std::vector<v1::PortConfig>* conflicts) override;
@@ -87,6 +87,7 @@ class LinuxNetwork final : public NodeNetwork {
     std::lock_guard lock(limits_mutex_);
     std::vector<std::string> all = limits_;
     all.insert(all.end(), port_limits_.begin(), port_limits_.end());
+    all.insert(all.end(), host_troubles_.begin(), host_troubles_.end());
     return all;
   }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
@@ -100,7 +101,7 @@ class LinuxNetwork final : public NodeNetwork {
   NftTable table() const;
   Status ensure_table();
   void turn_ports();
-  void repair_table(std::vector<std::string>& said);
+  void repair_table(std::vector<std::string>& said, std::vector<std::string>& failed);
   // What of the listed table is not as it should be, mended; a sentence each.
   Status mend_table(const std::string& listing, std::vector<std::string>& said);
   Status adopt_containers();
@@ -110,7 +111,7 @@ class LinuxNetwork final : public NodeNetwork {
   void note_limits();
   // Has IPsec for the encrypted networks that were told of.
   Status follow_encryption() { return esp_.set_use(esp_use(truths_, node_)); }
-  Status check_encryption(const ContainerNetworkRequest& request);
+  Status check_encryption(const v1::Network& network);
   Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
   Status expect_links(AttachPlan& plan);
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
@@ -163,6 +164,7 @@ class LinuxNetwork final : public NodeNetwork {
   mutable std::mutex limits_mutex_;  // never held while anything is done
   std::vector<std::string> limits_;
   std::vector<std::string> port_limits_;
+  std::vector<std::string> host_troubles_;  // what repair() could not mend outside of networks
 
   std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;

@@ -102,7 +102,9 @@ Status Mesh::apply(const NetworkTruth& truth, const NetworkDifference& differenc
     MUSTER_ASSIGN(Told told, read(truth, node_id));
     note(std::move(told));
   }
-  return keep(false, nullptr);
+  const Status kept = keep(false, nullptr);
+  if (kept.ok()) trouble_.clear();
+  return kept;
 }
 
 Status Mesh::forget(const std::string& network_id) {
@@ -117,19 +119,18 @@ Status Mesh::forget(const std::string& network_id) {
   }
   rules_.release();
   told_.reset();
+  trouble_.clear();
   return ok_status();
 }
 
 void Mesh::repair(std::vector<std::string>& said) {
   const bool was = link_in_step_;
-  // What had not come about before is no difference but the second try.
-  const Status kept = keep(true, was ? &said : nullptr);
-  if (kept.ok()) {
-    last_trouble_.clear();
-    return;
-  }
-  if (last_trouble_ != kept.message()) said.push_back(kept.message());
-  last_trouble_ = kept.message();
+  std::vector<std::string> differences;
+  const Status kept = keep(true, was ? &differences : nullptr);
+  trouble_ = kept.message();
+  // What had not come about before is no difference but the second try; what fails is no repair.
+  if (!was || !kept.ok()) return;
+  said.insert(said.end(), differences.begin(), differences.end());
 }
 
 Status Mesh::remove() {

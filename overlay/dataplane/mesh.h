@@ -57,8 +57,10 @@ class Mesh {
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
   // difference.
   void repair(std::vector<std::string>& said);
-  // What this host cannot do; see MeshRules::trouble().
-  const std::string& limitation() const { return rules_.trouble(); }
+  // What this host cannot do; see MeshRules::trouble(). Or what repair() could not mend.
+  const std::string& limitation() const {
+    return rules_.trouble().empty() ? trouble_ : rules_.trouble();
+  }
   // Removes everything of this node in the mesh; at the end of its membership.
   Status remove();
 
@@ -85,7 +87,7 @@ class Mesh {
   std::vector<Prefix> reaches_;
   bool link_in_step_ = false;
   bool maps_in_step_ = false;
-  std::string last_trouble_;  // said already
+  std::string trouble_;  // what repair() could not mend
 };
 
 }  // namespace muster::overlay

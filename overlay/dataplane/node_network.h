@@ -93,8 +93,10 @@ class NodeNetwork {
   // it lacks, at the next free ethN, and loses those in overlay networks that `request` does not
   // name; others stay as they are, names and all. It gets a way out with the first network that has
   // one, and loses it with the last. Idempotent, and complete after a crash in its middle when
-  // called again. NOT_FOUND: it has no namespace here.
-  virtual Status reconnect(const ContainerNetworkRequest& request) = 0;
+  // called again. NOT_FOUND: it has no namespace here. `left` (may be null) is set to true as soon
+  // as the container is out of all networks that `request` does not name, whatever fails
+  // afterwards.
+  virtual Status reconnect(const ContainerNetworkRequest& request, bool* left) = 0;
   // Removes the namespace and its links; removes bridges that no container uses any more.
   // Idempotent.
   virtual Status detach(const std::string& container_id) = 0;
@@ -119,10 +121,12 @@ class NodeNetwork {
   // still attached keep their interfaces.
   virtual Status forget_network(const std::string& network_id) = 0;
   // Compares the kernel with what it should be, mends what differs, and says what that was: one
-  // sentence a difference. To be called now and then.
+  // sentence a difference. What cannot be mended is among limitations() as long as it lasts. To be
+  // called now and then.
   virtual std::vector<std::string> repair() = 0;
 
-  // What this host cannot do for published ports, a sentence each. Does not wait for other calls.
+  // What this host cannot do for published ports and overlay networks, a sentence each. Does not
+  // wait for other calls.
   virtual std::vector<std::string> limitations() const { return {}; }
 
   // Picks a free port of the host for a host-mode port that names none, and holds it.

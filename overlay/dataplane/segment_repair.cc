@@ -351,14 +351,25 @@ void Segments::repair(std::vector<std::string>& said) {
     Said differences;
     Status done = mend_pin(*segment, &differences);
     if (done.ok()) done = bring_in_step(*segment, &differences);
-    const std::string prefix = fmt::format("network {}: ", segment->shape.name);
-    for (const std::string& difference : differences) said.push_back(prefix + difference);
-    // What goes on failing is said once.
-    if (!done.ok() && done.message() != segment->trouble) said.push_back(prefix + done.message());
-    segment->trouble = done.ok() ? std::string() : done.message();
+    segment->trouble = done.message();
+    // What could not be mended is no repair; see troubles().
+    if (!done.ok()) continue;
+    for (const std::string& difference : differences) {
+      said.push_back(fmt::format("network {}: {}", segment->shape.name, difference));
+    }
   }
   // One that could not be removed when its last port went.
   (void)remove_unused();
+}
+
+std::vector<std::string> Segments::troubles() const {
+  std::vector<std::string> out;
+  for (const auto& [id, segment] : segments_) {
+    if (segment->trouble.empty()) continue;
+    out.push_back(fmt::format("network {} is not as it should be here: {}", segment->shape.name,
+                              segment->trouble));
+  }
+  return out;
 }
 
 }  // namespace muster::overlay

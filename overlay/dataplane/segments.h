@@ -91,6 +91,8 @@ class Segments {
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
   // difference. Of many entries of one kind a few are named and the rest is counted.
   void repair(std::vector<std::string>& said);
+  // What the last repair() could not mend, a sentence a network.
+  std::vector<std::string> troubles() const;
   // The networks on the wire that this node has a tunnel for.
   std::set<uint32_t> tunnel_vnis() const;
 
@@ -125,7 +127,7 @@ class Segments {
     std::set<std::string> ports;
     // The kernel has what the book says. Else the next step looks at all of it.
     bool in_step = false;
-    std::string trouble;          // what repair() said last and could not mend
+    std::string trouble;          // what repair() could not mend
     std::unique_ptr<LibNft> nft;  // of an encrypted network, in the namespace
   };
   using Said = std::vector<std::string>;

@@ -64,13 +64,16 @@ Status forward_ipv6() {
   return write_sysctl("net.ipv6.conf.all.forwarding", "1");
 }
 
-void keep_forwarding(bool v6, std::vector<std::string>& said) {
+void keep_forwarding(bool v6, std::vector<std::string>& said, std::vector<std::string>& failed) {
   const auto keep = [&](const char* key, const char* family, const auto& mend) {
     const auto now = read_sysctl(key);
     if (!now || *now == "1") return;
     const Status done = mend();
-    said.push_back(fmt::format("the host no longer forwarded {}{}", family,
-                               done.ok() ? "" : ": " + done.message()));
+    if (done.ok()) {
+      said.push_back(fmt::format("the host no longer forwarded {}", family));
+    } else {
+      failed.push_back(fmt::format("the host does not forward {}: {}", family, done.message()));
+    }
   };
   constexpr const char* kV4 = "net.ipv4.ip_forward";
   keep(kV4, "IPv4", [&] { return write_sysctl(kV4, "1"); });

@@ -24,7 +24,8 @@ bool kernel_has_ipv6();
 // lose its own default route, unless told to.
 Status forward_ipv6();
 // Lets the host forward where it no longer does (what an administrator or a package loads into the
-// kernel's settings says so, often years later), and adds a sentence to `said`.
-void keep_forwarding(bool v6, std::vector<std::string>& said);
+// kernel's settings says so, often years later), and adds a sentence to `said`; or to `failed`
+// where it cannot be mended.
+void keep_forwarding(bool v6, std::vector<std::string>& said, std::vector<std::string>& failed);
 
 }  // namespace muster::overlay

@@ -1,5 +1,6 @@
 #include "agent/doctor/checks.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "agent/doctor/name_query.h"
@@ -73,6 +74,19 @@ TEST(JudgeRepairs, WithoutDifferencesItSaysWhatWasLookedAt) {
   found = judge_repairs(asked, node_in_network(), {"network blue: the tunnel was down"});
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].verdict(), Finding::GOOD);
+}
+
+TEST(JudgeLimitations, ANetworkThatCannotBeMendedIsBad) {
+  const auto found = judge_limitations(
+      examination(), node_in_network(),
+      {"network blue is not as it should be here: this kernel has no VXLAN (module vxlan)",
+       "the host does not forward IPv4: cannot set net.ipv4.ip_forward"});
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].check(), "neighbours");
+  EXPECT_EQ(found[0].verdict(), Finding::BAD);
+  EXPECT_THAT(found[0].text(), testing::HasSubstr("this kernel has no VXLAN"));
+  EXPECT_EQ(found[1].check(), "mesh");
+  EXPECT_EQ(found[1].verdict(), Finding::WARNING);
 }
 
 TEST(Names, EveryServiceIsAskedForInTheNetwork) {

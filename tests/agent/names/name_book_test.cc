@@ -196,7 +196,16 @@ TEST_F(NameBookTest, WhatWasToldOfANetworkIsForgottenWithIt) {
   book_.forget_network("n1");
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t2"))
       << "a task is in it yet";
+  // Forgotten before its last task is out of it, what was told goes with that.
   book_.remove_task("t1");
+  const v1::NetdUpdate all = book_.complete();
+  EXPECT_THAT(all.fed_network_ids(), IsEmpty());
+  held_.clear();
+  told(all);
+  book_.set_task(local_task("t2b", "n1", true), "box");
+  EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t2b")) << "no stale name";
+  book_.apply(step("n1", feed, true));
+  book_.remove_task("t2b");
   // Entered again before it was forgotten, what was told goes on.
   book_.set_task(local_task("t3", "n1", true), "box");
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t3", "endpoint/n1/t2"));

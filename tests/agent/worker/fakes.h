@@ -171,12 +171,13 @@ class FakeNetwork final : public overlay::NodeNetwork {
     attached.insert(request.container_id);
     return "/netns/" + request.container_id;
   }
-  Status reconnect(const overlay::ContainerNetworkRequest& request) override {
+  Status reconnect(const overlay::ContainerNetworkRequest& request, bool* left) override {
     std::string networks;
     for (const auto& link : request.links) {
       networks += " " + link.network.id() + (link.by_hand ? "*" : "");
     }
     events_.push_back("reconnect" + networks);
+    *left = reconnect_error.ok() || reconnect_leaves;
     return reconnect_error;
   }
   Status detach(const std::string& id) override {
@@ -240,6 +241,7 @@ class FakeNetwork final : public overlay::NodeNetwork {
   Status encryption_error;
   Status apply_error;
   Status reconnect_error;
+  bool reconnect_leaves = false;  // though it fails
   int repairs = 0;
   std::vector<std::string> differences;
 

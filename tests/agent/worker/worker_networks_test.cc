@@ -561,6 +561,63 @@ TEST_F(WorkerConnectTest, TheTasksAreNotAcknowledgedWhileAContainerCannotBeTaken
   EXPECT_THAT(tasks_applied_, ElementsAre(7, 8));
 }
 
+TEST_F(WorkerConnectTest, WhoCannotEnterANetworkKeepsNobodyElseInOne) {
+  run_task();
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  tasks_applied_.clear();
+  network_.reconnect_error = failed_precondition("network vault is encrypted");
+  v1::FeedUpdate step = connected({"n1", "n2", "n3"});
+  step.set_version(7);
+  worker_->apply(step);
+  EXPECT_THAT(tasks_applied_, IsEmpty()) << "it was not tried yet";
+  world_.advance(1s);
+  EXPECT_THAT(tasks_applied_, ElementsAre(7));
+  const std::string why =
+      "started; its networks are not as they should be: network vault is encrypted";
+  EXPECT_EQ(last_["t1"].status().message(), why);
+  // It leaves another one while it cannot enter that.
+  network_.reconnect_leaves = true;
+  step = connected({"n1", "n3"});
+  step.set_version(8);
+  worker_->apply(step);
+  EXPECT_THAT(tasks_applied_, ElementsAre(7)) << "it is in n2 yet";
+  world_.advance(1s);
+  EXPECT_THAT(tasks_applied_, ElementsAre(7, 8));
+  network_.reconnect_error = {};
+  world_.advance(6s);
+  EXPECT_EQ(last_["t1"].status().message(), "started");
+}
+
+TEST_F(WorkerConnectTest, ANetworkThatOneTaskLeavesAndAnotherEntersIsNotForgotten) {
+  run_task();
+  worker_->apply(connected({"n1", "n2"}));
+  world_.advance(50ms);
+  tell("n2", 6, true, {far("t3")});
+  world_.advance(50ms);
+  events_.clear();
+  network_.steps.clear();
+  // In one entry; the managers see that the node has a task in it before and after.
+  v1::FeedUpdate step = connected({"n1"});
+  v1::FeedUpdate other = feed({task("t4")});
+  other.mutable_tasks(0)->mutable_task()->mutable_networks(0)->set_network_id("n2");
+  other.mutable_tasks(0)->mutable_networks(0)->set_id("n2");
+  *step.add_tasks() = other.tasks(0);
+  worker_->apply(step);
+  tell("n2", 7, false, {});
+  world_.advance(1s);
+  EXPECT_EQ(state("t4"), v1::TASK_RUNNING);
+  EXPECT_THAT(events_, Not(Contains("forget network n2")));
+  for (const overlay::NetworkStep& told : network_.steps) {
+    EXPECT_FALSE(told.network_id == "n2" && told.complete) << told.feed.DebugString();
+  }
+  for (const overlay::NetworkStep& known : worker_->networks()) {
+    if (known.network_id != "n2") continue;
+    EXPECT_EQ(known.feed.network().id(), "n2");
+    EXPECT_EQ(known.feed.endpoints_size(), 2) << "its own, and the far one";
+  }
+}
+
 TEST_F(WorkerConnectTest, ItsEndWaitsForAStepThatIsUnderWay) {
   run_task();
   pool_.set_delay(500ms);
@@ -590,6 +647,33 @@ TEST_F(WorkerNetworksTest, TheKernelIsToldNothingMoreOnceANodeHasLeft) {
   world_.advance(60s);
   ASSERT_TRUE(left);
   EXPECT_THAT(before, Contains("forget network n1"));
+  EXPECT_EQ(events_, before);
+}
+
+TEST_F(WorkerNetworksTest, ANodeWithoutTasksHasLeftWhenThePortsOfOthersAreGone) {
+  mesh_ = true;
+  restart();
+  v1::NetworkService web;
+  web.set_service_id("s1");
+  v1::PortConfig& port = *web.add_ports();
+  port.set_mode(v1::PortConfig::INGRESS);
+  port.set_target_port(80);
+  port.set_published_port(8080);
+  tell("mesh", 1, true, {far("t9")}, {web});
+  world_.advance(1s);
+  ASSERT_EQ(network_.published.size(), 1u);
+  network_.taken = {8080};
+  pool_.set_delay(300ms);
+  std::vector<std::string> before;
+  bool left = false;
+  worker_->leave([&] {
+    before = events_;
+    left = true;
+  });
+  world_.advance(60s);
+  ASSERT_TRUE(left);
+  EXPECT_THAT(before, Contains("forget network mesh"));
+  EXPECT_TRUE(network_.published.empty());
   EXPECT_EQ(events_, before);
 }
 

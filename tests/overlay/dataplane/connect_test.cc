@@ -24,7 +24,9 @@ class ConnectTest : public NodeNetworkTest {
     return {network, {cidr}, "", by_hand};
   }
   void reconnect(ContainerNetworkRequest r) {
-    const Status done = net_->reconnect(r);
+    bool left = false;
+    const Status done = net_->reconnect(r, &left);
+    EXPECT_TRUE(left);
     EXPECT_TRUE(done.ok()) << done.message();
   }
   // What the server of the container with this address says.
@@ -103,7 +105,7 @@ TEST_F(ConnectTest, ARunningContainerEntersAndLeavesANetworkWithItsVirtualAddres
   EXPECT_EQ(box_.run("", "ls " + box_.dir() + "/n1/netns | grep -c net-net-b"), "0");
   r.links.push_back(link(b_, "10.51.0.3/24", true));
   ASSERT_TRUE(net_->detach("c1").ok());
-  EXPECT_EQ(net_->reconnect(r).code(), StatusCode::kNotFound);
+  EXPECT_EQ(net_->reconnect(r, nullptr).code(), StatusCode::kNotFound);
   ASSERT_TRUE(net_->teardown().ok());
 }
 

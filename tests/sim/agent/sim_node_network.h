@@ -27,7 +27,7 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     }
     return "/run/netns/" + request.container_id;
   }
-  Status reconnect(const overlay::ContainerNetworkRequest& request) override {
+  Status reconnect(const overlay::ContainerNetworkRequest& request, bool* left) override {
     if (!machine_.step(8ms)) return process_is_dead();
     const auto found = attached_.find(request.container_id);
     if (found == attached_.end()) return not_found("no such container");
@@ -36,6 +36,7 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
       return internal_error("no buffer space");
     }
     found->second.clear();
+    if (left != nullptr) *left = true;
     for (const overlay::ContainerLink& link : request.links) {
       for (const std::string& cidr : link.addresses) {
         found->second.insert(cidr.substr(0, cidr.find('/')));
