@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# What goes wrong with networks for reasons outside of muster: address pools that are used up, subnets
+# that a host reaches by itself, two hosts that name one data-path address. Each is said where a user
+# looks, nothing is half made, what waits goes on when the reason is gone, and nothing is left.
+source "$(dirname "$0")/cluster_lib.sh"
+
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+# seen WORDS COMMAND...: in what the command shows
+seen() { local words=$1; shift; "$@" 2>&1 | grep -qF -- "$words"; }
+says() { local what=$1 words=$2; shift 2; await 15 "$what: $words" seen "$words" "$@"; }
+idle='trap "exit 0" TERM; sleep 86400 & wait'
+create() { m 1 service create --detach --monitor 0s "$@" "$REGISTRY/busybox:1" sh -c "$idle" >/dev/null; }
+
+start_registry
+push_images busybox
+for n in 1 2 3; do add_node $n; done
+in_host 2 ip link add own type bridge
+in_host 2 ip address add 10.66.0.1/16 dev own
+in_host 2 ip link set own up
+
+note 'two hosts that name one data-path address'
+shared=10.67.0.9
+for n in 2 3; do in_host $n ip address add $shared/32 dev lo; done
+# A /25 of the pool for each network, and the first piece for the mesh.
+init 1 --default-addr-pool 172.20.0.0/23 --default-addr-pool-mask-length 25 >/dev/null
+join 2 1 worker --data-path-addr $shared >/dev/null
+fails 'address' join 3 1 worker --data-path-addr 10.67.0.200
+join 3 1 worker --data-path-addr $shared >/dev/null
+for n in 1 2 3; do await 15 "node $n is ready" node_is 1 $n Status Ready; done
+says 'node 2' "data-path address $shared is that of node node3, too: what is sent to the one reaches the other" \
+  m 1 node inspect --pretty node2
+says 'node 3' "is that of node node2, too" m 1 node inspect node3
+hasnt "$(m 1 node inspect node1)" 'is that of node' 'of a node that has its own'
+for n in 3 2; do
+  m $n swarm leave >/dev/null
+  await 15 "node $n is down" node_is 1 $n Status Down
+  m 1 node rm node$n >/dev/null
+  is "$(in_host $n nft list tables)$(in_host $n ip -o link | grep -o 'alias muster.*' || true)" '' "left on node $n"
+  in_host $n ip address del $shared/32 dev lo
+  join $n 1 worker >/dev/null
+done
+for n in 2 3; do
+  await 15 "node $n is ready" node_is 1 $n Status Ready
+  hasnt "$(m 1 node inspect node$n)" 'is that of node' 'of nodes that have their own'
+done
+
+note 'a subnet that a host reaches by itself'
+knows() { [[ $(m 1 node inspect --format '{{.Description.LocalRanges}}' node2) == *10.66.0.0/16* ]]; }
+await 15 'what node 2 reaches' knows
+has "$(m 1 network create --driver overlay --subnet 10.66.7.0/24 lapped 2>&1 >/dev/null)" \
+  'WARNING: subnet 10.66.7.0/24 overlaps 10.66.0.0/16, which node node2 reaches by itself' 'who makes the network'
+has "$(m 1 network inspect lapped)" 'which node node2 reaches by itself' 'the network'
+has "$(m 1 node inspect --pretty node2)" \
+  '10.66.0.0/16, which this node reaches by itself, overlaps subnet 10.66.7.0/24 of network lapped' 'the node'
+m 1 network rm lapped >/dev/null
+hasnt "$(m 1 node inspect node2)" 'overlaps subnet' 'the node afterwards'
+
+note 'address pools that are used up'
+made=()
+for i in 1 2 3 4 5 6; do
+  m 1 network create --driver overlay pool$i >/dev/null
+  allocated() { [[ $(m 1 network inspect pool$i) == *'"VNI"'* || $(m 1 network inspect pool$i) == *AllocationError* ]]; }
+  await 10 "a word on pool$i" allocated
+  [[ $(m 1 network inspect pool$i) != *AllocationError* ]] || break
+  made+=("pool$i")
+done
+has "$(m 1 network inspect pool$i)" 'no free /25 subnet is left in the IPv4 address pools (' 'the network'
+((${#made[@]} >= 2)) || die "only ${#made[@]} networks of the pool"
+create --name waits --network pool$i
+why="network pool$i: no free /25 subnet is left in the IPv4 address pools"
+says 'the service' "$why" m 1 service inspect waits
+says 'the service, for people' "$why" m 1 service inspect --pretty waits
+says 'its task' "$why" m 1 service ps --no-trunc waits
+says 'who explains it' "$why" m 1 service explain waits
+is "$(m 1 ps -q)$(m 2 ps -q)$(m 3 ps -q)" '' 'containers without a network'
+fails 'overlaps' m 1 network create --driver overlay --subnet 172.20.0.0/25 taken
+m 1 network rm "${made[0]}" >/dev/null
+await 20 'it goes on when a subnet is given back' runs 1 waits 1
+hasnt "$(m 1 network inspect pool$i)" AllocationError 'the network afterwards'
+m 1 service rm waits >/dev/null
+for net in pool$i "${made[@]:1}"; do await 20 "network $net goes" m 1 network rm $net; done
+
+note 'nothing is left'
+gone() { [[ -z $(m "$1" ps -q) ]]; }
+for n in 1 2 3; do await 20 "containers of node $n end" gone $n; done
+for n in 3 2 1; do
+  m $n swarm leave --force >/dev/null
+  is "$(find "$RUN/$n" -path '*netns/*')" '' "namespaces of node $n"
+  is "$(in_host $n ip -o link | grep -o 'alias muster.*' || true)" '' "links of node $n"
+  is "$(in_host $n nft list tables)" '' "tables of node $n"
+done
+finish
