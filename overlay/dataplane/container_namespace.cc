@@ -114,7 +114,7 @@ Status configure_inside(NetlinkSocket& inside, AttachPlan& plan) {
     batch.push_back(set_up(index));
     for (const auto& [address, peer] : link.peers) {
       batch.push_back(add_peer_address(index, address, peer));
-      if (peer.v6) batch.push_back(add_peer_route(index, peer));
+      batch.push_back(add_peer_route(index, peer));
     }
     for (const Ip& gateway : link.default_gateways) {
       batch.push_back(add_default_route(index, gateway));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 
 #include <algorithm>
 #include <iterator>
@@ -27,11 +28,13 @@ void add(InsideState& state, InsideState more) {
   std::move(more.neighbours.begin(), more.neighbours.end(), std::back_inserter(state.neighbours));
 }
 
-// Interfaces with an address whose other end is the node's: the way there.
+// Interfaces with a route to one address, their other end, which is the node's: the way there.
 std::set<int> ways_of(const InsideState& state) {
   std::set<int> out;
-  for (const InsideAddress& a : state.addresses) {
-    if (a.peer) out.insert(a.interface);
+  for (const auto& [route, fixed] : state.routes) {
+    const Prefix& to = route.destination;
+    const bool one = to.length == to.base.bits() && !route.gateway;
+    if (one && route.table == RT_TABLE_MAIN) out.insert(route.interface);
   }
   return out;
 }

@@ -106,7 +106,7 @@ class EspTunnels {
   std::map<EspStateId, Seen> seen_;
   std::vector<Ip> clashes_;
   bool in_step_ = false;
-  bool used_ = false;  // the kernel may have states or policies
+  bool used_ = false;         // the kernel may have states or policies
   std::string trouble_left_;  // what repair() could not mend
 };
 

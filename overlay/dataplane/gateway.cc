@@ -192,6 +192,7 @@ Result<Gateway::Lease> Gateway::acquire(const std::string& link, bool v6,
 std::vector<Message> Gateway::addresses(int index, const Lease& lease) const {
   std::vector<Message> out;
   out.push_back(add_peer_address(index, lease.gateway, lease.address));
+  out.push_back(add_peer_route(index, lease.address));
   if (lease.address_v6) {
     out.push_back(add_peer_address(index, lease.gateway_v6, *lease.address_v6));
     out.push_back(add_peer_route(index, *lease.address_v6));
@@ -310,9 +311,14 @@ void Gateway::repair(std::vector<std::string>& said, std::vector<std::string>& f
         !lease->address_v6 || std::any_of(known->begin(), known->end(), [&](const auto& entry) {
           return entry.first == link.index && entry.second.ip == lease->gateway_v6;
         });
-    if (v4 && v6) continue;
+    const bool route = std::any_of(routes->begin(), routes->end(), [&](const Route& r) {
+      return r.interface == link.index &&
+             r.destination == Prefix{lease->address, lease->address.bits()};
+    });
+    if (v4 && v6 && route) continue;
     tell(rtnl_.run(addresses(link.index, *lease)),
-         fmt::format("the way out of a container ({}) had lost its address", lease->address.str()));
+         fmt::format("the way out of a container ({}) had lost its {}", lease->address.str(),
+                     v4 && v6 ? "route" : "address"));
   }
 }
 

@@ -23,11 +23,11 @@ namespace muster::overlay {
 // interface that leads to its own node. It is the container's default route, by NAT, and where
 // ports of the host lead to; or, for a container that shall not get out, the latter alone.
 //
-// The host's end of each is no port of a bridge but routed by itself, "172.18.0.1 peer 172.18.0.5":
-// so containers cannot reach one another here, whatever they send, and a published port that leads
-// from one to another passes the host's rules, also where br_netfilter would make such a frame
-// cross a bridge by itself. The bridge "mg<instance>", which has no ports, holds the routes of the
-// subnets, for people and for other programs to see that they are taken.
+// The host's end of each is no port of a bridge but routed by itself, 172.18.0.1 with a route to
+// 172.18.0.5: so containers cannot reach one another here, whatever they send, and a published port
+// that leads from one to another passes the host's rules, also where br_netfilter would make such a
+// frame cross a bridge by itself. The bridge "mg<instance>", which has no ports, holds the routes
+// of the subnets, for people and for other programs to see that they are taken.
 //
 // All of it is there while a container needs it. The kernel is the truth: scan() learns from it
 // what a former process left; an interface's alias says whose it is and which address was given

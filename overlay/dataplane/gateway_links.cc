@@ -36,8 +36,11 @@ Message add_peer_address(int index, const Ip& address, const Ip& peer) {
   info.ifa_flags = address.v6 ? IFA_F_NODAD : 0;
   info.ifa_index = static_cast<unsigned>(index);
   const std::string ip = ip_bytes(address);
-  const std::string other = ip_bytes(peer);
-  m.header(info).put(IFA_LOCAL, ip.data(), ip.size()).put(IFA_ADDRESS, other.data(), other.size());
+  m.header(info).put(IFA_LOCAL, ip.data(), ip.size());
+  if (address.v6) {
+    const std::string other = ip_bytes(peer);
+    m.put(IFA_ADDRESS, other.data(), other.size());
+  }
   m.tolerate(EEXIST);
   return m;
 }

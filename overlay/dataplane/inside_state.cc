@@ -176,8 +176,8 @@ Result<InsideState> planned_inside(const AttachPlan& plan) {
       out.addresses.push_back({index, address, std::nullopt});
     }
     for (const auto& [address, peer] : link.peers) {
-      out.addresses.push_back({index, {address, address.bits()}, peer});
-      if (!peer.v6) continue;
+      out.addresses.push_back(
+          {index, {address, address.bits()}, peer.v6 ? std::optional(peer) : std::nullopt});
       out.routes.push_back(
           {{RT_TABLE_MAIN, {peer, peer.bits()}, std::nullopt, index, std::nullopt}, true});
     }
@@ -248,17 +248,20 @@ InsideMending mend_inside(const InsideState& wanted, const InsideState& now) {
     const auto at = wanted.links.find(index);
     return at == wanted.links.end() ? std::string("an interface") : at->second.name;
   };
-  // Addresses first: routes name them.
+  // Addresses first, which routes name; then the routes by which others' gateways are reached.
   for (const InsideAddress& a : wanted.addresses) {
     if (!link_up(a.interface) || has_address(now, a)) continue;
     out.said.push_back(fmt::format("lacked address {} at {}", a.cidr.str(), name(a.interface)));
     out.requests.push_back(a.peer ? add_peer_address(a.interface, a.cidr.ip, *a.peer)
                                   : add_address(a.interface, a.cidr));
   }
-  for (const auto& [route, fixed] : wanted.routes) {
-    if (!link_up(route.interface) || has_route(now, route)) continue;
-    out.said.push_back("lacked its " + in_words(route));
-    out.requests.push_back(request_of(route));
+  for (const bool by_gateway : {false, true}) {
+    for (const auto& [route, fixed] : wanted.routes) {
+      const bool turn = route.gateway.has_value() == by_gateway;
+      if (!turn || !link_up(route.interface) || has_route(now, route)) continue;
+      out.said.push_back("lacked its " + in_words(route));
+      out.requests.push_back(request_of(route));
+    }
   }
   for (const InsideNeighbour& n : wanted.neighbours) {
     if (!link_up(n.interface) || has_neighbour(now, n)) continue;

@@ -69,7 +69,7 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
     Frontend& frontend = frontends.emplace_back();
     frontend.key = key;
     frontend.target_port = published->port.target_port();
-    frontend.backends = ways_to(published->backends);
+    frontend.backends = ways_to(*published);
     frontend.masquerade = published->port.client_address() == v1::PortConfig::MASQUERADE;
     frontend.policy = {published->balancing, Duration(published->affinity_ns)};
     for (size_t i = 0; i < frontend.backends.size(); ++i) {
@@ -111,11 +111,14 @@ bool PublishedPorts::reached(const std::string& address) const {
                            [&](const Prefix& subnet) { return subnet.contains(*ip); });
 }
 
-std::vector<std::string> PublishedPorts::ways_to(const std::vector<std::string>& backends) const {
+// A port of the host leads over the way: by the routing mesh a task answers its ports of the mesh
+// alone.
+std::vector<std::string> PublishedPorts::ways_to(const PublishedPort& published) const {
+  const bool host = published.port.mode() == v1::PortConfig::HOST;
   std::vector<std::string> out;
-  for (const std::string& backend : backends) {
+  for (const std::string& backend : published.backends) {
     const auto by = ways_.find(backend);
-    out.push_back(by == ways_.end() || reached(backend) ? backend : by->second);
+    out.push_back(by == ways_.end() || (!host && reached(backend)) ? backend : by->second);
   }
   return out;
 }

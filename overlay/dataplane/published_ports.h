@@ -38,7 +38,7 @@ class PublishedPorts {
 
  private:
   bool reached(const std::string& address) const;
-  std::vector<std::string> ways_to(const std::vector<std::string>& backends) const;
+  std::vector<std::string> ways_to(const PublishedPort& published) const;
   void note_crowded(const Frontend& frontend);
   void flush(const std::vector<RemovedBackend>& removed);
 
