@@ -59,6 +59,7 @@ m 1 service create --detach=false --monitor 0s --name web --constraint node.host
   -p published=8085,target=81,proxy-protocol=2 \
   -p 8090:80 \
   -p mode=host,published=8086,target=80 \
+  -p mode=host,published=8087,target=84,protocol=udp \
   -p published=8088,target=83,protocol=udp \
   "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 
@@ -88,9 +89,15 @@ done
 
 note 'datagrams'
 # The containers' image has no server of datagrams: this one says from where they come.
-container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ web\..*//p')
-timeout 240 nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
-  socat UDP4-RECVFROM:83,fork SYSTEM:'read -r line; echo $SOCAT_PEERADDR' &
+# says_whence SERVICE PORT: in the network of its container, on node 2.
+says_whence() {
+  local container
+  container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $1\..*//p")
+  timeout 240 nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
+    socat "UDP4-RECVFROM:$2,fork" SYSTEM:'read -r line; echo $SOCAT_PEERADDR' &
+}
+says_whence web 83
+says_whence web 84
 for n in 1 2 3; do
   await 5 "port 8088/udp on node $n" answered_as "$(address $n)" 8088 "$client"
   said=$(datagram_on_node $n 127.0.0.1 8088)
@@ -101,12 +108,22 @@ done
 note 'ports of the host answer where the task is, and show the client'
 is "$(seen "$(page "$(address 2):8086")")" "$client" 'whom the container sees by the port of the host'
 on_node 2 127.0.0.1:8086 >/dev/null || die 'the port of the host does not answer at 127.0.0.1'
-for n in 1 3; do closed "$(address $n):8086" "the port of the host on node $n"; done
+await 5 'port 8087/udp of the host' answered_as "$(address 2)" 8087 "$client"
+# Of a container that never says anything by itself, which has virtual addresses.
+m 1 network create blue >/dev/null
+m 1 service create --detach=false --monitor 0s --name quiet --network blue --constraint node.hostname==node2 \
+  -p mode=host,published=8089,target=85,protocol=udp "$IMAGE" sleep 1d >/dev/null
+says_whence quiet 85
+await 5 'port 8089/udp of the host' answered_as "$(address 2)" 8089 "$client"
+for n in 1 3; do
+  closed "$(address $n):8086" "the port of the host on node $n"
+  for port in 8087 8089; do is "$(datagram "$(address $n)" $port)" '' "the answer of $port/udp on node $n"; done
+done
 m 1 service create --detach --name second --constraint node.hostname==node2 \
   -p mode=host,published=8086,target=80 "$IMAGE" sleep 1d >/dev/null
 twice() { m 1 service ps --no-trunc second | grep -q 'host-mode port already in use on 1 node'; }
 await 10 'one port of a host is had once' twice
-m 1 service rm second >/dev/null
+m 1 service rm second quiet >/dev/null
 
 note 'at ::1, too'
 for n in 1 2 3; do
