@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # What goes wrong with networks for reasons outside of muster: address pools that are used up, subnets
-# that a host reaches by itself, two hosts that name one data-path address. Each is said where a user
-# looks, nothing is half made, what waits goes on when the reason is gone, and nothing is left.
+# that a host reaches by itself, two hosts that name one data-path address, a kernel without VXLAN. Each
+# is said where a user looks, nothing is half made, what waits goes on when the reason is gone, and
+# nothing is left.
 source "$(dirname "$0")/cluster_lib.sh"
 
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
+task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
+inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
+overlay_address() { inside "$1" "$2" ip -4 -o address show eth0 | sed -n 's/.*inet \([0-9.]*\).*/\1/p'; }
 # seen WORDS COMMAND...: in what the command shows
 seen() { local words=$1; shift; "$@" 2>&1 | grep -qF -- "$words"; }
 says() { local what=$1 words=$2; shift 2; await 15 "$what: $words" seen "$words" "$@"; }
@@ -13,7 +18,8 @@ create() { m 1 service create --detach --monitor 0s "$@" "$REGISTRY/busybox:1" s
 
 start_registry
 push_images busybox
-for n in 1 2 3; do add_node $n; done
+for n in 1 2; do add_node $n; done
+LD_PRELOAD=$BIN/no_vxlan.so add_node 3
 in_host 2 ip link add own type bridge
 in_host 2 ip address add 10.66.0.1/16 dev own
 in_host 2 ip link set own up
@@ -80,9 +86,38 @@ hasnt "$(m 1 network inspect pool$i)" AllocationError 'the network afterwards'
 m 1 service rm waits >/dev/null
 for net in pool$i "${made[@]:1}"; do await 20 "network $net goes" m 1 network rm $net; done
 
+note 'a kernel without VXLAN'
+m 1 network create --driver overlay blue >/dev/null
+create --name box --mode global --network blue
+two_run() { [[ $(m 1 service ls --filter name=box --format '{{.Replicas}}') == 2/3* ]]; }
+await 20 'two run' two_run
+lacks='this kernel has no VXLAN (module vxlan), by which other nodes are reached'
+says 'the task' "$lacks" m 1 service ps --no-trunc box
+says 'node 3' "network ingress is not as it should be here" m 1 node inspect node3
+says 'node 3' "$lacks" m 1 node inspect node3
+hasnt "$(m 1 node inspect node2)" VXLAN 'of a node that has it'
+doctor() { m 1 network doctor --timeout 4s 2>&1; }
+has "$(doctor || true)" "$lacks" 'the doctor'
+await 5 'others reach one another' inside 1 box ping -c 1 -W 1 "$(overlay_address 2 box)"
+blue=$(m 1 network inspect blue --format '{{.ID}}')
+half_made() { [[ -n $(m 3 ps -aq)$(find "$RUN/3" -path "*netns/net-$blue") ]]; }
+nothing() { ! half_made; }
+await 10 'nothing is half made' nothing
+stop_musterd 3
+start_musterd 3
+await 20 'node 3 is ready' node_is 1 3 Status Ready
+await 25 'the third one when the module is there' runs 1 box 3
+for n in 1 2; do
+  await 5 "the way to node $n" inside 3 box ping -c 1 -W 1 "$(overlay_address $n box)"
+done
+not_said() { ! seen VXLAN m 1 node inspect node3; }
+await 15 'nothing is said any more' not_said
+
 note 'nothing is left'
+m 1 service rm box >/dev/null
 gone() { [[ -z $(m "$1" ps -q) ]]; }
 for n in 1 2 3; do await 20 "containers of node $n end" gone $n; done
+await 20 'the network goes' m 1 network rm blue
 for n in 3 2 1; do
   m $n swarm leave --force >/dev/null
   is "$(find "$RUN/$n" -path '*netns/*')" '' "namespaces of node $n"
