@@ -95,6 +95,14 @@ Result<std::vector<Prefix>> subnets_of(const v1::Network& network) {
   return out;
 }
 
+ContainerNetworkRequest without_ipv6(ContainerNetworkRequest request) {
+  for (ContainerLink& link : request.links) {
+    std::erase_if(link.addresses,
+                  [](const std::string& cidr) { return cidr.find(':') != std::string::npos; });
+  }
+  return request;
+}
+
 Result<AttachPlan> plan_attach(const Names& names, const ContainerNetworkRequest& request) {
   if (request.links.size() > kNetworksMax) {
     return fail(invalid_argument("a container can be in at most {} networks", kNetworksMax));

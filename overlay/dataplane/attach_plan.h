@@ -51,6 +51,9 @@ bool is_overlay(const v1::Network& network);
 // The networks' subnets.
 Result<std::vector<Prefix>> subnets_of(const v1::Network& network);
 
+// What of the request is for a kernel without IPv6: networks that have both go by IPv4 there.
+ContainerNetworkRequest without_ipv6(ContainerNetworkRequest request);
+
 // What the request takes. A container in overlay networks gets a way to its node if it may get out
 // by one of them and no bridge network leads it out, or if ports of the host lead to it. The
 // ingress network, which brings traffic in, lets nothing out, unless it is all there is.

@@ -121,9 +121,10 @@ Result<int> HostPorts::open(const FrontendKey& key, bool v6) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the
-  // address or interface does so when it gets them.
+  // address or interface does so when it gets them. One without IPv6 has nothing to hold there.
   const bool fine = fd >= 0 || fd == -EADDRINUSE || fd == -EPROTONOSUPPORT ||
-                    fd == -ESOCKTNOSUPPORT || fd == -ENODEV || fd == -EADDRNOTAVAIL;
+                    fd == -ESOCKTNOSUPPORT || fd == -ENODEV || fd == -EADDRNOTAVAIL ||
+                    (v6 && fd == -EAFNOSUPPORT);
   if (!fine) return fail(errno_status(-fd, "cannot reserve port " + name));
   return fd < 0 ? -1 : fd;
 }

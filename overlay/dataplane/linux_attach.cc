@@ -186,7 +186,8 @@ Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, Attach
   return clients_.attach(request.container_id, pins_.path(request.container_id));
 }
 
-Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& request) {
+Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& asked) {
+  const ContainerNetworkRequest request = kernel_has_ipv6() ? asked : without_ipv6(asked);
   MUSTER_ASSIGN(AttachPlan plan, plan_attach(names_, request));
   MUSTER_TRY(reopen());
   if (const Status done = attach_links(request, plan); !done.ok()) {

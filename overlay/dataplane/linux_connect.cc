@@ -7,6 +7,7 @@
 #include "overlay/dataplane/links.h"
 #include "overlay/dataplane/linux_network_impl.h"
 #include "overlay/dataplane/subnet_routes.h"
+#include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
 
@@ -63,7 +64,8 @@ Status LinuxNetwork::know_addresses(const std::string& container_id) {
   return ok_status();
 }
 
-Status LinuxNetwork::reconnect(const ContainerNetworkRequest& request, bool* left) {
+Status LinuxNetwork::reconnect(const ContainerNetworkRequest& asked, bool* left) {
+  const ContainerNetworkRequest request = kernel_has_ipv6() ? asked : without_ipv6(asked);
   MUSTER_TRY(reopen());
   const std::string& id = request.container_id;
   const bool v6 = std::any_of(request.links.begin(), request.links.end(), [](const auto& link) {

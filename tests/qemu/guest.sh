@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command inside a QEMU machine with Debian 12's cloud kernel and this host's files:
-#   tests/qemu/guest.sh [--cgroups v1|hybrid|v2] [--memory MIB] [--cpus N] [--timeout SECONDS] \
-#     [--] COMMAND [ARGUMENT...]
+#   tests/qemu/guest.sh [--cgroups v1|hybrid|v2] [--no-ipv6] [--memory MIB] [--cpus N] \
+#     [--timeout SECONDS] [--] COMMAND [ARGUMENT...]
 # The command starts in the same folder, sees the same programs and checkout, writes to memory only,
 # and its output and exit code are this script's. Without terminal its input is empty; on a terminal
 # `guest.sh -- bash` is a shell to look around in. README.md beside this file says more.
@@ -10,14 +10,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(cd "$here/../.." && pwd)
 readonly here tree VIRTIOFSD=/usr/lib/qemu/virtiofsd
-readonly USAGE="usage: $0 [--cgroups v1|hybrid|v2] [--memory MIB] [--cpus N] [--timeout SECONDS] [--] COMMAND..."
+readonly USAGE="usage: $0 [--cgroups v1|hybrid|v2] [--no-ipv6] [--memory MIB] [--cpus N] [--timeout SECONDS] [--] COMMAND..."
 
 die() { echo "guest.sh: $*" >&2; exit 125; }
 usage() { echo "$USAGE" >&2; exit 2; }
 number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { echo "guest.sh: $1: '$2' is not a number" >&2; usage; }; }
 
 # Two emulated processors burn twice the time on waking and waiting for each other.
-cgroups=v2 memory=2048 cpus=1 limit=300
+cgroups=v2 memory=2048 cpus=1 limit=300 boot=
 while (($#)); do
   case $1 in
     --cgroups | --memory | --cpus | --timeout)
@@ -30,6 +30,7 @@ while (($#)); do
       esac
       shift 2
       ;;
+    --no-ipv6) boot=' ipv6.disable=1'; shift ;;
     -h | --help) echo "$USAGE"; exit 0 ;;
     --) shift; break ;;
     -*) echo "guest.sh: unknown option '$1'" >&2; usage ;;
@@ -163,7 +164,7 @@ machine=(
   -serial "file:$work/kernel.log"
   -kernel "$kernel/vmlinuz" -initrd "$work/initramfs"
   # Emulation is slow enough without guarding against the host's processor.
-  -append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable'
+  -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable$boot"
 )
 if [[ -n $interactive ]]; then
   terminal=$(stty -g)

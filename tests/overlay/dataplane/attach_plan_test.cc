@@ -122,6 +122,15 @@ std::string replanned(const Has& has, const std::vector<Wants>& wants, bool host
   return out;
 }
 
+TEST(AttachPlan, OfTwoFamiliesAKernelWithoutIpv6TakesIpv4) {
+  ContainerNetworkRequest request;
+  request.links.push_back({{}, {"10.50.0.2/24", "fd50::2/64"}, ""});
+  request.links.push_back({{}, {"10.51.0.2/24"}, ""});
+  const ContainerNetworkRequest left = without_ipv6(request);
+  EXPECT_EQ(left.links[0].addresses, std::vector<std::string>{"10.50.0.2/24"});
+  EXPECT_EQ(left.links[1].addresses, request.links[1].addresses);
+}
+
 TEST(ReconnectPlan, WhatIsThereStaysWhereItIs) {
   const Wants a{"a"}, b{"b", true}, c{"c", true};
   const Has plain{{{"a", 0}}, {"eth0", "eth1"}, true};
