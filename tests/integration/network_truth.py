@@ -286,7 +286,8 @@ class Truth:
         wanted = {}
         for service in self.managers.services:
             for port in service.get("Endpoint", {}).get("Ports") or []:
-                backends = self.managers.addresses(service["ID"], self.ingress)
+                backends = (self.managers.addresses(service["ID"], self.ingress)
+                            | self.managers.addresses(service["ID"], self.ingress, 6))
                 if port["PublishMode"] == "ingress" and backends:
                     wanted[port["Protocol"], port["PublishedPort"]] = backends
         maps, uses = read_maps(listing)
