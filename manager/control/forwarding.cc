@@ -41,7 +41,18 @@ Forwarding::Next Forwarding::look(const raft::GroupView& view, TimePoint now) {
   const bool same =
       failed_ && view.leader == failed_ && view.term == failed_term_ && now < failed_at_ + again_;
   if (!began_) began_ = now;
-  if (kind_ == Kind::kOwnRead && view.leader) return asking({Do::kServe, {}, {}, {}}, view.self);
+  if (kind_ == Kind::kOwnRead) {
+    if (view.leader && !view.behind) return asking({Do::kServe, {}, {}, {}}, view.self);
+    if (view.leader && over(now)) {
+      return {Do::kAnswer,
+              {},
+              {},
+              Status(StatusCode::kUnavailable,
+                     "this manager was restarted and has not caught up with the leader yet",
+                     "not-caught-up")};
+    }
+    return wait_or_fail(view, now);
+  }
   if (over(now)) return wait_or_fail(view, now);
   if (view.leads && !same) return asking({Do::kServe, {}, {}, {}}, view.self);
   if (view.leader == view.self || !view.leader) return wait_or_fail(view, now);

@@ -25,7 +25,7 @@ class Forwarding {
     kChange,
     kRepeatable,  // a change with a request id
     kRead,        // the leader's to answer
-    kOwnRead,     // answered here, when somebody is known to lead
+    kOwnRead,     // answered here, when somebody is known to lead and the state is not behind
   };
   // With the time it takes to count who can be reached, an answer comes within 5 s.
   static constexpr Duration kPatience = 3500ms;

@@ -28,6 +28,9 @@ struct GroupView {
   Term term = 0;
   MemberId leader;     // 0: none is known
   bool leads = false;  // this node does, and its state has every commit of before
+  // This process has not yet applied all that its log had when it began: the state may lack what an
+  // earlier process of this member has shown. Over once a leader has told what is committed.
+  bool behind = false;
   Index commit = 0;
   Index applied = 0;
   std::vector<MemberView>

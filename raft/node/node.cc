@@ -90,6 +90,7 @@ Status Node::Impl::start(Transport& transport) {
   MUSTER_CHECK(first.writes.empty() && first.messages.empty() && first.apply.empty());
   core_.applied(at, snapshot);
   user_applied_ = snapshot;
+  former_last_ = core_.log().last();
   listed_ = core_.members();
   listed_index_ = core_.members_index();
   was_member_ = snapshot > 0 && core_.snapshot().members.find(core_.self()) != nullptr;

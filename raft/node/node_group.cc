@@ -25,6 +25,7 @@ GroupView Node::Impl::view() const {
   view.term = core_.term();
   view.leader = core_.leader();
   view.leads = serving_term_ != 0;
+  view.behind = behind();
   view.commit = core_.commit();
   view.applied = user_applied_;
   // A member that waits to be added only knows of the group what it was told at first.

@@ -66,6 +66,7 @@ class Node::Impl final : public TransportEvents,
   void propose(Term term, std::string payload, UniqueFunction<void(ProposeResult)> done);
   Term leading_term() const { return visible_term_.load(std::memory_order_relaxed); }
   GroupView view() const;
+  bool behind() const { return user_applied_ < former_last_; }
   // `change` makes the next group out of the present one, or says why not; nothing = it is so
   // already.
   using Change = UniqueFunction<Result<std::optional<Members>>(const Members& present)>;
@@ -271,6 +272,10 @@ class Node::Impl final : public TransportEvents,
   std::vector<Seen> seen_;
   MemberId seen_leader_;
   Term seen_serving_ = 0;
+  bool seen_behind_ = false;
+  // The last entry that was here at the start, or the last of those that were not replaced since:
+  // what replaces an entry was not committed.
+  Index former_last_ = 0;
 
   // The user's strand.
   std::deque<Delivery> deliveries_;

@@ -158,6 +158,7 @@ MemberId Node::Impl::best_successor(TimePoint at) const {
 
 // Tells the user when something he acts upon is different.
 void Node::Impl::note_changes(TimePoint at) {
+  former_last_ = std::min(former_last_, core_.log().last());
   const std::vector<Member>& members = core_.members().list;
   const auto caught_up = [this](const Member& member) {
     const Progress* progress = core_.progress(member.id);
@@ -169,6 +170,7 @@ void Node::Impl::note_changes(TimePoint at) {
            member.address == seen.address;
   };
   if (core_.leader() == seen_leader_ && serving_term_ == seen_serving_ &&
+      behind() == seen_behind_ &&
       std::equal(members.begin(), members.end(), seen_.begin(), seen_.end(), is_seen)) {
     return;
   }
@@ -179,6 +181,7 @@ void Node::Impl::note_changes(TimePoint at) {
   }
   seen_leader_ = core_.leader();
   seen_serving_ = serving_term_;
+  seen_behind_ = behind();
   push({.kind = Delivery::Kind::kGroup});
 }
 

@@ -299,15 +299,16 @@ class ControlService final : public v1::Control::CallbackService {
     return context.client_metadata().count(kLinearizableKey) != 0;
   }
 
-  // Answered on gRPC's thread, from a snapshot, when a leader is known; else once there is one. One
-  // that is to be exact is the leader's.
+  // Answered on gRPC's thread, from a snapshot, when a leader is known and the state has what it
+  // had before a restart: nobody sees it go back. Else once that is so. One that is to be exact is
+  // the leader's.
   template <class Request, class Response>
   ServerUnaryReactor* read(CallbackServerContext* context, const Request* request,
                            Response* response, Read<Request, Response> method,
                            Ask<Request, Response> ask) {
     const bool exact = wants_exact(*context);
     const auto view = api_.group_view();
-    if (!view || (view->leader && !exact)) {
+    if (!view || (view->leader && !view->behind && !exact)) {
       return answer_now<Response>(context, response,
                                   (api_.*method)(principal_of_(*context), *request));
     }

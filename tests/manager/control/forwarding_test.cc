@@ -200,6 +200,16 @@ TEST(Forwarding, AReadOfOnesOwnStateOnlyNeedsThatSomebodyLeads) {
   EXPECT_EQ(way.look(led_by(2), at(1s)).what, Do::kServe);
   Forwarding stranger(Kind::kOwnRead, false);
   EXPECT_EQ(stranger.look(led_by(9), at(0s)).what, Do::kServe);
+  Forwarding restarted(Kind::kOwnRead, false);
+  raft::GroupView behind = led_by(2);
+  behind.behind = true;
+  EXPECT_EQ(restarted.look(behind, at(0s)).what, Do::kWait);
+  EXPECT_EQ(restarted.look(led_by(2), at(1s)).what, Do::kServe);
+  Forwarding still(Kind::kOwnRead, false);
+  still.look(behind, at(0s));
+  const auto given_up = still.look(behind, at(3500ms));
+  EXPECT_EQ(given_up.what, Do::kAnswer);
+  EXPECT_EQ(given_up.status.reason(), "not-caught-up");
   Forwarding alone(Kind::kOwnRead, false);
   alone.look(led_by(0), at(0s));
   EXPECT_EQ(alone.look(led_by(0), at(3500ms)).what, Do::kNoLeader);

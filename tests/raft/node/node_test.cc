@@ -387,6 +387,34 @@ TEST_F(NodeGroup, TheWholeGroupRestartsWithItsTails_B43) {
   write("after");
   EXPECT_TRUE(await([&] { return all_equal(); }));
   EXPECT_THAT(machine(1).list, testing::IsSupersetOf({"0", "9", "after"}));
+  for (const uint64_t number : {1, 2, 3}) {
+    EXPECT_FALSE(node(number).view().behind) << "also where a tail was replaced";
+  }
+}
+
+TEST_F(NodeGroup, WhoWasRestartedIsBehindUntilItsStateIsWhatItWas) {
+  found(3);
+  for (int i = 0; i < 10; ++i) write(fmt::format("{}", i));
+  ASSERT_TRUE(await([&] { return all_equal(); }));
+  for (const uint64_t number : {1, 2, 3}) kill(number);
+  for (const uint64_t number : {1, 2, 3}) restart(number);
+  const auto behind = [&] {
+    int count = 0;
+    for (const uint64_t number : {1, 2, 3}) {
+      const bool lacks = machine(number).list.size() < 10;
+      EXPECT_EQ(node(number).view().behind, lacks) << number;
+      count += lacks ? 1 : 0;
+    }
+    return count;
+  };
+  EXPECT_EQ(behind(), 3);
+  EXPECT_TRUE(await([&] { return behind() == 0; }));
+  // The others lead on meanwhile.
+  kill(2);
+  write("more");
+  restart(2);
+  EXPECT_TRUE(node(2).view().behind);
+  EXPECT_TRUE(await([&] { return !node(2).view().behind && all_equal(); }));
 }
 
 TEST_F(NodeGroup, AcknowledgementsWaitForTheDisk_B08) {
