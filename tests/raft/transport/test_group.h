@@ -119,8 +119,9 @@ class TestMember final : public TransportEvents {
   }
   std::shared_ptr<grpc::Channel> channel(const std::string& to, const std::string& node_id = {}) {
     grpc::ChannelArguments arguments = security::manager_channel_arguments();
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 300);
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 300);
+    // Well within kPatience, and long for a loaded machine: a link that is given up loses messages.
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1000);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 4000);
     return grpc::CreateCustomChannel(
         to, security::channel_credentials(calls_as_->current()->credentials, node_id), arguments);
   }
