@@ -24,7 +24,7 @@
 namespace muster::raft {
 
 // How long anything may take before a test gives up.
-constexpr auto kPatience = std::chrono::seconds(20);
+constexpr auto kPatience = std::chrono::seconds(120);
 
 // What a member wrote to its log, by lines.
 class LogLines final : public spdlog::sinks::base_sink<std::mutex> {
