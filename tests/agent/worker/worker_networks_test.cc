@@ -41,6 +41,17 @@ class QuickNames final : public NameServer {
   std::vector<std::string>& events_;
 };
 
+// s1, port 8080 of the mesh to 80.
+v1::NetworkService published_service() {
+  v1::NetworkService service;
+  service.set_service_id("s1");
+  v1::PortConfig& port = *service.add_ports();
+  port.set_mode(v1::PortConfig::INGRESS);
+  port.set_published_port(8080);
+  port.set_target_port(80);
+  return service;
+}
+
 class WorkerNetworksTest : public WorkerTest {
  protected:
   WorkerNetworksTest() { driver_ = "overlay"; }
@@ -348,12 +359,7 @@ TEST_F(WorkerNetworksTest, NoComparingWhileStepsAreUnderWay) {
 TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
   mesh_ = true;
   restart();
-  v1::NetworkService service;
-  service.set_service_id("s1");
-  v1::PortConfig& port = *service.add_ports();
-  port.set_mode(v1::PortConfig::INGRESS);
-  port.set_published_port(8080);
-  port.set_target_port(80);
+  const v1::NetworkService service = published_service();
   tell("mesh", 5, true, {far("t2")}, {service});
   world_.advance(50ms);
   ASSERT_EQ(network_.published.size(), 1u);
@@ -375,12 +381,7 @@ TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
 TEST_F(WorkerNetworksTest, ASuccessorGoesOnWithWhatWasToldWhileNoManagerAnswers) {
   mesh_ = true;
   restart();
-  v1::NetworkService service;
-  service.set_service_id("s1");
-  v1::PortConfig& port = *service.add_ports();
-  port.set_mode(v1::PortConfig::INGRESS);
-  port.set_published_port(8080);
-  port.set_target_port(80);
+  const v1::NetworkService service = published_service();
   tell("mesh", 5, true, {far("t2")}, {service});
   publish(v1::PortConfig::INGRESS, 8080);
   run_task();
@@ -653,12 +654,7 @@ TEST_F(WorkerNetworksTest, TheKernelIsToldNothingMoreOnceANodeHasLeft) {
 TEST_F(WorkerNetworksTest, ANodeWithoutTasksHasLeftWhenThePortsOfOthersAreGone) {
   mesh_ = true;
   restart();
-  v1::NetworkService web;
-  web.set_service_id("s1");
-  v1::PortConfig& port = *web.add_ports();
-  port.set_mode(v1::PortConfig::INGRESS);
-  port.set_target_port(80);
-  port.set_published_port(8080);
+  const v1::NetworkService web = published_service();
   tell("mesh", 1, true, {far("t9")}, {web});
   world_.advance(1s);
   ASSERT_EQ(network_.published.size(), 1u);

@@ -83,7 +83,19 @@ class ClientTest : public ::testing::Test {
 };
 
 // What nftables alone have.
-class NftClientTest : public ClientTest {};
+class NftClientTest : public ClientTest {
+ protected:
+  static std::string vip(int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); }
+  // Services s0 and on, of one task each.
+  void serve_many(int services) {
+    for (int i = 0; i < services; ++i) {
+      const std::string service = fmt::format("s{}", i);
+      lab_.task(fmt::format("t{}", i), service, {v4(0)});
+      lab_.service(service, {vip(i)});
+    }
+    lab_.apply({});
+  }
+};
 
 TEST_F(ClientTest, SpreadsExactlyOverAnyNumberOfTasks) {
   serve(300);
@@ -538,13 +550,7 @@ TEST_F(NftClientTest, TheServicesOfANetworkShareABudgetOfSlots) {
   constexpr int kServices = 1100;
   serve(1);
   lab_.no_task("t0");
-  const auto vip = [](int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); };
-  for (int i = 0; i < kServices; ++i) {
-    const std::string service = fmt::format("s{}", i);
-    lab_.task(fmt::format("t{}", i), service, {v4(0)});
-    lab_.service(service, {vip(i)});
-  }
-  lab_.apply({});
+  serve_many(kServices);
   const std::string ns = client("c1", {"10.60.0.2"});
   EXPECT_THAT(lab_.nft(ns), HasSubstr("numgen inc mod 16"));
   EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 64")));
@@ -603,13 +609,7 @@ TEST_F(NftClientTest, ServicesThatHaveShrunkKeepWithinTheBudget) {
 
 TEST_F(NftClientTest, ASuccessorFindsTheScaleOfSlots) {
   constexpr int kServices = 1030;
-  const auto vip = [](int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); };
-  for (int i = 0; i < kServices; ++i) {
-    const std::string service = fmt::format("s{}", i);
-    lab_.task(fmt::format("t{}", i), service, {v4(0)});
-    lab_.service(service, {vip(i)});
-  }
-  lab_.apply({});
+  serve_many(kServices);
   const std::string ns = client("c1", {"10.60.0.2"});
   // Fewer, but not so few that maps would be made larger again.
   NetworkDifference fewer;
