@@ -35,10 +35,28 @@ rm -f build.log
 cmake --build --preset release
 
 failed=()
+failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
+
+# Keeps the end of what each failed test of the last ctest run printed, to be shown again at the end:
+# of a long run's output often only the end is kept.
+keep_failures() {
+  local log=build/release/Testing/Temporary name
+  [[ -s $log/LastTestsFailed.log ]] || return 0
+  while IFS=: read -r _ name; do
+    printf '\n-- %s\n' "$name"
+    awk -v name="$name" '
+      / Testing: / { inside = ($3 == name) }
+      inside { print }' "$log/LastTest.log" | tail -n 60
+  done <"$log/LastTestsFailed.log" >>"$failures"
+}
+
 run_tests() {  # label, parallel jobs
   step "tests: $1"
-  ctest --test-dir build/release --output-on-failure --no-tests=error -L "^$1\$" -j "$2" ||
+  ctest --test-dir build/release --output-on-failure --no-tests=error -L "^$1\$" -j "$2" || {
     failed+=("$1")
+    keep_failures
+  }
   [[ $1 == sim ]] || return 0
   # How many seeds there was time for, and which faults were tried.
   grep -hE '^[0-9]+ seeds|seeds that once failed|faults found|: seed [0-9]+:' \
@@ -75,6 +93,7 @@ fi
 
 step 'done'
 if ((${#failed[@]})); then
+  cat "$failures"
   echo "failed: ${failed[*]}"
   exit 1
 fi

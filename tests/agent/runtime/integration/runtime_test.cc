@@ -134,11 +134,15 @@ TEST_F(RuntimeTest, AStartedContainerIsNotTakenForACreatedOne) {
 }
 
 TEST_F(RuntimeTest, RemovalEndsAForkingContainer) {
-  auto req = request({"sh", "-c", "echo up; while true; do sleep 1000 & done"});
+  // A shell that cannot fork ends. The inner one does at the limit, which makes room for the outer
+  // one to start it again: the container goes on forking until it is removed.
+  auto req = request({"sh", "-c", "while true; do (while true; do sleep 1000 & done); done"});
   req.spec.mutable_resources()->mutable_limits()->set_pids(60);
   ASSERT_TRUE(runtime_->start(req).has_value());
   const std::string cgroup = runtime_->cgroup_of(req.container_id);
   while (runtime_->cgroups().processes(cgroup).size() < 40) {
+    const auto exists = runtime_->list();
+    ASSERT_TRUE(exists.has_value() && !exists->empty()) << "the container ended by itself";
   }
   const Status removed = runtime_->remove(req.container_id, req.bundle_dir);
   EXPECT_TRUE(removed.ok()) << removed.message();
