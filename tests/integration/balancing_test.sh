@@ -7,15 +7,15 @@ source "$(dirname "$0")/cluster_lib.sh"
 SERVE='mkdir -p /www/cgi-bin
 printf "#!/bin/sh\necho; hostname\n" >/www/cgi-bin/who
 chmod +x /www/cgi-bin/who; httpd -f -p 80 -h /www'
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval 1s
-  --health-start-period 10s --health-start-interval 100ms)
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval "${slow}s"
+  --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 # N COUNT: who answers so many requests of the client on node 1 to the service's name
 by_name() {
-  inside 1 client sh -c "for i in \$(seq $1); do timeout 3 wget -q -O - http://web/cgi-bin/who; done" | grep .
+  inside 1 client sh -c "for i in \$(seq $1); do timeout $((3 * slow)) wget -q -O - http://web/cgi-bin/who; done" | grep .
 }
-by_port() { for _ in $(seq "$1"); do curl -fsS -m 3 "http://$(address 3):8080/cgi-bin/who"; done | grep .; }
+by_port() { for _ in $(seq "$1"); do curl -fsS -m $((3 * slow)) "http://$(address 3):8080/cgi-bin/who"; done | grep .; }
 # NAME LOW HIGH: of the answers on standard input, those of that container
 between() {
   local times
@@ -57,6 +57,7 @@ for way in name port; do
   between "${host[3]}" 10 14 <"$BASE/$way"
 done
 m 1 service inspect --pretty web | grep -q 'Weight Label:.*size' || die 'the weight label is not shown'
+settled 1
 
 note 'another label counts at once'
 m 1 node update --label-add size=1 node2 >/dev/null
@@ -74,6 +75,7 @@ m 1 service update --detach --endpoint-balancing round-robin --endpoint-affinity
 await 5 'the choice is stored' said_to_be 600000000000
 await 5 'with affinity, too' one_task by_name
 is "$(by_name 12 | sort -u | wc -l)" 1 'tasks that answer with affinity'
+settled 1
 
 note 'what a node cannot do is said'
 m 1 service update --detach --endpoint-balancing least-connection --endpoint-affinity 0 web \

@@ -105,6 +105,21 @@ doctor() {
 }
 not_good() { grep -v '^good' <<<"$OUT" || true; }
 
+# compare VIA: whether the kernel of every node is what the manager says; sets DIFFERENCES. settled VIA:
+# it becomes so, of a swarm where nothing is changed any more.
+compare() {
+  DIFFERENCES=$(python3 "$(dirname "${BASH_SOURCE[0]}")/network_truth.py" "$RUN" "$BRIDGE" "$1" "${NODES[@]}")
+  [[ -z $DIFFERENCES ]]
+}
+settled() {
+  local end=$((SECONDS + 60 * slow))
+  until compare "$1"; do
+    ((SECONDS < end)) || die "the kernel is not what the managers say:
+$DIFFERENCES"
+  done
+  checks=$((checks + 1))
+}
+
 # swarm_of ROLE...: node 1 founds a swarm and nodes 2, 3, ... join it; all of them are ready.
 swarm_of() {
   local n=1 role

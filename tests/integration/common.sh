@@ -15,9 +15,9 @@ fails() {
   has "$out" "$text" "the error of: $*"
 }
 # await SECONDS WHAT COMMAND...: until the command succeeds. An emulated machine is slower than a
-# real one by the factor MUSTER_TEST_SLOW (below 20): it gets more time, and is asked less often.
+# real one by the factor MUSTER_TEST_SLOW (1 to 20): it gets more time, and is asked less often.
 slow=${MUSTER_TEST_SLOW:-1}
-pause=0.$(printf %02d $((5 * slow)))
+pause=$((slow / 20)).$(printf %02d $((5 * slow % 100)))
 await() {
   local end=$((SECONDS + $1 * slow)) what=$2
   shift 2

@@ -29,8 +29,8 @@ addresses() {
 }
 vip() { muster service inspect "$1" --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' | sed 's|/.*||'; }
 # NAME [TYPE]: what dig is told inside the probe's container
-ask() { in_ns "$probe" dig +short +tries=1 +time=3 @127.0.0.11 "$1" "${2:-A}" | sort; }
-status_of() { in_ns "$probe" dig +tries=1 +time=6 @127.0.0.11 "$@" | sed -n 's/.*status: \([A-Z]*\),.*/\1/p'; }
+ask() { in_ns "$probe" dig +short +tries=1 +time=$((3 * slow)) @127.0.0.11 "$1" "${2:-A}" | sort; }
+status_of() { in_ns "$probe" dig +tries=1 +time=$((6 * slow)) @127.0.0.11 "$@" | sed -n 's/.*status: \([A-Z]*\),.*/\1/p'; }
 answers() { [[ $(ask "$1") == "$2" ]]; }
 netd() { pgrep -f "musterd netd --run-dir $RUN/$INSTANCE "; }
 count_is() { [[ $(ask "$1" | grep -c .) == "$2" ]]; }
@@ -61,17 +61,17 @@ is "$(ask "${name%.*}")" "$one" 'a slot'
 id=$(containers web | head -1)
 has "$(addresses web)" "$(ask "${id:0:12}")" 'a container id'
 is "$(for slot in 1 2 3; do ask web-$slot; done | sort)" "$(addresses web)" 'host names'
-is "$(in_ns "$probe" dig +short +time=3 @127.0.0.11 -x "$one")" "$name.app." 'the name of an address'
+is "$(in_ns "$probe" dig +short +time=$((3 * slow)) @127.0.0.11 -x "$one")" "$name.app." 'the name of an address'
 is "$(status_of web AAAA)" NOERROR 'a family that it has not'
 is "$(ask web AAAA)" '' 'a family that it has not'
-is "$(in_ns "$probe" dig +tcp +short +time=3 @127.0.0.11 web | sort)" "$(vip web)" 'over TCP'
-is "$(in_ns "$probe" dig +noall +answer +time=3 @127.0.0.11 redis | awk '{print $2}')" 5 'the TTL'
-is "$(in_ns "$(containers far)" dig +short +tries=1 +time=3 @127.0.0.11 web | grep -c "^10\." || true)" 0 'networks do not see each other'
+is "$(in_ns "$probe" dig +tcp +short +time=$((3 * slow)) @127.0.0.11 web | sort)" "$(vip web)" 'over TCP'
+is "$(in_ns "$probe" dig +noall +answer +time=$((3 * slow)) @127.0.0.11 redis | awk '{print $2}')" 5 'the TTL'
+is "$(in_ns "$(containers far)" dig +short +tries=1 +time=$((3 * slow)) @127.0.0.11 web | grep -c "^10\." || true)" 0 'networks do not see each other'
 
 note "by the containers' own libraries"
-muster exec probe.1 timeout 5 ping -c 1 web >/dev/null || die 'busybox does not find web'
-muster exec probe.1 timeout 5 nslookup redis >/dev/null || die 'nslookup does not find redis'
-is "$(muster exec redis.1 timeout 5 redis-cli -h redis ping)" PONG 'glibc finds redis'
+muster exec probe.1 timeout $((5 * slow)) ping -c 1 web >/dev/null || die 'busybox does not find web'
+muster exec probe.1 timeout $((5 * slow)) nslookup redis >/dev/null || die 'nslookup does not find redis'
+is "$(muster exec redis.1 timeout $((5 * slow)) redis-cli -h redis ping)" PONG 'glibc finds redis'
 is "$(muster exec probe.1 cat /etc/resolv.conf | grep -v '^search')" "nameserver 127.0.0.11
 options ndots:0" 'resolv.conf'
 
@@ -81,7 +81,7 @@ await 20 'five addresses' count_is tasks.web 5
 muster service scale --detach web=1 >/dev/null
 await 20 'one address' count_is tasks.web 1
 muster service create --detach --name sick --replicas 2 --network app --health-cmd 'test -f /ok' \
-  --health-interval 300ms --health-retries 2 --health-start-period 60s --restart-condition none "$box" sh -c "$idle" >/dev/null
+  --health-interval $((300 * slow))ms --health-retries 2 --health-start-period $((60 * slow))s --restart-condition none "$box" sh -c "$idle" >/dev/null
 await 15 'two are up' bash -c '[[ $(muster ps --format "{{.Names}}" | grep -c "^sick\.") == 2 ]]'
 is "$(status_of sick)" NOERROR 'known'
 is "$(ask tasks.sick)" '' 'not healthy yet'
@@ -103,9 +103,9 @@ muster service create --name own53 --network app --stop-grace-period 1s "$box" \
 own53=$(containers own53)
 listens() { in_ns "$own53" ss -Hltn 'sport = :53' | grep -q '[:*]:53 '; }
 await 10 'it listens' listens
-is "$(in_ns "$own53" dig +short +time=3 @127.0.0.11 redis)" "$(vip redis)" 'its resolver over UDP'
-is "$(in_ns "$own53" dig +tcp +short +time=3 @127.0.0.11 redis)" "$(vip redis)" 'its resolver over TCP'
-is "$(muster exec probe.1 timeout 3 wget -qO- "http://own53:53/")" mine 'what listens on port 53'
+is "$(in_ns "$own53" dig +short +time=$((3 * slow)) @127.0.0.11 redis)" "$(vip redis)" 'its resolver over UDP'
+is "$(in_ns "$own53" dig +tcp +short +time=$((3 * slow)) @127.0.0.11 redis)" "$(vip redis)" 'its resolver over TCP'
+is "$(muster exec probe.1 timeout $((3 * slow)) wget -qO- "http://own53:53/")" mine 'what listens on port 53'
 
 note 'other names are asked for elsewhere'
 gateway=$(in_ns "$probe" ip route show default | awk '{print $3}')

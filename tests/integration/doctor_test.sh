@@ -40,19 +40,19 @@ note 'a firewall drops what comes in by UDP 4789 on one host from another'
 in_host 3 nft add table inet broken
 in_host 3 nft add chain inet broken input '{ type filter hook input priority 0; }'
 in_host 3 nft add rule inet broken input ip saddr "$(address 2)" udp dport 4789 drop
-doctor 1 --timeout 4s blue
+doctor 1 --timeout $((4 * slow))s blue
 is "$STATUS" 1 'the exit code'
 has "$OUT" 'bad vxlan  node3: nothing that node2 sends to UDP port 4789 of node3 arrives, while the other direction works, and TCP is answered: a security group or firewall drops it: allow UDP 4789 between the nodes' 'the doctor'
 
 note 'a host drops all of it'
 in_host 3 nft add rule inet broken input udp dport 4789 drop
-doctor 1 --timeout 4s
+doctor 1 --timeout $((4 * slow))s
 has "$OUT" 'bad vxlan  node3: nothing on UDP port 4789 that the other 2 nodes send arrives at node3, while what it sends arrives, and TCP is answered' 'the doctor'
 in_host 3 nft delete table inet broken
 
 note 'a link carries less than the interfaces say'
 ip link set "$BRIDGE-3" mtu 1300
-doctor 1 --timeout 4s
+doctor 1 --timeout $((4 * slow))s
 has "$OUT" 'bad mtu  node3: no frame of full size passes between node3 and the other 2 nodes, in either direction' 'the doctor'
 has "$OUT" 'those with 1250 arrive' 'the doctor'
 ip link set "$BRIDGE-3" mtu 1500
@@ -71,7 +71,7 @@ seen() {
 await 15 'the doctor sees that an entry is gone' seen
 
 note 'a process has a published port, a task hangs, netd is stopped, a node does not answer'
-timeout 240 ip netns exec "$BRIDGE-1" socat TCP-LISTEN:8081,fork,reuseaddr PIPE &
+timeout $((240 * slow)) ip netns exec "$BRIDGE-1" socat TCP-LISTEN:8081,fork,reuseaddr PIPE &
 holder=$!
 await 5 'the process that has port 8081' in_host 1 bash -c 'exec 8<>/dev/tcp/127.0.0.1/8081'
 m 1 service create --detach=false --monitor 0s --name stuck --network blue -p 8081:80 \
@@ -93,7 +93,7 @@ netd=$(pgrep -f -- "netd .*--run-dir $RUN/2" | head -1)
 [[ -n $netd ]] || die 'no netd of node 2'
 kill -STOP "$netd"
 kill -STOP "${PID[3]}"
-doctor 1 --timeout 4s
+doctor 1 --timeout $((4 * slow))s
 kill -CONT "$netd" "${PID[3]}" "$stuck"
 has "$OUT" 'bad dns blue node2: the resolver of the containers does not answer' 'the doctor'
 has "$OUT" 'bad node  node3: it did not answer' 'the doctor'

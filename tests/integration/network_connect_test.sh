@@ -5,8 +5,8 @@
 source "$(dirname "$0")/cluster_lib.sh"
 
 SERVE='mkdir -p /www; hostname >/www/who; httpd -f -p 80 -h /www'
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/who' --health-interval 1s
-  --health-start-period 10s --health-start-interval 100ms)
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/who' --health-interval "${slow}s"
+  --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
 CREATE=(service create --detach=false --monitor 0s)
 # task N SERVICE: the name of the service's container on node N
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
@@ -16,7 +16,7 @@ addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \
 in_front() { addresses "$1" "$2" | grep '^10\.31\.'; }
 not_in_front() { ! in_front "$@"; }
 # N SERVICE NAME: who answers there
-who() { inside "$1" "$2" timeout 3 wget -q -O - "http://$3/who"; }
+who() { inside "$1" "$2" timeout $((3 * slow)) wget -q -O - "http://$3/who"; }
 answers() { [[ -n $(who "$@") ]]; }
 nobody() { ! answers "$@"; }
 # N SERVICE NAME ADDRESS: the name means the address

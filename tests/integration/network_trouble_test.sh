@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What goes wrong with networks for reasons outside of muster: address pools that are used up, subnets
-# that a host reaches by itself, two hosts that name one data-path address, a kernel without VXLAN. Each
-# is said where a user looks, nothing is half made, what waits goes on when the reason is gone, and
-# nothing is left.
+# that a host reaches by itself, two hosts that name one data-path address, a kernel without VXLAN,
+# harm done inside of a container while musterd is dead. Each is said where a user looks, nothing is half
+# made, what waits goes on when the reason is gone, and nothing is left.
 source "$(dirname "$0")/cluster_lib.sh"
 
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
@@ -88,28 +88,69 @@ for net in pool$i "${made[@]:1}"; do await 20 "network $net goes" m 1 network rm
 
 note 'a kernel without VXLAN'
 m 1 network create --driver overlay blue >/dev/null
+# Whether a container comes before there are members elsewhere, or after them.
+create --name lone --network blue --constraint node.hostname==node3
 create --name box --mode global --network blue
 lacks='this kernel has no VXLAN (module vxlan), by which other nodes are reached'
+for service in lone box; do says "the task of $service" "$lacks" m 1 service ps --no-trunc $service; done
+says 'who explains it' "$lacks" m 1 service explain lone
 says 'node 3' "network ingress is not as it should be here" m 1 node inspect node3
 says 'node 3' "$lacks" m 1 node inspect node3
 hasnt "$(m 1 node inspect node2)" VXLAN 'of a node that has it'
-doctor() { m 1 network doctor --timeout 4s 2>&1; }
+doctor() { m 1 network doctor --timeout $((4 * slow))s 2>&1; }
 has "$(doctor || true)" "$lacks" 'the doctor'
 running() { [[ -n $(task "$1" box) ]]; }
 for n in 1 2; do await 20 "a container on node $n" running $n; done
+blue=$(m 1 network inspect blue --format '{{.ID}}')
+nothing() { [[ -z $(m 3 ps -aq)$(find "$RUN/3" -path "*netns/net-$blue") ]]; }
+await 10 'nothing is half made' nothing
 await 5 'others reach one another' inside 1 box ping -c 1 -W 1 "$(overlay_address 2 box)"
 stop_musterd 3
 start_musterd 3
 await 20 'node 3 is ready' node_is 1 3 Status Ready
 await 25 'the third one when the module is there' runs 1 box 3
+await 25 'and the lone one' runs 1 lone 1
 for n in 1 2; do
   await 5 "the way to node $n" inside 3 box ping -c 1 -W 1 "$(overlay_address $n box)"
 done
 not_said() { ! seen VXLAN m 1 node inspect node3; }
 await 15 'nothing is said any more' not_said
 
+note 'harm inside of a container while musterd is dead'
+create --name harmed --network blue --publish 5353:53/udp --constraint node.hostname==node2
+await 25 'a task that is published' runs 1 harmed 1
+container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ harmed\..*//p')
+pin=$(find "$RUN/2" -path "*netns/$container")
+in_container() { in_host 2 nsenter --net="$pin" "$@"; }
+given() {
+  in_container ip -o address show scope global | sed 's/valid_lft.*//' | sort
+  in_container ip route show table all | grep -v '^\(local\|broadcast\)' | sort
+  in_container ip rule
+  in_container ip neigh show nud permanent
+}
+was=$(given)
+has "$was" 'lookup 77' 'rules of the mesh'
+has "$was" 'default via 172.' 'a default route'
+address=$(in_container ip -4 -o address show eth1 | sed -n 's/.*inet \([0-9./]*\).*/\1/p')
+kill_musterd 2
+in_container ip address del "$address" dev eth1
+in_container ip route del default
+in_container ip rule del pref 74
+in_container ip address add 198.51.100.9/32 dev eth1  # its own
+hasnt "$(given)" "$address" 'the harm'
+start_musterd 2
+own() { grep -v 198.51.100.9; }
+whole() { [[ $(given | own) == "$was" ]]; }
+await 15 'all is back' whole
+has "$(given)" 198.51.100.9 "what is the container's own"
+for what in "lacked address $address at eth1" 'lacked its default route' 'lacked routing rule 74'; do
+  says 'node 2' "container $container $what" m 1 node inspect --pretty node2
+  has "$(cat "$BASE/2/musterd.log")" "repaired: container $container $what" 'the log'
+done
+m 1 service rm harmed >/dev/null
+
 note 'nothing is left'
-m 1 service rm box >/dev/null
+m 1 service rm box lone >/dev/null
 gone() { [[ -z $(m "$1" ps -q) ]]; }
 for n in 1 2 3; do await 20 "containers of node $n end" gone $n; done
 await 20 'the network goes' m 1 network rm blue

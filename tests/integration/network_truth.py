@@ -64,6 +64,27 @@ def read_maps(listing):
     return maps, uses
 
 
+def read_ipvs(listing):
+    """Services by mark of a /proc/net/ip_vs: mark -> (scheduler, seconds of a client's memory, {backend: weight})."""
+    services, backends = {}, None
+    for line in listing.splitlines():
+        words = line.split()
+        if words[:1] == ["FWM"]:
+            # FWM 49000000 wrr [persistent SECONDS NETMASK]; IPv6's has "IPv6" before the scheduler.
+            options = [word for word in words[2:] if word != "IPv6"]
+            memory = int(options[options.index("persistent") + 1]) if "persistent" in options else 0
+            backends = {}
+            services[int(words[1], 16)] = (options[0], memory, backends)
+        elif words[:1] == ["->"] and backends is not None and words[1] != "RemoteAddress:Port":
+            # -> 0A1F0003:0000 Masq 1 0 0, and -> [fd00:0000:...]:0000 Masq 1 0 0
+            address = words[1].rpartition(":")[0]
+            address = address[1:-1] if address.startswith("[") else int(address, 16)
+            backends[str(ipaddress.ip_address(address))] = int(words[3])
+        elif words and words[0] in ("TCP", "UDP", "SCTP"):
+            backends = None  # of an address, hence none of ours
+    return services
+
+
 class Managers:
     """What they say: tasks, networks, virtual addresses, ports, nodes."""
 
@@ -107,22 +128,34 @@ class Managers:
                 networks[network] = ([plain(a) for a in each["Addresses"]],
                                      macs.get((task["ID"], network), "?"))
             self.tasks.append({"id": task["ID"], "name": task["Name"], "node": task["NodeID"],
-                               "service": task["ServiceID"], "networks": networks})
+                               "service": task["ServiceID"], "networks": networks,
+                               "weight": self.weight(task["ServiceID"], task["NodeID"])})
+
+    def endpoint(self, service):
+        return next((s["Spec"].get("EndpointSpec") or {} for s in self.services if s["ID"] == service), {})
+
+    def weight(self, service, node):
+        """By the label of its node that the service names; what is no number from 1 to 100 is 1."""
+        label = self.endpoint(service).get("WeightLabel")
+        value = (self.nodes[node]["Spec"].get("Labels") or {}).get(label, "") if label and node else ""
+        return int(value) if re.fullmatch("[0-9]+", value) and 1 <= int(value) <= 100 else 1
 
     def vips(self):
-        """Network -> {address: (service's name, addresses of its tasks of that family)}"""
+        """Network -> {address: (service, {addresses of its tasks of that family: weight})}"""
         out = {}
         for service in self.services:
             for each in service.get("Endpoint", {}).get("VirtualIPs") or []:
                 vip = plain(each["Addr"])
                 out.setdefault(each["NetworkID"], {})[vip] = (
-                    service["Spec"]["Name"],
-                    self.addresses(service["ID"], each["NetworkID"], ipaddress.ip_address(vip).version))
+                    service, self.weights(service["ID"], each["NetworkID"], ipaddress.ip_address(vip).version))
         return out
 
-    def addresses(self, service, network, version=4):
-        return {a for t in self.tasks if t["service"] == service and network in t["networks"]
+    def weights(self, service, network, version=4):
+        return {a: t["weight"] for t in self.tasks if t["service"] == service and network in t["networks"]
                 for a in t["networks"][network][0] if ipaddress.ip_address(a).version == version}
+
+    def addresses(self, service, network, version=4):
+        return set(self.weights(service, network, version))
 
 
 class Truth:
@@ -225,8 +258,8 @@ class Truth:
 
     def compare_container(self, task, container, pin):
         where = f"node {self.number_of[task['node']]}, {task['name']} ({container[:12]})"
-        addresses, table, local, rules, routes = in_namespace(
-            pin, "ip -j address", "nft -j list table inet muster_vip",
+        addresses, table, ipvs, local, rules, routes = in_namespace(
+            pin, "ip -j address", "nft -j list table inet muster_vip", "cat /proc/net/ip_vs",
             "ip -j route show table local type local", "ip rule", "ip route show table 77")
         has = set()
         for link in json.loads(addresses):
@@ -241,12 +274,12 @@ class Truth:
         if wanted - has:
             self.differs(where, f"interfaces that it lacks: {sorted(wanted - has)}")
         self.equal(where, "ways out", len(ways), 1 if leads_out else 0)
-        self.compare_vips(where, task, table, local)
+        self.compare_vips(where, task, table, read_ipvs(ipvs), local)
         if self.ingress in task["networks"]:
             self.equal(where, "the way back of its answers", ("lookup 77" in rules, bool(routes)),
                        (True, True))
 
-    def compare_vips(self, where, task, table, local):
+    def compare_vips(self, where, task, table, ipvs, local):
         wanted = {}
         for network, vips in self.managers.vips().items():
             if network in task["networks"] and network != self.ingress:
@@ -257,21 +290,56 @@ class Truth:
         routes = {r["dst"] for r in json.loads(local or "[]")}
         if set(wanted) - routes:
             self.differs(where, f"without a local route: {sorted(set(wanted) - routes)}")
+        leading = {vip for vip, (_, backends) in wanted.items() if backends}
+        # What a container began with it keeps, so it is each container's rules that say which it has.
+        if "flows4" in maps:
+            self.compare_ipvs(where, wanted, leading, maps, ipvs)
+            return
+        self.equal(where, "services of IPVS beside those of nftables", set(map(hex, ipvs)), set())
         led = {**maps.get("services4", {}), **maps.get("services6", {})}
-        self.equal(where, "virtual addresses that lead somewhere", set(led),
-                   {vip for vip, (_, backends) in wanted.items() if backends})
+        self.equal(where, "virtual addresses that lead somewhere", set(led), leading)
         for vip, chain in led.items():
             if vip in wanted:
-                self.compare_slots(f"{where}, {wanted[vip][0]} at {vip}", maps, uses, chain,
-                                   wanted[vip][1])
+                service, backends = wanted[vip]
+                self.compare_slots(f"{where}, {service['Spec']['Name']} at {vip}", maps, uses, chain, backends)
 
     def compare_slots(self, where, maps, uses, chain, backends):
         slots = [value for name in uses.get(chain, ()) for value in maps.get(name, {}).values()]
-        self.equal(where, "tasks that it leads to", set(slots), backends)
-        if set(slots) == backends and backends:
-            counts = [slots.count(each) for each in backends]
-            if max(counts) - min(counts) > 1:
-                self.differs(where, f"uneven: {sorted(counts)} slots")
+        self.equal(where, "tasks that it leads to", set(slots), set(backends))
+        if set(slots) != set(backends):
+            return
+        whole = sum(backends.values())
+        for each, weight in backends.items():
+            share = len(slots) * weight / whole
+            if abs(slots.count(each) - share) >= 1:
+                self.differs(where, f"{each} has {slots.count(each)} of {len(slots)} slots instead of {share:.1f}")
+
+    def compare_ipvs(self, where, wanted, leading, maps, ipvs):
+        """Every virtual address has a mark, by which one service gets its flows; the next one up gets its datagrams."""
+        marks, flows, datagrams = ({vip: mark if isinstance(mark, int) else int(mark, 0)
+                                    for vip, mark in {**maps.get(f"{of}4", {}), **maps.get(f"{of}6", {})}.items()}
+                                   for of in ("marks", "flows", "datagrams"))
+        self.equal(where, "virtual addresses with a mark", set(marks), set(wanted))
+        self.equal(where, "marks that two addresses have", len(marks) - len(set(marks.values())), 0)
+        shall = {}
+        for what, half, led in (("flows", 0, flows), ("datagrams", 1, datagrams)):
+            self.equal(where, f"virtual addresses whose {what} lead somewhere", set(led), leading)
+            for vip in leading & set(marks):
+                service, backends = wanted[vip]
+                name = f"{where}, {what} of {service['Spec']['Name']} at {vip}"
+                mark = marks[vip] + half
+                self.equal(name, "mark", led.get(vip), mark)
+                shall[mark] = name
+                if mark in ipvs:
+                    self.equal(name, "how it spreads", ipvs[mark][:2], self.spreads(service))
+                    self.equal(name, "tasks and weights", ipvs[mark][2], backends)
+        self.equal(where, "services of IPVS", {f"{mark:x}" for mark in ipvs}, {f"{mark:x}" for mark in shall})
+
+    def spreads(self, service):
+        """Scheduler, and the seconds for which a client keeps its task."""
+        endpoint = self.managers.endpoint(service["ID"])
+        scheduler = {"least-connection": "wlc", "source-hash": "sh"}.get(endpoint.get("Balancing"), "wrr")
+        return scheduler, -(-int(endpoint.get("Affinity") or 0) // 10**9)
 
     # ---------------------------------------------------------------- a node
 
@@ -286,8 +354,8 @@ class Truth:
         wanted = {}
         for service in self.managers.services:
             for port in service.get("Endpoint", {}).get("Ports") or []:
-                backends = (self.managers.addresses(service["ID"], self.ingress)
-                            | self.managers.addresses(service["ID"], self.ingress, 6))
+                backends = {**self.managers.weights(service["ID"], self.ingress),
+                            **self.managers.weights(service["ID"], self.ingress, 6)}
                 if port["PublishMode"] == "ingress" and backends:
                     wanted[port["Protocol"], port["PublishedPort"]] = backends
         maps, uses = read_maps(listing)
@@ -322,7 +390,7 @@ class Truth:
                 continue
             wanted[f"tasks.{name}."] = self.managers.addresses(service["ID"], network)
             wanted[f"{name}."] = {vip for vip, (of, _) in self.managers.vips().get(network, {}).items()
-                                  if of == name} or wanted[f"tasks.{name}."]
+                                  if of is service} or wanted[f"tasks.{name}."]
             questions += [f"{name}. A", f"tasks.{name}. A"]
         if not questions:
             return

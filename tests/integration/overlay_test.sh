@@ -15,8 +15,8 @@ echo; echo $(hostname) ${who%]}
 PAGE
 chmod +x /www/cgi-bin/who; httpd -f -p 80 -h /www'
 # What is led to answers.
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval 1s
-  --health-start-period 10s --health-start-interval 100ms)
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval "${slow}s"
+  --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
 # task N SERVICE: the name of the service's container on node N
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 # inside N SERVICE COMMAND...: in the service's container on node N
@@ -25,7 +25,7 @@ inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
 overlay_address() { addresses "$1" "$2" | head -1; }
 # N SERVICE URL
-fetch() { inside "$1" "$2" timeout 3 wget -q -O - "$3"; }
+fetch() { inside "$1" "$2" timeout $((3 * slow)) wget -q -O - "$3"; }
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 
@@ -110,7 +110,7 @@ note 'other networks are not reached, nor is anything from a network without a w
 for from in 1 2 3; do
   ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" || die 'blue reaches green'
   ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" || die 'green reaches blue'
-  ! inside $from web timeout 2 wget -q -O - http://other/ || die 'a name of another network is answered'
+  ! inside $from web timeout $((2 * slow)) wget -q -O - http://other/ || die 'a name of another network is answered'
   ! inside $from cell ping -c 1 -W 1 "$NET.254" >/dev/null 2>&1 || die 'a network without a way out has one'
   await 5 'inside it one is reached' fetch $from cell http://cell/cgi-bin/who
   await 5 'the way out of others' inside $from web ping -c 1 -W 1 "$NET.254"
@@ -122,14 +122,14 @@ m 1 service create --detach=false --monitor 0s --name single --network blue -p 8
   --constraint node.hostname==node2 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 client=$NET.254
 for n in 1 2 3; do
-  await 5 "port 8081 on node $n" curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who"
-  is "$(curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who")" \
+  await 5 "port 8081 on node $n" curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who"
+  is "$(curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who")" \
     "$(inside 2 single hostname) $client" "the page through node $n"
   await 5 "port 8081 on node $n by its own address" \
-    in_host $n curl -fsS -m 2 "http://$(address $n):8081/cgi-bin/who"
-  await 5 "port 8081 on node $n by 127.0.0.1" in_host $n curl -fsS -m 2 http://127.0.0.1:8081/cgi-bin/who
+    in_host $n curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who"
+  await 5 "port 8081 on node $n by 127.0.0.1" in_host $n curl -fsS -m $((2 * slow)) http://127.0.0.1:8081/cgi-bin/who
 done
-said=$(for _ in $(seq 12); do curl -fsS -m 2 "http://$(address 3):8080/cgi-bin/who"; done | cut -d' ' -f1 | sort -u | wc -l)
+said=$(for _ in $(seq 12); do curl -fsS -m $((2 * slow)) "http://$(address 3):8080/cgi-bin/who"; done | cut -d' ' -f1 | sort -u | wc -l)
 is "$said" 3 'tasks that answer on one node'
 their_own_way
 
@@ -137,7 +137,7 @@ note 'the network is repaired where somebody has broken it'
 blue=$(m 1 network inspect blue --format '{{.ID}}')
 pin=$(find "$RUN/1" -path "*netns/net-$blue" | head -1)
 [[ -n $pin ]] || die "no namespace of network blue on node 1 in $RUN/1"
-counted() { in_host 1 curl -fsS -m 5 "http://$METRICS/metrics" | sed -n 's/^muster_network_repairs_total \([0-9]*\)$/\1/p'; }
+counted() { in_host 1 curl -fsS -m $((5 * slow)) "http://$METRICS/metrics" | sed -n 's/^muster_network_repairs_total \([0-9]*\)$/\1/p'; }
 before=$(counted)
 [[ -n $before ]] || die 'no count of repairs among the metrics'
 nsenter --net="$pin" ip link delete vx0
@@ -151,10 +151,10 @@ has "$(m 1 node inspect --pretty node1)" 'Network repairs:' 'node inspect'
 
 note 'without managers everything goes on, also after the death of the agents'
 for n in 1 2 3; do kill_musterd $n; done
-is "$(curl -fsS -m 2 "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" 'the page, without any musterd'
+is "$(curl -fsS -m $((2 * slow)) "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" 'the page, without any musterd'
 start_musterd 3
 await 10 'containers of node 3' m 3 ps
-is "$(curl -fsS -m 2 "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" \
+is "$(curl -fsS -m $((2 * slow)) "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" \
   'the page, through an agent without managers'
 await 5 'a name, without managers' fetch 3 web http://web/cgi-bin/who
 for n in 1 2; do start_musterd $n; done
@@ -163,11 +163,11 @@ for n in 1 2 3; do await 20 "node $n is ready" node_is 1 $n Status Ready; done
 note 'no request fails while the service is updated, scaled and drained'
 m 1 service create --detach=false --monitor 0s --name app --network blue -p 8082:80 --replicas 4 \
   --update-parallelism 1 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
-await 5 'port 8082' curl -fsS -m 2 "http://$(address 1):8082/cgi-bin/who"
+await 5 'port 8082' curl -fsS -m $((2 * slow)) "http://$(address 1):8082/cgi-bin/who"
 : >"$BASE/asked"
 (while [[ ! -e $BASE/stop ]]; do
   for n in 1 2 3; do
-    curl -fsS -m 5 "http://$(address $n):8082/cgi-bin/who" >/dev/null 2>>"$BASE/failed" && echo >>"$BASE/asked"
+    curl -fsS -m $((5 * slow)) "http://$(address $n):8082/cgi-bin/who" >/dev/null 2>>"$BASE/failed" && echo >>"$BASE/asked"
   done
 done) &
 asking=$!

@@ -2,7 +2,8 @@
 # Where published ports answer and whom the container takes for its client: local ones, bound ones,
 # those that hide the client, those that name it in a header of the PROXY protocol; ::1; and a port
 # that a program of a host has, told of on the service though that node has no task of it; datagrams;
-# and ports of the host, which answer where the task is and can be had once on a node.
+# ports of the host, which answer where the task is and can be had once on a node; and that no program
+# takes a published port while musterd is away.
 source "$(dirname "$0")/cluster_lib.sh"
 
 # Says which container answers and whom it sees, as a page; on 81 repeats the first line it got, which
@@ -21,24 +22,46 @@ chmod +x /www/cgi-bin/who /echo
 nc -ll -p 81 -e /echo &
 httpd -f -p 80 -h /www'
 CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who'
-  --health-interval 1s --health-start-period 10s --health-start-interval 100ms)
+  --health-interval "${slow}s" --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 # page URL...: the page as the test's own host gets it; on_node N URL: as a process of node N does
-page() { curl -gfsS -m 2 "http://$1/cgi-bin/who"; }
-on_node() { in_host "$1" curl -gfsS -m 2 "http://$2/cgi-bin/who"; }
+page() { curl -gfsS -m $((2 * slow)) "http://$1/cgi-bin/who"; }
+on_node() { in_host "$1" curl -gfsS -m $((2 * slow)) "http://$2/cgi-bin/who"; }
 seen() { cut -d' ' -f2 <<<"$1"; }
 # What a datagram to ADDRESS PORT is answered with, if it is. By head, which reads more than a byte at a time.
-DATAGRAM='exec 8<>"/dev/udp/$0/$1" && echo hello >&8 && timeout 2 head -n 1 <&8 2>/dev/null'
+DATAGRAM='exec 8<>"/dev/udp/$0/$1" && echo hello >&8 && timeout '$((2 * slow))' head -n 1 <&8 2>/dev/null'
 datagram() { bash -c "$DATAGRAM" "$@" || true; }
 datagram_on_node() { local n=$1; shift; in_host "$n" bash -c "$DATAGRAM" "$@" || true; }
 answered_as() { [[ $(datagram "$1" "$2") == "$3" ]]; }
 # refused ADDRESS:PORT: curl's word for it is 7.
 refused() {
   local status=0
-  curl -gsS -m 2 -o /dev/null "http://$1/" 2>/dev/null || status=$?
+  curl -gsS -m $((2 * slow)) -o /dev/null "http://$1/" 2>/dev/null || status=$?
   ((status == 7))
 }
 closed() { is "$(refused "$1" && echo yes || echo no)" yes "refused: $2"; }
+# wants N tcp|udp 4|6 PORT: what becomes of a program of node N that wants the port at every address.
+wants() {
+  in_host "$1" python3 -c 'import errno, socket, sys
+kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[1]]
+family, every = {"4": (socket.AF_INET, "0.0.0.0"), "6": (socket.AF_INET6, "::")}[sys.argv[2]]
+with socket.socket(family, kind) as s:
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if kind == socket.SOCK_STREAM:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        s.bind((every, int(sys.argv[3])))
+        if kind == socket.SOCK_STREAM:
+            s.listen()
+        print("has it")
+    except OSError as error:
+        print(errno.errorcode[error.errno])' "${@:2}"
+}
+has_it() { [[ $(wants "$@") == 'has it' ]]; }
+netd_of() { pgrep -f "musterd netd --run-dir $RUN/$1/"; }
+# netd_has N PORT: whether node N's netd is among those that hold a port of TCP
+netd_has() { in_host "$1" ss -Hltnp "sport = :$2" | grep -q "pid=$(netd_of "$1"),"; }
 
 start_registry
 push_images busybox
@@ -49,7 +72,7 @@ client=$NET.254
 ip -n "$BRIDGE-3" address add "$NET.33/24" dev eth0
 # The program that has port 8090 on node 3, which gets no task.
 # Not for longer than the test may take, however that ends.
-timeout 240 ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
+timeout $((240 * slow)) ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
 holder=$!
 
 m 1 service create --detach=false --monitor 0s --name web --constraint node.hostname==node2 \
@@ -95,7 +118,7 @@ note 'datagrams'
 says_whence() {
   local container
   container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $1\..*//p")
-  timeout 240 nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
+  timeout $((240 * slow)) nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
     socat "UDP4-RECVFROM:$2,fork" SYSTEM:'read -r line; echo $SOCAT_PEERADDR' &
 }
 says_whence web 83
@@ -143,12 +166,12 @@ for n in 1 2 3; do closed "$(address $n):8083" "the bound port at another addres
 
 note 'the PROXY protocol names both ends'
 for n in 1 2 3; do
-  said=$(printf 'hello\n' | timeout 3 socat - "TCP:$(address $n):8084,sourceport=$((42000 + n)),reuseaddr")
+  said=$(printf 'hello\n' | timeout $((3 * slow)) socat - "TCP:$(address $n):8084,sourceport=$((42000 + n)),reuseaddr")
   is "$(tr -d '\r' <<<"$said" | head -1)" "PROXY TCP4 $client $(address $n) $((42000 + n)) 8084" \
     "the header by node $n"
   is "$(tail -1 <<<"$said")" hello "what comes behind it by node $n"
 done
-said=$(printf 'hello\n' | timeout 3 socat - "TCP:$(address 1):8085" | od -An -tx1 | tr -d ' \n')
+said=$(printf 'hello\n' | timeout $((3 * slow)) socat - "TCP:$(address 1):8085" | od -An -tx1 | tr -d ' \n')
 [[ $said == 0d0a0d0a000d0a* ]] || die "version 2 of the header begins $said"
 [[ $said == *515549540a2111000c* ]] || die "version 2 of the header is $said"
 
@@ -162,17 +185,67 @@ await 5 'the first word' grep -q one "$BASE/out"
 kill_musterd 1
 echo two >&7
 await 5 'a word while musterd is away' grep -q two "$BASE/out"
-is "$(printf 'x\n' | timeout 3 socat - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
+is "$(printf 'x\n' | timeout $((3 * slow)) socat - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
 is "$(datagram "$(address 1)" 8088)" "$client" 'a datagram meanwhile'
 start_musterd 1 7>&-
 await 10 'node 1' m 1 node ls
 echo three >&7
 await 5 'a word afterwards' grep -q three "$BASE/out"
 await 5 'a new connection afterwards' bash -c \
-  "printf 'y\n' | timeout 3 socat - TCP:$(address 1):8084 | grep -q y"
+  "printf 'y\n' | timeout $((3 * slow)) socat - TCP:$(address 1):8084 | grep -q y"
 exec 7>&-
 kill $held 2>/dev/null || true  # unless it has ended with its input
 wait $held 2>/dev/null || true
+
+note 'ports are held without musterd, and given back to the next one'
+m 1 service create --detach=false --monitor 0s --name passing --constraint node.hostname==node2 \
+  -p 8091:80 -p published=8092,target=80,protocol=udp "$IMAGE" sleep 1d >/dev/null
+all_held() { # WHEN: of node 3
+  is "$(wants 3 tcp 4 8080)" EADDRINUSE "a published port $1"
+  is "$(wants 3 tcp 6 8080)" EADDRINUSE "a published port of IPv6 $1"
+  is "$(wants 3 udp 4 8088)" EADDRINUSE "a published port of UDP $1"
+  is "$(wants 3 tcp 4 8084)" EADDRINUSE "a relayed port $1"
+  page "$(address 3):8080" >/dev/null || die "the port does not answer $1"
+}
+refused_it() { [[ $(wants "$@") == EADDRINUSE ]]; }
+await 10 'a port of the new service is held' refused_it 3 tcp 4 8091
+all_held 'with musterd'
+kill_musterd 3
+all_held 'without musterd'
+m 1 service rm passing >/dev/null
+is "$(wants 3 tcp 4 8091)" EADDRINUSE 'the port of a service that was removed meanwhile'
+told=$(grep -c 'port .* is in use on this node' "$BASE/3/musterd.log" || true)
+start_musterd 3
+await 15 'it is free' has_it 3 tcp 4 8091
+await 5 'it is free of IPv6' has_it 3 tcp 6 8091
+await 5 'that of UDP is free' has_it 3 udp 4 8092
+all_held 'when musterd is back'
+clashes() { grep 'port .* is in use on this node' "$BASE/3/musterd.log" | tail -n +$((told + 1)) | grep -v 8090/tcp; }
+is "$(clashes || true)" '' 'clashes with itself'
+note '... by a netd of another program, too, and by one that was killed'
+netd_before=$(netd_of 3)
+kill_musterd 3
+mkdir -p "$BASE/newer"
+cp "$BIN/"{musterd,muster-runtime-shim} "$BASE/newer/"
+ln -s "$(realpath "$BIN/muster")" "$BASE/newer/"
+BIN_BEFORE=$BIN BIN=$BASE/newer
+start_musterd 3
+BIN=$BIN_BEFORE
+replaced() { [[ $(netd_of 3) != "$netd_before" ]] && ! kill -0 "$netd_before" 2>/dev/null; }
+await 15 'another netd' replaced
+all_held 'after an upgrade'
+await 10 'the new netd has the port' netd_has 3 8080
+kill_musterd 3
+all_held 'without musterd, after an upgrade'
+start_musterd 3
+await 10 'node 3 is back' netd_has 3 8080
+kill -9 "$(netd_of 3)"
+await 10 'the netd after it has the port' netd_has 3 8080
+all_held 'after netd was killed'
+kill_musterd 3
+all_held 'without musterd, after netd was killed'
+start_musterd 3
+is "$(clashes || true)" '' 'clashes with itself'
 
 note 'a port that a program of a node without tasks has is told of on the service'
 clash='port 8090/tcp is taken on node3 by another program'
@@ -189,7 +262,13 @@ m 1 service update --detach=false --monitor 0s -q --publish-add published=8080,t
 hidden() { in_mesh "$(seen "$(page "$(address 3):8080")")"; }
 await 10 'the client is hidden on node 3' hidden
 is "$(m 1 service ps -q web | wc -l)" 1 'tasks: nothing was replaced'
+note 'who has left holds nothing'
+m 3 swarm leave >/dev/null
+for port in 'tcp 4 8080' 'tcp 6 8080' 'udp 4 8088' 'tcp 4 8084'; do
+  is "$(wants 3 $port)" 'has it' "a program that wants $port"
+done
+is "$(netd_of 3 || true)" '' 'netd'
 m 1 service rm web >/dev/null
 await 20 'the port of the host is gone' refused "$(address 2):8086"
-await 10 'the relay is gone' bash -c "! timeout 1 socat -u /dev/null TCP:$(address 1):8084 2>/dev/null"
+await 10 'the relay is gone' bash -c "! timeout $slow socat -u /dev/null TCP:$(address 1):8084 2>/dev/null"
 finish

@@ -20,8 +20,8 @@ done
 echo "last $i"'
 SERVE="mkdir -p /www/cgi-bin; echo \"\$LONG\" >/www/cgi-bin/long; chmod +x /www/cgi-bin/long
 echo here >/www/index.html; trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval 5s
-  --health-start-period 20s --health-start-interval 100ms)
+CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval $((5 * slow))s
+  --health-start-period $((20 * slow))s --health-start-interval $((100 * slow))ms)
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 container() { m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $2\..*//p" | head -1; }
 in_client() { local n=$1; shift; nsenter --net="$RUN/$n/$(instance "$n")/netns/$(container "$n" client)" "$@"; }
@@ -33,9 +33,10 @@ fetch() { tools fetch "$2" "$BASE/fetched.$1" & HELPERS+=($!); begins "$1"; }
 fetch_inside() { in_client "$2" python3 "$HERE/traffic_tools.py" fetch "$3" "$BASE/fetched.$1" & HELPERS+=($!); begins "$1"; }
 begins() { await 10 "the download $1" grep -q begun "$BASE/fetched.$1"; }
 whole() { grep -q '^whole' "$BASE/fetched.$1"; }
-# Whatever is done is done under requests: of each who asks at least forty.
+# Whatever is done is done under requests: of each who asks at least forty, or MUSTER_REQUESTS=N.
+REQUESTS=${MUSTER_REQUESTS:-40}
 asked() { grep -c '^asked' "$1" || true; }
-more_than() { local file; for file in "$BASE"/asked.*; do (($(asked "$file") >= BEFORE[${file##*.}] + 40)) || return 1; done; }
+more_than() { local file; for file in "$BASE"/asked.*; do (($(asked "$file") >= BEFORE[${file##*.}] + REQUESTS)) || return 1; done; }
 declare -A BEFORE
 under_requests() {
   local file

@@ -126,7 +126,7 @@ def fetch(target, out_path):
     with open(out_path, "w", encoding="utf-8", buffering=1) as out:
         try:
             sock, host = connect(target)
-            sock.settimeout(30)
+            sock.settimeout(6 * LIMIT_S)
             sock.sendall(f"GET /cgi-bin/long HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             number, last = 0, False
             for line in lines_of(sock, lambda: out.write("begun\n")):
