@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "overlay/dataplane/port_messages.h"
 #include "overlay/dns/netd/records.h"
 
 namespace muster::agent {
@@ -444,6 +445,7 @@ Status NetdLink::end() {
     return Status(StatusCode::kDeadlineExceeded, "netd did not end in time");
   }
   ::unlink(overlay::dns::netd_socket(options_.run_dir).c_str());
+  ::unlink(overlay::port_socket(options_.run_dir).c_str());
   ::unlink(overlay::dns::netd_lock(options_.run_dir).c_str());
   return ok_status();
 }

@@ -7,6 +7,7 @@
 #include "deploy/daemon/host.h"
 #include "deploy/daemon/netd_program.h"
 #include "overlay/dataplane/linux_network.h"
+#include "overlay/dataplane/port_messages.h"
 
 namespace muster::daemon {
 namespace {
@@ -73,6 +74,7 @@ Result<std::unique_ptr<NodeParts>> make_node_parts(const Options& options,
     return parts->names->hold_encapsulation(port);
   };
   network.encryption.count = encryption_metrics(metrics);
+  network.port_socket = overlay::port_socket(run_dir);
   MUSTER_ASSIGN(parts->network, overlay::make_node_network(network, child_log(log, "network")));
   parts->flows = overlay::make_container_flows(
       overlay::container_namespaces(options.run_dir.string(), instance_id));

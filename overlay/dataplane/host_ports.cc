@@ -1,12 +1,16 @@
 #include "overlay/dataplane/host_ports.h"
 
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -17,6 +21,9 @@
 
 namespace muster::overlay {
 namespace {
+
+// For a netd that has the port, and does not answer.
+constexpr Duration kReachMax = 1s;
 
 socklen_t to_sockaddr(const Ip& ip, uint32_t port, sockaddr_storage& out) {
   out = {};
@@ -103,30 +110,63 @@ bool somebody_listens(uint32_t port) {
   return false;
 }
 
-}  // namespace
-
-HostPorts::~HostPorts() {
-  while (!held_.empty()) drop(held_.begin());
-}
-
-// A socket that holds the port in this family; -1: it is held by nobody, and cannot be.
-Result<int> HostPorts::open(const FrontendKey& key, bool v6) {
+// A socket that holds the port in this family; none: it is held by nobody, and cannot be.
+Result<UniqueFd> open(const FrontendKey& key, bool v6) {
   const std::string name = fmt::format("{}/{}", key.port, protocol_name(key.protocol));
   // Sharing has its price: another program that shares its ports would not be noticed.
   if (is_shared(key, v6) && listens_in("/proc/thread-self/net/tcp6", key.port)) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   const int fd = bind_port(key, v6);
+  if (fd >= 0) return UniqueFd(fd);
   if (fd == -EADDRINUSE && (key.protocol != v1::PortConfig::TCP || somebody_listens(key.port))) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the
   // address or interface does so when it gets them. One without IPv6 has nothing to hold there.
-  const bool fine = fd >= 0 || fd == -EADDRINUSE || fd == -EPROTONOSUPPORT ||
-                    fd == -ESOCKTNOSUPPORT || fd == -ENODEV || fd == -EADDRNOTAVAIL ||
-                    (v6 && fd == -EAFNOSUPPORT);
+  const bool fine = fd == -EADDRINUSE || fd == -EPROTONOSUPPORT || fd == -ESOCKTNOSUPPORT ||
+                    fd == -ENODEV || fd == -EADDRNOTAVAIL || (v6 && fd == -EAFNOSUPPORT);
   if (!fine) return fail(errno_status(-fd, "cannot reserve port " + name));
-  return fd < 0 ? -1 : fd;
+  return UniqueFd();
+}
+
+// Whether it still does what the key says: an interface may be another one of that name by now.
+bool is_bound_as(int fd, const FrontendKey& key) {
+  if (key.bind.empty() || Ip::parse(key.bind)) return true;
+  std::array<char, IFNAMSIZ> name{};
+  auto size = static_cast<socklen_t>(name.size());
+  return getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), &size) == 0 &&
+         key.bind == std::string_view(name.data(), strnlen(name.data(), name.size()));
+}
+
+}  // namespace
+
+void HostPorts::adopt() {
+  if (keeper_ == nullptr) return;
+  for (auto& [name, socket] : keeper_->adopt()) {
+    const auto port = parse_kept_name(name);
+    if (!port || !is_bound_as(socket->get(), port->key)) {
+      keeper_->drop(name);
+      continue;
+    }
+    held_[port->key].sockets[port->v6] = std::move(socket);
+  }
+}
+
+Status HostPorts::hold_in(Sockets::iterator held, bool v6) {
+  const FrontendKey& key = held->first;
+  PortKeeper::Socket& socket = held->second.sockets[v6];
+  auto opened = open(key, v6);
+  // It may be netd that has the port, for a former process: it did not answer, or was replaced by
+  // an upgrade at that moment.
+  if (!opened && keeper_ != nullptr && keeper_->reach(kReachMax)) {
+    adopt();
+    if (socket != nullptr) return ok_status();
+    opened = open(key, v6);
+  }
+  if (!opened) return opened.error();
+  if (*opened) socket = std::make_shared<const UniqueFd>(*std::move(opened));
+  return ok_status();
 }
 
 Status HostPorts::hold(const FrontendKey& key, Families families) {
@@ -135,18 +175,19 @@ Status HostPorts::hold(const FrontendKey& key, Families families) {
   if (picked != held_.end() && picked->second.picked != 0 && picked->first != key) drop(picked);
   if (const auto address = Ip::parse(key.bind)) families = {!address->v6, address->v6};
   const auto held = held_.try_emplace(key).first;
-  held->second.picked = 0;
+  const bool was_picked = std::exchange(held->second.picked, 0) != 0;
   for (const bool v6 : {false, true}) {
-    int& fd = held->second.fds[v6];
+    const PortKeeper::Socket& socket = held->second.sockets[v6];
     const bool wanted = v6 ? families.v6 : families.v4;
-    if (!wanted && fd >= 0) close(std::exchange(fd, -1));
-    if (!wanted || fd >= 0) continue;
-    const auto opened = open(key, v6);
-    if (!opened) {
-      drop(held);
-      return opened.error();
+    if (!wanted && socket != nullptr) close(held, v6);
+    if (!wanted || (socket != nullptr && !was_picked)) continue;
+    if (socket == nullptr) {
+      if (const Status status = hold_in(held, v6); !status.ok()) {
+        drop(held);
+        return status;
+      }
     }
-    fd = *opened;
+    if (socket != nullptr && keeper_ != nullptr) keeper_->keep(kept_name(key, v6), socket);
   }
   return ok_status();
 }
@@ -171,10 +212,16 @@ void HostPorts::release_moved(const std::set<FrontendKey>& wanted) {
   }
 }
 
+void HostPorts::close(Sockets::iterator held, bool v6) {
+  PortKeeper::Socket& socket = held->second.sockets[v6];
+  if (socket == nullptr) return;
+  // Also where it was picked, and is not kept.
+  if (keeper_ != nullptr) keeper_->drop(kept_name(held->first, v6));
+  socket.reset();
+}
+
 HostPorts::Sockets::iterator HostPorts::drop(Sockets::iterator held) {
-  for (const int fd : held->second.fds) {
-    if (fd >= 0) close(fd);
-  }
+  for (const bool v6 : {false, true}) close(held, v6);
   return held_.erase(held);
 }
 
@@ -188,7 +235,8 @@ Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
   socklen_t length = sizeof(address);
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
   const uint32_t port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  held_[{protocol, port}] = Held{{fd, -1}, next_pick_++};
+  held_[{protocol, port}] =
+      Held{{std::make_shared<const UniqueFd>(UniqueFd(fd)), nullptr}, next_pick_++};
   size_t picked = 0;
   auto oldest = held_.end();
   for (auto it = held_.begin(); it != held_.end(); ++it) {

@@ -7,23 +7,31 @@
 
 #include "base/status.h"
 #include "overlay/balancer/balancer.h"
+#include "overlay/dataplane/port_keeper.h"
 
 namespace muster::overlay {
 
 // Ports of the host that published ports occupy, each held by a socket: a process of the host that
 // wants the port is told it is in use, and we are told when a process was first. Nothing ever
 // accepts there; the rules lead traffic away before, and a port is held only in a family that has
-// backends, so that a connection in the other one is refused, not left hanging. Sockets go with
-// this object: a restart binds them again. Not thread-safe.
+// backends, so that a connection in the other one is refused, not left hanging.
+//
+// Sockets are bound here, where a clash is known at once, and are kept by netd, too: they outlive
+// this object, and that of the next process adopts them instead of binding. Ports that are only
+// picked are not kept. Not thread-safe.
 class HostPorts {
  public:
   // Ports picked but never used are forgotten beyond this many, oldest first.
   static constexpr size_t kPickedMax = 256;
 
-  HostPorts() = default;
+  // `keeper`: whoever keeps them, which outlives this object; nobody: they go with it.
+  explicit HostPorts(PortKeeper* keeper = nullptr) : keeper_(keeper) {}
   HostPorts(const HostPorts&) = delete;
   HostPorts& operator=(const HostPorts&) = delete;
-  ~HostPorts();
+
+  // Takes up what a former process held: before anything is released, which is how that of it that
+  // nobody wants any more is given up.
+  void adopt();
 
   struct Families {
     bool v4 = true;
@@ -42,14 +50,16 @@ class HostPorts {
 
  private:
   struct Held {
-    std::array<int, 2> fds{-1, -1};  // of IPv4 and IPv6
-    uint64_t picked = 0;             // order of picking; 0 = in use by a published port
+    std::array<PortKeeper::Socket, 2> sockets;  // of IPv4 and IPv6
+    uint64_t picked = 0;                        // order of picking; 0 = in use by a published port
   };
 
   using Sockets = std::map<FrontendKey, Held>;
   Sockets::iterator drop(Sockets::iterator held);
-  static Result<int> open(const FrontendKey& key, bool v6);
+  void close(Sockets::iterator held, bool v6);
+  Status hold_in(Sockets::iterator held, bool v6);
 
+  PortKeeper* keeper_;
   Sockets held_;
   uint64_t next_pick_ = 1;
 };

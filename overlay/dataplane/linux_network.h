@@ -23,6 +23,8 @@ struct NodeNetworkOptions {
   // The host's resolvers as they are now; subnets that the node chooses itself keep away from them.
   std::function<std::vector<Ip>()> resolvers = [] { return std::vector<Ip>(); };
   EspOptions encryption;
+  // Where published ports are kept beyond this process (port_keeper.h); empty: nowhere.
+  std::string port_socket;
 };
 
 // The network of the namespace that the calling thread is in. Adopts what a former process of the

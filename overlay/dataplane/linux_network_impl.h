@@ -27,6 +27,7 @@
 #include "overlay/dataplane/network_truth.h"
 #include "overlay/dataplane/nft.h"
 #include "overlay/dataplane/nft_table.h"
+#include "overlay/dataplane/port_keeper.h"
 #include "overlay/dataplane/published_ports.h"
 #include "overlay/dataplane/segments.h"
 
@@ -67,7 +68,8 @@ class LinuxNetwork final : public NodeNetwork {
               return local_ranges(id, resolvers());
             },
             log),
-        ports_(balancer_, sweeper_, log) {}
+        keeper_(options.port_socket, log),
+        ports_(balancer_, sweeper_, log, &keeper_) {}
   // What waits on the sweeper's thread uses the rest.
   ~LinuxNetwork() override { sweeper_.stop(); }
 
@@ -174,6 +176,7 @@ class LinuxNetwork final : public NodeNetwork {
   NftBalancer balancer_;
   Bridges bridges_;
   Gateway gateway_;
+  PortKeeper keeper_;
   PublishedPorts ports_;
   std::vector<PublishedPort> ports_told_;
   bool ports_stale_ = false;        // tasks are reached in another way since

@@ -50,6 +50,7 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   std::set<FrontendKey> taken;
   limits_.clear();
   for (const auto& [key, published] : wanted) keys.insert(key);
+  held_.adopt();
   held_.release_moved(std::exchange(keys, {}));
   for (const auto& [key, published] : wanted) {
     const auto& all = published->backends;

@@ -20,8 +20,8 @@ namespace muster::overlay {
 class PublishedPorts {
  public:
   // Owns none of its arguments. Connections are cleared in the background.
-  PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log)
-      : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)) {}
+  PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log, PortKeeper* keeper = nullptr)
+      : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)), held_(keeper) {}
 
   // The host reaches what is at `address` by another one; until forget_addresses() names it.
   void lead(const std::string& address, const std::string& by) { ways_[address] = by; }

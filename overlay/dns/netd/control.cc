@@ -2,14 +2,13 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "overlay/dns/netd/control_socket.h"
 
 namespace muster::overlay::dns {
 
@@ -26,20 +25,8 @@ Control::~Control() {
 }
 
 Status Control::listen(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return invalid_argument("{} is too long", path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  listener_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!listener_) return errno_status(errno, "socket");
-  ::unlink(path.c_str());
-  const mode_t mask = ::umask(0177);
-  const int bound =
-      bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  const int error = errno;
-  ::umask(mask);
-  if (bound != 0) return errno_status(error, path);
-  return ::listen(listener_.get(), 8) == 0 ? ok_status() : errno_status(errno, path);
+  MUSTER_ASSIGN(listener_, listen_for_root(path, SOCK_STREAM));
+  return ok_status();
 }
 
 Status Control::start() {
@@ -47,15 +34,7 @@ Status Control::start() {
 }
 
 void Control::accept_connections() {
-  while (true) {
-    UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!fd) return;
-    ucred peer{};
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0) {
-      log_->warn("a process of user {} is turned away", peer.uid);
-      continue;
-    }
+  while (UniqueFd fd = accept_root(listener_.get(), log_)) {
     const int number = fd.get();
     const Status watched =
         loop_.watch(number, EPOLLIN, [this, number](uint32_t events) { ready(number, events); });

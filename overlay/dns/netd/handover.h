@@ -18,7 +18,8 @@ namespace muster::overlay::dns {
 //
 // On the control socket: the reply with the state, then for each container kHandoverMessage bytes
 // that hold its id, with its three descriptors beside them; for each listener and connection of a
-// relay as many that begin with kHandedRelay, with what HandedRelay says; in the end as many zeros.
+// relay, and each socket that holds a port, as many that begin with kHandedRelay, with what
+// HandedRelay says; in the end as many zeros.
 inline constexpr size_t kHandoverMessage = 128;
 inline constexpr std::string_view kHandedRelay = "relay ";  // no container's id has a blank
 

@@ -59,8 +59,9 @@ Status Netd::open() {
     auto handover = receive_handover(netd_socket(options_.run_dir));
     if (handover) {
       inherited_ = *std::move(handover);
-      log_->info("takes over {} containers, {} relays and relayed connections",
-                 inherited_.sockets.size(), inherited_.relays.size());
+      kept_ports_.inherit(inherited_.relays);
+      log_->info("takes over {} containers, {} relays and relayed connections, {} held ports",
+                 inherited_.sockets.size(), inherited_.relays.size(), kept_ports_.size());
     } else {
       log_->info("nothing to take over: {}", handover.error().message());
     }
@@ -71,6 +72,8 @@ Status Netd::open() {
   if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     return already_exists("netd runs already in {}", options_.run_dir);
   }
+  port_control_ = std::make_unique<PortControl>(loop_, kept_ports_, log_);
+  MUSTER_TRY(port_control_->listen(port_socket(options_.run_dir)));
   v1::NetdHello hello;
   hello.set_level(kNetdLevel);
   hello.set_program(MUSTER_VERSION);
@@ -110,23 +113,30 @@ Status Netd::run() {
   relays_.inherit(std::move(connections));
   relays_.settle();
   inherited_ = {};
+  MUSTER_TRY(port_control_->start());
   MUSTER_TRY(control_->start());
   check_company();
   log_->info("serves names, pid {}", getpid());
   const Status ended = loop_.run();
   containers_.clear();
   relays_.abandon();
+  kept_ports_.clear();
   // While the lock is held, so that a successor's socket is not taken away; and the lock is free
   // when musterd sees its connection end.
-  if (!handed_over_) ::unlink(netd_socket(options_.run_dir).c_str());
+  if (!handed_over_) {
+    ::unlink(netd_socket(options_.run_dir).c_str());
+    ::unlink(port_socket(options_.run_dir).c_str());
+  }
   lock_.reset();
+  port_control_.reset();
   control_.reset();
   return ended;
 }
 
 // Somebody has to be there for whom names are answered, or who may want that soon.
 void Netd::check_company() {
-  const bool lonely = containers_.empty() && relays_.empty() && control_->connections() == 0;
+  const bool lonely =
+      containers_.empty() && relays_.empty() && kept_ports_.empty() && control_->connections() == 0;
   if (lonely && std::exchange(was_lonely_, true)) {
     log_->info("nobody is left to answer to");
     return loop_.stop();
@@ -144,6 +154,7 @@ v1::NetdReply Netd::command(const v1::NetdCommand& received) {
       log_->info("ends, as musterd wants it");
       containers_.clear();
       relays_.abandon();
+      kept_ports_.clear();
       reply.mutable_ack()->set_version(records_.version());
       loop_.stop();
       break;
@@ -178,15 +189,17 @@ void Netd::hand_over(int fd) {
     const auto& held = container.resolver->sockets();
     sockets[id] = {held.ns.get(), held.udp.get(), held.tcp.get()};
   }
-  const std::vector<HandedRelay> relays = relays_.hand_over();
+  std::vector<HandedRelay> relays = relays_.hand_over();
+  const size_t relayed = relays.size();
+  kept_ports_.hand_over(relays);
   if (const Status sent = send_handover(fd, records_.all(), sockets, relays); !sent.ok()) {
     return log_->warn("handing over: {}", sent.message());
   }
   handed_over_ = true;
   lock_.reset();
   (void)send_handover_end(fd);
-  log_->info("handed over {} containers, {} relays and relayed connections", sockets.size(),
-             relays.size());
+  log_->info("handed over {} containers, {} relays and relayed connections, {} held ports",
+             sockets.size(), relayed, kept_ports_.size());
   loop_.stop();
 }
 

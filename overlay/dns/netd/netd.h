@@ -13,8 +13,10 @@
 #include "overlay/dns/netd/control.h"
 #include "overlay/dns/netd/event_loop.h"
 #include "overlay/dns/netd/handover.h"
+#include "overlay/dns/netd/kept_ports.h"
 #include "overlay/dns/netd/namespace_sockets.h"
 #include "overlay/dns/netd/node_resolvers.h"
+#include "overlay/dns/netd/port_control.h"
 #include "overlay/dns/netd/records.h"
 #include "overlay/dns/netd/relays.h"
 #include "overlay/dns/netd/upstream_sockets.h"
@@ -32,10 +34,10 @@ struct NetdOptions {
   bool take_over = false;  // from another netd of the instance, if there is one
 };
 
-// The process that holds the resolvers of a node's containers and the relays of its published
-// ports, so that names go on being answered and connections go on while musterd is away. One
-// thread; needs root. It ends when musterd says so, on SIGTERM, and by itself when it has neither a
-// container nor a relay nor a musterd for kLonelyMax.
+// The process that holds the resolvers of a node's containers, its published ports and the relays
+// of some, so that names go on being answered, connections go on, and nobody takes a port while
+// musterd is away. One thread; needs root. It ends when musterd says so, on SIGTERM, and by itself
+// when it has neither a container nor a relay nor a port nor a musterd for kLonelyMax.
 class Netd {
  public:
   static constexpr Duration kLonelyMax = 10s;
@@ -93,6 +95,8 @@ class Netd {
   std::unique_ptr<Forwarder> forwarder_;
   std::map<std::string, Container> containers_;
   Relays relays_;
+  KeptPorts kept_ports_;
+  std::unique_ptr<PortControl> port_control_;
   std::unique_ptr<Control> control_;
   EventLoop::TimerId forwarder_timer_ = 0;
   TimePoint forwarder_due_;

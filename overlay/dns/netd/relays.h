@@ -18,7 +18,7 @@
 
 namespace muster::overlay::dns {
 
-// What a relay hands on to a successor: a listener, or a connection.
+// What a relay hands on to a successor: a listener, or a connection. Others hand on likewise.
 struct HandedRelay {
   std::string text;              // what it is; not longer than a handover message
   std::vector<UniqueFd> owned;   // of one that was received
