@@ -17,6 +17,7 @@
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/sysctl.h"
+#include "overlay/dataplane/vxlan_probe.h"
 
 namespace muster::overlay {
 namespace {
@@ -65,9 +66,7 @@ Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
   Status made =
       host.run(new_probe_tunnel({spec.vni, spec.local, spec.port}, spec.mtu, namespace_fd, self_));
   if (says(made, "not supported")) {
-    return failed_precondition(
-        "this kernel has no VXLAN (module vxlan), by which other nodes are reached: {}",
-        made.message());
+    return failed_precondition("{}: {}", kNoVxlan, made.message());
   }
   if (made.code() == StatusCode::kAlreadyExists) {
     return already_exists("another program on this node uses VNI {} on UDP port {}", spec.vni,

@@ -30,6 +30,61 @@ bool flag(const nlattr* data, int type) {
   return found != nullptr && nla_get_u8(found) != 0;
 }
 
+// A trait of tunnels, named as `ip -d link` does, and what a segment's has.
+struct Trait {
+  int type;
+  const char* name;
+  size_t bytes;  // of its value; 0: it is there or not
+  uint32_t wanted;
+  bool live;  // can be changed on a device that is there
+};
+
+// What is not asked for when a tunnel is made is the kernel's own default.
+std::vector<Trait> traits_of(bool v6) {
+  const uint32_t no_checksum = v6 ? 1 : 0;
+  return {
+      {IFLA_VXLAN_LEARNING, "learning", 1, 0, true},
+      {IFLA_VXLAN_UDP_CSUM, "udpcsum", 1, 1, false},
+      // The frames inside have checksums of their own.
+      {IFLA_VXLAN_UDP_ZERO_CSUM6_TX, "udp6zerocsumtx", 1, no_checksum, false},
+      {IFLA_VXLAN_UDP_ZERO_CSUM6_RX, "udp6zerocsumrx", 1, no_checksum, false},
+      {IFLA_VXLAN_TTL, "ttl", 1, 0, true},
+      {IFLA_VXLAN_TTL_INHERIT, "ttl inherit", 1, 0, false},
+      {IFLA_VXLAN_TOS, "tos", 1, 0, true},
+      {IFLA_VXLAN_DF, "df", 1, VXLAN_DF_UNSET, true},
+      {IFLA_VXLAN_LABEL, "flowlabel", 4, 0, true},
+      {IFLA_VXLAN_PORT_RANGE, "srcport", 4, 0, false},
+      {IFLA_VXLAN_LIMIT, "maxaddr", 4, 0, false},
+      {IFLA_VXLAN_PROXY, "proxy", 1, 0, false},
+      {IFLA_VXLAN_RSC, "rsc", 1, 0, false},
+      {IFLA_VXLAN_L2MISS, "l2miss", 1, 0, false},
+      {IFLA_VXLAN_L3MISS, "l3miss", 1, 0, false},
+      {IFLA_VXLAN_COLLECT_METADATA, "external", 1, 0, false},
+      {IFLA_VXLAN_REMCSUM_TX, "remcsumtx", 1, 0, false},
+      {IFLA_VXLAN_REMCSUM_RX, "remcsumrx", 1, 0, false},
+      // A node that everything goes to which no entry leads elsewhere, and an interface to send by.
+      {IFLA_VXLAN_GROUP, "remote", 0, 0, false},
+      {IFLA_VXLAN_GROUP6, "remote", 0, 0, false},
+      {IFLA_VXLAN_LINK, "dev", 0, 0, false},
+      {IFLA_VXLAN_GBP, "gbp", 0, 0, false},
+      {IFLA_VXLAN_GPE, "gpe", 0, 0, false},
+  };
+}
+
+// What it does not tell of, a kernel does not have.
+TunnelTraits read_traits(const nlattr* data) {
+  TunnelTraits out;
+  for (const Trait& trait : traits_of(false)) {
+    const nlattr* found = inner(data, trait.type);
+    if (trait.bytes == 0) {
+      out[trait.type] = found != nullptr ? 1 : 0;
+    } else if (found != nullptr) {
+      out[trait.type] = trait.bytes == 1 ? nla_get_u8(found) : nla_get_u32(found);
+    }
+  }
+  return out;
+}
+
 std::optional<Mac> mac_at(const nlattr* attribute) {
   Mac mac{};
   if (attribute == nullptr || nla_len(attribute) != static_cast<int>(mac.size())) {
@@ -80,7 +135,7 @@ SegmentDevice read_device(nlmsghdr* header) {
   if (kind != nullptr && std::string_view(nla_get_string(kind)) == "vxlan") {
     const nlattr* data = inner(detail, IFLA_INFO_DATA);
     device.tunnel = read_tunnel(data);
-    device.learning = flag(data, IFLA_VXLAN_LEARNING);
+    device.traits = read_traits(data);
   }
   if (device.master != 0) device.quiet = read_quiet(inner(detail, IFLA_INFO_SLAVE_DATA));
   return device;
@@ -171,6 +226,27 @@ Message new_segment_bridge(uint32_t mtu) {
 
 Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd) {
   return tunnel_message(spec, mtu, namespace_fd, nullptr);
+}
+
+TunnelTraitsMending mend_traits(int index, const Ip& local, const TunnelTraits& now) {
+  TunnelTraitsMending out;
+  out.request.emplace(RTM_NEWLINK, 0, "set what the tunnel does with packets");
+  out.request->header(link_header(index))
+      .begin(IFLA_LINKINFO)
+      .put(IFLA_INFO_KIND, "vxlan")
+      .begin(IFLA_INFO_DATA);
+  bool live = true;
+  for (const Trait& trait : traits_of(local.v6)) {
+    const auto found = now.find(trait.type);
+    if (found == now.end() || found->second == trait.wanted) continue;
+    out.said.push_back(fmt::format("{} was {}, now {}", trait.name, found->second, trait.wanted));
+    live = live && trait.live;
+    if (trait.bytes == 1) out.request->put_u8(trait.type, static_cast<uint8_t>(trait.wanted));
+    if (trait.bytes == 4) out.request->put_u32(trait.type, trait.wanted);
+  }
+  out.request->end().end();
+  if (!live) out.request.reset();
+  return out;
 }
 
 Message new_probe_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd, const Mac& self) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,10 @@ struct TunnelSpec {
   friend bool operator==(const TunnelSpec&, const TunnelSpec&) = default;
 };
 
+// How a VXLAN device handles packets, beside where it stands: by IFLA_VXLAN_ attribute, as far as
+// the kernel tells of it. Of attributes that are there or not, 1 or 0.
+using TunnelTraits = std::map<int, uint32_t>;
+
 // A device in a segment's namespace.
 struct SegmentDevice {
   int index = 0;
@@ -34,7 +39,7 @@ struct SegmentDevice {
   bool up = false;
   uint32_t mtu = 0;
   std::optional<TunnelSpec> tunnel;  // of VXLAN devices
-  bool learning = false;             // of the VXLAN device itself
+  TunnelTraits traits;               // of VXLAN devices
   // Of a bridge's port: as a tunnel's has to be: nothing flooded to it or learnt from it, requests
   // for known neighbours answered and kept from it.
   bool quiet = false;
@@ -46,6 +51,15 @@ Message new_segment_bridge(uint32_t mtu);
 // To be sent on a socket of the underlay's namespace, where the device's UDP socket will be; the
 // device itself appears in the other one, down.
 Message new_segment_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd);
+// What differs of a tunnel's traits from those that new_segment_tunnel() gives, in words ("learning
+// was 1, now 0"). Pure.
+struct TunnelTraitsMending {
+  std::vector<std::string> said;
+  // Makes them right on the live device; none: the kernel cannot change some of them, and the
+  // device has to be made anew (vxlan_changelink() of Linux says which).
+  std::optional<Message> request;
+};
+TunnelTraitsMending mend_traits(int index, const Ip& local, const TunnelTraits& now);
 // The same for examinations: with this address, and what it sends is never cut to pieces. Only
 // devices of one kind share a UDP socket.
 Message new_probe_tunnel(const TunnelSpec& spec, uint32_t mtu, int namespace_fd, const Mac& self);

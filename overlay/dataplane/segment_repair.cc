@@ -14,6 +14,7 @@
 #include "overlay/dataplane/segment_links.h"
 #include "overlay/dataplane/segments.h"
 #include "overlay/dataplane/sysctl.h"
+#include "overlay/dataplane/vxlan_probe.h"
 
 namespace muster::overlay {
 namespace {
@@ -28,6 +29,11 @@ void tell(std::vector<std::string>* said, fmt::format_string<Args...> f, Args&&.
 
 bool says(const Status& status, std::string_view text) {
   return status.message().find(text) != std::string::npos;
+}
+
+// What an empty tunnel needs of these. Neighbours are the bridge's, and stay.
+std::vector<EntryChange> tunnel_changes(const SegmentEntries& entries) {
+  return entry_changes(SegmentEntries{entries.tunnel, {}});
 }
 
 // Settings that new interfaces of the namespace begin with: none speaks IPv6 by itself.
@@ -157,15 +163,15 @@ Status Segments::make_tunnel(Segment& segment) {
   const TunnelSpec spec{shape.vni, *local, static_cast<uint16_t>(node_.data_path_port)};
   Status made = host_.run(new_segment_tunnel(spec, shape.mtu, segment.ns.get()));
   if (says(made, "not supported")) {
-    return failed_precondition(
-        "this kernel has no VXLAN (module vxlan), by which other nodes are reached: {}",
-        made.message());
+    return failed_precondition("{}: {}", kNoVxlan, made.message());
   }
   if (made.code() == StatusCode::kAlreadyExists) {
     return already_exists("another program or instance on this node uses VNI {} on UDP port {}",
                           spec.vni, spec.port);
   }
   MUSTER_TRY(made);
+  vxlan_seen_ = true;
+  vxlan_trouble_.clear();
   MUSTER_ASSIGN(const auto devices, list_segment_devices(segment.inside));
   const SegmentDevice* tunnel = find_device(devices, kSegmentTunnel);
   if (tunnel == nullptr) return internal_error("the tunnel vanished");
@@ -187,6 +193,13 @@ Status Segments::make_tunnel(Segment& segment) {
     return already_exists("UDP port {} is in use by another program on this node", spec.port);
   }
   return made;
+}
+
+const std::string& Segments::vxlan_trouble() {
+  if (vxlan_seen_) return vxlan_trouble_;
+  if (auto tried = overlay::vxlan_trouble()) vxlan_trouble_ = *std::move(tried);
+  vxlan_seen_ = vxlan_trouble_.empty();
+  return vxlan_trouble_;
 }
 
 // What leaves by the tunnel of an encrypted network is marked for the policies of IPsec.
@@ -213,13 +226,27 @@ Status Segments::drop_tunnel(Segment& segment) {
   return ok_status();
 }
 
-// `fresh`: it was made, and is empty.
-Status Segments::mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fresh) {
+// False: it has to be made anew.
+bool Segments::mend_traits(Segment& segment, const SegmentDevice& tunnel, Said* said) {
+  const Ip local = tunnel.tunnel ? tunnel.tunnel->local : Ip{};
+  const TunnelTraitsMending mending = overlay::mend_traits(tunnel.index, local, tunnel.traits);
+  for (const std::string& what : mending.said) tell(said, "the tunnel's {}", what);
+  if (mending.said.empty()) return true;
+  if (!mending.request) return false;
+  // Older kernels can change less.
+  const Status changed = segment.inside.run(*mending.request);
+  if (!changed.ok()) {
+    log_->debug("network {}: tunnel made anew: {}", segment.shape.name, changed.message());
+  }
+  return changed.ok();
+}
+
+Status Segments::mend_tunnel(Segment& segment, const SegmentEntries& entries, Said* said) {
+  const bool wanted = !entries.tunnel.empty();
   MUSTER_ASSIGN(const auto devices, list_segment_devices(segment.inside));
   const SegmentDevice* there = find_device(devices, kSegmentTunnel);
   const bool expected = segment.tunnel != 0;
   segment.tunnel = there == nullptr ? 0 : there->index;
-  *fresh = false;
   if (!wanted) {
     if (there != nullptr && !expected) tell(said, "there was a tunnel that leads nowhere");
     return drop_tunnel(segment);
@@ -227,13 +254,16 @@ Status Segments::mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fr
   const auto local = Ip::parse(node_.data_path_addr);
   const TunnelSpec spec{segment.shape.vni, local ? *local : Ip{},
                         static_cast<uint16_t>(node_.data_path_port)};
-  const bool right = there != nullptr && there->tunnel == spec && !there->learning;
-  if (!right) {
-    if (there != nullptr) tell(said, "the tunnel stood at another address, port or VNI");
+  if (there == nullptr || there->tunnel != spec || !mend_traits(segment, *there, said)) {
     if (there == nullptr && expected) tell(said, "the tunnel was missing");
+    if (there != nullptr && there->tunnel != spec) {
+      tell(said, "the tunnel stood at another address, port or VNI");
+    }
+    // The kernel has no two of one VNI and port: what is sent until the next one has its entries is
+    // lost.
     MUSTER_TRY(drop_tunnel(segment));
-    *fresh = true;
-    return make_tunnel(segment);
+    MUSTER_TRY(make_tunnel(segment));
+    return run(segment, tunnel_changes(entries));
   }
   MUSTER_TRY(mend_mark(segment, said));
   std::vector<Message> batch;
@@ -305,8 +335,7 @@ Status Segments::install(Segment& segment, const SegmentEntries& entries) {
   return ok_status();
 }
 
-Status Segments::mend_entries(Segment& segment, const SegmentEntries& wanted, bool fresh,
-                              Said* said) {
+Status Segments::mend_entries(Segment& segment, const SegmentEntries& wanted, Said* said) {
   MUSTER_ASSIGN(KernelEntries kernel,
                 list_segment_entries(segment.inside, segment.bridge, segment.tunnel));
   std::vector<EntryChange> changes = entry_changes(kernel, wanted, nullptr);
@@ -314,17 +343,7 @@ Status Segments::mend_entries(Segment& segment, const SegmentEntries& wanted, bo
     // The bridge's table changes by itself while it is listed, and rows can be left out: only what
     // a second look finds, too, is different.
     MUSTER_ASSIGN(kernel, list_segment_entries(segment.inside, segment.bridge, segment.tunnel));
-    changes = entry_changes(kernel, wanted, nullptr);
-    if (fresh) {
-      // Was said already.
-      kernel.tunnel.clear();
-      kernel.bridge.clear();
-      for (const auto& [mac, node] : wanted.tunnel) {
-        kernel.tunnel[mac] = {node};
-        kernel.bridge[mac] = true;
-      }
-    }
-    (void)entry_changes(kernel, wanted, said);
+    changes = entry_changes(kernel, wanted, said);
   }
   return run(segment, changes);
 }
@@ -336,12 +355,11 @@ Status Segments::bring_in_step(Segment& segment, Said* said) {
   // After a restart what was there stays as it is until managers have told what should be.
   if (told == nullptr) return ok_status();
   const SegmentEntries& entries = told->book.entries();
-  bool fresh = false;
   // What could not be done before is no news.
   if (!was_in_step) said = nullptr;
   MUSTER_TRY(mend_settings(segment, said));
-  MUSTER_TRY(mend_tunnel(segment, !entries.tunnel.empty(), said, &fresh));
-  MUSTER_TRY(mend_entries(segment, entries, fresh, said));
+  MUSTER_TRY(mend_tunnel(segment, entries, said));
+  MUSTER_TRY(mend_entries(segment, entries, said));
   segment.in_step = true;
   return ok_status();
 }

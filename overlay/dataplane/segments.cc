@@ -345,7 +345,7 @@ Status Segments::forget(const std::string& network_id) {
   if (segment->ports.empty()) return remove(network_id);
   segment->in_step = false;
   MUSTER_TRY(drop_tunnel(*segment));
-  return mend_entries(*segment, {}, true, nullptr).with_context("network " + segment->shape.name);
+  return mend_entries(*segment, {}, nullptr).with_context("network " + segment->shape.name);
 }
 
 Status Segments::set_local_node(const LocalNode& node, const NetworkTruths& truths) {

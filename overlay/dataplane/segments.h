@@ -93,6 +93,11 @@ class Segments {
   void repair(std::vector<std::string>& said);
   // What the last repair() could not mend, a sentence a network.
   std::vector<std::string> troubles() const;
+  // Why this kernel has no way to other nodes; empty: it has. Tried once, and again as long as the
+  // answer is no: a module may be loaded later.
+  const std::string& vxlan_trouble();
+  // ... as it was found last, for those who are told.
+  const std::string& known_vxlan_trouble() const { return vxlan_trouble_; }
   // The networks on the wire that this node has a tunnel for.
   std::set<uint32_t> tunnel_vnis() const;
 
@@ -153,8 +158,9 @@ class Segments {
   Status mend_bridge(Segment& segment, Said* said);
   Status mend_ports(Segment& segment, const std::vector<SegmentDevice>& devices, Said* said);
   Status mend_settings(Segment& segment, Said* said);
-  Status mend_tunnel(Segment& segment, bool wanted, Said* said, bool* fresh);
-  Status mend_entries(Segment& segment, const SegmentEntries& wanted, bool fresh, Said* said);
+  bool mend_traits(Segment& segment, const SegmentDevice& tunnel, Said* said);
+  Status mend_tunnel(Segment& segment, const SegmentEntries& entries, Said* said);
+  Status mend_entries(Segment& segment, const SegmentEntries& wanted, Said* said);
   Status mend_pin(Segment& segment, Said* said);
   Status mend_mark(Segment& segment, Said* said);
   Status make_tunnel(Segment& segment);
@@ -169,6 +175,8 @@ class Segments {
   const EspTunnels* esp_;
   const bool ipv6_ = kernel_has_ipv6();
   LocalNode node_;
+  bool vxlan_seen_ = false;
+  std::string vxlan_trouble_;
   std::map<std::string, Told, std::less<>> told_;                          // by network id
   std::map<std::string, std::unique_ptr<Segment>, std::less<>> segments_;  // by network id
   std::map<std::string, std::string> ports_;                               // port -> network id

@@ -51,6 +51,11 @@ TEST_F(SegmentsTest, DriftIsMendedAndSaid) {
        {"the bridge flooded to the tunnel, learnt from it or asked through it"}},
       {"bridge link set dev vx0 neigh_suppress off",
        {"the bridge flooded to the tunnel, learnt from it or asked through it"}},
+      {"ip link set vx0 type vxlan learning", {"the tunnel's learning was 1, now 0"}},
+      {"ip link set vx0 type vxlan ttl 7 tos 0x10 df set",
+       {"the tunnel's ttl was 7, now 0", "the tunnel's tos was 16, now 0",
+        "the tunnel's df was 1, now 0"}},
+      {"ip link set vx0 type vxlan remote 192.168.50.3", {"the tunnel's remote was 1, now 0"}},
       {"ip link del vx0", {"the tunnel was missing"}},
       {"sysctl -qw net.ipv6.conf.br0.disable_ipv6=1",
        {"net.ipv6.conf.br0.disable_ipv6 was 1, now 0",
@@ -73,6 +78,57 @@ TEST_F(SegmentsTest, DriftIsMendedAndSaid) {
     EXPECT_TRUE(pings(c1_, "10.1.0.12")) << c.harm;
     EXPECT_TRUE(pings(c1_, "fd10::12")) << c.harm;
     EXPECT_THAT(host(1).repair(), IsEmpty()) << c.harm;
+  }
+}
+
+// What the kernel changes on a device that is there needs no other one, which would lose packets.
+TEST_F(SegmentsTest, ATunnelIsMendedAsItStandsWhereTheKernelCan) {
+  two_containers();
+  const std::string segment = host(1).segment("web");
+  const std::string index = "ip -o link show vx0 | cut -d: -f1; bridge fdb show dev vx0";
+  const std::string was = box_.run(segment, index);
+  box_.run(segment, "ip link set vx0 type vxlan learning ttl 7");
+  EXPECT_EQ(host(1).repair().size(), 2u);
+  EXPECT_EQ(box_.run(segment, index), was);
+}
+
+// What the kernel changes on no device that is there.
+TEST_F(SegmentsTest, ATunnelOfAnotherKindIsMadeAnewWithItsEntries) {
+  two_containers();
+  const std::string segment = host(1).segment("web");
+  const std::string right = box_.run(segment, "ip -d link show vx0 | grep -o 'vxlan .*'");
+  ASSERT_THAT(right, HasSubstr(" udpcsum"));
+  const struct {
+    std::string options;
+    std::vector<std::string> said;
+  } cases[] = {
+      {"nolearning noudpcsum", {"network web: the tunnel's udpcsum was 0, now 1"}},
+      {"learning udpcsum proxy",
+       {"network web: the tunnel's learning was 1, now 0",
+        "network web: the tunnel's proxy was 1, now 0"}},
+      {"nolearning udpcsum srcport 5000 6000 gbp", {}},
+      {"nolearning udpcsum dev u0", {"network web: the tunnel's dev was 1, now 0"}},
+  };
+  for (const auto& c : cases) {
+    box_.run(segment, "ip link del vx0");
+    EXPECT_EQ(box_.run(host(1).path,
+                       fmt::format("ip link add vx0 mtu 1450 netns {} type vxlan id 4097 local "
+                                   "192.168.50.1 dstport 4789 {} 2>&1",
+                                   segment, c.options)),
+              "");
+    box_.run(segment,
+             "ip link set vx0 master br0 up; bridge link set dev vx0 learning off flood off "
+             "mcast_flood off bcast_flood off neigh_suppress on");
+    EXPECT_NE(box_.run(segment, "ip -d link show vx0 | grep -o 'vxlan .*'"), right);
+    const auto said = host(1).repair();
+    if (c.said.empty()) {
+      EXPECT_EQ(said.size(), 2u) << c.options;
+    } else {
+      EXPECT_EQ(said, c.said) << c.options;
+    }
+    EXPECT_EQ(box_.run(segment, "ip -d link show vx0 | grep -o 'vxlan .*'"), right) << c.options;
+    EXPECT_TRUE(pings(c1_, "10.1.0.12")) << c.options;
+    EXPECT_THAT(host(1).repair(), IsEmpty()) << c.options;
   }
 }
 
