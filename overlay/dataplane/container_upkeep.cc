@@ -6,12 +6,22 @@
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <filesystem>
 #include <iterator>
 #include <set>
+#include <system_error>
 #include <utility>
+
+#include "base/file.h"
+#include "overlay/dataplane/inside_record.h"
 
 namespace muster::overlay {
 namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kRecordMax = 1 << 20;
 
 void forget_interface(InsideState& state, int index) {
   state.links.erase(index);
@@ -41,6 +51,38 @@ std::set<int> ways_of(const InsideState& state) {
 
 }  // namespace
 
+Status ContainerUpkeep::open(const std::vector<std::string>& container_ids) {
+  MUSTER_TRY(make_directory(records_, 0700));
+  remove_temporaries(records_);
+  const std::set<std::string> known(container_ids.begin(), container_ids.end());
+  std::error_code error;
+  for (const auto& file : fs::directory_iterator(records_, error)) {
+    if (!known.contains(file.path().filename())) fs::remove(file.path(), error);
+  }
+  return ok_status();
+}
+
+Status ContainerUpkeep::remove_directory() {
+  std::error_code error;
+  fs::remove_all(records_, error);
+  if (!error) return ok_status();
+  return internal_error("cannot remove {}: {}", records_, error.message());
+}
+
+// A container runs as well without its record; one that says something else than it was given would
+// be worse than none.
+void ContainerUpkeep::save(const std::string& container_id, const InsideState& wanted,
+                           bool changing) {
+  const std::string path = record_path(container_id);
+  const Status saved =
+      write_file_atomic(path, format_inside_record({wanted, changing}), 0600, Durability::kNone);
+  if (saved.ok()) return;
+  std::error_code error;
+  fs::remove(path, error);
+  log_->warn("container {}: what it was given is not remembered: {}", container_id,
+             saved.message());
+}
+
 Status ContainerUpkeep::attach(const std::string& container_id, const AttachPlan& plan) {
   Kept kept;
   MUSTER_ASSIGN(kept.wanted, planned_inside(plan));
@@ -48,34 +90,66 @@ Status ContainerUpkeep::attach(const std::string& container_id, const AttachPlan
     MUSTER_ASSIGN(kept.watch, ChangeWatch::open());
     return ok_status();
   }));
+  save(container_id, kept.wanted, false);
   std::lock_guard lock(mutex_);
   kept_.insert_or_assign(container_id, std::move(kept));
   return ok_status();
+}
+
+Status ContainerUpkeep::adopt_here(const std::string& container_id, Kept& kept,
+                                   std::vector<std::string>& said) {
+  MUSTER_ASSIGN(kept.watch, ChangeWatch::open());
+  MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+  MUSTER_ASSIGN(InsideState found, read_inside(socket));
+  Result<InsideRecord> record = fail(not_found("none"));
+  const auto text = read_file(record_path(container_id), kRecordMax);
+  if (text) {
+    record = parse_inside_record(*text);
+    if (!record) log_->warn("container {}: {}", container_id, record.error().message());
+  }
+  if (!record) {
+    kept.wanted = ours_of(std::move(found));
+    save(container_id, kept.wanted, false);
+    return ok_status();
+  }
+  kept.wanted = std::move(record->wanted);
+  // Whoever was changing it is dead, and begins anew.
+  std::set<int> gone;
+  for (const auto& [index, link] : kept.wanted.links) {
+    if (record->changing && !found.links.contains(index)) gone.insert(index);
+  }
+  for (const int index : gone) forget_interface(kept.wanted, index);
+  return mend(container_id, kept, found, socket, said);
 }
 
 Status ContainerUpkeep::adopt(const std::string& container_id) {
   Kept kept;
-  MUSTER_TRY(in_namespace(pins_.path(container_id), [&]() -> Status {
-    MUSTER_ASSIGN(kept.watch, ChangeWatch::open());
-    MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
-    MUSTER_ASSIGN(InsideState found, read_inside(socket));
-    kept.wanted = ours_of(std::move(found));
-    return ok_status();
-  }));
+  std::vector<std::string> said;
   kept.behind = false;
+  const Status adopted =
+      in_namespace(pins_.path(container_id), [&] { return adopt_here(container_id, kept, said); });
+  if (!kept.watch) return adopted;
+  // What could not be put back is tried again.
+  kept.behind = !adopted.ok();
   std::lock_guard lock(mutex_);
   kept_.insert_or_assign(container_id, std::move(kept));
-  return ok_status();
+  std::move(said.begin(), said.end(), std::back_inserter(adopted_));
+  return adopted;
 }
 
 void ContainerUpkeep::detach(const std::string& container_id) {
+  std::error_code error;
+  fs::remove(record_path(container_id), error);
   std::lock_guard lock(mutex_);
   kept_.erase(container_id);
 }
 
 void ContainerUpkeep::begin_change(const std::string& container_id) {
   std::lock_guard lock(mutex_);
-  if (const auto at = kept_.find(container_id); at != kept_.end()) at->second.changing = true;
+  const auto at = kept_.find(container_id);
+  if (at == kept_.end()) return;
+  at->second.changing = true;
+  save(container_id, at->second.wanted, true);
 }
 
 Status ContainerUpkeep::changed(const std::string& container_id, const AttachPlan& made,
@@ -102,6 +176,7 @@ Status ContainerUpkeep::changed(const std::string& container_id, const AttachPla
   add(kept.wanted, std::move(more));
   kept.changing = false;
   kept.behind = true;
+  save(container_id, kept.wanted, false);
   return ok_status();
 }
 
@@ -111,26 +186,34 @@ void ContainerUpkeep::tell(const std::string& container_id, Kept& kept,
   log_->warn("container {}: {}", container_id, sentence);
 }
 
+// On a socket of the container's namespace.
+Status ContainerUpkeep::mend(const std::string& container_id, Kept& kept, const InsideState& now,
+                             NetlinkSocket& socket, std::vector<std::string>& said) {
+  const InsideMending mending = mend_inside(kept.wanted, now);
+  tell(container_id, kept,
+       mending.left.empty()
+           ? std::string()
+           : fmt::format("{} is down or gone, and is left so", fmt::join(mending.left, ", ")));
+  MUSTER_TRY(socket.run(mending.requests));
+  for (const std::string& difference : mending.said) {
+    said.push_back(fmt::format("container {} {}", container_id, difference));
+  }
+  return ok_status();
+}
+
 Status ContainerUpkeep::look(const std::string& container_id, Kept& kept,
                              std::vector<std::string>& said) {
   return in_namespace(pins_.path(container_id), [&]() -> Status {
     MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
     MUSTER_ASSIGN(const InsideState now, read_inside(socket));
-    const InsideMending mending = mend_inside(kept.wanted, now);
-    tell(container_id, kept,
-         mending.left.empty()
-             ? std::string()
-             : fmt::format("{} is down or gone, and is left so", fmt::join(mending.left, ", ")));
-    MUSTER_TRY(socket.run(mending.requests));
-    for (const std::string& difference : mending.said) {
-      said.push_back(fmt::format("container {} {}", container_id, difference));
-    }
-    return ok_status();
+    return mend(container_id, kept, now, socket, said);
   });
 }
 
 void ContainerUpkeep::repair(std::vector<std::string>& said) {
   std::lock_guard lock(mutex_);
+  std::move(adopted_.begin(), adopted_.end(), std::back_inserter(said));
+  adopted_.clear();
   for (auto& [container_id, kept] : kept_) {
     // What it tells of is older than what is listed then.
     const bool moved = kept.watch.moved();

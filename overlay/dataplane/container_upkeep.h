@@ -19,15 +19,27 @@ namespace muster::overlay {
 // with NET_ADMIN may have set its interface down or taken it away: that is let be, and told once;
 // so is a default route of its own.
 //
+// What each was given is in a file, <records>/<container id> (inside_record.h), so that a process
+// that finds it running knows what is missing. Not synced: containers end with the host.
+//
 // A look at a container in which nothing has changed is one system call; else its namespace is
 // entered and listed, by six requests. Thread-safe; repair() blocks the others.
 class ContainerUpkeep {
  public:
-  ContainerUpkeep(const NamespaceDir& pins, Log log) : pins_(pins), log_(std::move(log)) {}
+  // `records`: a directory for the files.
+  ContainerUpkeep(const NamespaceDir& pins, std::string records, Log log)
+      : pins_(pins), records_(std::move(records)), log_(std::move(log)) {}
+
+  // Makes the directory, and removes records of others than these. Before anything else.
+  Status open(const std::vector<std::string>& container_ids);
+  // Removes the directory, once all are detached.
+  Status remove_directory();
 
   // A container as it was made by this plan. One of that name is forgotten.
   Status attach(const std::string& container_id, const AttachPlan& plan);
-  // One found after a restart: what it has of ours is what it is to have.
+  // One found after a restart. What it lacks of what was made is put back at once; the next
+  // repair() says what that was. Without a record of it (a former version made it) what it has of
+  // ours is what it is to have.
   Status adopt(const std::string& container_id);
   void detach(const std::string& container_id);
 
@@ -50,13 +62,22 @@ class ContainerUpkeep {
     std::string told;    // of interfaces that are left as they are, or of what failed
   };
 
+  std::string record_path(const std::string& container_id) const {
+    return records_ + "/" + container_id;
+  }
+  void save(const std::string& container_id, const InsideState& wanted, bool changing);
+  Status adopt_here(const std::string& container_id, Kept& kept, std::vector<std::string>& said);
+  Status mend(const std::string& container_id, Kept& kept, const InsideState& now,
+              NetlinkSocket& socket, std::vector<std::string>& said);
   Status look(const std::string& container_id, Kept& kept, std::vector<std::string>& said);
   void tell(const std::string& container_id, Kept& kept, const std::string& sentence);
 
   const NamespaceDir& pins_;
+  const std::string records_;
   Log log_;
   std::mutex mutex_;
   std::map<std::string, Kept> kept_;  // by container id
+  std::vector<std::string> adopted_;  // what was put back since the last repair()
 };
 
 }  // namespace muster::overlay

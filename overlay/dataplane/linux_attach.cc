@@ -161,11 +161,18 @@ Status LinuxNetwork::make_host_links(const ContainerNetworkRequest& request, Att
   return make_way(request.container_id, plan, link, namespace_fd);
 }
 
-// In a network that is to be encrypted a container would be alone on a node that cannot do it.
-Status LinuxNetwork::check_encryption(const v1::Network& network) {
+// What this node cannot do for the network: a container would be alone in it as soon as there are
+// members elsewhere, whether or not there are any yet.
+Status LinuxNetwork::check_network(const v1::Network& network) {
+  if (!is_overlay(network)) return ok_status();
   const v1::NetworkSpec& spec = network.spec();
-  if (spec.driver() != "overlay" || !is_encrypted(spec)) return ok_status();
   std::lock_guard lock(overlay_mutex_);
+  if (const std::string& why = segments_.vxlan_trouble(); !why.empty()) {
+    note_limits();
+    return failed_precondition("network {} cannot be entered on this node: {}",
+                               spec.annotations().name(), why);
+  }
+  if (!is_encrypted(spec)) return ok_status();
   const auto self = Ip::parse(node_.data_path_addr);
   const std::string& why = esp_.trouble(self && self->v6);
   if (why.empty()) return ok_status();
@@ -174,7 +181,7 @@ Status LinuxNetwork::check_encryption(const v1::Network& network) {
 }
 
 Status LinuxNetwork::attach_links(const ContainerNetworkRequest& request, AttachPlan& plan) {
-  for (const ContainerLink& link : request.links) MUSTER_TRY(check_encryption(link.network));
+  for (const ContainerLink& link : request.links) MUSTER_TRY(check_network(link.network));
   MUSTER_ASSIGN(Inside inside, prepare_namespace(pins_, request, plan));
   MUSTER_TRY(expect_links(plan));
   MUSTER_TRY(make_segment_links(plan, inside.ns.get()));

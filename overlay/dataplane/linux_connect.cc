@@ -82,7 +82,7 @@ Status LinuxNetwork::reconnect(const ContainerNetworkRequest& asked, bool* left)
   if (plan.drop_way) MUSTER_TRY(drop_way(id));
   if (left != nullptr) *left = true;
   for (const LinkPlan& link : plan.make.links) {
-    if (link.network != nullptr && !link.exists) MUSTER_TRY(check_encryption(*link.network));
+    if (link.network != nullptr && !link.exists) MUSTER_TRY(check_network(*link.network));
   }
   MUSTER_TRY(expect_links(plan.make));
   MUSTER_TRY(make_segment_links(plan.make, inside.ns.get()));

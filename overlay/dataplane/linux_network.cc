@@ -12,7 +12,9 @@
 #include "overlay/dataplane/container_namespace.h"
 #include "overlay/dataplane/linux_network_impl.h"
 #include "overlay/dataplane/ruleset.h"
+#include "overlay/dataplane/vxlan_probe.h"
 #include "overlay/ipam/mtu.h"
+#include "overlay/ipam/overlay_limits.h"
 
 namespace muster::overlay {
 
@@ -87,15 +89,17 @@ Status LinuxNetwork::adopt_containers() {
   return ok_status();
 }
 
-// What their namespaces have of virtual addresses stays until their networks are told of.
+// What their namespaces have of virtual addresses stays until their networks are told of. Of what
+// they were given otherwise nothing is missing when the rest looks at them.
 Status LinuxNetwork::adopt_clients() {
-  MUSTER_ASSIGN(const auto pinned, pins_.list());
+  MUSTER_ASSIGN(auto pinned, pins_.list());
+  std::erase_if(pinned, Segments::is_pin);
+  MUSTER_TRY(upkeep_.open(pinned));
   for (const std::string& name : pinned) {
-    if (Segments::is_pin(name)) continue;
-    const Status adopted = clients_.adopt(name, pins_.path(name));
-    if (!adopted.ok()) log_->warn("container {}: {}", name, adopted.message());
     const Status kept = upkeep_.adopt(name);
     if (!kept.ok()) log_->warn("container {}: {}", name, kept.message());
+    const Status adopted = clients_.adopt(name, pins_.path(name));
+    if (!adopted.ok()) log_->warn("container {}: {}", name, adopted.message());
   }
   return ok_status();
 }
@@ -130,6 +134,9 @@ Status LinuxNetwork::set_local_node(const LocalNode& node) {
   {
     std::lock_guard lock(overlay_mutex_);
     node_ = node;
+    // In a swarm it takes part in networks; who places tasks is told before they come.
+    if (!node.data_path_addr.empty()) (void)segments_.vxlan_trouble();
+    note_limits();
     const Status encrypted = follow_encryption();
     MUSTER_TRY(segments_.set_local_node(node, truths_));
     MUSTER_TRY(apply_mesh({}));
@@ -161,6 +168,9 @@ void LinuxNetwork::note_limits() {
   limits_.clear();
   if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
   if (const std::string limit = esp_.limitation(); !limit.empty()) limits_.push_back(limit);
+  if (const std::string& why = segments_.known_vxlan_trouble(); !why.empty()) {
+    limits_.push_back(std::string(kNoOverlays) + why);
+  }
   for (std::string& trouble : segments_.troubles()) limits_.push_back(std::move(trouble));
   for (std::string& limit : clients_.limitations()) limits_.push_back(std::move(limit));
 }
@@ -261,6 +271,7 @@ std::vector<std::string> LinuxNetwork::repair() {
   {
     std::lock_guard lock(overlay_mutex_);
     esp_.repair(segments_.tunnel_vnis(), said);
+    if (!segments_.known_vxlan_trouble().empty()) (void)segments_.vxlan_trouble();
     segments_.repair(said);
     mesh_.repair(said);
     note_limits();
@@ -387,6 +398,7 @@ Status LinuxNetwork::teardown() {
   std::lock_guard lock(mutex_);
   MUSTER_TRY(nft_->run(delete_ruleset(names_.table())));
   torn_down_ = true;
+  MUSTER_TRY(upkeep_.remove_directory());
   return pins_.remove_directory();
 }
 

@@ -51,6 +51,7 @@ class LinuxNetwork final : public NodeNetwork {
       : names_(options.instance_id),
         pins_(fmt::format("{}/{}/netns", options.run_dir, options.instance_id)),
         log_(log),
+        upkeep_(pins_, fmt::format("{}/{}/inside", options.run_dir, options.instance_id), log),
         overlay_rtnl_(std::move(overlay_rtnl)),
         overlay_nft_(std::move(overlay_nft)),
         esp_(names_, *overlay_nft_, options.encryption, log),
@@ -113,7 +114,7 @@ class LinuxNetwork final : public NodeNetwork {
   void note_limits();
   // Has IPsec for the encrypted networks that were told of.
   Status follow_encryption() { return esp_.set_use(esp_use(truths_, node_)); }
-  Status check_encryption(const v1::Network& network);
+  Status check_network(const v1::Network& network);
   Status attach_links(const ContainerNetworkRequest& request, AttachPlan& plan);
   Status expect_links(AttachPlan& plan);
   Status make_segment_links(AttachPlan& plan, int namespace_fd);
@@ -149,7 +150,7 @@ class LinuxNetwork final : public NodeNetwork {
   Names names_;
   NamespaceDir pins_;
   Log log_;
-  ContainerUpkeep upkeep_{pins_, log_};  // has a lock of its own, under which nothing else is taken
+  ContainerUpkeep upkeep_;  // has a lock of its own, under which nothing else is taken
 
   std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
                               // made

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "overlay/dataplane/change_watch.h"
+#include "overlay/dataplane/inside_record.h"
 #include "overlay/dataplane/mesh_task.h"
 #include "overlay/dataplane/namespaces.h"
 #include "overlay/dns/netd/namespace_sockets.h"
@@ -38,6 +39,7 @@ class UpkeepTest : public NodeNetworkTest {
     port.set_published_port(5353);
     r.ports.push_back(port);
     ns_ = attach(r);
+    asked_ = r;
     was_ = state();
     ASSERT_THAT(was_, HasSubstr("lookup 77"));
     ASSERT_THAT(was_, HasSubstr("default via 169.254.77.1"));
@@ -59,6 +61,7 @@ class UpkeepTest : public NodeNetworkTest {
 
   v1::Network ingress_ = overlay_network("net-a", "10.50.0.0/24", "10.50.0.1");
   v1::Network back_ = overlay_network("net-b", "10.51.0.0/24", "10.51.0.1");
+  ContainerNetworkRequest asked_;
   std::string ns_;
   std::string was_;
 };
@@ -108,6 +111,99 @@ TEST_F(UpkeepTest, OfContainersOfAFormerProcess) {
   }
 }
 
+TEST_F(UpkeepTest, WhatWasChangedWhileNobodyLookedIsMendedAndTold) {
+  for (const Harm& harm : kHarms) {
+    net_.reset();
+    box_.run(ns_, harm.command);
+    ASSERT_NE(state(), was_) << harm.command;
+    restart();
+    EXPECT_EQ(state(), was_) << harm.command;
+    EXPECT_THAT(net_->repair(), Contains(HasSubstr(harm.said))) << harm.command;
+    EXPECT_THAT(net_->repair(), IsEmpty()) << harm.command;
+    EXPECT_EQ(state(), was_) << harm.command;
+  }
+  // Nothing is told of what was there.
+  restart();
+  EXPECT_THAT(net_->repair(), IsEmpty());
+}
+
+TEST_F(UpkeepTest, AnInterfaceThatItSetDownWhileNobodyLookedStaysSo) {
+  net_.reset();
+  box_.run(ns_, "ip link set eth2 down; ip link del eth1; ip rule del pref 74");
+  restart();
+  EXPECT_THAT(box_.run(ns_, "ip -o link show eth2"), Not(HasSubstr(",UP")));
+  EXPECT_THAT(box_.run(ns_, "ip -o link"), Not(HasSubstr("eth1")));
+  EXPECT_THAT(net_->repair(),
+              ::testing::ElementsAre(HasSubstr("container c1 lacked routing rule 74")));
+  box_.run(ns_, "ip link set eth2 up");
+  EXPECT_THAT(net_->repair(), Contains(HasSubstr("lacked its default route")));
+}
+
+// One that a former version made is kept as it was found, and from then on looked after.
+TEST_F(UpkeepTest, WithoutARecordWhatIsFoundCounts) {
+  const std::string record = box_.dir() + "/n1/inside/c1";
+  ASSERT_EQ(box_.run("", "head -1 " + record), "muster-inside 1");
+  for (const std::string& harm : {"rm " + record, "echo muster-inside 2 > " + record,
+                                  "truncate -s -1 " + record, "echo 'rule 74 x' >> " + record}) {
+    net_.reset();
+    box_.run("", harm);
+    box_.run(ns_, "ip rule del pref 74");
+    const std::string found = state();
+    restart();
+    EXPECT_THAT(net_->repair(), IsEmpty()) << harm;
+    EXPECT_EQ(state(), found) << harm;
+    net_.reset();
+    box_.run(ns_, "ip rule del pref 76");
+    restart();
+    EXPECT_EQ(state(), found) << harm;
+    EXPECT_THAT(net_->repair(), Contains(HasSubstr("lacked routing rule 76"))) << harm;
+    ContainerNetworkRequest r = asked_;
+    attach(r);  // which completes it
+    EXPECT_EQ(state(), was_) << harm;
+  }
+  ASSERT_TRUE(net_->detach("c1").ok());
+  EXPECT_EQ(box_.run("", "ls " + box_.dir() + "/n1/inside"), "");
+}
+
+TEST_F(UpkeepTest, AChangeOfNetworksThatWasBrokenOffIsNoHarm) {
+  // As a process leaves it that is killed when the interface is gone.
+  const std::string record = box_.dir() + "/n1/inside/c1";
+  net_.reset();
+  box_.run("", "sed -i '1a changing' " + record);
+  box_.run(ns_, "ip link del eth1");
+  restart();
+  EXPECT_THAT(net_->repair(), IsEmpty());
+  ContainerNetworkRequest r = asked_;
+  r.links[1].addresses = {"10.51.0.6/24"};
+  r.links[1].by_hand = true;
+  const Status entered = net_->reconnect(r, nullptr);
+  ASSERT_TRUE(entered.ok()) << entered.message();
+  EXPECT_EQ(box_.run("", "grep -c changing " + record), "0");
+  net_.reset();
+  box_.run(ns_, "ip addr flush to 10.51.0.0/24; ip rule del pref 74");
+  restart();
+  EXPECT_THAT(net_->repair(), ::testing::AllOf(Contains(HasSubstr("lacked address 10.51.0.6/24")),
+                                               Contains(HasSubstr("lacked routing rule 74"))));
+}
+
+TEST(InsideRecordTest, ComesBackAsItWas) {
+  const std::string text =
+      "muster-inside 1\nchanging\nlink 2 eth0\naddress 2 10.50.0.5/24 -\n"
+      "address 3 fd00::2/128 fd00::1\nroute 254 0.0.0.0/0 3 172.18.0.1 -\n"
+      "route 77 fd54::/64 2 - fd54::5\nrule 74 0 10.50.0.5 0 0 77 0\n"
+      "rule 75 1 - 17 53 254 1\nneighbour 2 169.254.77.1 02:42:a9:fe:4d:01\n";
+  const auto record = parse_inside_record(text);
+  ASSERT_TRUE(record) << record.error().message();
+  EXPECT_TRUE(record->changing);
+  EXPECT_EQ(format_inside_record(*record), text);
+  for (const char* bad :
+       {"", "muster-inside 1", "muster-inside 10\n", "muster-inside 1\nlink 2\n",
+        "muster-inside 1\nlink x eth0\n", "muster-inside 1\naddress 2 10.0.0.1/24\n",
+        "muster-inside 1\nroute 254 10.0.0.0/24\n", "muster-inside 1\nodd 1\n"}) {
+    EXPECT_FALSE(parse_inside_record(bad)) << bad;
+  }
+}
+
 TEST_F(UpkeepTest, WhatAContainerDoesWithItsInterfacesIsItsOwn) {
   for (const char* own :
        {"ip link set eth1 down", "ip route replace default via 10.51.0.1 dev eth1 onlink",
@@ -122,6 +218,10 @@ TEST_F(UpkeepTest, WhatAContainerDoesWithItsInterfacesIsItsOwn) {
     EXPECT_THAT(net_->repair(), IsEmpty()) << own;
     EXPECT_EQ(state(), chosen) << own;
     EXPECT_THAT(box_.run(ns_, "ip -o link show eth2"), HasSubstr(",UP")) << own;
+    // A process that finds it so knows what was given, and that this is not missing.
+    restart();
+    EXPECT_THAT(net_->repair(), IsEmpty()) << own;
+    EXPECT_EQ(state(), chosen) << own;
     box_.run(ns_, "ip link set eth1 up; ip route replace default via 172.18.0.1 dev eth2");
     (void)net_->repair();
   }
