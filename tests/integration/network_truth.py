@@ -17,6 +17,7 @@ import subprocess
 import sys
 
 SPLIT = "=-=-=-="
+HZ = (100, 250, 300, 1000)  # the kernel's ticks a second: what it can be built with
 
 
 def run(*command):
@@ -65,12 +66,12 @@ def read_maps(listing):
 
 
 def read_ipvs(listing):
-    """Services by mark of a /proc/net/ip_vs: mark -> (scheduler, seconds of a client's memory, {backend: weight})."""
+    """Services by mark of a /proc/net/ip_vs: mark -> (scheduler, a client's memory in the kernel's ticks, {backend: weight})."""
     services, backends = {}, None
     for line in listing.splitlines():
         words = line.split()
         if words[:1] == ["FWM"]:
-            # FWM 49000000 wrr [persistent SECONDS NETMASK]; IPv6's has "IPv6" before the scheduler.
+            # FWM 49000000 wrr [persistent TICKS NETMASK]; IPv6's has "IPv6" before the scheduler.
             options = [word for word in words[2:] if word != "IPv6"]
             memory = int(options[options.index("persistent") + 1]) if "persistent" in options else 0
             backends = {}
@@ -331,7 +332,10 @@ class Truth:
                 self.equal(name, "mark", led.get(vip), mark)
                 shall[mark] = name
                 if mark in ipvs:
-                    self.equal(name, "how it spreads", ipvs[mark][:2], self.spreads(service))
+                    scheduler, seconds = self.spreads(service)
+                    self.equal(name, "scheduler", ipvs[mark][0], scheduler)
+                    if ipvs[mark][1] not in [seconds * each for each in HZ]:
+                        self.differs(name, f"clients are remembered for {ipvs[mark][1]} ticks instead of {seconds} s")
                     self.equal(name, "tasks and weights", ipvs[mark][2], backends)
         self.equal(where, "services of IPVS", {f"{mark:x}" for mark in ipvs}, {f"{mark:x}" for mark in shall})
 

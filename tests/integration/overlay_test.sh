@@ -24,8 +24,8 @@ inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 # N SERVICE: the addresses of the service's container on node N, as it sees them
 addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
 overlay_address() { addresses "$1" "$2" | head -1; }
-# N SERVICE URL
-fetch() { inside "$1" "$2" timeout $((3 * slow)) wget -q -O - "$3"; }
+# N SERVICE URL [SECONDS]
+fetch() { inside "$1" "$2" timeout "${4:-$((3 * slow))}" wget -q -O - "$3"; }
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 
@@ -108,9 +108,9 @@ done
 
 note 'other networks are not reached, nor is anything from a network without a way out'
 for from in 1 2 3; do
-  ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" || die 'blue reaches green'
-  ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" || die 'green reaches blue'
-  ! inside $from web timeout $((2 * slow)) wget -q -O - http://other/ || die 'a name of another network is answered'
+  ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" 3 || die 'blue reaches green'
+  ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" 3 || die 'green reaches blue'
+  ! inside $from web timeout 2 wget -q -O - http://other/ || die 'a name of another network is answered'
   ! inside $from cell ping -c 1 -W 1 "$NET.254" >/dev/null 2>&1 || die 'a network without a way out has one'
   await 5 'inside it one is reached' fetch $from cell http://cell/cgi-bin/who
   await 5 'the way out of others' inside $from web ping -c 1 -W 1 "$NET.254"
