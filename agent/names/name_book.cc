@@ -250,7 +250,7 @@ void NameBook::drop_fed(const std::string& network_id, const Feed& feed) {
   for (const auto& [id, endpoint] : feed.endpoints) drop(endpoint_key(network_id, id));
 }
 
-void NameBook::apply(const overlay::NetworkStep& step) {
+bool NameBook::apply(const overlay::NetworkStep& step) {
   const std::string& id = step.network_id;
   const v1::NetworkFeed& news = step.feed;
   Feed& feed = feeds_[id];
@@ -280,6 +280,7 @@ void NameBook::apply(const overlay::NetworkStep& step) {
   for (const std::string& task : news.removed_task_ids()) {
     if (feed.endpoints.erase(task) != 0) drop(endpoint_key(id, task));
   }
+  return unheard_.erase(id) != 0;
 }
 
 void NameBook::forget_network(const std::string& network_id) {
@@ -299,6 +300,11 @@ v1::NetdUpdate NameBook::complete() {
   for (const auto& [key, record] : records_) *out.add_records() = record;
   for (const auto& [id, feed] : feeds_) {
     if (feed.heard) out.add_fed_network_ids(id);
+  }
+  unheard_.clear();
+  for (const auto& [id, members] : members_) {
+    const auto feed = feeds_.find(id);
+    if (feed == feeds_.end() || !feed->second.heard) unheard_.insert(id);
   }
   if (relays_told_) out.add_fed_network_ids(overlay::dns::kRelaysTold);
   if (encapsulation_told_) out.add_fed_network_ids(overlay::dns::kEncapsulationTold);

@@ -29,8 +29,9 @@ class NameBook {
   void remove_container(const std::string& id);
   void set_task(const v1::LocalTask& task, const std::string& hostname);
   void remove_task(const std::string& task_id);
-  // A step of a NETWORK feed.
-  void apply(const overlay::NetworkStep& step);
+  // A step of a NETWORK feed. True if netd may know of that network what an earlier musterd was
+  // told, which no increment takes back: the next update has to be a complete one.
+  bool apply(const overlay::NetworkStep& step);
   // What was told of a network that no task here is in, or is to be in: it goes with the last that
   // leaves it.
   void forget_network(const std::string& network_id);
@@ -79,6 +80,8 @@ class NameBook {
   std::map<std::string, std::set<std::string>> members_;   // tasks here, by network
   std::map<std::string, std::set<std::string>> networks_;  // the other way round
   std::map<std::string, Feed> feeds_;  // by network, whether one is in it or not
+  // Networks of the last complete update of which nothing had been heard: netd kept what it knew.
+  std::set<std::string> unheard_;
 };
 
 }  // namespace muster::agent

@@ -148,7 +148,9 @@ void NetdLink::forget_task(const std::string& task_id) {
 }
 
 void NetdLink::apply(const overlay::NetworkStep& step) {
-  change([&] { book_.apply(step); });
+  change([&] {
+    if (book_.apply(step)) begun_anew_ = true;
+  });
 }
 
 void NetdLink::forget_network(const std::string& network_id) {

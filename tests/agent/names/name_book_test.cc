@@ -6,6 +6,8 @@
 
 #include <map>
 
+#include "overlay/dns/netd/records.h"
+
 namespace muster::agent {
 namespace {
 
@@ -247,6 +249,31 @@ TEST_F(NameBookTest, ACompleteUpdateNamesTheFeedsItKnows) {
   EXPECT_THAT(update.fed_network_ids(), ElementsAre("n1"));
   EXPECT_TRUE(update.complete());
   EXPECT_FALSE(book_.changed());
+}
+
+// netd outlives musterd, and a task may be gone by when the next one is told of its network.
+TEST_F(NameBookTest, WhatAnEarlierMusterdWasToldDoesNotStay) {
+  v1::NetworkFeed two;
+  *two.add_endpoints() = remote("t2", "there");
+  *two.add_endpoints() = remote("t3", "there");
+  overlay::dns::Records netd;
+  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.apply(step("n1", two, true));
+  netd.apply(book_.complete());
+
+  book_ = NameBook("here", false);
+  book_.set_task(local_task("t1", "n1", true), "box");
+  netd.apply(book_.complete());
+  EXPECT_EQ(netd.all().records_size(), 4) << "nothing has been heard of the network yet";
+  v1::NetworkFeed one;
+  *one.add_endpoints() = remote("t2", "there");
+  EXPECT_TRUE(book_.apply(step("n1", one, true)));
+  netd.apply(book_.complete());
+  EXPECT_EQ(netd.all().records_size(), 3);
+  EXPECT_FALSE(book_.apply(step("n1", two, true))) << "from now on increments say all";
+  EXPECT_FALSE(book_.apply(step("n2", two, true))) << "nobody here is in it";
+  netd.apply(book_.increment());
+  EXPECT_EQ(netd.all().records_size(), 4);
 }
 
 TEST_F(NameBookTest, ATaskEntersAndLeavesNetworksWhileItRuns) {
