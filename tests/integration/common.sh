@@ -17,7 +17,7 @@ fails() {
 # await SECONDS WHAT COMMAND...: until the command succeeds. An emulated machine is slower than a
 # real one by the factor MUSTER_TEST_SLOW (1 to 20): it gets more time, and is asked less often.
 slow=${MUSTER_TEST_SLOW:-1}
-pause=$((slow / 20)).$(printf %02d $((5 * slow % 100)))
+pause=0.$(printf %02d $((slow < 10 ? 5 * slow : 50)))
 await() {
   local end=$((SECONDS + $1 * slow)) what=$2
   shift 2

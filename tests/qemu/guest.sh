@@ -127,7 +127,9 @@ serve_root() {
   local mount
   for mount in / $(findmnt --real -rno TARGET | grep -v '^/$') "$(findmnt -no TARGET -T "$tree")"; do
     [[ $mount != "$share"/* && -d $share$mount ]] || continue
-    mount --bind "$mount" "$share$mount" && mount -o remount,bind,ro "$share$mount"
+    # Of other tests on the host, which may have gone by now.
+    mount --bind "$mount" "$share$mount" || ! findmnt "$mount" >/dev/null || exit 1
+    mount -o remount,bind,ro "$share$mount" || ! mountpoint -q "$share$mount" || exit 1
   done
   mount -t tmpfs tmpfs /run
   # It holds a descriptor for every file the guest knows.
@@ -151,8 +153,8 @@ done
 
 # ---------------------------------------------------------------- the machine
 
-# hvc0 carries the command's output, hvc1 its exit code: what is written there has reached the host
-# when write(2) returns. The kernel's own messages go to the serial line.
+# hvc0 carries the command's output, hvc1 how slow the machine is and the exit code: what is written there
+# has reached the host when write(2) returns. The kernel's own messages go to the serial line.
 machine=(
   qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
   -M q35 -accel tcg,thread=multi -cpu max,-erms,-fsrm -smp "$cpus" -m "$memory"
@@ -177,7 +179,10 @@ setpriv --pdeathsig TERM timeout --foreground --kill-after=2 "$limit" \
 children+=($!)
 status=0
 wait "${children[1]}" || status=$?
-code=$(tr -dc 0-9 <"$work/status" 2>/dev/null) || code=  # "failed" when init was
+tr -d '\r' <"$work/status" >"$work/said" 2>/dev/null || true
+read -r factor took <<<"$(sed -n 's/^slow //p' "$work/said")"
+[[ -z $factor ]] || echo "guest.sh: MUSTER_TEST_SLOW=$factor (slowness.sh took $took ms)" >&2
+code=$(grep -x '[0-9]*' "$work/said") || code=  # "failed" when init was
 if [[ -n $code ]]; then exit "$code"; fi
 if ((status == 124 || status == 137)); then
   echo "guest.sh: the machine was stopped after $limit seconds" >&2

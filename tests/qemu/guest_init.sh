@@ -109,6 +109,9 @@ else
   stty sane -onlcr  # QEMU leaves that to the host's terminal
   [ "$SIZE" = '0 0' ] || stty rows ${SIZE% *} cols ${SIZE#* }
 fi
+measured=$("$TREE/tests/qemu/slowness.sh")
+echo "slow $measured" >/dev/hvc1
+export MUSTER_TEST_SLOW=${measured% *}
 run
 START
 # The shell that joins the service's cgroup becomes the command; this one only reaps. The command is
