@@ -68,6 +68,7 @@ void Session::connect() {
   v1::AgentMessage message;
   v1::SessionHello& hello = *message.mutable_hello();
   *hello.mutable_description() = description_;
+  description_told_ = true;
   hello.set_session_id(session_id_);
   hello.set_feature_level(kFeatureLevel);
   hello.set_attempt(generation);
@@ -181,6 +182,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   deps_.strand.cancel(beat_timer_);
   beat_timer_ = deps_.strand.after(heartbeat_period_, [this] { beat(); });
   deps_.log->info("session {} with {} established", session_id_, manager_);
+  if (!description_told_) describe(std::move(description_));
   send_reports();
 }
 
@@ -230,6 +232,8 @@ void Session::report(v1::TaskStatusUpdate update) {
 
 void Session::describe(v1::NodeDescription description) {
   description_ = std::move(description);
+  // A hello that is under way has the former one.
+  description_told_ = established_;
   if (!established_) return;
   v1::AgentMessage message;
   *message.mutable_description() = description_;

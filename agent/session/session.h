@@ -109,6 +109,7 @@ class Session {
 
   SessionDeps deps_;
   v1::NodeDescription description_;
+  bool description_told_ = true;  // to this manager, in the hello or since
   bool running_ = false;
   bool established_ = false;
   std::unique_ptr<ManagerLink> link_;

@@ -191,6 +191,22 @@ TEST_F(SessionTest, ReportsWaitForTheWelcomeAndForTheAcknowledgement) {
   EXPECT_EQ(links_.count(v1::AgentMessage::kStatuses), 2);
 }
 
+TEST_F(SessionTest, WhatANodeIsFoundToBeWhileItsHelloIsUnderWayIsToldAfterTheWelcome) {
+  session_.start();
+  v1::NodeDescription description;
+  description.add_limitations("port 80/tcp is taken by another program of this host");
+  session_.describe(description);
+  EXPECT_EQ(links_.count(v1::AgentMessage::kDescription), 0);
+  links_.welcome();
+  ASSERT_EQ(links_.count(v1::AgentMessage::kDescription), 1);
+  EXPECT_EQ(links_.sent.back().description().limitations_size(), 1);
+  // The next hello has it.
+  links_.events.closed(unavailable("gone"));
+  world_.advance(100ms);
+  links_.welcome();
+  EXPECT_EQ(links_.count(v1::AgentMessage::kDescription), 1);
+}
+
 TEST_F(SessionTest, ABrokenLinkIsReopenedAndUnacknowledgedReportsAreRepeated) {
   session_.start();
   links_.welcome();
