@@ -52,6 +52,13 @@ bool same_generics(const v1::Task& task, const std::vector<v1::GenericResource>*
   return true;
 }
 
+std::string no_overlays_of(const v1::Node& node) {
+  for (const std::string& limitation : node.description().limitations()) {
+    if (limitation.starts_with(kNoOverlays)) return limitation.substr(kNoOverlays.size());
+  }
+  return {};
+}
+
 std::vector<std::pair<std::string, std::string>> plugins_of(const v1::Node& node) {
   std::vector<std::pair<std::string, std::string>> plugins;
   for (const auto& plugin : node.description().engine().plugins()) {
@@ -95,10 +102,11 @@ void ClusterState::put_node(const v1::Node& stored) {
   auto plugins = plugins_of(stored);
   // Heartbeats and the like rewrite the object without touching anything placement looks at.
   const bool totals_changed = node.set_totals(stored.description().resources());
+  std::string no_overlays = no_overlays_of(stored);
   const std::string& no_encryption = stored.description().no_encryption();
   if (facts_changed || totals_changed || plugins != node.plugins ||
-      no_encryption != node.no_encryption || node.state != stored.status().state() ||
-      node.availability != stored.spec().availability()) {
+      no_overlays != node.no_overlays || no_encryption != node.no_encryption ||
+      node.state != stored.status().state() || node.availability != stored.spec().availability()) {
     changes_.nodes = true;
   }
   if (!node.present) ranks_stale_ = true;
@@ -108,11 +116,17 @@ void ClusterState::put_node(const v1::Node& stored) {
   node.state = stored.status().state();
   node.availability = stored.spec().availability();
   node.plugins = std::move(plugins);
+  lacking_overlays_ -= node.no_overlays.empty() ? 0 : 1;
+  lacking_overlays_ += no_overlays.empty() ? 0 : 1;
+  node.no_overlays = std::move(no_overlays);
   node.no_encryption = no_encryption;
   if (facts_changed) columns_.node_changed(node);
 }
 
-void ClusterState::set_network(const std::string& id, bool encrypted, bool ingress) {
+void ClusterState::set_network(const std::string& id, NetworkNeeds needs) {
+  const bool changed = needs.overlay ? overlays_.insert(id).second : overlays_.erase(id) != 0;
+  if (changed && some_lack_overlays()) changes_.nodes = true;
+  const auto& [overlay, encrypted, ingress] = needs;
   const auto known = encrypted_.find(id);
   if (encrypted ? known != encrypted_.end() && known->second == ingress
                 : known == encrypted_.end()) {
@@ -125,6 +139,12 @@ void ClusterState::set_network(const std::string& id, bool encrypted, bool ingre
   } else {
     encrypted_.erase(known);
   }
+}
+
+bool ClusterState::enters_overlays(const TaskShape& shape) const {
+  return shape.in_mesh ||
+         std::any_of(shape.networks.begin(), shape.networks.end(),
+                     [&](const std::string& id) { return overlays_.contains(id); });
 }
 
 bool ClusterState::encrypts(const TaskShape& shape) const {
@@ -140,6 +160,8 @@ void ClusterState::remove_node(std::string_view id) {
   const NodeIndex index = find_node(id);
   if (index == kNoIndex || !nodes_[index].present) return;
   nodes_[index].present = false;
+  lacking_overlays_ -= nodes_[index].no_overlays.empty() ? 0 : 1;
+  nodes_[index].no_overlays.clear();
   ranks_stale_ = true;
   columns_.node_changed(nodes_[index]);
   changes_.nodes = true;

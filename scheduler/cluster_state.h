@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -40,8 +41,17 @@ class ClusterState {
   void remove_node(std::string_view id);
   void put_revision(const v1::Revision& revision);
   void remove_revision(std::string_view service_id, uint64_t number);
-  // A network, or that it is gone (encrypted = false). `ingress`: published ports lead through it.
-  void set_network(const std::string& id, bool encrypted, bool ingress);
+  // What a network asks of nodes; of one that is gone nothing. `ingress`: published ports lead
+  // through it, as they do through an overlay network always.
+  struct NetworkNeeds {
+    bool overlay = false;
+    bool encrypted = false;
+    bool ingress = false;
+  };
+  void set_network(const std::string& id, NetworkNeeds needs);
+  // Whether such a task is in an overlay network, and whether some node cannot be in any.
+  bool enters_overlays(const TaskShape& shape) const;
+  bool some_lack_overlays() const { return lacking_overlays_ != 0; }
   // Whether such a task is in an encrypted network.
   bool encrypts(const TaskShape& shape) const;
   // Takes the newest form of a task. Counts a failure when a task that held something turns up
@@ -129,6 +139,8 @@ class ClusterState {
   TaskTable<TaskEntry> tasks_;
   NodeColumns columns_;
   Changes changes_;
+  std::set<std::string> overlays_;         // network ids
+  size_t lacking_overlays_ = 0;            // nodes that are present
   std::map<std::string, bool> encrypted_;  // network ids; true: the ingress network
   bool ranks_stale_ = false;
 };

@@ -10,6 +10,9 @@
 
 namespace muster::scheduler {
 
+// How a node's limitation begins that keeps it out of overlay networks; the reason follows.
+inline constexpr std::string_view kNoOverlays = "no container can enter an overlay network here: ";
+
 // One kind of generic resource on a node: a discrete amount or a set of names.
 struct GenericPool {
   std::string kind;
@@ -40,6 +43,7 @@ class NodeInfo {
   v1::NodeSpec::Availability availability = v1::NodeSpec::ACTIVE;
   // Sorted (type, name) pairs.
   std::vector<std::pair<std::string, std::string>> plugins;
+  std::string no_overlays;    // why it cannot be in overlay networks; empty: it can
   std::string no_encryption;  // why it cannot be in encrypted networks; empty: it can
   uint32_t rank = 0;          // place in the order of node ids
   uint32_t active_tasks = 0;  // of all services

@@ -8,6 +8,7 @@
 #include "scheduler/filters/encryption.h"
 #include "scheduler/filters/host_port.h"
 #include "scheduler/filters/max_replicas.h"
+#include "scheduler/filters/overlay.h"
 #include "scheduler/filters/platform.h"
 #include "scheduler/filters/plugin.h"
 #include "scheduler/filters/ready.h"
@@ -49,6 +50,7 @@ Pipeline::Pipeline() {
   filters_.push_back(std::make_unique<HostPortFilter>());
   filters_.push_back(std::make_unique<MaxReplicasFilter>());
   filters_.push_back(std::make_unique<VolumesFilter>());
+  filters_.push_back(std::make_unique<OverlayFilter>());
   filters_.push_back(std::make_unique<EncryptionFilter>());
 }
 

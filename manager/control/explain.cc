@@ -12,6 +12,7 @@
 #include "manager/orchestrator/slot_plan.h"
 #include "manager/store/update_status.h"
 #include "overlay/ipam/mtu.h"
+#include "overlay/ipam/overlay_limits.h"
 #include "scheduler/explain.h"
 
 namespace muster::manager::control {
@@ -104,7 +105,8 @@ scheduler::ClusterState cluster_state(const store::Snapshot& state, const v1::Se
   });
   state.each<v1::Network>([&](const auto& network) {
     const v1::NetworkSpec& spec = network->spec();
-    cluster.set_network(network->id(), overlay::is_encrypted(spec), spec.ingress());
+    cluster.set_network(network->id(), {overlay::is_overlay_driver(spec),
+                                        overlay::is_encrypted(spec), spec.ingress()});
     return true;
   });
   state.each<v1::Revision>([&](const auto& revision) {

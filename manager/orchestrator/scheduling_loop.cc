@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "manager/orchestrator/scheduling_batch.h"
 #include "overlay/ipam/mtu.h"
+#include "overlay/ipam/overlay_limits.h"
 #include "scheduler/cluster_state.h"
 #include "scheduler/pending_queue.h"
 #include "scheduler/placement.h"
@@ -110,9 +111,12 @@ void SchedulingLoop::Core::put_task(const TaskPtr& task) {
   }
 }
 
+static_assert(scheduler::kNoOverlays == overlay::kNoOverlays);
+
 void SchedulingLoop::Core::put_network(const v1::Network& network) {
   const v1::NetworkSpec& spec = network.spec();
-  state_.set_network(network.id(), overlay::is_encrypted(spec), spec.ingress());
+  state_.set_network(network.id(), {overlay::is_overlay_driver(spec), overlay::is_encrypted(spec),
+                                    spec.ingress()});
 }
 
 void SchedulingLoop::Core::load(const store::Snapshot& snapshot) {
@@ -154,7 +158,7 @@ void SchedulingLoop::Core::apply(const store::AnyChange& change) {
     if (network->after != nullptr) {
       put_network(*network->after);
     } else {
-      state_.set_network(network->before->id(), false, false);
+      state_.set_network(network->before->id(), {});
     }
   } else if (const auto* revision = std::get_if<store::Change<v1::Revision>>(&change)) {
     if (revision->after != nullptr) {

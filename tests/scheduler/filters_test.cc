@@ -141,7 +141,7 @@ TEST(Filters, TasksOfEncryptedNetworksGoWhereTheyCanBeEncrypted) {
   };
   for (const auto& c : kCases) {
     Cluster cluster;
-    cluster.state.set_network("net", c.encrypted, c.ingress);
+    cluster.state.set_network("net", {true, c.encrypted, c.ingress});
     v1::Node node = ready_node("a");
     node.mutable_description()->set_no_encryption("no ESP");
     cluster.state.put_node(node);
@@ -155,6 +155,46 @@ TEST(Filters, TasksOfEncryptedNetworksGoWhereTheyCanBeEncrypted) {
     // Once the node can, or the network is gone.
     node.mutable_description()->clear_no_encryption();
     cluster.state.put_node(node);
+    EXPECT_EQ(cluster.reason(), "placed") << c.name;
+  }
+}
+
+TEST(Filters, TasksOfOverlayNetworksGoWhereThereAreAny) {
+  const std::string refused =
+      "no suitable node (overlay networks not possible on 1 node): no VXLAN on 1 node";
+  struct {
+    const char* name;
+    bool network, port, overlay;
+    std::string expected;
+  } const kCases[] = {
+      {"in it", true, false, true, refused},
+      {"in another", false, false, true, "placed"},
+      {"in one of this node", true, false, false, "placed"},
+      {"published", false, true, false, refused},
+  };
+  for (const auto& c : kCases) {
+    Cluster cluster;
+    cluster.state.set_network("net", {c.overlay, false, false});
+    v1::Node node = ready_node("a");
+    node.mutable_description()->add_limitations("something else");
+    node.mutable_description()->add_limitations(std::string(kNoOverlays) + "no VXLAN");
+    cluster.state.put_node(node);
+    v1::Revision revision = revision_of("web");
+    revision.mutable_spec()->add_networks()->set_target(c.network ? "net" : "other");
+    if (c.port) revision.add_ports()->set_target_port(80);
+    cluster.state.put_revision(revision);
+    cluster.pending("web", 1, 1);
+    EXPECT_EQ(cluster.reason(), c.expected) << c.name;
+    if (c.expected == "placed") continue;
+    // The other nodes are as good as ever, and so is this one once it can.
+    cluster.state.put_node(ready_node("b"));
+    EXPECT_EQ(cluster.reason(), "placed") << c.name;
+    cluster.state.remove_node("b");
+    cluster.pending("web", 2, 2);
+    EXPECT_EQ(cluster.reason(), refused) << c.name;
+    node.mutable_description()->clear_limitations();
+    cluster.state.put_node(node);
+    EXPECT_FALSE(cluster.state.some_lack_overlays());
     EXPECT_EQ(cluster.reason(), "placed") << c.name;
   }
 }
