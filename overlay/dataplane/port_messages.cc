@@ -26,7 +26,7 @@ std::string_view next_part(std::string_view& text) {
 }  // namespace
 
 std::string port_socket(const std::string& run_dir) {
-  return run_dir + "/ports.sock";
+  return run_dir + "/port.sock";
 }
 
 int send_port_message(int fd, std::string_view text, const std::vector<int>& sockets) {

@@ -34,7 +34,7 @@ inline constexpr std::string_view kPortKept = "kept\n";
 inline constexpr std::string_view kPortDone = "done";
 inline constexpr std::string_view kPortRefused = "refused ";
 
-// "<run-dir>/ports.sock", of one instance.
+// "<run-dir>/port.sock", of one instance.
 std::string port_socket(const std::string& run_dir);
 
 // 0, or the errno; of a non-blocking socket EAGAIN when there is no room, or nothing to be had.
