@@ -8,6 +8,8 @@ start_registry
 push_images busybox
 for n in 1 2 3; do add_node $n; done
 swarm_of manager manager
+# A node that is stopped keeps its session until the update on a slow machine has come to its tasks.
+((slow == 1)) || m 1 swarm update --dispatcher-heartbeat $((5 * slow))s >/dev/null
 image=$REGISTRY/busybox:1
 forever='trap "exit 0" TERM; sleep 86400 & wait'
 now_ms() { date +%s%3N; }
