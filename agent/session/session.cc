@@ -73,6 +73,7 @@ void Session::connect() {
   hello.set_feature_level(kFeatureLevel);
   hello.set_attempt(generation);
   for (const auto& [name, ack] : applied_) *hello.add_applied() = ack;
+  unsaid_.clear();
   link_->send(message);
   beat_timer_ = deps_.strand.after(patience(), [this] {
     restart(Status(StatusCode::kDeadlineExceeded, "the manager did not answer the hello"));
@@ -183,6 +184,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   beat_timer_ = deps_.strand.after(heartbeat_period_, [this] { beat(); });
   deps_.log->info("session {} with {} established", session_id_, manager_);
   if (!description_told_) describe(std::move(description_));
+  for (const std::string& name : std::exchange(unsaid_, {})) acknowledge(name);
   send_reports();
 }
 
@@ -201,12 +203,23 @@ void Session::feed(v1::FeedUpdate part) {
 
 void Session::applied(const v1::FeedId& feed, uint64_t version) {
   MUSTER_CHECK(deps_.strand.is_current());
-  v1::AgentMessage message;
-  v1::FeedAck& ack = *message.mutable_ack();
+  const std::string name = feed_name(feed);
+  v1::FeedAck& ack = applied_[name];
   *ack.mutable_feed() = feed;
   ack.set_version(version);
-  applied_.insert_or_assign(feed_name(feed), ack);
-  if (established_) link_->send(message);
+  if (established_) {
+    acknowledge(name);
+  } else {
+    unsaid_.insert(name);
+  }
+}
+
+void Session::acknowledge(const std::string& feed_name) {
+  const auto ack = applied_.find(feed_name);
+  if (ack == applied_.end()) return;  // forgotten meanwhile
+  v1::AgentMessage message;
+  *message.mutable_ack() = ack->second;
+  link_->send(message);
 }
 
 void Session::forgotten(const v1::FeedId& feed) {

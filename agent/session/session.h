@@ -106,6 +106,7 @@ class Session {
   Duration some_of(Duration most);
   void beat();
   void send_reports();
+  void acknowledge(const std::string& feed_name);
 
   SessionDeps deps_;
   v1::NodeDescription description_;
@@ -118,7 +119,9 @@ class Session {
   std::string session_id_;
   FeedAssembler assembler_;
   ReportQueue reports_;
-  std::map<std::string, v1::FeedAck> applied_;
+  std::map<std::string, v1::FeedAck> applied_;  // by feed's name
+  // Of these, feeds that were carried out while the hello was under way, which has not got that.
+  std::set<std::string> unsaid_;
   Duration heartbeat_period_ = 1s;
   uint64_t heartbeat_sequence_ = 0;
   uint64_t heartbeat_answered_ = 0;

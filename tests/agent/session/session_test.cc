@@ -207,6 +207,29 @@ TEST_F(SessionTest, WhatANodeIsFoundToBeWhileItsHelloIsUnderWayIsToldAfterTheWel
   EXPECT_EQ(links_.count(v1::AgentMessage::kDescription), 1);
 }
 
+TEST_F(SessionTest, WhatIsCarriedOutWhileAHelloIsUnderWayIsAcknowledgedAfterTheWelcome) {
+  v1::FeedId feed;
+  feed.set_kind(v1::FeedId::NETWORK);
+  feed.set_network_id("n1");
+  session_.applied(feed, 6);
+  session_.start();
+  EXPECT_EQ(links_.sent.back().hello().applied_size(), 1);
+  session_.applied(feed, 7);
+  v1::FeedId left = feed;
+  left.set_network_id("n2");
+  session_.applied(left, 7);
+  session_.forgotten(left);
+  EXPECT_EQ(links_.count(v1::AgentMessage::kAck), 0);
+  links_.welcome();
+  ASSERT_EQ(links_.count(v1::AgentMessage::kAck), 1);
+  EXPECT_EQ(links_.sent.back().ack().version(), 7u);
+  // The next hello has it.
+  links_.events.closed(unavailable("gone"));
+  world_.advance(100ms);
+  links_.welcome();
+  EXPECT_EQ(links_.count(v1::AgentMessage::kAck), 1);
+}
+
 TEST_F(SessionTest, ABrokenLinkIsReopenedAndUnacknowledgedReportsAreRepeated) {
   session_.start();
   links_.welcome();
