@@ -22,11 +22,11 @@
 #include "base/file.h"
 #include "base/fnv.h"
 #include "base/unique_fd.h"
-#include "overlay/dataplane/links.h"
-#include "overlay/dataplane/namespaces.h"
-#include "overlay/dataplane/netlink.h"
-#include "overlay/dataplane/probe_tunnel.h"
-#include "overlay/dataplane/sysctl.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/namespaces.h"
+#include "overlay/dataplane/kernel/netlink.h"
+#include "overlay/dataplane/kernel/sysctl.h"
+#include "overlay/dataplane/segment/probe_tunnel.h"
 
 namespace muster::agent {
 namespace {

@@ -19,7 +19,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
-#include "overlay/dataplane/port_messages.h"
+#include "overlay/dataplane/host/port_messages.h"
 #include "overlay/dns/netd/records.h"
 
 namespace muster::agent {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/cidr_text.h"
-#include "overlay/dataplane/keyed_messages.h"
+#include "overlay/dataplane/told/keyed_messages.h"
 
 namespace muster::agent {
 namespace {

@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "muster/v1/dispatcher.pb.h"
-#include "overlay/dataplane/flows.h"
+#include "overlay/dataplane/container/flows.h"
 
 namespace muster::agent {
 

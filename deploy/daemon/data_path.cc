@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "deploy/daemon/host.h"
-#include "overlay/dataplane/esp_probe.h"
-#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/esp/esp_probe.h"
+#include "overlay/dataplane/kernel/links.h"
 
 namespace muster::daemon {
 namespace {

@@ -18,7 +18,7 @@
 #include "base/log_driver.h"
 #include "base/unique_fd.h"
 #include "overlay/balancer/vip_balancer.h"
-#include "overlay/dataplane/local_ranges.h"
+#include "overlay/dataplane/host/local_ranges.h"
 #include "overlay/dns/netd/node_resolvers.h"
 
 namespace muster::daemon {

@@ -6,8 +6,8 @@
 #include "agent/volumes/local_volume_store.h"
 #include "deploy/daemon/host.h"
 #include "deploy/daemon/netd_program.h"
+#include "overlay/dataplane/host/port_messages.h"
 #include "overlay/dataplane/linux_network.h"
-#include "overlay/dataplane/port_messages.h"
 
 namespace muster::daemon {
 namespace {

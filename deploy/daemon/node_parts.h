@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "deploy/daemon/options.h"
-#include "overlay/dataplane/flows.h"
+#include "overlay/dataplane/container/flows.h"
 #include "overlay/dataplane/node_network.h"
 
 namespace muster::daemon {

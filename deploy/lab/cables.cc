@@ -9,10 +9,10 @@
 
 #include "base/unique_fd.h"
 #include "deploy/lab/node_space.h"
-#include "overlay/dataplane/links.h"
-#include "overlay/dataplane/netlink.h"
-#include "overlay/dataplane/nft.h"
-#include "overlay/dataplane/sysctl.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/netlink.h"
+#include "overlay/dataplane/kernel/nft.h"
+#include "overlay/dataplane/kernel/sysctl.h"
 
 namespace muster::deploy::lab {
 namespace {

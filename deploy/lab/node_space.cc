@@ -9,7 +9,7 @@
 #include "agent/runtime/cgroup.h"
 #include "agent/runtime/host_facts.h"
 #include "deploy/lab/node_init.h"
-#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 
 extern char** environ;
 

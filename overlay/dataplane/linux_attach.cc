@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <mutex>
 
-#include "overlay/dataplane/container_namespace.h"
-#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/container/container_namespace.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/sysctl.h"
 #include "overlay/dataplane/linux_network_impl.h"
-#include "overlay/dataplane/sysctl.h"
 #include "overlay/ipam/mtu.h"
 
 namespace muster::overlay {

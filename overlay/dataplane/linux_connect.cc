@@ -3,11 +3,11 @@
 #include <mutex>
 #include <set>
 
-#include "overlay/dataplane/container_namespace.h"
-#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/container/container_namespace.h"
+#include "overlay/dataplane/container/subnet_routes.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/sysctl.h"
 #include "overlay/dataplane/linux_network_impl.h"
-#include "overlay/dataplane/subnet_routes.h"
-#include "overlay/dataplane/sysctl.h"
 
 namespace muster::overlay {
 

@@ -9,10 +9,10 @@
 #include <set>
 #include <utility>
 
-#include "overlay/dataplane/container_namespace.h"
+#include "overlay/dataplane/container/container_namespace.h"
+#include "overlay/dataplane/host/ruleset.h"
 #include "overlay/dataplane/linux_network_impl.h"
-#include "overlay/dataplane/ruleset.h"
-#include "overlay/dataplane/vxlan_probe.h"
+#include "overlay/dataplane/segment/vxlan_probe.h"
 #include "overlay/ipam/mtu.h"
 #include "overlay/ipam/overlay_limits.h"
 

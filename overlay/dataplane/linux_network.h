@@ -7,9 +7,9 @@
 
 #include "base/log.h"
 #include "base/status.h"
-#include "overlay/dataplane/balancer_choice.h"
-#include "overlay/dataplane/esp_socket.h"
+#include "overlay/dataplane/esp/esp_socket.h"
 #include "overlay/dataplane/node_network.h"
+#include "overlay/dataplane/vip/balancer_choice.h"
 #include "overlay/ipam/ip.h"
 
 namespace muster::overlay {

@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "agent/names/name_book.h"
-#include "overlay/dataplane/links.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 #include "overlay/dataplane/linux_network.h"
-#include "overlay/dataplane/namespaces.h"
 #include "overlay/dns/name_table.h"
 #include "tests/bench/memory.h"
 

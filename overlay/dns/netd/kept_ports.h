@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "overlay/dataplane/port_messages.h"
+#include "overlay/dataplane/host/port_messages.h"
 #include "overlay/dns/netd/relays.h"
 
 namespace muster::overlay::dns {
 
-// The sockets that hold this node's published ports, by name (overlay/dataplane/port_messages.h):
-// those that musterd gave, until it takes them back. Nothing is ever done with one: they only are.
-// Bounded by kMost. Pure, but for descriptors that close.
+// The sockets that hold this node's published ports, by name
+// (overlay/dataplane/host/port_messages.h): those that musterd gave, until it takes them back.
+// Nothing is ever done with one: they only are. Bounded by kMost. Pure, but for descriptors that
+// close.
 class KeptPorts {
  public:
   static constexpr size_t kMost = 200'000;  // each port of three protocols, in both families, fits

@@ -15,9 +15,9 @@
 #include <optional>
 
 #include "base/check.h"
-#include "overlay/dataplane/client_listing.h"
-#include "overlay/dataplane/client_wire.h"
-#include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/kernel/nft.h"
+#include "overlay/dataplane/vip/client_listing.h"
+#include "overlay/dataplane/vip/client_wire.h"
 
 namespace muster::overlay::dns {
 namespace {

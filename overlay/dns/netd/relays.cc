@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "overlay/balancer/slots.h"
-#include "overlay/dataplane/esp_socket.h"
+#include "overlay/dataplane/esp/esp_socket.h"
 #include "overlay/dns/netd/records.h"
 
 namespace muster::overlay::dns {

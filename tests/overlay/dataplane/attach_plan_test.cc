@@ -1,4 +1,4 @@
-#include "overlay/dataplane/attach_plan.h"
+#include "overlay/dataplane/container/attach_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

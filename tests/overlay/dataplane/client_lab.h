@@ -10,7 +10,7 @@
 
 #include "base/thread_executor.h"
 #include "base/unique_fd.h"
-#include "overlay/dataplane/client_balancers.h"
+#include "overlay/dataplane/vip/client_balancers.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {

@@ -12,7 +12,7 @@
 #include <cstdlib>
 #include <future>
 
-#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 
 namespace muster::overlay::testing {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_plan.h"
-#include "overlay/dataplane/client_place.h"
+#include "overlay/dataplane/vip/client_place.h"
 #include "tests/overlay/dataplane/client_lab.h"
 
 namespace muster::overlay::testing {

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "base/unique_fd.h"
-#include "overlay/dataplane/namespaces.h"
-#include "overlay/dataplane/subnet_routes.h"
+#include "overlay/dataplane/container/subnet_routes.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 // Running containers enter and leave networks, and networks get further subnets, on a real kernel.

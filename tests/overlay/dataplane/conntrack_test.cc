@@ -1,4 +1,4 @@
-#include "overlay/dataplane/conntrack.h"
+#include "overlay/dataplane/kernel/conntrack.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/kernel/netlink.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {

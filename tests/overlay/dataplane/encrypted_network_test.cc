@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "overlay/dataplane/esp_probe.h"
+#include "overlay/dataplane/esp/esp_probe.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {

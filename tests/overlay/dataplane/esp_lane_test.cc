@@ -1,4 +1,4 @@
-#include "overlay/dataplane/esp_lane.h"
+#include "overlay/dataplane/esp/esp_lane.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <set>
 
 #include "base/file.h"
-#include "overlay/dataplane/esp_plan.h"
+#include "overlay/dataplane/esp/esp_plan.h"
 
 namespace muster::overlay {
 namespace {

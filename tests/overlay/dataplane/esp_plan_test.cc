@@ -1,4 +1,4 @@
-#include "overlay/dataplane/esp_plan.h"
+#include "overlay/dataplane/esp/esp_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "overlay/dataplane/esp_wire.h"
+#include "overlay/dataplane/esp/esp_wire.h"
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "overlay/dataplane/flows.h"
+#include "overlay/dataplane/container/flows.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 #include <set>
 #include <string>
 
-#include "overlay/dataplane/datagram_flows.h"
-#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/container/datagram_flows.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay {

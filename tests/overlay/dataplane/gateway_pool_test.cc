@@ -1,4 +1,4 @@
-#include "overlay/dataplane/gateway_pool.h"
+#include "overlay/dataplane/host/gateway_pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <map>
 
-#include "overlay/dataplane/client_listing.h"
-#include "overlay/dataplane/client_wire.h"
-#include "overlay/dataplane/local_ranges.h"
-#include "overlay/dataplane/names.h"
+#include "overlay/dataplane/host/local_ranges.h"
+#include "overlay/dataplane/kernel/names.h"
+#include "overlay/dataplane/vip/client_listing.h"
+#include "overlay/dataplane/vip/client_wire.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {

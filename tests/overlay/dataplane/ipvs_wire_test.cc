@@ -1,4 +1,4 @@
-#include "overlay/dataplane/ipvs_wire.h"
+#include "overlay/dataplane/vip/ipvs_wire.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "overlay/dataplane/flow_sweeper.h"
-#include "overlay/dataplane/mesh.h"
-#include "overlay/dataplane/published_ports.h"
+#include "overlay/dataplane/host/flow_sweeper.h"
+#include "overlay/dataplane/host/published_ports.h"
+#include "overlay/dataplane/mesh/mesh.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {

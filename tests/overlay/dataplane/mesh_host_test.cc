@@ -5,9 +5,9 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include "overlay/dataplane/links.h"
-#include "overlay/dataplane/mesh_task.h"
-#include "overlay/dataplane/ruleset.h"
+#include "overlay/dataplane/container/mesh_task.h"
+#include "overlay/dataplane/host/ruleset.h"
+#include "overlay/dataplane/kernel/links.h"
 #include "tests/overlay/dataplane/mesh_host.h"
 
 namespace muster::overlay::testing {

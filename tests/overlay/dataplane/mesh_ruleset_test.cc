@@ -1,12 +1,12 @@
-#include "overlay/dataplane/mesh_ruleset.h"
+#include "overlay/dataplane/mesh/mesh_ruleset.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 
-#include "overlay/dataplane/mesh_task.h"
-#include "overlay/dataplane/nft_table.h"
+#include "overlay/dataplane/container/mesh_task.h"
+#include "overlay/dataplane/kernel/nft_table.h"
 
 namespace muster::overlay {
 namespace {

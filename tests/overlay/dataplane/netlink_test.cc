@@ -1,4 +1,4 @@
-#include "overlay/dataplane/netlink.h"
+#include "overlay/dataplane/kernel/netlink.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 
 #include <cerrno>
 
-#include "overlay/dataplane/client_wire.h"
+#include "overlay/dataplane/vip/client_wire.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 // Listings of the kernel that go wrong in their middle.

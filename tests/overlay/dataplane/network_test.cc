@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <map>
 
-#include "overlay/dataplane/local_ranges.h"
+#include "overlay/dataplane/host/local_ranges.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {

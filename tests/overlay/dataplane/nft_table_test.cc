@@ -1,9 +1,9 @@
-#include "overlay/dataplane/nft_table.h"
+#include "overlay/dataplane/kernel/nft_table.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "overlay/dataplane/nft.h"
+#include "overlay/dataplane/kernel/nft.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {

@@ -5,9 +5,9 @@
 #include <set>
 #include <sstream>
 
-#include "overlay/dataplane/nft.h"
-#include "overlay/dataplane/published_ports.h"
-#include "overlay/dataplane/ruleset.h"
+#include "overlay/dataplane/host/published_ports.h"
+#include "overlay/dataplane/host/ruleset.h"
+#include "overlay/dataplane/kernel/nft.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {

@@ -1,4 +1,4 @@
-#include "overlay/dataplane/ruleset.h"
+#include "overlay/dataplane/host/ruleset.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

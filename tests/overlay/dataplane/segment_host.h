@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "overlay/dataplane/esp_tunnels.h"
-#include "overlay/dataplane/links.h"
-#include "overlay/dataplane/nft.h"
-#include "overlay/dataplane/segments.h"
+#include "overlay/dataplane/esp/esp_tunnels.h"
+#include "overlay/dataplane/kernel/links.h"
+#include "overlay/dataplane/kernel/nft.h"
+#include "overlay/dataplane/segment/segments.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {

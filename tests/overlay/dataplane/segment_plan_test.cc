@@ -1,4 +1,4 @@
-#include "overlay/dataplane/segment_plan.h"
+#include "overlay/dataplane/segment/segment_plan.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

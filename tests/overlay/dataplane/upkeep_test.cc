@@ -5,10 +5,10 @@
 
 #include <array>
 
-#include "overlay/dataplane/change_watch.h"
-#include "overlay/dataplane/inside_record.h"
-#include "overlay/dataplane/mesh_task.h"
-#include "overlay/dataplane/namespaces.h"
+#include "overlay/dataplane/container/change_watch.h"
+#include "overlay/dataplane/container/inside_record.h"
+#include "overlay/dataplane/container/mesh_task.h"
+#include "overlay/dataplane/kernel/namespaces.h"
 #include "overlay/dns/netd/namespace_sockets.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 

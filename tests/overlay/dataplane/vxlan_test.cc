@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "overlay/dataplane/vxlan_probe.h"
+#include "overlay/dataplane/segment/vxlan_probe.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace {

@@ -3,7 +3,7 @@
 #include <map>
 #include <string>
 
-#include "overlay/dataplane/flows.h"
+#include "overlay/dataplane/container/flows.h"
 #include "tests/sim/agent/sim_machine.h"
 
 namespace muster::sim {

@@ -10,7 +10,7 @@
 
 #include <array>
 
-#include "overlay/dataplane/esp_probe.h"
+#include "overlay/dataplane/esp/esp_probe.h"
 #include "tests/overlay/dataplane/segment_host.h"
 
 namespace muster::overlay::testing {

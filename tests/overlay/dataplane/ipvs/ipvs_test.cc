@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "overlay/dataplane/ipvs_place.h"
+#include "overlay/dataplane/vip/ipvs_place.h"
 #include "tests/overlay/dataplane/client_lab.h"
 
 // What IPVS alone does; what every balancer does is in ../dataplane/client_test.cc.

@@ -20,8 +20,8 @@
 #include <tuple>
 #include <vector>
 
-#include "overlay/dataplane/host_ports.h"
-#include "overlay/dataplane/port_keeper.h"
+#include "overlay/dataplane/host/host_ports.h"
+#include "overlay/dataplane/host/port_keeper.h"
 #include "overlay/dns/netd/port_control.h"
 
 namespace muster::overlay::dns {

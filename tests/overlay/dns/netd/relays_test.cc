@@ -18,7 +18,7 @@
 #include <memory>
 #include <string>
 
-#include "overlay/dataplane/sysctl.h"
+#include "overlay/dataplane/kernel/sysctl.h"
 
 namespace muster::overlay::dns {
 namespace {

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/dataplane/kernel/netlink.h"
+
+namespace muster::overlay {
+
+// A flow of datagrams as a namespace's connection tracking knows it. Addresses as bytes of the
+// wire.
+struct DatagramFlow {
+  std::string client;  // who sent the first one
+  std::string server;  // who answers
+  uint16_t server_port = 0;
+  bool answered = false;      // datagrams went both ways
+  bool streams = false;       // for more than two seconds: it has the longer timeout
+  uint32_t expires_in_s = 0;  // unless another one comes
+};
+
+// After how long a namespace forgets flows that nothing is sent by any more.
+struct DatagramTimeouts {
+  uint32_t plain_s = 30;
+  uint32_t stream_s = 120;
+};
+
+// Where a namespace's processes take datagrams from others: ports of sockets that are bound to no
+// address of the loopback, and not connected.
+using DatagramPorts = std::set<uint16_t>;
+
+// A flow by which nothing was sent for longer is over: datagrams have no other end.
+inline constexpr uint32_t kDatagramSilenceS = 2;
+
+// Whether any is a flow from elsewhere to a port of `ports` at one of the namespace's `own`
+// addresses, both ways, with a datagram within the last kDatagramSilenceS. Pure.
+bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const DatagramPorts& ports,
+                            const std::set<std::string>& own, const DatagramTimeouts& timeouts);
+
+// The same of the calling thread's namespace. Takes a walk through the kernel's whole table of
+// connections (10-20 ms with 256 k buckets) where something takes datagrams at all. Connections
+// that are not tracked, there or in this kernel, are none.
+Result<bool> any_incoming_datagrams(NetlinkSocket& sockets);
+
+}  // namespace muster::overlay

@@ -1,0 +1,156 @@
+#include "overlay/dataplane/kernel/conntrack.h"
+
+#include <arpa/inet.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netinet/in.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+namespace muster::overlay {
+namespace {
+
+// What a request to delete a connection takes at most; there may be many.
+constexpr size_t kDeletionRoom = 256;
+
+// Bit of the kernel's filter flags that says: compare the tuple's source address (since 5.8; older
+// kernels ignore the filter and list everything, so every answer is checked here too).
+constexpr uint32_t kFilterSourceAddress = 1u << 0;
+
+nfgenmsg family_header(bool v6) {
+  nfgenmsg header{};
+  header.nfgen_family = v6 ? AF_INET6 : AF_INET;
+  header.version = NFNETLINK_V0;
+  return header;
+}
+
+int message_type(int message) {
+  return (NFNL_SUBSYS_CTNETLINK << 8) | message;
+}
+
+std::string bytes_of(const Ip& ip) {
+  std::string out(ip.v6 ? 16 : 4, '\0');
+  Uint128 rest = ip.value;
+  for (auto it = out.rbegin(); it != out.rend(); ++it, rest >>= 8) {
+    *it = static_cast<char>(rest & 0xff);
+  }
+  return out;
+}
+
+const nlattr* inside(const nlattr* nest, int type) {
+  if (nest == nullptr) return nullptr;
+  return nla_find(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest), type);
+}
+
+bool same_bytes(const nlattr* attribute, const std::string& want) {
+  if (attribute == nullptr) return false;
+  return std::string_view(static_cast<const char*>(nla_data(attribute)),
+                          static_cast<size_t>(nla_len(attribute))) == want;
+}
+
+bool is_answered_tcp(nlmsghdr* h, uint8_t protocol) {
+  if (protocol != IPPROTO_TCP) return false;
+  const nlattr* info = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_PROTOINFO);
+  const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
+  if (state == nullptr) return false;
+  const uint8_t now = nla_get_u8(state);
+  return now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+}
+
+bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
+  const nlattr* port = inside(inside(tuple, CTA_TUPLE_PROTO), which);
+  return port != nullptr && ntohs(nla_get_u16(port)) == wanted;
+}
+
+bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) {
+  const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
+  const nlattr* ip = inside(reply, CTA_TUPLE_IP);
+  if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
+    return false;
+  }
+  // Only flows that were led there: what the container itself was asked for directly stays.
+  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
+  if (status == nullptr || !(ntohl(nla_get_u32(status)) & IPS_DST_NAT)) return false;
+  const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
+  const nlattr* number = inside(proto, CTA_PROTO_NUM);
+  if (number == nullptr) return false;
+  if (filter.protocol && nla_get_u8(number) != *filter.protocol) return false;
+  if (filter.backend_port != 0 && !has_port(reply, CTA_PROTO_SRC_PORT, filter.backend_port)) {
+    return false;
+  }
+  const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
+  if (filter.asked_port != 0 && !has_port(original, CTA_PROTO_DST_PORT, filter.asked_port)) {
+    return false;
+  }
+  return !(filter.keep_answered && is_answered_tcp(h, nla_get_u8(number)));
+}
+
+Message list_request(bool v6, const std::string* only_backend) {
+  Message list(message_type(IPCTNL_MSG_CT_GET), 0, "list connections");
+  list.header(family_header(v6));
+  if (only_backend == nullptr) return list;
+  list.begin(CTA_TUPLE_REPLY | NLA_F_NESTED)
+      .begin(CTA_TUPLE_IP | NLA_F_NESTED)
+      .put(v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, only_backend->data(), only_backend->size())
+      .end()
+      .end()
+      .begin(CTA_FILTER | NLA_F_NESTED)
+      .put_u32(CTA_FILTER_ORIG_FLAGS, 0)
+      .put_u32(CTA_FILTER_REPLY_FLAGS, kFilterSourceAddress)
+      .end();
+  return list;
+}
+
+Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bool v6,
+               std::vector<Message>& deletions) {
+  std::vector<std::pair<const FlowFilter*, std::string>> wanted;
+  bool several = false;
+  for (const FlowFilter& filter : filters) {
+    if (filter.backend.v6 != v6) continue;
+    wanted.emplace_back(&filter, bytes_of(filter.backend));
+    several = several || wanted.back().second != wanted.front().second;
+  }
+  if (wanted.empty()) return ok_status();
+  const Message list = list_request(v6, several ? nullptr : &wanted.front().second);
+  return socket.stream(list, [&](nlmsghdr* h) {
+    const bool match = std::any_of(wanted.begin(), wanted.end(),
+                                   [&](const auto& w) { return matches(h, *w.first, w.second); });
+    const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
+    if (!match || original == nullptr) return;
+    Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection", kDeletionRoom);
+    gone.header(family_header(v6))
+        .put(CTA_TUPLE_ORIG | NLA_F_NESTED, nla_data(original),
+             static_cast<size_t>(nla_len(original)))
+        .tolerate(ENOENT);
+    deletions.push_back(std::move(gone));
+  });
+}
+
+}  // namespace
+
+Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters) {
+  std::vector<Message> deletions;
+  MUSTER_TRY(collect(socket, filters, false, deletions));
+  MUSTER_TRY(collect(socket, filters, true, deletions));
+  // In pieces that fit the socket's buffers.
+  constexpr size_t kAtOnce = 200;
+  const size_t count = deletions.size();
+  while (!deletions.empty()) {
+    std::vector<Message> piece;
+    while (!deletions.empty() && piece.size() < kAtOnce) {
+      piece.push_back(std::move(deletions.back()));
+      deletions.pop_back();
+    }
+    MUSTER_TRY(socket.run(piece));
+  }
+  return count;
+}
+
+}  // namespace muster::overlay

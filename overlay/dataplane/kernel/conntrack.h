@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/dataplane/kernel/netlink.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// Which entries of the connection table to delete: flows that were sent to a backend.
+struct FlowFilter {
+  Ip backend;                       // the source of the replies
+  std::optional<uint8_t> protocol;  // IPPROTO_*
+  uint16_t backend_port = 0;        // 0 = any
+  uint16_t asked_port = 0;          // what the client had asked for; 0 = any
+  // Leaves TCP connections alone that the backend has answered and not both sides have ended: it
+  // may be alive and draining.
+  bool keep_answered = false;
+};
+
+// Deletes the entries that match any of the filters and returns how many did. To be called once
+// nothing leads to the backend any more, else a packet in between makes the stale entry anew.
+// `socket` is of NETLINK_NETFILTER.
+//
+// Slow: the kernel walks its whole table for it (10-20 ms with 256 k buckets), whatever the number
+// of filters, so they are best gathered.
+Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters);
+
+}  // namespace muster::overlay

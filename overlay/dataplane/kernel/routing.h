@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "overlay/dataplane/kernel/netlink.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// A unicast route of a table that is not the main one.
+struct TableRoute {
+  uint32_t table = 0;
+  Prefix destination;
+  std::optional<Ip> gateway;  // none: on the link
+  int interface = 0;
+  std::optional<Ip> source;  // of packets that have none yet
+};
+
+// Which table a packet's route is looked for in. Unset members match everything.
+struct PolicyRule {
+  uint32_t preference = 0;
+  bool v6 = false;
+  std::optional<Ip> from;
+  uint8_t protocol = 0;      // IPPROTO_*
+  uint16_t source_port = 0;  // needs a protocol
+  uint32_t table = 0;
+  bool no_default = false;  // default routes of that table do not count
+
+  friend bool operator==(const PolicyRule&, const PolicyRule&) = default;
+};
+
+// What is there already is fine with all of these. A gateway need not be on the link by an address.
+Message add_table_route(const TableRoute& route);
+Message add_rule(const PolicyRule& rule);
+// Replaces what was known of the address.
+Message set_neighbour(int interface, const Ip& ip, const std::string& mac);
+// A bridge's port that has this MAC, whatever frames of that MAC come by other ports.
+Message set_bridge_entry(int port, const std::string& mac);
+
+}  // namespace muster::overlay

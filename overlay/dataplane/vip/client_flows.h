@@ -1,0 +1,67 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "overlay/dataplane/vip/client_wire.h"
+#include "overlay/ipam/ip.h"
+
+namespace muster::overlay {
+
+// The backends of a virtual address whose running flows may go on.
+struct VipFlows {
+  // What goes by datagrams goes on while the backend is ready or drains: once it is released it
+  // moves over before the backend stops, so that nothing sent is lost.
+  std::set<Ip> datagrams;
+  // The rest may go on until the backend is gone; established TCP connections even longer, for a
+  // backend can be alive though managers do not see it.
+  std::set<Ip> others;
+};
+using VipFlowsPtr = std::shared_ptr<const VipFlows>;
+
+// Whether a flow to a virtual address, led to `backend`, is stale. `protocol`: IPPROTO_*.
+bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, const Ip& backend);
+
+// Deletes from one namespace's connection table what is stale of the flows to these virtual
+// addresses, and returns how much that was. Costs next to nothing in a namespace without
+// connections, else a walk through the kernel's whole table (10-20 ms with 256 k buckets).
+Result<size_t> delete_stale_flows(WireSocket& connections, const std::map<Ip, VipFlowsPtr>& flows);
+
+// Clears stale flows of many namespaces, off the way of whoever found them stale. Thread-safe.
+class ClientFlows {
+ public:
+  using Socket = std::shared_ptr<WireSocket>;
+
+  // Does not own `strand`, which must be stopped before it goes. Sockets are used there alone.
+  ClientFlows(Executor& strand, Log log)
+      : strand_(strand), waiting_(std::make_shared<Waiting>()), log_(std::move(log)) {}
+
+  // To be called once new flows go elsewhere; what is said later of an address replaces what was
+  // said before.
+  void clear(const std::vector<Socket>& namespaces, const std::map<Ip, VipFlowsPtr>& flows);
+  // Closes sockets there: that can take the kernel a while.
+  template <class T>
+  void dispose(std::shared_ptr<T> thing) {
+    strand_.post([thing = std::move(thing)]() mutable { thing.reset(); });
+  }
+
+ private:
+  struct Waiting {
+    std::mutex mutex;
+    std::map<Socket, std::map<Ip, VipFlowsPtr>> flows;
+  };
+
+  static void run(Waiting& waiting, const Log& log);
+
+  Executor& strand_;
+  std::shared_ptr<Waiting> waiting_;
+  Log log_;
+};
+
+}  // namespace muster::overlay

@@ -1,0 +1,237 @@
+#include "overlay/dataplane/vip/ipvs_place.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <set>
+
+#include "overlay/dataplane/kernel/namespaces.h"
+#include "overlay/dataplane/vip/client_listing.h"
+#include "overlay/dataplane/vip/ipvs_rules.h"
+#include "overlay/dataplane/vip/ipvs_wire.h"
+
+namespace muster::overlay {
+namespace {
+
+// How often a change is tried anew when others change the namespace meanwhile.
+constexpr int kTries = 5;
+// Requests in one system call.
+constexpr size_t kRequestsAtOnce = 1000;
+// Services whose backends are compared at a time.
+constexpr size_t kLookedAtOnce = 64;
+
+constexpr const char* kTracking = "/proc/sys/net/ipv4/vs/conntrack";
+
+Status refused(const IpvsStep& step, int error) {
+  return errno_status(error, "IPVS: " + describe(step));
+}
+
+Status make_one(WireSocket& generic, uint16_t family, const SpreadPolicy& policy, uint32_t mark) {
+  IpvsStep step;
+  step.what = IpvsStep::What::kMakeService;
+  step.mark = mark;
+  step.shape = ipvs_shape(policy);
+  Wire wire;
+  put_ipvs_step(wire, family, step);
+  MUSTER_ASSIGN(const auto errors, generic.exchange(wire));
+  return errors.empty() ? ok_status() : refused(step, errors.front().error);
+}
+
+}  // namespace
+
+Result<uint16_t> probe_ipvs() {
+  uint16_t family = 0;
+  const Status tried = on_own_thread([&]() -> Status {
+    if (unshare(CLONE_NEWNET) != 0) return errno_status(errno, "cannot make a network namespace");
+    MUSTER_ASSIGN(WireSocket generic, WireSocket::open(NETLINK_GENERIC));
+    MUSTER_ASSIGN(family, find_ipvs(generic));
+    if (access(kTracking, F_OK) != 0) return not_found("it does not track connections");
+    uint32_t mark = kIpvsMarkFirst;
+    for (const auto by : {v1::EndpointSpec::ROUND_ROBIN, v1::EndpointSpec::LEAST_CONNECTION,
+                          v1::EndpointSpec::SOURCE_HASH}) {
+      MUSTER_TRY(make_one(generic, family, {by, 10s}, mark++));
+    }
+    return ok_status();
+  });
+  if (tried.ok()) return family;
+  return fail(failed_precondition("this kernel has no IPVS to balance by (module ip_vs: {})",
+                                  tried.message()));
+}
+
+// conntrack: replies find their way back through the connection table; expire_nodest_conn: flows to
+// what was taken away are told at once; conn_reuse_mode: a port that is used again soon does not
+// wait a second; expire_quiescent_template: clients do not stay with what drains.
+IpvsPlace::IpvsPlace(std::string netns, uint16_t family, uint32_t origin)
+    : ClientNamespace(std::move(netns), {{"net.ipv4.vs.conntrack", "1"},
+                                         {"net.ipv4.vs.expire_nodest_conn", "1"},
+                                         {"net.ipv4.vs.conn_reuse_mode", "0"},
+                                         {"net.ipv4.vs.expire_quiescent_template", "1"}}),
+      family_(family),
+      origin_(origin) {}
+
+Result<std::unique_ptr<IpvsPlace>> IpvsPlace::open(const std::string& netns, uint16_t family,
+                                                   uint32_t origin) {
+  std::unique_ptr<IpvsPlace> place(new IpvsPlace(netns, family, origin));
+  MUSTER_TRY(place->open_sockets([&]() -> Status {
+    MUSTER_ASSIGN(place->generic_, WireSocket::open(NETLINK_GENERIC));
+    return ok_status();
+  }));
+  return place;
+}
+
+// ---------------------------------------------------------------- reading
+
+Result<IpvsPlace::Services> IpvsPlace::list_services() {
+  Services out;
+  Wire wire;
+  put_ipvs_services(wire, family_);
+  MUSTER_TRY(generic_.query(wire, [&](const nlmsghdr* message) {
+    const auto listed = read_ipvs_service(message);
+    if (listed && is_ipvs_mark(listed->mark)) out[{listed->v6, listed->mark}].shape = listed->shape;
+  }));
+  return out;
+}
+
+Status IpvsPlace::list_backends(bool v6, uint32_t mark, IpvsService& service) {
+  Wire wire;
+  put_ipvs_backends(wire, family_, v6, mark);
+  return generic_.query(wire, [&](const nlmsghdr* message) {
+    if (const auto backend = read_ipvs_backend(message)) {
+      service.weights[backend->ip] = backend->weight;
+    }
+  });
+}
+
+Status IpvsPlace::load() {
+  MUSTER_ASSIGN(generation_, nft_generation(nft_));
+  MUSTER_ASSIGN(const IpvsRules rules, list_ipvs_rules(nft_));
+  MUSTER_ASSIGN(Services services, list_services());
+  for (auto& [key, service] : services) MUSTER_TRY(list_backends(key.first, key.second, service));
+  IpvsState state;
+  std::set<uint32_t> taken;
+  for (const auto& [vip, mark] : rules.marks) {
+    IpvsHeld& held = state.vips[vip];
+    held.guarded = true;
+    // Somebody else's, or two of one: to be given another, as if it had none.
+    if (!is_ipvs_mark(mark) || (mark & 1) != 0 || !taken.insert(mark).second) continue;
+    held.mark = mark;
+    for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
+      auto found = services.extract({vip.v6, mark + static_cast<uint32_t>(half)});
+      if (!found.empty()) held.services[half] = std::move(found.mapped());
+      const auto& led = half == kIpvsFlows ? rules.flows : rules.datagrams;
+      const auto at = led.find(vip);
+      held.led[half] = at != led.end() && at->second == mark + half;
+    }
+  }
+  for (const auto& [key, service] : services) state.strays.insert(key);
+  state_ = std::move(state);
+  base_ = rules.base_whole;
+  // What leads where it should not is not worth a plan: all of it is made anew.
+  for (const auto* led : {&rules.flows, &rules.datagrams}) {
+    for (const auto& [vip, mark] : *led) {
+      const auto held = state_.vips.find(vip);
+      const size_t half = led == &rules.flows ? kIpvsFlows : kIpvsDatagrams;
+      if (held == state_.vips.end() || !held->second.led[half]) base_ = false;
+    }
+  }
+  for (auto& [vip, held] : state_.vips) base_ = base_ && held.mark != 0;
+  if (!base_) {
+    for (auto& [vip, held] : state_.vips) held.guarded = held.led[0] = held.led[1] = false;
+  }
+  return finish_load();
+}
+
+// ---------------------------------------------------------------- writing
+
+Status IpvsPlace::lead(const std::vector<VipWish>& wishes) {
+  Status done;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const IpvsPlan plan = plan_ipvs(state_, wishes, origin_);
+    if (plan.empty()) {
+      commit(state_, plan);
+      return ok_status();
+    }
+    done = carry_out(plan);
+    if (done.ok()) {
+      commit(state_, plan);
+      return done;
+    }
+    // Somebody else changed something here: look at what there is and work it out anew.
+    MUSTER_TRY(load());
+    suspect_ = true;
+  }
+  return done;
+}
+
+Status IpvsPlace::carry_out(const IpvsPlan& plan) {
+  MUSTER_TRY(change_rules(plan.before));
+  MUSTER_TRY(change_services(plan.services));
+  return change_rules(plan.after);
+}
+
+Status IpvsPlace::change_rules(const std::vector<IpvsStep>& steps) {
+  if (steps.empty()) return ok_status();
+  IpvsTransaction transaction(generation_);
+  if (!base_) transaction.make_base();
+  for (const IpvsStep& step : steps) transaction.add(step);
+  return transact(transaction);
+}
+
+Status IpvsPlace::change_services(const std::vector<IpvsStep>& steps) {
+  for (size_t from = 0; from < steps.size(); from += kRequestsAtOnce) {
+    Wire wire;
+    const size_t to = std::min(steps.size(), from + kRequestsAtOnce);
+    for (size_t i = from; i < to; ++i) put_ipvs_step(wire, family_, steps[i]);
+    MUSTER_ASSIGN(const auto errors, generic_.exchange(wire));
+    // Sequence numbers begin with 1.
+    if (!errors.empty()) {
+      return refused(steps[from + errors.front().sequence - 1], errors.front().error);
+    }
+  }
+  return ok_status();
+}
+
+// ---------------------------------------------------------------- comparing
+
+Result<bool> IpvsPlace::part_drifted() {
+  MUSTER_ASSIGN(const Services services, list_services());
+  Services ours;
+  for (const auto& [vip, held] : state_.vips) {
+    for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
+      if (!held.services[half]) continue;
+      ours[{vip.v6, held.mark + static_cast<uint32_t>(half)}] = *held.services[half];
+    }
+  }
+  if (ours.size() != services.size()) return true;
+  for (const auto& [key, service] : ours) {
+    const auto found = services.find(key);
+    if (found == services.end() || found->second.shape != service.shape) return true;
+  }
+  auto at = ours.upper_bound(looked_at_);
+  for (size_t i = 0; i < std::min(kLookedAtOnce, ours.size()); ++i) {
+    if (at == ours.end()) at = ours.begin();
+    IpvsService found;
+    found.shape = at->second.shape;
+    MUSTER_TRY(list_backends(at->first.first, at->first.second, found));
+    if (found != at->second) return true;
+    looked_at_ = at->first;
+    ++at;
+  }
+  return false;
+}
+
+void IpvsPlace::add_held(std::set<Ip>& vips) const {
+  for (const auto& [vip, held] : state_.vips) vips.insert(vip);
+}
+
+bool IpvsPlace::as_wished(const VipWish& wish) const {
+  if (!route_as_wished(wish)) return false;
+  const auto held = state_.vips.find(wish.vip);
+  if (wish.gone()) return held == state_.vips.end();
+  return wish.pool != nullptr && held != state_.vips.end() &&
+         overlay::as_wished(held->second, *wish.pool);
+}
+
+}  // namespace muster::overlay

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "overlay/balancer/ipvs_plan.h"
+#include "overlay/dataplane/vip/client_wire.h"
+
+namespace muster::overlay {
+
+// IPVS's generic netlink, there and back. Pure. `family`: the number that the kernel has given it.
+
+// One request for each step, which must be one of IpvsPlan::services.
+void put_ipvs_step(Wire& wire, uint16_t family, const IpvsStep& step);
+// Asks for all services, or for the backends of one.
+void put_ipvs_services(Wire& wire, uint16_t family);
+void put_ipvs_backends(Wire& wire, uint16_t family, bool v6, uint32_t mark);
+
+struct IpvsListed {
+  bool v6 = false;
+  uint32_t mark = 0;
+  IpvsShape shape;
+};
+// nullopt: no service of a mark, or no service at all.
+std::optional<IpvsListed> read_ipvs_service(const nlmsghdr* message);
+std::optional<VipBackend> read_ipvs_backend(const nlmsghdr* message);
+
+// The family's number as the kernel has it now; it loads the module that it needs. NOT_FOUND: it
+// has none.
+Result<uint16_t> find_ipvs(WireSocket& generic);
+
+}  // namespace muster::overlay
