@@ -389,7 +389,9 @@ void SimHost::signalled(const SimRuntime::Container& c, int signal) {
     return broken(fmt::format("{} is wanted and is stopped (W3)", name));
   }
   if (wanted) machine_.met("container found ill");
-  if (network_.leads_to(c.request.container_id)) {
+  std::set<std::string> owners{c.task_id()};
+  if (at != tasks_.end()) owners.insert(at->second.task.service_id());
+  if (network_.leads_to(c.request.container_id, owners)) {
     broken(fmt::format("{} is stopped while a published port leads to it (W6)", name));
   }
   if (names_.leads_to(c.task_id())) {

@@ -112,11 +112,14 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
 
   // Addresses by container.
   const std::map<std::string, std::set<std::string>>& attached() const { return attached_; }
-  // Whether a published port leads to the container.
-  bool leads_to(const std::string& container_id) const {
+  // Whether a port that one of these publishes, a task or its service, leads to the container. An
+  // address alone does not say so: a network that was made anew may have the former one's subnet
+  // while a container is not out of that yet.
+  bool leads_to(const std::string& container_id, const std::set<std::string>& owners) const {
     const auto found = attached_.find(container_id);
     if (found == attached_.end()) return false;
     return std::any_of(published_.begin(), published_.end(), [&](const auto& port) {
+      if (!owners.contains(port.owner)) return false;
       return std::any_of(port.backends.begin(), port.backends.end(),
                          [&](const auto& backend) { return found->second.contains(backend); });
     });
