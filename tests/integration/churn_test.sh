@@ -12,6 +12,7 @@ STEPS=${MUSTER_STEPS:-$((${MUSTER_FULL:-0} ? 400 : 120))}
 MANAGERS=(1 2 3) WORKERS=(4 5)
 LOST=
 VIA=1
+MOVED_AT=-1000 # when tasks that are asked were last made to come and go
 
 # pick N: sets REPLY to 0 .. N-1. Not in a subshell, whose numbers would be others in each run.
 pick() { REPLY=$((RANDOM % $1)); }
@@ -36,7 +37,8 @@ may() { timeout $((10 * slow)) "$BIN/muster" --socket "unix://$RUN/$VIA/muster.s
 EXCUSES=$BASE/excuses
 STOP=$BASE/stop
 ASKERS=()
-excuse() { echo "$1 $EPOCHREALTIME $2" >>"$EXCUSES"; }
+# excuse BEGIN WHAT [SECONDS]: until now, and so many seconds from now.
+excuse() { echo "$1 $(awk "BEGIN { printf \"%.3f\", $EPOCHREALTIME + ${3:-0} }") $2" >>"$EXCUSES"; }
 ask_outside() {
   python3 "$HERE/traffic_tools.py" ask "$STOP" "$BASE/asked.port$1" "node$1" \
     "steady=$(address "$1"):8080" "roam=$(address "$1"):8081" &
@@ -94,6 +96,7 @@ lose() { # NODE HOW
     done
   fi
   await 30 "node $1 is called down" node_is "$VIA" "$1" Status Down
+  MOVED_AT=$SECONDS
   # What is committed is everywhere within a fraction of a second.
   excuse "$begin" roam
 }
@@ -109,12 +112,22 @@ come_back() {
   LOST=
 }
 restart() {
+  local begin=$EPOCHREALTIME sessions
+  sessions=$(has_session "$1")
   kill_musterd "$1"
   one_of "${MANAGERS[@]}"
   [[ $REPLY != "$1" ]] || REPLY=$(($1 % 3 + 1))
   VIA=$REPLY
   start_musterd "$1"
+  # Nobody waits for a node without musterd, and its kernel hears of nothing: while tasks that are asked
+  # come and go, connections by it may meet one that has gone. Else it goes on as before.
+  ((SECONDS - MOVED_AT < 20 * slow)) || return 0
+  knows() { (($(has_session "$1") > $2)); }
+  await 20 "node $1 has a session again" knows "$1" "$sessions"
+  excuse "$begin" "node$1" $((2 * slow))
 }
+# N: how many sessions the node has had.
+has_session() { grep -c 'session .* established' "$BASE/$1/musterd.log" || true; }
 step() {
   local what=$1 task
   case $what in
@@ -122,9 +135,9 @@ step() {
     4 | 5) any || return 0; local name=$REPLY; pick 4; may service scale --detach "$name=$REPLY" ;;
     6 | 7) any || return 0; local name=$REPLY; pick 1000; may service update --detach --env-add "V=$REPLY" "$name" ;;
     8 | 9) any || return 0; unset "NETS[$REPLY]"; say service rm "$REPLY" ;;
-    10 | 11) pick 4; say service scale --detach "roam=$((REPLY + 2))" ;;
-    12) pick 1000; say service update --detach --env-add "V=$REPLY" roam ;;
-    13) pick 1000; say service update --detach --env-add "V=$REPLY" steady ;;
+    10 | 11) MOVED_AT=$SECONDS; pick 4; say service scale --detach "roam=$((REPLY + 2))" ;;
+    12) MOVED_AT=$SECONDS; pick 1000; say service update --detach --env-add "V=$REPLY" roam ;;
+    13) MOVED_AT=$SECONDS; pick 1000; say service update --detach --env-add "V=$REPLY" steady ;;
     14 | 15)
       any || return 0
       task=$(m "$VIA" service ps -q --no-trunc --filter desired-state=running "$REPLY" 2>/dev/null | head -1) || true
