@@ -38,16 +38,19 @@ failed=()
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
 
-# Keeps the end of what each failed test of the last ctest run printed, to be shown again at the end:
-# of a long run's output often only the end is kept.
+# Keeps what each failed test of the last ctest run said of its failure, and its end, to be
+# shown again at the end: of a long run's output often only the end is kept.
 keep_failures() {
-  local log=build/release/Testing/Temporary name
+  local log=build/release/Testing/Temporary name said
   [[ -s $log/LastTestsFailed.log ]] || return 0
   while IFS=: read -r _ name; do
-    printf '\n-- %s\n' "$name"
-    awk -v name="$name" '
+    said=$(awk -v name="$name" '
       / Testing: / { inside = ($3 == name) }
-      inside { print }' "$log/LastTest.log" | tail -n 60
+      inside { print }' "$log/LastTest.log")
+    printf '\n-- %s\n' "$name"
+    grep -E -A 5 'FAILED|: Failure$|BROKEN|Assertion|Sanitizer' <<<"$said" | head -n 25 || true
+    printf '...\n'
+    tail -n 20 <<<"$said"
   done <"$log/LastTestsFailed.log" >>"$failures"
 }
 
