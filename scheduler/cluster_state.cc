@@ -52,13 +52,6 @@ bool same_generics(const v1::Task& task, const std::vector<v1::GenericResource>*
   return true;
 }
 
-std::string no_overlays_of(const v1::Node& node) {
-  for (const std::string& limitation : node.description().limitations()) {
-    if (limitation.starts_with(kNoOverlays)) return limitation.substr(kNoOverlays.size());
-  }
-  return {};
-}
-
 std::vector<std::pair<std::string, std::string>> plugins_of(const v1::Node& node) {
   std::vector<std::pair<std::string, std::string>> plugins;
   for (const auto& plugin : node.description().engine().plugins()) {
@@ -102,7 +95,7 @@ void ClusterState::put_node(const v1::Node& stored) {
   auto plugins = plugins_of(stored);
   // Heartbeats and the like rewrite the object without touching anything placement looks at.
   const bool totals_changed = node.set_totals(stored.description().resources());
-  std::string no_overlays = no_overlays_of(stored);
+  const std::string& no_overlays = stored.description().no_overlays();
   const std::string& no_encryption = stored.description().no_encryption();
   if (facts_changed || totals_changed || plugins != node.plugins ||
       no_overlays != node.no_overlays || no_encryption != node.no_encryption ||
@@ -118,7 +111,7 @@ void ClusterState::put_node(const v1::Node& stored) {
   node.plugins = std::move(plugins);
   lacking_overlays_ -= node.no_overlays.empty() ? 0 : 1;
   lacking_overlays_ += no_overlays.empty() ? 0 : 1;
-  node.no_overlays = std::move(no_overlays);
+  node.no_overlays = no_overlays;
   node.no_encryption = no_encryption;
   if (facts_changed) columns_.node_changed(node);
 }

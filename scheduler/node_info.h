@@ -10,9 +10,6 @@
 
 namespace muster::scheduler {
 
-// How a node's limitation begins that keeps it out of overlay networks; the reason follows.
-inline constexpr std::string_view kNoOverlays = "no container can enter an overlay network here: ";
-
 // One kind of generic resource on a node: a discrete amount or a set of names.
 struct GenericPool {
   std::string kind;

@@ -39,6 +39,13 @@ struct WorkerOptions {
   bool mesh = false;
 };
 
+// What published ports and networks cannot do on this host, as NodeDescription has it.
+struct HostLimits {
+  std::vector<std::string> sentences;  // limitations
+  std::string no_overlays;
+  bool operator==(const HostLimits&) const = default;
+};
+
 // What the worker stands on; all outlive it.
 struct WorkerDeps {
   Executor& strand;            // the agent's
@@ -66,9 +73,8 @@ struct WorkerDeps {
   std::function<void(const v1::FeedId& feed)> forgotten = {};
   // The kernel's network had differences, which were mended; a sentence each.
   std::function<void(const std::vector<std::string>& found)> repaired = {};
-  // What published ports cannot do on this host, in words for NodeDescription.limitations; all of
-  // it, when it has changed.
-  std::function<void(const std::vector<std::string>& limitations)> limited = {};
+  // What published ports and networks cannot do on this host, when it has changed.
+  std::function<void(const HostLimits& limits)> limited = {};
 };
 
 // A node's tasks: makes the host run what the node was told, and reports what it sees. Each task
@@ -202,7 +208,7 @@ class Worker {
   std::vector<PortRelay> relays_wanted_;
   std::vector<PortRelay> relays_set_;
   std::vector<PortRelay> relays_told_;
-  std::vector<std::string> limitations_;              // told last
+  HostLimits limits_;                                 // told last
   std::vector<overlay::PublishedPort> ports_wanted_;  // of the kernel
   std::vector<overlay::PublishedPort> ports_set_;
   std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host

@@ -69,10 +69,11 @@ void Worker::apply_cluster(const v1::ClusterFeed& feed, uint64_t version) {
 
 // Sentences that managers know again (overlay/ipam/port_options.h).
 void Worker::tell_limitations() {
-  std::vector<std::string> all = deps_.network.limitations();
+  HostLimits now{deps_.network.limitations(), deps_.network.no_overlays()};
+  std::vector<std::string>& all = now.sentences;
   for (const std::string& limitation : all) {
-    const bool known =
-        std::find(limitations_.begin(), limitations_.end(), limitation) != limitations_.end();
+    const bool known = std::find(limits_.sentences.begin(), limits_.sentences.end(), limitation) !=
+                       limits_.sentences.end();
     if (!known) deps_.log->warn("{}", limitation);
   }
   // One sentence a network: what a step met is newer than what a repair did.
@@ -84,9 +85,9 @@ void Worker::tell_limitations() {
   for (const v1::PortConfig& port : ports_refused_) {
     all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
   }
-  if (all == limitations_) return;
-  limitations_ = all;
-  if (deps_.limited) deps_.limited(limitations_);
+  if (now == limits_) return;
+  limits_ = std::move(now);
+  if (deps_.limited) deps_.limited(limits_);
 }
 
 void Worker::tell_local_node() {

@@ -96,10 +96,11 @@ struct AgentRole::Core final : agent::FeedSink {
       role.deps_.repairs.add(found.size());
       repairs.add(found);
     };
-    deps.limited = [this, host = role.config_.description.limitations()](const auto& limitations) {
+    deps.limited = [this, host = role.config_.description.limitations()](const auto& limits) {
       v1::NodeDescription& known = role.config_.description;
       *known.mutable_limitations() = host;
-      for (const std::string& limitation : limitations) known.add_limitations(limitation);
+      for (const std::string& limitation : limits.sentences) known.add_limitations(limitation);
+      known.set_no_overlays(limits.no_overlays);
       session.describe(known);
     };
     return deps;

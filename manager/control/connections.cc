@@ -110,13 +110,17 @@ Status check_connectable(const Snapshot& state, const v1::Network& network, cons
         "changed later",
         name);
   }
-  if (overlay::is_encrypted(network.spec())) {
-    const auto node = state.get<v1::Node>(task.node_id());
-    if (node != nullptr && !node->description().no_encryption().empty()) {
-      return failed_precondition("network {} is encrypted, which node {} of task {} cannot do: {}",
-                                 name, node->description().hostname(), task.name(),
-                                 node->description().no_encryption());
-    }
+  const auto node = state.get<v1::Node>(task.node_id());
+  if (node != nullptr && !node->description().no_overlays().empty()) {
+    return failed_precondition("network {} cannot be entered on node {} of task {}: {}", name,
+                               node->description().hostname(), task.name(),
+                               node->description().no_overlays());
+  }
+  if (overlay::is_encrypted(network.spec()) && node != nullptr &&
+      !node->description().no_encryption().empty()) {
+    return failed_precondition("network {} is encrypted, which node {} of task {} cannot do: {}",
+                               name, node->description().hostname(), task.name(),
+                               node->description().no_encryption());
   }
   for (const auto& attachment : task.networks()) {
     const auto other = state.get<v1::Network>(attachment.network_id());

@@ -111,8 +111,6 @@ void SchedulingLoop::Core::put_task(const TaskPtr& task) {
   }
 }
 
-static_assert(scheduler::kNoOverlays == overlay::kNoOverlays);
-
 void SchedulingLoop::Core::put_network(const v1::Network& network) {
   const v1::NetworkSpec& spec = network.spec();
   state_.set_network(network.id(), {overlay::is_overlay_driver(spec), overlay::is_encrypted(spec),

@@ -14,7 +14,6 @@
 #include "overlay/dataplane/linux_network_impl.h"
 #include "overlay/dataplane/segment/vxlan_probe.h"
 #include "overlay/ipam/mtu.h"
-#include "overlay/ipam/overlay_limits.h"
 
 namespace muster::overlay {
 
@@ -168,8 +167,9 @@ void LinuxNetwork::note_limits() {
   limits_.clear();
   if (!mesh_.limitation().empty()) limits_.push_back(mesh_.limitation());
   if (const std::string limit = esp_.limitation(); !limit.empty()) limits_.push_back(limit);
-  if (const std::string& why = segments_.known_vxlan_trouble(); !why.empty()) {
-    limits_.push_back(std::string(kNoOverlays) + why);
+  no_overlays_ = segments_.known_vxlan_trouble();
+  if (!no_overlays_.empty()) {
+    limits_.push_back("no container can enter an overlay network here: " + no_overlays_);
   }
   for (std::string& trouble : segments_.troubles()) limits_.push_back(std::move(trouble));
   for (std::string& limit : clients_.limitations()) limits_.push_back(std::move(limit));

@@ -93,6 +93,10 @@ class LinuxNetwork final : public NodeNetwork {
     all.insert(all.end(), host_troubles_.begin(), host_troubles_.end());
     return all;
   }
+  std::string no_overlays() const override {
+    std::lock_guard lock(limits_mutex_);
+    return no_overlays_;
+  }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) override {
     std::lock_guard lock(mutex_);
     return ports_.reserve(protocol);
@@ -166,6 +170,7 @@ class LinuxNetwork final : public NodeNetwork {
 
   mutable std::mutex limits_mutex_;  // never held while anything is done
   std::vector<std::string> limits_;
+  std::string no_overlays_;
   std::vector<std::string> port_limits_;
   std::vector<std::string> host_troubles_;  // what repair() could not mend outside of networks
 

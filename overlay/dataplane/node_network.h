@@ -128,6 +128,9 @@ class NodeNetwork {
   // What this host cannot do for published ports and overlay networks, a sentence each. Does not
   // wait for other calls.
   virtual std::vector<std::string> limitations() const { return {}; }
+  // Why no container can enter an overlay network here (NodeDescription.no_overlays); empty: it
+  // can, as far as is known. Among limitations(), too. Does not wait for other calls.
+  virtual std::string no_overlays() const { return {}; }
 
   // Picks a free port of the host for a host-mode port that names none, and holds it.
   virtual Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol protocol) = 0;

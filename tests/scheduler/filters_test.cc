@@ -176,8 +176,9 @@ TEST(Filters, TasksOfOverlayNetworksGoWhereThereAreAny) {
     Cluster cluster;
     cluster.state.set_network("net", {c.overlay, false, false});
     v1::Node node = ready_node("a");
+    // Sentences are for people.
     node.mutable_description()->add_limitations("something else");
-    node.mutable_description()->add_limitations(std::string(kNoOverlays) + "no VXLAN");
+    node.mutable_description()->set_no_overlays("no VXLAN");
     cluster.state.put_node(node);
     v1::Revision revision = revision_of("web");
     revision.mutable_spec()->add_networks()->set_target(c.network ? "net" : "other");
@@ -192,7 +193,7 @@ TEST(Filters, TasksOfOverlayNetworksGoWhereThereAreAny) {
     cluster.state.remove_node("b");
     cluster.pending("web", 2, 2);
     EXPECT_EQ(cluster.reason(), refused) << c.name;
-    node.mutable_description()->clear_limitations();
+    node.mutable_description()->clear_no_overlays();
     cluster.state.put_node(node);
     EXPECT_FALSE(cluster.state.some_lack_overlays());
     EXPECT_EQ(cluster.reason(), "placed") << c.name;

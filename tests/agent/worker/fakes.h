@@ -223,6 +223,7 @@ class FakeNetwork final : public overlay::NodeNetwork {
     ++repairs;
     return std::exchange(differences, {});
   }
+  std::string no_overlays() const override { return lacking; }
   Result<uint32_t> reserve_host_port(v1::PortConfig::Protocol) override { return 40000; }
   Status collect_garbage(const std::vector<std::string>& live) override {
     std::erase_if(attached, [&](const std::string& id) {
@@ -244,6 +245,7 @@ class FakeNetwork final : public overlay::NodeNetwork {
   bool reconnect_leaves = false;  // though it fails
   int repairs = 0;
   std::vector<std::string> differences;
+  std::string lacking;  // why no overlay network can be entered
 
  private:
   std::vector<std::string>& events_;

@@ -81,7 +81,10 @@ class WorkerTest : public ::testing::Test {
     };
     deps.forgotten = [this](const v1::FeedId& feed) { forgotten_.push_back(feed.network_id()); };
     deps.repaired = [this](const std::vector<std::string>& found) { repaired_ += found.size(); };
-    deps.limited = [this](const std::vector<std::string>& now) { limitations_ = now; };
+    deps.limited = [this](const HostLimits& now) {
+      limitations_ = now.sentences;
+      no_overlays_ = now.no_overlays;
+    };
     worker_ = std::make_unique<Worker>(std::move(deps), options);
     ASSERT_TRUE(worker_->start().ok());
     world_.advance(10ms);
@@ -165,6 +168,7 @@ class WorkerTest : public ::testing::Test {
   std::vector<uint64_t> tasks_applied_;                    // versions of the TASKS feed
   std::vector<std::string> forgotten_;                     // networks
   std::vector<std::string> limitations_;
+  std::string no_overlays_;
   size_t repaired_ = 0;
   std::map<std::string, v1::TaskStatusUpdate> last_;
   std::vector<std::string> messages_;

@@ -336,6 +336,18 @@ TEST_F(WorkerNetworksTest, WhatCannotBeCarriedOutIsToldOfTheNodeUntilItCan) {
   EXPECT_THAT(limitations_, IsEmpty());
 }
 
+TEST_F(WorkerNetworksTest, ThatNoOverlayCanBeEnteredIsToldByItself) {
+  run_task();
+  EXPECT_EQ(no_overlays_, "");
+  network_.lacking = "no VXLAN";
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_EQ(no_overlays_, "no VXLAN");
+  EXPECT_THAT(limitations_, IsEmpty()) << "no sentence is made of it";
+  network_.lacking.clear();
+  world_.advance(RouteKeeper::kPeriod);
+  EXPECT_EQ(no_overlays_, "");
+}
+
 TEST_F(WorkerNetworksTest, TheKernelIsComparedNowAndThenAndDifferencesCounted) {
   world_.advance(RouteKeeper::kFirstRepair + 10ms);
   EXPECT_EQ(network_.repairs, 1) << "after a restart";

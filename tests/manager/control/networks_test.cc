@@ -437,6 +437,21 @@ TEST_F(NetworksInUseTest, ANodeThatCannotEncryptIsNamedBeforeAnythingIsTried) {
             "no ESP");
 }
 
+TEST_F(NetworksInUseTest, ANodeThatCanEnterNoneIsNamedBeforeAnythingIsTried) {
+  v1::Node lacking = node("n1", "192.0.2.1");
+  lacking.mutable_description()->set_no_overlays("its kernel has no VXLAN");
+  put(lacking);
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}),
+            "network back cannot be entered on node host-n1 of task web.1: its kernel has no "
+            "VXLAN");
+  write([](store::Transaction& tx) {
+    v1::Node able = *tx.view().get<v1::Node>("n1");
+    able.mutable_description()->clear_no_overlays();
+    return tx.update(std::move(able));
+  });
+  EXPECT_EQ(connect({"back", "web.1", {}, {}}), "task1aaaa");
+}
+
 TEST_F(NetworksInUseTest, OnlyWhatWasConnectedIsDisconnected) {
   EXPECT_EQ(disconnect("back", "web.1"), "task web.1 is not connected to network back");
   EXPECT_EQ(disconnect("shut", "web.1"),

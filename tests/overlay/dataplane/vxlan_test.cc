@@ -79,10 +79,12 @@ TEST_F(VxlanTest, ANodeOfASwarmKnowsBeforeAnybodyComes) {
   EXPECT_THAT(net_->limitations(), IsEmpty());
   ASSERT_TRUE(net_->set_local_node({"node1", "192.0.2.1", 4789}).ok());
   EXPECT_THAT(net_->limitations(), Contains(HasSubstr("no container can enter")));
+  EXPECT_THAT(net_->no_overlays(), StartsWith(std::string(kNoVxlan)));
   // A module that is loaded later.
   without_vxlan = false;
   EXPECT_THAT(net_->repair(), IsEmpty());
   EXPECT_THAT(net_->limitations(), Not(Contains(HasSubstr("no container can enter"))));
+  EXPECT_EQ(net_->no_overlays(), "");
   attach(asked_);
 }
 
