@@ -31,24 +31,46 @@ void Session::start() {
 
 void Session::stop(v1::Goodbye::Reason reason, UniqueFunction<void()> done) {
   MUSTER_CHECK(deps_.strand.is_current());
+  const TimePoint now = deps_.strand.clock().now();
+  // Its leader went, with this very daemon perhaps: the next one waits for this node until it hears
+  // that nobody comes.
+  const bool between = running_ && managers_.size() > 1 && now - alone_since_ < kGoodbyeMax;
   running_ = false;
-  deps_.strand.cancel(beat_timer_);
-  deps_.strand.cancel(retry_timer_);
-  if (!established_) {
+  if (!established_ && !between) {
+    deps_.strand.cancel(beat_timer_);
+    deps_.strand.cancel(retry_timer_);
     link_.reset();
-    done();
-    return;
+    return done();
   }
   stopped_ = std::move(done);
+  farewell_ = reason;
+  stop_timer_ = deps_.strand.after(kGoodbyeMax, [this] {
+    link_.reset();
+    end_stop();
+  });
+  if (established_) return say_goodbye();
+  if (retry_timer_ == 0) return;  // a hello is under way
+  deps_.strand.cancel(retry_timer_);
+  link_.reset();
+  connect();
+}
+
+void Session::say_goodbye() {
+  deps_.strand.cancel(beat_timer_);
+  deps_.strand.cancel(retry_timer_);
   v1::AgentMessage message;
-  message.mutable_goodbye()->set_reason(reason);
+  message.mutable_goodbye()->set_reason(*std::exchange(farewell_, std::nullopt));
   link_->send(message);
   link_->close_after_writes();
   established_ = false;
-  stop_timer_ = deps_.strand.after(1s, [this] {
-    link_.reset();
-    if (stopped_) std::exchange(stopped_, nullptr)();
-  });
+}
+
+void Session::end_stop() {
+  deps_.strand.cancel(beat_timer_);
+  deps_.strand.cancel(retry_timer_);
+  deps_.strand.cancel(stop_timer_);
+  farewell_.reset();
+  if (stopped_) std::exchange(stopped_, nullptr)();
 }
 
 void Session::connect() {
@@ -88,6 +110,7 @@ Duration Session::patience() const {
 }
 
 void Session::received(v1::ManagerMessage message) {
+  if (stopped_ && !farewell_) return;  // it said goodbye
   switch (message.message_case()) {
     case v1::ManagerMessage::kWelcome: return welcome(message.welcome());
     case v1::ManagerMessage::kHeartbeat:
@@ -112,6 +135,9 @@ void Session::received(v1::ManagerMessage message) {
 
 void Session::ended(const v1::SessionEnd& end) {
   const Status why = unavailable("{}", end.message());
+  const bool elsewhere =
+      end.reason() == v1::SessionEnd::NOT_LEADER || end.reason() == v1::SessionEnd::SHUTTING_DOWN;
+  if (farewell_ && !elsewhere) return end_stop();  // nobody waits for it
   switch (end.reason()) {
     case v1::SessionEnd::NODE_REMOVED:
       running_ = false;
@@ -175,6 +201,7 @@ void Session::welcome(const v1::SessionWelcome& welcome) {
   if (std::exchange(told_alone_, false)) deps_.sink.no_session({});
   if (std::exchange(told_shared_, false)) deps_.sink.identity_shared({});
   managers_.succeeded(manager_);
+  if (farewell_) return say_goodbye();
   learn(welcome.manager_addrs());
   if (welcome.heartbeat_period_ns() > 0) {
     heartbeat_period_ = Duration(welcome.heartbeat_period_ns());
@@ -271,10 +298,7 @@ void Session::send_reports() {
 }
 
 void Session::closed(const Status& why) {
-  if (stopped_) {
-    deps_.strand.cancel(stop_timer_);
-    return std::exchange(stopped_, nullptr)();
-  }
+  if (stopped_ && !farewell_) return end_stop();
   // Everybody whose manager went comes at once.
   restart(why, established_ && managers_.size() > 1 ? kMoveJitter : Duration(0));
   if (why.code() == StatusCode::kUnauthenticated || why.code() == StatusCode::kPermissionDenied) {
@@ -285,7 +309,7 @@ void Session::closed(const Status& why) {
 void Session::restart(const Status& why, Duration jitter) {
   lost(why);
   managers_.failed(manager_, deps_.strand.clock().now(), deps_.rng);
-  if (running_) retry(some_of(jitter));
+  retry(some_of(jitter));
 }
 
 void Session::lost(const Status& why) {
@@ -315,7 +339,7 @@ Duration Session::some_of(Duration most) {
 
 void Session::retry(Duration wait_min) {
   deps_.strand.cancel(retry_timer_);
-  if (!running_) return;
+  if (!running_ && !farewell_) return;
   const TimePoint now = deps_.strand.clock().now();
   const Duration wait = std::max(managers_.next(now)->not_before - now, wait_min);
   retry_timer_ = deps_.strand.after(wait, [this] {

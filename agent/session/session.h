@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -60,6 +61,7 @@ class Session {
  public:
   static constexpr uint32_t kFeatureLevel = 1;
   static constexpr Duration kAloneAfter = 10s;
+  static constexpr Duration kGoodbyeMax = 1s;
 
   // `managers`: those known from before, "host:port"; at least one.
   Session(SessionDeps deps, v1::NodeDescription description,
@@ -67,7 +69,8 @@ class Session {
   ~Session();
 
   void start();
-  // Says goodbye and closes; `done` runs when the goodbye has left, or after a second at most.
+  // Says goodbye and closes; `done` runs when the goodbye has left, or after kGoodbyeMax at most.
+  // Whose session has ended less than that ago says it to the manager that comes next.
   void stop(v1::Goodbye::Reason reason, UniqueFunction<void()> done);
 
   // A task's observed state; kept and repeated until the manager has it.
@@ -90,6 +93,8 @@ class Session {
   void connect();
   void received(v1::ManagerMessage message);
   void closed(const Status& why);
+  void say_goodbye();
+  void end_stop();
   void welcome(const v1::SessionWelcome& welcome);
   void feed(v1::FeedUpdate part);
   void ended(const v1::SessionEnd& end);
@@ -137,6 +142,7 @@ class Session {
   Executor::TimerId retry_timer_ = 0;
   Executor::TimerId stop_timer_ = 0;
   UniqueFunction<void()> stopped_;
+  std::optional<v1::Goodbye::Reason> farewell_;  // what is still to be said
 
   // A manager that accepts the stream and says nothing is as good as none; one that had to be asked
   // again gets more time, since it may be busy with thousands of others.

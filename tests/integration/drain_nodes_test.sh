@@ -8,6 +8,7 @@ start_registry
 push_images busybox
 for n in 1 2 3; do add_node $n; done
 swarm_of manager manager
+m 1 swarm update --task-history-limit 20 >/dev/null
 # A node that is stopped keeps its session until the update on a slow machine has come to its tasks.
 ((slow == 1)) || m 1 swarm update --dispatcher-heartbeat $((5 * slow))s >/dev/null
 image=$REGISTRY/busybox:1
@@ -58,12 +59,31 @@ is "$(unacknowledged)" "task app.1 node$worker" 'events of their own'
 start_musterd $worker
 await 20 'the node is there again' node_is 1 $worker Status Ready
 
+note 'nor is a leader that stops in an orderly way'
+other_leads() { local now; now=$(leader 1) && [[ -n $now && $now != 1 ]]; }
+if ! other_leads; then
+  stop_musterd 1
+  start_musterd 1
+  await 20 'another leader' other_leads
+fi
+first=$(leader 1)
+await 20 'node1 is there' node_is 1 1 Status Ready
+stop_musterd "$first"
+await 20 'a leader' has_leader 1
+update 4
+# On a slow machine there may be no other leader by the time it says goodbye.
+((slow > 1)) || is "$(errors | grep -c 'did not learn')" 1 'errors of tasks that stopped'
+start_musterd "$first"
+await 20 'the node is there again' node_is 1 "$first" Status Ready
+
 note 'a new leader goes on with what another has begun'
 m 1 swarm update --drain-ack-timeout 10s >/dev/null
+worker=2
+[[ $(leader 1) != 2 ]] || worker=3
 kill -STOP "${PID[$worker]}"
 old=$(pids_on 1 app)
-m 1 service update --detach --env-add V=4 app >/dev/null
-told() { [[ $(m 1 service ps --filter desired-state=shutdown -q app | wc -l) == 4 ]]; }
+m 1 service update --detach --env-add V=5 app >/dev/null
+told() { [[ $(m 1 service ps --filter desired-state=shutdown -q app | wc -l) == 5 ]]; }
 await 5 'the task is told to stop' told
 began=$(now_ms)
 is "$(pids_on 1 app)" "$old" 'the container while it waits'
