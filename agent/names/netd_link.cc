@@ -14,8 +14,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "base/process.h"
@@ -28,19 +31,44 @@ namespace {
 constexpr Duration kEndTimeout = 5s;
 constexpr std::string_view kRelayPrefix = "relay/";
 
-Result<UniqueFd> connect_to(const std::string& path) {
+// A netd that is stuck takes nothing: neither what is sent nor, in time, another connection.
+Result<UniqueFd> connect_to(const std::string& path, Duration limit) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return fail(invalid_argument("{} is long", path));
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd ||
+  const timeval time{limit / 1s, limit % 1s / 1us};
+  if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time) != 0 ||
       ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return fail(errno_status(errno, path));
   }
-  const timeval limit{NetdLink::kHungTimeout / 1s, 0};
-  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   return fd;
+}
+
+// The processes "PROGRAM netd ... --run-dir RUN_DIR ...", held: one that hangs does not say its
+// number, and the number may be another's by now.
+std::vector<UniqueFd> netds_of(const std::string& run_dir) {
+  std::vector<UniqueFd> out;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const int64_t pid = std::atoll(entry.path().filename().c_str());
+    if (pid <= 0) continue;
+    UniqueFd process = open_pidfd(pid);
+    if (!process) continue;
+    const auto line = read_file(fmt::format("/proc/{}/cmdline", pid), 1 << 16);
+    if (!line) continue;
+    std::vector<std::string> words;
+    for (size_t at = 0; at < line->size();) {
+      words.emplace_back(line->c_str() + at);
+      at += words.back().size() + 1;
+    }
+    if (words.size() < 2 || words[1] != "netd") continue;
+    const auto option = std::find(words.begin(), words.end(), "--run-dir");
+    if (option == words.end() || option + 1 == words.end() || *(option + 1) != run_dir) continue;
+    out.push_back(std::move(process));
+  }
+  return out;
 }
 
 bool send_all(int fd, std::string_view bytes) {
@@ -227,10 +255,16 @@ void NetdLink::run() {
         if (backoff_.fresh() && status.code() != StatusCode::kCancelled)
           log_->error("netd: {}", status.message());
         retry_at_ = clock_.now() + backoff_.next();
+        if (!refused_since_) refused_since_ = clock_.now();
+        // One that cannot be connected to keeps others from its place.
+        if (clock_.now() - *refused_since_ >= options_.hung_after) end_hung();
       }
     }
-    if (socket_ && update_sent_ && clock_.now() - sent_at_ >= kHungTimeout) end_hung();
-    if (socket_ && !send_update()) disconnect();
+    if (socket_ && update_sent_ && clock_.now() - sent_at_ >= options_.hung_after) end_hung();
+    if (socket_ && !send_update()) {
+      if (clock_.now() - sent_at_ >= options_.hung_after) end_hung();
+      if (socket_) disconnect();
+    }
     release_waiters();
     wait();
   }
@@ -253,10 +287,10 @@ Status NetdLink::launch(bool take_over) {
 
 Status NetdLink::connect() {
   const std::string path = overlay::dns::netd_socket(options_.run_dir);
-  auto fd = connect_to(path);
+  auto fd = connect_to(path, options_.hung_after);
   if (!fd) {
     MUSTER_TRY(launch(false));
-    fd = connect_to(path);
+    fd = connect_to(path, options_.hung_after);
     if (!fd) return fd.error();
     log_->info("netd was started");
   }
@@ -265,6 +299,7 @@ Status NetdLink::connect() {
   told_ = false;
   update_sent_ = false;
   backoff_.reset();
+  refused_since_.reset();
   return ok_status();
 }
 
@@ -280,14 +315,22 @@ void NetdLink::disconnect() {
 }
 
 void NetdLink::end_hung() {
-  log_->error("netd has not answered for {} and is killed", format_duration(kHungTimeout));
-  const UniqueFd process = open_pidfd(pid_);
-  // Held now, is it still the one that said its number?
-  const auto line = read_file(fmt::format("/proc/{}/cmdline", pid_), 1 << 16);
-  if (process && line && line->find(options_.run_dir) != std::string::npos) {
+  refused_since_.reset();
+  const std::vector<UniqueFd> hung = netds_of(options_.run_dir);
+  if (!hung.empty()) {
+    log_->warn("netd has not answered for {} and is killed", format_duration(options_.hung_after));
+  }
+  for (const UniqueFd& process : hung) {
     ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
   }
-  disconnect();
+  // Its place is free when it is gone.
+  for (const UniqueFd& process : hung) {
+    struct pollfd gone {
+      process.get(), POLLIN, 0
+    };
+    (void)::poll(&gone, 1, kEndTimeout / 1ms);
+  }
+  if (socket_) disconnect();
 }
 
 bool NetdLink::send_update() {
@@ -333,7 +376,6 @@ bool NetdLink::receive() {
 // False when the connection is another one now.
 bool NetdLink::heard(const v1::NetdReply& reply) {
   if (reply.has_ack()) acknowledged(reply.ack());
-  if (reply.has_hello()) pid_ = reply.hello().pid();
   if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
   replaced_ = true;
   log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
@@ -389,7 +431,7 @@ int NetdLink::wait_ms() {
   // They are in the order of their time-outs.
   if (!waiters_.empty()) next = waiters_.front().until;
   if (serving_ && !socket_) next = std::min(next, retry_at_);
-  if (socket_ && update_sent_) next = std::min(next, sent_at_ + kHungTimeout);
+  if (socket_ && update_sent_) next = std::min(next, sent_at_ + options_.hung_after);
   if (next.since_start == Duration::max()) return -1;
   return static_cast<int>(std::max<int64_t>((next - clock_.now()) / 1ms + 1, 0));
 }
@@ -424,7 +466,7 @@ Status NetdLink::end() {
   const UniqueFd lock(
       ::open(overlay::dns::netd_lock(options_.run_dir).c_str(), O_RDWR | O_CLOEXEC));
   if (!lock) return ok_status();  // there never was one
-  auto fd = connect_to(overlay::dns::netd_socket(options_.run_dir));
+  auto fd = connect_to(overlay::dns::netd_socket(options_.run_dir), options_.hung_after);
   if (fd) {
     v1::NetdCommand command;
     command.mutable_shutdown();

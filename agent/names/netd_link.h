@@ -27,6 +27,8 @@ struct NetdLinkOptions {
   std::string build;  // of the program: a netd of another one is replaced, once
   Duration ttl{0};
   bool virtual_ips = false;  // whether the kernel balances them; NameBook
+  // A netd that takes longer over its hello or an update hangs, and is killed and started anew.
+  Duration hung_after = 20s;
 };
 
 // Keeps a netd running and told: starts one where there is none, gives it everything, then what
@@ -38,8 +40,6 @@ class NetdLink final : public NameServer {
  public:
   static constexpr Duration kAttachTimeout = 10s;
   static constexpr Duration kForceTimeout = 1s;
-  // A netd that takes longer over an update hangs, and is killed and started anew.
-  static constexpr Duration kHungTimeout = 20s;
 
   NetdLink(NetdLinkOptions options, Log log);
   ~NetdLink() override;
@@ -121,8 +121,8 @@ class NetdLink final : public NameServer {
   bool all_relays_sent_ = false;
   std::vector<std::string> relays_sent_;  // keys that the unacknowledged update names
   TimePoint sent_at_;
-  int64_t pid_ = 0;        // as it said
-  bool replaced_ = false;  // whether a replacement was tried
+  std::optional<TimePoint> refused_since_;  // nothing can be connected to, and nothing started
+  bool replaced_ = false;                   // whether a replacement was tried
   Backoff backoff_{50ms, 2s};
   TimePoint retry_at_;
   std::thread thread_;

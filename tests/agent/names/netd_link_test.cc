@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -13,9 +14,11 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <vector>
 
+#include "base/process.h"
 #include "base/thread_executor.h"
 #include "overlay/dns/netd/records.h"
 
@@ -54,6 +57,7 @@ class FakeNetd {
   }
 
   std::atomic<bool> silent = false;  // acknowledges nothing
+  std::atomic<bool> mute = false;    // says nothing at all
   std::atomic<bool> taken = false;   // the port of encrypted networks is another program's
 
   // Waits until `n` updates have come.
@@ -84,7 +88,7 @@ class FakeNetd {
   void serve(int fd) {
     v1::NetdReply hello;
     hello.mutable_hello()->set_build(build_);
-    say(fd, hello);
+    if (!mute) say(fd, hello);
     overlay::dns::FrameReader reader;
     char buffer[4096];
     while (true) {
@@ -123,7 +127,7 @@ class FakeNetd {
       updates_.push_back(update);
     }
     changed_.notify_all();
-    if (!silent) say(fd, reply);
+    if (!silent && !mute) say(fd, reply);
   }
 
   std::string build_;
@@ -152,9 +156,11 @@ class NetdLinkTest : public testing::Test {
     NetdLinkOptions options;
     options.run_dir = directory_;
     options.build = "this";
+    options.hung_after = hung_after_;
     options.launch = [this](bool take_over) {
       launches_.push_back(take_over);
       if (launching_) launching_();
+      if (refuse_ && refuse_()) return already_exists("netd runs already");
       netd_.reset();
       netd_ = std::make_unique<FakeNetd>(directory_, "this");
       return ok_status();
@@ -174,9 +180,11 @@ class NetdLinkTest : public testing::Test {
   }
 
   std::string directory_;
+  Duration hung_after_ = 20s;
   ThreadExecutor strand_{"strand"};
   std::function<void()> launching_;
-  std::vector<bool> launches_;  // by the link's thread; read when it rests
+  std::function<bool()> refuse_;  // whether another netd keeps a new one from its place
+  std::vector<bool> launches_;    // by the link's thread; read when it rests
   std::unique_ptr<FakeNetd> netd_;
   std::unique_ptr<NetdLink> link_;
 };
@@ -250,6 +258,53 @@ TEST_F(NetdLinkTest, AStopDoesNotWaitForeverForASilentNetd) {
   netd_->silent = true;
   link_->detach("c");
   settle();  // after kForceTimeout
+}
+
+// A process that looks like a netd of the folder until its input ends.
+Process like_netd(const std::string& program_dir, const std::string& run_dir) {
+  std::ofstream(program_dir + "/netd") << "read -r line\n";
+  ProcessOptions options;
+  options.argv = {"/bin/sh", "netd", "--run-dir", run_dir, "--background"};
+  options.working_dir = program_dir;
+  options.in = ProcessOptions::Stream::kPipe;
+  auto started = Process::spawn(options);
+  EXPECT_TRUE(started) << started.error().message();
+  return *std::move(started);
+}
+
+TEST_F(NetdLinkTest, OneThatDoesNotSayHelloIsKilledAndAnotherStarted) {
+  Process hung = like_netd(directory_, directory_);
+  Process others = like_netd(directory_, directory_ + "/other");
+  netd_ = std::make_unique<FakeNetd>(directory_, "this");
+  netd_->mute = true;
+  hung_after_ = 200ms;
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  const auto ended = hung.wait(Duration(kPatience));
+  ASSERT_TRUE(ended && *ended);
+  EXPECT_EQ((*ended)->signal, SIGKILL);
+  // What it held goes with it.
+  auto killed = std::move(netd_);
+  killed.reset();
+  EXPECT_TRUE(link_->attach(container("c")).ok());
+  const auto alive = others.wait(Duration(0));
+  EXPECT_TRUE(alive && !*alive) << "it is another instance's";
+}
+
+TEST_F(NetdLinkTest, OneThatCannotBeConnectedToIsKilledAndAnotherStarted) {
+  Process hung = like_netd(directory_, directory_);
+  std::atomic<bool> held = true;
+  hung_after_ = 200ms;
+  refuse_ = [&] { return held.load(); };
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  const auto ended = hung.wait(Duration(kPatience));
+  ASSERT_TRUE(ended && *ended);
+  EXPECT_EQ((*ended)->signal, SIGKILL);
+  held = false;
+  EXPECT_TRUE(link_->attach(container("c")).ok());
 }
 
 TEST_F(NetdLinkTest, HasNetdHoldThePortOfEncryptedNetworks) {
