@@ -8,8 +8,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "overlay/dns/netd/control_socket.h"
-
 namespace muster::overlay::dns {
 
 Control::Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver hand_over, Log log)
@@ -17,37 +15,34 @@ Control::Control(EventLoop& loop, v1::NetdHello hello, Handler handler, HandOver
       hello_(std::move(hello)),
       handler_(std::move(handler)),
       hand_over_(std::move(hand_over)),
-      log_(std::move(log)) {}
+      log_(std::move(log)),
+      listener_(loop, log_) {}
 
 Control::~Control() {
   while (!connections_.empty()) close(connections_.begin()->first);
-  if (listener_) loop_.unwatch(listener_.get());
 }
 
 Status Control::listen(const std::string& path) {
-  MUSTER_ASSIGN(listener_, listen_for_root(path, SOCK_STREAM));
-  return ok_status();
+  return listener_.listen(path, SOCK_STREAM);
 }
 
 Status Control::start() {
-  return loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { accept_connections(); });
+  return listener_.start([this](UniqueFd fd) { accepted(std::move(fd)); });
 }
 
-void Control::accept_connections() {
-  while (UniqueFd fd = accept_root(listener_.get(), log_)) {
-    const int number = fd.get();
-    const Status watched =
-        loop_.watch(number, EPOLLIN, [this, number](uint32_t events) { ready(number, events); });
-    if (!watched.ok()) continue;
-    auto connection = std::make_shared<Connection>();
-    connection->fd = std::move(fd);
-    v1::NetdReply hello;
-    *hello.mutable_hello() = hello_;
-    hello.mutable_hello()->set_pid(getpid());
-    connection->out = encode_frame(hello);
-    connections_[number] = connection;
-    if (!flush(*connection)) close(number);
-  }
+void Control::accepted(UniqueFd fd) {
+  const int number = fd.get();
+  const Status watched =
+      loop_.watch(number, EPOLLIN, [this, number](uint32_t events) { ready(number, events); });
+  if (!watched.ok()) return;
+  auto connection = std::make_shared<Connection>();
+  connection->fd = std::move(fd);
+  v1::NetdReply hello;
+  *hello.mutable_hello() = hello_;
+  hello.mutable_hello()->set_pid(getpid());
+  connection->out = encode_frame(hello);
+  connections_[number] = connection;
+  if (!flush(*connection)) close(number);
 }
 
 void Control::close(int fd) {

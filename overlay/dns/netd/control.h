@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "muster/v1/netd.pb.h"
+#include "overlay/dns/netd/control_socket.h"
 #include "overlay/dns/netd/event_loop.h"
 #include "overlay/dns/netd/frames.h"
 
@@ -36,7 +37,7 @@ class Control {
     FrameReader in;
     std::string out;
   };
-  void accept_connections();
+  void accepted(UniqueFd fd);
   void ready(int fd, uint32_t events);
   bool read(Connection& connection);
   bool flush(Connection& connection);
@@ -47,7 +48,7 @@ class Control {
   Handler handler_;
   HandOver hand_over_;
   Log log_;
-  UniqueFd listener_;
+  RootListener listener_;
   std::map<int, std::shared_ptr<Connection>> connections_;
 };
 

@@ -6,35 +6,29 @@
 #include <cerrno>
 #include <utility>
 
-#include "overlay/dns/netd/control_socket.h"
-
 namespace muster::overlay::dns {
 
 PortControl::PortControl(EventLoop& loop, KeptPorts& kept, Log log)
-    : loop_(loop), kept_(kept), log_(std::move(log)) {}
+    : loop_(loop), kept_(kept), log_(std::move(log)), listener_(loop, log_) {}
 
 PortControl::~PortControl() {
   while (!connections_.empty()) close(connections_.begin()->first);
-  if (listener_) loop_.unwatch(listener_.get());
 }
 
 Status PortControl::listen(const std::string& path) {
-  MUSTER_ASSIGN(listener_, listen_for_root(path, SOCK_SEQPACKET));
-  return ok_status();
+  return listener_.listen(path, SOCK_SEQPACKET);
 }
 
 Status PortControl::start() {
-  return loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { accept_connections(); });
+  return listener_.start([this](UniqueFd fd) { accepted(std::move(fd)); });
 }
 
-void PortControl::accept_connections() {
-  while (UniqueFd fd = accept_root(listener_.get(), log_)) {
-    const int number = fd.get();
-    if (!loop_.watch(number, EPOLLIN, [this, number](uint32_t) { ready(number); }).ok()) continue;
-    auto connection = std::make_shared<Connection>();
-    connection->fd = std::move(fd);
-    connections_[number] = std::move(connection);
-  }
+void PortControl::accepted(UniqueFd fd) {
+  const int number = fd.get();
+  if (!loop_.watch(number, EPOLLIN, [this, number](uint32_t) { ready(number); }).ok()) return;
+  auto connection = std::make_shared<Connection>();
+  connection->fd = std::move(fd);
+  connections_[number] = std::move(connection);
 }
 
 void PortControl::close(int fd) {

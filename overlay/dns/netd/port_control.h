@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "overlay/dns/netd/control_socket.h"
 #include "overlay/dns/netd/event_loop.h"
 #include "overlay/dns/netd/kept_ports.h"
 
@@ -33,7 +34,7 @@ class PortControl {
     UniqueFd fd;
     std::deque<KeptPorts::Answer> out;
   };
-  void accept_connections();
+  void accepted(UniqueFd fd);
   void ready(int fd);
   bool read(Connection& connection);
   bool flush(Connection& connection);
@@ -42,7 +43,7 @@ class PortControl {
   EventLoop& loop_;
   KeptPorts& kept_;
   Log log_;
-  UniqueFd listener_;
+  RootListener listener_;
   std::map<int, std::shared_ptr<Connection>> connections_;
 };
 
