@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "manager/store/ingress_network.h"
 #include "muster/v1/objects.pb.h"
 #include "overlay/ipam/ipam.h"
 #include "overlay/ipam/serial_set.h"
@@ -18,7 +19,7 @@ namespace muster::manager::allocator {
 // with its node, whatever becomes of the ingress network. Holds no truth of its own, like Ipam.
 class IngressPlaces {
  public:
-  static constexpr uint32_t kIndexMax = 65535;  // marks and zones of connections have 16 bits
+  static constexpr uint32_t kIndexMax = store::kMeshNodesMax;
 
   // Registers what is stored. Addresses that are not of this network, or somebody else's, are left
   // out: the node needs others. ALREADY_EXISTS when the index is another node's.

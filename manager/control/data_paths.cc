@@ -19,11 +19,13 @@ const std::string& path_of(const v1::Node& node) {
 
 }  // namespace
 
-DataPathFaults::DataPathFaults(const store::Snapshot& state) {
+DataPathFaults::DataPathFaults(const store::Snapshot& state, size_t mesh_nodes_max)
+    : mesh_nodes_max_(mesh_nodes_max) {
   overlay::DataPathTally tally;
   uint32_t smallest = 0;
   state.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     tally.add(*node);
+    if (node->ingress().index() != 0) ++placed_;
     if (path_of(*node).empty()) return true;
     // A host that left and joined again has two entries; nobody is led to the one that is down.
     if (node->status().state() != v1::NodeStatus::DOWN)
@@ -75,10 +77,11 @@ std::vector<std::string> DataPathFaults::of(const v1::Node& node) const {
         rest == 0 ? "" : fmt::format(" and {} more", rest)));
   }
   if (!ingress_.empty() && node.ingress().addresses().empty()) {
-    out.push_back(
-        fmt::format("no address of network {} was free for this node: ports published in ingress "
-                    "mode do not answer here",
-                    ingress_));
+    const bool crowded = node.ingress().index() == 0 && placed_ >= mesh_nodes_max_;
+    out.push_back(fmt::format(
+        "{}: ports published in ingress mode do not answer here",
+        crowded ? fmt::format("the routing mesh is full, it has {} nodes", mesh_nodes_max_)
+                : fmt::format("no address of network {} was free for this node", ingress_)));
   }
   return out;
 }

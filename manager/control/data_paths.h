@@ -8,6 +8,7 @@
 #include "manager/control/overlaps.h"
 #include "manager/store/store.h"
 #include "overlay/ipam/mtu.h"
+#include "manager/store/ingress_network.h"
 
 namespace muster::manager::control {
 
@@ -16,7 +17,9 @@ namespace muster::manager::control {
 // when somebody reads. Pure.
 class DataPathFaults {
  public:
-  explicit DataPathFaults(const store::Snapshot& state);
+  // `mesh_nodes_max`: as many nodes have a place in the routing mesh.
+  explicit DataPathFaults(const store::Snapshot& state,
+                          size_t mesh_nodes_max = store::kMeshNodesMax);
 
   std::vector<std::string> of(const v1::Node& node) const;
   std::vector<std::string> of(const v1::Network& network) const;
@@ -30,6 +33,8 @@ class DataPathFaults {
 };
 
 // All that is to be said of an object beside what it is.
+  size_t placed_ = 0;      // nodes that hold one of the mesh's indexes
+  size_t mesh_nodes_max_;
 class Warnings {
  public:
   explicit Warnings(const store::Snapshot& state)
