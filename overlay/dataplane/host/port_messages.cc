@@ -1,20 +1,17 @@
 #include "overlay/dataplane/host/port_messages.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <utility>
 
+#include "base/descriptor_messages.h"
 #include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
 namespace {
-
-constexpr size_t kControl = CMSG_SPACE(kPortSocketsMax * sizeof(int));
 
 // Up to the next slash, which goes, too.
 std::string_view next_part(std::string_view& text) {
@@ -31,54 +28,17 @@ std::string port_socket(const std::string& run_dir) {
 
 int send_port_message(int fd, std::string_view text, const std::vector<int>& sockets) {
   if (text.size() > kPortMessageMax || sockets.size() > kPortSocketsMax) return EMSGSIZE;
-  iovec bytes{const_cast<char*>(text.data()), text.size()};
-  alignas(cmsghdr) char control[kControl] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  if (!sockets.empty()) {
-    const size_t size = sockets.size() * sizeof(int);
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(size);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(size);
-    std::memcpy(CMSG_DATA(rights), sockets.data(), size);
-  }
-  while (sendmsg(fd, &header, MSG_NOSIGNAL) < 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
+  return send_descriptors(fd, text, sockets);
 }
 
 int receive_port_message(int fd, PortMessage& out) {
   out = {};
-  std::array<char, kPortMessageMax> buffer;
-  iovec bytes{buffer.data(), buffer.size()};
-  alignas(cmsghdr) char control[kControl] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  ssize_t got = 0;
-  do {
-    got = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0) return errno;
-  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int descriptor = -1;
-      std::memcpy(&descriptor, CMSG_DATA(part) + i * sizeof(int), sizeof descriptor);
-      out.sockets.emplace_back(descriptor);
-    }
-  }
-  if (got == 0) return ECONNRESET;  // no message is empty
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return EMSGSIZE;
-  out.text.assign(buffer.data(), static_cast<size_t>(got));
+  DescriptorMessage got;
+  const int error = receive_descriptors(fd, {kPortMessageMax, kPortSocketsMax}, got);
+  if (error != 0) return error;
+  if (got.bytes.empty()) return ECONNRESET;  // no message is empty
+  out.text = std::move(got.bytes);
+  out.sockets = std::move(got.descriptors);
   return 0;
 }
 

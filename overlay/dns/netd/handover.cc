@@ -5,21 +5,21 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 #include <vector>
 
+#include "base/descriptor_messages.h"
 #include "overlay/dns/netd/frames.h"
 
 namespace muster::overlay::dns {
 namespace {
 
-constexpr size_t kDescriptors = 3;     // of a container
-constexpr size_t kDescriptorsMax = 6;  // of a connection: two sockets, two pipes
-constexpr size_t kControl = CMSG_SPACE(kDescriptorsMax * sizeof(int));
-using Message = std::array<char, kHandoverMessage>;
+constexpr size_t kDescriptors = 3;  // of a container
+// Of a connection: two sockets, two pipes.
+constexpr MessageLimits kLimits{kHandoverMessage, 6};
 
 Status broken() {
   return unavailable("the other netd broke off");
@@ -66,52 +66,25 @@ Result<v1::NetdReply> read_reply(int fd) {
   return reply;
 }
 
-Status send_descriptors(int fd, const std::string& id, const std::vector<int>& descriptors) {
-  Message message{};
-  if (id.size() >= message.size()) return invalid_argument("\"{}\" is too long", id);
-  if (descriptors.size() > kDescriptorsMax) return internal_error("too many descriptors");
-  std::memcpy(message.data(), id.data(), id.size());
-  iovec bytes{message.data(), message.size()};
-  const size_t size = descriptors.size() * sizeof(int);
-  alignas(cmsghdr) char control[kControl] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = CMSG_SPACE(size);
-  cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(size);
-  std::memcpy(CMSG_DATA(rights), descriptors.data(), size);
-  const ssize_t sent = sendmsg(fd, &header, MSG_NOSIGNAL);
-  return sent == static_cast<ssize_t>(message.size()) ? ok_status() : broken();
+Status send_sockets(int fd, const std::string& text, const std::vector<int>& descriptors) {
+  if (text.size() >= kHandoverMessage) return invalid_argument("\"{}\" is too long", text);
+  if (descriptors.size() > kLimits.descriptors) return internal_error("too many descriptors");
+  std::string message = text;
+  message.resize(kHandoverMessage, '\0');
+  return send_descriptors(fd, message, descriptors) == 0 ? ok_status() : broken();
 }
 
 // What they belong to, empty at the end.
-Result<std::string> read_descriptors(int fd, std::vector<UniqueFd>& descriptors) {
-  Message message{};
-  iovec bytes{message.data(), message.size()};
-  alignas(cmsghdr) char control[kControl] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  const ssize_t got = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_WAITALL);
-  const cmsghdr* rights = got >= 0 ? CMSG_FIRSTHDR(&header) : nullptr;
-  if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) {
-    const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int descriptor = -1;
-      std::memcpy(&descriptor, CMSG_DATA(rights) + i * sizeof(int), sizeof descriptor);
-      descriptors.emplace_back(descriptor);
-    }
-  }
-  if (got != static_cast<ssize_t>(message.size())) return fail(broken());
-  std::string id(message.data(), strnlen(message.data(), message.size()));
-  if (id.empty() != descriptors.empty()) return fail(broken());
-  return id;
+Result<std::string> read_sockets(int fd, std::vector<UniqueFd>& descriptors) {
+  DescriptorMessage got;
+  if (receive_descriptors(fd, kLimits, got) != 0) return fail(broken());
+  const size_t size = got.bytes.size();
+  got.bytes.resize(kHandoverMessage, '\0');
+  MUSTER_TRY(read_exactly(fd, got.bytes.data() + size, kHandoverMessage - size));
+  got.bytes.resize(std::min(got.bytes.find('\0'), kHandoverMessage));
+  if (got.bytes.empty() != got.descriptors.empty()) return fail(broken());
+  descriptors = std::move(got.descriptors);
+  return std::move(got.bytes);
 }
 
 }  // namespace
@@ -124,10 +97,10 @@ Status send_handover(int fd, const v1::NetdUpdate& state,
   *reply.mutable_state() = state;
   MUSTER_TRY(send_all(fd, encode_frame(reply)));
   for (const auto& [id, handed] : sockets) {
-    MUSTER_TRY(send_descriptors(fd, id, {handed.ns, handed.udp, handed.tcp}));
+    MUSTER_TRY(send_sockets(fd, id, {handed.ns, handed.udp, handed.tcp}));
   }
   for (const HandedRelay& relay : relays) {
-    MUSTER_TRY(send_descriptors(fd, std::string(kHandedRelay) + relay.text, relay.descriptors));
+    MUSTER_TRY(send_sockets(fd, std::string(kHandedRelay) + relay.text, relay.descriptors));
   }
   return ok_status();
 }
@@ -158,7 +131,7 @@ Result<Handover> receive_handover(const std::string& socket_path) {
   out.state = std::move(*reply.mutable_state());
   while (true) {
     std::vector<UniqueFd> descriptors;
-    MUSTER_ASSIGN(const std::string id, read_descriptors(fd.get(), descriptors));
+    MUSTER_ASSIGN(const std::string id, read_sockets(fd.get(), descriptors));
     if (id.empty()) return out;
     if (id.starts_with(kHandedRelay)) {
       out.relays.push_back({id.substr(kHandedRelay.size()), std::move(descriptors), {}});
