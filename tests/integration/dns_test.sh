@@ -32,6 +32,8 @@ vip() { muster service inspect "$1" --format '{{(index .Endpoint.VirtualIPs 0).A
 ask() { in_ns "$probe" dig +short +tries=1 +time=$((3 * slow)) @127.0.0.11 "$1" "${2:-A}" | sort; }
 status_of() { in_ns "$probe" dig +tries=1 +time=$((6 * slow)) @127.0.0.11 "$@" | sed -n 's/.*status: \([A-Z]*\),.*/\1/p'; }
 answers() { [[ $(ask "$1") == "$2" ]]; }
+ttl() { in_ns "$probe" dig +noall +answer +time=$((3 * slow)) @127.0.0.11 "$1" | awk '{print $2}'; }
+ttl_is() { [[ $(ttl "$1") == "$2" ]]; }
 netd() { pgrep -f "musterd netd --run-dir $RUN/$INSTANCE "; }
 count_is() { [[ $(ask "$1" | grep -c .) == "$2" ]]; }
 
@@ -65,7 +67,7 @@ is "$(in_ns "$probe" dig +short +time=$((3 * slow)) @127.0.0.11 -x "$one")" "$na
 is "$(status_of web AAAA)" NOERROR 'a family that it has not'
 is "$(ask web AAAA)" '' 'a family that it has not'
 is "$(in_ns "$probe" dig +tcp +short +time=$((3 * slow)) @127.0.0.11 web | sort)" "$(vip web)" 'over TCP'
-is "$(in_ns "$probe" dig +noall +answer +time=$((3 * slow)) @127.0.0.11 redis | awk '{print $2}')" 5 'the TTL'
+is "$(ttl redis)" 5 'the TTL'
 is "$(in_ns "$(containers far)" dig +short +tries=1 +time=$((3 * slow)) @127.0.0.11 web | grep -c "^10\." || true)" 0 'networks do not see each other'
 
 note "by the containers' own libraries"
@@ -138,8 +140,11 @@ STREAM=$!
 for round in 1 2; do
   kill_daemon
   is "$(ask tasks.redis)" "$(ask redis.1)" 'while musterd is away'
-  start_daemon
+  # The netd that stays is told of another TTL, too.
+  start_daemon --dns-ttl "${round}7s"
   await 15 'the service is whole' runs redis 1
+  await 10 'the TTL that the flag says' ttl_is redis "${round}7"
+  is "$(ttl tasks.redis)" "${round}7" 'the TTL of a task'"'"'s address'
 done
 muster service scale web=2 >/dev/null
 await 10 'news after the restart' count_is tasks.web 2
@@ -148,10 +153,11 @@ before=$(netd)
 kill_daemon
 mkdir -p "$NODE/newer"
 cp "$BIN/musterd" "$BIN/muster-runtime-shim" "$NODE/newer/"
-BIN=$NODE/newer start_daemon
+BIN=$NODE/newer start_daemon --dns-ttl 0s
 await 15 'another netd' bash -c "[[ \$(pgrep -f 'musterd netd --run-dir $RUN/$INSTANCE ') != $before ]] && ! kill -0 $before 2>/dev/null"
 await 15 'the service is whole' runs redis 1
 is "$(netd | wc -l)" 1 'one netd'
+await 10 'an answer that is not to be kept' ttl_is redis 0
 muster service scale web=3 >/dev/null
 await 10 'news after the upgrade' count_is tasks.web 3
 touch "$RUN/stop"
@@ -179,6 +185,7 @@ kill -9 "$(netd)"
 kill_daemon
 start_daemon
 await 10 'names are back' answers redis "$(vip redis)"
+await 10 'the TTL of a musterd without the flag' ttl_is redis 5
 
 note "the node's own resolver on loopback is asked, but not for who must not speak to the world"
 muster network create --internal shut >/dev/null
