@@ -2,13 +2,16 @@
 
 #include <map>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "manager/control/balancing.h"
 #include "manager/control/overlaps.h"
+#include "manager/store/ingress_network.h"
 #include "manager/store/store.h"
 #include "overlay/ipam/mtu.h"
-#include "manager/store/ingress_network.h"
+#include "overlay/ipam/network_options.h"
 
 namespace muster::manager::control {
 
@@ -30,11 +33,11 @@ class DataPathFaults {
   overlay::DataPaths paths_;
   std::string narrowest_;  // the hostname of a node with the smallest MTU
   std::string ingress_;    // name of the ingress network, once it has addresses
+  size_t placed_ = 0;      // nodes that hold one of the mesh's indexes
+  size_t mesh_nodes_max_;
 };
 
 // All that is to be said of an object beside what it is.
-  size_t placed_ = 0;      // nodes that hold one of the mesh's indexes
-  size_t mesh_nodes_max_;
 class Warnings {
  public:
   explicit Warnings(const store::Snapshot& state)
@@ -45,6 +48,11 @@ class Warnings {
     for (std::string& warning : overlaps_.of(object)) object.add_warnings(std::move(warning));
     for (std::string& warning : data_paths_.of(object)) object.add_warnings(std::move(warning));
     for (std::string& warning : balancing_.of(object)) object.add_warnings(std::move(warning));
+    if constexpr (std::is_same_v<T, v1::Network>) {
+      for (std::string& warning : overlay::idle_options(object.spec())) {
+        object.add_warnings(std::move(warning));
+      }
+    }
   }
 
  private:

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <charconv>
 
+#include "overlay/ipam/network_options.h"
+
 namespace muster::overlay {
 namespace {
-
-constexpr std::string_view kVniOption = "com.docker.network.driver.overlay.vxlanid_list";
 
 bool has_family(const std::vector<AddressPool>& pools, bool v6) {
   return std::any_of(pools.begin(), pools.end(),

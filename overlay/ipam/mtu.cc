@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <string_view>
+
+#include "overlay/ipam/network_options.h"
 
 namespace muster::overlay {
 namespace {
 
-constexpr std::string_view kMtuOption = "com.docker.network.driver.mtu";
 constexpr uint32_t kMtuMin = 68;  // RFC 791: every link carries that much
 constexpr uint32_t kMtuMinV6 = 1280;
 constexpr uint32_t kMtuMax = 65535;
@@ -71,10 +71,11 @@ Result<uint32_t> wanted_mtu(const v1::NetworkSpec& spec) {
 }
 
 bool is_encrypted(const v1::NetworkSpec& spec) {
-  return std::any_of(
-      spec.driver_options().begin(), spec.driver_options().end(), [](const v1::KeyValue& option) {
-        return option.key() == "encrypted" && option.value() != "false" && option.value() != "0";
-      });
+  return std::any_of(spec.driver_options().begin(), spec.driver_options().end(),
+                     [](const v1::KeyValue& option) {
+                       return option.key() == kEncryptedOption && option.value() != "false" &&
+                              option.value() != "0";
+                     });
 }
 
 uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {

@@ -211,6 +211,40 @@ TEST_F(NetworksTest, AnMtuThatNotEveryDataPathCarriesIsKeptAndToldOf) {
   EXPECT_THAT(warnings_of_network("plain"), IsEmpty());
 }
 
+TEST_F(NetworksTest, DriverOptionsThatNothingReadsAreKeptAndToldOf) {
+  const auto with = [](const std::string& name, const std::vector<std::string>& options) {
+    v1::NetworkSpec out = spec(name);
+    for (const std::string& key : options) out.add_driver_options()->set_key(key);
+    return out;
+  };
+  ASSERT_EQ(create(with("short", {"mtu"})), "");
+  EXPECT_THAT(warnings_of_network("short"),
+              ElementsAre("driver option \"mtu\" has no effect: com.docker.network.driver.mtu "
+                          "sets the MTU"));
+  EXPECT_EQ(store_.snapshot().find<v1::Network>("short")->spec().driver_options_size(), 1);
+  const std::string known =
+      " no effect (known: encrypted, com.docker.network.driver.mtu, "
+      "com.docker.network.driver.overlay.vxlanid_list)";
+  ASSERT_EQ(create(with("one", {"dsr", "encrypted"})), "");
+  EXPECT_THAT(warnings_of_network("one"),
+              ElementsAre("driver option \"dsr\" is not known to driver overlay and has" + known));
+  ASSERT_EQ(create(with("many", {"a", "b", "c", "d", "e", "f", "g"})), "");
+  EXPECT_THAT(warnings_of_network("many"),
+              ElementsAre("driver options \"a\", \"b\", \"c\", \"d\", \"e\" and 2 more are not "
+                          "known to driver overlay and have" +
+                          known));
+  v1::NetworkSpec numbered = with("known", {"encrypted"});
+  auto* vni = numbered.add_driver_options();
+  vni->set_key("com.docker.network.driver.overlay.vxlanid_list");
+  vni->set_value("7000");
+  ASSERT_EQ(create(numbered), "");
+  EXPECT_THAT(warnings_of_network("known"), IsEmpty());
+  v1::NetworkSpec bridge = with("bridge", {"mtu"});
+  bridge.set_driver("bridge");
+  ASSERT_EQ(create(bridge), "");
+  EXPECT_THAT(warnings_of_network("bridge"), IsEmpty()) << "another driver's";
+}
+
 TEST_F(NetworksTest, WhereNodesAndNetworksMeanTheSameAddressesIsSaidOfBoth) {
   write([](store::Transaction& tx) -> Status {
     for (int i = 1; i <= 10; ++i) {
