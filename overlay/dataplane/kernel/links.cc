@@ -8,6 +8,8 @@
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 
+#include <cerrno>
+
 #include "overlay/dataplane/kernel/wire.h"
 
 namespace muster::overlay {
@@ -163,8 +165,7 @@ Result<int> ensure_bridge(NetlinkSocket& socket, const BridgeSpec& spec, std::st
   make.push_back(new_bridge(spec));
   make.push_back(set_alias(spec.name, alias));
   if (Status made = socket.run(make); !made.ok()) {
-    if (made.code() == StatusCode::kUnimplemented ||
-        made.message().find("not supported") != std::string::npos) {
+    if (refused_with(made, EOPNOTSUPP)) {
       return fail(
           failed_precondition("this kernel has no bridges (module bridge): {}", made.message()));
     }

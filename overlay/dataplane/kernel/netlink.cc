@@ -49,15 +49,28 @@ int end_of_listing(const nlmsghdr* header) {
   return error < 0 ? -error : 0;
 }
 
+std::string refusal(int error) {
+  return fmt::format("errno-{}", error);
+}
+
+// `why` may be empty.
+Status refused(int error, const std::string& what, const std::string& why) {
+  const Status status = errno_status(error, what);
+  return {status.code(),
+          why.empty() ? status.message() : fmt::format("{} ({})", status.message(), why),
+          refusal(error)};
+}
+
 Status error_of(const nlmsghdr* header, const std::string& what) {
   const auto* error = static_cast<const nlmsgerr*>(nlmsg_data(header));
-  const std::string why = explanation(header);
-  Status status = errno_status(-error->error, what);
-  if (why.empty()) return status;
-  return Status(status.code(), fmt::format("{} ({})", status.message(), why));
+  return refused(-error->error, what, explanation(header));
 }
 
 }  // namespace
+
+bool refused_with(const Status& status, int error) {
+  return status.reason() == refusal(error);
+}
 
 Message::Message(int type, int flags, std::string what, size_t room)
     : message_(nlmsg_alloc_size(room)), what_(std::move(what)) {
@@ -271,7 +284,7 @@ Status NetlinkSocket::ask(const Message& message, uint16_t flags,
       if (h->nlmsg_type == NLMSG_DONE) {
         const int error = end_of_listing(h);
         if (error == 0 || message.tolerated(error)) return ok_status();
-        return errno_status(error, message.what());
+        return refused(error, message.what(), {});
       }
       if (h->nlmsg_type == NLMSG_ERROR) {
         const int error = -static_cast<const nlmsgerr*>(nlmsg_data(h))->error;

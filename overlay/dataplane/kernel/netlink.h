@@ -52,6 +52,10 @@ class Message {
   std::vector<nlattr*> open_;
 };
 
+// Whether `status` is of a NetlinkSocket and says that the kernel refused a request with this
+// errno: EOPNOTSUPP for what it has no module for, EADDRINUSE for a port that is taken, ...
+bool refused_with(const Status& status, int error);
+
 // A netlink socket. It stays in the network namespace of the thread that opened it, whatever
 // happens to that thread later. Not thread-safe.
 class NetlinkSocket {

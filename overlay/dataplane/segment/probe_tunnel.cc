@@ -26,10 +26,6 @@ constexpr size_t kFrameMax = 65'535;
 // Requests sent at once: what the kernel answers has to fit into the socket's buffer.
 constexpr size_t kBatch = 128;
 
-bool says(const Status& status, std::string_view text) {
-  return status.message().find(text) != std::string::npos;
-}
-
 }  // namespace
 
 // The first byte marks an address that is given out locally.
@@ -65,7 +61,7 @@ Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
   MUSTER_ASSIGN(NetlinkSocket host, NetlinkSocket::open(NETLINK_ROUTE));
   Status made =
       host.run(new_probe_tunnel({spec.vni, spec.local, spec.port}, spec.mtu, namespace_fd, self_));
-  if (says(made, "not supported")) {
+  if (refused_with(made, EOPNOTSUPP)) {
     return failed_precondition("{}: {}", kNoVxlan, made.message());
   }
   if (made.code() == StatusCode::kAlreadyExists) {
@@ -77,7 +73,7 @@ Status ProbeTunnel::make(const Spec& spec, int namespace_fd) {
   if (!link) return internal_error("the tunnel vanished");
   index_ = link->index;
   made = inside_.run(set_up(index_));
-  if (says(made, "in use")) {
+  if (refused_with(made, EADDRINUSE)) {
     return already_exists("UDP port {} is in use by another program on this node", spec.port);
   }
   MUSTER_TRY(made);

@@ -27,10 +27,6 @@ void tell(std::vector<std::string>* said, fmt::format_string<Args...> f, Args&&.
   if (said != nullptr) said->push_back(fmt::format(f, std::forward<Args>(args)...));
 }
 
-bool says(const Status& status, std::string_view text) {
-  return status.message().find(text) != std::string::npos;
-}
-
 // What an empty tunnel needs of these. Neighbours are the bridge's, and stay.
 std::vector<EntryChange> tunnel_changes(const SegmentEntries& entries) {
   return entry_changes(SegmentEntries{entries.tunnel, {}});
@@ -84,7 +80,7 @@ Status Segments::mend_bridge(Segment& segment, Said* said) {
       MUSTER_TRY(segment.inside.run(batch));
       return keep_settings(segment.shape.ingress, nullptr);
     });
-    if (says(made, "not supported")) {
+    if (refused_with(made, EOPNOTSUPP)) {
       return failed_precondition("this kernel has no bridges (module bridge): {}", made.message());
     }
     MUSTER_TRY(made);
@@ -162,7 +158,7 @@ Status Segments::make_tunnel(Segment& segment) {
   if (!local) return failed_precondition("this node has no data-path address");
   const TunnelSpec spec{shape.vni, *local, static_cast<uint16_t>(node_.data_path_port)};
   Status made = host_.run(new_segment_tunnel(spec, shape.mtu, segment.ns.get()));
-  if (says(made, "not supported")) {
+  if (refused_with(made, EOPNOTSUPP)) {
     return failed_precondition("{}: {}", kNoVxlan, made.message());
   }
   if (made.code() == StatusCode::kAlreadyExists) {
@@ -189,7 +185,7 @@ Status Segments::make_tunnel(Segment& segment) {
     return made;
   }
   (void)drop_tunnel(segment);
-  if (says(made, "in use")) {
+  if (refused_with(made, EADDRINUSE)) {
     return already_exists("UDP port {} is in use by another program on this node", spec.port);
   }
   return made;

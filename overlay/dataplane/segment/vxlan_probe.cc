@@ -34,7 +34,7 @@ Status make_one() {
 std::optional<std::string> vxlan_trouble() {
   const Status made = on_own_thread(make_one);
   if (made.ok()) return std::string();
-  if (made.message().find("not supported") == std::string::npos) return std::nullopt;
+  if (!refused_with(made, EOPNOTSUPP)) return std::nullopt;
   return fmt::format("{}: {}", kNoVxlan, made.message());
 }
 

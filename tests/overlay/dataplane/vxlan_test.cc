@@ -5,6 +5,9 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,6 +17,8 @@
 namespace {
 
 std::atomic<bool> without_vxlan{false};
+// What asks for one is not even sent, with this errno.
+std::atomic<int> unsent{0};
 
 // IFLA_INFO_KIND with its length, as the kernel is told it on a little-endian machine.
 constexpr std::string_view kKind{"\x0a\0\1\0vxlan\0", 10};
@@ -26,8 +31,12 @@ extern "C" ssize_t send(int fd, const void* data, size_t size, int flags) {
   using Send = ssize_t (*)(int, const void*, size_t, int);
   static const auto real = reinterpret_cast<Send>(dlsym(RTLD_NEXT, "send"));
   std::string told(static_cast<const char*>(data), size);
-  const size_t at = without_vxlan ? told.find(kKind) : std::string::npos;
-  if (at == std::string::npos) return real(fd, data, size, flags);
+  const size_t at = told.find(kKind);
+  if (at != std::string::npos && unsent != 0) {
+    errno = unsent;
+    return -1;
+  }
+  if (at == std::string::npos || !without_vxlan) return real(fd, data, size, flags);
   told[at + 5] = 'y';
   return real(fd, told.data(), told.size(), flags);
 }
@@ -47,7 +56,10 @@ class VxlanTest : public NodeNetworkTest {
     without_vxlan = true;
     NodeNetworkTest::SetUp();
   }
-  void TearDown() override { without_vxlan = false; }
+  void TearDown() override {
+    without_vxlan = false;
+    unsent = 0;
+  }
 
   const ContainerNetworkRequest asked_ =
       request("c1", overlay_network("net-a", "10.50.0.0/24", "10.50.0.1"), "10.50.0.5/24");
@@ -57,6 +69,15 @@ TEST_F(VxlanTest, IsTriedForReal) {
   EXPECT_THAT(*vxlan_trouble(), StartsWith(std::string(kNoVxlan)));
   without_vxlan = false;
   EXPECT_EQ(*vxlan_trouble(), "");
+}
+
+TEST_F(VxlanTest, TheKernelsRefusalSaysSoNotTheWordsOfAnotherFailure) {
+  without_vxlan = false;
+  for (const int error : {EAFNOSUPPORT, EPROTONOSUPPORT, EOPNOTSUPP}) {
+    ASSERT_THAT(std::strerror(error), HasSubstr("not supported"));
+    unsent = error;
+    EXPECT_EQ(vxlan_trouble(), std::nullopt) << "it could not be asked";
+  }
 }
 
 TEST_F(VxlanTest, WithoutItNoContainerEntersEvenIfItIsAlone) {
