@@ -347,6 +347,9 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
                   v1::CreateNetworkResponse* response) override {
     fake.created_networks.push_back(*request);
     response->mutable_network()->set_id("net-new");
+    for (const auto& warning : fake.network_warnings) {
+      response->mutable_network()->add_warnings(warning);
+    }
     return changed(context);
   }
   S UpdateNetwork(C* context, const v1::UpdateNetworkRequest* request,

@@ -61,6 +61,7 @@ class FakeDaemon {
   Status next_error;                               // what the next changing call fails with
   int calls_before_error = 0;                      // so many changing calls succeed before that
   std::vector<std::string> warnings;               // of every service created or updated
+  std::vector<std::string> network_warnings;       // of every network created
   std::map<std::string, std::string> environment;  // of muster, over the usual
   // So many of the next GetService, ListTasks and RemoveNetwork calls find no manager.
   int calls_unavailable = 0;

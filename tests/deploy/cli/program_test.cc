@@ -363,6 +363,11 @@ TEST_F(Program, Networks) {
   EXPECT_EQ(spec.pools(0).gateway(), "10.9.0.1");
   EXPECT_EQ(spec.driver_options(0).key(), "encrypted");
   EXPECT_EQ(run({"network", "create", "--gateway", "10.9.0.1", "x"}).code, 2);
+  daemon_.network_warnings = {"driver option \"mtu\" has no effect"};
+  const Outcome warned = run({"network", "create", "--opt", "mtu=99999", "x"});
+  EXPECT_EQ(warned.code, 0);
+  EXPECT_EQ(warned.out, "net-new\n");
+  EXPECT_EQ(warned.err, "WARNING: driver option \"mtu\" has no effect\n");
 }
 
 TEST_F(Program, SwarmInitShowsHowToJoin) {

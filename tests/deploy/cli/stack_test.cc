@@ -136,6 +136,21 @@ TEST_F(StackCommands, WarningsOfTheManagerAreShown) {
   EXPECT_THAT(outcome.err, HasSubstr("WARNING: image web:1 could not be accessed\n"));
 }
 
+TEST_F(StackCommands, OptionsOfNetworksAreGivenOnAndWarningsOfThemShown) {
+  daemon_.network_warnings = {"driver option \"mtu\" has no effect"};
+  const Outcome outcome = deploy({}, R"(version: "3.8"
+services:
+  web: {image: "web:1"}
+networks:
+  default: {driver_opts: {mtu: "1400"}}
+)");
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "WARNING: driver option \"mtu\" has no effect\n");
+  ASSERT_EQ(daemon_.created_networks.size(), 1U);
+  EXPECT_EQ(daemon_.created_networks[0].spec().driver_options(0).ShortDebugString(),
+            "key: \"mtu\" value: \"1400\"");
+}
+
 TEST_F(StackCommands, SeveralFilesMergeAndStandardInputIsReadOnce) {
   EXPECT_EQ(deploy({"-c", "-"}).code, 2);
   EXPECT_EQ(run_muster(daemon_, {"stack", "deploy", "shop"}).code, 2);
