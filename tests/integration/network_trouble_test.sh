@@ -87,13 +87,19 @@ m 1 service rm waits >/dev/null
 for net in pool$i "${made[@]:1}"; do await 20 "network $net goes" m 1 network rm $net; done
 
 note 'a kernel without VXLAN'
-m 1 network create --driver overlay blue >/dev/null
+m 1 network create --driver overlay --attachable blue >/dev/null
 # Whether a container comes before there are members elsewhere, or after them.
 create --name lone --network blue --constraint node.hostname==node3
 create --name box --mode global --network blue
 lacks='this kernel has no VXLAN (module vxlan), by which other nodes are reached'
 for service in lone box; do says "the task of $service" "$lacks" m 1 service ps --no-trunc $service; done
+says 'the task of lone' 'overlay networks not possible on 1 node' m 1 service ps --no-trunc lone
 says 'who explains it' "$lacks" m 1 service explain lone
+create --name plain --constraint node.hostname==node3
+await 20 'a container in no network' runs 1 plain 1
+fails "network blue cannot be entered on node node3 of task plain.1: $lacks" \
+  m 1 network connect blue "$(task 3 plain)"
+m 1 service rm plain >/dev/null
 says 'node 3' "network ingress is not as it should be here" m 1 node inspect node3
 says 'node 3' "$lacks" m 1 node inspect node3
 hasnt "$(m 1 node inspect node2)" VXLAN 'of a node that has it'
