@@ -13,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/descriptor_messages.h"
 #include "base/unique_fd.h"
 
 namespace muster::agent {
@@ -93,20 +94,10 @@ class JournalSink final : public LogSink {
       return cannot_send(path_, errno);
     }
     ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-    struct msghdr header {};
-    alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    struct cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = file.get();
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-    if (::sendmsg(fd_.get(), &header, MSG_NOSIGNAL) >= 0) return {};
-    const Status status = cannot_send(path_, errno);
+    const int error = send_descriptors(fd_.get(), {}, {file.get()});
+    if (error == 0) return {};
     fd_.reset();
-    return status;
+    return cannot_send(path_, error);
   }
 
   std::string path_;

@@ -22,6 +22,7 @@
 #include "agent/runtime/oci_bundle.h"
 #include "agent/runtime/process_tree.h"
 #include "agent/runtime/user_lookup.h"
+#include "base/descriptor_messages.h"
 #include "base/file.h"
 #include "base/rng.h"
 
@@ -190,26 +191,11 @@ Status ExecSession::receive_terminal(int listener) {
   if ((fds[0].revents & POLLIN) == 0) return unavailable("no terminal was made");
   const UniqueFd peer(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return errno_status(errno, "terminal socket");
-  char name[256];
-  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  struct iovec part {
-    name, sizeof name
-  };
-  struct msghdr message {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (::recvmsg(peer.get(), &message, MSG_CMSG_CLOEXEC) < 0) {
-    return errno_status(errno, "terminal socket");
-  }
-  const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) {
-    return unavailable("no terminal was sent");
-  }
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  terminal_.reset(fd);
+  DescriptorMessage got;  // its bytes are the terminal's name
+  const int error = receive_descriptors(peer.get(), {256, 1}, got);
+  if (error != 0 && error != ECONNRESET) return errno_status(error, "terminal socket");
+  if (got.descriptors.empty()) return unavailable("no terminal was sent");
+  terminal_ = std::move(got.descriptors.front());
   return {};
 }
 

@@ -1,5 +1,6 @@
 #include "agent/logs/log_forwarder.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/descriptor_messages.h"
 #include "base/file.h"
 #include "base/remove_tree.h"
 
@@ -38,6 +40,19 @@ class Receiver {
     char buffer[65536];
     const ssize_t got = ::recv(fd_.get(), buffer, sizeof buffer, 0);
     return got > 0 ? std::string(buffer, static_cast<size_t>(got)) : std::string();
+  }
+  // What is in the file of the next message, which has nothing else; empty when it has none.
+  std::string next_file() {
+    DescriptorMessage got;
+    EXPECT_EQ(receive_descriptors(fd_.get(), {1, 1}, got), 0);
+    EXPECT_EQ(got.bytes, "");
+    if (got.descriptors.empty()) return {};
+    const int file = got.descriptors.front().get();
+    EXPECT_NE(::fcntl(file, F_GET_SEALS) & F_SEAL_WRITE, 0);
+    std::string text(8 << 20, '\0');
+    const ssize_t size = ::pread(file, text.data(), text.size(), 0);
+    text.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+    return text;
   }
 
  private:
@@ -128,6 +143,16 @@ TEST_F(LogForwarderTest, TheJournalGetsItsOwnProtocol) {
   const std::string entry = receiver.next();
   EXPECT_EQ(entry.rfind("MESSAGE=hello\n", 0), 0U) << entry;
   EXPECT_NE(entry.find("CONTAINER_NAME=web.1\n"), std::string::npos);
+}
+
+TEST_F(LogForwarderTest, WhatIsTooLargeForADatagramGetsToTheJournalInASealedFile) {
+  Receiver receiver(dir_ + "/journal");
+  const auto sink = make_journal_sink(dir_ + "/journal");
+  const std::string large(4 << 20, 'x');
+  ASSERT_TRUE(sink->send(large).ok());
+  EXPECT_TRUE(receiver.next_file() == large);
+  ASSERT_TRUE(sink->send("small again").ok());
+  EXPECT_EQ(receiver.next(), "small again");
 }
 
 TEST_F(LogForwarderTest, AStreamThatWasClosedIsOpenedAnew) {
