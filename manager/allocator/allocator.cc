@@ -46,23 +46,28 @@ overlay::SubnetPoolOptions pool_options(const store::Snapshot& view, const Log& 
 }
 
 // What automatic subnets keep away from: all that any node reaches by itself, whether it is up now
-// or comes back later.
+// or comes back later, and where others send what is for it, which can be an address that is
+// translated on the way and lies in none of its routes.
 overlay::RangeSet ranges_of_nodes(const store::Snapshot& view) {
   std::vector<overlay::Prefix> ranges;
   view.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     for (const auto& text : node->description().local_ranges()) {
       if (const auto range = overlay::Prefix::parse(text)) ranges.push_back(*range);
     }
+    const auto path = overlay::Ip::parse(node->description().data_path().address());
+    if (path) ranges.push_back({*path, path->bits()});
     return true;
   });
   return overlay::RangeSet(std::move(ranges));
 }
 
 bool same_ranges(const store::Ptr<v1::Node>& a, const store::Ptr<v1::Node>& b) {
-  static const google::protobuf::RepeatedPtrField<std::string> kNone;
-  const auto& left = a ? a->description().local_ranges() : kNone;
-  const auto& right = b ? b->description().local_ranges() : kNone;
-  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+  static const v1::NodeDescription kNone;
+  const auto& left = a ? a->description() : kNone;
+  const auto& right = b ? b->description() : kNone;
+  return left.data_path().address() == right.data_path().address() &&
+         std::equal(left.local_ranges().begin(), left.local_ranges().end(),
+                    right.local_ranges().begin(), right.local_ranges().end());
 }
 
 }  // namespace

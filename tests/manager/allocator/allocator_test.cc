@@ -276,6 +276,35 @@ TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromWhatNodesReach) {
   EXPECT_EQ(subnet("f"), "10.0.10.0/24");
 }
 
+TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromDataPaths) {
+  v1::Node n;
+  n.set_id("n1");
+  n.mutable_description()->mutable_data_path()->set_address("10.0.0.77");
+  create(n);
+  const auto subnet = [&](const std::string& name) {
+    const auto network = get<v1::Network>("id-" + name);
+    return network->state().pools_size() == 0 ? network->allocation_error()
+                                              : network->state().pools(0).subnet();
+  };
+  create(network("a"));
+  EXPECT_EQ(subnet("a"), "10.0.1.0/24");
+  // Another address alone: the new one is kept away from, the former one no longer.
+  const auto lies_at = [&](const std::string& address) {
+    change<v1::Node>("n1", [&](v1::Node& node) {
+      node.mutable_description()->mutable_data_path()->set_address(address);
+    });
+  };
+  lies_at("10.0.2.9");
+  create(network("b"));
+  EXPECT_EQ(subnet("b"), "10.0.0.0/24");
+  create(network("c"));
+  EXPECT_EQ(subnet("c"), "10.0.3.0/24");
+  // A node in no swarm has none.
+  lies_at("");
+  create(network("d"));
+  EXPECT_EQ(subnet("d"), "10.0.2.0/24");
+}
+
 TEST_F(AllocatorTest, UnknownDriver) {
   create(network("odd", "", "macvlan"));
   EXPECT_EQ(get<v1::Network>("id-odd")->allocation_error(),
