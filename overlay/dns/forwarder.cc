@@ -63,11 +63,22 @@ void Forwarder::ask(TimePoint now, Request request, Done done) {
         const auto found = shunned_until_.find(server_key(question.container, server));
         return found == shunned_until_.end() || found->second <= now;
       });
+  const auto servers = static_cast<int64_t>(question.servers.size());
+  question.wait = std::min(kFirstWait, kPatience / (2 * servers));
+  question.end = now + kPatience;
   ask_next(now, question);
 }
 
 void Forwarder::ask_next(TimePoint now, Question& question) {
-  if (question.next_server >= question.servers.size()) {
+  if (question.next_server >= question.servers.size() && !question.again) {
+    question.again = true;
+    question.servers = std::exchange(question.silent, {});
+    question.next_server = 0;
+    if (!question.servers.empty()) {
+      question.wait = (question.end - now) / static_cast<int64_t>(question.servers.size());
+    }
+  }
+  if (question.next_server >= question.servers.size() || now >= question.end) {
     const std::string refusal = std::move(question.last_refusal);
     return finish(question, refusal);
   }
@@ -79,7 +90,7 @@ void Forwarder::ask_next(TimePoint now, Question& question) {
 void Forwarder::send(TimePoint now, Question& question) {
   question.id = static_cast<uint16_t>(rng_.next());
   question.exchange = next_exchange_++;
-  question.deadline = now + kServerTimeout;
+  question.deadline = std::min(now + (question.tcp ? kTcpTimeout : question.wait), question.end);
   exchanges_[question.exchange] = question.key;
   deadlines_.emplace(question.deadline, question.exchange);
   port_.send(question.exchange, question.container, question.servers[question.next_server],
@@ -147,6 +158,12 @@ void Forwarder::failed(TimePoint now, uint64_t exchange) {
   next_after(now, *question);
 }
 
+void Forwarder::timed_out(TimePoint now, Question& question) {
+  shun(now, question);
+  if (!question.again) question.silent.push_back(question.servers[question.next_server]);
+  next_after(now, question);
+}
+
 void Forwarder::finish(Question& question, const std::string& packet) {
   end_exchange(question);
   auto node = questions_.extract(question.key);
@@ -178,7 +195,7 @@ std::optional<TimePoint> Forwarder::next_deadline() const {
 
 void Forwarder::tick(TimePoint now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    failed(now, deadlines_.begin()->second);
+    timed_out(now, *by_exchange(deadlines_.begin()->second));
   }
 }
 

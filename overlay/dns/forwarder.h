@@ -37,9 +37,12 @@ class UpstreamPort {
   virtual void close(uint64_t exchange) = 0;
 };
 
-// Takes questions about other people's names to other resolvers, one after another: each has two
-// seconds for its answer (as long again over TCP when the answer was too long), one that failed or
-// timed out lately is asked last. When none has an answer, that is the answer (SERVFAIL).
+// Takes questions about other people's names to other resolvers, one after another, and those that
+// were silent once more, as a datagram may be lost. Half of `kPatience` is for the first round,
+// with an equal share for each server, `kFirstWait` at most; what is left of it then is shared by
+// the servers of the second. An answer that is too long is asked for again over TCP, up to
+// `kTcpTimeout` within the same time. A server that failed or was silent lately is asked last. When
+// none has an answer, that is the answer (SERVFAIL).
 //
 // Bounds: `kWaitingMax` questions at once, `kWaitingPerContainerMax` of them of one container;
 // those beyond are answered SERVFAIL at once. The same question of one container is asked once.
@@ -47,7 +50,10 @@ class UpstreamPort {
 // A function of calls and times; sockets are behind the port. Callbacks may call ask().
 class Forwarder {
  public:
-  static constexpr Duration kServerTimeout = 2s;
+  // Less than the 5 s after which glibc, musl and Go give an attempt up.
+  static constexpr Duration kPatience = 4s;
+  static constexpr Duration kFirstWait = 1s;
+  static constexpr Duration kTcpTimeout = 2s;
   static constexpr Duration kShunned = 10s;
   static constexpr size_t kWaitingMax = 1024;
   static constexpr size_t kWaitingPerContainerMax = 128;
@@ -84,8 +90,12 @@ class Forwarder {
     std::string key;  // in questions_
     std::string cache_key;
     std::string container;
-    std::vector<Upstream> servers;  // in the order of asking
+    std::vector<Upstream> servers;  // of this round, in the order of asking
     size_t next_server = 0;
+    std::vector<Upstream> silent;  // of the first round's
+    bool again = false;            // this is the second round
+    TimePoint end;                 // when it is given up
+    Duration wait{0};              // for an answer over UDP
     Query query;
     uint16_t id = 0;
     bool edns = true;
@@ -101,6 +111,7 @@ class Forwarder {
   void end_exchange(Question& question);
   void shun(TimePoint now, const Question& question);
   void next_after(TimePoint now, Question& question);
+  void timed_out(TimePoint now, Question& question);
   // Ends the question; an empty packet is a failure.
   void finish(Question& question, const std::string& packet);
   Question* by_exchange(uint64_t exchange);

@@ -79,18 +79,96 @@ TEST_F(ForwarderTest, AnAnswerGoesToWhoeverAsked) {
   EXPECT_FALSE(forwarder_.next_deadline());
 }
 
-TEST_F(ForwarderTest, OneServerAfterAnotherThenAFailure) {
-  ask("example.org", {a_, b_});
-  EXPECT_EQ(*forwarder_.next_deadline() - now_, 2s);
-  pass(2s);
+// Who is asked when, if nobody says anything.
+TEST_F(ForwarderTest, OneServerAfterAnotherTwiceThenAFailure) {
+  const Upstream c = server("192.0.2.3");
+  struct Case {
+    std::vector<Upstream> servers;
+    std::vector<std::pair<Duration, Upstream>> asked;
+  };
+  const Case cases[] = {
+      {{a_}, {{0s, a_}, {1s, a_}}},
+      {{a_, b_}, {{0s, a_}, {1s, b_}, {2s, a_}, {3s, b_}}},
+      {{a_, b_, c}, {{0ms, a_}, {667ms, b_}, {1333ms, c}, {2000ms, a_}, {2667ms, b_}, {3333ms, c}}},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.servers.size());
+    Forwarder forwarder{sockets_, rng_};
+    sockets_.sent.clear();
+    answers_.clear();
+    const Query query = *parse_query(question("example.org", LDNS_RR_TYPE_A, 77, 0)).query;
+    const TimePoint begun = now_;
+    forwarder.ask(now_, {"c1", one.servers, query, kUdpPlainMax},
+                  [this](const std::string& answer) { answers_.push_back(show(answer)); });
+    size_t at = 0;
+    while (answers_.empty()) {
+      ASSERT_LT(at, one.asked.size());
+      EXPECT_EQ(sockets_.sent.size(), at + 1);
+      EXPECT_EQ(last().server, one.asked[at].second) << at;
+      EXPECT_LE(now_ - begun, one.asked[at].first + 1ms) << at;
+      EXPECT_GE(now_ - begun, one.asked[at].first - 1ms) << at;
+      EXPECT_EQ(sockets_.open.size(), 1u);
+      ++at;
+      now_ = *forwarder.next_deadline();
+      forwarder.tick(now_);
+    }
+    EXPECT_EQ(at, one.asked.size());
+    EXPECT_LE(now_ - begun, 4s);
+    EXPECT_GE(now_ - begun, 3999ms);
+    EXPECT_EQ(answers_[0].rcode, "SERVFAIL");
+    EXPECT_THAT(sockets_.open, IsEmpty());
+    EXPECT_EQ(forwarder.waiting(), 0u);
+    EXPECT_FALSE(forwarder.next_deadline());
+  }
+}
+
+TEST_F(ForwarderTest, ALostDatagramCostsASecond) {
+  ask("example.org", {a_});
+  const std::string lost = last().packet;
+  pass(1s);
   ASSERT_EQ(sockets_.sent.size(), 2u);
-  EXPECT_EQ(last().server, b_);
-  EXPECT_THAT(answers_, IsEmpty());
-  pass(2s);
+  EXPECT_NE(last().packet, lost) << "another number: a forger has to guess anew";
+  receive(reply(last().packet, {"example.org. 300 IN A 198.51.100.7"}));
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_THAT(answers_[0].answers, ElementsAre("example.org. 300 A 198.51.100.7"));
+}
+
+TEST_F(ForwarderTest, OnlyTheSilentAreAskedAgain) {
+  const Upstream c = server("192.0.2.3");
+  ask("example.org", {a_, b_, c});
+  receive(reply(last().packet, {}, LDNS_RCODE_SERVFAIL));
+  forwarder_.failed(now_, last().exchange);  // nobody has b's port
+  EXPECT_EQ(last().server, c);
+  pass(1s);
+  ASSERT_EQ(sockets_.sent.size(), 4u);
+  EXPECT_EQ(last().server, c);
+  forwarder_.failed(now_, last().exchange);
   ASSERT_EQ(answers_.size(), 1u);
   EXPECT_EQ(answers_[0].rcode, "SERVFAIL");
-  EXPECT_THAT(sockets_.open, IsEmpty());
-  EXPECT_EQ(forwarder_.waiting(), 0u);
+  // Where all of them fail at once nobody waits.
+  ask("other.example", {a_});
+  forwarder_.failed(now_, last().exchange);
+  EXPECT_EQ(sockets_.sent.size(), 5u);
+  EXPECT_EQ(answers_.size(), 2u);
+}
+
+TEST_F(ForwarderTest, TcpEndsInTheSameTime) {
+  ask("example.org", {a_});
+  pass(1s);
+  pass(2500ms);
+  receive(reply(last().packet, {}, LDNS_RCODE_NOERROR, true));
+  ASSERT_EQ(sockets_.sent.size(), 3u);
+  EXPECT_TRUE(last().tcp);
+  EXPECT_EQ(*forwarder_.next_deadline() - now_, 500ms);
+  ask("other.example", {b_});
+  receive(reply(last().packet, {}, LDNS_RCODE_NOERROR, true));
+  EXPECT_TRUE(last().tcp);
+  pass(500ms);
+  EXPECT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(*forwarder_.next_deadline() - now_, 1500ms);
+  pass(1500ms);
+  EXPECT_EQ(last().server, b_);
+  EXPECT_FALSE(last().tcp) << "asked again as before";
 }
 
 TEST_F(ForwarderTest, AServerThatFailedIsAskedLastForAWhile) {
@@ -110,7 +188,10 @@ TEST_F(ForwarderTest, ARefusalIsTheAnswerWhenNobodyHasABetterOne) {
   ask("example.org", {a_, b_});
   receive(reply(last().packet, {}, LDNS_RCODE_REFUSED));
   EXPECT_EQ(last().server, b_);
-  pass(2s);
+  pass(1s);
+  EXPECT_EQ(last().server, b_);
+  EXPECT_THAT(answers_, IsEmpty());
+  pass(3s);
   ASSERT_EQ(answers_.size(), 1u);
   EXPECT_EQ(answers_[0].rcode, "REFUSED");
 }
