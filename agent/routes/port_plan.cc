@@ -104,6 +104,7 @@ std::vector<PublishedPort> merge_ports(std::vector<PublishedPort> own,
       backends.insert(backends.end(), port.backends.begin(), port.backends.end());
     }
   }
+      far[it->second].containers.insert(port.containers.begin(), port.containers.end());
   for (PublishedPort& port : far) {
     std::sort(port.backends.begin(), port.backends.end());
     port.backends.erase(std::unique(port.backends.begin(), port.backends.end()),

@@ -327,6 +327,9 @@ std::vector<overlay::PublishedPort> published_ports(
       entry.port = port;
       entry.owner = owner;
       entry.backends.insert(entry.backends.end(), backends.begin(), backends.end());
+      for (const std::string& backend : backends) {
+        entry.containers[backend] = local->container_id();
+      }
     }
   }
   std::vector<overlay::PublishedPort> out;

@@ -23,8 +23,8 @@ bool same_ports(const std::vector<overlay::PublishedPort>& a,
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const overlay::PublishedPort& x, const overlay::PublishedPort& y) {
                       return x.owner == y.owner && x.backends == y.backends &&
-                             x.balancing == y.balancing && x.affinity_ns == y.affinity_ns &&
-                             x.weights == y.weights &&
+                             x.containers == y.containers && x.balancing == y.balancing &&
+                             x.affinity_ns == y.affinity_ns && x.weights == y.weights &&
                              x.port.SerializeAsString() == y.port.SerializeAsString();
                     });
 }

@@ -112,8 +112,10 @@ void LinuxNetwork::remember(const std::string& container_id, const std::vector<I
   if (lease == nullptr) lease = gateway_.find(names_.way_in(container_id));
   if (lease == nullptr) return;
   for (const Ip& ip : addresses) {
-    if (!ip.v6) ports_.lead(ip.str(), lease->address.str());
-    if (ip.v6 && lease->address_v6) ports_.lead(ip.str(), lease->address_v6->str());
+    if (!ip.v6) ports_.lead(container_id, ip.str(), lease->address.str());
+    if (ip.v6 && lease->address_v6) {
+      ports_.lead(container_id, ip.str(), lease->address_v6->str());
+    }
   }
 }
 

@@ -72,6 +72,9 @@ struct PublishedPort {
   v1::PortConfig port;                // published_port set
   std::string owner;                  // service id (ingress) or task id (host mode)
   std::vector<std::string> backends;  // container addresses without prefix, sorted
+  // Of those that are of this node's containers, whose each is: two containers may have one address
+  // while one of them is not yet out of a network that was made anew with the same subnet.
+  std::map<std::string, std::string> containers;
   // How flows are spread over them. The share of each; not named = 1.
   v1::EndpointSpec::Balancing balancing = v1::EndpointSpec::ROUND_ROBIN;
   int64_t affinity_ns = 0;

@@ -118,7 +118,9 @@ std::vector<std::string> PublishedPorts::ways_to(const PublishedPort& published)
   const bool host = published.port.mode() == v1::PortConfig::HOST;
   std::vector<std::string> out;
   for (const std::string& backend : published.backends) {
-    const auto by = ways_.find(backend);
+    const auto whose = published.containers.find(backend);
+    const auto by =
+        whose == published.containers.end() ? ways_.end() : ways_.find({whose->second, backend});
     out.push_back(by == ways_.end() || (!host && reached(backend)) ? backend : by->second);
   }
   return out;
@@ -139,7 +141,7 @@ void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
 
 void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
   const std::set<std::string> gone(addresses.begin(), addresses.end());
-  // An address may be somebody else's already, who is reached otherwise.
+  // What it has may be somebody else's already, who is reached otherwise.
   std::erase_if(ways_, [&](const auto& way) { return gone.contains(way.second); });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {

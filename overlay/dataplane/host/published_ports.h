@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/log.h"
@@ -23,8 +24,11 @@ class PublishedPorts {
   PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log, PortKeeper* keeper = nullptr)
       : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)), held_(keeper) {}
 
-  // The host reaches what is at `address` by another one; until forget_addresses() names it.
-  void lead(const std::string& address, const std::string& by) { ways_[address] = by; }
+  // The host reaches what the container has at `address` by another one; until forget_addresses()
+  // names that.
+  void lead(const std::string& container_id, const std::string& address, const std::string& by) {
+    ways_[{container_id, address}] = by;
+  }
   // Except for what is in these subnets, which the host reaches as it is. True if that is news.
   bool reach(const std::vector<Prefix>& subnets);
   // See NodeNetwork::set_published_ports.
@@ -46,7 +50,7 @@ class PublishedPorts {
   FlowSweeper& sweeper_;
   Log log_;
   HostPorts held_;
-  std::map<std::string, std::string> ways_;  // by address
+  std::map<std::pair<std::string, std::string>, std::string> ways_;  // by container and address
   std::vector<Prefix> reached_;
   std::vector<std::string> limits_;
   std::set<FrontendKey> taken_;  // by a process of the host, though in force: it was told

@@ -149,3 +149,11 @@ TEST(PortPlan, WhatIsTakenIsSaidInTheManagersWords) {
 
 }  // namespace
 }  // namespace muster::agent
+TEST(PortPlan, WhoseAddressesOfThisNodeAreIsKept) {
+  PublishedPort own = port("", {"a"});
+  own.containers = {{"a", "c1"}};
+  const auto all = merge_ports({own}, {port("", {"b"})});
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].containers, own.containers);
+}
+

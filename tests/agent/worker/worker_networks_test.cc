@@ -383,6 +383,7 @@ TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
   tell("n1", 5, true, {});
   world_.advance(50ms);
   EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2", "10.0.0.9"));
+  EXPECT_EQ(network_.published[0].containers.size(), 1u) << "of this node";
   tell("mesh", 6, false, {far("t2", v1::ENDPOINT_DRAINING)});
   worker_->apply(feed({}));
   world_.advance(300ms);

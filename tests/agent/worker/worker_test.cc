@@ -318,6 +318,9 @@ TEST_F(WorkerTest, HostPortChosenByTheNodeIsReported) {
   ASSERT_EQ(network_.published.size(), 1u);
   EXPECT_EQ(network_.published[0].port.published_port(), 40000u);
   EXPECT_EQ(network_.published[0].backends, std::vector<std::string>{"10.0.0.2"});
+  const std::string& container = last_["t1"].status().container().container_id();
+  EXPECT_NE(container, "");
+  EXPECT_EQ(network_.published[0].containers.at("10.0.0.2"), container);
 }
 
 TEST_F(WorkerTest, LeftOversOfUnknownContainersAreRemoved) {

@@ -41,6 +41,15 @@ class GatewayTest : public NodeNetworkTest {
                                 port));
   }
 
+  // A port of this node that leads to port 8080 of these; containers by address.
+  Status publish(const std::map<std::string, std::string>& containers, uint32_t port = 80) {
+    std::vector<std::string> backends;
+    for (const auto& [address, container] : containers) backends.push_back(address);
+    PublishedPort shown = published(port, 8080, backends);
+    shown.containers = containers;
+    return net_->set_published_ports({shown}, nullptr);
+  }
+
   v1::Network a_ = overlay_network("net-a", "10.50.0.0/24", "10.50.0.1");
   v1::Network b_ = overlay_network("net-b", "10.51.0.0/24", "10.51.0.1");
 };
@@ -105,19 +114,19 @@ TEST_F(GatewayTest, NobodySendsWithAnAddressThatIsNotHis) {
 }
 
 TEST_F(GatewayTest, PublishedPortsLeadToContainersOfOverlays) {
-  std::vector<std::string> backends;
+  std::map<std::string, std::string> backends;
   std::string first;
   for (int i = 2; i <= 4; ++i) {
     const std::string ip = fmt::format("10.50.0.{}", i);
     const std::string ns = attach(request(fmt::format("c{}", i), a_, ip + "/24"));
     box_.serve(ns, 8080, ip);
-    backends.push_back(ip);
+    backends[ip] = fmt::format("c{}", i);
     if (first.empty()) first = ns;
   }
   const std::string other = attach(request("c9", b_, "10.51.0.2/24"));
   const std::string bridged =
       attach(request("c8", bridge_network("net-c", "10.52.0.0/24", "10.52.0.1"), "10.52.0.2/24"));
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, backends)}, nullptr).ok());
+  ASSERT_TRUE(publish(backends).ok());
   struct From {
     std::string netns;
     const char* address;
@@ -133,7 +142,7 @@ TEST_F(GatewayTest, PublishedPortsLeadToContainersOfOverlays) {
         << from.netns << " to " << from.address;
   }
   ASSERT_TRUE(net_->detach("c2").ok());
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.4"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.4", "c4"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "10.50.0.4");
 }
 
@@ -144,7 +153,7 @@ TEST_F(GatewayTest, EachEndAnswersTheOtherThoughItAnswersForItsOwnAddressesOnly)
     box_.run(ns, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 && ip neigh flush all");
   }
   box_.serve(c1, 8080, "one");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one");
   box_.run("", "ip neigh flush all");
   box_.run(c1, "ip neigh flush all");
@@ -157,7 +166,7 @@ TEST_F(GatewayTest, TheClientsAddressIsSeen) {
   const std::string bridged =
       attach(request("c2", bridge_network("net-c", "10.52.0.0/24", "10.52.0.1"), "10.52.0.2/24"));
   serve_peer(c1, 8080);
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "192.0.2.2");
   EXPECT_EQ(box_.ask(bridged, "192.0.2.1", 80), "10.52.0.2");
 }
@@ -171,7 +180,7 @@ TEST_F(GatewayTest, AnInternalContainerIsReachedByPortsButGetsNowhere) {
   const std::string ported = attach(r);
   EXPECT_EQ(box_.run(ported, "ip route show default"), "");
   box_.serve(ported, 8080, "shut");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.53.0.3"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.53.0.3", "c2"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "shut");
   EXPECT_EQ(box_.ask("", "127.0.0.1", 80), "shut");
   serve_peer(box_.outside(), 7000);
@@ -183,18 +192,43 @@ TEST_F(GatewayTest, AnInternalContainerIsReachedByPortsButGetsNowhere) {
 TEST_F(GatewayTest, ARestartFindsTheWaysAgain) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
   box_.serve(c1, 8080, "one");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   net_.reset();
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one");
   net_ = box_.make_network();
   ASSERT_NE(net_, nullptr) << box_.error();
   ASSERT_TRUE(net_->collect_garbage({"c1"}).ok());
   // Though nobody attaches it again.
-  ASSERT_TRUE(net_->set_published_ports({published(81, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}, 81).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 81), "one");
   const std::string c2 = attach(request("c2", a_, "10.50.0.3/24"));
   EXPECT_THAT(box_.run(c2, "ip -o addr"), HasSubstr("172.18.0.3/32"));
   EXPECT_EQ(ping(c2, "10.50.0.2"), "yes");
+}
+
+// A network that was made anew with the same subnet while a container is not yet out of the former.
+TEST_F(GatewayTest, OfTwoContainersWithOneAddressAPortLeadsToItsOwn) {
+  const auto anew = overlay_network("net-n", "10.50.0.0/24", "10.50.0.1");
+  box_.serve(attach(request("c1", a_, "10.50.0.2/24")), 8080, "former");
+  box_.serve(attach(request("c2", anew, "10.50.0.2/24")), 8080, "new");
+  const auto answers = [&] {
+    std::string out;
+    for (const char* container : {"c1", "c2", "c1"}) {
+      EXPECT_TRUE(publish({{"10.50.0.2", container}}).ok());
+      out += box_.ask(box_.outside(), "192.0.2.1", 80) + " ";
+    }
+    return out;
+  };
+  EXPECT_EQ(answers(), "former new former ");
+  net_.reset();
+  net_ = box_.make_network();
+  EXPECT_EQ(answers(), "former new former ");
+  ASSERT_TRUE(net_->detach("c1").ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c2"}}).ok());
+  EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "new");
+  // One of another node that has the address, too, is not here.
+  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "");
 }
 
 TEST_F(GatewayTest, NothingIsLeft) {
@@ -270,8 +304,7 @@ TEST_F(GatewayTest, DualStack) {
   box_.run(box_.outside(), "ip addr add 2001:db8::2/64 dev eth0 nodad");
   box_.serve(box_.outside(), 7000, "out");
   EXPECT_EQ(box_.ask(ns, "2001:db8::2", 7000), "out");
-  ASSERT_TRUE(
-      net_->set_published_ports({published(80, 8080, {"10.50.0.2", "fd50::2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}, {"fd50::2", "c1"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "2001:db8::1", 80), "six");
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "six");
 }
@@ -288,7 +321,7 @@ TEST_F(GatewayTest, WhatAFormerVersionHadInABridgeIsMadeAnew) {
   // One that runs stays as it is until it ends.
   EXPECT_EQ(ping(running, "192.0.2.2"), "yes");
   box_.serve(running, 8080, "old");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.3"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.3", "c2"}}).ok());
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "old");
   ASSERT_TRUE(net_->detach("c2").ok());
   EXPECT_EQ(await_nothing("ip -o link | grep ' mb'"), "");
@@ -297,7 +330,7 @@ TEST_F(GatewayTest, WhatAFormerVersionHadInABridgeIsMadeAnew) {
 TEST_F(GatewayTest, WhatIsMissingIsRepaired) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
   box_.serve(c1, 8080, "one");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
   const Names names("n1");
   box_.run("", fmt::format("ip link del {}; ip addr flush dev {}; nft flush ruleset",
@@ -317,7 +350,7 @@ TEST_F(GatewayTest, WhatIsMissingIsRepaired) {
 TEST_F(GatewayTest, RulesThatSomebodyElseChangedAreMended) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
   box_.serve(c1, 8080, "one");
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
   const std::string table = "inet " + Names("n1").table();
   // The chain that the port is led to now is the first one that the table's listing names.
@@ -363,7 +396,7 @@ TEST_F(GatewayTest, RulesThatSomebodyElseChangedAreMended) {
   net_.reset();
   net_ = box_.make_network();
   attach(request("c1", a_, "10.50.0.2/24"));
-  ASSERT_TRUE(net_->set_published_ports({published(80, 8080, {"10.50.0.2"})}, nullptr).ok());
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}}).ok());
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
 }
 
