@@ -293,11 +293,19 @@ void Gateway::repair(std::vector<std::string>& said, std::vector<std::string>& f
   if (!bridge) {
     tell(make_bridge(), fmt::format("bridge {} was gone", names_.gateway_bridge()));
   }
-  for (const Prefix& subnet : pool_.subnets()) {
-    const bool there = bridge && std::any_of(routes->begin(), routes->end(), [&](const Route& r) {
-                         return r.interface == bridge_index_ && r.destination == subnet;
-                       });
-    if (there) continue;
+  const auto routed = [&](int interface, const Prefix& destination) {
+    return std::any_of(routes->begin(), routes->end(), [&](const Route& r) {
+      return r.interface == interface && r.destination == destination;
+    });
+  };
+  std::vector<Prefix> subnets = pool_.subnets();
+  // That of IPv6 is there with the bridge, unless it is another instance's.
+  const Prefix& six = pool_.subnet_v6();
+  const bool taken = std::any_of(routes->begin(), routes->end(),
+                                 [&](const Route& r) { return r.destination == six; });
+  if (bridge && host_has_ipv6() && !taken) subnets.push_back(six);
+  for (const Prefix& subnet : subnets) {
+    if (bridge && routed(bridge_index_, subnet)) continue;
     tell(rtnl_.run(claim_subnet(bridge_index_, subnet)),
          fmt::format("the route to {} was gone", subnet.str()));
   }
@@ -311,10 +319,9 @@ void Gateway::repair(std::vector<std::string>& said, std::vector<std::string>& f
         !lease->address_v6 || std::any_of(known->begin(), known->end(), [&](const auto& entry) {
           return entry.first == link.index && entry.second.ip == lease->gateway_v6;
         });
-    const bool route = std::any_of(routes->begin(), routes->end(), [&](const Route& r) {
-      return r.interface == link.index &&
-             r.destination == Prefix{lease->address, lease->address.bits()};
-    });
+    const bool route =
+        routed(link.index, {lease->address, lease->address.bits()}) &&
+        (!lease->address_v6 || routed(link.index, {*lease->address_v6, lease->address_v6->bits()}));
     if (v4 && v6 && route) continue;
     tell(rtnl_.run(addresses(link.index, *lease)),
          fmt::format("the way out of a container ({}) had lost its {}", lease->address.str(),

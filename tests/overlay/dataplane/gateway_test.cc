@@ -347,6 +347,34 @@ TEST_F(GatewayTest, WhatIsMissingIsRepaired) {
   EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
 }
 
+TEST_F(GatewayTest, RoutesOfIpv6AreRepaired) {
+  auto* pool = a_.mutable_state()->add_pools();
+  pool->set_subnet("fd50::/64");
+  pool->set_gateway("fd50::1");
+  const std::string ns = attach({"c1", {{a_, {"10.50.0.2/24", "fd50::2/64"}, ""}}, {}, {}});
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+  const Names names("n1");
+  const auto route = [&](const std::string& device, const char* which) {
+    return box_.run("", fmt::format("ip -6 route show dev {} | grep -v '^fe80' | cut -d' ' -f1 | "
+                                    "grep {} | sort -u",
+                                    device, which));
+  };
+  const std::string subnet = route(names.gateway_bridge(), "/64");
+  ASSERT_NE(subnet, "");
+  box_.run("", fmt::format("ip -6 route del {} dev {}", subnet, names.gateway_bridge()));
+  EXPECT_THAT(net_->repair(),
+              ::testing::ElementsAre(fmt::format("the route to {} was gone", subnet)));
+  EXPECT_EQ(route(names.gateway_bridge(), "/64"), subnet);
+  const std::string way = names.way_out("c1");
+  const std::string peer = route(way, "-v '::1$'");
+  ASSERT_NE(peer, "");
+  box_.run("", fmt::format("ip -6 route flush {} dev {}", peer, way));
+  EXPECT_THAT(net_->repair(),
+              ::testing::ElementsAre("the way out of a container (172.18.0.2) had lost its route"));
+  EXPECT_EQ(route(way, "-v '::1$'"), peer);
+  EXPECT_THAT(net_->repair(), ::testing::IsEmpty());
+}
+
 TEST_F(GatewayTest, RulesThatSomebodyElseChangedAreMended) {
   const std::string c1 = attach(request("c1", a_, "10.50.0.2/24"));
   box_.serve(c1, 8080, "one");
