@@ -270,6 +270,7 @@ Status LinuxNetwork::forget_network(const std::string& network_id) {
 
 std::vector<std::string> LinuxNetwork::repair() {
   std::vector<std::string> said;
+  std::vector<std::string> clients;
   {
     std::lock_guard lock(overlay_mutex_);
     esp_.repair(segments_.tunnel_vnis(), said);
@@ -277,7 +278,12 @@ std::vector<std::string> LinuxNetwork::repair() {
     segments_.repair(said);
     mesh_.repair(said);
     note_limits();
-    clients_.repair(said);
+    clients = clients_.begin_repair();
+  }
+  // What is told meanwhile does not wait for all of them.
+  for (const std::string& container : clients) {
+    std::lock_guard lock(overlay_mutex_);
+    clients_.repair(container, said);
   }
   (void)reach_tasks();
   repair_subnets(said);

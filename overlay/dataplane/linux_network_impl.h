@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fair_mutex.h"
 #include "overlay/balancer/nft_balancer.h"
 #include "overlay/dataplane/container/attach_plan.h"
 #include "overlay/dataplane/container/container_upkeep.h"
@@ -156,8 +157,8 @@ class LinuxNetwork final : public NodeNetwork {
   Log log_;
   ContainerUpkeep upkeep_;  // has a lock of its own, under which nothing else is taken
 
-  std::mutex overlay_mutex_;  // guards the following; never held while a container's namespace is
-                              // made
+  // Guards the following; never held while a container's namespace is made. Fair, for repair().
+  FairMutex overlay_mutex_;
   NetlinkSocket overlay_rtnl_;
   std::unique_ptr<LibNft> overlay_nft_;
   EspTunnels esp_;

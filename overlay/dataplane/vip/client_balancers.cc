@@ -500,9 +500,17 @@ void ClientBalancers::turn_subsets() {
   }
 }
 
-void ClientBalancers::repair(std::vector<std::string>& said) {
+std::vector<std::string> ClientBalancers::begin_repair() {
   turn_subsets();
-  for (auto& [container, client] : clients_) mend(container, client, said);
+  std::vector<std::string> containers;
+  for (const auto& [container, client] : clients_) containers.push_back(container);
+  return containers;
+}
+
+void ClientBalancers::repair(const std::string& container_id, std::vector<std::string>& said) {
+  // It may have ended meanwhile.
+  const auto client = clients_.find(container_id);
+  if (client != clients_.end()) mend(container_id, client->second, said);
 }
 
 void ClientBalancers::mend(const std::string& container_id, Client& client,

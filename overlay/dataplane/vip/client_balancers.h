@@ -58,8 +58,10 @@ class ClientBalancers {
   // What containers get less of than they should, a sentence each.
   std::vector<std::string> limitations() const;
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
-  // difference.
-  void repair(std::vector<std::string>& said);
+  // difference: container by container, since a look takes a while, and between them others may
+  // have their turn. Services with more tasks than slots: other tasks have theirs.
+  std::vector<std::string> begin_repair();  // the containers
+  void repair(const std::string& container_id, std::vector<std::string>& said);
 
  private:
   struct Task {
@@ -143,7 +145,6 @@ class ClientBalancers {
   Status bring(const std::string& container_id, Client& client, const std::vector<VipWish>& wishes);
   void mend(const std::string& container_id, Client& client, std::vector<std::string>& said);
   bool crowded(const Vip& vip) const { return slots_ && vip.backends.size() > most_; }
-  // Services with more tasks than slots: other tasks have their turn.
   void turn_subsets();
 
   ClientFlows flows_;
