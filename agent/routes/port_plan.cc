@@ -54,8 +54,9 @@ void lead_to_tasks(const PublishedPort& port, v1::NetdRelay& relay) {
 PortRelay relay_of(const PublishedPort& port, std::string_view place) {
   PortRelay out;
   out.port = port.port;
-  out.relay.set_id(
-      fmt::format("tcp/{}{}{}", port.port.published_port(), place.empty() ? "" : "/", place));
+  out.relay.set_id(fmt::format("{}/{}{}{}",
+                               port.port.protocol() == v1::PortConfig::UDP ? "udp" : "tcp",
+                               port.port.published_port(), place.empty() ? "" : "/", place));
   return out;
 }
 
@@ -102,9 +103,9 @@ std::vector<PublishedPort> merge_ports(std::vector<PublishedPort> own,
     for (auto it = begin; it != end; ++it) {
       auto& backends = far[it->second].backends;
       backends.insert(backends.end(), port.backends.begin(), port.backends.end());
+      far[it->second].containers.insert(port.containers.begin(), port.containers.end());
     }
   }
-      far[it->second].containers.insert(port.containers.begin(), port.containers.end());
   for (PublishedPort& port : far) {
     std::sort(port.backends.begin(), port.backends.end());
     port.backends.erase(std::unique(port.backends.begin(), port.backends.end()),
@@ -118,6 +119,7 @@ PortPlan plan_ports(const std::vector<PublishedPort>& ports, bool masquerade) {
   PortPlan out;
   for (const PublishedPort& port : ports) {
     const bool tcp = port.port.protocol() == v1::PortConfig::TCP;
+    const bool relayed = tcp || port.port.protocol() == v1::PortConfig::UDP;
     const bool ingress = port.port.mode() == v1::PortConfig::INGRESS;
     const std::string& bind = port.port.bind();
     if (tcp && port.port.proxy_protocol() != 0) {
@@ -127,8 +129,9 @@ PortPlan plan_ports(const std::vector<PublishedPort>& ports, bool masquerade) {
     // What the kernel is told of a port of the host's cannot be reached by its container's address.
     if (bind == kLoopback6 && !ingress) continue;
     const bool at_loopback = bind.empty() || bind == "lo" || bind == kLoopback6;
-    if (tcp && at_loopback && !port.backends.empty()) out.relays.push_back(loopback_relay(port));
-    if (bind == kLoopback6) continue;
+    if (relayed && at_loopback && !port.backends.empty())
+      out.relays.push_back(loopback_relay(port));
+    if (bind == kLoopback6 && relayed) continue;
     out.kernel.push_back(port);
     if (ingress && masquerade && port.port.client_address() == v1::PortConfig::AUTOMATIC) {
       out.kernel.back().port.set_client_address(v1::PortConfig::MASQUERADE);

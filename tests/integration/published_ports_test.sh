@@ -160,7 +160,12 @@ note 'at ::1, too'
 for n in 1 2 3; do
   await 5 "::1 on node $n" on_node $n '[::1]:8080'
   is "$(on_node $n '[::1]:8080')" "$(on_node $n 127.0.0.1:8080)" "the page at ::1 of node $n"
+  said=$(datagram_on_node $n ::1 8088)
+  in_mesh "$said" || die "port 8088/udp at ::1 of node $n shows '$said'"
 done
+said=$(datagram_on_node 2 127.0.0.1 8087)
+[[ -n $said ]] || die 'port 8087/udp of the host does not answer at 127.0.0.1'
+is "$(datagram_on_node 2 ::1 8087)" "$said" 'port 8087/udp of the host at ::1'
 
 note 'a local port answers where the task is'
 is "$(seen "$(page "$(address 2):8081")")" "$client" 'the local port on node 2'

@@ -25,6 +25,11 @@ namespace {
 // For a netd that has the port, and does not answer.
 constexpr Duration kReachMax = 1s;
 
+// States of sockets in /proc/net/tcp6 and udp6 (include/net/tcp_states.h): one that listens, and
+// one of datagrams that takes them from anybody.
+constexpr std::string_view kListen = "0A";
+constexpr std::string_view kOpen = "07";
+
 socklen_t to_sockaddr(const Ip& ip, uint32_t port, sockaddr_storage& out) {
   out = {};
   if (!ip.v6) {
@@ -45,7 +50,7 @@ socklen_t to_sockaddr(const Ip& ip, uint32_t port, sockaddr_storage& out) {
 
 // Whether a relay may listen beside the socket that holds the port, at ::1.
 bool is_shared(const FrontendKey& key, bool v6) {
-  return key.protocol == v1::PortConfig::TCP && key.bind.empty() && v6;
+  return key.protocol != v1::PortConfig::SCTP && (key.bind.empty() || key.bind == "lo") && v6;
 }
 
 // A socket that holds the port in one family, bound to every address or to the key's place, which
@@ -83,7 +88,7 @@ int bind_port(const FrontendKey& key, bool v6) {
   return failed();
 }
 
-bool listens_in(const char* table, uint32_t port) {
+bool listens_in(const char* table, std::string_view in_state, uint32_t port) {
   // ::1 as the table writes it, where only a relay of ours listens.
   constexpr std::string_view kLoopback6 = "00000000000000000000000001000000";
   std::ifstream file(table);
@@ -94,7 +99,7 @@ bool listens_in(const char* table, uint32_t port) {
     std::string slot, local, remote, state;
     words >> slot >> local >> remote >> state;
     const size_t colon = local.rfind(':');
-    if (state != "0A" || colon == std::string::npos) continue;
+    if (state != in_state || colon == std::string::npos) continue;
     if (std::string_view(local).substr(0, colon) == kLoopback6) continue;
     if (std::stoul(local.substr(colon + 1), nullptr, 16) == port) return true;
   }
@@ -105,7 +110,7 @@ bool listens_in(const char* table, uint32_t port) {
 // port keeps us from binding, but does not serve it.
 bool somebody_listens(uint32_t port) {
   for (const char* table : {"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"}) {
-    if (listens_in(table, port)) return true;
+    if (listens_in(table, kListen, port)) return true;
   }
   return false;
 }
@@ -114,12 +119,14 @@ bool somebody_listens(uint32_t port) {
 Result<UniqueFd> open(const FrontendKey& key, bool v6) {
   const std::string name = fmt::format("{}/{}", key.port, protocol_name(key.protocol));
   // Sharing has its price: another program that shares its ports would not be noticed.
-  if (is_shared(key, v6) && listens_in("/proc/thread-self/net/tcp6", key.port)) {
+  const bool tcp = key.protocol == v1::PortConfig::TCP;
+  if (is_shared(key, v6) && (tcp ? listens_in("/proc/thread-self/net/tcp6", kListen, key.port)
+                                 : listens_in("/proc/thread-self/net/udp6", kOpen, key.port))) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   const int fd = bind_port(key, v6);
   if (fd >= 0) return UniqueFd(fd);
-  if (fd == -EADDRINUSE && (key.protocol != v1::PortConfig::TCP || somebody_listens(key.port))) {
+  if (fd == -EADDRINUSE && (!tcp || somebody_listens(key.port))) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the

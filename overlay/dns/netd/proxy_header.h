@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 
@@ -12,7 +13,7 @@ struct SocketAddress {
   Ip ip;
   uint16_t port = 0;
 
-  friend bool operator==(const SocketAddress&, const SocketAddress&) = default;
+  friend auto operator<=>(const SocketAddress&, const SocketAddress&) = default;
 };
 
 // What is sent before the first byte of a connection, so that the server knows between whom it is:

@@ -20,6 +20,11 @@ inline bool is_encapsulation(const v1::NetdRelay& relay) {
   return std::string_view(relay.id()).starts_with(kEncapsulation);
 }
 
+// Whether a relay passes datagrams, "udp/PORT...", and no connections.
+inline bool is_datagrams(const v1::NetdRelay& relay) {
+  return std::string_view(relay.id()).starts_with("udp/");
+}
+
 // What netd was told, by key. Pure.
 class Records {
  public:

@@ -1,5 +1,6 @@
 #include "overlay/dns/netd/relay_sockets.h"
 
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -69,15 +70,23 @@ Result<ListenAddress> parse_listen_address(std::string_view text) {
   return out;
 }
 
-Result<UniqueFd> open_listener(const ListenAddress& address) {
+std::string text_of(const SocketAddress& address) {
+  return fmt::format(fmt::runtime(address.ip.v6 ? "[{}]:{}" : "{}:{}"), address.ip.str(),
+                     address.port);
+}
+
+Result<UniqueFd> open_listener(const ListenAddress& address, Transport transport) {
+  const bool tcp = transport == Transport::kTcp;
+  const int type = (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
   const bool v6 = address.at.ip.v6;
   const int on = 1;
-  UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd(socket(v6 ? AF_INET6 : AF_INET, type, 0));
   if (!fd) {
     const Status status = errno_status(errno, "socket");
     return errno == EAFNOSUPPORT ? fail(not_found("{}", status.message())) : fail(status);
   }
-  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // Of datagrams it would let others have the same port.
+  if (tcp) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on);  // of IPv6, too
   if (v6) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   // Beside the socket by which musterd holds the port in IPv6.
@@ -93,13 +102,14 @@ Result<UniqueFd> open_listener(const ListenAddress& address) {
   sockaddr_storage storage;
   const socklen_t length = to_sockaddr(address.at, storage);
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 ||
-      listen(fd.get(), kBacklog) != 0) {
+      (tcp && listen(fd.get(), kBacklog) != 0)) {
     const int error = errno;
+    const std::string port = fmt::format("port {}/{}", address.at.port, tcp ? "tcp" : "udp");
     if (error == EADDRINUSE) {
-      return fail(already_exists("port {}/tcp is in use on this node", address.at.port));
+      return fail(already_exists("{} is in use on this node", port));
     }
     if (error == EADDRNOTAVAIL) return fail(not_found("no address {}", address.at.ip.str()));
-    return fail(errno_status(error, fmt::format("port {}/tcp", address.at.port)));
+    return fail(errno_status(error, port));
   }
   return fd;
 }
@@ -115,6 +125,30 @@ Result<UniqueFd> start_connecting(const SocketAddress& to) {
     return fail(errno_status(errno, to.ip.str()));
   }
   return fd;
+}
+
+Result<UniqueFd> connect_datagrams(const SocketAddress& to) {
+  UniqueFd fd(socket(to.ip.v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_storage storage;
+  const socklen_t length = to_sockaddr(to, storage);
+  if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0) {
+    return fail(errno_status(errno, to.ip.str()));
+  }
+  return fd;
+}
+
+ssize_t receive_from(int fd, char* to, size_t size, SocketAddress& sender) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  const ssize_t got = recvfrom(fd, to, size, 0, reinterpret_cast<sockaddr*>(&storage), &length);
+  if (got >= 0) sender = from_sockaddr(storage);
+  return got;
+}
+
+ssize_t send_to(int fd, const char* from, size_t size, const SocketAddress& receiver) {
+  sockaddr_storage storage;
+  const socklen_t length = to_sockaddr(receiver, storage);
+  return sendto(fd, from, size, MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&storage), length);
 }
 
 SocketAddress original_destination(int fd) {

@@ -25,6 +25,7 @@ constexpr Duration kSweepPeriod = 30s;
 constexpr std::string_view kListener = "listener ";
 constexpr std::string_view kConnection = "connection ";
 constexpr std::string_view kWaiting = "waiting ";
+constexpr std::string_view kFlow = "flow ";
 
 std::string key_of(const std::string& id, const std::string& where) {
   return id + " " + where;
@@ -65,7 +66,10 @@ struct Relays::Connection {
 };
 
 Relays::Relays(EventLoop& loop, Log log)
-    : loop_(loop), log_(std::move(log)), self_(std::make_shared<Relays*>(this)) {}
+    : loop_(loop),
+      log_(std::move(log)),
+      flows_(loop, log_),
+      self_(std::make_shared<Relays*>(this)) {}
 
 Relays::~Relays() {
   *self_ = nullptr;
@@ -82,6 +86,7 @@ void Relays::abandon() {
     if (connection->backend) loop_.unwatch(connection->backend.get());
   }
   connections_.clear();
+  flows_.abandon();
   for (const auto& [id, relay] : relays_) {
     for (const auto& [where, listener] : relay->listeners) {
       if (listener.fd) loop_.unwatch(listener.fd.get());
@@ -113,6 +118,11 @@ Status Relays::set(const v1::NetdRelay& record) {
     }
     close(relay, it->second);
     it = relay.listeners.erase(it);
+  }
+  if (is_datagrams(record)) {
+    for (const auto& [where, listener] : relay.listeners) {
+      if (listener.fd) flows_.keep_only(listener.fd.get(), relay.backends);
+    }
   }
   for (const std::string& where : record.listen()) relay.listeners.try_emplace(where);
   const Status opened = open(relay);
@@ -176,13 +186,17 @@ Status Relays::open(Relay& relay, const std::string& where, Listener& listener) 
     listener.fd = std::move(handed.mapped());
   } else {
     MUSTER_ASSIGN(const ListenAddress address, parse_listen_address(where));
-    MUSTER_ASSIGN(listener.fd, is_encapsulation(relay.record)
-                                   ? open_encapsulation(address.at.ip.v6, address.at.port)
-                                   : open_listener(address));
+    MUSTER_ASSIGN(listener.fd,
+                  is_encapsulation(relay.record)
+                      ? open_encapsulation(address.at.ip.v6, address.at.port)
+                      : open_listener(address, is_datagrams(relay.record) ? Transport::kUdp
+                                                                          : Transport::kTcp));
   }
   if (is_encapsulation(relay.record)) return ok_status();
   Status watched = loop_.watch(listener.fd.get(), EPOLLIN,
-                               [this, id, where](uint32_t) { accept_from(id, where); });
+                               [this, id, where, datagrams = is_datagrams(relay.record)](uint32_t) {
+                                 datagrams ? datagrams_from(id, where) : accept_from(id, where);
+                               });
   if (!watched.ok()) listener.fd.reset();  // to be tried again, instead of keeping clients waiting
   return watched;
 }
@@ -205,22 +219,43 @@ void Relays::remove(const std::string& id) {
 
 void Relays::close(Relay& relay, Listener& listener) {
   if (!listener.fd) return;
-  for (int i = 0; i < kWaitingMax && !is_encapsulation(relay.record); ++i) {
-    if (!accept_one(relay, listener)) break;
+  if (is_datagrams(relay.record)) {
+    flows_.close(listener.fd.get(), chooser(relay));
+  } else if (!is_encapsulation(relay.record)) {
+    for (int i = 0; i < kWaitingMax && accept_one(relay, listener); ++i) {
+    }
   }
   loop_.unwatch(listener.fd.get());
   listener.fd.reset();
 }
 
-void Relays::accept_from(const std::string& id, const std::string& where) {
+// Its relay, null if it does not listen there.
+Relays::Relay* Relays::find(const std::string& id, const std::string& where, Listener*& listener) {
   const auto relay = relays_.find(id);
-  if (relay == relays_.end()) return;
-  const auto listener = relay->second->listeners.find(where);
-  if (listener == relay->second->listeners.end()) return;
-  for (int i = 0; i < kAcceptsMax; ++i) {
-    if (!accept_one(*relay->second, listener->second)) break;
+  if (relay == relays_.end()) return nullptr;
+  const auto found = relay->second->listeners.find(where);
+  if (found == relay->second->listeners.end() || !found->second.fd) return nullptr;
+  listener = &found->second;
+  return relay->second.get();
+}
+
+void Relays::accept_from(const std::string& id, const std::string& where) {
+  Listener* listener = nullptr;
+  Relay* const relay = find(id, where, listener);
+  if (relay == nullptr) return;
+  for (int i = 0; i < kAcceptsMax && accept_one(*relay, *listener); ++i) {
   }
-  if (listener->second.paused) pause(id, where);
+  if (listener->paused) pause(id, where);
+}
+
+void Relays::datagrams_from(const std::string& id, const std::string& where) {
+  Listener* listener = nullptr;
+  Relay* const relay = find(id, where, listener);
+  if (relay != nullptr) flows_.serve(listener->fd.get(), chooser(*relay));
+}
+
+DatagramFlows::Choose Relays::chooser(Relay& relay) {
+  return [&relay](const SocketAddress& client) { return candidates(relay, client); };
 }
 
 bool Relays::accept_one(Relay& relay, Listener& listener) {
@@ -245,20 +280,13 @@ bool Relays::accept_one(Relay& relay, Listener& listener) {
 
 // Whoever waits in the queue would wake the loop all the time.
 void Relays::pause(const std::string& id, const std::string& where) {
-  const auto find = [this, id, where]() -> Listener* {
-    const auto relay = relays_.find(id);
-    if (relay == relays_.end()) return nullptr;
-    const auto listener = relay->second->listeners.find(where);
-    return listener == relay->second->listeners.end() || !listener->second.fd ? nullptr
-                                                                              : &listener->second;
-  };
-  loop_.change(find()->fd.get(), 0);
-  loop_.after(kPause, [self = self_, find] {
-    if (*self == nullptr) return;
-    if (Listener* listener = find()) {
-      listener->paused = false;
-      (*self)->loop_.change(listener->fd.get(), EPOLLIN);
-    }
+  Listener* listener = nullptr;
+  if (find(id, where, listener) != nullptr) loop_.change(listener->fd.get(), 0);
+  loop_.after(kPause, [self = self_, id, where] {
+    Listener* again = nullptr;
+    if (*self == nullptr || (*self)->find(id, where, again) == nullptr) return;
+    again->paused = false;
+    (*self)->loop_.change(again->fd.get(), EPOLLIN);
   });
 }
 
@@ -405,6 +433,12 @@ std::vector<HandedRelay> Relays::hand_over() const {
       HandedRelay& handed = out.emplace_back();
       handed.text = std::string(kListener) + key_of(id, where);
       handed.descriptors = {listener.fd.get()};
+      if (!is_datagrams(relay->record)) continue;
+      for (const auto& [client, backend] : flows_.flows_of(listener.fd.get())) {
+        HandedRelay& flow = out.emplace_back();
+        flow.text = fmt::format("{}{} {}", kFlow, key_of(id, where), text_of(client));
+        flow.descriptors = {backend};
+      }
     }
   }
   for (const auto& connection : connections_) {
@@ -440,6 +474,10 @@ void Relays::inherit(std::vector<HandedRelay> all) {
       if (relay != relays_.end()) begin(*relay->second, std::move(fds[0]));
       continue;
     }
+    if (text.starts_with(kFlow)) {
+      restore_flow(text.substr(kFlow.size()), std::move(fds[0]));
+      continue;
+    }
     if (!text.starts_with(kConnection) || fds.size() < 2) continue;
     text.remove_prefix(kConnection.size());
     const std::string_view forth = text.substr(0, text.find(' '));
@@ -460,6 +498,20 @@ void Relays::inherit(std::vector<HandedRelay> all) {
     add(connection);
     watch_both(connection);
   }
+}
+
+// "ID WHERE CLIENT"
+void Relays::restore_flow(std::string_view text, UniqueFd backend) {
+  const size_t first = text.find(' ');
+  const size_t last = text.rfind(' ');
+  if (first == std::string_view::npos || last == first) return;
+  const auto client = parse_listen_address(text.substr(last + 1));
+  Listener* listener = nullptr;
+  if (!client || find(std::string(text.substr(0, first)),
+                      std::string(text.substr(first + 1, last - first - 1)), listener) == nullptr) {
+    return;
+  }
+  flows_.restore(listener->fd.get(), client->at, std::move(backend));
 }
 
 }  // namespace muster::overlay::dns

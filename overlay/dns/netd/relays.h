@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "muster/v1/netd.pb.h"
 #include "overlay/dns/netd/event_loop.h"
+#include "overlay/dns/netd/relay_datagrams.h"
 #include "overlay/dns/netd/relay_flow.h"
 #include "overlay/dns/netd/relay_sockets.h"
 
@@ -30,7 +31,7 @@ bool is_listener(const HandedRelay& handed);
 // header of the PROXY protocol. Each is led to a backend, in turn by weight or by the client's
 // address, the next one if it does not answer; if none does it is reset. Then bytes go both ways
 // until both ends have been passed on. Neither a change of backends nor the end of a relay touches
-// connections that run.
+// connections that run. Datagrams pass by their own rules (relay_datagrams.h).
 //
 // Sockets of encrypted networks are here like listeners, and handed on like them, but nobody ever
 // looks at them: what comes to them is the kernel's.
@@ -57,6 +58,7 @@ class Relays {
   Status set(const v1::NetdRelay& relay);
   void remove(const std::string& id);
   bool empty() const { return relays_.empty() && connections_.empty(); }
+  size_t flows() const { return flows_.size(); }  // of datagrams
   size_t connections() const { return connections_.size(); }
 
   // Everything, for a successor; goes on to be used here until the process ends.
@@ -92,7 +94,11 @@ class Relays {
   Status open(Relay& relay);
   Status open(Relay& relay, const std::string& where, Listener& listener);
   void retry();
+  Relay* find(const std::string& id, const std::string& where, Listener*& listener);
   void accept_from(const std::string& id, const std::string& where);
+  void datagrams_from(const std::string& id, const std::string& where);
+  static DatagramFlows::Choose chooser(Relay& relay);
+  void restore_flow(std::string_view text, UniqueFd backend);
   // Gives it up. Those that have come already are served.
   void close(Relay& relay, Listener& listener);
   // False when nothing more is to be had now.
@@ -111,6 +117,7 @@ class Relays {
   EventLoop& loop_;
   Log log_;
   PipePool pipes_;
+  DatagramFlows flows_;
   std::map<std::string, std::unique_ptr<Relay>> relays_;  // by id
   Connections connections_;
   std::map<std::string, UniqueFd> inherited_;  // listeners, by relay and place

@@ -63,7 +63,22 @@ TEST(PortPlan, WhoLeadsAPort) {
        false,
        {"kernel 8080/tcp", "tcp/8080/::1 at [::1]:8080 to [fd00::5]:80 (loopback)"}},
       {"without tasks nobody", port("", {}), false, {"kernel 8080/tcp"}},
-      {"datagrams", port("protocol: UDP", v4), false, {"kernel 8080/udp"}},
+      {"datagrams",
+       port("protocol: UDP", v4),
+       false,
+       {"kernel 8080/udp", "udp/8080/::1 at [::1]:8080 to 127.0.0.1:8080 (loopback)"}},
+      {"datagrams at the loopback of IPv6",
+       port("protocol: UDP bind: '::1'", v6),
+       false,
+       {"udp/8080/::1 at [::1]:8080 to [fd00::5]:80"}},
+      {"SCTP is the kernel's, there, too",
+       port("protocol: SCTP", both),
+       false,
+       {"kernel 8080/sctp"}},
+      {"and there alone",
+       port("protocol: SCTP bind: '::1'", both),
+       false,
+       {"kernel [::1]:8080/sctp"}},
       {"of the host",
        port("mode: HOST", v4),
        true,
@@ -77,11 +92,14 @@ TEST(PortPlan, WhoLeadsAPort) {
        port("bind: '::1'", both),
        false,
        {"tcp/8080/::1 at [::1]:8080 to 10.0.0.5:80"}},
-      {"a large cluster", port("protocol: UDP", v4), true, {"kernel 8080/udp masquerade"}},
+      {"a large cluster",
+       port("protocol: UDP", v4),
+       true,
+       {"kernel 8080/udp masquerade", "udp/8080/::1 at [::1]:8080 to 127.0.0.1:8080 (loopback)"}},
       {"kept in spite of it",
        port("protocol: UDP client_address: KEEP", v4),
        true,
-       {"kernel 8080/udp"}},
+       {"kernel 8080/udp", "udp/8080/::1 at [::1]:8080 to 127.0.0.1:8080 (loopback)"}},
       {"with a header",
        port("proxy_protocol: 2", both),
        true,
@@ -140,6 +158,14 @@ TEST(PortPlan, OwnTasksStandBehindWhatTheManagersTell) {
   EXPECT_THAT(merged({port("mode: HOST", {"a"}, "task")}, {}), ElementsAre("task 8080/tcp a"));
 }
 
+TEST(PortPlan, WhoseAddressesOfThisNodeAreIsKept) {
+  PublishedPort own = port("", {"a"});
+  own.containers = {{"a", "c1"}};
+  const auto all = merge_ports({own}, {port("", {"b"})});
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].containers, own.containers);
+}
+
 TEST(PortPlan, WhatIsTakenIsSaidInTheManagersWords) {
   v1::PortConfig taken;
   taken.set_published_port(80);
@@ -149,11 +175,3 @@ TEST(PortPlan, WhatIsTakenIsSaidInTheManagersWords) {
 
 }  // namespace
 }  // namespace muster::agent
-TEST(PortPlan, WhoseAddressesOfThisNodeAreIsKept) {
-  PublishedPort own = port("", {"a"});
-  own.containers = {{"a", "c1"}};
-  const auto all = merge_ports({own}, {port("", {"b"})});
-  ASSERT_EQ(all.size(), 1u);
-  EXPECT_EQ(all[0].containers, own.containers);
-}
-
