@@ -1,12 +1,13 @@
 #include "agent/names/name_book.h"
 
-#include "base/cidr_text.h"
-#include "overlay/dns/netd/records.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "base/cidr_text.h"
+#include "base/container_names.h"
+#include "overlay/dns/netd/records.h"
 
 namespace muster::agent {
 namespace {
@@ -159,7 +160,7 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
   if (!feed->second.heard) feeds_.erase(feed);  // no manager will tell of it
 }
 
-void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname) {
+void NameBook::set_task(const v1::LocalTask& local) {
   const v1::Task& task = local.assignment().task();
   // It may have left some while it runs.
   const std::set<std::string> entered = networks_[task.id()];
@@ -187,8 +188,10 @@ void NameBook::set_task(const v1::LocalTask& local, const std::string& hostname)
     *out.mutable_aliases() = attachment.aliases();
     out.set_name(fmt::format("{}.{}", task.name(), task.id()));
     out.add_own_names(task.name());
-    out.add_own_names(local.container_id().substr(0, 12));
-    if (!hostname.empty()) out.add_own_names(hostname);
+    for (std::string& name :
+         container_names(local.container_id(), local.status().container().hostname())) {
+      out.add_own_names(std::move(name));
+    }
     for (const std::string& cidr : attachment.addresses()) {
       out.add_addresses(without_prefix_length(cidr));
     }
@@ -219,6 +222,7 @@ void NameBook::put_fed(const std::string& network_id, const v1::NetworkEndpoint&
   *out.mutable_aliases() = endpoint.aliases();
   out.set_name(fmt::format("{}.{}", endpoint.name(), endpoint.task_id()));
   out.add_own_names(endpoint.name());
+  for (const std::string& name : endpoint.own_names()) out.add_own_names(name);
   *out.mutable_addresses() = endpoint.addresses();
   out.set_ready(endpoint.state() == v1::ENDPOINT_READY);
   put(std::move(record));

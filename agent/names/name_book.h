@@ -27,7 +27,7 @@ class NameBook {
   void set_settings(const v1::NetdSettings& settings);
   void set_container(const v1::NetdContainer& container);
   void remove_container(const std::string& id);
-  void set_task(const v1::LocalTask& task, const std::string& hostname);
+  void set_task(const v1::LocalTask& task);
   void remove_task(const std::string& task_id);
   // A step of a NETWORK feed. True if netd may know of that network what an earlier musterd was
   // told, which no increment takes back: the next update has to be a complete one.

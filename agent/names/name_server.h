@@ -31,8 +31,8 @@ class NameServer {
   virtual void detach(const std::string& container_id) = 0;
 
   // A task of this node whose names are to be known, and whether they lead to it now
-  // (endpoint_state). `hostname` is its container's.
-  virtual void set_task(const v1::LocalTask& task, const std::string& hostname) = 0;
+  // (endpoint_state).
+  virtual void set_task(const v1::LocalTask& task) = 0;
   virtual void forget_task(const std::string& task_id) = 0;
   // A step of a NETWORK feed.
   virtual void apply(const overlay::NetworkStep& step) = 0;

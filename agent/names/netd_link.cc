@@ -167,8 +167,8 @@ void NetdLink::detach(const std::string& container_id) {
   });
 }
 
-void NetdLink::set_task(const v1::LocalTask& task, const std::string& hostname) {
-  change([&] { book_.set_task(task, hostname); });
+void NetdLink::set_task(const v1::LocalTask& task) {
+  change([&] { book_.set_task(task); });
 }
 
 void NetdLink::forget_task(const std::string& task_id) {

@@ -49,7 +49,7 @@ class NetdLink final : public NameServer {
   Status attach(const v1::NetdContainer& container) override;
   void adopt(const v1::NetdContainer& container) override;
   void detach(const std::string& container_id) override;
-  void set_task(const v1::LocalTask& task, const std::string& hostname) override;
+  void set_task(const v1::LocalTask& task) override;
   void forget_task(const std::string& task_id) override;
   void apply(const overlay::NetworkStep& step) override;
   void forget_network(const std::string& network_id) override;

@@ -1,6 +1,7 @@
 #include "agent/worker/task_steps.h"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -12,6 +13,7 @@
 #include "agent/volumes/volume_mounts.h"
 #include "agent/worker/log_view.h"
 #include "agent/worker/mutant.h"
+#include "base/container_names.h"
 
 namespace muster::agent {
 namespace {
@@ -152,7 +154,8 @@ Result<PreparedTask> TaskSteps::prepare(const PrepareInput& input) {
   out.host_network = plan.host;
   request.hostname = request.spec.container().hostname();
   if (request.hostname.empty()) {
-    request.hostname = plan.host ? input.node.hostname : request.container_id.substr(0, 12);
+    request.hostname =
+        plan.host ? input.node.hostname : request.container_id.substr(0, kShortIdLength);
   }
   MUSTER_TRY(prepare_network(input, plan, request));
   MUSTER_ASSIGN(out.host_ports, reserve_ports(input.task));

@@ -446,6 +446,9 @@ void Worker::prepare_finished(const Id& task_id, Result<PreparedTask> prepared) 
   task.set_image_digest(prepared->image_digest);
   task.set_command(prepared->command);
   task.set_host_network(prepared->host_network);
+  if (!prepared->host_network) {
+    task.mutable_status()->mutable_container()->set_hostname(prepared->request.hostname);
+  }
   *task.mutable_log_driver() = prepared->request.log_driver;
   task.set_stop_signal(prepared->request.image.stop_signal);
   task.mutable_status()->clear_host_ports();

@@ -7,17 +7,6 @@
 #include "agent/worker/worker_entry.h"
 
 namespace muster::agent {
-namespace {
-
-std::string hostname_of(const v1::LocalTask& task, const NodeContext& node) {
-  if (task.revision().spec().container().hostname().empty()) {
-    return task.container_id().substr(0, 12);
-  }
-  const auto spec = expand_spec(task, node);
-  return spec ? spec->container().hostname() : std::string();
-}
-
-}  // namespace
 
 // A name leads to a task only when the kernel does, too.
 void Worker::names_changed(const Entry& entry) {
@@ -32,8 +21,7 @@ void Worker::names_changed(const Entry& entry) {
 }
 
 void Worker::tell_names(const Entry& entry) {
-  const v1::LocalTask& task = entry.machine.task();
-  deps_.names->set_task(task, hostname_of(task, options_.node));
+  deps_.names->set_task(entry.machine.task());
 }
 
 // Of the containers that run already. One without a record of its resolver was started without one

@@ -31,9 +31,15 @@ bool same_attachments(const v1::Task& a, const v1::Task& b) {
                     });
 }
 
+bool same_container(const v1::ContainerStatus& a, const v1::ContainerStatus& b) {
+  return a.container_id() == b.container_id() && a.hostname() == b.hostname();
+}
+
 // Every field of a NetworkEndpoint, but for those that follow from the node.
 bool same_endpoint(const v1::Task& a, const v1::Task& b, const v1::Node* node) {
-  return is_member(a) == is_member(b) && shown_state(a, node) == shown_state(b, node) &&
+  const v1::EndpointState shown = shown_state(a, node);
+  return is_member(a) == is_member(b) && shown == shown_state(b, node) &&
+         (!shows_names(shown) || same_container(a.status().container(), b.status().container())) &&
          a.node_id() == b.node_id() && a.name() == b.name() && a.service_id() == b.service_id() &&
          same_attachments(a, b);
 }

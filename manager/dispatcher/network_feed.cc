@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/cidr_text.h"
+#include "base/container_names.h"
 #include "manager/dispatcher/network_changes.h"
 #include "manager/store/ingress_network.h"
 
@@ -42,6 +43,12 @@ class FeedWriter {
       endpoint.add_addresses(without_prefix_length(cidr));
     endpoint.set_mac(attachment->mac());
     endpoint.set_state(shown_state(task, node));
+    if (shows_names(endpoint.state())) {
+      const v1::ContainerStatus& container = task.status().container();
+      for (std::string& name : container_names(container.container_id(), container.hostname())) {
+        endpoint.add_own_names(std::move(name));
+      }
+    }
     *endpoint.mutable_aliases() = attachment->aliases();
     endpoint.set_data_path_addr(data_path_of(node));
     const auto service = service_of(task);

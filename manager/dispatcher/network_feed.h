@@ -63,5 +63,10 @@ std::set<std::string, std::less<>> networks_of_node(const store::Snapshot& view,
 // that is not down, and is to go on running, is READY. `node` may be null: it is no member any
 // more.
 v1::EndpointState shown_state(const v1::Task& task, const v1::Node* node);
+// Whether its container's names are told, too. They are known before it is ready; told then, they
+// cost no increment of their own.
+inline bool shows_names(v1::EndpointState shown) {
+  return shown == v1::ENDPOINT_READY || shown == v1::ENDPOINT_DRAINING;
+}
 
 }  // namespace muster::manager::dispatcher

@@ -24,6 +24,7 @@ inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 # N SERVICE: the addresses of the service's container on node N, as it sees them
 addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
 overlay_address() { addresses "$1" "$2" | head -1; }
+overlay_address6() { inside "$1" "$2" ip -6 -o address | sed -n 's/.* eth0 *inet6 \(fd[0-9a-f:]*\).*/\1/p'; }
 # N SERVICE URL [SECONDS]
 fetch() { inside "$1" "$2" timeout "${4:-$((3 * slow))}" wget -q -O - "$3"; }
 in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
@@ -72,11 +73,11 @@ for n in 1 2 3; do await 15 "node $n is ready" node_is 1 $n Status Ready; done
 IMAGE=$REGISTRY/busybox:1
 
 note 'two networks over three nodes, a task of each on every node'
-m 1 network create --driver overlay blue >/dev/null
+m 1 network create --driver overlay --ipv6 blue >/dev/null
 m 1 network create --driver overlay green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name web --network blue \
-  -p 8080:80 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  --hostname 'web-on-{{.Node.Hostname}}' -p 8080:80 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name other --network green \
   "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name cell --network shut \
@@ -90,6 +91,20 @@ for from in 1 2 3; do
     await 5 "from node $from to $there" inside $from web ping -c 1 -W 1 "$there"
     is "$(fetch $from web "http://$there/cgi-bin/who")" \
       "$(inside $to web hostname) $mine" "the page of node $to, asked from node $from"
+    there=$(overlay_address6 $to web)
+    await 5 "from node $from to $there" inside $from web ping -c 1 -W 1 "$there"
+    page=$(fetch $from web "http://[$there]/cgi-bin/who")
+    is "${page%% *}" "$(inside $to web hostname)" "the page of node $to by IPv6, asked from node $from"
+  done
+done
+
+note 'by the names of its container, on whatever node'
+for from in 1 2 3; do
+  for to in 1 2 3; do
+    short=$(m $to ps --format '{{.ID}} {{.Names}}' | sed -n 's/ web\..*//p')
+    for name in "web-on-node$to" "$short" "$short.blue"; do
+      is "$(fetch $from web "http://$name/cgi-bin/who" | cut -d' ' -f1)" "web-on-node$to" "$name from node $from"
+    done
   done
 done
 
@@ -104,6 +119,9 @@ for from in 1 2 3; do
   is "$(cut -d' ' -f1 <<<"$said" | sort -u | wc -l)" 3 "tasks that answered node $from"
   is "$(cut -d' ' -f2 <<<"$said" | sort -u)" "$mine" "the address that they saw"
   await 5 'ping of the virtual address' inside $from web ping -c 1 -W 1 web
+  virtual=$(inside $from web nslookup -type=aaaa web | sed -n 's/^Address: *\(fd[0-9a-f:]*\)$/\1/p')
+  said=$(for _ in $(seq 9); do fetch $from web "http://[$virtual]/cgi-bin/who"; done | cut -d' ' -f1 | sort -u)
+  is "$(wc -l <<<"$said")" 3 "tasks that answered node $from at $virtual"
 done
 
 note 'other networks are not reached, nor is anything from a network without a way out'

@@ -39,6 +39,7 @@ v1::LocalTask local_task(const std::string& id, const std::string& net, bool rea
   *out.mutable_assignment()->add_networks() = network(net);
   out.mutable_revision()->set_service_name("web");
   out.set_container_id("0123456789abcdef");
+  out.mutable_status()->mutable_container()->set_hostname("box");
   out.set_endpoint_state(ready ? v1::ENDPOINT_READY : v1::ENDPOINT_ABSENT);
   return out;
 }
@@ -48,6 +49,7 @@ v1::NetworkEndpoint remote(const std::string& task, const std::string& node) {
   out.set_task_id(task);
   out.set_service_id("svc");
   out.set_name("web.2");
+  out.add_own_names("far-box");
   out.set_node_id(node);
   out.add_addresses("10.0.1.9");
   out.set_state(v1::ENDPOINT_READY);
@@ -79,7 +81,7 @@ class NameBookTest : public testing::Test {
 };
 
 TEST_F(NameBookTest, ATaskHasItsNamesInItsNetworks) {
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   EXPECT_THAT(keys(), ElementsAre("endpoint/n1/t1", "network/n1"));
   const auto& out = endpoint("endpoint/n1/t1");
   EXPECT_EQ(out.service_name(), "web");
@@ -94,11 +96,11 @@ TEST_F(NameBookTest, ATaskHasItsNamesInItsNetworks) {
 }
 
 TEST_F(NameBookTest, OnlyWhatChangedIsTold) {
-  book_.set_task(local_task("t1", "n1", false), "box");
+  book_.set_task(local_task("t1", "n1", false));
   keys();
-  book_.set_task(local_task("t1", "n1", false), "box");
+  book_.set_task(local_task("t1", "n1", false));
   EXPECT_FALSE(book_.changed());
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   const v1::NetdUpdate update = book_.increment();
   ASSERT_EQ(update.records_size(), 1);
   EXPECT_TRUE(update.records(0).endpoint().ready());
@@ -120,7 +122,7 @@ TEST_F(NameBookTest, AContainerIsToldEvenWhenItIsTheSame) {
 TEST_F(NameBookTest, TheMeshHasNoNames) {
   auto task = local_task("t1", "n1", true);
   *task.mutable_assignment()->mutable_networks(0) = network("n1", true);
-  book_.set_task(task, "box");
+  book_.set_task(task);
   EXPECT_FALSE(book_.changed());
 }
 
@@ -136,15 +138,16 @@ TEST_F(NameBookTest, AFeedIsToldWhileATaskHereIsInTheNetwork) {
   port.set_target_port(80);
   book_.apply(step("n1", feed, true));
   EXPECT_FALSE(book_.changed()) << "nobody here is in it";
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   EXPECT_THAT(keys(),
               ElementsAre("endpoint/n1/t1", "endpoint/n1/t2", "network/n1", "service/n1/svc"));
   EXPECT_EQ(endpoint("endpoint/n1/t2").name(), "web.2.t2");
   EXPECT_TRUE(held_.at("endpoint/n1/t2").fed());
+  EXPECT_THAT(endpoint("endpoint/n1/t2").own_names(), ElementsAre("web.2", "far-box"));
   EXPECT_EQ(held_.at("service/n1/svc").service().ports(0).protocol(), "tcp");
   book_.remove_task("t1");
   EXPECT_THAT(keys(), IsEmpty());
-  book_.set_task(local_task("t4", "n1", true), "box");
+  book_.set_task(local_task("t4", "n1", true));
   EXPECT_THAT(keys(), testing::Contains("endpoint/n1/t2")) << "the feed is still known";
 }
 
@@ -157,7 +160,7 @@ TEST_F(NameBookTest, VirtualAddressesAreToldOnlyWhereTheyLeadSomewhere) {
   for (const bool balanced : {false, true}) {
     book_ = NameBook("here", balanced);
     held_.clear();
-    book_.set_task(local_task("t1", "n1", true), "box");
+    book_.set_task(local_task("t1", "n1", true));
     book_.apply(step("n1", feed, true));
     keys();
     EXPECT_EQ(held_.at("service/n1/svc").service().virtual_ips_size(), balanced ? 1 : 0);
@@ -165,14 +168,14 @@ TEST_F(NameBookTest, VirtualAddressesAreToldOnlyWhereTheyLeadSomewhere) {
   // A network that ends at the node has none.
   v1::LocalTask bridged = local_task("t2", "n2", true);
   bridged.mutable_assignment()->mutable_networks(0)->mutable_spec()->set_driver("bridge");
-  book_.set_task(bridged, "box");
+  book_.set_task(bridged);
   book_.apply(step("n2", feed, true));
   keys();
   EXPECT_EQ(held_.at("service/n2/svc").service().virtual_ips_size(), 0);
 }
 
 TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   v1::NetworkFeed first;
   *first.add_endpoints() = remote("t2", "there");
   *first.add_endpoints() = remote("t3", "there");
@@ -193,7 +196,7 @@ TEST_F(NameBookTest, FeedsGrowAndAreReplaced) {
 TEST_F(NameBookTest, WhatWasToldOfANetworkIsForgottenWithIt) {
   v1::NetworkFeed feed;
   *feed.add_endpoints() = remote("t2", "there");
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   book_.apply(step("n1", feed, true));
   book_.forget_network("n1");
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "endpoint/n1/t2"))
@@ -204,17 +207,17 @@ TEST_F(NameBookTest, WhatWasToldOfANetworkIsForgottenWithIt) {
   EXPECT_THAT(all.fed_network_ids(), IsEmpty());
   held_.clear();
   told(all);
-  book_.set_task(local_task("t2b", "n1", true), "box");
+  book_.set_task(local_task("t2b", "n1", true));
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t2b")) << "no stale name";
   book_.apply(step("n1", feed, true));
   book_.remove_task("t2b");
   // Entered again before it was forgotten, what was told goes on.
-  book_.set_task(local_task("t3", "n1", true), "box");
+  book_.set_task(local_task("t3", "n1", true));
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t3", "endpoint/n1/t2"));
   book_.remove_task("t3");
   book_.forget_network("n1");
   EXPECT_THAT(book_.complete().fed_network_ids(), IsEmpty());
-  book_.set_task(local_task("t4", "n1", true), "box");
+  book_.set_task(local_task("t4", "n1", true));
   held_.clear();
   told(book_.complete());
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t4")) << "no stale name";
@@ -240,7 +243,7 @@ TEST_F(NameBookTest, RelaysAndSocketsOfEncryptedNetworksAreToldApart) {
 }
 
 TEST_F(NameBookTest, ACompleteUpdateNamesTheFeedsItKnows) {
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   EXPECT_THAT(book_.complete().fed_network_ids(), IsEmpty());
   v1::NetworkFeed feed;
   *feed.add_endpoints() = remote("t3", "here");
@@ -257,12 +260,12 @@ TEST_F(NameBookTest, WhatAnEarlierMusterdWasToldDoesNotStay) {
   *two.add_endpoints() = remote("t2", "there");
   *two.add_endpoints() = remote("t3", "there");
   overlay::dns::Records netd;
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   book_.apply(step("n1", two, true));
   netd.apply(book_.complete());
 
   book_ = NameBook("here", false);
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   netd.apply(book_.complete());
   EXPECT_EQ(netd.all().records_size(), 4) << "nothing has been heard of the network yet";
   v1::NetworkFeed one;
@@ -281,23 +284,23 @@ TEST_F(NameBookTest, ATaskEntersAndLeavesNetworksWhileItRuns) {
   *feed.add_endpoints() = remote("far", "there");
   book_.apply(step("n2", feed, true));
   v1::LocalTask task = local_task("t1", "n1", true);
-  book_.set_task(task, "box");
+  book_.set_task(task);
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1"));
   auto& attachment = *task.mutable_assignment()->mutable_task()->add_networks();
   attachment.set_network_id("n2");
   attachment.add_addresses("10.0.2.5/24");
   attachment.add_aliases("debug");
   *task.mutable_assignment()->add_networks() = network("n2");
-  book_.set_task(task, "box");
+  book_.set_task(task);
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1", "network/n2",
                                            "endpoint/n2/t1", "endpoint/n2/far"));
   EXPECT_THAT(endpoint("endpoint/n2/t1").aliases(), ElementsAre("debug"));
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   EXPECT_THAT(keys(), UnorderedElementsAre("network/n1", "endpoint/n1/t1"));
 }
 
 TEST_F(NameBookTest, ANetworkThatGrowsIsKnownWithAllOfItsSubnets) {
-  book_.set_task(local_task("t1", "n1", true), "box");
+  book_.set_task(local_task("t1", "n1", true));
   v1::NetworkFeed feed;
   *feed.mutable_network() = network("n1");
   feed.mutable_network()->mutable_meta()->set_version(7);
@@ -307,7 +310,7 @@ TEST_F(NameBookTest, ANetworkThatGrowsIsKnownWithAllOfItsSubnets) {
   EXPECT_THAT(held_.at("network/n1").network().subnets(),
               ElementsAre("10.0.1.0/24", "10.0.9.0/24"));
   // The task says it again with what it was made with.
-  book_.set_task(local_task("t1", "n1", false), "box");
+  book_.set_task(local_task("t1", "n1", false));
   (void)keys();
   EXPECT_EQ(held_.at("network/n1").network().subnets_size(), 2);
 }

@@ -36,8 +36,8 @@ class FakeNames final : public NameServer {
     containers.erase(id);
     events_.push_back("detach");
   }
-  void set_task(const v1::LocalTask& task, const std::string& hostname) override {
-    hostnames[task.assignment().task().id()] = hostname;
+  void set_task(const v1::LocalTask& task) override {
+    hostnames[task.assignment().task().id()] = task.status().container().hostname();
     events_.push_back("names " + v1::EndpointState_Name(task.endpoint_state()));
   }
   void forget_task(const std::string& id) override {

@@ -25,7 +25,7 @@ class QuickNames final : public NameServer {
   Status attach(const v1::NetdContainer&) override { return {}; }
   void adopt(const v1::NetdContainer&) override {}
   void detach(const std::string&) override {}
-  void set_task(const v1::LocalTask& task, const std::string&) override {
+  void set_task(const v1::LocalTask& task) override {
     events_.push_back("names " + v1::EndpointState_Name(task.endpoint_state()));
   }
   void forget_task(const std::string&) override {}

@@ -23,7 +23,7 @@ class RelayNames final : public NameServer {
   Status attach(const v1::NetdContainer&) override { return {}; }
   void adopt(const v1::NetdContainer&) override {}
   void detach(const std::string&) override {}
-  void set_task(const v1::LocalTask&, const std::string&) override {}
+  void set_task(const v1::LocalTask&) override {}
   void forget_task(const std::string&) override {}
   void apply(const overlay::NetworkStep&) override {}
   void set_relays(const std::vector<v1::NetdRelay>& now, bool again) override {

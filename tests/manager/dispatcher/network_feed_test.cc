@@ -294,6 +294,28 @@ TEST_F(NetworkFeedTest, HowAServiceIsBalancedIsSent) {
   EXPECT_EQ(last("in").services(0).balancing(), v1::EndpointSpec::SOURCE_HASH);
 }
 
+v1::ContainerStatus* container_of(v1::Task& task) {
+  return task.mutable_status()->mutable_container();
+}
+
+TEST_F(NetworkFeedTest, AContainersNamesAreToldWhenItIsReady) {
+  put(node("n1", "192.0.2.1"));
+  v1::Task starting = task("t1", "n1", {"net"});
+  starting.set_endpoint_state(v1::ENDPOINT_ABSENT);
+  put(starting);
+  container_of(starting)->set_container_id("0123456789abcdef");
+  container_of(starting)->set_hostname("box");
+  put(starting);
+  EXPECT_THAT(heard_, IsEmpty()) << "nobody is led there by them yet";
+  v1::Task ready = starting;
+  ready.set_endpoint_state(v1::ENDPOINT_READY);
+  put(ready);
+  EXPECT_THAT(endpoint("net", "t1").own_names(), ElementsAre("0123456789ab", "box"));
+  container_of(ready)->set_hostname("0123456789ab");
+  put(ready);
+  EXPECT_THAT(endpoint("net", "t1").own_names(), ElementsAre("0123456789ab"));
+}
+
 TEST_F(NetworkFeedTest, EveryFieldThatIsSentIsSentWhenItChanges) {
   put(node("n1", "192.0.2.1"));
   const v1::Task base = task("t1", "n1", {"net"});
@@ -310,6 +332,9 @@ TEST_F(NetworkFeedTest, EveryFieldThatIsSentIsSentWhenItChanges) {
       {"alias", [](auto& t) { t.mutable_networks(0)->add_aliases("db"); }, true},
       {"state", [](auto& t) { t.set_endpoint_state(v1::ENDPOINT_DRAINING); }, true},
       {"name", [](auto& t) { t.set_name("api.1"); }, true},
+      {"container", [](auto& t) { container_of(t)->set_container_id("0123456789abcdef"); }, true},
+      {"host name", [](auto& t) { container_of(t)->set_hostname("box"); }, true},
+      {"process", [](auto& t) { container_of(t)->set_pid(7); }, false},
       {"runs no more", [](auto& t) { t.mutable_status()->set_state(v1::TASK_STARTING); }, true},
       {"to be stopped", [](auto& t) { t.set_desired_state(v1::TASK_SHUTDOWN); }, true},
       {"ended", [](auto& t) { t.mutable_status()->set_state(v1::TASK_FAILED); }, true},
