@@ -4,10 +4,10 @@
 # that has a healthy task gets an answer, by its name from containers and by its published port through
 # every node; and whenever it is quiet the kernel of every node is what the managers say, without
 # musterd having had anything to repair. In the end nothing is left.
-# MUSTER_SEED=N: other steps. MUSTER_FULL=1: 400 of them, MUSTER_STEPS=N: so many.
+# MUSTER_SEED=N: other steps. MUSTER_FULL=1: 400 of them, others each day; MUSTER_STEPS=N: so many.
 source "$(dirname "$0")/cluster_lib.sh"
 HERE=$(realpath "$(dirname "$0")")
-SEED=${MUSTER_SEED:-1}
+SEED=${MUSTER_SEED:-$((${MUSTER_FULL:-0} ? $(date +%s) / 86400 : 1))}
 STEPS=${MUSTER_STEPS:-$((${MUSTER_FULL:-0} ? 400 : 120))}
 MANAGERS=(1 2 3) WORKERS=(4 5)
 LOST=

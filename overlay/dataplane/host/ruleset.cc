@@ -19,7 +19,8 @@ namespace {
 // has a route.
 //
 // A published port answers at local addresses: any of them, one of them, or what comes in by one
-// interface; and at ::1 only by a relay, since nothing from there may leave the host.
+// interface. At ::1 relays answer, of TCP and UDP, whatever the task listens on; SCTP, which nobody
+// but the kernel can pass on, is led like the rest (add_loopback6).
 //
 // Hairpin goes by addresses, not by interfaces: a frame that br_netfilter
 // bridges has no incoming interface any more where its source would be rewritten.
@@ -56,7 +57,7 @@ add rule inet %T prerouting iifname . meta l4proto . th dport vmap @ports_in
 add rule inet %T prerouting meta l4proto . th dport vmap @ports
 add chain inet %T output { type nat hook output priority -100; policy accept; }
 add rule inet %T output fib daddr type != local accept
-add rule inet %T output ip6 daddr ::1 accept
+add rule inet %T output ip6 daddr ::1 meta l4proto != sctp accept
 add rule inet %T output ip daddr . meta l4proto . th dport vmap @ports_at4
 add rule inet %T output ip6 daddr . meta l4proto . th dport vmap @ports_at6
 add rule inet %T output oifname . meta l4proto . th dport vmap @ports_in

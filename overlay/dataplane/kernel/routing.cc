@@ -60,6 +60,24 @@ Message add_table_route(const TableRoute& route) {
   return m;
 }
 
+Message add_loopback6(int interface) {
+  // A metric of its own for each interface: another one's route is no reason to refuse.
+  constexpr uint32_t kMetric = 4096;
+  const Ip loopback{true, 1};
+  Message m(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add route for ::1");
+  rtmsg header{};
+  header.rtm_family = AF_INET6;
+  header.rtm_dst_len = 128;
+  header.rtm_table = RT_TABLE_LOCAL;
+  header.rtm_protocol = RTPROT_STATIC;
+  header.rtm_scope = RT_SCOPE_HOST;
+  header.rtm_type = RTN_LOCAL;
+  m.header(header).put_u32(RTA_PRIORITY, kMetric + static_cast<uint32_t>(interface));
+  m = put_ip(std::move(m), RTA_DST, loopback);
+  m.put_u32(RTA_OIF, static_cast<uint32_t>(interface));
+  return m;
+}
+
 Message add_rule(const PolicyRule& rule) {
   Message m = rule_message(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, "add", rule);
   m.tolerate(EEXIST);

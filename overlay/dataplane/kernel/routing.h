@@ -36,6 +36,13 @@ struct PolicyRule {
 // What is there already is fine with all of these. A gateway need not be on the link by an address.
 Message add_table_route(const TableRoute& route);
 Message add_rule(const PolicyRule& rule);
+// A way home for what left this host in the name of ::1, by address translation, and is answered by
+// this interface. IPv6 has no route_localnet: it looks for ::1 among the routes of the interface
+// that a packet came by (the kernel's rt6_need_strict()). Nothing else goes this way, since lo's
+// own route has the better metric; and what comes with this address from elsewhere the kernel has
+// dropped before (ip6_rcv_core()). The route goes with the interface. ALREADY_EXISTS when it is
+// there.
+Message add_loopback6(int interface);
 // Replaces what was known of the address.
 Message set_neighbour(int interface, const Ip& ip, const std::string& mac);
 // A bridge's port that has this MAC, whatever frames of that MAC come by other ports.

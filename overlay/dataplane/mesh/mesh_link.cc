@@ -172,6 +172,15 @@ Status MeshLink::keep_routes(const Spec& spec, int index, std::vector<std::strin
   return host_.run(mend);
 }
 
+// For what is led from ::1 by the kernel.
+Status MeshLink::keep_loopback6(const Spec& spec, int index, std::vector<std::string>* said) {
+  if (!kernel_has_ipv6() || !has_v6(spec.addresses)) return ok_status();
+  const Status added = host_.run(add_loopback6(index));
+  if (added.code() == StatusCode::kAlreadyExists) return ok_status();
+  if (added.ok()) say(said, fmt::format("interface {} had no route for ::1", names_.mesh()));
+  return added;
+}
+
 Status MeshLink::keep(const Spec& spec, const Segments::Place& place,
                       std::vector<std::string>* said) {
   std::vector<std::string> subnets;
@@ -192,7 +201,8 @@ Status MeshLink::keep(const Spec& spec, const Segments::Place& place,
     mend.push_back(set_up(link->index));
   }
   MUSTER_TRY(host_.run(mend));
-  return keep_routes(spec, link->index, said);
+  MUSTER_TRY(keep_routes(spec, link->index, said));
+  return keep_loopback6(spec, link->index, said);
 }
 
 Status MeshLink::remove() {

@@ -43,6 +43,7 @@ class MeshLink {
   Status keep_settings(const Spec& spec, std::vector<std::string>* said);
   Status keep_addresses(const Spec& spec, int index, std::vector<std::string>* said);
   Status keep_routes(const Spec& spec, int index, std::vector<std::string>* said);
+  Status keep_loopback6(const Spec& spec, int index, std::vector<std::string>* said);
 
   const Names& names_;
   NetlinkSocket& host_;

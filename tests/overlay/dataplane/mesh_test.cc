@@ -209,7 +209,8 @@ TEST_F(MeshTest, WhatSomebodyElseChangedIsMendedAndTold) {
         Harm{1, false, "ip addr add 10.0.0.77/24 dev MI", "had address 10.0.0.77/24"},
         Harm{1, false, "ip link set MI address 02:00:00:00:00:07", "was another"},
         Harm{1, true, "ip link set MI nomaster", "was in no bridge"},
-        Harm{1, false, "sysctl -qw net.ipv4.conf.MI.route_localnet=0", "route_localnet was 0"}}) {
+        Harm{1, false, "sysctl -qw net.ipv4.conf.MI.route_localnet=0", "route_localnet was 0"},
+        Harm{1, false, "ip -6 route del local ::1 dev MI table local", "had no route for ::1"}}) {
     std::string command = harm.command;
     if (const size_t at = command.find("MI"); at != std::string::npos) command.replace(at, 2, mi);
     box_.run(harm.inside ? host(harm.host).pin() : host(harm.host).ns(), command);

@@ -10,9 +10,12 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <filesystem>
 #include <map>
 #include <thread>
 
+#include "overlay/dataplane/container/flows.h"
 #include "tests/overlay/dataplane/client_lab.h"
 #include "tests/overlay/dataplane/mesh_host.h"
 
@@ -132,8 +135,8 @@ class SctpServer {
 };
 
 // An association, or an empty descriptor and why. To be called inside().
-UniqueFd associate(const std::string& address, int* error = nullptr) {
-  At to = at(address, kPort);
+UniqueFd associate(const std::string& address, int* error = nullptr, int port = kPort) {
+  At to = at(address, port);
   UniqueFd fd = sctp_socket(to);
   const timeval patience{kPatienceMs / 1000, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
@@ -238,9 +241,12 @@ class SctpMeshTest : public ::testing::Test {
       const Status told = host->tell();
       ASSERT_TRUE(told.ok()) << told.message();
     }
-    // It listens on every address, as servers do: of the two that the task has, answers go from the
-    // one that clients came to.
-    const std::string ns = hosts_[1]->task(1, {mesh_port(PortConfig::SCTP)});
+    task_ = hosts_[1]->task(1, {mesh_port(PortConfig::SCTP)});
+    serve(task_);
+  }
+  // It listens on every address, as servers do: of the two that the task has, answers go from the
+  // one that clients came to.
+  virtual void serve(const std::string& ns) {
     for (const char* server :
          {"SCTP4-LISTEN:8080,fork,reuseaddr", "SCTP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
       box_.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
@@ -251,8 +257,8 @@ class SctpMeshTest : public ::testing::Test {
                                         "break; busybox usleep 10000; done; echo $n");
     ASSERT_EQ(listen, "2");
   }
-  void publish(PortConfig::ClientAddress shown) {
-    PublishedPort port = published(80, 8080, mesh_backends({1}), PortConfig::SCTP);
+  void publish(PortConfig::ClientAddress shown, const std::vector<int>& tasks = {1}) {
+    PublishedPort port = published(80, 8080, mesh_backends(tasks), PortConfig::SCTP);
     port.port.set_client_address(shown);
     for (auto& host : hosts_) {
       const Status set = host->publish({port});
@@ -260,16 +266,17 @@ class SctpMeshTest : public ::testing::Test {
     }
   }
   // Whom the task sees, or why there was no association.
-  std::string ask(const std::string& from, const std::string& to) {
+  std::string ask(const std::string& from, const std::string& to, const char* options = "") {
     const bool v6 = to.find(':') != std::string::npos;
-    return box_.run(from, fmt::format("timeout 10 socat -u SCTP{}:{}:80,connect-timeout=5 - 2>&1 "
+    return box_.run(from, fmt::format("timeout 10 socat -u SCTP{}:{}:80,connect-timeout=5{} - 2>&1 "
                                       "</dev/null | tail -n1",
-                                      v6 ? 6 : 4, v6 ? "[" + to + "]" : to));
+                                      v6 ? 6 : 4, v6 ? "[" + to + "]" : to, options));
   }
 
   Sandbox box_;
   MeshNet net_{box_};
   std::vector<std::unique_ptr<MeshHost>> hosts_;
+  std::string task_;  // its namespace
 };
 
 TEST_F(SctpMeshTest, TheTaskSeesTheClientThroughEveryNode) {
@@ -283,6 +290,10 @@ TEST_F(SctpMeshTest, TheTaskSeesTheClientThroughEveryNode) {
     EXPECT_EQ(ask(hosts_[static_cast<size_t>(i) - 1]->ns(), MeshNet::underlay(i)),
               MeshNet::inside(i))
         << i;
+    // Of several addresses only one is translated.
+    EXPECT_EQ(ask(hosts_[static_cast<size_t>(i) - 1]->ns(), "::1", ",bind=[::1]"),
+              fmt::format("[fd54:0000:0000:0000:0000:0000:0000:{:04}]", 10 + i))
+        << i;
   }
 }
 
@@ -291,6 +302,47 @@ TEST_F(SctpMeshTest, AMasqueradingPortShowsTheNode) {
   for (int i = 1; i <= 2; ++i) {
     EXPECT_EQ(ask(box_.outside(), MeshNet::underlay(i)), MeshNet::inside(i)) << i;
   }
+}
+
+class SctpDrainTest : public SctpMeshTest {
+ protected:
+  void serve(const std::string& ns) override {
+    server_ = std::make_unique<SctpServer>(ns, std::vector{MeshNet::task_address(1)});
+    // As the rules for its resolver have it.
+    box_.run(ns,
+             "nft 'add table inet t; add chain inet t c { type filter hook output priority 0; };"
+             " add rule inet t c ct state established accept'");
+  }
+  // Whether associations lead to the task, as who waits for their end asks.
+  bool leads() {
+    const auto found =
+        make_container_flows(std::filesystem::path(task_).parent_path())->any("task1");
+    EXPECT_TRUE(found) << found.error().message();
+    return found && *found;
+  }
+
+  std::unique_ptr<SctpServer> server_;
+};
+
+TEST_F(SctpDrainTest, OneThatRunsGoesOnWhileItsTaskDrains) {
+  publish(PortConfig::KEEP);
+  EXPECT_FALSE(leads());
+  UniqueFd held;
+  inside(box_.outside(), [&] { held = associate(MeshNet::underlay(1), nullptr, 80); });
+  const std::string said = say(held);
+  ASSERT_EQ(said, MeshNet::task_address(1) + " 192.0.2.2");
+  EXPECT_TRUE(leads());
+  // What is new goes elsewhere from here on.
+  publish(PortConfig::KEEP, {});
+  for (auto& host : hosts_) host->settle();
+  EXPECT_EQ(say(held), said);
+  EXPECT_TRUE(leads());
+  // Its end is there soon, and before the kernel forgets what is idle.
+  held.reset();
+  const auto began = std::chrono::steady_clock::now();
+  while (leads() && std::chrono::steady_clock::now() - began < std::chrono::seconds(60)) {
+  }
+  EXPECT_FALSE(leads());
 }
 
 }  // namespace
