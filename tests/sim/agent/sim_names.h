@@ -41,7 +41,7 @@ class SimNames final : public agent::NameServer {
     told_.resolvers.erase(container_id);
     serves_.resolvers.erase(container_id);
   }
-  void set_task(const v1::LocalTask& task, const std::string&) override {
+  void set_task(const v1::LocalTask& task) override {
     if (!machine_.process.effect()) return;
     const std::string& id = task.assignment().task().id();
     if (task.endpoint_state() == v1::ENDPOINT_READY) {
