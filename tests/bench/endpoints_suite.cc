@@ -196,7 +196,7 @@ class EndpointsRun {
     *local.mutable_assignment()->add_networks() = bench_network();
     local.set_container_id("0123456789abcdef");
     local.set_endpoint_state(v1::ENDPOINT_READY);
-    book.set_task(local, "here");
+    book.set_task(local);
     book.apply(everything());
     v1::NetdUpdate update = book.complete();
     const auto told = static_cast<size_t>(update.records_size());
