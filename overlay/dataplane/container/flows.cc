@@ -15,7 +15,7 @@
 #include <set>
 #include <utility>
 
-#include "overlay/dataplane/container/datagram_flows.h"
+#include "overlay/dataplane/container/tracked_flows.h"
 #include "overlay/dataplane/kernel/loopback.h"
 #include "overlay/dataplane/kernel/namespaces.h"
 #include "overlay/dataplane/kernel/netlink.h"
@@ -61,7 +61,7 @@ Result<bool> any_incoming_here() {
   MUSTER_TRY(list_sockets(socket, AF_INET, found));
   MUSTER_TRY(list_sockets(socket, AF_INET6, found));
   if (any_incoming(found)) return true;
-  return any_incoming_datagrams(socket);
+  return any_incoming_tracked(socket);
 }
 
 class NamespaceFlows final : public ContainerFlows {

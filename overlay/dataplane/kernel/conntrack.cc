@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_sctp.h>
 #include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -55,13 +56,17 @@ bool same_bytes(const nlattr* attribute, const std::string& want) {
                           static_cast<size_t>(nla_len(attribute))) == want;
 }
 
-bool is_answered_tcp(nlmsghdr* h, uint8_t protocol) {
-  if (protocol != IPPROTO_TCP) return false;
+bool is_answered(nlmsghdr* h, uint8_t protocol, uint32_t status) {
   const nlattr* info = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_PROTOINFO);
-  const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
-  if (state == nullptr) return false;
-  const uint8_t now = nla_get_u8(state);
-  return now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+  if (protocol == IPPROTO_TCP) {
+    const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
+    if (state == nullptr) return false;
+    const uint8_t now = nla_get_u8(state);
+    return now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+  }
+  if (protocol != IPPROTO_SCTP) return false;
+  const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
+  return state != nullptr && association_runs(nla_get_u8(state), (status & IPS_SEEN_REPLY) != 0);
 }
 
 bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
@@ -77,7 +82,9 @@ bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) 
   }
   // Only flows that were led there: what the container itself was asked for directly stays.
   const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
-  if (status == nullptr || !(ntohl(nla_get_u32(status)) & IPS_DST_NAT)) return false;
+  if (status == nullptr) return false;
+  const uint32_t bits = ntohl(nla_get_u32(status));
+  if (!(bits & IPS_DST_NAT)) return false;
   const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
   if (number == nullptr) return false;
@@ -89,7 +96,7 @@ bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) 
   if (filter.asked_port != 0 && !has_port(original, CTA_PROTO_DST_PORT, filter.asked_port)) {
     return false;
   }
-  return !(filter.keep_answered && is_answered_tcp(h, nla_get_u8(number)));
+  return !(filter.keep_answered && is_answered(h, nla_get_u8(number), bits));
 }
 
 Message list_request(bool v6, const std::string* only_backend) {
@@ -134,6 +141,18 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
 }
 
 }  // namespace
+
+bool association_runs(uint8_t state, bool answered) {
+  switch (state) {
+    case SCTP_CONNTRACK_COOKIE_WAIT: return answered;  // "init" is on its way, or its answer
+    case SCTP_CONNTRACK_COOKIE_ECHOED:
+    case SCTP_CONNTRACK_ESTABLISHED:
+    case SCTP_CONNTRACK_SHUTDOWN_SENT:
+    case SCTP_CONNTRACK_SHUTDOWN_RECD:
+    case SCTP_CONNTRACK_SHUTDOWN_ACK_SENT: return true;
+    default: return false;
+  }
+}
 
 Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters) {
   std::vector<Message> deletions;

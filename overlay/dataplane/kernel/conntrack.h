@@ -17,10 +17,14 @@ struct FlowFilter {
   std::optional<uint8_t> protocol;  // IPPROTO_*
   uint16_t backend_port = 0;        // 0 = any
   uint16_t asked_port = 0;          // what the client had asked for; 0 = any
-  // Leaves TCP connections alone that the backend has answered and not both sides have ended: it
-  // may be alive and draining.
+  // Leaves TCP connections and SCTP associations alone that the backend has answered and not both
+  // sides have ended: it may be alive and draining.
   bool keep_answered = false;
 };
+
+// Whether an SCTP association has been answered and is not over, by what connection tracking knows:
+// `state` is one of SCTP_CONNTRACK_*, `answered` whether packets went both ways. Pure.
+bool association_runs(uint8_t state, bool answered);
 
 // Deletes the entries that match any of the filters and returns how many did. To be called once
 // nothing leads to the backend any more, else a packet in between makes the stale entry anew.

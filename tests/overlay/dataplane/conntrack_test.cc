@@ -3,12 +3,15 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_sctp.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <malloc.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -22,14 +25,14 @@ namespace {
 constexpr uint32_t kServer = 0x0a000002;  // 10.0.0.2
 
 void put_tuple(Message& m, int which, uint32_t from, uint16_t from_port, uint32_t to,
-               uint16_t to_port) {
+               uint16_t to_port, uint8_t protocol = IPPROTO_UDP) {
   m.begin(which | NLA_F_NESTED)
       .begin(CTA_TUPLE_IP | NLA_F_NESTED)
       .put_u32(CTA_IP_V4_SRC, htonl(from))
       .put_u32(CTA_IP_V4_DST, htonl(to))
       .end()
       .begin(CTA_TUPLE_PROTO | NLA_F_NESTED)
-      .put_u8(CTA_PROTO_NUM, IPPROTO_UDP)
+      .put_u8(CTA_PROTO_NUM, protocol)
       .put_u16(CTA_PROTO_SRC_PORT, htons(from_port))
       .put_u16(CTA_PROTO_DST_PORT, htons(to_port))
       .end()
@@ -84,6 +87,121 @@ TEST(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
   EXPECT_EQ(*gone, 0u);  // nobody led them there
   // As rows they are some 8 MiB.
   EXPECT_LT(most_memory() - before, 2048u);
+}
+
+TEST(AssociationRuns, FromTheServersWordUntilBothHaveEndedIt) {
+  for (uint8_t state = 0; state < SCTP_CONNTRACK_MAX; ++state) {
+    const bool whole =
+        state >= SCTP_CONNTRACK_COOKIE_ECHOED && state <= SCTP_CONNTRACK_SHUTDOWN_ACK_SENT;
+    EXPECT_EQ(association_runs(state, true), whole || state == SCTP_CONNTRACK_COOKIE_WAIT)
+        << int{state};
+    EXPECT_EQ(association_runs(state, false), whole) << int{state};
+  }
+}
+
+// A published port's connection: a client of port 80 was led to kServer's 8080.
+struct Led {
+  uint8_t protocol;
+  uint8_t state;
+  bool answered;
+  bool kept;
+};
+
+Message led_connection(const Led& led, uint16_t client_port) {
+  constexpr uint32_t kClient = 0x0a010001;
+  constexpr uint32_t kAsked = 0x0a020001;
+  nfgenmsg header{};
+  header.nfgen_family = AF_INET;
+  header.version = NFNETLINK_V0;
+  Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL,
+            "make a connection", 512);
+  m.header(header);
+  put_tuple(m, CTA_TUPLE_ORIG, kClient, client_port, kAsked, 80, led.protocol);
+  // What translating it makes of that.
+  put_tuple(m, CTA_TUPLE_REPLY, kAsked, 80, kClient, client_port, led.protocol);
+  m.put_u32(CTA_TIMEOUT, htonl(600));
+  m.put_u32(CTA_STATUS, htonl(IPS_CONFIRMED | (led.answered ? IPS_SEEN_REPLY : 0)));
+  m.begin(CTA_NAT_DST | NLA_F_NESTED)
+      .put_u32(CTA_NAT_V4_MINIP, htonl(kServer))
+      .put_u32(CTA_NAT_V4_MAXIP, htonl(kServer))
+      .begin(CTA_NAT_PROTO | NLA_F_NESTED)
+      .put_u16(CTA_PROTONAT_PORT_MIN, htons(8080))
+      .put_u16(CTA_PROTONAT_PORT_MAX, htons(8080))
+      .end()
+      .end();
+  if (led.protocol == IPPROTO_TCP) {
+    m.begin(CTA_PROTOINFO | NLA_F_NESTED)
+        .begin(CTA_PROTOINFO_TCP | NLA_F_NESTED)
+        .put_u8(CTA_PROTOINFO_TCP_STATE, led.state)
+        .end()
+        .end();
+  } else if (led.protocol == IPPROTO_SCTP) {
+    m.begin(CTA_PROTOINFO | NLA_F_NESTED)
+        .begin(CTA_PROTOINFO_SCTP | NLA_F_NESTED)
+        .put_u8(CTA_PROTOINFO_SCTP_STATE, led.state)
+        .put_u32(CTA_PROTOINFO_SCTP_VTAG_ORIGINAL, htonl(1))
+        .put_u32(CTA_PROTOINFO_SCTP_VTAG_REPLY, htonl(2))
+        .end()
+        .end();
+  }
+  return m;
+}
+
+TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
+  Sandbox box;
+  ASSERT_TRUE(box.ok()) << box.error();
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  ASSERT_TRUE(socket) << socket.error().message();
+  const std::vector<Led> all = {
+      {IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false},
+      {IPPROTO_TCP, TCP_CONNTRACK_SYN_RECV, true, true},
+      {IPPROTO_TCP, TCP_CONNTRACK_ESTABLISHED, true, true},
+      {IPPROTO_TCP, TCP_CONNTRACK_TIME_WAIT, true, false},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_COOKIE_WAIT, false, false},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_COOKIE_WAIT, true, true},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_COOKIE_ECHOED, true, true},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_ESTABLISHED, true, true},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_SHUTDOWN_SENT, true, true},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_CLOSED, true, false},
+      {IPPROTO_UDP, 0, true, false},
+  };
+  // Source ports tell them apart.
+  const auto port = [](size_t i) { return static_cast<uint16_t>(2001 + i); };
+  const auto there = [&](size_t i) {
+    bool found = false;
+    nfgenmsg header{};
+    header.nfgen_family = AF_INET;
+    header.version = NFNETLINK_V0;
+    Message list((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET, 0, "list connections");
+    list.header(header);
+    const Status listed = socket->query(list, true, [&](nlmsghdr* h) {
+      const std::string_view bytes(reinterpret_cast<const char*>(h), h->nlmsg_len);
+      const uint16_t wanted = htons(port(i));
+      found = found || bytes.find({reinterpret_cast<const char*>(&wanted), sizeof(wanted)}) !=
+                           std::string_view::npos;
+    });
+    EXPECT_TRUE(listed.ok()) << listed.message();
+    return found;
+  };
+  for (size_t i = 0; i < all.size(); ++i) {
+    std::vector<Message> make;
+    make.push_back(led_connection(all[i], port(i)));
+    const Status made = socket->run(make);
+    ASSERT_TRUE(made.ok()) << i << ": " << made.message();
+    ASSERT_TRUE(there(i)) << i;
+  }
+  const auto kept = static_cast<size_t>(
+      std::count_if(all.begin(), all.end(), [](const Led& led) { return led.kept; }));
+  const auto gone = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 8080, 80, true}});
+  ASSERT_TRUE(gone) << gone.error().message();
+  EXPECT_EQ(*gone, all.size() - kept);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(there(i), all[i].kept) << int{all[i].protocol} << " in state " << int{all[i].state};
+  }
+  // With the container everything goes.
+  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, false}});
+  ASSERT_TRUE(rest) << rest.error().message();
+  EXPECT_EQ(*rest, kept);
 }
 
 }  // namespace

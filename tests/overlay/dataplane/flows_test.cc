@@ -15,7 +15,7 @@
 #include <set>
 #include <string>
 
-#include "overlay/dataplane/container/datagram_flows.h"
+#include "overlay/dataplane/container/tracked_flows.h"
 #include "overlay/dataplane/kernel/namespaces.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
@@ -100,6 +100,48 @@ TEST(AnyIncomingDatagrams, CountsWhatOthersSendAndIsAnsweredUntilItIsSilent) {
     EXPECT_EQ(any_incoming_datagrams({flow}, {53}, addresses, {30, 120}), c.counts) << c.what;
   }
   EXPECT_FALSE(any_incoming_datagrams({}, {53}, addresses, {30, 120}));
+}
+
+TEST(AnyIncomingAssociations, CountsWhatOthersOpenedAndIsNotOver) {
+  struct Case {
+    const char* what;
+    const char* client;
+    const char* server;
+    uint16_t port;
+    bool runs;
+    bool counts;
+  };
+  const char* const own = "10.0.0.5";
+  const Case cases[] = {
+      {"a client's", "10.0.0.9", own, 3868, true, true},
+      {"a client's that is over", "10.0.0.9", own, 3868, false, false},
+      {"where nothing listens", "10.0.0.9", own, 3869, true, false},
+      {"its own", own, "10.0.0.9", 3868, true, false},
+      {"to itself", own, own, 3868, true, false},
+      {"of a health check", "127.0.0.1", "127.0.0.1", 3868, true, false},
+      {"through it to another", "10.0.0.9", "10.0.0.7", 3868, true, false},
+      {"a client's by IPv6", "fd00::9", "fd00::5", 3868, true, true},
+  };
+  const std::set<std::string> addresses = {bytes("127.0.0.1"), bytes(own), bytes("fd00::5")};
+  for (const Case& c : cases) {
+    const AssociationFlow flow{bytes(c.client), bytes(c.server), c.port, c.runs};
+    EXPECT_EQ(any_incoming_associations({flow}, {3868}, addresses), c.counts) << c.what;
+  }
+  EXPECT_FALSE(any_incoming_associations({}, {3868}, addresses));
+}
+
+TEST(AnyIncomingAssociations, PortsAreThoseOfTheKernelsList) {
+  using Ports = std::set<uint16_t>;
+  const std::string heads = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n";
+  EXPECT_EQ(
+      read_association_ports(heads + "00000000a 00000000b 2   10  29   3868      0 18612 0.0.0.0\n"
+                                     "00000000c 00000000d 2   10  46   8080      0 18613 fd00::5 *"
+                                     "10.0.0.5\n"),
+      (Ports{3868, 8080}));
+  EXPECT_EQ(read_association_ports(heads), Ports{});
+  EXPECT_EQ(read_association_ports(""), Ports{});
+  EXPECT_EQ(read_association_ports("a b c\n1 2 3\n"), Ports{}) << "some other list";
+  EXPECT_EQ(read_association_ports(heads + "1 2 3 4 5 99999 7\n1 2 3 4 5 x\n1 2\n"), Ports{});
 }
 
 // Runs `work` in the namespace; sockets it opens stay there.

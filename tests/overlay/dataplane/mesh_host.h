@@ -60,6 +60,8 @@ class MeshHost {
   std::string task(int k, const std::vector<v1::PortConfig>& ports);
   Status publish(const std::vector<PublishedPort>& ports);
   std::vector<std::string> repair();
+  // Waits until the connections of what was removed are forgotten.
+  void settle();
   Status forget();
   Status remove();
   std::string pin() const { return pins_->path(Segments::pin(net_.network.id())); }

@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <future>
+
 #include "overlay/dataplane/container/mesh_task.h"
 #include "overlay/dataplane/host/ruleset.h"
 #include "overlay/dataplane/kernel/links.h"
@@ -143,6 +145,12 @@ Status MeshHost::tell(const NetworkStep& step) {
     MUSTER_TRY(segments_->apply(*truth, difference));
     return mesh_->apply(*truth, difference, MeshNet::node_id(number_));
   });
+}
+
+void MeshHost::settle() {
+  std::promise<void> done;
+  sweeper_->strand().post([&] { done.set_value(); });
+  done.get_future().wait();
 }
 
 std::string MeshHost::task(int k, const std::vector<v1::PortConfig>& ports) {

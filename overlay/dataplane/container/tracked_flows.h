@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -10,8 +11,8 @@
 
 namespace muster::overlay {
 
-// A flow of datagrams as a namespace's connection tracking knows it. Addresses as bytes of the
-// wire.
+// Flows without a socket of their own that could be listed, as a namespace's connection tracking
+// knows them: those of datagrams (UDP) and associations (SCTP). Addresses as bytes of the wire.
 struct DatagramFlow {
   std::string client;  // who sent the first one
   std::string server;  // who answers
@@ -39,9 +40,24 @@ inline constexpr uint32_t kDatagramSilenceS = 2;
 bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const DatagramPorts& ports,
                             const std::set<std::string>& own, const DatagramTimeouts& timeouts);
 
-// The same of the calling thread's namespace. Takes a walk through the kernel's whole table of
-// connections (10-20 ms with 256 k buckets) where something takes datagrams at all. Connections
-// that are not tracked, there or in this kernel, are none.
-Result<bool> any_incoming_datagrams(NetlinkSocket& sockets);
+// An SCTP association. Of one with several addresses each way is a flow, and the first one tells
+// how it stands.
+struct AssociationFlow {
+  std::string client;
+  std::string server;
+  uint16_t server_port = 0;
+  bool runs = false;  // association_runs()
+};
+// Ports of SCTP sockets that listen, by what /proc/net/sctp/eps says. Pure.
+std::set<uint16_t> read_association_ports(std::string_view endpoints);
+// Whether any is one from elsewhere to a port of `ports` at one of the namespace's `own` addresses.
+// Pure.
+bool any_incoming_associations(const std::vector<AssociationFlow>& flows,
+                               const std::set<uint16_t>& ports, const std::set<std::string>& own);
+
+// Either of the calling thread's namespace. Takes a walk through the kernel's whole table of
+// connections (10-20 ms with 256 k buckets) where something takes datagrams or associations at all.
+// What is not tracked, there or in this kernel, is none.
+Result<bool> any_incoming_tracked(NetlinkSocket& sockets);
 
 }  // namespace muster::overlay

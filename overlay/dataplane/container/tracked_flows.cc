@@ -1,4 +1,4 @@
-#include "overlay/dataplane/container/datagram_flows.h"
+#include "overlay/dataplane/container/tracked_flows.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -15,8 +15,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <optional>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 
+#include "overlay/dataplane/kernel/conntrack.h"
 #include "overlay/dataplane/kernel/loopback.h"
 #include "overlay/dataplane/kernel/sysctl.h"
 
@@ -86,9 +89,14 @@ std::string source_of(const nlattr* tuple, bool v6) {
   return {static_cast<const char*>(nla_data(found)), static_cast<size_t>(nla_len(found))};
 }
 
-// Of one that is no flow of UDP, nothing.
-std::optional<DatagramFlow> read_flow(nlmsghdr* h) {
-  if (nlmsg_datalen(h) < int(sizeof(nfgenmsg))) return std::nullopt;
+struct TrackedFlows {
+  std::vector<DatagramFlow> datagrams;
+  std::vector<AssociationFlow> associations;
+};
+
+// Adds it if it is a flow of UDP or SCTP.
+void read_flow(nlmsghdr* h, TrackedFlows& out) {
+  if (nlmsg_datalen(h) < int(sizeof(nfgenmsg))) return;
   const bool v6 = static_cast<const nfgenmsg*>(nlmsg_data(h))->nfgen_family == AF_INET6;
   const auto find = [&](int type) { return nlmsg_find_attr(h, sizeof(nfgenmsg), type); };
   const nlattr* reply = find(CTA_TUPLE_REPLY);
@@ -96,34 +104,41 @@ std::optional<DatagramFlow> read_flow(nlmsghdr* h) {
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
   const nlattr* port = inside(proto, CTA_PROTO_SRC_PORT);
   const nlattr* status = find(CTA_STATUS);
-  const nlattr* timeout = find(CTA_TIMEOUT);
-  if (number == nullptr || port == nullptr || status == nullptr || timeout == nullptr ||
-      nla_get_u8(number) != IPPROTO_UDP) {
-    return std::nullopt;
-  }
+  if (number == nullptr || port == nullptr || status == nullptr) return;
   const uint32_t bits = ntohl(nla_get_u32(status));
-  DatagramFlow flow;
-  flow.client = source_of(find(CTA_TUPLE_ORIG), v6);
-  flow.server = source_of(reply, v6);
-  flow.server_port = ntohs(nla_get_u16(port));
-  flow.answered = (bits & IPS_SEEN_REPLY) != 0;
-  flow.streams = (bits & IPS_ASSURED) != 0;
-  flow.expires_in_s = ntohl(nla_get_u32(timeout));
-  return flow;
+  const bool answered = (bits & IPS_SEEN_REPLY) != 0;
+  if (nla_get_u8(number) == IPPROTO_UDP) {
+    const nlattr* timeout = find(CTA_TIMEOUT);
+    if (timeout == nullptr) return;
+    out.datagrams.push_back({source_of(find(CTA_TUPLE_ORIG), v6), source_of(reply, v6),
+                             ntohs(nla_get_u16(port)), answered, (bits & IPS_ASSURED) != 0,
+                             ntohl(nla_get_u32(timeout))});
+  } else if (nla_get_u8(number) == IPPROTO_SCTP) {
+    const nlattr* state =
+        inside(inside(find(CTA_PROTOINFO), CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
+    out.associations.push_back({source_of(find(CTA_TUPLE_ORIG), v6), source_of(reply, v6),
+                                ntohs(nla_get_u16(port)),
+                                state != nullptr && association_runs(nla_get_u8(state), answered)});
+  }
 }
 
-Result<std::vector<DatagramFlow>> list_flows() {
-  std::vector<DatagramFlow> out;
+Result<TrackedFlows> list_flows() {
+  TrackedFlows out;
   MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_NETFILTER));
   nfgenmsg header{};
   header.nfgen_family = AF_UNSPEC;
   header.version = NFNETLINK_V0;
   Message list((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET, 0, "list connections");
   list.header(header).tolerate(EINVAL);  // the kernel tracks none
-  MUSTER_TRY(socket.stream(list, [&](nlmsghdr* h) {
-    if (auto flow = read_flow(h)) out.push_back(*std::move(flow));
-  }));
+  MUSTER_TRY(socket.stream(list, [&](nlmsghdr* h) { read_flow(h, out); }));
   return out;
+}
+
+// Where the calling thread's namespace takes associations. The kernel has the file as soon as
+// anything uses SCTP; its netlink for this (sctp_diag) is a module that not every kernel brings.
+std::set<uint16_t> association_ports() {
+  std::ifstream file("/proc/thread-self/net/sctp/eps");
+  return read_association_ports(std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
 }  // namespace
@@ -143,15 +158,48 @@ bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const Datagr
   });
 }
 
-Result<bool> any_incoming_datagrams(NetlinkSocket& sockets) {
+std::set<uint16_t> read_association_ports(std::string_view endpoints) {
+  std::set<uint16_t> out;
+  std::istringstream lines{std::string(endpoints)};
+  std::string line;
+  std::getline(lines, line);
+  const auto words_of = [](const std::string& text) {
+    std::istringstream words(text);
+    return std::vector<std::string>(std::istream_iterator<std::string>(words), {});
+  };
+  const std::vector<std::string> heads = words_of(line);
+  const auto column =
+      static_cast<size_t>(std::find(heads.begin(), heads.end(), "LPORT") - heads.begin());
+  while (std::getline(lines, line)) {
+    const std::vector<std::string> words = words_of(line);
+    if (column >= words.size()) continue;
+    const std::string& text = words[column];
+    uint16_t port = 0;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), port);
+    if (read.ec == std::errc() && port != 0) out.insert(port);
+  }
+  return out;
+}
+
+bool any_incoming_associations(const std::vector<AssociationFlow>& flows,
+                               const std::set<uint16_t>& ports, const std::set<std::string>& own) {
+  return std::any_of(flows.begin(), flows.end(), [&](const AssociationFlow& flow) {
+    return flow.runs && ports.contains(flow.server_port) && own.contains(flow.server) &&
+           !own.contains(flow.client) && !is_loopback(flow.client);
+  });
+}
+
+Result<bool> any_incoming_tracked(NetlinkSocket& sockets) {
   DatagramPorts ports;
   MUSTER_TRY(list_ports(sockets, AF_INET, ports));
   MUSTER_TRY(list_ports(sockets, AF_INET6, ports));
-  if (ports.empty()) return false;
-  MUSTER_ASSIGN(const std::vector<DatagramFlow> flows, list_flows());
-  if (flows.empty()) return false;
+  const std::set<uint16_t> of_associations = association_ports();
+  if (ports.empty() && of_associations.empty()) return false;
+  MUSTER_ASSIGN(const TrackedFlows flows, list_flows());
+  if (flows.datagrams.empty() && flows.associations.empty()) return false;
   MUSTER_ASSIGN(const std::set<std::string> own, own_addresses());
-  return any_incoming_datagrams(flows, ports, own, timeouts());
+  return any_incoming_datagrams(flows.datagrams, ports, own, timeouts()) ||
+         any_incoming_associations(flows.associations, of_associations, own);
 }
 
 }  // namespace muster::overlay
