@@ -66,7 +66,10 @@ Result<bool> ClientNamespace::write_settings() {
     }
     return ok_status();
   }));
-  return written;
+  MUSTER_ASSIGN(const bool kept, part_settings_kept());
+  if (kept) return written;
+  MUSTER_TRY(write_part_settings());
+  return true;
 }
 
 Result<bool> ClientNamespace::settings_kept() {
@@ -78,7 +81,7 @@ Result<bool> ClientNamespace::settings_kept() {
     }
     return ok_status();
   }));
-  return kept;
+  return kept ? part_settings_kept() : false;
 }
 
 Status ClientNamespace::apply_routes(const std::vector<VipWish>& wishes, bool removed) {

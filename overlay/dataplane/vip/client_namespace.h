@@ -62,6 +62,9 @@ class ClientNamespace : public VipBalancer {
   virtual void add_held(std::set<Ip>& vips) const = 0;
   // What of its part the generation of the rules does not tell of.
   virtual Result<bool> part_drifted() { return false; }
+  // Settings of its part that are no files: looked at, and written, with the others.
+  virtual Result<bool> part_settings_kept() { return true; }
+  virtual Status write_part_settings() { return ok_status(); }
   // The end of load(), once its part is read.
   Status finish_load();
   // Carries out a transaction that was worked out from generation_, and that makes the table where

@@ -22,6 +22,13 @@ constexpr size_t kRequestsAtOnce = 1000;
 // Services whose backends are compared at a time.
 constexpr size_t kLookedAtOnce = 64;
 
+// A connection is remembered for as long as the kernel's connection tracking remembers one
+// (nf_conntrack_tcp_timeout_established, 5 days): IPVS's own 15 minutes are less than the 2 hours
+// after which TCP asks whether the other end is still there, and what it forgets is reset. A
+// backend that closed its end is waited for like there (..._fin_wait, 2 minutes). Datagrams have
+// what IPVS gives them, which is more than tracking's 2 minutes.
+constexpr IpvsTimeouts kTimeouts = {432'000, 120, 300};
+
 constexpr const char* kTracking = "/proc/sys/net/ipv4/vs/conntrack";
 
 Status refused(const IpvsStep& step, int error) {
@@ -39,6 +46,14 @@ Status make_one(WireSocket& generic, uint16_t family, const SpreadPolicy& policy
   return errors.empty() ? ok_status() : refused(step, errors.front().error);
 }
 
+Status set_timeouts(WireSocket& generic, uint16_t family) {
+  Wire wire;
+  put_ipvs_timeouts(wire, family, kTimeouts);
+  MUSTER_ASSIGN(const auto errors, generic.exchange(wire));
+  return errors.empty() ? ok_status()
+                        : errno_status(errors.front().error, "IPVS: set how long it remembers");
+}
+
 }  // namespace
 
 Result<uint16_t> probe_ipvs() {
@@ -48,6 +63,7 @@ Result<uint16_t> probe_ipvs() {
     MUSTER_ASSIGN(WireSocket generic, WireSocket::open(NETLINK_GENERIC));
     MUSTER_ASSIGN(family, find_ipvs(generic));
     if (access(kTracking, F_OK) != 0) return not_found("it does not track connections");
+    MUSTER_TRY(set_timeouts(generic, family));
     uint32_t mark = kIpvsMarkFirst;
     for (const auto by : {v1::EndpointSpec::ROUND_ROBIN, v1::EndpointSpec::LEAST_CONNECTION,
                           v1::EndpointSpec::SOURCE_HASH}) {
@@ -220,6 +236,19 @@ Result<bool> IpvsPlace::part_drifted() {
     ++at;
   }
   return false;
+}
+
+Result<bool> IpvsPlace::part_settings_kept() {
+  Wire wire;
+  ask_ipvs_timeouts(wire, family_);
+  IpvsTimeouts now;
+  MUSTER_TRY(
+      generic_.query(wire, [&](const nlmsghdr* message) { now = read_ipvs_timeouts(message); }));
+  return now == kTimeouts;
+}
+
+Status IpvsPlace::write_part_settings() {
+  return set_timeouts(generic_, family_);
 }
 
 void IpvsPlace::add_held(std::set<Ip>& vips) const {

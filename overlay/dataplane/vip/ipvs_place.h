@@ -36,6 +36,8 @@ class IpvsPlace final : public ClientNamespace {
   // Of the list of services, and the backends of some of them: each question has its own answer, so
   // those of a few dozen are asked for at a time, in turn.
   Result<bool> part_drifted() override;
+  Result<bool> part_settings_kept() override;
+  Status write_part_settings() override;
   Status carry_out(const IpvsPlan& plan);
   Status change_rules(const std::vector<IpvsStep>& steps);
   Status change_services(const std::vector<IpvsStep>& steps);

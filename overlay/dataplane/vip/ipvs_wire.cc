@@ -143,6 +143,25 @@ std::optional<VipBackend> read_ipvs_backend(const nlmsghdr* message) {
                     value_of<uint32_t>(find_attribute(backend, IPVS_DEST_ATTR_WEIGHT))};
 }
 
+void put_ipvs_timeouts(Wire& wire, uint16_t family, const IpvsTimeouts& timeouts) {
+  begin(wire, family, IPVS_CMD_SET_CONFIG, 0);
+  wire.u32(IPVS_CMD_ATTR_TIMEOUT_TCP, timeouts.tcp_s);
+  wire.u32(IPVS_CMD_ATTR_TIMEOUT_TCP_FIN, timeouts.tcp_fin_s);
+  wire.u32(IPVS_CMD_ATTR_TIMEOUT_UDP, timeouts.udp_s);
+  wire.end();
+}
+
+void ask_ipvs_timeouts(Wire& wire, uint16_t family) {
+  begin(wire, family, IPVS_CMD_GET_CONFIG, NLM_F_ACK);
+  wire.end();
+}
+
+IpvsTimeouts read_ipvs_timeouts(const nlmsghdr* message) {
+  return {value_of<uint32_t>(nest_of(message, IPVS_CMD_ATTR_TIMEOUT_TCP)),
+          value_of<uint32_t>(nest_of(message, IPVS_CMD_ATTR_TIMEOUT_TCP_FIN)),
+          value_of<uint32_t>(nest_of(message, IPVS_CMD_ATTR_TIMEOUT_UDP))};
+}
+
 Result<uint16_t> find_ipvs(WireSocket& generic) {
   Wire wire;
   wire.begin(GENL_ID_CTRL, NLM_F_ACK, genlmsghdr{CTRL_CMD_GETFAMILY, 1, 0});

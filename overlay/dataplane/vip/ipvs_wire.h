@@ -28,6 +28,20 @@ struct IpvsListed {
 std::optional<IpvsListed> read_ipvs_service(const nlmsghdr* message);
 std::optional<VipBackend> read_ipvs_backend(const nlmsghdr* message);
 
+// How long IPVS remembers a flow without a packet. All that it lets anybody choose, by namespace;
+// from 1 s to 2,147,483 s (what its clock can count) each.
+struct IpvsTimeouts {
+  uint32_t tcp_s = 0;      // both ends open
+  uint32_t tcp_fin_s = 0;  // the backend has closed its end, the client has not
+  uint32_t udp_s = 0;
+
+  friend bool operator==(const IpvsTimeouts&, const IpvsTimeouts&) = default;
+};
+void put_ipvs_timeouts(Wire& wire, uint16_t family, const IpvsTimeouts& timeouts);
+void ask_ipvs_timeouts(Wire& wire, uint16_t family);
+// 0 for what the answer does not tell of.
+IpvsTimeouts read_ipvs_timeouts(const nlmsghdr* message);
+
 // The family's number as the kernel has it now; it loads the module that it needs. NOT_FOUND: it
 // has none.
 Result<uint16_t> find_ipvs(WireSocket& generic);

@@ -305,7 +305,7 @@ void ClientLab::settle() {
 
 std::vector<std::string> ClientLab::repair() {
   std::vector<std::string> said;
-  clients->repair(said);
+  for (const std::string& container : clients->begin_repair()) clients->repair(container, said);
   return said;
 }
 

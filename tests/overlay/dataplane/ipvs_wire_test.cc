@@ -99,6 +99,32 @@ TEST(IpvsWire, Questions) {
   EXPECT_EQ(shown(backends.bytes()), "8 dump 1[ 1=0a00 5=03000049 ]");
 }
 
+TEST(IpvsWire, HowLongFlowsAreRemembered) {
+  const auto number = [](uint16_t type, uint32_t value) {
+    Wire wire;
+    wire.begin(kFamily, 0, genlmsghdr{IPVS_CMD_SET_CONFIG, IPVS_GENL_VERSION, 0});
+    wire.u32(type, value);
+    wire.end();
+    return read_ipvs_timeouts(reinterpret_cast<const nlmsghdr*>(wire.bytes().data()));
+  };
+  const IpvsTimeouts all{432000, 120, 300};
+  Wire wire;
+  put_ipvs_timeouts(wire, kFamily, all);
+  const std::string_view bytes = wire.bytes();
+  EXPECT_EQ(hex(bytes.substr(NLMSG_HDRLEN, 4)), "0c010000");
+  EXPECT_EQ(hex(bytes.substr(NLMSG_HDRLEN + GENL_HDRLEN)),
+            "0800040080970600"
+            "0800050078000000"
+            "080006002c010000");
+  EXPECT_EQ(read_ipvs_timeouts(reinterpret_cast<const nlmsghdr*>(wire.bytes().data())), all);
+  EXPECT_EQ(number(4, 900), (IpvsTimeouts{900, 0, 0}));
+  EXPECT_EQ(number(5, 900), (IpvsTimeouts{0, 900, 0}));
+  EXPECT_EQ(number(6, 900), (IpvsTimeouts{0, 0, 900}));
+  wire.clear();
+  ask_ipvs_timeouts(wire, kFamily);
+  EXPECT_EQ(shown(wire.bytes()), "13");
+}
+
 TEST(IpvsWire, WhatTheKernelListsIsWhatWasAskedFor) {
   for (const bool v6 : {false, true}) {
     Wire wire;

@@ -2,17 +2,23 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <sstream>
 
 #include "overlay/dataplane/vip/ipvs_place.h"
+#include "overlay/dataplane/vip/ipvs_wire.h"
 #include "tests/overlay/dataplane/client_lab.h"
 
 // What IPVS alone does; what every balancer does is in ../dataplane/client_test.cc.
 namespace muster::overlay::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::Each;
+using ::testing::Gt;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Le;
 using ::testing::Not;
 using ::testing::SizeIs;
 
@@ -59,6 +65,36 @@ class IpvsTest : public ::testing::Test {
     return out;
   }
   std::string services() { return lab_.box.run(client_, "cat /proc/net/ip_vs"); }
+  // Of each connection to `vip_hex` that is in this state: seconds until it is forgotten.
+  std::vector<long> expiries(const std::string& vip_hex, const std::string& state) {
+    std::istringstream lines(lab_.box.run(client_, "cat /proc/net/ip_vs_conn"));
+    std::vector<long> out;
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream words(line);
+      std::string protocol, from, from_port, to, to_port, backend, port, now;
+      long expires = 0;
+      if (words >> protocol >> from >> from_port >> to >> to_port >> backend >> port >> now >>
+              expires &&
+          to == vip_hex && now == state) {
+        out.push_back(expires);
+      }
+    }
+    return out;
+  }
+  // What a container's administrator may do.
+  void remember_for(const IpvsTimeouts& timeouts) {
+    const auto family = probe_ipvs();
+    ASSERT_TRUE(family);
+    inside(client_, [&] {
+      auto socket = WireSocket::open(NETLINK_GENERIC);
+      ASSERT_TRUE(socket);
+      Wire wire;
+      put_ipvs_timeouts(wire, *family, timeouts);
+      const auto refused = socket->exchange(wire);
+      ASSERT_TRUE(refused);
+      ASSERT_THAT(*refused, IsEmpty());
+    });
+  }
   // As a process that begins anew, which finds the container.
   void succeed() {
     lab_.restart();
@@ -190,6 +226,42 @@ TEST_F(IpvsTest, WhatSomebodyElseChangedIsMendedAndSaid) {
   lab_.box.run(client_, "sysctl -qw net.ipv4.vs.conn_reuse_mode=1");
   EXPECT_THAT(lab_.repair(), SizeIs(1));
   EXPECT_THAT(lab_.repair(), IsEmpty());
+}
+
+// IPVS by itself forgets a connection after 15 minutes without a packet.
+TEST_F(IpvsTest, WhatIsIdleIsRememberedForDays) {
+  constexpr long kDays5 = 5L * 24 * 3600;
+  const std::string vip_hex = "0A3CFF01";
+  serve(2);
+  inside(client_, [&] {
+    const UniqueFd held = connect_tcp(kVip, kPort);
+    ASSERT_NE(ask_on(held.get()).text, "");
+    const auto days = AllOf(SizeIs(1), Each(AllOf(Gt(kDays5 - 3600), Le(kDays5))));
+    EXPECT_THAT(expiries(vip_hex, "ESTABLISHED"), days);
+    // By IPv6 it is the same table; datagrams keep IPVS's own time.
+    const UniqueFd udp = open_udp(kVip, kPort);
+    ASSERT_NE(ask_udp(udp.get()).text, "");
+    EXPECT_THAT(expiries(vip_hex, "UDP"), AllOf(SizeIs(1), Each(AllOf(Gt(120), Le(300)))));
+    // Somebody else's choice is mended, and said once; each of the three counts.
+    for (const IpvsTimeouts& other :
+         {IpvsTimeouts{900, 0, 0}, IpvsTimeouts{0, 30, 0}, IpvsTimeouts{0, 0, 10}}) {
+      remember_for(other);
+      EXPECT_THAT(lab_.repair(), SizeIs(1));
+      EXPECT_THAT(lab_.repair(), IsEmpty());
+    }
+    remember_for({900, 0, 0});
+    ASSERT_NE(ask_on(held.get()).text, "");
+    EXPECT_THAT(expiries(vip_hex, "ESTABLISHED"), Each(Le(900)));
+    EXPECT_THAT(lab_.repair(), SizeIs(1));
+    ASSERT_NE(ask_on(held.get()).text, "");
+    EXPECT_THAT(expiries(vip_hex, "ESTABLISHED"), days);
+    // As a version before left it: who takes the container over mends it.
+    remember_for({900, 0, 0});
+    succeed();
+    lab_.apply({});
+    ASSERT_NE(ask_on(held.get()).text, "");
+    EXPECT_THAT(expiries(vip_hex, "ESTABLISHED"), days);
+  });
 }
 
 TEST_F(IpvsTest, AContainerKeepsTheBalancerItBeganWith) {
