@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/cidr_text.h"
+#include "base/container_names.h"
 #include "manager/dispatcher/network_feed.h"
 #include "tests/sim/sim_rules.h"
 
@@ -15,9 +16,9 @@ using TaskPtr = store::Ptr<v1::Task>;
 
 namespace {
 
-// An endpoint as every host should know it.
+// An endpoint as the host should know it: the names of its own containers it is not told.
 std::string endpoint_of(const store::Snapshot& state, const v1::Task& task,
-                        const std::string& network_id) {
+                        const std::string& network_id, const std::string& host_id) {
   v1::NetworkEndpoint out;
   out.set_task_id(task.id());
   out.set_service_id(task.service_id());
@@ -31,6 +32,12 @@ std::string endpoint_of(const store::Snapshot& state, const v1::Task& task,
     for (const auto& cidr : attachment.addresses()) out.add_addresses(without_prefix_length(cidr));
     out.set_mac(attachment.mac());
     *out.mutable_aliases() = attachment.aliases();
+  }
+  if (task.node_id() != host_id && manager::dispatcher::shows_names(out.state())) {
+    const v1::ContainerStatus& container = task.status().container();
+    for (std::string& name : container_names(container.container_id(), container.hostname())) {
+      out.add_own_names(std::move(name));
+    }
   }
   return out.ShortDebugString();
 }
@@ -117,7 +124,7 @@ Status SimRules::check_route(const store::Snapshot& state, const v1::Network& ne
   state.tasks_of_network(network.id(), [&](const TaskPtr& task) {
     if (!manager::dispatcher::is_member(*task)) return true;
     ++endpoints;
-    const std::string is = endpoint_of(state, *task, network.id());
+    const std::string is = endpoint_of(state, *task, network.id(), host.id());
     const auto known = route.endpoints.find(task->id());
     const std::string text =
         known == route.endpoints.end() ? "nothing" : known->second.ShortDebugString();
