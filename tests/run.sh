@@ -48,7 +48,8 @@ keep_failures() {
       / Testing: / { inside = ($3 == name) }
       inside { print }' "$log/LastTest.log")
     printf '\n-- %s\n' "$name"
-    grep -E -A 5 'FAILED|: Failure$|BROKEN|Assertion|Sanitizer' <<<"$said" | head -n 25 || true
+    grep -E -A 5 'FAILED|: Failure$|BROKEN|Assertion|check failed|terminate called|ended by SIG|Sanitizer' <<<"$said" |
+      head -n 40 || true
     printf '...\n'
     tail -n 20 <<<"$said"
   done <"$log/LastTestsFailed.log" >>"$failures"

@@ -5,9 +5,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "base/crash_report.h"
 #include "base/security/tls/credentials.h"
 #include "deploy/daemon/daemon.h"
 #include "deploy/daemon/grpc_log.h"
@@ -31,12 +33,33 @@ void notify_ready() {
          reinterpret_cast<const sockaddr*>(&address), size);
 }
 
+// A node, from its start to a signal; or the end of the containers that one has left.
+int run(const muster::daemon::Options& options, const muster::Log& log, const sigset_t& signals) {
+  muster::daemon::Daemon daemon(options, log);
+  if (options.end_containers) {
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // may be broken off, and run again
+    const muster::Status ended = daemon.end_containers();
+    if (!ended.ok()) fmt::print(stderr, "musterd: {}\n", ended.message());
+    return ended.ok() ? 0 : 1;
+  }
+  if (const muster::Status started = daemon.start(); !started.ok()) {
+    fmt::print(stderr, "musterd: {}\n", started.message());
+    return 1;
+  }
+  notify_ready();
+  int received = 0;
+  sigwait(&signals, &received);
+  log->info("stopping on {}; containers keep running", strsignal(received));
+  daemon.stop();
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::strcmp(argv[1], "netd") == 0) {
-    return muster::daemon::netd_main(argc - 1, argv + 1);
-  }
+  const bool netd = argc > 1 && std::strcmp(argv[1], "netd") == 0;
+  muster::report_crashes(netd ? "musterd netd" : "musterd");
+  if (netd) return muster::daemon::netd_main(argc - 1, argv + 1);
   const auto options = muster::daemon::parse_options(argc, argv);
   if (!options) {
     const bool help = options.error().code() == muster::StatusCode::kOutOfRange;
@@ -75,21 +98,9 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  muster::daemon::Daemon daemon(*options, *log);
-  if (options->end_containers) {
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // may be broken off, and run again
-    const muster::Status ended = daemon.end_containers();
-    if (!ended.ok()) fmt::print(stderr, "musterd: {}\n", ended.message());
-    return ended.ok() ? 0 : 1;
-  }
-  if (const muster::Status started = daemon.start(); !started.ok()) {
-    fmt::print(stderr, "musterd: {}\n", started.message());
-    return 1;
-  }
-  notify_ready();
-  int received = 0;
-  sigwait(&signals, &received);
-  (*log)->info("stopping on {}; containers keep running", strsignal(received));
-  daemon.stop();
-  return 0;
+  const int code = run(*options, *log, signals);
+  // gRPC has threads of its own, which may be in the middle of a handshake yet; what is taken down
+  // when a program returns, OpenSSL among it, would be taken from under them.
+  std::fflush(nullptr);
+  _exit(code);
 }

@@ -15,9 +15,13 @@ BRIDGE=mt$$
 NODES=()
 declare -A PID=()
 
+# die WHY...: with the last lines of every node, first of all of node $SUSPECT.
+SUSPECT=
 die() {
   echo "FAILED: $*" >&2
   local n
+  # Of the nodes' logs not all may be kept by whoever runs this.
+  [[ -z $SUSPECT ]] || tail -40 "$BASE/$SUSPECT/musterd.log" >&2 2>/dev/null || true
   for n in "${NODES[@]}"; do
     echo "---- last lines of node $n" >&2
     tail -${MUSTER_TEST_LOG:-25} "$BASE/$n/musterd.log" >&2 2>/dev/null || true
@@ -71,7 +75,7 @@ start_musterd() {
   await 15 "musterd $n answers" m "$n" info
 }
 kill_musterd() { kill -9 "${PID[$1]}"; wait "${PID[$1]}" 2>/dev/null || true; }
-stop_musterd() { kill "${PID[$1]}"; wait "${PID[$1]}" || die "musterd $1 ended with $?"; }
+stop_musterd() { kill "${PID[$1]}"; wait "${PID[$1]}" || SUSPECT=$1 die "musterd $1 ended with $?"; }
 
 token() { m "$1" swarm join-token -q "$2"; }
 # init N [FLAGS]; join N VIA ROLE [FLAGS]
@@ -146,8 +150,11 @@ cleanup() {
     ip netns delete "$BRIDGE-$n" || true
   done
   # The registry, and what else a test has left in the background when it ends in the middle: its
-  # output would be waited for.
-  jobs -p | xargs -r kill 2>/dev/null || true
+  # output would be waited for. A job that is a function is a shell with the program below it.
+  for n in $(jobs -p); do
+    pkill -P "$n" || true
+    kill "$n" 2>/dev/null || true
+  done
   ip link delete "$BRIDGE" 2>/dev/null || true
   ((status == 0)) || [[ -z ${MUSTER_TEST_KEEP:-} ]] || cp -r "$BASE" "$MUSTER_TEST_KEEP"
   rm -rf --one-file-system "$BASE" "$RUN"
