@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/session/grpc/manager_channel.h"
+#include "base/grpc/callback_threads.h"
 #include "muster/v1/dispatcher.grpc.pb.h"
 
 namespace muster::agent {
@@ -139,7 +140,9 @@ class GrpcLink final : public ManagerLink {
 class GrpcLinkFactory final : public LinkFactory {
  public:
   GrpcLinkFactory(Executor& strand, CredentialsNow credentials)
-      : strand_(strand), credentials_(std::move(credentials)) {}
+      : strand_(strand), credentials_(std::move(credentials)) {
+    keep_callback_threads();
+  }
 
   std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents events) override {
     return std::make_unique<GrpcLink>(

@@ -6,13 +6,16 @@
 #include <chrono>
 #include <utility>
 
+#include "base/grpc/callback_threads.h"
 #include "manager/control/control_api.h"
 #include "manager/control/forwarding.h"
 #include "manager/control/grpc/answers.h"
 #include "manager/members/group_facts.h"
 
 namespace muster::manager::control {
-LeaderLink::LeaderLink(ControlApi& api, LeaderRoute route) : api_(api), route_(std::move(route)) {}
+LeaderLink::LeaderLink(ControlApi& api, LeaderRoute route) : api_(api), route_(std::move(route)) {
+  keep_callback_threads();
+}
 
 void LeaderLink::keep_looking(Look look) {
   looking_.push_back(std::move(look));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/grpc/callback_threads.h"
 #include "raft/transport/grpc/inbound.h"
 #include "raft/transport/grpc/peers.h"
 #include "raft/transport/grpc/snapshot_queue.h"
@@ -23,6 +24,7 @@ GrpcTransport::GrpcTransport(GrpcTransportOptions options, ChannelFactory channe
       peers_(std::make_shared<Peers>(core_)),
       inbound_(std::make_shared<Inbound>(core_, peers_)),
       snapshots_(std::make_shared<SnapshotQueue>(core_)) {
+  keep_callback_threads();
   core_->inbound = inbound_;
 }
 
