@@ -6,6 +6,8 @@ tools=tests/integration/dns_tools.py
 start_registry
 push_images busybox redis
 start_node
+# Where nodes beat as usual a slow machine is called down, and the containers that are asked are replaced.
+((slow == 1)) || muster swarm update --dispatcher-heartbeat $((5 * slow))s >/dev/null
 box=$REGISTRY/busybox:1
 idle='trap "exit 0" TERM; sleep 86400 & wait'
 end_helpers() {

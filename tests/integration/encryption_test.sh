@@ -83,14 +83,16 @@ note 'in UDP: netd holds the port, and a musterd that is away loses nothing'
 for n in 1 2; do
   in_host $n nft add rule netdev wire out udp dport 4500 counter comment '"udp"'
 done
-holder() { in_host "$1" ss -Hlunp sport = :4500; }
-held() { holder "$1" | grep -q "pid=$2,"; }
+# holder N PORT; held N PORT PID
+holder() { in_host "$1" ss -Hlunp sport = ":$2"; }
+held() { holder "$1" "$2" | grep -q "pid=$3,"; }
+given_up() { [[ -z $(holder "$1" "$2") ]]; }
 m 1 swarm update --encryption-udp >/dev/null
 in_udp() { has_udp=$(seen 1 udp); inside 1 web ping -c 1 -W 1 "$there" && (($(seen 1 udp) > has_udp)); }
 await 30 'it travels in UDP' in_udp
 for n in 1 2; do
   netd=$(pgrep -f -- "netd .*--run-dir $RUN/$n" | head -1)
-  await 10 "netd of node $n holds the port" held $n "$netd"
+  await 10 "netd of node $n holds the port" held $n 4500 "$netd"
 done
 esp=$(seen 1 esp)
 kill_musterd 2
@@ -102,6 +104,18 @@ inside 1 web ping -c 5 -W 2 "$there" >"$BASE/pings" 2>&1 || true
 has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings when it is there again'
 is "$(seen 1 esp)" "$esp" 'packets of protocol 50 meanwhile'
 for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n in UDP"; done
+
+note '... and by another port, where that one is another program'"'"'s'
+for n in 1 2; do
+  in_host $n nft add rule netdev wire out udp dport 14500 counter comment '"other"'
+done
+m 1 swarm update --encryption-udp-port 14500 >/dev/null
+by_other() { has_udp=$(seen 1 other); inside 1 web ping -c 1 -W 1 "$there" && (($(seen 1 other) > has_udp)); }
+await 30 'it travels by the other port' by_other
+for n in 1 2; do
+  await 20 "node $n gives the former one up" given_up $n 4500
+  is "$(seen $n plain)" 0 "plain packets of node $n, by another port"
+done
 
 # The doctor's own frames are plain: from here on nobody counts these.
 note 'the doctor says what drops the way of encrypted networks, in UDP and not'
@@ -116,10 +130,9 @@ dropped() {
   is "$STATUS" 1 'the exit code'
   has "$OUT" "bad encryption  node2: nothing by $2 that node1 sends to node2 arrives, by which encrypted networks travel, while the other direction works" 'the doctor'
 }
-dropped 'udp dport 4500' 'UDP port 4500'
+dropped 'udp dport 14500' 'UDP port 14500'
 m 1 swarm update --encryption-udp=false >/dev/null
-given_up() { [[ -z $(holder "$1") ]]; }
-for n in 1 2; do await 20 "node $n gives the port up" given_up $n; done
+for n in 1 2; do await 20 "node $n gives the port up" given_up $n 14500; done
 dropped 'ip protocol esp' 'IP protocol 50 (ESP)'
 
 note 'nothing is left behind'
