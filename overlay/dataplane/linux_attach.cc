@@ -223,6 +223,11 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& asked) {
 
 Status LinuxNetwork::detach(const std::string& container_id) {
   upkeep_.detach(container_id);
+  {
+    // Before the namespace is gone: repair() would look for it.
+    std::lock_guard lock(overlay_mutex_);
+    clients_.detach(container_id);
+  }
   // Takes some milliseconds in which nobody else needs to wait.
   MUSTER_TRY(pins_.remove(container_id));
   std::vector<HostEnd> left;
@@ -232,7 +237,6 @@ Status LinuxNetwork::detach(const std::string& container_id) {
     if (!status.ok() && outcome.ok()) outcome = status.with_context("network of " + container_id);
   };
   std::lock_guard overlay_lock(overlay_mutex_);
-  clients_.detach(container_id);
   std::lock_guard lock(mutex_);
   for (const std::string& end : host_ends(container_id)) {
     attached_.erase(end);

@@ -366,19 +366,21 @@ Status LinuxNetwork::mend_table(const std::string& listing, std::vector<std::str
 Status LinuxNetwork::collect_garbage(const std::vector<std::string>& live_container_ids) {
   const std::set<std::string> live(live_container_ids.begin(), live_container_ids.end());
   MUSTER_ASSIGN(const auto pinned, pins_.list());
+  std::vector<std::string> dead;
   for (const std::string& name : pinned) {
-    if (!Segments::is_pin(name) && !live.contains(name)) MUSTER_TRY(pins_.remove(name));
+    if (!Segments::is_pin(name) && !live.contains(name)) dead.push_back(name);
   }
+  for (const std::string& name : dead) {
+    upkeep_.detach(name);
+    std::lock_guard lock(overlay_mutex_);
+    clients_.detach(name);
+  }
+  for (const std::string& name : dead) MUSTER_TRY(pins_.remove(name));
   std::set<std::string> keep = {mesh_.port()};
   for (const std::string& name : live) {
     for (std::string& end : host_ends(name)) keep.insert(std::move(end));
   }
   std::lock_guard overlay_lock(overlay_mutex_);
-  for (const std::string& name : pinned) {
-    if (live.contains(name)) continue;
-    clients_.detach(name);
-    upkeep_.detach(name);
-  }
   MUSTER_TRY(segments_.sweep(keep));
   std::lock_guard lock(mutex_);
   std::erase_if(addresses_, [&](const auto& entry) {

@@ -15,11 +15,13 @@ BRIDGE=mt$$
 NODES=()
 declare -A PID=()
 
-# die WHY...: with the last lines of every node, first of all of node $SUSPECT.
-SUSPECT=
+# die WHY...: with what a command has SAID last, where that is kept, and the last lines of every node,
+# first of all of node $SUSPECT.
+SUSPECT='' SAID=''
 die() {
   echo "FAILED: $*" >&2
   local n
+  [[ -z $SAID ]] || printf -- '---- said last\n%s\n' "$SAID" >&2
   # Of the nodes' logs not all may be kept by whoever runs this.
   [[ -z $SUSPECT ]] || tail -40 "$BASE/$SUSPECT/musterd.log" >&2 2>/dev/null || true
   for n in "${NODES[@]}"; do

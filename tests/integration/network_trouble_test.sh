@@ -11,7 +11,7 @@ task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 overlay_address() { inside "$1" "$2" ip -4 -o address show eth0 | sed -n 's/.*inet \([0-9.]*\).*/\1/p'; }
 # seen WORDS COMMAND...: in what the command shows
-seen() { local words=$1; shift; "$@" 2>&1 | grep -qF -- "$words"; }
+seen() { local words=$1; shift; SAID=$("$@" 2>&1) || true; [[ $SAID == *"$words"* ]]; }
 says() { local what=$1 words=$2; shift 2; await 15 "$what: $words" seen "$words" "$@"; }
 idle='trap "exit 0" TERM; sleep 86400 & wait'
 create() { m 1 service create --detach --monitor 0s "$@" "$REGISTRY/busybox:1" sh -c "$idle" >/dev/null; }

@@ -248,15 +248,17 @@ Status NetlinkSocket::query(const Message& message, bool dump,
                             const std::function<void(nlmsghdr*)>& visit) {
   if (!dump) return ask(message, NLM_F_ACK, visit, nullptr);
   std::vector<std::string> rows;
+  Status listed;
   for (int attempt = 0; attempt < kListings; ++attempt) {
     rows.clear();
-    bool changed = false;
-    MUSTER_TRY(ask(
+    bool again = false;
+    listed = ask(
         message, NLM_F_DUMP,
         [&](nlmsghdr* h) { rows.emplace_back(reinterpret_cast<const char*>(h), h->nlmsg_len); },
-        &changed));
-    if (!changed) break;
+        &again);
+    if (!again) break;
   }
+  MUSTER_TRY(listed);
   for (std::string& row : rows) visit(reinterpret_cast<nlmsghdr*>(row.data()));
   return ok_status();
 }
@@ -266,7 +268,7 @@ Status NetlinkSocket::stream(const Message& message, const std::function<void(nl
 }
 
 Status NetlinkSocket::ask(const Message& message, uint16_t flags,
-                          const std::function<void(nlmsghdr*)>& visit, bool* changed) {
+                          const std::function<void(nlmsghdr*)>& visit, bool* again) {
   std::string bytes(reinterpret_cast<const char*>(message.wire()), message.wire()->nlmsg_len);
   auto* header = reinterpret_cast<nlmsghdr*>(bytes.data());
   header->nlmsg_seq = sequence_++;
@@ -280,7 +282,7 @@ Status NetlinkSocket::ask(const Message& message, uint16_t flags,
     for (auto* h = reinterpret_cast<nlmsghdr*>(buffer_.data()); nlmsg_ok(h, left);
          h = nlmsg_next(h, &left)) {
       if (h->nlmsg_seq != sequence) continue;
-      if (changed != nullptr && (h->nlmsg_flags & NLM_F_DUMP_INTR)) *changed = true;
+      if (again != nullptr && (h->nlmsg_flags & NLM_F_DUMP_INTR)) *again = true;
       if (h->nlmsg_type == NLMSG_DONE) {
         const int error = end_of_listing(h);
         if (error == 0 || message.tolerated(error)) return ok_status();
@@ -289,6 +291,8 @@ Status NetlinkSocket::ask(const Message& message, uint16_t flags,
       if (h->nlmsg_type == NLMSG_ERROR) {
         const int error = -static_cast<const nlmsgerr*>(nlmsg_data(h))->error;
         if (error == 0 || message.tolerated(error)) return ok_status();
+        // The listing before was broken off and has only now been read to its end.
+        if (again != nullptr && error == EBUSY) *again = true;
         return error_of(h, message.what());
       }
       visit(h);

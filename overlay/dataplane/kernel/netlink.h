@@ -83,9 +83,9 @@ class NetlinkSocket {
  private:
   explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}
   Status run_some(const Message* messages, size_t count);
-  // `changed` (may be null): the listing was changed under way.
+  // `again` (may be null): the listing was changed under way.
   Status ask(const Message& message, uint16_t flags, const std::function<void(nlmsghdr*)>& visit,
-             bool* changed);
+             bool* again);
   Status send(const std::string& bytes);
   // Receives one datagram into buffer_.
   Result<size_t> receive();
