@@ -103,10 +103,10 @@ void Session::connect() {
 }
 
 Duration Session::patience() const {
-  if (managers_.size() == 1) return kHelloMax;
   // Whoever is silent must not keep the node from those that answer, which may lead by now.
   if (manager_ != named_ && managers_.others_answer(manager_)) return kHelloMin;
-  return std::min(kHelloMin * (1 << std::min(managers_.failures(manager_), 3)), kHelloMax);
+  const Duration first = managers_.size() == 1 ? kHelloAlone : kHelloMin;
+  return std::min(first * (1 << std::min(managers_.failures(manager_), 5)), kHelloMax);
 }
 
 void Session::received(v1::ManagerMessage message) {

@@ -145,9 +145,11 @@ class Session {
   std::optional<v1::Goodbye::Reason> farewell_;  // what is still to be said
 
   // A manager that accepts the stream and says nothing is as good as none; one that had to be asked
-  // again gets more time, since it may be busy with thousands of others.
+  // again gets more time, since it may be busy with thousands of others, and each hello that is
+  // given up has cost it a handshake for nothing.
   static constexpr Duration kHelloMin = 1s;
-  static constexpr Duration kHelloMax = 5s;
+  static constexpr Duration kHelloAlone = 5s;  // where there is no other one to go to
+  static constexpr Duration kHelloMax = 20s;
   static constexpr Duration kMoveJitter = 300ms;
   // Two with one identity would take the session from each other as fast as they can; one that the
   // managers do not let in while the other lives should not often be there when that one restarts.

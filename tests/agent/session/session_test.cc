@@ -10,172 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/sim_executor.h"
+#include "tests/agent/session/session_fixture.h"
 
 namespace muster::agent {
 namespace {
-
-v1::FeedUpdate tasks_step(uint64_t base, uint64_t version, bool complete, bool last = true) {
-  v1::FeedUpdate step;
-  step.mutable_feed()->set_kind(v1::FeedId::TASKS);
-  step.set_base_version(base);
-  step.set_version(version);
-  step.set_complete(complete);
-  step.set_last(last);
-  return step;
-}
-
-v1::TaskStatusUpdate running(const std::string& task) {
-  v1::TaskStatusUpdate update;
-  update.set_task_id(task);
-  update.mutable_status()->set_state(v1::TASK_RUNNING);
-  return update;
-}
-
-TEST(FeedAssembler, JoinsPartsUntilTheLast) {
-  FeedAssembler assembler;
-  v1::FeedUpdate part = tasks_step(0, 7, true, false);
-  part.add_removed_task_ids("a");
-  part.set_network("xy");
-  EXPECT_FALSE(assembler.add(part)->has_value());
-  part = tasks_step(0, 7, true, true);
-  part.add_removed_task_ids("b");
-  part.set_network("z");
-  const auto whole = assembler.add(part);
-  ASSERT_TRUE(whole && whole->has_value());
-  EXPECT_EQ((*whole)->removed_task_ids_size(), 2);
-  EXPECT_EQ((*whole)->network(), "xyz");
-}
-
-TEST(FeedAssembler, RefusesAnIncrementThatDoesNotFollow) {
-  FeedAssembler assembler;
-  EXPECT_FALSE(assembler.add(tasks_step(0, 5, false)));  // before anything complete
-  ASSERT_TRUE(assembler.add(tasks_step(0, 5, true)));
-  ASSERT_TRUE(assembler.add(tasks_step(5, 6, false)));
-  EXPECT_FALSE(assembler.add(tasks_step(5, 7, false)));
-}
-
-TEST(FeedAssembler, FeedsHaveVersionsOfTheirOwn) {
-  FeedAssembler assembler;
-  ASSERT_TRUE(assembler.add(tasks_step(0, 5, true)));
-  v1::FeedUpdate network = tasks_step(0, 9, true);
-  network.mutable_feed()->set_kind(v1::FeedId::NETWORK);
-  network.mutable_feed()->set_network_id("n1");
-  ASSERT_TRUE(assembler.add(network));
-  EXPECT_TRUE(assembler.add(tasks_step(5, 6, false)));
-}
-
-TEST(ReportQueue, TheLastStateOfATaskWinsAndOneBatchIsUnderWay) {
-  ReportQueue queue;
-  queue.add(running("a"));
-  const auto first = queue.next();
-  ASSERT_TRUE(first);
-  EXPECT_EQ(first->updates_size(), 1);
-  queue.add(running("a"));
-  queue.add(running("b"));
-  EXPECT_FALSE(queue.next());
-  queue.acknowledged(first->sequence());
-  EXPECT_EQ(queue.next()->updates_size(), 2);
-}
-
-TEST(ReportQueue, WhatWasUnderWayIsSentAgainUnlessNewer) {
-  ReportQueue queue;
-  queue.add(running("a"));
-  queue.add(running("b"));
-  ASSERT_TRUE(queue.next());
-  v1::TaskStatusUpdate newer = running("a");
-  newer.mutable_status()->set_state(v1::TASK_FAILED);
-  queue.add(newer);
-  queue.reset();
-  const auto again = queue.next();
-  ASSERT_EQ(again->updates_size(), 2);
-  EXPECT_EQ(again->updates(0).status().state(), v1::TASK_FAILED);
-}
-
-// A manager that the test plays by hand.
-class FakeLinks final : public LinkFactory {
- public:
-  struct Link final : ManagerLink {
-    explicit Link(FakeLinks& owner) : owner(owner) {}
-    ~Link() override { owner.live = nullptr; }
-    void send(const v1::AgentMessage& message) override { owner.sent.push_back(message); }
-    void close_after_writes() override { owner.closing = true; }
-    FakeLinks& owner;
-  };
-  std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents e) override {
-    events = std::move(e);
-    ++opened;
-    asked.push_back(address);
-    auto link = std::make_unique<Link>(*this);
-    live = link.get();
-    return link;
-  }
-  void end(v1::SessionEnd::Reason reason, const std::vector<std::string>& managers = {}) {
-    v1::ManagerMessage message;
-    message.mutable_end()->set_reason(reason);
-    message.mutable_end()->set_message("ended");
-    for (const auto& address : managers) message.mutable_end()->add_manager_addrs(address);
-    events.received(message);
-  }
-  void welcome(const std::vector<std::string>& managers = {}) {
-    v1::ManagerMessage message;
-    message.mutable_welcome()->set_session_id("s1");
-    for (const auto& address : managers) message.mutable_welcome()->add_manager_addrs(address);
-    message.mutable_welcome()->set_heartbeat_period_ns(Duration(1s).count());
-    events.received(message);
-  }
-  int count(v1::AgentMessage::MessageCase kind) const {
-    int n = 0;
-    for (const auto& message : sent) n += message.message_case() == kind ? 1 : 0;
-    return n;
-  }
-
-  LinkEvents events;
-  Link* live = nullptr;
-  int opened = 0;
-  std::vector<std::string> asked;
-  bool closing = false;
-  std::vector<v1::AgentMessage> sent;
-};
-
-class RecordingSink final : public FeedSink {
- public:
-  void apply(const v1::FeedUpdate& step) override { steps.push_back(step); }
-  void node_removed(const std::string& why) override { removed = why; }
-  void certificate_outdated(const std::string& why) override { outdated.push_back(why); }
-  void identity_shared(const std::string& why) override { shared = why; }
-  void no_session(const std::string& why) override { alone.push_back(why); }
-  void managers_known(const std::vector<std::string>& addresses) override { managers = addresses; }
-  std::vector<v1::FeedUpdate> steps;
-  std::string removed;
-  std::string shared;
-  std::vector<std::string> outdated;
-  std::vector<std::string> alone;
-  std::vector<std::string> managers;
-};
-
-class SessionTest : public ::testing::Test {
- protected:
-  explicit SessionTest(std::vector<std::string> managers = {"a:1"})
-      : session_({strand_, links_, sink_, rng_, null_log()}, {}, managers) {}
-
-  SimWorld world_;
-  SimExecutor strand_{world_};
-  FakeLinks links_;
-  RecordingSink sink_;
-  SeededRng rng_{1};
-  Session session_;
-};
-
-class ManyManagers : public SessionTest {
- protected:
-  ManyManagers() : SessionTest({"a:1", "b:1", "c:1"}) {}
-  void SetUp() override { session_.start(); }
-  // Of all that there are but one.
-  bool other_than(const std::string& address) const {
-    return !links_.asked.empty() && links_.asked.back() != address;
-  }
-};
 
 TEST_F(SessionTest, ReportsWaitForTheWelcomeAndForTheAcknowledgement) {
   session_.start();
@@ -284,6 +122,21 @@ TEST_F(SessionTest, ASilentManagerIsGivenUp) {
   EXPECT_GE(links_.opened, 2);
 }
 
+TEST_F(SessionTest, AManagerThatIsSlowIsGivenMoreTimeEachTime) {
+  session_.start();
+  std::vector<int64_t> asked_at;
+  for (int second = 0; second < 120; ++second) {
+    if (std::cmp_less(asked_at.size(), links_.opened)) asked_at.push_back(second);
+    world_.advance(1s);
+  }
+  // After 5, 10 and 20 s, and every 20 from then on; between them the backoff.
+  ASSERT_GE(asked_at.size(), 4u);
+  EXPECT_LE(asked_at.size(), 7u);
+  EXPECT_GE(asked_at[2] - asked_at[1], 10);
+  EXPECT_GE(asked_at[3] - asked_at[2], 20);
+  EXPECT_LE(asked_at[3] - asked_at[2], 26);
+}
+
 TEST_F(SessionTest, FeedsAreAppliedAndAcknowledged) {
   session_.start();
   links_.welcome();
@@ -344,101 +197,6 @@ TEST_F(SessionTest, ARemovedNodeDoesNotComeBack) {
   world_.advance(1min);
   EXPECT_EQ(sink_.removed, "removed");
   EXPECT_EQ(links_.opened, 1);
-}
-
-TEST_F(SessionTest, StopSaysGoodbyeAndEndsWithinASecond) {
-  session_.start();
-  links_.welcome();
-  bool done = false;
-  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
-  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 1);
-  EXPECT_TRUE(links_.closing);
-  EXPECT_FALSE(done);
-  world_.advance(1s);
-  EXPECT_TRUE(done);
-}
-
-TEST_F(SessionTest, StoppedAgainItHasNothingMoreToSay) {
-  session_.start();
-  links_.welcome();
-  int done = 0;
-  session_.stop(v1::Goodbye::LEAVE, [&] { ++done; });
-  world_.advance(1s);
-  ASSERT_EQ(done, 1);
-  session_.stop(v1::Goodbye::RESTART, [&] { ++done; });
-  world_.advance(1s);
-  EXPECT_EQ(done, 2);
-  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 1);
-}
-
-// The next leader waits with what drains for nodes that have not come to it yet.
-TEST_F(ManyManagers, WhoStopsWhileTheLeaderChangesSaysGoodbyeToTheNextOne) {
-  links_.welcome();
-  links_.end(v1::SessionEnd::NOT_LEADER);
-  bool done = false;
-  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
-  ASSERT_EQ(links_.opened, 2) << "at once";
-  // The one that was not asked yet: who declined a moment ago is no leader.
-  std::string leader;
-  for (const char* each : {"a:1", "b:1", "c:1"}) {
-    if (std::count(links_.asked.begin(), links_.asked.end(), each) == 0) leader = each;
-  }
-  links_.end(v1::SessionEnd::NOT_LEADER, {leader});
-  world_.advance(10ms);
-  ASSERT_EQ(links_.opened, 3);
-  EXPECT_EQ(links_.asked.back(), leader);
-  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 0);
-  EXPECT_FALSE(done);
-  links_.welcome();
-  EXPECT_EQ(links_.count(v1::AgentMessage::kGoodbye), 1);
-  EXPECT_TRUE(links_.closing);
-  v1::ManagerMessage feed;
-  *feed.mutable_feed() = tasks_step(0, 5, true);
-  links_.events.received(feed);
-  EXPECT_TRUE(sink_.steps.empty()) << "nothing is begun any more";
-  links_.events.closed(unavailable("closed"));
-  EXPECT_TRUE(done);
-  world_.advance(10s);
-  EXPECT_EQ(links_.opened, 3);
-}
-
-TEST_F(ManyManagers, OneThatFindsNoLeaderToSayGoodbyeToStopsAllTheSame) {
-  links_.welcome();
-  links_.events.closed(unavailable("reset"));
-  bool done = false;
-  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
-  for (int i = 0; i < 9; ++i) {
-    links_.events.closed(unavailable("reset"));
-    world_.advance(100ms);
-  }
-  EXPECT_FALSE(done);
-  world_.advance(100ms);
-  EXPECT_TRUE(done);
-  const int opened = links_.opened;
-  world_.advance(10s);
-  EXPECT_EQ(links_.opened, opened);
-}
-
-TEST_F(ManyManagers, OneThatTheManagersDoNotWantHasNoGoodbyeToSay) {
-  links_.welcome();
-  links_.end(v1::SessionEnd::NOT_LEADER);
-  bool done = false;
-  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
-  links_.end(v1::SessionEnd::NODE_REMOVED);
-  EXPECT_TRUE(done);
-  EXPECT_EQ(sink_.removed, "");
-}
-
-TEST_F(ManyManagers, WhoHasLongBeenAloneStopsAtOnce) {
-  links_.welcome();
-  links_.events.closed(unavailable("reset"));
-  for (int i = 0; i < 12; ++i) {
-    links_.events.closed(unavailable("reset"));
-    world_.advance(100ms);
-  }
-  bool done = false;
-  session_.stop(v1::Goodbye::RESTART, [&] { done = true; });
-  EXPECT_TRUE(done);
 }
 
 TEST_F(ManyManagers, AnotherOneIsFoundWithinASecondOfALoss) {
@@ -697,54 +455,6 @@ TEST_F(ManyManagers, OnlyItsOwnSessionIsGoneOnWith) {
   world_.advance(10500ms);
   ASSERT_EQ(links_.opened, 3);
   EXPECT_EQ(links_.sent.back().hello().session_id(), "");
-}
-
-TEST(ManagerList, OrderDiffersFromNodeToNode) {
-  std::set<std::string> first;
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
-    SeededRng rng(seed);
-    first.insert(ManagerList({"a", "b", "c"}, rng).next({})->address);
-  }
-  EXPECT_EQ(first.size(), 3u);
-}
-
-TEST(ManagerList, BackoffDoublesToItsCapAndIsForgottenWithSuccess) {
-  SeededRng rng(1);
-  ManagerList list({"a"}, rng);
-  Duration cap = ManagerList::kBackoffMin;
-  for (int i = 0; i < 12; ++i) {
-    list.failed("a", {}, rng);
-    const Duration wait = list.next({})->not_before.since_start;
-    EXPECT_GE(wait, cap / 2);
-    EXPECT_LE(wait, cap);
-    cap = std::min(cap * 2, ManagerList::kBackoffMax);
-  }
-  list.succeeded("a");
-  EXPECT_EQ(list.next({})->not_before, TimePoint{});
-}
-
-TEST(ManagerList, OneThatDeclinedIsAskedSoonerWhenItIsSaidToLead) {
-  SeededRng rng(1);
-  ManagerList list({"a", "b", "c"}, rng);
-  TimePoint now;
-  for (int i = 0; i < 20; ++i) {
-    now = now + 10s;
-    for (const char* address : {"a", "b", "c"}) list.declined(address, now, rng);
-  }
-  EXPECT_GE(list.next(now)->not_before - now, ManagerList::kDeclinedMax * 3 / 2);
-  EXPECT_FALSE(list.prefer({"b"}));
-  EXPECT_EQ(list.next(now)->address, "b");
-  EXPECT_EQ(list.next(now)->not_before - now, ManagerList::kDeclinedMax / 2);
-}
-
-TEST(ManagerList, ReplacingKeepsWhatIsKnownOfThoseThatStay) {
-  SeededRng rng(1);
-  ManagerList list({"a", "b"}, rng);
-  list.failed("a", {}, rng);
-  EXPECT_TRUE(list.replace({"a", "c", "c", ""}, {}, rng));
-  EXPECT_EQ(list.size(), 2u);
-  EXPECT_EQ(list.failures("a"), 1);
-  EXPECT_FALSE(list.replace({"c", "a"}, {}, rng));
 }
 
 }  // namespace
