@@ -18,13 +18,16 @@ until [ -e /stop ]; do
   sleep 0.1
 done
 echo "last $i"'
+LONG=${LONG/sleep 0.1/sleep $((slow / 10)).$((slow % 10))}
 SERVE="mkdir -p /www/cgi-bin; echo \"\$LONG\" >/www/cgi-bin/long; chmod +x /www/cgi-bin/long
 echo here >/www/index.html; trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
 CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval $((5 * slow))s
   --health-start-period $((20 * slow))s --health-start-interval $((100 * slow))ms)
 instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 container() { m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $2\..*//p" | head -1; }
-in_client() { local n=$1; shift; nsenter --net="$RUN/$n/$(instance "$n")/netns/$(container "$n" client)" "$@"; }
+declare -A CLIENT=()
+know_client() { CLIENT[$1]=$(container "$1" client) && [[ -n ${CLIENT[$1]} ]]; }
+in_client() { local n=$1; shift; nsenter --net="$RUN/$n/$(instance "$n")/netns/${CLIENT[$n]}" "$@"; }
 STOP=$BASE/stop
 HELPERS=()
 tools() { python3 "$HERE/traffic_tools.py" "$@"; }
@@ -64,6 +67,8 @@ for n in 1 2 3 4; do m 1 node update --availability pause node$n >/dev/null; don
 create --name patient -p 8091:80 --drain-timeout 5m "${CHECK[@]}" --env "LONG=$LONG" "$REGISTRY/busybox:1" \
   sh -c "$SERVE"
 for n in 1 2 3 4; do m 1 node update --availability active node$n >/dev/null; done
+
+for n in 1 2 3; do await 10 "the client of node $n" know_client $n; done
 
 note 'the downloads begin, and the requests'
 fetch port "$(address 1):8090"

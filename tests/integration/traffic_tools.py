@@ -18,8 +18,10 @@ import socket
 import sys
 import time
 
-LIMIT_S = 5 * int(os.environ.get("MUSTER_TEST_SLOW", "1"))
-PAUSE_S = 0.05
+SLOW = int(os.environ.get("MUSTER_TEST_SLOW", "1"))
+LIMIT_S = 5 * SLOW
+# What is a light load for a host would be all that an emulated one can do.
+PAUSE_S = 0.05 * SLOW
 
 
 def resolve(name):
