@@ -31,12 +31,21 @@ void FlowSweeper::sweep() {
     std::lock_guard lock(mutex_);
     flows.swap(waiting_);
   }
-  const auto deleted = delete_flows(conntrack_, flows);
-  if (!deleted) {
-    log_->warn("cannot clear stale connections: {}", deleted.error().message());
-  } else if (*deleted != 0) {
-    log_->debug("{} stale connections cleared", *deleted);
+  delete_some(flows, {});
+}
+
+void FlowSweeper::delete_some(const std::vector<FlowFilter>& flows,
+                              const std::set<uint32_t>& unanswered) {
+  auto swept = delete_flows(conntrack_, flows, unanswered);
+  if (!swept) {
+    log_->warn("cannot clear stale connections: {}", swept.error().message());
+    return;
   }
+  if (swept->deleted != 0) log_->debug("{} stale connections cleared", swept->deleted);
+  // Of the second look none is left: what has come since is not stale.
+  if (swept->unanswered.empty() || !unanswered.empty()) return;
+  strand_.after(kAnswerTime,
+                [this, flows, left = std::move(swept->unanswered)] { delete_some(flows, left); });
 }
 
 }  // namespace muster::overlay

@@ -56,17 +56,30 @@ bool same_bytes(const nlattr* attribute, const std::string& want) {
                           static_cast<size_t>(nla_len(attribute))) == want;
 }
 
-bool is_answered(nlmsghdr* h, uint8_t protocol, uint32_t status) {
+enum class Stage : uint8_t { kUnanswered, kRuns, kOver };
+
+Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
+  const bool answered = (status & IPS_SEEN_REPLY) != 0;
   const nlattr* info = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_PROTOINFO);
   if (protocol == IPPROTO_TCP) {
     const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
-    if (state == nullptr) return false;
+    if (state == nullptr) return Stage::kOver;
     const uint8_t now = nla_get_u8(state);
-    return now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+    if (now == TCP_CONNTRACK_SYN_SENT || now == TCP_CONNTRACK_SYN_SENT2) return Stage::kUnanswered;
+    const bool runs = now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
+    return runs ? Stage::kRuns : Stage::kOver;
   }
-  if (protocol != IPPROTO_SCTP) return false;
+  if (protocol != IPPROTO_SCTP) return Stage::kOver;
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
-  return state != nullptr && association_runs(nla_get_u8(state), (status & IPS_SEEN_REPLY) != 0);
+  if (state == nullptr) return Stage::kOver;
+  const uint8_t now = nla_get_u8(state);
+  if (now == SCTP_CONNTRACK_COOKIE_WAIT && !answered) return Stage::kUnanswered;
+  return association_runs(now, answered) ? Stage::kRuns : Stage::kOver;
+}
+
+uint32_t id_of(nlmsghdr* h) {
+  const nlattr* id = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_ID);
+  return id == nullptr ? 0 : ntohl(nla_get_u32(id));
 }
 
 bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
@@ -74,29 +87,38 @@ bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
   return port != nullptr && ntohs(nla_get_u16(port)) == wanted;
 }
 
-bool matches(nlmsghdr* h, const FlowFilter& filter, const std::string& backend) {
+enum class Fate : uint8_t { kStays, kGoes, kSecondLook };
+
+Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
+             const std::set<uint32_t>& unanswered) {
   const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
   const nlattr* ip = inside(reply, CTA_TUPLE_IP);
   if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
-    return false;
+    return Fate::kStays;
   }
   // Only flows that were led there: what the container itself was asked for directly stays.
   const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
-  if (status == nullptr) return false;
+  if (status == nullptr) return Fate::kStays;
   const uint32_t bits = ntohl(nla_get_u32(status));
-  if (!(bits & IPS_DST_NAT)) return false;
+  if (!(bits & IPS_DST_NAT)) return Fate::kStays;
   const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
-  if (number == nullptr) return false;
-  if (filter.protocol && nla_get_u8(number) != *filter.protocol) return false;
+  if (number == nullptr) return Fate::kStays;
+  if (filter.protocol && nla_get_u8(number) != *filter.protocol) return Fate::kStays;
   if (filter.backend_port != 0 && !has_port(reply, CTA_PROTO_SRC_PORT, filter.backend_port)) {
-    return false;
+    return Fate::kStays;
   }
   const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
   if (filter.asked_port != 0 && !has_port(original, CTA_PROTO_DST_PORT, filter.asked_port)) {
-    return false;
+    return Fate::kStays;
   }
-  return !(filter.keep_answered && is_answered(h, nla_get_u8(number), bits));
+  if (!filter.keep_answered) return Fate::kGoes;
+  switch (stage_of(h, nla_get_u8(number), bits)) {
+    case Stage::kRuns: return Fate::kStays;
+    case Stage::kOver: return Fate::kGoes;
+    case Stage::kUnanswered: break;
+  }
+  return unanswered.contains(id_of(h)) ? Fate::kGoes : Fate::kSecondLook;
 }
 
 Message list_request(bool v6, const std::string* only_backend) {
@@ -116,6 +138,7 @@ Message list_request(bool v6, const std::string* only_backend) {
 }
 
 Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bool v6,
+               const std::set<uint32_t>& unanswered, std::set<uint32_t>& left,
                std::vector<Message>& deletions) {
   std::vector<std::pair<const FlowFilter*, std::string>> wanted;
   bool several = false;
@@ -127,15 +150,22 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
   if (wanted.empty()) return ok_status();
   const Message list = list_request(v6, several ? nullptr : &wanted.front().second);
   return socket.stream(list, [&](nlmsghdr* h) {
-    const bool match = std::any_of(wanted.begin(), wanted.end(),
-                                   [&](const auto& w) { return matches(h, *w.first, w.second); });
+    Fate fate = Fate::kStays;
+    for (const auto& [filter, backend] : wanted) {
+      const Fate by_this = fate_of(h, *filter, backend, unanswered);
+      if (fate == Fate::kStays || by_this == Fate::kGoes) fate = by_this;
+    }
+    if (fate == Fate::kSecondLook) left.insert(id_of(h));
     const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
-    if (!match || original == nullptr) return;
+    if (fate != Fate::kGoes || original == nullptr) return;
     Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection", kDeletionRoom);
     gone.header(family_header(v6))
         .put(CTA_TUPLE_ORIG | NLA_F_NESTED, nla_data(original),
              static_cast<size_t>(nla_len(original)))
         .tolerate(ENOENT);
+    if (const nlattr* id = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_ID)) {
+      gone.put(CTA_ID, nla_data(id), static_cast<size_t>(nla_len(id)));
+    }
     deletions.push_back(std::move(gone));
   });
 }
@@ -154,13 +184,16 @@ bool association_runs(uint8_t state, bool answered) {
   }
 }
 
-Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters) {
+Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters,
+                                const std::set<uint32_t>& unanswered) {
+  SweptFlows out;
   std::vector<Message> deletions;
-  MUSTER_TRY(collect(socket, filters, false, deletions));
-  MUSTER_TRY(collect(socket, filters, true, deletions));
+  for (const bool v6 : {false, true}) {
+    MUSTER_TRY(collect(socket, filters, v6, unanswered, out.unanswered, deletions));
+  }
   // In pieces that fit the socket's buffers.
   constexpr size_t kAtOnce = 200;
-  const size_t count = deletions.size();
+  out.deleted = deletions.size();
   while (!deletions.empty()) {
     std::vector<Message> piece;
     while (!deletions.empty() && piece.size() < kAtOnce) {
@@ -169,7 +202,7 @@ Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>
     }
     MUSTER_TRY(socket.run(piece));
   }
-  return count;
+  return out;
 }
 
 }  // namespace muster::overlay

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/status.h"
@@ -18,7 +19,8 @@ struct FlowFilter {
   uint16_t backend_port = 0;        // 0 = any
   uint16_t asked_port = 0;          // what the client had asked for; 0 = any
   // Leaves TCP connections and SCTP associations alone that the backend has answered and not both
-  // sides have ended: it may be alive and draining.
+  // sides have ended: it may be alive and draining. One that it has yet to answer may be answered
+  // at this moment, and is left for a second look.
   bool keep_answered = false;
 };
 
@@ -26,12 +28,19 @@ struct FlowFilter {
 // `state` is one of SCTP_CONNTRACK_*, `answered` whether packets went both ways. Pure.
 bool association_runs(uint8_t state, bool answered);
 
-// Deletes the entries that match any of the filters and returns how many did. To be called once
-// nothing leads to the backend any more, else a packet in between makes the stale entry anew.
-// `socket` is of NETLINK_NETFILTER.
+struct SweptFlows {
+  size_t deleted = 0;
+  std::set<uint32_t> unanswered;  // the kernel's ids of those that were left for a second look
+};
+
+// Deletes the entries that match any of the filters. To be called once nothing leads to the backend
+// any more, else a packet in between makes the stale entry anew. `unanswered`: of a first look;
+// what the backend has still not answered goes. An entry that came in the place of a matching one
+// since it was listed stays. `socket` is of NETLINK_NETFILTER.
 //
 // Slow: the kernel walks its whole table for it (10-20 ms with 256 k buckets), whatever the number
 // of filters, so they are best gathered.
-Result<size_t> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters);
+Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters,
+                                const std::set<uint32_t>& unanswered = {});
 
 }  // namespace muster::overlay

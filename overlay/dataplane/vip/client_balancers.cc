@@ -434,6 +434,8 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
     }
   }
   spread_due(network, std::move(due), changed);
+  touched.insert(changed.begin(), changed.end());
+  if (slots_) flows_.allow(flows_of(network, truth, touched));
   Status outcome;
   std::vector<ClientFlows::Socket> namespaces;
   for (auto& [container, client] : clients_) {
@@ -454,7 +456,7 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
     if (wishes.empty()) continue;
     if (Status done = bring(container, client, wishes); !done.ok() && outcome.ok()) outcome = done;
   }
-  if (first || stale) flows_.clear(namespaces, flows_of(network, truth, touched));
+  if (first || stale) flows_.clear(namespaces, touched);
   return outcome;
 }
 
@@ -462,6 +464,9 @@ void ClientBalancers::forget(const std::string& network_id) {
   const auto node = networks_.extract(network_id);
   if (node.empty()) return;
   const Network& network = node.mapped();
+  std::map<Ip, VipFlowsPtr> none;
+  for (const auto& [vip, entry] : network.vips) none.emplace(vip, std::make_shared<VipFlows>());
+  flows_.allow(none);
   for (auto& [container, client] : clients_) {
     if (!is_in(client, network)) continue;
     std::vector<VipWish> wishes;

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "overlay/dataplane/vip/client_rules.h"
@@ -47,22 +49,41 @@ Result<uint32_t> count_connections(WireSocket& socket) {
   return count;
 }
 
-bool is_stale(std::string_view entry, bool v6, const std::map<Ip, VipFlowsPtr>& flows) {
+// A flow that was led from a virtual address to a backend, as it was listed.
+struct Led {
+  Ip vip;
+  Ip backend;
+  uint8_t protocol = 0;
+  bool established = false;
+  std::string tuple;  // the original direction's
+  std::string id;     // of the connection: another one may have the tuple by now
+};
+
+std::optional<Led> led_flow(std::string_view entry, bool v6, const std::set<Ip>& vips) {
+  Led led;
   const std::string_view original = find_attribute(entry, CTA_TUPLE_ORIG);
-  const auto at = flows.find(ip_of_wire(address_in(original, v6, false)));
-  if (at == flows.end()) return false;
+  led.vip = ip_of_wire(address_in(original, v6, false));
+  if (!vips.contains(led.vip)) return std::nullopt;
   // Only what was led somewhere: pings are answered here.
-  if (!(be32_of(find_attribute(entry, CTA_STATUS)) & IPS_DST_NAT)) return false;
-  const std::string_view reply = find_attribute(entry, CTA_TUPLE_REPLY);
+  if (!(be32_of(find_attribute(entry, CTA_STATUS)) & IPS_DST_NAT)) return std::nullopt;
   const std::string_view protocol =
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
-  if (protocol.empty()) return false;
+  if (protocol.empty()) return std::nullopt;
+  led.protocol = static_cast<uint8_t>(protocol[0]);
+  led.backend = ip_of_wire(address_in(find_attribute(entry, CTA_TUPLE_REPLY), v6, true));
   const std::string_view state =
       find_attribute(find_attribute(find_attribute(entry, CTA_PROTOINFO), CTA_PROTOINFO_TCP),
                      CTA_PROTOINFO_TCP_STATE);
-  const bool established = !state.empty() && state[0] == TCP_CONNTRACK_ESTABLISHED;
-  return flow_is_stale(*at->second, static_cast<uint8_t>(protocol[0]), established,
-                       ip_of_wire(address_in(reply, v6, true)));
+  led.established = !state.empty() && state[0] == TCP_CONNTRACK_ESTABLISHED;
+  led.tuple = original;
+  led.id = find_attribute(entry, CTA_ID);
+  return led;
+}
+
+bool is_stale(const Led& led, const std::map<Ip, VipFlowsPtr>& allowed) {
+  const auto at = allowed.find(led.vip);
+  return flow_is_stale(at == allowed.end() ? VipFlows() : *at->second, led.protocol,
+                       led.established, led.backend);
 }
 
 }  // namespace
@@ -74,29 +95,31 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
   return !established && flows.others.count(backend) == 0;
 }
 
-Result<size_t> delete_stale_flows(WireSocket& connections, const std::map<Ip, VipFlowsPtr>& flows) {
+Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
+                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed) {
   MUSTER_ASSIGN(const uint32_t count, count_connections(connections));
   if (count == 0) return 0;
-  std::vector<std::pair<bool, std::string>> stale;  // whether v6, the original tuple
+  std::vector<Led> flows;
   for (const bool v6 : {false, true}) {
-    const bool any = std::any_of(flows.begin(), flows.end(),
-                                 [&](const auto& entry) { return entry.first.v6 == v6; });
-    if (!any) continue;
+    if (std::none_of(vips.begin(), vips.end(), [&](const Ip& vip) { return vip.v6 == v6; }))
+      continue;
     Wire wire;
     wire.begin(ct_type(IPCTNL_MSG_CT_GET), NLM_F_DUMP, family(v6));
     wire.end();
     MUSTER_TRY(connections.query(wire, [&](const nlmsghdr* h) {
-      const std::string_view entry = attributes_of(h, sizeof(nfgenmsg));
-      if (!is_stale(entry, v6, flows)) return;
-      stale.emplace_back(v6, find_attribute(entry, CTA_TUPLE_ORIG));
+      auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), v6, vips);
+      if (led) flows.push_back(*std::move(led));
     }));
   }
-  for (size_t from = 0; from < stale.size(); from += kDeletionsAtOnce) {
+  const std::map<Ip, VipFlowsPtr> now = allowed();
+  std::erase_if(flows, [&](const Led& led) { return !is_stale(led, now); });
+  for (size_t from = 0; from < flows.size(); from += kDeletionsAtOnce) {
     Wire wire;
-    for (size_t i = from; i < std::min(stale.size(), from + kDeletionsAtOnce); ++i) {
-      const auto& [v6, tuple] = stale[i];
-      wire.begin(ct_type(IPCTNL_MSG_CT_DELETE), 0, family(v6));
-      wire.put(CTA_TUPLE_ORIG | NLA_F_NESTED, tuple.data(), tuple.size());
+    for (size_t i = from; i < std::min(flows.size(), from + kDeletionsAtOnce); ++i) {
+      const Led& led = flows[i];
+      wire.begin(ct_type(IPCTNL_MSG_CT_DELETE), 0, family(led.vip.v6));
+      wire.put(CTA_TUPLE_ORIG | NLA_F_NESTED, led.tuple.data(), led.tuple.size());
+      if (!led.id.empty()) wire.put(CTA_ID, led.id.data(), led.id.size());
       wire.end();
     }
     MUSTER_ASSIGN(const auto errors, connections.exchange(wire));
@@ -104,30 +127,41 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::map<Ip, Vi
       if (error.error != ENOENT) return fail(errno_status(error.error, "delete a connection"));
     }
   }
-  return stale.size();
+  return flows.size();
 }
 
-void ClientFlows::clear(const std::vector<Socket>& namespaces,
-                        const std::map<Ip, VipFlowsPtr>& flows) {
-  if (namespaces.empty() || flows.empty()) return;
+void ClientFlows::allow(const std::map<Ip, VipFlowsPtr>& flows) {
   std::lock_guard lock(waiting_->mutex);
-  if (waiting_->flows.empty()) {
+  for (const auto& [vip, allowed] : flows) {
+    if (allowed->datagrams.empty() && allowed->others.empty()) {
+      waiting_->allowed.erase(vip);
+    } else {
+      waiting_->allowed[vip] = allowed;
+    }
+  }
+}
+
+void ClientFlows::clear(const std::vector<Socket>& namespaces, const std::set<Ip>& vips) {
+  if (namespaces.empty() || vips.empty()) return;
+  std::lock_guard lock(waiting_->mutex);
+  if (waiting_->due.empty()) {
     strand_.post([waiting = waiting_, log = log_] { run(*waiting, log); });
   }
-  for (const Socket& socket : namespaces) {
-    auto& known = waiting_->flows[socket];
-    for (const auto& [vip, allowed] : flows) known[vip] = allowed;
-  }
+  for (const Socket& socket : namespaces) waiting_->due[socket].insert(vips.begin(), vips.end());
 }
 
 void ClientFlows::run(Waiting& waiting, const Log& log) {
-  std::map<Socket, std::map<Ip, VipFlowsPtr>> work;
+  std::map<Socket, std::set<Ip>> work;
   {
     std::lock_guard lock(waiting.mutex);
-    work.swap(waiting.flows);
+    work.swap(waiting.due);
   }
-  for (const auto& [socket, flows] : work) {
-    const auto deleted = delete_stale_flows(*socket, flows);
+  const auto allowed = [&] {
+    std::lock_guard lock(waiting.mutex);
+    return waiting.allowed;
+  };
+  for (const auto& [socket, vips] : work) {
+    const auto deleted = delete_stale_flows(*socket, vips, allowed);
     if (!deleted) {
       log->warn("cannot clear stale connections of a container: {}", deleted.error().message());
     } else if (*deleted != 0) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -29,9 +30,12 @@ using VipFlowsPtr = std::shared_ptr<const VipFlows>;
 bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, const Ip& backend);
 
 // Deletes from one namespace's connection table what is stale of the flows to these virtual
-// addresses, and returns how much that was. Costs next to nothing in a namespace without
-// connections, else a walk through the kernel's whole table (10-20 ms with 256 k buckets).
-Result<size_t> delete_stale_flows(WireSocket& connections, const std::map<Ip, VipFlowsPtr>& flows);
+// addresses, and returns how much that was. `allowed` is asked once all of them are listed: a flow
+// to a backend that came while that took its time is not stale. An address that it says nothing of
+// has no backends. Costs next to nothing in a namespace without connections, else a walk through
+// the kernel's whole table (10-20 ms with 256 k buckets).
+Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
+                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed);
 
 // Clears stale flows of many namespaces, off the way of whoever found them stale. Thread-safe.
 class ClientFlows {
@@ -42,9 +46,11 @@ class ClientFlows {
   ClientFlows(Executor& strand, Log log)
       : strand_(strand), waiting_(std::make_shared<Waiting>()), log_(std::move(log)) {}
 
-  // To be called once new flows go elsewhere; what is said later of an address replaces what was
-  // said before.
-  void clear(const std::vector<Socket>& namespaces, const std::map<Ip, VipFlowsPtr>& flows);
+  // To be called before any flow is led to a backend that is new here. What is said later of an
+  // address replaces what was said before.
+  void allow(const std::map<Ip, VipFlowsPtr>& flows);
+  // To be called once new flows go elsewhere.
+  void clear(const std::vector<Socket>& namespaces, const std::set<Ip>& vips);
   // Closes sockets there: that can take the kernel a while.
   template <class T>
   void dispose(std::shared_ptr<T> thing) {
@@ -54,7 +60,8 @@ class ClientFlows {
  private:
   struct Waiting {
     std::mutex mutex;
-    std::map<Socket, std::map<Ip, VipFlowsPtr>> flows;
+    std::map<Ip, VipFlowsPtr> allowed;
+    std::map<Socket, std::set<Ip>> due;
   };
 
   static void run(Waiting& waiting, const Log& log);
