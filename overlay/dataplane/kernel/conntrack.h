@@ -36,7 +36,8 @@ struct SweptFlows {
 // Deletes the entries that match any of the filters. To be called once nothing leads to the backend
 // any more, else a packet in between makes the stale entry anew. `unanswered`: of a first look;
 // what the backend has still not answered goes. An entry that came in the place of a matching one
-// since it was listed stays. `socket` is of NETLINK_NETFILTER.
+// since it was listed stays, unless it has the kernel's memory of that one, too, and thereby its
+// id. `socket` is of NETLINK_NETFILTER.
 //
 // Slow: the kernel walks its whole table for it (10-20 ms with 256 k buckets), whatever the number
 // of filters, so they are best gathered.

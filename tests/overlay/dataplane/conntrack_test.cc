@@ -13,10 +13,14 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "overlay/dataplane/kernel/netlink.h"
+#include "overlay/dataplane/vip/client_flows.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {
@@ -210,6 +214,73 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, false}});
   ASSERT_TRUE(rest) << rest.error().message();
   EXPECT_EQ(rest->deleted, kept);
+}
+
+// What led_connection() makes, as a virtual address's flow to a backend that has yet to answer.
+class DeleteStaleFlows : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(box_.ok()) << box_.error();
+    auto opened = NetlinkSocket::open(NETLINK_NETFILTER);
+    ASSERT_TRUE(opened) << opened.error().message();
+    socket_.emplace(*std::move(opened));
+    auto connections = WireSocket::open(NETLINK_NETFILTER);
+    ASSERT_TRUE(connections) << connections.error().message();
+    connections_ = *std::move(connections);
+    make();
+  }
+
+  void run(Message message) {
+    std::vector<Message> messages;
+    messages.push_back(std::move(message));
+    const Status ran = socket_->run(messages);
+    ASSERT_TRUE(ran.ok()) << ran.message();
+  }
+  void make(uint16_t client_port = 2001) {
+    run(led_connection({IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false}, client_port));
+  }
+  void drop() {
+    nfgenmsg header{};
+    header.nfgen_family = AF_INET;
+    header.version = NFNETLINK_V0;
+    Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE, 0, "delete a connection");
+    m.header(header);
+    put_tuple(m, CTA_TUPLE_ORIG, 0x0a010001, 2001, kVip.value, 80, IPPROTO_TCP);
+    run(std::move(m));
+  }
+  std::string count() { return box_.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"); }
+
+  const Ip kVip = Ip::v4(0x0a020001);
+  Sandbox box_;
+  std::optional<NetlinkSocket> socket_;
+  WireSocket connections_;
+};
+
+TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
+  const auto allowed = std::make_shared<VipFlows>(VipFlows{{}, {Ip::v4(kServer)}});
+  auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
+    return std::map<Ip, VipFlowsPtr>{{kVip, allowed}};
+  });
+  ASSERT_TRUE(deleted) << deleted.error().message();
+  EXPECT_EQ(*deleted, 0u);
+  EXPECT_EQ(count(), "1");
+  // What is of other addresses is not looked at, and one without backends has none.
+  const auto none = [] { return std::map<Ip, VipFlowsPtr>(); };
+  EXPECT_EQ(*delete_stale_flows(connections_, {Ip::v4(kServer)}, none), 0u);
+  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, none), 1u);
+  EXPECT_EQ(count(), "0");
+}
+
+TEST_F(DeleteStaleFlows, AConnectionInThePlaceOfAListedOneStays) {
+  const auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
+    drop();
+    // The kernel's id is made of a connection's place in memory and its tuple.
+    make(2002);
+    make();
+    return std::map<Ip, VipFlowsPtr>();
+  });
+  ASSERT_TRUE(deleted) << deleted.error().message();
+  EXPECT_EQ(count(), "2");
 }
 
 }  // namespace
