@@ -57,6 +57,7 @@ is "$(ls "$store/blobs/sha256")" '' 'blobs'
 # changes before it has that again.
 as_before() { (($(free_mb) <= before + 3)); }
 await 20 'the log has its reserve again' as_before
+await 20 'the log takes changes again' muster node update --label-add looked=again self
 
 note 'no space for a download'
 fill_to 45
