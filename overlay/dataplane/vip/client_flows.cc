@@ -99,6 +99,8 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& v
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed) {
   MUSTER_ASSIGN(const uint32_t count, count_connections(connections));
   if (count == 0) return 0;
+  // Of those that are not stale by now none is kept: there may be very many.
+  const std::map<Ip, VipFlowsPtr> before = allowed();
   std::vector<Led> flows;
   for (const bool v6 : {false, true}) {
     if (std::none_of(vips.begin(), vips.end(), [&](const Ip& vip) { return vip.v6 == v6; }))
@@ -108,7 +110,7 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& v
     wire.end();
     MUSTER_TRY(connections.query(wire, [&](const nlmsghdr* h) {
       auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), v6, vips);
-      if (led) flows.push_back(*std::move(led));
+      if (led && is_stale(*led, before)) flows.push_back(*std::move(led));
     }));
   }
   const std::map<Ip, VipFlowsPtr> now = allowed();

@@ -30,10 +30,10 @@ using VipFlowsPtr = std::shared_ptr<const VipFlows>;
 bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, const Ip& backend);
 
 // Deletes from one namespace's connection table what is stale of the flows to these virtual
-// addresses, and returns how much that was. `allowed` is asked once all of them are listed: a flow
-// to a backend that came while that took its time is not stale. An address that it says nothing of
-// has no backends. Costs next to nothing in a namespace without connections, else a walk through
-// the kernel's whole table (10-20 ms with 256 k buckets).
+// addresses, and returns how much that was. `allowed` is asked before they are listed and again
+// afterwards: a flow to a backend that came while that took its time is not stale. An address that
+// it says nothing of has no backends. Costs next to nothing in a namespace without connections,
+// else a walk through the kernel's whole table (10-20 ms with 256 k buckets).
 Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed);
 
