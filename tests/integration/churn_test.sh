@@ -17,7 +17,6 @@ MOVED_AT=-1000 # when tasks that are asked were last made to come and go
 # pick N: sets REPLY to 0 .. N-1. Not in a subshell, whose numbers would be others in each run.
 pick() { REPLY=$((RANDOM % $1)); }
 one_of() { pick $#; shift "$REPLY"; REPLY=$1; }
-instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 pins() { echo "$RUN/$1/$(instance "$1")/netns"; }
 # say ARGS: muster on a manager, which may have no leader for a moment. What an earlier attempt has done
 # already, or what cannot be any more, is no failure.
@@ -227,10 +226,9 @@ await 20 'networks go' rm_networks
 quiet
 left() {
   local n=$1
-  in_host() { ip netns exec "$BRIDGE-$n" "$@"; }
   find "$RUN/$n" -path '*netns/*' | sed 's/^/namespace /'
-  in_host ip -o link | grep -o 'alias muster.*' | sed 's/^/link /' || true
-  in_host nft list tables
+  in_host "$n" ip -o link | grep -o 'alias muster.*' | sed 's/^/link /' || true
+  in_host "$n" nft list tables
   find /sys/fs/cgroup -maxdepth 3 -type d -name "$(instance "$n")*" | sed 's/^/cgroup /'
   pgrep -fa "conmon.*$BASE/$n/" | sed 's/^/process /' || true
   grep -o "$BASE/$n/[^ ]*\|$RUN/$n/[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true

@@ -44,6 +44,24 @@ within() {
 m() { local n=$1; shift; "$BIN/muster" --socket "unix://$RUN/$n/muster.sock" "$@"; }
 address() { echo "$NET.$1"; }
 data() { echo "$BASE/$1/data"; }
+in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
+# N: what the node's folders and control groups in the kernel are called by
+instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
+
+# What a container of busybox runs to be a page that says which container answers, and whom; how it is
+# known to answer. page HOST[:PORT]: what the test's own host gets; on_node N HOST[:PORT]: a process of node N.
+WHO='mkdir -p /www/cgi-bin
+cat >/www/cgi-bin/who <<"PAGE"
+#!/bin/sh
+who=${REMOTE_ADDR##*:}
+echo; echo $(hostname) ${who%]}
+PAGE
+chmod +x /www/cgi-bin/who
+httpd -f -p 80 -h /www'
+WHO_CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who'
+  --health-interval "${slow}s" --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
+page() { curl -gfsS -m $((2 * slow)) "http://$1/cgi-bin/who"; }
+on_node() { in_host "$1" curl -gfsS -m $((2 * slow)) "http://$2/cgi-bin/who"; }
 
 sweep
 ip link add "$BRIDGE" type bridge

@@ -5,7 +5,6 @@
 # answer.
 source "$(dirname "$0")/cluster_lib.sh"
 
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 
 start_registry
 push_images busybox

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Encrypted networks. Where the kernel has no IPsec ESP no task gets into one, and it says why. Where
 # it has: two nodes talk, nothing of it is on the wire in plain text, keys change meanwhile without a
-# loss, a killed musterd stops nothing, in UDP neither, and nothing is left in the kernel.
+# loss, a killed musterd stops nothing, in UDP neither, a published port is as secret where the ingress
+# network is encrypted, and nothing is left in the kernel.
 source "$(dirname "$0")/cluster_lib.sh"
 
 SERVE='httpd -f -p 80 -h /'
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 overlay_address() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p' | head -1; }
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
 
 start_registry
 push_images busybox
@@ -116,6 +116,18 @@ for n in 1 2; do
   await 20 "node $n gives the former one up" given_up $n 4500
   is "$(seen $n plain)" 0 "plain packets of node $n, by another port"
 done
+
+note 'a published port, where the ingress network is encrypted, too'
+m 1 network rm ingress >/dev/null
+m 1 network create --ingress --opt encrypted edge >/dev/null
+m 1 service create --detach=false --monitor 0s --name page --network vault -p 8080:80 \
+  --constraint node.hostname==node2 "$IMAGE" sh -c "$WHO" >/dev/null
+for n in 1 2; do
+  asks_by() { [[ $(page "$(address $n):8080") == *" $NET.254" ]]; }
+  await 20 "the page by node $n, which sees its client" asks_by
+  is "$(seen $n plain)" 0 "plain packets of node $n for its published port"
+done
+m 1 service rm page >/dev/null
 
 # The doctor's own frames are plain: from here on nobody counts these.
 note 'the doctor says what drops the way of encrypted networks, in UDP and not'

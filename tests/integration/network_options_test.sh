@@ -4,16 +4,6 @@
 # anew while nodes are in it.
 source "$(dirname "$0")/cluster_lib.sh"
 
-SERVE='mkdir -p /www/cgi-bin
-cat >/www/cgi-bin/who <<"PAGE"
-#!/bin/sh
-who=${REMOTE_ADDR##*:}
-echo; echo $(hostname) ${who%]}
-PAGE
-chmod +x /www/cgi-bin/who
-httpd -f -p 80 -h /www'
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
-page() { curl -gfsS -m $((2 * slow)) "http://$1/cgi-bin/who"; }
 container() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(container "$n" "$s")" "$@"; }
 task_address() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p' | head -1; }
@@ -22,7 +12,7 @@ refused() {
   curl -gsS -m $((2 * slow)) -o /dev/null "http://$1/" 2>/dev/null || status=$?
   ((status == 7))
 }
-create() { m 1 service create --detach=false --monitor 0s "$@" "$REGISTRY/busybox:1" sh -c "$SERVE" >/dev/null; }
+create() { m 1 service create --detach=false --monitor 0s "$@" "$REGISTRY/busybox:1" sh -c "$WHO" >/dev/null; }
 
 start_registry
 push_images busybox

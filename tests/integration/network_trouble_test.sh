@@ -5,8 +5,6 @@
 # made, what waits goes on when the reason is gone, and nothing is left.
 source "$(dirname "$0")/cluster_lib.sh"
 
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
-instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
 overlay_address() { inside "$1" "$2" ip -4 -o address show eth0 | sed -n 's/.*inet \([0-9.]*\).*/\1/p'; }

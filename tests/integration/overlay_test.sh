@@ -6,17 +6,6 @@
 # tasks' traffic has a way of its own between the hosts, and another port than the usual.
 source "$(dirname "$0")/cluster_lib.sh"
 
-# A page that says which container answers, and whom.
-SERVE='mkdir -p /www/cgi-bin
-cat >/www/cgi-bin/who <<"PAGE"
-#!/bin/sh
-who=${REMOTE_ADDR##*:}
-echo; echo $(hostname) ${who%]}
-PAGE
-chmod +x /www/cgi-bin/who; httpd -f -p 80 -h /www'
-# What is led to answers.
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who' --health-interval "${slow}s"
-  --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
 # task N SERVICE: the name of the service's container on node N
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 # inside N SERVICE COMMAND...: in the service's container on node N
@@ -27,8 +16,6 @@ overlay_address() { addresses "$1" "$2" | head -1; }
 overlay_address6() { inside "$1" "$2" ip -6 -o address | sed -n 's/.* eth0 *inet6 \(fd[0-9a-f:]*\).*/\1/p'; }
 # N SERVICE URL [SECONDS]
 fetch() { inside "$1" "$2" timeout "${4:-$((3 * slow))}" wget -q -O - "$3"; }
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
-instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 
 start_registry
 push_images busybox
@@ -77,11 +64,11 @@ m 1 network create --driver overlay --ipv6 blue >/dev/null
 m 1 network create --driver overlay green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name web --network blue \
-  --hostname 'web-on-{{.Node.Hostname}}' -p 8080:80 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  --hostname 'web-on-{{.Node.Hostname}}' -p 8080:80 "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name other --network green \
-  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name cell --network shut \
-  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
 
 note 'every task reaches every other by its address, and is seen by its own'
 for from in 1 2 3; do
@@ -137,17 +124,17 @@ done
 
 note 'a published port answers on every node, and the container sees the client'
 m 1 service create --detach=false --monitor 0s --name single --network blue -p 8081:80 \
-  --constraint node.hostname==node2 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  --constraint node.hostname==node2 "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
 client=$NET.254
 for n in 1 2 3; do
-  await 5 "port 8081 on node $n" curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who"
-  is "$(curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who")" \
+  await 5 "port 8081 on node $n" page "$(address $n):8081"
+  is "$(page "$(address $n):8081")" \
     "$(inside 2 single hostname) $client" "the page through node $n"
   await 5 "port 8081 on node $n by its own address" \
-    in_host $n curl -fsS -m $((2 * slow)) "http://$(address $n):8081/cgi-bin/who"
-  await 5 "port 8081 on node $n by 127.0.0.1" in_host $n curl -fsS -m $((2 * slow)) http://127.0.0.1:8081/cgi-bin/who
+    on_node $n "$(address $n):8081"
+  await 5 "port 8081 on node $n by 127.0.0.1" on_node $n 127.0.0.1:8081
 done
-said=$(for _ in $(seq 12); do curl -fsS -m $((2 * slow)) "http://$(address 3):8080/cgi-bin/who"; done | cut -d' ' -f1 | sort -u | wc -l)
+said=$(for _ in $(seq 12); do page "$(address 3):8080"; done | cut -d' ' -f1 | sort -u | wc -l)
 is "$said" 3 'tasks that answer on one node'
 their_own_way
 
@@ -169,10 +156,10 @@ has "$(m 1 node inspect --pretty node1)" 'Network repairs:' 'node inspect'
 
 note 'without managers everything goes on, also after the death of the agents'
 for n in 1 2 3; do kill_musterd $n; done
-is "$(curl -fsS -m $((2 * slow)) "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" 'the page, without any musterd'
+is "$(page "$(address 3):8081" | cut -d' ' -f2)" "$client" 'the page, without any musterd'
 start_musterd 3
 await 10 'containers of node 3' m 3 ps
-is "$(curl -fsS -m $((2 * slow)) "http://$(address 3):8081/cgi-bin/who" | cut -d' ' -f2)" "$client" \
+is "$(page "$(address 3):8081" | cut -d' ' -f2)" "$client" \
   'the page, through an agent without managers'
 await 5 'a name, without managers' fetch 3 web http://web/cgi-bin/who
 for n in 1 2; do start_musterd $n; done
@@ -180,8 +167,8 @@ for n in 1 2 3; do await 20 "node $n is ready" node_is 1 $n Status Ready; done
 
 note 'no request fails while the service is updated, scaled and drained'
 m 1 service create --detach=false --monitor 0s --name app --network blue -p 8082:80 --replicas 4 \
-  --update-parallelism 1 "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
-await 5 'port 8082' curl -fsS -m $((2 * slow)) "http://$(address 1):8082/cgi-bin/who"
+  --update-parallelism 1 "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
+await 5 'port 8082' page "$(address 1):8082"
 : >"$BASE/asked"
 (while [[ ! -e $BASE/stop ]]; do
   for n in 1 2 3; do

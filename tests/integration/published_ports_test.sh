@@ -6,27 +6,14 @@
 # takes a published port while musterd is away.
 source "$(dirname "$0")/cluster_lib.sh"
 
-# Says which container answers and whom it sees, as a page; on 81 repeats the first line it got, which
-# is the header, before whatever it is sent.
-SERVE='mkdir -p /www/cgi-bin
-cat >/www/cgi-bin/who <<"PAGE"
-#!/bin/sh
-who=${REMOTE_ADDR##*:}
-echo; echo $(hostname) ${who%]}
-PAGE
-cat >/echo <<"ECHO"
+# The page, and on 81 what repeats the first line it got, which is the header, before whatever it is sent.
+SERVE='cat >/echo <<"ECHO"
 #!/bin/sh
 read -r line; echo "$line"; exec cat
 ECHO
-chmod +x /www/cgi-bin/who /echo
+chmod +x /echo
 nc -ll -p 81 -e /echo &
-httpd -f -p 80 -h /www'
-CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/cgi-bin/who'
-  --health-interval "${slow}s" --health-start-period $((10 * slow))s --health-start-interval $((100 * slow))ms)
-in_host() { local n=$1; shift; ip netns exec "$BRIDGE-$n" "$@"; }
-# page URL...: the page as the test's own host gets it; on_node N URL: as a process of node N does
-page() { curl -gfsS -m $((2 * slow)) "http://$1/cgi-bin/who"; }
-on_node() { in_host "$1" curl -gfsS -m $((2 * slow)) "http://$2/cgi-bin/who"; }
+'$WHO
 seen() { cut -d' ' -f2 <<<"$1"; }
 # What a datagram to ADDRESS PORT is answered with, if it is. By head, which reads more than a byte at a time.
 DATAGRAM='exec 8<>"/dev/udp/$0/$1" && echo hello >&8 && timeout '$((2 * slow))' head -n 1 <&8 2>/dev/null'
@@ -92,7 +79,7 @@ m 1 service create --detach=false --monitor 0s --name web --constraint node.host
   -p mode=host,published=8086,target=80 \
   -p mode=host,published=8087,target=84,protocol=udp \
   -p published=8088,target=83,protocol=udp \
-  "${CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
+  "${WHO_CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 
 # in_mesh ADDRESS: whether it is of the ingress network, which is a /16.
 MESH=$(m 1 network inspect --format '{{(index .IPAM.Config 0).Subnet}}' ingress)

@@ -23,7 +23,6 @@ SERVE="mkdir -p /www/cgi-bin; echo \"\$LONG\" >/www/cgi-bin/long; chmod +x /www/
 echo here >/www/index.html; trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
 CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval $((5 * slow))s
   --health-start-period $((20 * slow))s --health-start-interval $((100 * slow))ms)
-instance() { sed 's/.*"instance_id":"\([^"]*\)".*/\1/' "$(data "$1")/node.json"; }
 container() { m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $2\..*//p" | head -1; }
 declare -A CLIENT=()
 know_client() { CLIENT[$1]=$(container "$1" client) && [[ -n ${CLIENT[$1]} ]]; }
