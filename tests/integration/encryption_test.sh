@@ -34,6 +34,32 @@ if [[ $can != 'IPsec ESP' ]]; then
   exit 0
 fi
 
+note 'a long page by the name of a service: whole, and not a word of it on the wire'
+WORD=what-nobody-is-to-read
+# In a network that is not encrypted, too: there it is to be seen.
+m 1 network create open >/dev/null
+for net in vault open; do
+  m 1 service create --detach=false --monitor 0s --name "page-$net" --network $net --constraint node.hostname==node2 \
+    "$IMAGE" sh -c "yes $WORD | head -n 40000 >/page; httpd -f -p 80 -h /" >/dev/null
+  m 1 service create --detach=false --monitor 0s --name "reader-$net" --network $net --constraint node.hostname==node1 \
+    "$IMAGE" sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
+  ip netns exec "$BRIDGE-2" python3 "$(dirname "$0")/wire_tools.py" watch eth0 "$WORD" "$BASE/wire.$net" &
+  watcher=$!
+  await 10 'the wire is watched' grep -q watching "$BASE/wire.$net"
+  lines() { inside 1 "reader-$net" timeout $((5 * slow)) wget -q -O - "http://page-$net/page" | grep -cx "$WORD"; }
+  whole() { [[ $(lines) == 40000 ]]; }
+  await 20 "the page in $net" whole
+  kill $watcher
+  wait $watcher
+  read -r frames words <<<"$(tail -1 "$BASE/wire.$net")"
+  echo "   $net: $frames frames, $words with a word of the page"
+done
+is "$(tail -1 "$BASE/wire.vault" | cut -d' ' -f2)" 0 'frames of the encrypted network with a word of the page'
+(($(tail -1 "$BASE/wire.open" | cut -d' ' -f2) > 0)) || die 'who watches the wire would not have seen it'
+m 1 service rm page-vault reader-vault page-open reader-open >/dev/null
+gone() { m 1 network rm open >/dev/null 2>&1; }
+await 20 'the open network goes' gone
+
 note 'two nodes talk, and their frames are seen by nobody'
 for n in 1 2; do
   in_host $n nft -f - <<'RULES'

@@ -62,12 +62,14 @@ hasnt "$(m 1 node inspect node2)" 'overlaps subnet' 'the node afterwards'
 note 'address pools that are used up'
 made=()
 for i in 1 2 3 4 5 6; do
-  m 1 network create --driver overlay pool$i >/dev/null
-  allocated() { [[ $(m 1 network inspect pool$i) == *'"VNI"'* || $(m 1 network inspect pool$i) == *AllocationError* ]]; }
-  await 10 "a word on pool$i" allocated
-  [[ $(m 1 network inspect pool$i) != *AllocationError* ]] || break
+  SAID=$(m 1 network create --driver overlay pool$i 2>&1 >"$BASE/made") || break
+  is "$SAID" '' 'beside the id of a network that can be used'
+  has "$(m 1 network inspect pool$i)" '"Subnet": "172.2' "pool$i has its subnet when the command ends"
   made+=("pool$i")
 done
+has "$SAID" "network pool$i is made, but cannot be used yet: no free /25 subnet is left in the IPv4 address pools (" \
+  'who makes one too many'
+is "$(m 1 network inspect --format '{{.ID}}' pool$i)" "$(cat "$BASE/made")" 'its id'
 has "$(m 1 network inspect pool$i)" 'no free /25 subnet is left in the IPv4 address pools (' 'the network'
 ((${#made[@]} >= 2)) || die "only ${#made[@]} networks of the pool"
 create --name waits --network pool$i
