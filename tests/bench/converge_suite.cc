@@ -26,6 +26,7 @@ constexpr const char* kKinds[] = {"name", "vip", "mesh"};
 
 struct Target {
   std::string virtual_ip;
+  std::string task_ip;  // in the network of the virtual address
   uint16_t published = 0;
 };
 
@@ -57,7 +58,10 @@ class ConvergeRun {
     MUSTER_ASSIGN(const Target target, await_target(name));
     std::vector<Question> questions;
     for (const Node& node : nodes_) {
-      questions.push_back({Question::Kind::kName, node.inside.get(), target.virtual_ip, 0, name});
+      // The service's own name means its virtual address as soon as there is a service: what a
+      // task's start changes is which tasks there are.
+      questions.push_back(
+          {Question::Kind::kName, node.inside.get(), target.task_ip, 0, "tasks." + name});
       questions.push_back(
           {Question::Kind::kConnection, node.inside.get(), target.virtual_ip, kTargetPort, {}});
       questions.push_back({Question::Kind::kConnection, -1, node.address, target.published, {}});
@@ -124,33 +128,48 @@ class ConvergeRun {
     return *answer.mutable_service();
   }
 
+  // Its task; nullopt: it has none yet.
+  Result<std::optional<v1::Task>> task_of(const v1::Service& service) const {
+    MUSTER_ASSIGN(const auto tasks, cluster_.ask<v1::ListTasksResponse>(
+                                        [](auto& stub, auto* context, auto* response) {
+                                          return stub.ListTasks(context, {}, response);
+                                        }));
+    for (const v1::Task& task : tasks.tasks()) {
+      if (task.service_id() == service.id()) return std::optional(task);
+    }
+    return std::optional<v1::Task>();
+  }
+
+  static std::string without_prefix(const std::string& cidr) {
+    return cidr.substr(0, cidr.find('/'));
+  }
+
   // What the managers have given it.
   Result<Target> await_target(const std::string& name) const {
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
     while (std::chrono::steady_clock::now() < deadline) {
       MUSTER_ASSIGN(const v1::Service now, service(name));
+      MUSTER_ASSIGN(const auto task, task_of(now));
       for (const auto& ip : now.endpoint().virtual_ips()) {
-        if (ip.address().empty() || now.endpoint().ports_size() == 0) continue;
-        return Target{ip.address().substr(0, ip.address().find('/')),
-                      static_cast<uint16_t>(now.endpoint().ports(0).published_port())};
+        if (ip.address().empty() || now.endpoint().ports_size() == 0 || !task) continue;
+        for (const auto& network : task->networks()) {
+          if (network.network_id() != ip.network_id() || network.addresses().empty()) continue;
+          return Target{without_prefix(ip.address()), without_prefix(network.addresses(0)),
+                        static_cast<uint16_t>(now.endpoint().ports(0).published_port())};
+        }
       }
       poll(nullptr, 0, kPollMs);
     }
-    return fail(unavailable("{} has no virtual address", name));
+    return fail(unavailable("{} has no virtual address, or no task with an address", name));
   }
 
   Result<WallTime> running_since(const std::string& name) const {
     MUSTER_ASSIGN(const v1::Service about, service(name));
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
     while (std::chrono::steady_clock::now() < deadline) {
-      MUSTER_ASSIGN(const auto tasks, cluster_.ask<v1::ListTasksResponse>(
-                                          [](auto& stub, auto* context, auto* response) {
-                                            return stub.ListTasks(context, {}, response);
-                                          }));
-      for (const v1::Task& task : tasks.tasks()) {
-        if (task.service_id() == about.id() && task.status().running_since_ns() != 0) {
-          return WallTime{task.status().running_since_ns()};
-        }
+      MUSTER_ASSIGN(const auto task, task_of(about));
+      if (task && task->status().running_since_ns() != 0) {
+        return WallTime{task->status().running_since_ns()};
       }
       poll(nullptr, 0, kPollMs);
     }
