@@ -1,6 +1,6 @@
 #pragma once
 
-#include <set>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -42,8 +42,9 @@ class NameServer {
   // All relays of this node's published ports; `again`: those that are known, too, are told once
   // more, since one may have failed.
   virtual void set_relays(const std::vector<v1::NetdRelay>& /*relays*/, bool /*again*/) {}
-  // The ids of those that could not listen everywhere when they were told last.
-  virtual std::set<std::string> failed_relays() { return {}; }
+  // Those that could not listen everywhere when they were told last, by id, and why; the family or
+  // the interface that this host does not have is no failure.
+  virtual std::map<std::string, std::string> failed_relays() { return {}; }
 
   // Posts `next` to the strand once all that was said before is in force: at once when it is, after
   // kForceTimeout when the resolver does not answer.

@@ -191,12 +191,12 @@ void NetdLink::set_relays(const std::vector<v1::NetdRelay>& relays, bool again) 
   });
 }
 
-std::set<std::string> NetdLink::failed_relays() {
+std::map<std::string, std::string> NetdLink::failed_relays() {
   std::lock_guard lock(mutex_);
-  std::set<std::string> out;
+  std::map<std::string, std::string> out;
   for (const auto& [key, why] : failed_relays_) {
-    const std::string id = key.substr(kRelayPrefix.size());
-    if (!id.starts_with(overlay::dns::kEncapsulation)) out.insert(id);
+    std::string id = key.substr(kRelayPrefix.size());
+    if (!id.starts_with(overlay::dns::kEncapsulation)) out.emplace(std::move(id), why);
   }
   return out;
 }

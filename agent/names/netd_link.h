@@ -54,7 +54,7 @@ class NetdLink final : public NameServer {
   void apply(const overlay::NetworkStep& step) override;
   void forget_network(const std::string& network_id) override;
   void set_relays(const std::vector<v1::NetdRelay>& relays, bool again) override;
-  std::set<std::string> failed_relays() override;
+  std::map<std::string, std::string> failed_relays() override;
   // Has netd hold sockets by which the kernel takes ESP out of UDP, at this port alone; 0: none.
   // Waits until it does, kForceTimeout at most, and says why it cannot, which it goes on trying.
   // Before serve() OK: one of before goes on with what it has.

@@ -18,7 +18,8 @@ std::vector<overlay::PublishedPort> merge_ports(std::vector<overlay::PublishedPo
 struct PortRelay {
   v1::NetdRelay relay;
   v1::PortConfig port;
-  // It only adds ::1 to what the kernel does: that it cannot listen is nobody's trouble.
+  // It only adds ::1 to what the kernel does: that somebody else listens there is told, but the
+  // port answers everywhere else, and ends no task.
   bool loopback = false;
 };
 

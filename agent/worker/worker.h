@@ -157,15 +157,18 @@ class Worker {
 
   void ports_changed();
   void ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts);
+  void ports_not_applied(const Status& status);
   void set_ports();
   void tell_relays(const std::vector<PortRelay>& relays, UniqueFunction<void()> next);
-  std::vector<v1::PortConfig> relay_conflicts() const;
-  void port_refused(const v1::PortConfig& port);
+  std::vector<std::pair<PortRelay, std::string>> failed_relays() const;
+  void port_refused(const v1::PortConfig& port, bool at_loopback);
   void port_freed(const v1::PortConfig& port);
   void check_logs();
-  // Runs `next` once published ports, virtual addresses and names lead where the tasks now say.
+  // Runs `next` once published ports, virtual addresses and names lead where the tasks now say; or
+  // when that has been tried in vain.
   void after_routes(UniqueFunction<void()> next);
   void after_ports(UniqueFunction<void()> next);
+  void release_after_ports();
   void after_names(UniqueFunction<void()> next);
   // Has the names of a task known, and whether they lead to it.
   void names_changed(const Entry& entry);
@@ -184,6 +187,7 @@ class Worker {
   RouteKeeperDeps route_deps();
   void tell_local_node();
   void network_carried_out(const std::string& network_id, uint64_t version, bool forgotten);
+  void tell_carried_out();
 
   Entry* find(const Id& task_id);
   // Runs `f` on the strand if the worker still exists.
@@ -214,7 +218,15 @@ class Worker {
   std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host
   bool ports_known_ = false;  // whether the kernel was told ports_set_ by this process
   bool ports_busy_ = false;
+  std::optional<TimePoint> ports_failing_since_;  // the kernel does not take ports_set_
+  std::string ports_said_;  // what is wrong with them, but for those that are taken
   std::vector<UniqueFunction<void()>> after_ports_;
+  // What of networks is to be acknowledged when ports are in force; by network.
+  struct CarriedOut {
+    uint64_t version = 0;
+    bool forgotten = false;
+  };
+  std::map<std::string, CarriedOut> networks_unsaid_;
   Executor::TimerId ports_timer_ = 0;
   Executor::TimerId log_timer_ = 0;
   UniqueFunction<void()> left_;

@@ -82,6 +82,9 @@ void Worker::tell_limitations() {
     std::erase_if(all, [&](const std::string& known) { return known.starts_with(begin); });
     all.push_back(std::move(trouble));
   }
+  if (!ports_said_.empty()) {
+    all.push_back(fmt::format("published ports are not as they should be here: {}", ports_said_));
+  }
   for (const v1::PortConfig& port : ports_refused_) {
     all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
   }
@@ -99,11 +102,19 @@ void Worker::network_carried_out(const std::string& network_id, uint64_t version
   if (routes_.take_ingress_changed() && options_.mesh) ports_changed();
   tell_limitations();
   if (version == 0 && !forgotten) return;
-  after_ports([this, network_id, version, forgotten] {
-    after_names([this, network_id, version, forgotten] {
-      if (deps_.applied && version != 0) deps_.applied(network_feed(network_id), version);
-      if (deps_.forgotten && forgotten) deps_.forgotten(network_feed(network_id));
-    });
+  CarriedOut& unsaid = networks_unsaid_[network_id];
+  if (version != 0) unsaid.version = version;
+  unsaid.forgotten = forgotten;  // not if it was entered again
+  tell_carried_out();
+}
+
+void Worker::tell_carried_out() {
+  if (ports_busy_ || ports_failing_since_ || networks_unsaid_.empty()) return;
+  after_names([this, said = std::exchange(networks_unsaid_, {})] {
+    for (const auto& [network_id, done] : said) {
+      if (deps_.applied && done.version != 0) deps_.applied(network_feed(network_id), done.version);
+      if (deps_.forgotten && done.forgotten) deps_.forgotten(network_feed(network_id));
+    }
   });
 }
 

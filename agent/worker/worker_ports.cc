@@ -13,6 +13,14 @@ namespace {
 
 // How often a port is tried again that another program of the host holds.
 constexpr Duration kPortsRetry = 10s;
+// When the kernel did not take what it was told: at first after this, later after as long again as
+// it has failed by then, every kPortsRetry in the end.
+constexpr Duration kPortsRetryMin = 100ms;
+// How long a task that stops, or `leave`, waits for ports that the kernel does not take; managers
+// wait no longer, either.
+constexpr Duration kPortsPatience = 2s;
+// How netd ends what it says of a port that another program has (relay_sockets.cc).
+constexpr std::string_view kInUse = "is in use on this node";
 
 std::string started_without(const v1::PortConfig& port) {
   return fmt::format("started; port {} is in use on this node", port_name(port));
@@ -60,6 +68,16 @@ bool same_port(const v1::PortConfig& a, const v1::PortConfig& b) {
          a.bind() == b.bind();
 }
 
+bool contains(const std::vector<v1::PortConfig>& ports, const v1::PortConfig& port) {
+  return std::any_of(ports.begin(), ports.end(),
+                     [&](const v1::PortConfig& other) { return same_port(other, port); });
+}
+
+// Ports that are taken lead nowhere: that, too, is in force.
+bool in_force(const Status& status) {
+  return status.ok() || status.code() == StatusCode::kAlreadyExists;
+}
+
 }  // namespace
 
 void Worker::ports_changed() {
@@ -75,7 +93,7 @@ void Worker::ports_changed() {
   relays_wanted_ = std::move(plan.relays);
   if (deps_.names == nullptr) relays_wanted_.clear();
   if (ports_busy_) return;
-  if (ports_known_ && same_ports(ports_wanted_, ports_set_) &&
+  if (ports_known_ && !ports_failing_since_ && same_ports(ports_wanted_, ports_set_) &&
       same_relays(relays_wanted_, relays_set_)) {
     return;
   }
@@ -109,7 +127,9 @@ void Worker::set_ports() {
         const Status status = network->set_published_ports(ports, &conflicts);
         strand->post([this, self, status, conflicts = std::move(conflicts)]() mutable {
           if (*self == nullptr) return;
-          if (same_relays(relays_set_, relays_told_) && relay_conflicts().empty()) {
+          // netd is to get what the kernel gives up: not yet.
+          if (!in_force(status)) return ports_not_applied(status);
+          if (same_relays(relays_set_, relays_told_) && failed_relays().empty()) {
             return ports_applied(status, std::move(conflicts));
           }
           relays_told_ = relays_set_;
@@ -120,13 +140,14 @@ void Worker::set_ports() {
       });
 }
 
-// Ports that only netd serves, and cannot.
-std::vector<v1::PortConfig> Worker::relay_conflicts() const {
-  std::vector<v1::PortConfig> out;
+// Which of those wanted netd does not serve everywhere, and why.
+std::vector<std::pair<PortRelay, std::string>> Worker::failed_relays() const {
+  std::vector<std::pair<PortRelay, std::string>> out;
   if (deps_.names == nullptr || relays_set_.empty()) return out;
   const auto failed = deps_.names->failed_relays();
   for (const PortRelay& relay : relays_set_) {
-    if (!relay.loopback && failed.contains(relay.relay.id())) out.push_back(relay.port);
+    const auto why = failed.find(relay.relay.id());
+    if (why != failed.end()) out.emplace_back(relay, why->second);
   }
   return out;
 }
@@ -134,11 +155,20 @@ std::vector<v1::PortConfig> Worker::relay_conflicts() const {
 void Worker::ports_applied(const Status& status, std::vector<v1::PortConfig> conflicts) {
   ports_busy_ = false;
   ports_known_ = true;
-  const auto relayed = relay_conflicts();
-  conflicts.insert(conflicts.end(), relayed.begin(), relayed.end());
-  if (!status.ok() || !relayed.empty()) {
-    deps_.log->warn("published ports: {}",
-                    !status.ok() ? status.message() : started_without(relayed.front()));
+  ports_failing_since_.reset();
+  ports_said_.clear();
+  const auto failed = failed_relays();
+  std::vector<v1::PortConfig> at_loopback;
+  for (const auto& [relay, why] : failed) {
+    if (!why.ends_with(kInUse)) {
+      ports_said_ = why;
+    } else if (!contains(conflicts, relay.port)) {
+      conflicts.push_back(relay.port);
+      if (relay.loopback) at_loopback.push_back(relay.port);
+    }
+  }
+  if (!status.ok() || !failed.empty()) {
+    deps_.log->warn("published ports: {}", !status.ok() ? status.message() : failed[0].second);
     // In force as far as possible. Whoever holds the port may give it up.
     deps_.strand.cancel(ports_timer_);
     ports_timer_ = deps_.strand.after(kPortsRetry, [this] {
@@ -148,25 +178,49 @@ void Worker::ports_applied(const Status& status, std::vector<v1::PortConfig> con
   }
   const auto refused_before = std::exchange(ports_refused_, std::move(conflicts));
   for (const v1::PortConfig& port : refused_before) {
-    const bool still = std::any_of(ports_refused_.begin(), ports_refused_.end(),
-                                   [&](const auto& now) { return same_port(now, port); });
-    if (!still) port_freed(port);
+    if (!contains(ports_refused_, port)) port_freed(port);
   }
   // A copy: a refusal may end a task, and what follows from that may come back here.
-  for (const v1::PortConfig& port : std::vector(ports_refused_)) port_refused(port);
+  for (const v1::PortConfig& port : std::vector(ports_refused_)) {
+    port_refused(port, contains(at_loopback, port));
+  }
   tell_limitations();
   if (ports_busy_) return;  // a refusal has changed what is wanted
   if (!same_ports(ports_wanted_, ports_set_) || !same_relays(relays_wanted_, relays_set_)) {
     ports_changed();
     return;
   }
+  tell_carried_out();
+  release_after_ports();
+}
+
+// The kernel may lead as before. What follows from the new ports is not acknowledged until it has
+// them; what stops here goes on without that in the end, since every wait has one.
+void Worker::ports_not_applied(const Status& status) {
+  ports_busy_ = false;
+  ports_known_ = true;
+  const TimePoint at = deps_.strand.clock().now();
+  if (!ports_failing_since_) ports_failing_since_ = at;
+  if (std::exchange(ports_said_, status.message()) != status.message()) {
+    deps_.log->error("published ports: {}", status.message());
+  }
+  const Duration failing = at - *ports_failing_since_;
+  deps_.strand.cancel(ports_timer_);
+  const Duration longest = failing < kPortsPatience ? kPortsPatience - failing : kPortsRetry;
+  ports_timer_ = deps_.strand.after(std::max(kPortsRetryMin, std::min(failing, longest)),
+                                    [this] { ports_changed(); });
+  tell_limitations();
+  if (failing >= kPortsPatience) release_after_ports();
+}
+
+void Worker::release_after_ports() {
   auto waiting = std::exchange(after_ports_, {});
   for (auto& next : waiting) next();
 }
 
-void Worker::port_refused(const v1::PortConfig& port) {
+void Worker::port_refused(const v1::PortConfig& port, bool at_loopback) {
   // A task that cannot have its host's port has failed; one behind the mesh is reachable through
-  // the other nodes and only says so.
+  // the other nodes and only says so, as one does that is not reached at ::1 alone.
   std::vector<Id> failed;
   for (const overlay::PublishedPort& set : ports_all_) {
     if (!same_port(set.port, port)) continue;
@@ -174,8 +228,10 @@ void Worker::port_refused(const v1::PortConfig& port) {
     for (const auto& [id, entry] : entries_) {
       const v1::Task& task = entry->machine.task().assignment().task();
       if (!entry->machine.routable()) continue;
-      if (host && task.id() == set.owner) failed.push_back(id);
-      if (!host && task.service_id() == set.owner) {
+      if ((host ? task.id() : task.service_id()) != set.owner) continue;
+      if (host && !at_loopback) {
+        failed.push_back(id);
+      } else {
         run(*entry, entry->machine.note(started_without(port), now()));
       }
     }
@@ -195,7 +251,9 @@ void Worker::port_freed(const v1::PortConfig& port) {
 }
 
 void Worker::after_ports(UniqueFunction<void()> next) {
-  if (!ports_busy_) {
+  const bool awaited =
+      ports_failing_since_ && deps_.strand.clock().now() - *ports_failing_since_ < kPortsPatience;
+  if (!ports_busy_ && !awaited) {
     next();
     return;
   }

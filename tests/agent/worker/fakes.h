@@ -186,10 +186,11 @@ class FakeNetwork final : public overlay::NodeNetwork {
   }
   Status set_published_ports(const std::vector<overlay::PublishedPort>& ports,
                              std::vector<v1::PortConfig>* conflicts) override {
-    published = ports;
     size_t backends = 0;
     for (const auto& port : ports) backends += port.backends.size();
     events_.push_back("ports " + std::to_string(backends));
+    if (!ports_error.ok()) return ports_error;
+    published = ports;
     for (const auto& port : ports) {
       if (taken.count(port.port.published_port()) != 0) conflicts->push_back(port.port);
     }
@@ -236,6 +237,7 @@ class FakeNetwork final : public overlay::NodeNetwork {
   std::set<std::string> attached;
   std::vector<overlay::PublishedPort> published;
   std::set<uint32_t> taken;
+  Status ports_error;  // of the kernel, which has what it had
   overlay::LocalNode local;
   std::vector<overlay::NetworkStep> steps;
   overlay::Encryption encryption;

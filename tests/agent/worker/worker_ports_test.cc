@@ -2,7 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <set>
+#include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,12 +38,12 @@ class RelayNames final : public NameServer {
     events_.push_back(text);
     told_again = told_again || again;
   }
-  std::set<std::string> failed_relays() override { return failed; }
+  std::map<std::string, std::string> failed_relays() override { return failed; }
   void after_applied(Executor& strand, UniqueFunction<void()> next) override {
     strand.after(1ms, std::move(next));
   }
   std::vector<std::string> relays;
-  std::set<std::string> failed;
+  std::map<std::string, std::string> failed;
   bool told_again = false;
 
  private:
@@ -83,6 +84,13 @@ class WorkerPortsTest : public WorkerTest {
     step.set_network(feed.SerializeAsString());
     worker_->apply(step);
     world_.advance(100ms);
+  }
+  void run_with_host_port() {
+    ports_.clear();
+    publish(v1::PortConfig::HOST, 8080);
+    worker_->apply(feed({task("t1")}));
+    world_.advance(1s);
+    ASSERT_EQ(state("t1"), v1::TASK_RUNNING);
   }
   std::vector<std::string> since(size_t before) {
     std::vector<std::string> out;
@@ -144,7 +152,8 @@ TEST_F(WorkerPortsTest, ATakenPortIsToldWithoutATaskToTellIt) {
 }
 
 TEST_F(WorkerPortsTest, APortThatNetdCannotHaveIsToldLikeOneTheKernelCannot) {
-  names_.failed = {"tcp/8080", "tcp/9090/::1"};
+  names_.failed = {{"tcp/8080", "port 8080/tcp is in use on this node"},
+                   {"tcp/9090/::1", "port 9090/tcp is in use on this node"}};
   tell(1, [](v1::PortConfig& port) { port.set_proxy_protocol(2); });
   EXPECT_THAT(limitations_, ElementsAre("port 8080/tcp is taken by another program of this host"));
   EXPECT_EQ(applied_.back(), (std::pair<std::string, uint64_t>("mesh", 1)));
@@ -153,10 +162,96 @@ TEST_F(WorkerPortsTest, APortThatNetdCannotHaveIsToldLikeOneTheKernelCannot) {
   EXPECT_THAT(limitations_, IsEmpty());
 }
 
-TEST_F(WorkerPortsTest, ThatNobodyCanListenAtTheLoopbackOfIPv6IsNoTrouble) {
-  names_.failed = {"tcp/8080/::1"};
-  tell(1, [](v1::PortConfig&) {});
+TEST_F(WorkerPortsTest, WhatElseKeepsNetdFromAPortIsToldInItsWords) {
+  names_.failed = {{"tcp/8080", "port 8080/tcp: Too many open files"}};
+  tell(1, [](v1::PortConfig& port) { port.set_proxy_protocol(2); });
+  EXPECT_THAT(limitations_, ElementsAre("published ports are not as they should be here: "
+                                        "port 8080/tcp: Too many open files"));
+  EXPECT_THAT(worker_->refused_ports(), IsEmpty());
+  names_.failed.clear();
+  world_.advance(11s);
   EXPECT_THAT(limitations_, IsEmpty());
+}
+
+// Where the host has no ::1, netd tells of no failure.
+TEST_F(WorkerPortsTest, AProgramAtTheLoopbackOfIPv6IsToldOfAndEndsNoTask) {
+  names_.failed = {{"tcp/8080/::1", "port 8080/tcp is in use on this node"}};
+  run_with_host_port();
+  EXPECT_EQ(last_["t1"].status().message(), "started; port 8080/tcp is in use on this node");
+  EXPECT_THAT(limitations_, ElementsAre("port 8080/tcp is taken by another program of this host"));
+  ASSERT_EQ(network_.published.size(), 1u) << "it answers everywhere else";
+  names_.failed.clear();
+  world_.advance(11s);
+  EXPECT_EQ(last_["t1"].status().message(), "started");
+  EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
+  EXPECT_THAT(limitations_, IsEmpty());
+}
+
+TEST_F(WorkerPortsTest, WhatTheKernelDoesNotTakeIsNotAcknowledgedAndTriedAgainSoon) {
+  const std::pair<std::string, uint64_t> first("mesh", 1), third("mesh", 3), fourth("mesh", 4);
+  tell(1, [](v1::PortConfig&) {});
+  ASSERT_EQ(applied_.back(), first);
+  const size_t before = events_.size();
+  network_.ports_error = internal_error("no buffer space");
+  tell(2, [](v1::PortConfig& port) { port.set_proxy_protocol(1); });
+  EXPECT_EQ(applied_.back(), first);
+  EXPECT_THAT(limitations_,
+              ElementsAre("published ports are not as they should be here: no buffer space"));
+  // The same ports as before: those, too, are not in force.
+  tell(3, [](v1::PortConfig& port) { port.set_proxy_protocol(1); });
+  EXPECT_EQ(applied_.back(), first);
+  world_.advance(60s);
+  EXPECT_EQ(applied_.back(), first);
+  const auto since_then = since(before);
+  EXPECT_LT(since_then.size(), 20u) << "it is not tried without a pause";
+  EXPECT_EQ(std::count(since_then.begin(), since_then.end(), "relays tcp/8080"), 0)
+      << "netd is to have what the kernel has given up";
+  network_.ports_error = {};
+  world_.advance(11s);
+  EXPECT_EQ(applied_.back(), third);
+  EXPECT_THAT(names_.relays, ElementsAre("tcp/8080 10.0.0.9:80"));
+  EXPECT_THAT(limitations_, IsEmpty());
+  // A failure that passes.
+  network_.ports_error = internal_error("no buffer space");
+  tell(4, [](v1::PortConfig&) {});
+  EXPECT_EQ(applied_.back(), third);
+  network_.ports_error = {};
+  world_.advance(300ms);
+  EXPECT_EQ(applied_.back(), fourth);
+}
+
+TEST_F(WorkerPortsTest, ATaskThatStopsWaitsForPortsThatTheKernelDoesNotTakeButNotForever) {
+  const auto signalled = [&] {
+    return std::any_of(events_.begin(), events_.end(),
+                       [](const std::string& event) { return event.starts_with("signal"); });
+  };
+  for (const bool passes : {true, false}) {
+    events_.clear();
+    run_with_host_port();
+    network_.ports_error = internal_error("no buffer space");
+    worker_->apply(feed({task("t1", v1::TASK_SHUTDOWN)}));
+    world_.advance(1500ms);
+    EXPECT_FALSE(signalled()) << "connections are still led to it";
+    if (passes) network_.ports_error = {};
+    world_.advance(1s);
+    EXPECT_TRUE(signalled()) << passes;
+    network_.ports_error = {};
+    worker_->apply(feed({}));
+    world_.advance(11s);
+    EXPECT_THAT(network_.published, IsEmpty());
+  }
+}
+
+TEST_F(WorkerPortsTest, WhoLeavesDoesNotWaitForeverForPortsThatTheKernelDoesNotTake) {
+  run_with_host_port();
+  network_.ports_error = internal_error("no buffer space");
+  bool left = false;
+  worker_->leave([&] { left = true; });
+  world_.advance(30s);
+  EXPECT_TRUE(left);
+  const size_t before = events_.size();
+  world_.advance(30s);
+  EXPECT_THAT(since(before), IsEmpty()) << "nothing is told to the kernel after that";
 }
 
 }  // namespace
