@@ -113,8 +113,9 @@ void LinuxNetwork::remember(const std::string& container_id, const std::vector<I
   if (lease == nullptr) return;
   for (const Ip& ip : addresses) {
     if (!ip.v6) ports_.lead(container_id, ip.str(), lease->address.str());
-    if (ip.v6 && lease->address_v6) {
-      ports_.lead(container_id, ip.str(), lease->address_v6->str());
+    // Without an address in IPv6 there is none by which the host reaches it.
+    if (ip.v6) {
+      ports_.lead(container_id, ip.str(), lease->address_v6 ? lease->address_v6->str() : "");
     }
   }
 }
@@ -125,10 +126,19 @@ Status LinuxNetwork::set_published_ports(const std::vector<PublishedPort>& ports
   std::lock_guard lock(mutex_);
   ports_told_ = ports;
   Status set = ports_.set(ports, conflicts);
-  if (set.code() != StatusCode::kNotFound) return set;
-  log_->warn("the network rules of this node were gone and are made anew: {}", set.message());
-  MUSTER_TRY(ensure_table());
-  return ports_.set(ports, conflicts);
+  if (set.code() == StatusCode::kNotFound) {
+    log_->warn("the network rules of this node were gone and are made anew: {}", set.message());
+    MUSTER_TRY(ensure_table());
+    set = ports_.set(ports, conflicts);
+  }
+  note_port_limits();
+  return set;
+}
+
+// With mutex_ held.
+void LinuxNetwork::note_port_limits() {
+  std::lock_guard lock(limits_mutex_);
+  port_limits_ = ports_.limitations();
 }
 
 Status LinuxNetwork::set_local_node(const LocalNode& node) {
@@ -304,15 +314,15 @@ std::vector<std::string> LinuxNetwork::repair() {
   return said;
 }
 
-// Ports with more tasks than slots: other tasks have their turn.
+// Ports with more tasks than slots: other tasks have their turn. Those that could not be held are
+// tried again.
 void LinuxNetwork::turn_ports() {
   if (!ports_.limitations().empty()) {
     balancer_.turn();
     const Status set = ports_.set(ports_told_, nullptr);
     if (!set.ok() && set.code() != StatusCode::kAlreadyExists) log_->warn("{}", set.message());
   }
-  std::lock_guard lock(limits_mutex_);
-  port_limits_ = ports_.limitations();
+  note_port_limits();
 }
 
 // The kernel counts the changes of a namespace's rules, whoever makes them: while there was none

@@ -109,6 +109,7 @@ class LinuxNetwork final : public NodeNetwork {
   NftTable table() const;
   Status ensure_table();
   void turn_ports();
+  void note_port_limits();
   void repair_table(std::vector<std::string>& said, std::vector<std::string>& failed);
   // What of the listed table is not as it should be, mended; a sentence each.
   Status mend_table(const std::string& listing, std::vector<std::string>& said);

@@ -151,8 +151,12 @@ Status Gateway::add_subnet(const std::vector<Prefix>& avoid) {
     // Nobody gets an address there before the rules let it out.
     NetworkRules with = own_rules();
     with.subnets.push_back(subnet->str());
-    MUSTER_TRY(nft_.run(add_network_rules(names_.table(), with)));
-    MUSTER_TRY(pool_.add(*subnet));
+    Status ours = nft_.run(add_network_rules(names_.table(), with));
+    if (ours.ok()) ours = pool_.add(*subnet);
+    if (!ours.ok()) {
+      (void)rtnl_.run(give_up_subnet(bridge_index_, *subnet));
+      return ours;
+    }
     log_->info("containers on overlay networks reach this node and what is behind it by {}",
                subnet->str());
     return ok_status();

@@ -45,8 +45,9 @@ Message add_peer_address(int index, const Ip& address, const Ip& peer) {
   return m;
 }
 
-Message claim_subnet(int index, const Prefix& subnet) {
-  Message m(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add route to " + subnet.str());
+namespace {
+
+void describe_route(Message& m, int index, const Prefix& subnet) {
   rtmsg route{};
   route.rtm_family = subnet.base.v6 ? AF_INET6 : AF_INET;
   route.rtm_dst_len = static_cast<unsigned char>(subnet.length);
@@ -57,6 +58,20 @@ Message claim_subnet(int index, const Prefix& subnet) {
   const std::string ip = ip_bytes(subnet.base);
   m.header(route).put(RTA_DST, ip.data(), ip.size());
   m.put_u32(RTA_OIF, static_cast<uint32_t>(index));
+}
+
+}  // namespace
+
+Message claim_subnet(int index, const Prefix& subnet) {
+  Message m(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add route to " + subnet.str());
+  describe_route(m, index, subnet);
+  return m;
+}
+
+Message give_up_subnet(int index, const Prefix& subnet) {
+  Message m(RTM_DELROUTE, 0, "remove route to " + subnet.str());
+  describe_route(m, index, subnet);
+  m.tolerate(ESRCH);
   return m;
 }
 

@@ -24,5 +24,7 @@ Message add_peer_address(int index, const Ip& address, const Ip& peer);
 Message add_peer_route(int index, const Ip& peer);
 // A subnet behind a link. ALREADY_EXISTS when there is a route to just that one, of anybody.
 Message claim_subnet(int index, const Prefix& subnet);
+// Takes that back; no such route is fine.
+Message give_up_subnet(int index, const Prefix& subnet);
 
 }  // namespace muster::overlay

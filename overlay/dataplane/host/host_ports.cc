@@ -15,12 +15,16 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "overlay/ipam/ip.h"
 #include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
 namespace {
+
+// Of ports that the kernel has free in IPv4 alone, when one is to be picked.
+constexpr size_t kPassedOverMax = 64;
 
 // For a netd that has the port, and does not answer.
 constexpr Duration kReachMax = 1s;
@@ -233,17 +237,33 @@ HostPorts::Sockets::iterator HostPorts::drop(Sockets::iterator held) {
 }
 
 Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
-  const int fd = bind_port({protocol, 0}, false);
-  if (fd < 0) {
-    return fail(errno_status(
-        -fd, fmt::format("cannot reserve a {} port of this node", protocol_name(protocol))));
+  std::vector<UniqueFd> passed_over;  // or the kernel would choose them again
+  for (;;) {
+    const int fd = bind_port({protocol, 0}, false);
+    if (fd < 0) {
+      return fail(errno_status(
+          -fd, fmt::format("cannot reserve a {} port of this node", protocol_name(protocol))));
+    }
+    UniqueFd four(fd);
+    sockaddr_storage address{};
+    socklen_t length = sizeof(address);
+    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+    const uint32_t port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+    auto six = open({protocol, port}, true);
+    if (!six && passed_over.size() < kPassedOverMax) {
+      passed_over.push_back(std::move(four));
+      continue;
+    }
+    Held& held = held_[{protocol, port}];
+    held.picked = next_pick_++;
+    held.sockets[0] = std::make_shared<const UniqueFd>(std::move(four));
+    if (six && *six) held.sockets[1] = std::make_shared<const UniqueFd>(*std::move(six));
+    forget_oldest_pick();
+    return port;
   }
-  sockaddr_storage address{};
-  socklen_t length = sizeof(address);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  const uint32_t port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  held_[{protocol, port}] =
-      Held{{std::make_shared<const UniqueFd>(UniqueFd(fd)), nullptr}, next_pick_++};
+}
+
+void HostPorts::forget_oldest_pick() {
   size_t picked = 0;
   auto oldest = held_.end();
   for (auto it = held_.begin(); it != held_.end(); ++it) {
@@ -251,10 +271,7 @@ Result<uint32_t> HostPorts::pick(v1::PortConfig::Protocol protocol) {
     ++picked;
     if (oldest == held_.end() || it->second.picked < oldest->second.picked) oldest = it;
   }
-  if (picked > kPickedMax) {
-    drop(oldest);
-  }
-  return port;
+  if (picked > kPickedMax) drop(oldest);
 }
 
 }  // namespace muster::overlay

@@ -45,7 +45,7 @@ class HostPorts {
   void release_all_but(const std::set<FrontendKey>& wanted);
   // Lets go of those not in `wanted` whose number is wanted in another place.
   void release_moved(const std::set<FrontendKey>& wanted);
-  // A free port of the kernel's choice, held.
+  // A port of the kernel's choice, free in both families and held in them.
   Result<uint32_t> pick(v1::PortConfig::Protocol protocol);
 
  private:
@@ -58,6 +58,7 @@ class HostPorts {
   Sockets::iterator drop(Sockets::iterator held);
   void close(Sockets::iterator held, bool v6);
   Status hold_in(Sockets::iterator held, bool v6);
+  void forget_oldest_pick();
 
   PortKeeper* keeper_;
   Sockets held_;

@@ -8,6 +8,7 @@
 
 #include "overlay/dataplane/kernel/conntrack.h"
 #include "overlay/ipam/ip.h"
+#include "overlay/ipam/port_options.h"
 #include "overlay/ipam/port_pool.h"
 
 namespace muster::overlay {
@@ -17,11 +18,11 @@ bool is_v6(const std::string& address) {
   return address.find(':') != std::string::npos;
 }
 
-// Bound to an address of a family that no backend has: nobody answers there.
-bool unreached(const PublishedPort& p) {
-  const auto bind = Ip::parse(p.port.bind());
-  return bind && std::none_of(p.backends.begin(), p.backends.end(),
-                              [&](const auto& b) { return is_v6(b) == bind->v6; });
+// Bound to an address of a family that nothing has which it leads to: nobody answers there.
+bool unreached(const v1::PortConfig& port, const std::vector<std::string>& ways) {
+  const auto bind = Ip::parse(port.bind());
+  return bind && std::none_of(ways.begin(), ways.end(),
+                              [&](const auto& way) { return is_v6(way) == bind->v6; });
 }
 
 uint8_t protocol_number(v1::PortConfig::Protocol protocol) {
@@ -39,47 +40,49 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   if (conflicts != nullptr) conflicts->clear();
   const auto in_force_list = balancer_.in_force();
   const std::set<FrontendKey> in_force(in_force_list.begin(), in_force_list.end());
-  std::map<FrontendKey, const PublishedPort*> wanted;
+  limits_.clear();
+  std::map<FrontendKey, std::pair<const v1::PortConfig*, Frontend>> wanted;
   for (const PublishedPort& p : ports) {
-    if (p.backends.empty() || unreached(p)) continue;
-    wanted[{p.port.protocol(), p.port.published_port(), p.port.bind()}] = &p;
+    Frontend frontend = frontend_of(p);
+    if (frontend.backends.empty()) continue;
+    if (unreached(p.port, frontend.backends)) {
+      limits_.push_back(
+          fmt::format("published port {} answers nowhere: what it leads to has no address of IPv{}",
+                      published_name(p.port), is_v6(p.port.bind()) ? 6 : 4));
+      continue;
+    }
+    wanted[frontend.key] = {&p.port, frontend};
   }
   Status outcome;
   std::vector<Frontend> frontends;
   std::set<FrontendKey> keys;
   std::set<FrontendKey> taken;
-  limits_.clear();
   for (const auto& [key, published] : wanted) keys.insert(key);
   held_.adopt();
   held_.release_moved(std::exchange(keys, {}));
-  for (const auto& [key, published] : wanted) {
-    const auto& all = published->backends;
+  for (auto& [key, published] : wanted) {
+    auto& [port, frontend] = published;
+    const auto& all = frontend.backends;
     const HostPorts::Families families{!std::all_of(all.begin(), all.end(), is_v6),
                                        std::any_of(all.begin(), all.end(), is_v6)};
-    if (Status held = held_.hold(key, families); !held.ok()) {
-      if (conflicts != nullptr) conflicts->push_back(published->port);
-      if (outcome.ok()) outcome = held;
+    if (const Status held = held_.hold(key, families); !held.ok()) {
       // A port that was ours before a restart stays ours: its rules never stopped to lead traffic.
-      if (!in_force.contains(key)) continue;
+      const bool led = in_force.contains(key);
+      if (held.code() == StatusCode::kAlreadyExists) {
+        if (conflicts != nullptr) conflicts->push_back(*port);
+        if (outcome.ok()) outcome = held;
+      } else {
+        note_not_held(*port, led, held);
+      }
+      if (!led) continue;
       taken.insert(key);
       if (!taken_.contains(key)) {
         log_->warn("{}, but its traffic already goes to containers", held.message());
       }
     }
     keys.insert(key);
-    Frontend& frontend = frontends.emplace_back();
-    frontend.key = key;
-    frontend.target_port = published->port.target_port();
-    frontend.backends = ways_to(*published);
-    frontend.masquerade = published->port.client_address() == v1::PortConfig::MASQUERADE;
-    frontend.policy = {published->balancing, Duration(published->affinity_ns)};
-    for (size_t i = 0; i < frontend.backends.size(); ++i) {
-      const auto weight = published->weights.find(published->backends[i]);
-      if (weight != published->weights.end()) {
-        frontend.weights[frontend.backends[i]] = weight->second;
-      }
-    }
     note_crowded(frontend);
+    frontends.push_back(std::move(frontend));
   }
   taken_ = std::move(taken);
   const auto removed = balancer_.apply(frontends);
@@ -87,6 +90,13 @@ Status PublishedPorts::set(const std::vector<PublishedPort>& ports,
   held_.release_all_but(keys);
   flush(*removed);
   return outcome;
+}
+
+// Nobody else has it, and it is tried again with every look at the kernel.
+void PublishedPorts::note_not_held(const v1::PortConfig& port, bool led, const Status& why) {
+  limits_.push_back(fmt::format("published port {} {}: {}", published_name(port),
+                                led ? "is not kept from other programs" : "does not answer here",
+                                why.message()));
 }
 
 void PublishedPorts::note_crowded(const Frontend& frontend) {
@@ -114,14 +124,24 @@ bool PublishedPorts::reached(const std::string& address) const {
 
 // A port of the host leads over the way: by the routing mesh a task answers its ports of the mesh
 // alone.
-std::vector<std::string> PublishedPorts::ways_to(const PublishedPort& published) const {
-  const bool host = published.port.mode() == v1::PortConfig::HOST;
-  std::vector<std::string> out;
+Frontend PublishedPorts::frontend_of(const PublishedPort& published) const {
+  const v1::PortConfig& port = published.port;
+  const bool host = port.mode() == v1::PortConfig::HOST;
+  Frontend out;
+  out.key = {port.protocol(), port.published_port(), port.bind()};
+  out.target_port = port.target_port();
+  out.masquerade = port.client_address() == v1::PortConfig::MASQUERADE;
+  out.policy = {published.balancing, Duration(published.affinity_ns)};
   for (const std::string& backend : published.backends) {
     const auto whose = published.containers.find(backend);
     const auto by =
         whose == published.containers.end() ? ways_.end() : ways_.find({whose->second, backend});
-    out.push_back(by == ways_.end() || (!host && reached(backend)) ? backend : by->second);
+    const std::string& way =
+        by == ways_.end() || (!host && reached(backend)) ? backend : by->second;
+    if (way.empty()) continue;
+    out.backends.push_back(way);
+    const auto weight = published.weights.find(backend);
+    if (weight != published.weights.end()) out.weights[way] = weight->second;
   }
   return out;
 }
@@ -142,7 +162,9 @@ void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
 void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses) {
   const std::set<std::string> gone(addresses.begin(), addresses.end());
   // What it has may be somebody else's already, who is reached otherwise.
-  std::erase_if(ways_, [&](const auto& way) { return gone.contains(way.second); });
+  std::erase_if(ways_, [&](const auto& way) {
+    return gone.contains(way.second.empty() ? way.first.second : way.second);
+  });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
     if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, 0, false});

@@ -24,8 +24,8 @@ class PublishedPorts {
   PublishedPorts(Balancer& balancer, FlowSweeper& sweeper, Log log, PortKeeper* keeper = nullptr)
       : balancer_(balancer), sweeper_(sweeper), log_(std::move(log)), held_(keeper) {}
 
-  // The host reaches what the container has at `address` by another one; until forget_addresses()
-  // names that.
+  // The host reaches what the container has at `address` by another one, or by none (empty); until
+  // forget_addresses() names that.
   void lead(const std::string& container_id, const std::string& address, const std::string& by) {
     ways_[{container_id, address}] = by;
   }
@@ -34,7 +34,9 @@ class PublishedPorts {
   // See NodeNetwork::set_published_ports.
   Status set(const std::vector<PublishedPort>& ports, std::vector<v1::PortConfig>* conflicts);
   Result<uint32_t> reserve(v1::PortConfig::Protocol protocol) { return held_.pick(protocol); }
-  // What ports lead to less of than they should, a sentence each; as of the last set().
+  // What ports lead to less of than they should, or do not lead at all though nobody else has them,
+  // a sentence each; as of the last set(), which is to be repeated now and then while there are
+  // any.
   const std::vector<std::string>& limitations() const { return limits_; }
   // A container is gone: what remembers its addresses is stale. Those by which the host reached it
   // are among them.
@@ -42,7 +44,8 @@ class PublishedPorts {
 
  private:
   bool reached(const std::string& address) const;
-  std::vector<std::string> ways_to(const PublishedPort& published) const;
+  Frontend frontend_of(const PublishedPort& published) const;
+  void note_not_held(const v1::PortConfig& port, bool led, const Status& why);
   void note_crowded(const Frontend& frontend);
   void flush(const std::vector<RemovedBackend>& removed);
 

@@ -309,6 +309,33 @@ TEST_F(GatewayTest, DualStack) {
   EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "six");
 }
 
+TEST_F(GatewayTest, WithoutIPv6OnTheHostAPortOfTheHostLeadsByIPv4Alone) {
+  auto* pool = a_.mutable_state()->add_pools();
+  pool->set_subnet("fd50::/64");
+  pool->set_gateway("fd50::1");
+  box_.run("", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
+  ContainerNetworkRequest r{"c1", {{a_, {"10.50.0.2/24", "fd50::2/64"}, ""}}, {}, {}};
+  box_.serve(attach(r), 8080, "four");
+  ASSERT_TRUE(publish({{"10.50.0.2", "c1"}, {"fd50::2", "c1"}}).ok());
+  EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "four");
+  EXPECT_EQ(box_.run("", "ss -Hlnt6 sport = :80"), "") << "nothing is led there";
+  PublishedPort six = published(81, 8080, {"10.50.0.2", "fd50::2"});
+  six.containers = {{"10.50.0.2", "c1"}, {"fd50::2", "c1"}};
+  six.port.set_mode(v1::PortConfig::HOST);
+  six.port.set_bind("2001:db8::1");
+  ASSERT_TRUE(net_->set_published_ports({six}, nullptr).ok());
+  EXPECT_THAT(net_->limitations(), ::testing::Contains(HasSubstr("no address of IPv6")));
+}
+
+// The rules are told of a subnet when its route is there already: it goes again when they are gone.
+TEST_F(GatewayTest, ASubnetThatTheRulesDoNotTakeIsGivenUp) {
+  attach(request("c1", a_, "10.50.0.2/24"));
+  EXPECT_EQ(box_.run("", "ip route | grep -c '^172.*/20'"), "1");
+  box_.run("", "nft delete table inet muster_n1");
+  attach(request("c2", overlay_network("net-c", "172.18.0.0/24", "172.18.0.1"), "172.18.0.2/24"));
+  EXPECT_EQ(box_.run("", "ip route | grep -c '^172.*/20'"), "2");
+}
+
 TEST_F(GatewayTest, WhatAFormerVersionHadInABridgeIsMadeAnew) {
   const auto old = bridge_network("net-a", "10.50.0.0/24", "10.50.0.1");
   attach(request("c1", old, "10.50.0.2/24"));

@@ -25,9 +25,9 @@ class PublishedPortsTest : public NodeNetworkTest {
     return net_->set_published_ports({published(80, 8080, backends)}, &conflicts_);
   }
   // A server of the host's, until end_server().
-  void serve_host(const std::string& address, int port) {
-    box_.start("",
-               fmt::format("exec socat {}:{},fork,reuseaddr SYSTEM:'echo host'", address, port));
+  void serve_host(const std::string& address, int port, const std::string& options = "") {
+    box_.start("", fmt::format("exec socat {}:{}{},fork,reuseaddr SYSTEM:'echo host'", address,
+                               port, options));
     box_.run("", fmt::format("for i in $(seq 300); do ss -Hltn sport = :{} | grep -q . && exit; "
                              "busybox usleep 10000; done",
                              port));
@@ -81,6 +81,55 @@ TEST_F(PublishedPortsTest, APortIsHeldInTheFamiliesThatItLeadsIn) {
   ASSERT_TRUE(publish({"fd50::2"}).ok());
   EXPECT_THAT(box_.run("", six), HasSubstr("in use"));
   EXPECT_THAT(box_.run("", four), Not(HasSubstr("in use")));
+}
+
+// Anything that keeps us from a port but a program that has it: here the kernel, which lets nobody
+// listen at a group's address.
+TEST_F(PublishedPortsTest, APortThatCannotBeHeldIsNotCalledTakenAndTriedAgain) {
+  PublishedPort group = published(80, 8080, {"10.50.0.2", "fd50::2"});
+  group.port.set_bind("ff05::5");
+  EXPECT_TRUE(
+      net_->set_published_ports({group, published(90, 8080, {"10.50.0.2"})}, &conflicts_).ok());
+  EXPECT_THAT(conflicts_, IsEmpty());
+  const std::string said =
+      "published port [ff05::5]:80/tcp does not answer here: cannot reserve port 80/tcp: ";
+  EXPECT_THAT(net_->limitations(), ElementsAre(HasSubstr(said)));
+  EXPECT_THAT(box_.run("", "socat -u TCP4-LISTEN:90,reuseaddr - 2>&1"), HasSubstr("in use"));
+  (void)net_->repair();
+  EXPECT_THAT(net_->limitations(), ElementsAre(HasSubstr(said)));
+  ASSERT_TRUE(publish({"10.50.0.2"}).ok());
+  EXPECT_THAT(net_->limitations(), IsEmpty());
+}
+
+TEST_F(PublishedPortsTest, APortAtAnAddressOfAFamilyThatNoContainerHasIsTold) {
+  PublishedPort six = published(80, 8080, {"10.50.0.2"});
+  six.port.set_bind("2001:db8::1");
+  ASSERT_TRUE(net_->set_published_ports({six}, &conflicts_).ok());
+  EXPECT_THAT(net_->limitations(),
+              ElementsAre("published port [2001:db8::1]:80/tcp answers nowhere: what it leads to "
+                          "has no address of IPv6"));
+  six.backends.push_back("fd50::2");
+  ASSERT_TRUE(net_->set_published_ports({six}, &conflicts_).ok());
+  EXPECT_THAT(net_->limitations(), IsEmpty());
+}
+
+TEST_F(PublishedPortsTest, APortIsPickedThatIsFreeInBothFamilies) {
+  box_.run("", "echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range");
+  for (const int taken : {40000, 40001}) {
+    serve_host("TCP6-LISTEN", taken, ",ipv6only=1");
+    const auto picked = net_->reserve_host_port(v1::PortConfig::TCP);
+    ASSERT_TRUE(picked) << picked.error().message();
+    EXPECT_EQ(*picked, taken == 40000 ? 40001u : 40000u);
+    for (const char* family : {"TCP4", "TCP6"}) {
+      EXPECT_THAT(box_.run("", fmt::format("timeout 1 socat -u {}-LISTEN:{},reuseaddr - 2>&1",
+                                           family, *picked)),
+                  HasSubstr("in use"));
+    }
+    end_server(taken);
+    net_.reset();
+    net_ = box_.make_network();
+    ASSERT_NE(net_, nullptr);
+  }
 }
 
 TEST(PublishedPortsTurnTest, OfMoreTasksThanSlotsEachHasItsTurnAndItIsTold) {
