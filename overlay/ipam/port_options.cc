@@ -88,6 +88,11 @@ Status check_port_options(const v1::PortConfig& port) {
         "client's "
         "address anyway");
   }
+  if (host && bind == "::1") {
+    return invalid_argument(
+        "a port in host mode cannot be bound to ::1 alone: bind it to the interface lo, by which "
+        "programs of the node reach it at 127.0.0.1 and ::1");
+  }
   if (port.proxy_protocol() == 0) return ok_status();
   if (port.proxy_protocol() > 2) {
     return invalid_argument("the PROXY protocol has versions 1 and 2, not {}",

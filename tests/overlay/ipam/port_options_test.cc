@@ -77,6 +77,11 @@ TEST(PortOptions, WhatDoesNotGoTogether) {
       {"mode: HOST client_address: KEEP",
        "client-address is for ports published in ingress mode: one in host mode keeps the client's "
        "address anyway"},
+      {"mode: HOST bind: '::1'",
+       "a port in host mode cannot be bound to ::1 alone: bind it to the interface lo, by which "
+       "programs of the node reach it at 127.0.0.1 and ::1"},
+      {"mode: HOST bind: 'lo'", ""},
+      {"mode: HOST bind: 'fd00::1'", ""},
       {"mode: HOST proxy_protocol: 1",
        "proxy-protocol is for ports published in ingress mode: one in host mode keeps the client's "
        "address anyway"},
