@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <functional>
 
@@ -12,6 +13,8 @@ namespace muster::overlay {
 namespace {
 
 constexpr size_t kFileMax = 256;
+constexpr uint64_t kNumbersPerSecond = 4096;
+constexpr uint64_t kNumbersBelow = uint64_t{1} << 30;
 
 }  // namespace
 
@@ -40,6 +43,12 @@ EspLane lane_since(const std::optional<EspLane>& known, const std::string& boot_
   return {boot_id, (known->lane + 1) % kEspLanes};
 }
 
+uint64_t first_number(WallTime now) {
+  // Until the year 2112 it does not overflow.
+  const uint64_t microseconds = static_cast<uint64_t>(std::max<int64_t>(now.unix_ns, 0)) / 1000;
+  return microseconds * kNumbersPerSecond / 1'000'000 % kNumbersBelow;
+}
+
 uint32_t EspLaneFile::lane() {
   if (known_) return known_->lane;
   std::optional<EspLane> before;
@@ -48,8 +57,8 @@ uint32_t EspLaneFile::lane() {
     if (text) before = parse_esp_lane(*text);
     if ((text && !before) || (!text && text.error().code() != StatusCode::kNotFound)) {
       log_->warn(
-          "{} cannot be read{}: nodes may take what this one sends in encrypted networks "
-          "for replays, for some seconds",
+          "{} cannot be read{}: if this node was started anew and its clock was set back, nodes "
+          "may take what it sends in encrypted networks for replays until the next key",
           path_.string(), text ? "" : ": " + text.error().message());
     }
   }

@@ -17,6 +17,8 @@ namespace {
 constexpr size_t kSecretBytes = 32;
 constexpr size_t kKeyBytes = 32 + 4;
 constexpr uint32_t kAddressBits = 28;
+// More than are sent between the look at a state and its being made anew.
+constexpr uint64_t kUnseenPackets = uint64_t{1} << 20;
 
 uint32_t address_part(const Ip& ip) {
   const uint32_t whole = ip.v6 ? fnv1a_32(ip_bytes(ip)) : static_cast<uint32_t>(ip.value);
@@ -39,10 +41,20 @@ void count(std::vector<std::string>* out, size_t number, std::string_view one,
 }
 
 // Lockdown hides keys from everybody; what cannot be seen is taken for right.
-bool same(const EspState& kernel, const EspState& wanted) {
+bool same_key(const EspState& kernel, const EspState& wanted) {
   const bool hidden = std::all_of(kernel.key.begin(), kernel.key.end(), [](char c) { return !c; });
-  return kernel.from == wanted.from && kernel.udp_port == wanted.udp_port &&
+  return kernel.from == wanted.from &&
          (kernel.key == wanted.key || (hidden && kernel.key.size() == wanted.key.size()));
+}
+
+// `kernel`: what it has in the state's place, or had; nullptr: nothing.
+EspChange add_state(const EspStateId& id, const EspState& state, const EspKernelState* kernel,
+                    bool receives, uint64_t first) {
+  EspChange out{EspChange::Kind::kAddState, id.to.v6, id, state, {}};
+  const bool goes_on = kernel != nullptr && same_key(kernel->state, state);
+  if (goes_on) out.numbers = kernel->numbers;
+  if (!receives) out.numbers.sent = goes_on ? out.numbers.sent + kUnseenPackets : first;
+  return out;
 }
 
 void policy_changes(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
@@ -159,12 +171,17 @@ std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wante
   size_t strange = 0;
   for (const auto& [id, state] : wanted.states) {
     const auto at = kernel.states.find(id);
-    if (at != kernel.states.end() && same(at->second.state, state)) continue;
-    ++missing;
-    if (at != kernel.states.end()) {
-      changes.push_back({EspChange::Kind::kDropState, id.to.v6, id, {}});
+    const EspKernelState* there = at == kernel.states.end() ? nullptr : &at->second;
+    if (there != nullptr && same_key(there->state, state) &&
+        there->state.udp_port == state.udp_port) {
+      continue;
     }
-    changes.push_back({EspChange::Kind::kAddState, id.to.v6, id, state});
+    ++missing;
+    if (there != nullptr) changes.push_back({EspChange::Kind::kDropState, id.to.v6, id, {}});
+    const auto parted = wanted.parted.find(id);
+    const bool back = there == nullptr && parted != wanted.parted.end();
+    changes.push_back(
+        add_state(id, state, back ? &parted->second : there, id.to == self, wanted.first));
   }
   count(differences, missing, "a security association of encryption was missing or changed",
         "security associations of encryption were missing or changed");
@@ -181,6 +198,23 @@ std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wante
   count(differences, strange, "a security association of encryption was left over",
         "security associations of encryption were left over");
   return changes;
+}
+
+void note_parted(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
+                 const Encryption& encryption, std::map<EspStateId, EspKernelState>* parted) {
+  for (const auto& [id, state] : kernel.states) {
+    if (id.to != self) continue;
+    if (wanted.states.contains(id)) {
+      parted->erase(id);
+    } else {
+      (*parted)[id] = state;
+    }
+  }
+  std::erase_if(*parted, [&](const auto& entry) {
+    return std::none_of(encryption.keys.begin(), encryption.keys.end(), [&](const auto& key) {
+      return esp_lane(entry.first.spi, key.number).has_value();
+    });
+  });
 }
 
 uint16_t udp_port_of(const EspKernel& kernel) {

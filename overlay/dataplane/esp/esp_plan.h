@@ -22,8 +22,12 @@ namespace muster::overlay {
 // Two nodes have a state for each direction, for all encrypted networks they share: inside, the
 // VXLAN header says which it is. Its key is derived from a key of the ring, the two addresses and a
 // lane. A lane is one of kEspLanes keys that a sender may use in turn: a sender whose state is new
-// counts packets from 1 again, which the receiver would take for a replay, and must not use the
-// numbers of before with the same key. The receiver has the states of all lanes of all keys.
+// does not know what it has counted to, and must not use the numbers of before with the same key,
+// which the receiver would take for replays. The receiver has the states of all lanes of all keys.
+//
+// It keeps the numbers that it has accepted while it has the state: what fails to be accepted never
+// makes it forget them. Anybody can make packets fail, and could then send again what was recorded.
+// So it is the sender that has to go on above what it has sent (first_number() in esp_lane.h).
 
 inline constexpr uint32_t kEspLanes = 4;
 
@@ -52,10 +56,30 @@ struct EspState {
 
   friend bool operator==(const EspState&, const EspState&) = default;
 };
+// Packet numbers of a state (RFC 4303, 64 bits), as the kernel keeps them.
+struct EspNumbers {
+  uint64_t sent = 0;      // the last that was sent
+  uint64_t received = 0;  // the highest that was accepted
+  // Which of those up to it were: the kernel's own bits, of the length that esp_wire gives them.
+  std::vector<uint32_t> window;
+
+  friend bool operator==(const EspNumbers&, const EspNumbers&) = default;
+};
+// A state that the kernel has.
+struct EspKernelState {
+  EspState state;
+  EspNumbers numbers;
+  uint64_t packets = 0;   // taken in or sent
+  uint64_t failures = 0;  // forged, or taken for replays
+  uint64_t forged = 0;    // of those
+};
 struct EspPlan {
   std::map<EspStateId, EspState> states;
   // By peer, the state that is sent with. Whatever is marked and goes elsewhere is dropped.
   std::map<Ip, uint32_t> policies;
+  uint64_t first = 0;  // a state that is new and sent with begins above this number
+  // Of states that the kernel had: those that come back go on with their numbers.
+  std::map<EspStateId, EspKernelState> parted;
 };
 
 // The key that is sent with: the newest that is used. nullptr: none.
@@ -74,17 +98,16 @@ Result<EspPlan> esp_plan(const Ip& self, const std::set<Ip>& peers, const Encryp
                          const std::map<Ip, uint32_t>& lanes, std::vector<Ip>* clashes);
 
 // What the kernel has of it.
-struct EspKernelState {
-  EspState state;
-  uint64_t packets = 0;   // taken in or sent
-  uint64_t failures = 0;  // forged, or taken for replays
-  uint64_t forged = 0;    // of those
-};
 struct EspKernel {
   std::map<EspStateId, EspKernelState> states;
   std::map<Ip, uint32_t> policies;  // spi 0: it does not say
   std::set<bool> blocks;            // families (v6) for which marked packets are dropped
 };
+
+// Receiving states of keys of the ring that are there and not wanted: what they have accepted is to
+// be remembered until their peer comes back, or their keys are gone. `parted`: former ones.
+void note_parted(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
+                 const Encryption& encryption, std::map<EspStateId, EspKernelState>* parted);
 
 // The port by which most of its states travel in UDP; 0: none does.
 uint16_t udp_port_of(const EspKernel& kernel);
@@ -96,9 +119,12 @@ struct EspChange {
   bool v6 = false;  // kBlock
   EspStateId id;    // states; of policies the peer and what it is sent with
   EspState state;   // kAddState
+  EspNumbers numbers = {};
 };
 // What has to be done, and in words what was wrong (where it is asked for). A state that is no
-// longer wanted goes last.
+// longer wanted goes last. One of the same key that is made anew, since it travels in another way,
+// goes on with the numbers that `kernel` has: nothing that was accepted by then is accepted again,
+// and it sends above what it can have sent since.
 std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
                                    std::vector<std::string>* differences);
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "overlay/dataplane/esp/esp_plan.h"
 #include "overlay/dataplane/esp/esp_wire.h"
@@ -47,6 +48,16 @@ Status try_it(bool v6) {
 std::string encryption_trouble(bool v6) {
   const Status tried = on_own_thread([v6] { return try_it(v6); });
   return tried.ok() ? std::string() : tried.message();
+}
+
+EncryptionProbe::EncryptionProbe(Ask ask) : ask_(ask ? std::move(ask) : encryption_trouble) {}
+
+std::string EncryptionProbe::trouble(bool v6) {
+  std::atomic<bool>& can = can_[v6 ? 1 : 0];
+  if (can) return {};
+  std::string why = ask_(v6);
+  can = why.empty();
+  return why;
 }
 
 }  // namespace muster::overlay

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
 
 namespace muster::overlay {
@@ -32,6 +33,9 @@ struct EspOptions {
   // Where the lane that is sent in (esp_lane.h) is kept beyond a start of the host; empty: nowhere.
   std::filesystem::path lane_file = {};
   std::function<void(const EspCounts&)> count = {};  // at each look at the kernel
+  std::function<WallTime()> now = {};                // empty: the host's clock
+  // Why this node cannot encrypt (encryption_trouble); empty: that one.
+  std::function<std::string(bool v6)> ask = {};
 };
 
 // Sockets of this process: nothing is ever read from them.

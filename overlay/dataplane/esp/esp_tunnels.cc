@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "overlay/dataplane/esp/esp_probe.h"
+#include "base/thread_executor.h"
 #include "overlay/dataplane/kernel/nft.h"
 #include "overlay/dataplane/kernel/nft_table.h"
 
@@ -24,8 +24,10 @@ EspTunnels::EspTunnels(const Names& names, LibNft& nft, EspOptions options, Log 
     : names_(names),
       nft_(nft),
       log_(log),
+      probe_(std::move(options.ask)),
       hold_(std::move(options.hold)),
       count_(std::move(options.count)),
+      now_(options.now ? std::move(options.now) : [] { return SystemClock().wall_now(); }),
       lanes_(std::move(options.lane_file), host_boot_id(), std::move(log)) {}
 
 Status EspTunnels::scan() {
@@ -40,7 +42,7 @@ Status EspTunnels::scan() {
 
 const std::string& EspTunnels::trouble(bool v6) {
   auto& known = trouble_[v6 ? 1 : 0];
-  if (!known) known = encryption_trouble(v6);
+  if (!known) known = probe_.trouble(v6);
   return *known;
 }
 
@@ -180,6 +182,8 @@ Status EspTunnels::keep_states(Said* said) {
     used_ = false;
     counts_.states = 0;
     seen_.clear();
+    parted_.clear();
+    unheard_.clear();
     listen(0);
     return ok_status();
   }
@@ -203,7 +207,7 @@ Status EspTunnels::keep_states(Said* said) {
   std::map<Ip, uint32_t> lanes;
   for (const Ip& peer : peers_) lanes[peer] = sent_[peer].lane;
   std::vector<Ip> clashes;
-  MUSTER_ASSIGN(const EspPlan plan, esp_plan(*use_.self, peers_, encryption_, lanes, &clashes));
+  MUSTER_ASSIGN(EspPlan plan, esp_plan(*use_.self, peers_, encryption_, lanes, &clashes));
   if (clashes != clashes_) {
     for (const Ip& peer : clashes) {
       log_->error(
@@ -213,54 +217,55 @@ Status EspTunnels::keep_states(Said* said) {
     }
     clashes_ = std::move(clashes);
   }
-  std::vector<EspChange> changes = esp_changes(kernel, plan, *use_.self, said);
-  if (said != nullptr) {
-    const auto anew = stuck(kernel, plan, *said);
-    changes.insert(changes.end(), anew.begin(), anew.end());
-  }
+  plan.first = first_number(now_());
+  plan.parted = parted_;
+  note_parted(kernel, plan, *use_.self, encryption_, &parted_);
+  const std::vector<EspChange> changes = esp_changes(kernel, plan, *use_.self, said);
+  if (said != nullptr) note_refused(kernel);
   std::vector<Message> batch;
   batch.reserve(changes.size());
   for (const EspChange& change : changes) batch.push_back(esp_message(change, owner()));
   return socket_->run(batch);
 }
 
-std::vector<EspChange> EspTunnels::stuck(const EspKernel& kernel, const EspPlan& plan, Said& said) {
-  std::vector<EspChange> out;
+// Nothing but a word follows from it: anybody can send what is refused, without any key.
+void EspTunnels::note_refused(const EspKernel& kernel) {
   const auto before = std::exchange(seen_, {});
-  // Who is heard in another lane, or with another key, has only gone on: what fails then are
-  // replays.
   std::set<Ip> heard;
+  std::map<Ip, uint64_t> refused;
   for (const auto& [id, state] : kernel.states) {
+    if (id.to != *use_.self) continue;
     const auto at = before.find(id);
     const Seen known = at == before.end() ? Seen() : at->second;
+    seen_[id] = {state.packets, state.failures, state.forged};
     if (state.packets > known.packets) heard.insert(state.state.from);
-    if (id.to != *use_.self || state.failures < known.failures || state.forged < known.forged) {
-      continue;
-    }
+    // One that was made anew counts from 0 again.
+    if (state.failures < known.failures || state.forged < known.forged) continue;
     const uint64_t forged = state.forged - known.forged;
+    const uint64_t failures = std::max(state.failures - known.failures, forged);
     counts_.forged += forged;
-    counts_.replays += std::max(state.failures - known.failures, forged) - forged;
+    counts_.replays += failures - forged;
+    if (failures > 0) refused[state.state.from] += failures;
   }
-  for (const auto& [id, state] : kernel.states) {
-    const auto wanted = plan.states.find(id);
-    if (wanted == plan.states.end() || id.to != *use_.self) continue;
-    const auto at = before.find(id);
-    const bool fails = at != before.end() && state.failures > at->second.failures;
-    if (!fails || state.packets == 0 || heard.contains(state.state.from)) {
-      seen_[id] = {state.packets, state.failures, state.forged};
-      continue;
-    }
-    out.push_back({EspChange::Kind::kDropState, id.to.v6, id, {}});
-    out.push_back({EspChange::Kind::kAddState, id.to.v6, id, wanted->second});
-    said.push_back(
-        fmt::format("nothing encrypted from {} was accepted any more: it counts its packets anew",
-                    state.state.from.str()));
+  const auto known = std::exchange(unheard_, {});
+  for (const auto& [peer, packets] : refused) {
+    if (heard.contains(peer)) continue;
+    unheard_.insert(peer);
+    if (known.contains(peer)) continue;
+    log_->warn(
+        "of {} encrypted packets in the name of {} none was accepted: somebody forges them or "
+        "sends "
+        "them again, or that node has lost count of what it had sent",
+        packets, peer.str());
   }
-  return out;
 }
 
 void EspTunnels::repair(const std::set<uint32_t>& tunnels, std::vector<std::string>& said) {
   std::erase_if(adopted_, [&](uint32_t vni) { return !tunnels.contains(vni); });
+  // Between two looks it is not asked for each network that is told.
+  for (auto& trouble : trouble_) {
+    if (trouble && !trouble->empty()) trouble.reset();
+  }
   // Former ones went without a word; that is no difference of the kernel's.
   if (peers_ != use_.peers) {
     peers_ = use_.peers;
@@ -292,6 +297,8 @@ Status EspTunnels::remove() {
   adopted_.clear();
   sent_.clear();
   seen_.clear();
+  parted_.clear();
+  unheard_.clear();
   encryption_ = {};
   trouble_left_.clear();
   guard_.reset();

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "overlay/dataplane/esp/esp_lane.h"
 #include "overlay/dataplane/esp/esp_plan.h"
+#include "overlay/dataplane/esp/esp_probe.h"
 #include "overlay/dataplane/esp/esp_socket.h"
 #include "overlay/dataplane/esp/esp_wire.h"
 #include "overlay/dataplane/kernel/names.h"
@@ -40,7 +41,8 @@ class EspTunnels {
 
   // Learns what a former process has guarded.
   Status scan();
-  // Why this node takes no part in networks with such a data path; empty: it does.
+  // Why this node takes no part in networks with such a data path, as was found when a network was
+  // told or at the last repair(); empty: it does.
   const std::string& trouble(bool v6);
   // What of others' packets does not arrive here though this node can encrypt, and why; or what
   // repair() could not mend. Empty: nothing.
@@ -82,16 +84,17 @@ class EspTunnels {
   void listen(uint32_t port);
   void choose_lanes(const EspKernel& kernel);
   void note_guard_counts(std::string_view listing);
-  // States that take everything for a replay or a forgery, since their sender has begun anew.
-  std::vector<EspChange> stuck(const EspKernel& kernel, const EspPlan& plan, Said& said);
+  void note_refused(const EspKernel& kernel);
 
   const Names& names_;
   LibNft& nft_;
   Log log_;
-  std::array<std::optional<std::string>, 2> trouble_;  // by family; nullopt: not tried yet
+  EncryptionProbe probe_;
+  std::array<std::optional<std::string>, 2> trouble_;  // by family; nullopt: to be asked
   std::optional<NetlinkSocket> socket_;
   const HoldEncapsulation hold_;
   const std::function<void(const EspCounts&)> count_;
+  const std::function<WallTime()> now_;
   EspCounts counts_;                   // that have not been told
   EncapsulationSocket encapsulation_;  // where nobody else holds it
   Status listening_;                   // whether the sockets are there
@@ -104,6 +107,8 @@ class EspTunnels {
   std::pair<uint64_t, uint64_t> dropped_;  // by the guard
   std::map<Ip, EspSent> sent_;
   std::map<EspStateId, Seen> seen_;
+  std::map<EspStateId, EspKernelState> parted_;
+  std::set<Ip> unheard_;  // of whose packets none was accepted, at the last look
   std::vector<Ip> clashes_;
   bool in_step_ = false;
   bool used_ = false;         // the kernel may have states or policies

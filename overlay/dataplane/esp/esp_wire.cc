@@ -7,6 +7,7 @@
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -19,6 +20,7 @@ constexpr const char* kAlgorithm = "rfc4106(gcm(aes))";
 constexpr uint32_t kCheckBits = 128;
 // Packets that overtake each other by more than this are dropped as replays.
 constexpr uint32_t kReplayWindow = 1024;
+constexpr uint32_t kWindowWords = kReplayWindow / 32;
 constexpr uint32_t kBlockPriority = 1000;  // higher counts less
 
 uint16_t family_of(bool v6) {
@@ -46,12 +48,18 @@ void never_expires(xfrm_lifetime_cfg& lifetime) {
 }
 
 // 64-bit packet numbers: 32 bits would be used up within hours at 10 Gbit/s.
-void put_replay(Message& m) {
+void put_replay(Message& m, const EspNumbers& numbers) {
   xfrm_replay_state_esn esn{};
-  esn.bmp_len = kReplayWindow / 32;
+  esn.bmp_len = kWindowWords;
   esn.replay_window = kReplayWindow;
+  esn.oseq = static_cast<uint32_t>(numbers.sent);
+  esn.oseq_hi = static_cast<uint32_t>(numbers.sent >> 32);
+  esn.seq = static_cast<uint32_t>(numbers.received);
+  esn.seq_hi = static_cast<uint32_t>(numbers.received >> 32);
   std::string value(sizeof(esn) + kReplayWindow / 8, '\0');
   std::memcpy(value.data(), &esn, sizeof(esn));
+  const size_t words = std::min<size_t>(numbers.window.size(), kWindowWords);
+  if (words > 0) std::memcpy(value.data() + sizeof(esn), numbers.window.data(), words * 4);
   m.put(XFRMA_REPLAY_ESN_VAL, value.data(), value.size());
 }
 
@@ -166,6 +174,10 @@ void read_state(nlmsghdr* header, const EspOwner& owner, EspKernel& out) {
     const size_t size = static_cast<size_t>(nla_len(aead)) - sizeof(xfrm_algo_aead);
     state.state.key.assign(bytes + sizeof(xfrm_algo_aead), size);
   }
+  if (const auto* replay = find(XFRMA_REPLAY_ESN_VAL)) {
+    state.numbers = read_replay(
+        {static_cast<const char*>(nla_data(replay)), static_cast<size_t>(nla_len(replay))});
+  }
   if (const auto* encapsulation = find(XFRMA_ENCAP)) {
     const auto* value = static_cast<const xfrm_encap_tmpl*>(nla_data(encapsulation));
     state.state.udp_port = ntohs(value->encap_dport);
@@ -212,7 +224,8 @@ Status list_states(NetlinkSocket& socket, const EspOwner& owner, EspKernel& out)
 
 }  // namespace
 
-Message esp_add_state(const EspStateId& id, const EspState& state, uint32_t reqid) {
+Message esp_add_state(const EspStateId& id, const EspState& state, uint32_t reqid,
+                      const EspNumbers& numbers) {
   Message m(XFRM_MSG_NEWSA, 0, fmt::format("add ESP state {:08x} to {}", id.spi, id.to.str()));
   xfrm_usersa_info header{};
   header.family = family_of(id.to.v6);
@@ -227,7 +240,7 @@ Message esp_add_state(const EspStateId& id, const EspState& state, uint32_t reqi
   header.flags = XFRM_STATE_ESN;
   m.header(header);
   put_key(m, state.key);
-  put_replay(m);
+  put_replay(m, numbers);
   put_encapsulation(m, state.udp_port);
   return m;
 }
@@ -236,11 +249,27 @@ Message esp_message(const EspChange& change, const EspOwner& owner) {
   switch (change.kind) {
     case EspChange::Kind::kBlock: return set_block(owner, change.v6);
     case EspChange::Kind::kDropState: return drop_state(change.id);
-    case EspChange::Kind::kAddState: return esp_add_state(change.id, change.state, owner.reqid);
+    case EspChange::Kind::kAddState:
+      return esp_add_state(change.id, change.state, owner.reqid, change.numbers);
     case EspChange::Kind::kSetPolicy: return set_policy(owner, change.id);
     case EspChange::Kind::kDropPolicy: break;
   }
   return drop_policy(selector_to(owner, change.id.to, change.v6), owner.mark);
+}
+
+EspNumbers read_replay(std::string_view value) {
+  EspNumbers out;
+  xfrm_replay_state_esn esn{};
+  if (value.size() < sizeof(esn)) return out;
+  std::memcpy(&esn, value.data(), sizeof(esn));
+  out.sent = uint64_t{esn.oseq_hi} << 32 | esn.oseq;
+  out.received = uint64_t{esn.seq_hi} << 32 | esn.seq;
+  const bool whole = esn.replay_window == kReplayWindow && esn.bmp_len == kWindowWords &&
+                     value.size() == sizeof(esn) + kReplayWindow / 8;
+  // Of a window of another size nothing is accepted any more.
+  out.window.assign(kWindowWords, whole ? 0 : ~0u);
+  if (whole) std::memcpy(out.window.data(), value.data() + sizeof(esn), kReplayWindow / 8);
+  return out;
 }
 
 Result<EspKernel> list_esp(NetlinkSocket& socket, const EspOwner& owner) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -20,7 +21,10 @@ struct EspOwner {
 };
 
 Message esp_message(const EspChange& change, const EspOwner& owner);
-Message esp_add_state(const EspStateId& id, const EspState& state, uint32_t reqid);
+Message esp_add_state(const EspStateId& id, const EspState& state, uint32_t reqid,
+                      const EspNumbers& numbers = {});
+// The numbers that a state's attribute XFRMA_REPLAY_ESN_VAL holds; none where it is too short.
+EspNumbers read_replay(std::string_view value);
 // All of the owner's, whatever its address and port are now.
 Result<EspKernel> list_esp(NetlinkSocket& socket, const EspOwner& owner);
 // Deletes all of the owner's policies and states: nothing is left over.

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "overlay/dataplane/esp/esp_probe.h"
+#include "overlay/dataplane/esp/esp_tunnels.h"
+#include "overlay/dataplane/kernel/nft.h"
 #include "tests/overlay/dataplane/node_network_test.h"
 
 namespace muster::overlay::testing {
@@ -63,6 +65,40 @@ TEST_F(EncryptedNetworkTest, WhatIsToldOfItLeavesNothingBehind) {
   EXPECT_TRUE(net_->teardown().ok());
   EXPECT_THAT(kernel(), ::testing::Not(HasSubstr("muster")));
   EXPECT_EQ(box_.run("", "ip xfrm state; ip xfrm policy"), "");
+}
+
+// A module that is loaded later, as with VXLAN.
+TEST_F(EncryptedNetworkTest, WhetherItCanBeIsAskedAgainAtEachLookUntilItCan) {
+  const auto nft = LibNft::make();
+  ASSERT_TRUE(nft);
+  const Names names("n2");
+  size_t asked = 0;
+  std::string why = "no module esp4";
+  EspOptions options;
+  options.ask = [&](bool) {
+    ++asked;
+    return why;
+  };
+  EspTunnels esp(names, **nft, options, null_log());
+  const EspUse use{Ip::parse("192.0.2.1").value(), 4789, {5001}, {Ip::parse("192.0.2.2").value()}};
+  for (int told = 0; told < 2; ++told) {
+    const Status set = esp.set_use(use);
+    EXPECT_EQ(set.code(), StatusCode::kFailedPrecondition);
+    EXPECT_THAT(set.message(), HasSubstr("no module esp4"));
+  }
+  EXPECT_EQ(asked, 1u) << "not for each network that is told";
+  std::vector<std::string> said;
+  why = "no module gcm";
+  esp.repair({}, said);
+  EXPECT_EQ(asked, 2u);
+  EXPECT_THAT(esp.limitation(), HasSubstr("no module gcm"));
+  why.clear();
+  for (int look = 0; look < 2; ++look) esp.repair({}, said);
+  EXPECT_EQ(asked, 3u);
+  // This kernel may still refuse the rest, with its own words.
+  EXPECT_THAT(esp.limitation(), ::testing::Not(HasSubstr("which this node cannot do")));
+  EXPECT_THAT(said, ::testing::IsEmpty());
+  EXPECT_TRUE(esp.remove().ok());
 }
 
 }  // namespace

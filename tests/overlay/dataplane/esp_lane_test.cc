@@ -36,6 +36,21 @@ TEST(EspLaneTest, IsAnotherOneAfterEachStartOfTheHost) {
   EXPECT_LT(*seen.rbegin(), kEspLanes);
 }
 
+TEST(EspLaneTest, WhatIsMadeLaterBeginsWithAHigherNumber) {
+  using namespace std::chrono_literals;
+  const uint64_t second = 4096;
+  const uint64_t below = uint64_t{1} << 30;
+  const Duration period = 262'144s;
+  const WallTime begin = WallTime{0} + 6500 * period;  // in 2023
+  EXPECT_EQ(first_number(begin), 0u);
+  EXPECT_EQ(first_number(begin + 1s), second);
+  EXPECT_EQ(first_number(begin + 12h), 12 * 3600 * second);
+  EXPECT_EQ(first_number(begin + period - 1ms), below - 5);
+  EXPECT_EQ(first_number(begin + period), 0u);
+  EXPECT_LT(first_number({INT64_MAX}), below);
+  EXPECT_EQ(first_number({-1}), 0u);
+}
+
 TEST(EspLaneTest, WhatTheFileMaySay) {
   const EspLane lane{"7b1f2c3d-0000-4000-8000-000000000001", 3};
   EXPECT_EQ(parse_esp_lane(format_esp_lane(lane)), lane);

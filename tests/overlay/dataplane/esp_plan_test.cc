@@ -153,6 +153,101 @@ TEST(EspPlanTest, DifferencesAreMendedAndNamed) {
   EXPECT_THAT(esp_changes(kernel, wanted, kA, nullptr), IsEmpty());
 }
 
+// Another port of UDP, or none: the kernel takes that for another state.
+TEST(EspPlanTest, AStateThatTravelsInAnotherWayGoesOnWithItsNumbers) {
+  const EspPlan before = plan(kA, {kB}, ring({key(1, true)}));
+  EspKernel kernel = kernel_of(before);
+  const uint64_t counted = (uint64_t{3} << 32) + 77;
+  const std::vector<uint32_t> window(32, 0xf0f0f0f0u);
+  for (auto& [id, state] : kernel.states) {
+    if (id.to == kA) state.numbers = {0, counted, window};
+    if (id.to == kB) state.numbers = {counted, 0, {}};
+  }
+  for (const bool hidden : {false, true}) {
+    // Under lockdown.
+    if (hidden) {
+      for (auto& [id, state] : kernel.states) state.state.key.assign(36, '\0');
+    }
+    size_t received = 0;
+    size_t sent = 0;
+    EspPlan wanted = plan(kA, {kB}, ring({key(1, true)}, 4500));
+    wanted.first = 5;
+    for (const EspChange& change : esp_changes(kernel, wanted, kA, nullptr)) {
+      if (change.kind != Kind::kAddState) continue;
+      if (change.id.to == kA) {
+        EXPECT_EQ(change.numbers, (EspNumbers{0, counted, window})) << "what was accepted";
+        ++received;
+      } else {
+        // Packets leave between the listing and the new state.
+        EXPECT_EQ(change.numbers.sent, counted + (1 << 20));
+        ++sent;
+      }
+    }
+    EXPECT_EQ(received, kEspLanes);
+    EXPECT_EQ(sent, 1u);
+  }
+}
+
+TEST(EspPlanTest, AStateThatIsNewBeginsWhereItIsTold) {
+  EspPlan wanted = plan(kA, {kB}, ring({key(1, true)}));
+  wanted.first = 4711;
+  const auto numbers = [&](const EspKernel& kernel) {
+    std::map<bool, EspNumbers> out;  // by whether it is sent with
+    for (const EspChange& change : esp_changes(kernel, wanted, kA, nullptr)) {
+      if (change.kind == Kind::kAddState) out[change.id.to == kB] = change.numbers;
+    }
+    return out;
+  };
+  const EspNumbers none;
+  const EspNumbers first{4711, 0, {}};
+  EXPECT_THAT(numbers({}), ElementsAre(std::pair(false, none), std::pair(true, first)));
+  // The fourth key after this one has the same place: what was counted with it means nothing.
+  EspKernel kernel = kernel_of(plan(kA, {kB}, ring({key(5, true)})));
+  for (auto& [id, state] : kernel.states) state.numbers = {99, 99, {1}};
+  EXPECT_THAT(numbers(kernel), ElementsAre(std::pair(false, none), std::pair(true, first)));
+}
+
+TEST(EspPlanTest, APeerThatComesBackIsHeardAboveWhatItHasSent) {
+  const Encryption keys = ring({key(1, true)});
+  EspKernel kernel = kernel_of(plan(kA, {kB, kC}, keys));
+  for (auto& [id, state] : kernel.states) state.numbers = {7, 8, {9}};
+  std::map<EspStateId, EspKernelState> parted;
+  const EspPlan alone = plan(kA, {kC}, keys);
+  note_parted(kernel, alone, kA, keys, &parted);
+  EXPECT_EQ(parted.size(), kEspLanes) << "what is sent with takes another lane";
+  EspPlan both = plan(kA, {kB, kC}, keys);
+  both.parted = parted;
+  both.first = 100;
+  size_t back = 0;
+  for (const EspChange& change : esp_changes(kernel_of(alone), both, kA, nullptr)) {
+    if (change.kind != Kind::kAddState) continue;
+    const EspNumbers expected = change.id.to == kA ? EspNumbers{7, 8, {9}} : EspNumbers{100, 0, {}};
+    EXPECT_EQ(change.numbers, expected);
+    back += change.id.to == kA ? 1 : 0;
+  }
+  EXPECT_EQ(back, kEspLanes);
+  // Until it is there again, or its key is gone.
+  note_parted(kernel_of(alone), both, kA, ring({key(1, true), key(2, true)}), &parted);
+  EXPECT_EQ(parted.size(), kEspLanes);
+  auto forgotten = parted;
+  note_parted(kernel_of(alone), both, kA, ring({key(2, true)}), &forgotten);
+  EXPECT_THAT(forgotten, IsEmpty());
+  note_parted(kernel, both, kA, keys, &parted);
+  EXPECT_THAT(parted, IsEmpty());
+}
+
+// Anybody can send packets that fail: those that were recorded, or whose number is too low.
+TEST(EspPlanTest, AStateIsNotMadeAnewForWhatItRefused) {
+  const EspPlan wanted = plan(kA, {kB}, ring({key(1, true)}));
+  EspKernel kernel = kernel_of(wanted);
+  for (auto& [id, state] : kernel.states) {
+    state.packets = 5;
+    state.failures = 1000;
+    state.forged = 400;
+  }
+  EXPECT_THAT(esp_changes(kernel, wanted, kA, nullptr), IsEmpty());
+}
+
 TEST(EspPlanTest, ANewStateOfTheSameKeyTakesTheNextLane) {
   const EspKernel nothing;
   EXPECT_EQ(choose_lane(nothing, kA, kB, 1, std::nullopt, 2), 2u);

@@ -69,6 +69,26 @@ TEST(EspWireTest, AStateSaysWhoEncryptsForWhomAndHow) {
   EXPECT_EQ(encapsulation.encap_dport, htons(4500));
 }
 
+TEST(EspWireTest, AStateGoesOnWithTheNumbersThatItHad) {
+  EspNumbers numbers{(uint64_t{2} << 32) + 3, (uint64_t{4} << 32) + 5, {}};
+  for (uint32_t word = 0; word < 32; ++word) numbers.window.push_back(word + 100);
+  const EspState state{kA, std::string(36, 'k'), 0};
+  const EspChange add{EspChange::Kind::kAddState, false, {kB, 300}, state, numbers};
+  const std::string value =
+      attribute<xfrm_usersa_info>(esp_message(add, kOwner), XFRMA_REPLAY_ESN_VAL);
+  const auto esn = as<xfrm_replay_state_esn>(value);
+  EXPECT_EQ(esn.oseq, 3u);
+  EXPECT_EQ(esn.oseq_hi, 2u);
+  EXPECT_EQ(esn.seq, 5u);
+  EXPECT_EQ(esn.seq_hi, 4u);
+  EXPECT_EQ(esn.bmp_len, 32u);
+  EXPECT_EQ(read_replay(value), numbers);
+  // Of a window that is not ours nothing is accepted again.
+  EXPECT_EQ(read_replay(value.substr(0, value.size() - 4)).window,
+            std::vector<uint32_t>(32, 0xffffffffu));
+  EXPECT_EQ(read_replay(value.substr(0, 8)), EspNumbers());
+}
+
 TEST(EspWireTest, WithoutAPortNothingIsPutIntoUdp) {
   const EspState state{kA, std::string(36, 'k'), 0};
   EXPECT_EQ(attribute<xfrm_usersa_info>(esp_add_state({kB, 300}, state, 1), XFRMA_ENCAP), "");
