@@ -47,18 +47,21 @@ overlay::SubnetPoolOptions pool_options(const store::Snapshot& view, const Log& 
 
 // What automatic subnets keep away from: all that any node reaches by itself, whether it is up now
 // or comes back later, and where others send what is for it, which can be an address that is
-// translated on the way and lies in none of its routes.
-overlay::RangeSet ranges_of_nodes(const store::Snapshot& view) {
-  std::vector<overlay::Prefix> ranges;
+// translated on the way and lies in none of its routes. And where they are only if they must be:
+// beside those addresses, where other hosts are that the containers may want.
+void keep_away(overlay::Ipam& ipam, const store::Snapshot& view) {
+  std::vector<overlay::Prefix> ranges, near;
   view.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     for (const auto& text : node->description().local_ranges()) {
       if (const auto range = overlay::Prefix::parse(text)) ranges.push_back(*range);
     }
     const auto path = overlay::Ip::parse(node->description().data_path().address());
-    if (path) ranges.push_back({*path, path->bits()});
+    if (!path) return true;
+    ranges.push_back({*path, path->bits()});
+    if (const auto around = overlay::neighbourhood(*path)) near.push_back(*around);
     return true;
   });
-  return overlay::RangeSet(std::move(ranges));
+  ipam.avoid(overlay::RangeSet(std::move(ranges)), overlay::RangeSet(std::move(near)));
 }
 
 bool same_ranges(const store::Ptr<v1::Node>& a, const store::Ptr<v1::Node>& b) {
@@ -343,7 +346,7 @@ void Allocator::Impl::propose() {
   in_flight = true;
   // Thousands of nodes come and go between two new networks.
   if (ranges_stale && !work.networks.empty()) {
-    ipam->avoid(ranges_of_nodes(store.snapshot()));
+    keep_away(*ipam, store.snapshot());
     ranges_stale = false;
   }
   following = paths.get();

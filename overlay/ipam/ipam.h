@@ -33,8 +33,11 @@ class Ipam {
 
   // Where automatic subnets come from, from now on.
   void set_pools(SubnetPoolOptions options) { subnets_.set_options(std::move(options)); }
-  // What automatic subnets keep away from, from now on.
-  void avoid(RangeSet ranges) { subnets_.avoid(std::move(ranges)); }
+  // What automatic subnets keep away from, and where they lie only when nothing else is left, from
+  // now on.
+  void avoid(RangeSet ranges, RangeSet near = {}) {
+    subnets_.avoid(std::move(ranges), std::move(near));
+  }
 
   // The VNI that the network's options ask for; 0 when they do not. INVALID_ARGUMENT with the
   // reason.

@@ -78,7 +78,7 @@ bool is_encrypted(const v1::NetworkSpec& spec) {
                      });
 }
 
-uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {
+uint32_t uncut_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {
   const uint32_t path = paths.mtu == 0 ? kMtuUnknown : paths.mtu;
   const uint32_t header = paths.v6 ? kHeaderV6 : kHeaderV4;
   uint32_t around = header + kUdpVxlanEthernet;
@@ -90,8 +90,11 @@ uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {
     room = path > esp ? (path - esp) / 4 * 4 : 0;
     around = 2 + kUdpVxlanEthernet;
   }
-  const uint32_t carried = room > around ? room - around : 0;
-  return std::clamp(carried, has_v6(spec) ? kMtuMinV6 : kMtuMin, kMtuMax);
+  return room > around ? std::min(room - around, kMtuMax) : 0;
+}
+
+uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {
+  return std::max(uncut_mtu(spec, paths), has_v6(spec) ? kMtuMinV6 : kMtuMin);
 }
 
 uint32_t overlay_mtu(const v1::NetworkSpec& spec, const DataPaths& paths) {

@@ -40,8 +40,13 @@ Result<uint32_t> wanted_mtu(const v1::NetworkSpec& spec);
 // without a value, as in Docker).
 bool is_encrypted(const v1::NetworkSpec& spec);
 
-// The largest MTU of an overlay network that the data paths carry in one piece. Networks that are
-// encrypted leave room for ESP in UDP, so that a filter for protocol 50 changes no MTU.
+// The largest packets of an overlay network that the data paths carry in one piece; 0 = none.
+// Networks that are encrypted leave room for ESP in UDP, so that a filter for protocol 50 changes
+// no MTU.
+uint32_t uncut_mtu(const v1::NetworkSpec& spec, const DataPaths& paths);
+
+// The MTU that follows: no less than IP needs, and IPv6 where the network has it (RFC 8200, 5),
+// whether the data paths carry that in one piece or not.
 uint32_t carried_mtu(const v1::NetworkSpec& spec, const DataPaths& paths);
 
 // The MTU of a network's interfaces: what is wanted, else what is carried. 0 for networks that do

@@ -29,13 +29,14 @@ const Prefix* RangeSet::overlap(const Prefix& p) const {
   return behind != ranges_.end() && behind->overlaps(p) ? &*behind : nullptr;
 }
 
-void RangeSet::trim(size_t max) {
-  if (ranges_.size() <= max) return;
-  std::stable_sort(ranges_.begin(), ranges_.end(), [](const Prefix& a, const Prefix& b) {
-    return a.base.bits() - a.length > b.base.bits() - b.length;
-  });
+size_t RangeSet::trim(size_t max) {
+  if (ranges_.size() <= max) return 0;
+  const size_t gone = ranges_.size() - max;
+  std::stable_sort(ranges_.begin(), ranges_.end(),
+                   [](const Prefix& a, const Prefix& b) { return a.length < b.length; });
   ranges_.resize(max);
   std::sort(ranges_.begin(), ranges_.end(), before);
+  return gone;
 }
 
 }  // namespace muster::overlay

@@ -21,8 +21,9 @@ class RangeSet {
     for (const Prefix* r = overlap(p); r != nullptr && r != end() && r->overlaps(p); ++r) visit(*r);
   }
   const std::vector<Prefix>& all() const { return ranges_; }
-  // Keeps the `max` widest.
-  void trim(size_t max);
+  // Keeps the `max` with the shortest prefixes, so that those of IPv6, which are longer, never push
+  // out the wide ones of IPv4. How many are gone.
+  size_t trim(size_t max);
 
   friend bool operator==(const RangeSet&, const RangeSet&) = default;
 

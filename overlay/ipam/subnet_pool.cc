@@ -17,6 +17,18 @@ SubnetPoolOptions SubnetPoolOptions::defaults() {
   return options;
 }
 
+std::optional<Prefix> neighbourhood(const Ip& address) {
+  static const Prefix kPrivate[] = {{Ip::v4(10u << 24), 8},
+                                    {Ip::v4(172u << 24 | 16u << 16), 12},
+                                    {Ip::v4(192u << 24 | 168u << 16), 16},
+                                    {Ip::v4(100u << 24 | 64u << 16), 10}};
+  for (const Prefix& range : kPrivate) {
+    if (!range.contains(address)) continue;
+    return Prefix{Ip::v4(static_cast<uint32_t>(address.value) & 0xffff'0000u), 16};
+  }
+  return std::nullopt;
+}
+
 SubnetPool::SubnetPool(SubnetPoolOptions options) : options_(std::move(options)) {}
 
 const Prefix* SubnetPool::used_overlap(const Prefix& p) const {
@@ -28,11 +40,12 @@ const Prefix* SubnetPool::used_overlap(const Prefix& p) const {
   return it->second.overlaps(p) ? &it->second : nullptr;
 }
 
-std::optional<Prefix> SubnetPool::take_from(const Prefix& pool, int mask_bits) {
+std::optional<Prefix> SubnetPool::take_from(const Prefix& pool, int mask_bits, bool near) {
   Prefix candidate{pool.base, std::max(mask_bits, pool.length)};
   while (true) {
     const Prefix* in_the_way = used_overlap(candidate);
     if (in_the_way == nullptr) in_the_way = avoid_.overlap(candidate);
+    if (in_the_way == nullptr && !near) in_the_way = near_.overlap(candidate);
     if (in_the_way == nullptr) {
       taken_.emplace(candidate.base, candidate);
       return candidate;
@@ -50,11 +63,13 @@ Result<Prefix> SubnetPool::take_next(bool v6, int mask_bits) {
   if (mask_bits == 0) mask_bits = v6 ? options_.mask_bits_v6 : options_.mask_bits_v4;
   const Prefix* avoided = nullptr;
   bool any = false;
-  for (const Prefix& pool : options_.pools) {
-    if (pool.base.v6 != v6) continue;
-    any = true;
-    if (const auto subnet = take_from(pool, mask_bits)) return *subnet;
-    if (avoided == nullptr) avoided = avoid_.overlap(pool);
+  for (const bool near : {false, true}) {
+    for (const Prefix& pool : options_.pools) {
+      if (pool.base.v6 != v6) continue;
+      any = true;
+      if (const auto subnet = take_from(pool, mask_bits, near)) return *subnet;
+      if (avoided == nullptr) avoided = avoid_.overlap(pool);
+    }
   }
   const std::string_view family = v6 ? "IPv6" : "IPv4";
   if (!any) return fail(resource_exhausted("no {} address pool is configured", family));

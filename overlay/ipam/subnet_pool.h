@@ -23,8 +23,14 @@ struct SubnetPoolOptions {
   static SubnetPoolOptions defaults();
 };
 
+// Where the hosts beside one with this address may be, whatever its routes say: its /16, when the
+// address is private (RFC 1918, RFC 6598). That is what a VPC of EC2 is at most, of which a host
+// knows its own subnet only and sends the rest to a router. nullopt for other addresses.
+std::optional<Prefix> neighbourhood(const Ip& address);
+
 // The subnets in use by networks: no two overlap. Automatic ones are the first that fit, in the
-// order of the pools, as in Swarm, and that no node reaches by a route of its own.
+// order of the pools, as in Swarm, and that no node reaches by a route of its own; one where hosts
+// may be that no route tells of only when nothing else is left in the pools.
 class SubnetPool {
  public:
   explicit SubnetPool(SubnetPoolOptions options);
@@ -32,9 +38,12 @@ class SubnetPool {
   // Where automatic subnets come from, from now on. What is in use stays.
   void set_options(SubnetPoolOptions options) { options_ = std::move(options); }
 
-  // Routes and resolvers of the nodes. What is in use stays, and wanted subnets may lie there: the
-  // user knows better.
-  void avoid(RangeSet ranges) { avoid_ = std::move(ranges); }
+  // Routes and resolvers of the nodes; `near`: their neighbourhoods. What is in use stays, and
+  // wanted subnets may lie there: the user knows better.
+  void avoid(RangeSet ranges, RangeSet near = {}) {
+    avoid_ = std::move(ranges);
+    near_ = std::move(near);
+  }
 
   // A free subnet; `mask_bits` 0 takes the configured size. A mask wider than a pool takes the
   // whole pool. RESOURCE_EXHAUSTED when nothing fits.
@@ -49,12 +58,14 @@ class SubnetPool {
   size_t taken() const { return taken_.size(); }
 
  private:
-  // The first subnet of the pool that is free and in no range to avoid; takes it.
-  std::optional<Prefix> take_from(const Prefix& pool, int mask_bits);
+  // The first subnet of the pool that is free and in no range to avoid, nor in a neighbourhood
+  // unless `near`; takes it.
+  std::optional<Prefix> take_from(const Prefix& pool, int mask_bits, bool near);
   const Prefix* used_overlap(const Prefix& p) const;
 
   SubnetPoolOptions options_;
   RangeSet avoid_;
+  RangeSet near_;
   std::map<Ip, Prefix> taken_;  // by first address
 };
 

@@ -277,6 +277,11 @@ TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromWhatNodesReach) {
 }
 
 TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromDataPaths) {
+  v1::Cluster cluster;
+  cluster.set_id("c");
+  cluster.mutable_spec()->mutable_annotations()->set_name("default");
+  cluster.add_default_address_pools("10.0.0.0/16");
+  create(cluster);
   v1::Node n;
   n.set_id("n1");
   n.mutable_description()->mutable_data_path()->set_address("10.0.0.77");
@@ -303,6 +308,37 @@ TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromDataPaths) {
   lies_at("");
   create(network("d"));
   EXPECT_EQ(subnet("d"), "10.0.2.0/24");
+}
+
+TEST_F(AllocatorTest, AutomaticSubnetsLieBesideTheNodesPrivateNetworks) {
+  v1::Node n;
+  n.set_id("n1");
+  n.mutable_description()->add_local_ranges("10.0.0.0/20");
+  n.mutable_description()->mutable_data_path()->set_address("10.0.0.77");
+  write([&](store::Transaction& tx) -> Status {
+    MUSTER_TRY(tx.create(n));
+    return bootstrap_networks(tx, rng_);
+  });
+  const Snapshot view = store_.snapshot();
+  EXPECT_EQ(view.find<v1::Network>("ingress")->state().pools(0).subnet(), "10.1.0.0/16");
+  EXPECT_EQ(view.find<v1::Network>("bridge")->state().pools(0).subnet(), "10.2.0.0/16");
+  create(network("a"));
+  EXPECT_EQ(get<v1::Network>("id-a")->state().pools(0).subnet(), "10.3.0.0/24");
+  // A node of another VPC, and an address that is nobody's neighbour; what was given stays.
+  change<v1::Node>("n1", [](v1::Node& node) {
+    node.mutable_description()->mutable_data_path()->set_address("203.0.113.9");
+  });
+  n.set_id("n2");
+  n.mutable_description()->mutable_data_path()->set_address("10.3.200.1");
+  create(n);
+  EXPECT_EQ(get<v1::Network>("id-a")->state().pools(0).subnet(), "10.3.0.0/24");
+  create(network("b"));
+  EXPECT_EQ(get<v1::Network>("id-b")->state().pools(0).subnet(), "10.0.16.0/24");
+  create(network("c", "10.3.7.0/24"));
+  EXPECT_EQ(get<v1::Network>("id-c")->state().pools(0).subnet(), "10.3.7.0/24");
+  restart();
+  create(network("d"));
+  EXPECT_EQ(get<v1::Network>("id-d")->state().pools(0).subnet(), "10.0.17.0/24");
 }
 
 TEST_F(AllocatorTest, UnknownDriver) {

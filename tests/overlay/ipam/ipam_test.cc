@@ -121,91 +121,6 @@ TEST(AddressPool, RangeGatewayAndAuxiliary) {
   EXPECT_EQ(pool->free(), 0u);
 }
 
-TEST(SubnetPool, FirstFitAvoidsUsedAndReserved) {
-  SubnetPool pool(SubnetPoolOptions::defaults());
-  pool.avoid(RangeSet({*Prefix::parse("10.0.1.64/26"), *Prefix::parse("10.0.4.0/22")}));
-  ASSERT_TRUE(pool.take(*Prefix::parse("10.0.2.0/25")).ok());
-  EXPECT_EQ(pool.take_next(false)->str(), "10.0.0.0/24");
-  EXPECT_EQ(pool.take_next(false)->str(), "10.0.3.0/24");
-  EXPECT_EQ(pool.take_next(false)->str(), "10.0.8.0/24");
-  EXPECT_EQ(pool.take_next(false, 16)->str(), "10.1.0.0/16");
-  EXPECT_TRUE(pool.put_back(*Prefix::parse("10.0.3.0/24")));
-  EXPECT_FALSE(pool.put_back(*Prefix::parse("10.0.3.0/24")));
-  EXPECT_EQ(pool.take_next(false)->str(), "10.0.3.0/24");
-  EXPECT_EQ(pool.take_next(true)->str(), "fd6d:7573:7465::/64");
-  EXPECT_EQ(pool.take(*Prefix::parse("10.1.7.0/24")).message(),
-            "subnet 10.1.7.0/24 overlaps 10.1.0.0/16, which another network uses");
-}
-
-TEST(SubnetPool, WhoReachesAllOfTheFirstPoolGetsSubnetsOfTheNext) {
-  SubnetPool pool(SubnetPoolOptions::defaults());
-  pool.avoid(RangeSet({*Prefix::parse("10.0.0.0/8"), *Prefix::parse("172.16.0.0/12")}));
-  EXPECT_EQ(pool.take_next(false)->str(), "192.168.0.0/24");
-  pool.avoid(RangeSet({*Prefix::parse("10.0.0.0/8"), *Prefix::parse("128.0.0.0/1")}));
-  EXPECT_EQ(
-      pool.take_next(false).error().message(),
-      "no free /24 subnet is left in the IPv4 address pools (1 subnets in use; routes of nodes "
-      "are kept away from, such as 10.0.0.0/8)");
-  // The user knows better, and what was given stays.
-  EXPECT_TRUE(pool.take(*Prefix::parse("10.7.0.0/24")).ok());
-  EXPECT_FALSE(pool.take(*Prefix::parse("192.168.0.0/24")).ok());
-}
-
-TEST(RangeSet, FindsWhatOverlapsAndNothingElse) {
-  std::vector<Prefix> given;
-  for (const char* text : {"10.0.4.0/22", "10.0.0.0/24", "10.0.5.0/24", "10.0.4.0/24", "fd00::/48",
-                           "10.0.0.0/24", "192.168.1.7/32"}) {
-    given.push_back(*Prefix::parse(text));
-  }
-  const RangeSet set(given);
-  std::vector<std::string> all;
-  for (const Prefix& p : set.all()) all.push_back(p.str());
-  EXPECT_EQ(
-      all, (std::vector<std::string>{"10.0.0.0/24", "10.0.4.0/22", "192.168.1.7/32", "fd00::/48"}));
-  const auto overlaps = [&](const char* text) {
-    std::string out;
-    set.each_overlap(*Prefix::parse(text), [&](const Prefix& p) { out += p.str() + " "; });
-    return out;
-  };
-  EXPECT_EQ(overlaps("10.0.0.0/8"), "10.0.0.0/24 10.0.4.0/22 ");
-  EXPECT_EQ(overlaps("10.0.7.128/25"), "10.0.4.0/22 ");
-  EXPECT_EQ(overlaps("10.0.4.0/22"), "10.0.4.0/22 ");
-  EXPECT_EQ(overlaps("10.0.1.0/24"), "");
-  EXPECT_EQ(overlaps("10.0.8.0/24"), "");
-  EXPECT_EQ(overlaps("192.168.1.0/24"), "192.168.1.7/32 ");
-  EXPECT_EQ(overlaps("fd00::5/128"), "fd00::/48 ");
-  EXPECT_EQ(overlaps("fd01::/48"), "");
-  // Every prefix of a small space, beside the plain way of looking.
-  for (int third = 0; third < 10; ++third) {
-    for (int length = 19; length <= 32; ++length) {
-      const auto p = Prefix::parse(fmt::format("10.0.{}.0/{}", third, length)).value();
-      const auto found = set.overlap(p);
-      const bool any = std::any_of(set.all().begin(), set.all().end(),
-                                   [&](const Prefix& r) { return r.overlaps(p); });
-      EXPECT_EQ(found != nullptr, any) << p.str();
-    }
-  }
-}
-
-TEST(RangeSet, KeepsTheWidestWhenThereAreTooMany) {
-  RangeSet set({*Prefix::parse("10.1.0.0/24"), *Prefix::parse("10.2.0.0/16"),
-                *Prefix::parse("10.3.0.1/32"), *Prefix::parse("172.16.0.0/12")});
-  set.trim(2);
-  EXPECT_EQ(set, RangeSet({*Prefix::parse("172.16.0.0/12"), *Prefix::parse("10.2.0.0/16")}));
-}
-
-TEST(SubnetPool, NextPoolWhenOneIsFull) {
-  SubnetPoolOptions options;
-  options.pools = {*Prefix::parse("192.168.0.0/23"), *Prefix::parse("172.16.0.0/24")};
-  SubnetPool pool(options);
-  EXPECT_EQ(pool.take_next(false)->str(), "192.168.0.0/24");
-  EXPECT_EQ(pool.take_next(false)->str(), "192.168.1.0/24");
-  EXPECT_EQ(pool.take_next(false)->str(), "172.16.0.0/24");
-  EXPECT_EQ(pool.take_next(false).error().message(),
-            "no free /24 subnet is left in the IPv4 address pools (3 subnets in use)");
-  EXPECT_EQ(pool.take_next(true).error().message(), "no IPv6 address pool is configured");
-}
-
 TEST(PortPool, IngressIsUniqueHostIsShared) {
   struct Step {
     const char* owner;
@@ -317,6 +232,7 @@ TEST(Ipam, ANetworkThatAllShareIsAsLargeAsThePoolsAllow) {
     int bits;
     std::vector<const char*> avoid;
     const char* want;
+    const char* data_path = nullptr;
   };
   const Case cases[] = {
       {{"10.0.0.0/8"}, 24, {}, "10.0.0.0/16"},
@@ -327,6 +243,9 @@ TEST(Ipam, ANetworkThatAllShareIsAsLargeAsThePoolsAllow) {
       // Half of it is somebody else's, in pieces.
       {{"10.0.0.0/14"}, 24, {"10.0.1.0/24", "10.1.0.0/24", "10.2.0.0/15"}, "10.0.64.0/18"},
       {{"10.0.0.0/8", "172.16.0.0/12"}, 24, {"10.0.0.0/8"}, "172.16.0.0/16"},
+      // Beside the VPC, or within it where there is nothing else.
+      {{"10.0.0.0/8"}, 24, {"10.0.0.0/24"}, "10.1.0.0/16", "10.0.0.9"},
+      {{"10.0.0.0/16"}, 24, {"10.0.0.0/24"}, "10.0.16.0/20", "10.0.0.9"},
   };
   for (const Case& c : cases) {
     SubnetPoolOptions options;
@@ -335,7 +254,9 @@ TEST(Ipam, ANetworkThatAllShareIsAsLargeAsThePoolsAllow) {
     Ipam ipam(options);
     std::vector<Prefix> avoid;
     for (const char* range : c.avoid) avoid.push_back(*Prefix::parse(range));
-    ipam.avoid(RangeSet(avoid));
+    std::vector<Prefix> near;
+    if (c.data_path != nullptr) near.push_back(*neighbourhood(*Ip::parse(c.data_path)));
+    ipam.avoid(RangeSet(avoid), RangeSet(near));
     const auto state = ipam.take_shared_network(network("in"));
     ASSERT_TRUE(state) << state.error().message();
     EXPECT_EQ(state->pools(0).subnet(), c.want) << c.pools[0];

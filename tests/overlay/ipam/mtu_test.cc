@@ -52,6 +52,20 @@ TEST(Mtu, WhatADataPathCarries) {
   }
 }
 
+// What IPv6 needs at least does not fit into every data path: 1,280 and 50 bytes around it, 70 over
+// IPv6.
+TEST(Mtu, WhatGoesInOnePieceMayBeLessThanIpv6Needs) {
+  const v1::NetworkSpec dual = spec_of("ipv6: true");
+  EXPECT_EQ(uncut_mtu(dual, {1330, false}), 1280u);
+  EXPECT_EQ(uncut_mtu(dual, {1329, false}), 1279u);
+  EXPECT_EQ(uncut_mtu(dual, {1350, true}), 1280u);
+  EXPECT_EQ(uncut_mtu(dual, {1349, true}), 1279u);
+  EXPECT_EQ(carried_mtu(dual, {1349, true}), 1280u);
+  EXPECT_EQ(uncut_mtu(spec_of(""), {50, false}), 0u);
+  EXPECT_EQ(uncut_mtu(spec_of("driver_options { key: \"encrypted\" }"), {52, false}), 0u);
+  EXPECT_EQ(uncut_mtu(spec_of(""), {70000, false}), 65535u);
+}
+
 TEST(Mtu, WhatIsAskedForIsKept) {
   const v1::NetworkSpec set =
       spec_of("driver_options { key: \"com.docker.network.driver.mtu\" value: \"8000\" }");
