@@ -175,6 +175,8 @@ dropped 'ip protocol esp' 'IP protocol 50 (ESP)'
 
 note 'nothing is left behind'
 m 1 service rm web >/dev/null
+no_edge() { m 1 network rm edge >/dev/null 2>&1; }
+await 20 'the ingress network goes' no_edge
 clean() { [[ -z $(in_host "$1" ip xfrm state; in_host "$1" ip xfrm policy; in_host "$1" nft list tables | grep esp_) ]]; }
 for n in 1 2; do await 30 "states and rules of node $n are gone" clean $n; done
 finish
