@@ -351,4 +351,17 @@ Result<v1::Task> disconnected(const Snapshot& state, const v1::Network& network,
   return out;
 }
 
+std::string waits_for(const Snapshot& state, const v1::Task& task) {
+  if (task.status().state() != v1::TASK_RUNNING) return {};
+  std::string out;
+  for (const auto& wanted : task.connected()) {
+    const auto network = state.get<v1::Network>(wanted.target());
+    if (network == nullptr || in_network(task, network->id())) continue;
+    const Status why = check_addresses(state, *network, task, wanted.addresses());
+    out += fmt::format("{}waits for an address in {}", out.empty() ? "" : "; ",
+                       why.ok() ? "network " + name_of(*network) : why.message());
+  }
+  return out;
+}
+
 }  // namespace muster::manager::control

@@ -32,6 +32,9 @@ void change_labels(v1::Annotations& annotations,
 // use, RESOURCE_EXHAUSTED for a network without a free address.
 Result<v1::Task> connected(const store::Snapshot& state, const v1::Network& network,
                            const v1::Task& task, const v1::ConnectNetworkRequest& request);
+// What a task that runs is to enter and has no address in yet, with the reason; empty when there is
+// nothing of it. For people: the allocator decides by itself.
+std::string waits_for(const store::Snapshot& state, const v1::Task& task);
 // The task as it is when it has left the network. FAILED_PRECONDITION for one that its service is
 // in, NOT_FOUND with reason "not-connected" for one that the task is not in.
 Result<v1::Task> disconnected(const store::Snapshot& state, const v1::Network& network,

@@ -6,6 +6,7 @@
 
 #include "manager/ca/root.h"
 #include "manager/control/access.h"
+#include "manager/control/connections.h"
 #include "manager/control/control_api.h"
 #include "manager/control/data_paths.h"
 #include "manager/control/explain.h"
@@ -76,6 +77,14 @@ void describe(v1::Node& node, const std::optional<raft::GroupView>& group,
   if (group) return members::describe_manager(node, *group, is_manager);
   // The only manager is the one that answers.
   if (node.has_manager_status()) node.mutable_manager_status()->set_leader(node.id() == self);
+}
+
+// What it waits for is worked out by who is asked: nothing follows from it.
+void say_what_it_waits_for(const store::Snapshot& state, v1::Task& task) {
+  const std::string waits = waits_for(state, task);
+  if (waits.empty()) return;
+  std::string& error = *task.mutable_status()->mutable_error();
+  error += (error.empty() ? "" : "; ") + waits;
 }
 
 // Visits as few tasks as the filter's indexes allow.
@@ -154,6 +163,7 @@ Result<v1::GetTaskResponse> ControlApi::get_task(const Principal& principal,
   MUSTER_ASSIGN(const auto task, state.resolve<v1::Task>(r.task()));
   v1::GetTaskResponse response;
   *response.mutable_task() = *task;
+  say_what_it_waits_for(state, *response.mutable_task());
   const auto revision =
       state.get<v1::Revision>(store::revision_id(task->service_id(), task->revision()));
   if (revision != nullptr) {
@@ -176,8 +186,10 @@ Result<v1::ListTasksResponse> ControlApi::list_tasks(const Principal& principal,
   response.set_version(state.version());
   std::set<std::string> revisions;
   for (const auto& task : found) {
-    *response.add_tasks() = *task;
-    drop_probes(*response.mutable_tasks(response.tasks_size() - 1));
+    v1::Task& told = *response.add_tasks();
+    told = *task;
+    drop_probes(told);
+    say_what_it_waits_for(state, told);
     revisions.insert(store::revision_id(task->service_id(), task->revision()));
   }
   for (const std::string& id : revisions) {

@@ -12,9 +12,39 @@ namespace {
 
 // Of one sentence; the rest is counted.
 constexpr size_t kNamesMax = 5;
+constexpr uint32_t kMtuMinV6 = 1280;  // RFC 8200, 5
 
-const std::string& path_of(const v1::Node& node) {
-  return node.description().data_path().address();
+// One address has many texts in IPv6.
+std::string path_of(const v1::Node& node) {
+  const std::string& text = node.description().data_path().address();
+  const auto address = overlay::Ip::parse(text);
+  return address ? address->str() : text;
+}
+
+bool is_v6(const std::string& address) {
+  return address.find(':') != std::string::npos;
+}
+
+bool is_down(const v1::Node& node) {
+  return node.status().state() == v1::NodeStatus::DOWN;
+}
+
+const std::string& name_of(const v1::Node& node) {
+  const std::string& name = node.description().hostname();
+  return name.empty() ? node.id() : name;
+}
+
+// "a, b and 3 more" of so many.
+std::string some_of(std::vector<std::string> names, size_t count) {
+  names.resize(std::min(names.size(), kNamesMax));
+  const size_t rest = count - names.size();
+  return fmt::format("{}{}", fmt::join(names, ", "),
+                     rest == 0 ? "" : fmt::format(" and {} more", rest));
+}
+
+// Whether the network's packets are larger than what such data paths carry in one piece.
+bool is_too_wide(const v1::NetworkSpec& spec, uint32_t mtu, const overlay::DataPaths& paths) {
+  return mtu > overlay::uncut_mtu(spec, paths);
 }
 
 }  // namespace
@@ -22,59 +52,98 @@ const std::string& path_of(const v1::Node& node) {
 DataPathFaults::DataPathFaults(const store::Snapshot& state, size_t mesh_nodes_max)
     : mesh_nodes_max_(mesh_nodes_max) {
   overlay::DataPathTally tally;
-  uint32_t smallest = 0;
   state.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
     tally.add(*node);
     if (node->ingress().index() != 0) ++placed_;
-    if (path_of(*node).empty()) return true;
+    const std::string path = path_of(*node);
     // A host that left and joined again has two entries; nobody is led to the one that is down.
-    if (node->status().state() != v1::NodeStatus::DOWN)
-      hosts_[path_of(*node)].push_back(node->id());
-    const uint32_t mtu = node->description().data_path().mtu();
-    if (mtu != 0 && (smallest == 0 || mtu < smallest)) {
-      smallest = mtu;
-      narrowest_ = node->description().hostname();
-    }
+    if (path.empty() || is_down(*node)) return true;
+    hosts_[path].push_back(node->id());
+    Family& family = families_[is_v6(path) ? 1 : 0];
+    ++family.nodes;
+    if (family.some.size() < kNamesMax) family.some.push_back(name_of(*node));
     return true;
   });
   paths_ = tally.get();
   for (const auto& [address, ids] : hosts_) {
     if (ids.size() < 2) continue;
-    for (const std::string& id : ids) {
-      const auto node = state.get<v1::Node>(id);
-      const std::string& name = node->description().hostname();
-      names_[id] = name.empty() ? id : name;
-    }
+    for (const std::string& id : ids) names_[id] = name_of(*state.get<v1::Node>(id));
   }
   const auto ingress = store::ingress_network(state);
   if (ingress != nullptr && !ingress->state().pools().empty()) {
     ingress_ = ingress->spec().annotations().name();
   }
+  if (paths_.mtu == 0) return;
+  state.each<v1::Network>([&](const store::Ptr<v1::Network>& network) {
+    const uint32_t mtu = overlay::overlay_mtu(network->spec(), paths_);
+    if (is_too_wide(network->spec(), mtu, paths_)) too_wide_.push_back(network);
+    return true;
+  });
+  if (too_wide_.empty()) return;
+  state.each<v1::Node>([&](const store::Ptr<v1::Node>& node) {
+    if (node->description().data_path().mtu() == paths_.mtu) narrowest_ = name_of(*node);
+    return narrowest_.empty();
+  });
+}
+
+// Another node that has its address.
+std::string DataPathFaults::twin_of(const v1::Node& node) const {
+  const auto known = hosts_.find(path_of(node));
+  if (is_down(node) || known == hosts_.end() || known->second.size() < 2) return {};
+  std::vector<std::string> others;
+  for (const std::string& id : known->second) {
+    if (id != node.id()) others.push_back(names_.at(id));
+  }
+  const size_t count = others.size();
+  return fmt::format(
+      "data-path address {} is that of node{} {}, too: what is sent to the one reaches the other",
+      known->first, count > 1 ? "s" : "", some_of(std::move(others), count));
+}
+
+// Nothing is sent from an address of one family to one of the other. Those that are fewer are told;
+// of two halves, both.
+std::string DataPathFaults::foreign(const v1::Node& node) const {
+  const std::string path = path_of(node);
+  if (path.empty() || is_down(node)) return {};
+  const bool v6 = is_v6(path);
+  const Family& others = families_[v6 ? 0 : 1];
+  if (others.nodes == 0 || families_[v6 ? 1 : 0].nodes > others.nodes) return {};
+  return fmt::format(
+      "data-path address {} is of {}, that of node{} {} of {}: containers here and there do not "
+      "reach each other, nor do ports published here lead there; all nodes need one of the same "
+      "family (--data-path-addr of swarm init and swarm join)",
+      path, v6 ? "IPv6" : "IPv4", others.nodes > 1 ? "s" : "", some_of(others.some, others.nodes),
+      v6 ? "IPv4" : "IPv6");
+}
+
+// Networks whose packets do not fit into its data path.
+std::string DataPathFaults::narrow(const v1::Node& node) const {
+  const uint32_t mtu = node.description().data_path().mtu();
+  if (mtu == 0) return {};
+  std::vector<std::string> names;
+  for (const auto& network : too_wide_) {
+    const uint32_t has = overlay::overlay_mtu(network->spec(), paths_);
+    if (!is_too_wide(network->spec(), has, {mtu, paths_.v6})) continue;
+    names.push_back(fmt::format("{} ({})", network->spec().annotations().name(), has));
+  }
+  if (names.empty()) return {};
+  const size_t count = names.size();
+  return fmt::format(
+      "its data path, with an MTU of {}, does not carry what network{} {} may send: larger packets "
+      "are cut to pieces or lost on the way to and from here",
+      mtu, count > 1 ? "s" : "", some_of(std::move(names), count));
 }
 
 std::vector<std::string> DataPathFaults::of(const v1::Node& node) const {
   std::vector<std::string> out;
-  const std::string& address = path_of(node);
   // A node that was never here has told nothing at all.
-  if (address.empty() && !node.description().hostname().empty()) {
+  if (path_of(node).empty() && !node.description().hostname().empty()) {
     out.push_back(
         "this node has told no data-path address: containers on other nodes do not reach those "
         "here by overlay networks");
   }
-  const bool down = node.status().state() == v1::NodeStatus::DOWN;
-  if (const auto known = hosts_.find(address);
-      !down && known != hosts_.end() && known->second.size() > 1) {
-    std::vector<std::string> others;
-    for (const std::string& id : known->second) {
-      if (id != node.id()) others.push_back(names_.at(id));
-    }
-    const size_t rest = others.size() - std::min(others.size(), kNamesMax);
-    others.resize(others.size() - rest);
-    out.push_back(fmt::format(
-        "data-path address {} is that of node{} {}{}, too: what is sent to the one reaches the "
-        "other",
-        address, others.size() + rest > 1 ? "s" : "", fmt::join(others, ", "),
-        rest == 0 ? "" : fmt::format(" and {} more", rest)));
+  for (const std::string& text : {twin_of(node), foreign(node), narrow(node)}) {
+    if (!text.empty()) out.push_back(text);
   }
   if (!ingress_.empty() && node.ingress().addresses().empty()) {
     const bool crowded = node.ingress().index() == 0 && placed_ >= mesh_nodes_max_;
@@ -87,14 +156,21 @@ std::vector<std::string> DataPathFaults::of(const v1::Node& node) const {
 }
 
 std::vector<std::string> DataPathFaults::of(const v1::Network& network) const {
-  if (paths_.mtu == 0 || network.spec().driver() != "overlay") return {};
+  const bool known = std::any_of(too_wide_.begin(), too_wide_.end(),
+                                 [&](const auto& each) { return each->id() == network.id(); });
+  if (!known) return {};
   const auto wanted = overlay::wanted_mtu(network.spec());
-  const uint32_t carried = overlay::carried_mtu(network.spec(), paths_);
-  if (!wanted || *wanted <= carried) return {};
+  const bool asked_for = wanted && *wanted != 0;
+  const uint32_t mtu = overlay::overlay_mtu(network.spec(), paths_);
   return {fmt::format(
-      "MTU {} is more than the {} that every node's data path carries (that of node {} has an MTU "
-      "of {}): larger packets are lost on the way to and from there",
-      *wanted, carried, narrowest_, paths_.mtu)};
+      "MTU {}{} is more than the {} that every node's data path carries (that of node {} has an "
+      "MTU of {}): larger packets are {} on the way to and from there",
+      mtu,
+      asked_for         ? ""
+      : mtu < kMtuMinV6 ? ", the least of IP,"
+                        : ", the least of IPv6,",
+      overlay::uncut_mtu(network.spec(), paths_), narrowest_, paths_.mtu,
+      asked_for ? "lost" : "cut to pieces or lost")};
 }
 
 }  // namespace muster::manager::control

@@ -15,9 +15,9 @@
 
 namespace muster::manager::control {
 
-// What is wrong with the ways between nodes: data-path addresses that are missing or given twice,
-// nodes without a place in the routing mesh, networks whose MTU not every way carries. Worked out
-// when somebody reads. Pure.
+// What is wrong with the ways between nodes: data-path addresses that are missing, given twice, or
+// of another family than those of the others; nodes without a place in the routing mesh; networks
+// whose MTU not every way carries in one piece. Worked out when somebody reads. Pure.
 class DataPathFaults {
  public:
   // `mesh_nodes_max`: as many nodes have a place in the routing mesh.
@@ -28,12 +28,24 @@ class DataPathFaults {
   std::vector<std::string> of(const v1::Network& network) const;
 
  private:
+  // Of nodes whose data path is of this family, and which are not down.
+  struct Family {
+    size_t nodes = 0;
+    std::vector<std::string> some;  // their names, a few
+  };
+
+  std::string twin_of(const v1::Node& node) const;
+  std::string foreign(const v1::Node& node) const;
+  std::string narrow(const v1::Node& node) const;
+
   std::map<std::string, std::vector<std::string>> hosts_;  // ids of nodes by data-path address
   std::map<std::string, std::string> names_;               // of nodes that share one, by id
   overlay::DataPaths paths_;
-  std::string narrowest_;  // the hostname of a node with the smallest MTU
-  std::string ingress_;    // name of the ingress network, once it has addresses
-  size_t placed_ = 0;      // nodes that hold one of the mesh's indexes
+  Family families_[2];                             // of IPv4, of IPv6
+  std::vector<store::Ptr<v1::Network>> too_wide_;  // more than the narrowest data path carries
+  std::string narrowest_;                          // the hostname of a node with the smallest MTU
+  std::string ingress_;  // name of the ingress network, once it has addresses
+  size_t placed_ = 0;    // nodes that hold one of the mesh's indexes
   size_t mesh_nodes_max_;
 };
 

@@ -470,6 +470,17 @@ Status validate_subnet(const overlay::Prefix& subnet) {
   return ok_status();
 }
 
+// What tasks of such a network have is the node's, or nothing.
+Status validate_no_addresses(const v1::NetworkSpec& spec) {
+  const std::string& driver = spec.driver();
+  if (overlay::Ipam::allocates(spec) || (spec.pools().empty() && !spec.ipv6())) return ok_status();
+  return invalid_argument(
+      "a network of driver {} has no addresses of its own ({}): {} has no effect there, leave it "
+      "out",
+      driver, driver == "host" ? "its tasks are in the node's network" : "its tasks are in none",
+      spec.pools().empty() ? "--ipv6" : "--subnet");
+}
+
 Status validate_pools(const v1::NetworkSpec& spec) {
   std::vector<overlay::Prefix> subnets;
   for (const v1::IpamPool& pool : spec.pools()) {
@@ -519,6 +530,7 @@ Status validate_network_spec(const v1::NetworkSpec& spec) {
   if (overlay::is_encrypted(spec) && !spec.driver().empty() && spec.driver() != "overlay") {
     return bad("only overlay networks can be encrypted");
   }
+  MUSTER_TRY(validate_no_addresses(spec));
   // What no allocation can ever satisfy is better said at once.
   if (const auto mtu = overlay::wanted_mtu(spec); !mtu) return mtu.error();
   if (const auto vni = overlay::Ipam::wanted_vni(spec); !vni) return vni.error();

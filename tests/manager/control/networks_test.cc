@@ -147,33 +147,6 @@ TEST_F(NetworksTest, TheIngressNetworkIsMadeAnewWhenNothingPublishes) {
   EXPECT_EQ(remove("edge"), "");
 }
 
-TEST_F(NetworksTest, DataPathsThatAreMissingOrGivenTwiceAreSaidOfTheNodes) {
-  put(node("a", "192.0.2.1"));
-  put(node("b", "192.0.2.2"));
-  put(node("c", ""));
-  v1::Node never;
-  never.set_id("never");
-  put(never);
-  EXPECT_THAT(warnings_of_node("a"), IsEmpty());
-  EXPECT_THAT(warnings_of_node("never"), IsEmpty());
-  EXPECT_THAT(warnings_of_node("c"), ElementsAre(HasSubstr("has told no data-path address")));
-  put(node("d", "192.0.2.1"));
-  EXPECT_THAT(warnings_of_node("a"),
-              ElementsAre("data-path address 192.0.2.1 is that of node host-d, too: what is sent "
-                          "to the one reaches the other"));
-  EXPECT_THAT(warnings_of_node("d"), ElementsAre(HasSubstr("that of node host-a, too")));
-  EXPECT_THAT(warnings_of_node("b"), IsEmpty());
-  for (int i = 1; i <= 6; ++i) put(node(fmt::format("e{}", i), "192.0.2.1"));
-  EXPECT_THAT(
-      warnings_of_node("a"),
-      ElementsAre(HasSubstr("nodes host-d, host-e1, host-e2, host-e3, host-e4 and 2 more, too")));
-  const auto all = api_.list_nodes(user_, {});
-  ASSERT_TRUE(all);
-  int warned = 0;
-  for (const auto& each : all->nodes()) warned += each.warnings_size();
-  EXPECT_EQ(warned, 9);  // eight that share one, and one without
-}
-
 TEST_F(NetworksTest, ANodeWithoutAPlaceInTheMeshSaysSo) {
   write([](store::Transaction& tx) {
     v1::Network network;
@@ -191,24 +164,6 @@ TEST_F(NetworksTest, ANodeWithoutAPlaceInTheMeshSaysSo) {
   EXPECT_THAT(warnings_of_node("b"),
               ElementsAre("no address of network edge was free for this node: ports published in "
                           "ingress mode do not answer here"));
-}
-
-TEST_F(NetworksTest, AnMtuThatNotEveryDataPathCarriesIsKeptAndToldOf) {
-  v1::NetworkSpec jumbo = spec("jumbo");
-  auto* option = jumbo.add_driver_options();
-  option->set_key("com.docker.network.driver.mtu");
-  option->set_value("8951");
-  ASSERT_EQ(create(jumbo), "");
-  ASSERT_EQ(create(spec("plain")), "");
-  EXPECT_THAT(warnings_of_network("jumbo"), IsEmpty()) << "nothing is known";
-  put(node("a", "192.0.2.1", 9001));
-  EXPECT_THAT(warnings_of_network("jumbo"), IsEmpty());
-  put(node("b", "192.0.2.2", 1500));
-  EXPECT_THAT(warnings_of_network("jumbo"),
-              ElementsAre("MTU 8951 is more than the 1450 that every node's data path carries "
-                          "(that of node host-b has an MTU of 1500): larger packets are lost on "
-                          "the way to and from there"));
-  EXPECT_THAT(warnings_of_network("plain"), IsEmpty());
 }
 
 TEST_F(NetworksTest, DriverOptionsThatNothingReadsAreKeptAndToldOf) {
@@ -450,6 +405,30 @@ TEST_F(NetworksInUseTest, WhatCannotBeConnectedIsRefusedInWords) {
   }
   EXPECT_EQ(connect({"back", "web.1", {}, {}}),
             "network back: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+}
+
+// Two ask at one time, and one of them is quicker.
+TEST_F(NetworksInUseTest, WhoWaitsForAnAddressSaysForWhichAndWhy) {
+  const auto said = [&](const char* id) {
+    v1::GetTaskRequest request;
+    request.set_task(id);
+    const auto one = api_.get_task(user_, request);
+    v1::ListTasksRequest all;
+    const auto listed = api_.list_tasks(user_, all);
+    for (const v1::Task& task : listed->tasks()) {
+      EXPECT_TRUE(task.id() != id || task.status().error() == one->task().status().error());
+    }
+    return one->task().status().error();
+  };
+  EXPECT_EQ(said("task1aaaa"), "");
+  EXPECT_EQ(connect({"back", "web.1", {"10.9.0.4"}, {}}), "task1aaaa");
+  EXPECT_EQ(said("task1aaaa"), "waits for an address in network back");
+  put_task("task9aaaa", "web.9", v1::TASK_RUNNING, "10.9.0.4/29", "back");
+  EXPECT_EQ(said("task1aaaa"), "waits for an address in network back: address 10.9.0.4 is in use");
+  EXPECT_EQ(said("task9aaaa"), "");
+  EXPECT_EQ(store_.snapshot().get<v1::Task>("task1aaaa")->status().error(), "");
+  EXPECT_EQ(disconnect("back", "web.1"), "task1aaaa");
+  EXPECT_EQ(said("task1aaaa"), "");
 }
 
 TEST_F(NetworksInUseTest, ANodeThatCannotEncryptIsNamedBeforeAnythingIsTried) {

@@ -241,6 +241,14 @@ TEST(Validation, OptionsOfNetworks) {
                           const std::string& more = "") {
     return error_of("driver_options { key: \"" + key + "\" value: \"" + value + "\" }" + more);
   };
+  EXPECT_EQ(error_of("driver: 'host' pools { subnet: '10.9.0.0/24' }"),
+            "a network of driver host has no addresses of its own (its tasks are in the node's "
+            "network): --subnet has no effect there, leave it out");
+  EXPECT_EQ(error_of("driver: 'none' ipv6: true"),
+            "a network of driver none has no addresses of its own (its tasks are in none): --ipv6 "
+            "has no effect there, leave it out");
+  EXPECT_EQ(error_of("driver: 'host'"), "");
+  EXPECT_EQ(error_of("driver: 'bridge' ipv6: true pools { subnet: '10.9.0.0/24' }"), "");
   const std::string mtu = "com.docker.network.driver.mtu";
   EXPECT_EQ(option(mtu, "9000"), "");
   EXPECT_EQ(option(mtu, "68"), "");
