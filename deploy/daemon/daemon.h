@@ -18,6 +18,7 @@
 #include "base/unique_fd.h"
 #include "deploy/daemon/agent_role.h"
 #include "deploy/daemon/backup.h"
+#include "deploy/daemon/join_key.h"
 #include "deploy/daemon/local_listener.h"
 #include "deploy/daemon/manager_channels.h"
 #include "deploy/daemon/manager_role.h"
@@ -176,6 +177,7 @@ class Daemon final : public manager::control::NodeControl {
 
   // Of the lifecycle strand alone.
   std::unique_ptr<NodeIdentity> identity_;
+  JoinKey join_key_;
   bool joining_group_ = false;
   std::string shared_;  // that another host takes part as this node; empty: none does
   // What was given to unlock the log with, when that is not what the certificate is wrapped with.

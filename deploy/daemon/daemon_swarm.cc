@@ -202,11 +202,15 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
     join.addresses.push_back(with_port(address));
   }
   join.join_token = request.join_token();
-  MUSTER_ASSIGN(join.key_pem, security::generate_key());
   join.availability = request.availability();
   join.hostname = description_.hostname();
   join.advertise_address = membership.advertise_addr;
-  auto answer = manager::ca::join_swarm(join, main_loop_.clock().wall_now(), kJoinCall);
+  const auto ask = [&]() -> Result<manager::ca::Issued> {
+    MUSTER_ASSIGN(join.key_pem, join_key_.take(join.join_token));
+    return manager::ca::join_swarm(join, main_loop_.clock().wall_now(), kJoinCall);
+  };
+  auto answer = ask();
+  while (join_key_.ended(answer ? ok_status() : answer.error())) answer = ask();
   if (!answer) {
     const Status& why = answer.error();
     // With a reason it is not mistaken for this musterd's own silence.
