@@ -25,12 +25,24 @@ v1::ClusterSpec with_defaults(v1::ClusterSpec spec) {
   return spec;
 }
 
+Status check_encryption_port(const v1::EncryptionConfig& encryption, uint32_t data_path_port) {
+  const uint32_t port = encryption.udp_port() == 0 ? kEncryptionPort : encryption.udp_port();
+  const uint32_t taken = data_path_port == 0 ? kDataPathPort : data_path_port;
+  const bool meant = encryption.udp_encapsulation() || port != kEncryptionPort;
+  if (port != taken || !meant) return ok_status();
+  return invalid_argument(
+      "encrypted networks cannot travel on UDP port {} (--encryption-udp-port), which is that of "
+      "overlay networks (--data-path-port of swarm init): choose another one",
+      port);
+}
+
 Status create_cluster(store::Transaction& tx, NewCluster wanted) {
   if (tx.view().cluster() != nullptr) return already_exists("the cluster exists already");
   v1::Cluster cluster;
   cluster.set_id(wanted.id);
   *cluster.mutable_spec() = with_defaults(std::move(wanted.spec));
   MUSTER_TRY(validate_cluster_spec(cluster.spec()));
+  MUSTER_TRY(check_encryption_port(cluster.spec().encryption(), wanted.data_path_port));
   *cluster.mutable_root_ca() = std::move(wanted.root_ca);
   cluster.set_feature_level(store::Store::kFeatureLevel);
   if (wanted.default_address_pools.empty()) wanted.default_address_pools = {"10.0.0.0/8"};
@@ -38,7 +50,7 @@ Status create_cluster(store::Transaction& tx, NewCluster wanted) {
     cluster.add_default_address_pools(std::move(pool));
   }
   cluster.set_subnet_mask_bits(wanted.subnet_mask_bits == 0 ? 24 : wanted.subnet_mask_bits);
-  cluster.set_data_path_port(wanted.data_path_port == 0 ? 4789 : wanted.data_path_port);
+  cluster.set_data_path_port(wanted.data_path_port == 0 ? kDataPathPort : wanted.data_path_port);
   if (cluster.spec().autolock()) {
     if (wanted.unlock_key.empty()) return invalid_argument("autolock needs an unlock key");
     cluster.set_unlock_key(wanted.unlock_key);

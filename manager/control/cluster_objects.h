@@ -10,6 +10,7 @@ namespace muster::manager::control {
 inline constexpr Duration kHeartbeatPeriod = 1s;   // of nodes, where nobody says another
 inline constexpr Duration kKeyRotation = 12h;      // of encrypted networks
 inline constexpr uint32_t kEncryptionPort = 4500;  // of UDP, where they travel in it
+inline constexpr uint32_t kDataPathPort = 4789;    // of UDP, IANA's for VXLAN
 inline constexpr Duration kDrainAckTimeout = 2s;   // for nodes that route to a task that stops
 
 // What `swarm init` decides about the new cluster.
@@ -22,6 +23,10 @@ struct NewCluster {
   uint32_t data_path_port = 0;                     // 0: 4789
   std::string unlock_key;                          // with autolock
 };
+
+// INVALID_ARGUMENT when ESP in UDP is to have the port of overlay networks (either 0: its default):
+// whoever binds it first, the other has none. A default that is not used does not count.
+Status check_encryption_port(const v1::EncryptionConfig& encryption, uint32_t data_path_port);
 
 // Creates the cluster object. ALREADY_EXISTS when there is one.
 Status create_cluster(store::Transaction& tx, NewCluster cluster);

@@ -155,6 +155,7 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
       [this, request](store::Transaction& tx) -> Result<std::string> {
         const auto known = tx.view().cluster();
         if (known == nullptr) return fail(not_found("there is no cluster"));
+        MUSTER_TRY(check_encryption_port(request.spec().encryption(), known->data_path_port()));
         v1::Cluster cluster = *known;
         cluster.mutable_meta()->set_version(request.version());
         *cluster.mutable_spec() = request.spec();

@@ -6,6 +6,7 @@
 #include "base/security/x509.h"
 #include "manager/ca/root.h"
 #include "manager/control/applied_wait.h"
+#include "manager/control/cluster_objects.h"
 #include "manager/control/node_changes.h"
 #include "manager/control/standing.h"
 #include "tests/manager/control/api_fixture.h"
@@ -185,6 +186,61 @@ TEST_F(ClusterTest, TheTasksOfARemovedNodeAreGivenUpHoweverMany) {
   EXPECT_EQ(task->status().applied_by(), node_.node_id());
 }
 
+TEST_F(ClusterTest, EspDoesNotTravelOnThePortOfOverlayNetworks) {
+  const auto set = [&](uint32_t port, bool udp) {
+    return update([&](auto& r) {
+      r.mutable_spec()->mutable_encryption()->set_udp_port(port);
+      r.mutable_spec()->mutable_encryption()->set_udp_encapsulation(udp);
+    });
+  };
+  const auto data_path = [&](uint32_t port) {
+    write([&](store::Transaction& tx) {
+      v1::Cluster cluster = *tx.view().cluster();
+      cluster.set_data_path_port(port);
+      return tx.update(std::move(cluster));
+    });
+  };
+  const auto refused = set(4789, true);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), StatusCode::kInvalidArgument);
+  for (const char* part : {"4789", "--encryption-udp-port", "--data-path-port"}) {
+    EXPECT_NE(refused.error().message().find(part), std::string::npos) << part;
+  }
+  EXPECT_FALSE(set(4789, false)) << "it would be refused later, where nobody asked for a port";
+  EXPECT_TRUE(set(4790, true));
+  EXPECT_EQ(store_.snapshot().cluster()->spec().encryption().udp_port(), 4790u);
+  data_path(4790);
+  EXPECT_FALSE(set(4790, true));
+  EXPECT_TRUE(set(4789, true));
+  data_path(4500);
+  EXPECT_TRUE(set(0, false)) << "a default that is not used";
+  EXPECT_TRUE(set(4500, false));
+  EXPECT_FALSE(set(0, true));
+  EXPECT_FALSE(set(4500, true));
+}
+
+TEST_F(ClusterTest, ANewSwarmIsNotGivenOnePortForBoth) {
+  store::Store fresh(strand_, &proposer_, null_log());
+  fresh.lead(1);
+  const auto create = [&](uint32_t data_path, uint32_t port, bool udp) {
+    NewCluster wanted;
+    wanted.id = "c";
+    wanted.data_path_port = data_path;
+    wanted.spec.mutable_encryption()->set_udp_port(port);
+    wanted.spec.mutable_encryption()->set_udp_encapsulation(udp);
+    Status outcome(StatusCode::kUnknown, "never committed");
+    fresh.update([&](store::Transaction& tx) { return create_cluster(tx, wanted); },
+                 [&](const store::Commit& c) { outcome = c.status; });
+    world_.settle();
+    return outcome;
+  };
+  EXPECT_EQ(create(0, 4789, true).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(create(4500, 0, true).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(create(5000, 5000, false).code(), StatusCode::kInvalidArgument);
+  const Status made = create(4500, 0, false);
+  EXPECT_TRUE(made.ok()) << made.to_string();
+}
+
 TEST_F(ClusterTest, KeysOfEncryptedNetworksAreNobodysToRead) {
   write([](store::Transaction& tx) -> Status {
     v1::Cluster cluster = *tx.view().cluster();
@@ -193,12 +249,25 @@ TEST_F(ClusterTest, KeysOfEncryptedNetworksAreNobodysToRead) {
     key.set_secret("SECRET-OF-NETWORKS-SECRET-OF-NET");
     return tx.update(std::move(cluster));
   });
+  std::vector<v1::Cluster> all;
+  const auto watching =
+      api_.watch(user_, v1::WatchRequest(), [&](const Result<v1::WatchResponse>& r) {
+        if (!r) return;
+        for (const auto& event : r->events()) {
+          if (event.has_cluster()) all.push_back(event.cluster());
+        }
+      });
+  ASSERT_TRUE(watching);
   const auto result =
       update([](auto& r) { r.mutable_spec()->mutable_encryption()->set_udp_encapsulation(true); });
   ASSERT_TRUE(result) << result.error().to_string();
+  ASSERT_EQ(all.size(), 1u) << "who watches is told of the change";
   const auto read = api_.get_cluster(user_, v1::GetClusterRequest());
   ASSERT_TRUE(read) << read.error().to_string();
-  for (const v1::Cluster& seen : {result->cluster(), read->cluster()}) {
+  all.push_back(result->cluster());
+  all.push_back(read->cluster());
+  for (const v1::Cluster& seen : all) {
+    ASSERT_EQ(seen.network_keys_size(), 1);
     EXPECT_EQ(seen.SerializeAsString().find("SECRET-OF-NETWORKS"), std::string::npos);
     EXPECT_EQ(seen.network_keys(0).number(), 7u);
   }
