@@ -182,26 +182,29 @@ struct AgentRole::Core final : agent::FeedSink {
     return out;
   }
 
-  // Routes come and go, with VPNs for example; interfaces are given another MTU.
+  // Routes come and go, with VPNs for example; interfaces are given another MTU; modules are
+  // loaded.
   void watch_host() {
     strand.after(kHostPeriod, [self = self] {
       if (*self != nullptr) (*self)->look_at_host();
     });
   }
   void look_at_host() {
-    role.step_pool_->post([self = self, &strand = strand, log = log,
-                           instance = role.config_.instance_id,
-                           membership = role.config_.membership] {
-      strand.post(
-          [self, ranges = host_ranges(instance), data_path = describe_data_path(membership, log)] {
+    role.step_pool_->post(
+        [self = self, &strand = strand, log = log, instance = role.config_.instance_id,
+         membership = role.config_.membership, &probe = role.deps_.parts.encryption] {
+          strand.post([self, ranges = host_ranges(instance),
+                       data_path = describe_data_path(membership, log),
+                       no_encryption = describe_no_encryption(membership, probe)] {
             if (*self == nullptr) return;
-            (*self)->found(ranges, data_path);
+            (*self)->found(ranges, data_path, no_encryption);
             (*self)->watch_host();
           });
-    });
+        });
   }
   // What cannot be seen at the moment is not gone: the cluster would choose subnets and MTUs by it.
-  void found(const Result<std::vector<std::string>>& ranges, v1::DataPath data_path) {
+  void found(const Result<std::vector<std::string>>& ranges, v1::DataPath data_path,
+             const std::string& no_encryption) {
     v1::NodeDescription& known = role.config_.description;
     const std::string before = known.SerializeAsString();
     if (ranges) known.mutable_local_ranges()->Assign(ranges->begin(), ranges->end());
@@ -210,6 +213,7 @@ struct AgentRole::Core final : agent::FeedSink {
       data_path.set_mtu(path.mtu());
     }
     *known.mutable_data_path() = std::move(data_path);
+    known.set_no_encryption(no_encryption);
     if (known.SerializeAsString() != before) session.describe(known);
   }
 

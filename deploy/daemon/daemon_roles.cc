@@ -361,7 +361,7 @@ void Daemon::group_joined(const Status& status) {
 v1::NodeDescription Daemon::describe(const Membership& membership) const {
   v1::NodeDescription out = description_;
   *out.mutable_data_path() = describe_data_path(membership, log_);
-  out.set_no_encryption(describe_no_encryption(membership));
+  out.set_no_encryption(describe_no_encryption(membership, parts_->encryption));
   out.clear_local_ranges();
   const auto ranges = host_ranges(state_.instance_id);
   if (!ranges) log_->warn("the routes of this host are not known: {}", ranges.error().message());

@@ -115,6 +115,8 @@ Result<v1::InitSwarmResponse> Daemon::init(const v1::InitSwarmRequest& request) 
       {request.default_address_pools().begin(), request.default_address_pools().end()},
       request.subnet_mask_bits()));
   MUSTER_TRY(check_data_path_port(request.data_path_port()));
+  MUSTER_TRY(manager::control::check_encryption_port(request.spec().encryption(),
+                                                     request.data_path_port()));
   MUSTER_ASSIGN(
       Membership membership,
       new_membership(request.listen_addr(), request.advertise_addr(), request.data_path_addr()));

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "deploy/daemon/host.h"
-#include "overlay/dataplane/esp/esp_probe.h"
 #include "overlay/dataplane/kernel/links.h"
 
 namespace muster::daemon {
@@ -76,7 +75,7 @@ std::string local_data_path(const Membership& membership) {
   return own ? host_of(*own, true) : address;
 }
 
-std::string describe_no_encryption(const Membership& membership) {
+std::string describe_no_encryption(const Membership& membership, overlay::EncryptionProbe& probe) {
   const std::string address = data_path_address(membership);
   if (address != local_data_path(membership)) {
     return fmt::format(
@@ -84,10 +83,7 @@ std::string describe_no_encryption(const Membership& membership) {
         "nodes have (--data-path-addr)",
         address);
   }
-  static const std::string v4 = overlay::encryption_trouble(false);
-  if (address.find(':') == std::string::npos) return v4;
-  static const std::string v6 = overlay::encryption_trouble(true);
-  return v6;
+  return probe.trouble(address.find(':') != std::string::npos);
 }
 
 v1::DataPath describe_data_path(const Membership& membership, const Log& log) {

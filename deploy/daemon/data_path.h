@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "deploy/daemon/node_state.h"
 #include "muster/v1/objects.pb.h"
+#include "overlay/dataplane/esp/esp_probe.h"
 
 namespace muster::daemon {
 
@@ -32,8 +33,7 @@ std::string local_data_path(const Membership& membership);
 // As NodeDescription says it: the MTU is that of the interface with the local address.
 v1::DataPath describe_data_path(const Membership& membership, const Log& log);
 
-// Why the node cannot take part in encrypted networks, with this data path; empty: it can. The
-// kernel is asked once.
-std::string describe_no_encryption(const Membership& membership);
+// Why the node cannot take part in encrypted networks, with this data path; empty: it can.
+std::string describe_no_encryption(const Membership& membership, overlay::EncryptionProbe& probe);
 
 }  // namespace muster::daemon

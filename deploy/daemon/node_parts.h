@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "deploy/daemon/options.h"
 #include "overlay/dataplane/container/flows.h"
+#include "overlay/dataplane/esp/esp_probe.h"
 #include "overlay/dataplane/node_network.h"
 
 namespace muster::daemon {
@@ -23,6 +24,7 @@ struct NodeParts {
   std::unique_ptr<agent::VolumeStore> volumes;
   std::unique_ptr<overlay::NodeNetwork> network;
   std::string balancer;  // what leads virtual addresses to tasks
+  overlay::EncryptionProbe encryption;
   std::unique_ptr<overlay::ContainerFlows> flows;
   std::unique_ptr<agent::NetdLink> names;
 };

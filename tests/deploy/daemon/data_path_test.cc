@@ -51,11 +51,27 @@ TEST(DataPathTest, WithoutOneItIsTheAdvertisedAddress) {
   EXPECT_GE(described.mtu(), 1500u) << "loopback's";
 }
 
+TEST(DataPathTest, WhetherItCanEncryptIsAskedForItsFamily) {
+  Membership membership;
+  std::string why = "no ESP";
+  overlay::EncryptionProbe probe([&](bool v6) { return why + (v6 ? " of IPv6" : ""); });
+  membership.data_path_addr = "127.0.0.1";
+  EXPECT_EQ(describe_no_encryption(membership, probe), "no ESP");
+  membership.data_path_addr = "::1";
+  EXPECT_EQ(describe_no_encryption(membership, probe), "no ESP of IPv6");
+  // A module was loaded.
+  membership.data_path_addr = "127.0.0.1";
+  why = "";
+  EXPECT_EQ(describe_no_encryption(membership, probe), "");
+}
+
 TEST(DataPathTest, ATranslatedAddressIsToldAndNotUsed) {
+  overlay::EncryptionProbe can([](bool) { return ""; });
   Membership membership;
   membership.advertise_addr = "192.0.2.77:2377";
   EXPECT_EQ(data_path_address(membership), "192.0.2.77");
   EXPECT_NE(local_data_path(membership), "");
+  EXPECT_THAT(describe_no_encryption(membership, can), HasSubstr("translated on the way"));
 }
 
 }  // namespace
