@@ -166,6 +166,7 @@ void Examination::look_at_store() {
                     "is for the others goes astray",
                     hosts, address));
   }
+  look_at_families(by_address);
   for (const v1::Network& network : examinee_.networks) {
     if (!encrypted(network)) continue;
     const std::string& called = network.spec().annotations().name();
@@ -185,6 +186,30 @@ void Examination::look_at_store() {
     complain("", "encryption", v1::NetworkFinding::GOOD,
              fmt::format("every node can take part in {}, which is encrypted", called),
              network.id());
+  }
+}
+
+// Nothing is sent from an address of one family to one of the other. Those that are fewer are told;
+// of two halves, those with IPv6.
+void Examination::look_at_families(
+    const std::map<std::string, std::vector<std::string>>& by_address) {
+  std::vector<std::string> nodes[2];  // of IPv4, of IPv6
+  for (const auto& [address, ids] : by_address) {
+    auto& family = nodes[address.find(':') == std::string::npos ? 0 : 1];
+    family.insert(family.end(), ids.begin(), ids.end());
+  }
+  if (nodes[0].empty() || nodes[1].empty()) return;
+  const bool v6 = nodes[1].size() <= nodes[0].size();
+  for (const std::string& id : nodes[v6 ? 1 : 0]) {
+    complain(id, "vxlan", v1::NetworkFinding::BAD,
+             fmt::format(
+                 "{} has a data-path address of {}, {} of {}: they do not reach one another "
+                 "by overlay networks (--data-path-addr: all nodes need one of the same "
+                 "family)",
+                 name(id), v6 ? "IPv6" : "IPv4",
+                 nodes[v6 ? 0 : 1].size() == 1 ? name(nodes[v6 ? 0 : 1].front())
+                                               : fmt::format("{} nodes", nodes[v6 ? 0 : 1].size()),
+                 v6 ? "IPv4" : "IPv6"));
   }
 }
 

@@ -72,6 +72,8 @@ class Examination {
 
  private:
   void look_at_store();
+  // `by_address`: ids of nodes that are not down.
+  void look_at_families(const std::map<std::string, std::vector<std::string>>& by_address);
   void complain(const std::string& node_id, const char* check, v1::NetworkFinding::Verdict verdict,
                 std::string text, const std::string& network_id = {});
   std::optional<v1::NetworkFinding> judge_clock(const std::string& node_id, const std::string& text,

@@ -265,6 +265,21 @@ TEST_F(ExaminerTest, NodesThatAreDownAndAddressesThatTwoHaveAreKnownWithoutAskin
   EXPECT_EQ(client->messages.back().silent_node_ids_size(), 0) << "it was said to be down";
 }
 
+TEST_F(ExaminerTest, DataPathsOfTwoFamiliesAreKnownWithoutAsking) {
+  EXPECT_FALSE(ask()->says("they do not reach one another"));
+  store_.update(
+      [](store::Transaction& tx) {
+        v1::Node other = *tx.view().get<v1::Node>("id2");
+        other.mutable_description()->mutable_data_path()->set_address("fd00::2");
+        return tx.update(other);
+      },
+      [](const store::Commit& commit) { ASSERT_TRUE(commit.status.ok()); });
+  turn();
+  const auto client = ask();
+  EXPECT_TRUE(client->says("node-2 has a data-path address of IPv6, 2 nodes of IPv4: they do not"));
+  EXPECT_FALSE(client->says("node-1 has a data-path address"));
+}
+
 TEST_F(ExaminerTest, NetworksThatAreNamedAreAskedFor) {
   v1::ExamineNetworksRequest request;
   request.add_networks("green");
