@@ -1,6 +1,4 @@
 // `network update`, `connect` and `disconnect`: networks in use.
-#include <poll.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -8,44 +6,11 @@
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
 #include "deploy/cli/network_pools.h"
+#include "deploy/cli/network_waits.h"
 #include "deploy/cli/quantities.h"
-#include "overlay/ipam/ipam.h"
 
 namespace muster::deploy::cli {
 namespace {
-
-// How long a command waits for what the leader gives out.
-constexpr int kWaitTries = 200;
-constexpr int kWaitMs = 50;
-
-// Asks again and again until `done` says so; false when it never did.
-template <class Ask>
-Result<bool> wait_until(const Ask& ask) {
-  for (int i = 0; i < kWaitTries; ++i) {
-    MUSTER_ASSIGN(const bool done, ask());
-    if (done) return true;
-    ::poll(nullptr, 0, kWaitMs);
-  }
-  return false;
-}
-
-// The spec's subnets are in force when the allocator has given them out.
-Status wait_for_subnets(Run& run, v1::Network network) {
-  v1::GetNetworkRequest ask;
-  ask.set_network(network.id());
-  MUSTER_ASSIGN(const bool done, wait_until([&]() -> Result<bool> {
-                  if (overlay::Ipam::missing_pools(network).empty()) return true;
-                  if (!network.allocation_error().empty()) {
-                    return fail(failed_precondition("{}", network.allocation_error()));
-                  }
-                  MUSTER_ASSIGN(auto now, run.client().call(ask));
-                  network = std::move(*now.mutable_network());
-                  return false;
-                }));
-  if (done) return ok_status();
-  return Status(StatusCode::kDeadlineExceeded,
-                "the subnet is not in force yet; the leader goes on by itself");
-}
 
 Status wait_for_address(Run& run, v1::Task task, const std::string& network_name) {
   v1::GetNetworkRequest which;
@@ -54,7 +19,7 @@ Status wait_for_address(Run& run, v1::Task task, const std::string& network_name
   const std::string& id = network.network().id();
   v1::GetTaskRequest ask;
   ask.set_task(task.id());
-  MUSTER_ASSIGN(const bool done, wait_until([&]() -> Result<bool> {
+  MUSTER_ASSIGN(const bool done, wait_until(kChangeWait, [&]() -> Result<bool> {
                   const bool has = std::any_of(
                       task.networks().begin(), task.networks().end(),
                       [&](const auto& attachment) { return attachment.network_id() == id; });
@@ -67,10 +32,12 @@ Status wait_for_address(Run& run, v1::Task task, const std::string& network_name
                   return false;
                 }));
   if (done) return ok_status();
-  return Status(StatusCode::kDeadlineExceeded,
-                fmt::format("task {} has no address in network {} yet: it gets one when one is "
-                            "free, or `network disconnect` takes the wish back",
-                            task.name(), network.network().spec().annotations().name()));
+  return Status(
+      StatusCode::kDeadlineExceeded,
+      fmt::format("task {} has no address in network {} yet{}: it gets one when one is "
+                  "free, or `network disconnect` takes the wish back",
+                  task.name(), network.network().spec().annotations().name(),
+                  task.status().error().empty() ? "" : " (" + task.status().error() + ")"));
 }
 
 }  // namespace

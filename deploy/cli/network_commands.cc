@@ -7,6 +7,7 @@
 #include "deploy/cli/listing.h"
 #include "deploy/cli/network_members.h"
 #include "deploy/cli/network_pools.h"
+#include "deploy/cli/network_waits.h"
 #include "deploy/cli/quantities.h"
 #include "deploy/cli/spec_flags.h"
 
@@ -93,7 +94,7 @@ Result<int> network_create(Run& run) {
   PoolFlags pools;
   std::vector<std::string> options, labels;
   run.flags.value("driver,d", &driver, "NAME", "overlay (default) or bridge");
-  run.flags.value("scope", &scope, "swarm", "accepted for compatibility");
+  run.flags.value("scope", &scope, "swarm", "swarm is all there is");
   run.flags.toggle("internal", &internal, "no way out of the network");
   run.flags.toggle("attachable", &attachable, "allow attaching by hand");
   run.flags.toggle("ingress", &ingress, "make it the routing mesh's network");
@@ -103,6 +104,12 @@ Result<int> network_create(Run& run) {
   run.flags.list("opt,o", &options, "K=V", "driver option");
   run.flags.list("label", &labels, "K=V", "label");
   MUSTER_TRY(run.parse(1, 1));
+  if (!scope.empty() && scope != "swarm") {
+    return fail(usage_error(fmt::format(
+        "scope \"{}\" cannot be had: every network is the swarm's (-d bridge makes one that is not "
+        "led from node to node)",
+        scope)));
+  }
   spec->mutable_annotations()->set_name(run.args[0]);
   for (const auto& label : labels)
     set_pair(spec->mutable_annotations()->mutable_labels(), parse_key_value(label));
@@ -118,8 +125,11 @@ Result<int> network_create(Run& run) {
   SystemRng rng;
   request.set_request_id(rng.id());
   MUSTER_ASSIGN(const auto response, run.client().call(request));
-  print_warnings(run, response.network());
   run.line(response.network().id());
+  const auto network = wait_for_network(run, response.network());
+  print_warnings(run, network ? *network : response.network());
+  // It is there, but not what was asked for yet: who goes on has to know.
+  if (!network) return fail(network.error());
   return 0;
 }
 

@@ -48,7 +48,7 @@ boost::json::array tasks_json(const v1::Service& service, const v1::Network& net
   return out;
 }
 
-// Tasks that were connected to it while they run.
+// Tasks that were connected to it while they run, those that have no address yet with the reason.
 boost::json::array connected_json(const v1::Network& network, const NetworkMembers& members,
                                   const std::map<std::string, const v1::Node*>& nodes) {
   boost::json::array out;
@@ -57,8 +57,16 @@ boost::json::array connected_json(const v1::Network& network, const NetworkMembe
     const bool by_hand =
         std::any_of(task.connected().begin(), task.connected().end(),
                     [&](const auto& each) { return each.target() == network.id(); });
-    if (attachment == nullptr || !by_hand) continue;
+    if (!by_hand) continue;
     const auto node = nodes.find(task.node_id());
+    if (attachment == nullptr) {
+      if (task.status().state() != v1::TASK_RUNNING) continue;
+      out.push_back({{"Name", task.name() + "." + task.id()},
+                     {"Task", task.id()},
+                     {"Node", node == nodes.end() ? "" : node->second->description().hostname()},
+                     {"Waiting", task.status().error()}});
+      continue;
+    }
     boost::json::array addresses, aliases;
     for (const auto& cidr : attachment->addresses()) addresses.emplace_back(cidr);
     for (const auto& alias : attachment->aliases()) aliases.emplace_back(alias);

@@ -10,6 +10,8 @@
 #include "base/time.h"
 #include "deploy/cli/commands.h"
 #include "deploy/cli/listing.h"
+#include "deploy/cli/network_pools.h"
+#include "deploy/cli/network_waits.h"
 #include "deploy/cli/progress.h"
 #include "deploy/cli/registry_auth.h"
 #include "deploy/cli/service_text.h"
@@ -153,7 +155,10 @@ Status create_network(Run& run, const v1::NetworkSpec& spec) {
   request.set_request_id(rng.id());
   const auto created = run.client().call(request);
   if (!created) return created.error().with_context("failed to create network " + name);
-  for (const auto& warning : created->network().warnings()) run.warn("WARNING: " + warning);
+  const auto network = wait_for_network(run, created->network());
+  print_warnings(run, network ? *network : created->network());
+  // Its services wait for it, and say so.
+  if (!network) run.warn("WARNING: " + network.error().message());
   return ok_status();
 }
 

@@ -347,6 +347,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
                   v1::CreateNetworkResponse* response) override {
     fake.created_networks.push_back(*request);
     response->mutable_network()->set_id("net-new");
+    *response->mutable_network()->mutable_spec() = request->spec();
     for (const auto& warning : fake.network_warnings) {
       response->mutable_network()->add_warnings(warning);
     }
@@ -386,6 +387,16 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
           network.spec().annotations().name() != request->network())
         continue;
       *response->mutable_network() = network;
+      return S::OK;
+    }
+    if (request->network() == "net-new" && !fake.created_networks.empty()) {
+      // What is made has its subnet when it is looked at next, unless a test says otherwise.
+      response->mutable_network()->set_id("net-new");
+      *response->mutable_network()->mutable_spec() = fake.created_networks.back().spec();
+      response->mutable_network()->mutable_state()->add_pools()->set_subnet("10.0.9.0/24");
+      for (const auto& warning : fake.network_warnings) {
+        response->mutable_network()->add_warnings(warning);
+      }
       return S::OK;
     }
     return missing("network", request->network());

@@ -139,7 +139,10 @@ TEST(NetworkMembers, WhoWasConnectedIsShown) {
   members.nodes = {node("n1", "192.0.2.1", false)};
   members.tasks = {task("t1", "web", "n1", v1::TASK_RUNNING, {"own", "net"}),
                    task("t2", "web", "n1", v1::TASK_RUNNING, {"net"})};
-  members.tasks[0].add_connected()->set_target("net");
+  members.tasks.push_back(task("t3", "web", "n1", v1::TASK_RUNNING, {}));
+  members.tasks.push_back(task("t4", "web", "n1", v1::TASK_FAILED, {}));
+  for (const size_t i : {0, 2, 3}) members.tasks[i].add_connected()->set_target("net");
+  members.tasks[2].mutable_status()->set_error("waits for an address in network back: it is full");
   members.tasks[0].mutable_networks(1)->add_aliases("debug");
   v1::Network open = network("net", false);
   open.mutable_spec()->set_attachable(true);
@@ -147,7 +150,9 @@ TEST(NetworkMembers, WhoWasConnectedIsShown) {
   add_members(open, members, false, out);
   EXPECT_EQ(boost::json::serialize(out["Connected"]),
             R"([{"Name":"web.1.t1","Task":"t1","Node":"n1","Addresses":["10.1.0.3/24"],)"
-            R"("MacAddress":"02:42:0a:01:00:03","Aliases":["debug"]}])");
+            R"("MacAddress":"02:42:0a:01:00:03","Aliases":["debug"]},)"
+            R"({"Name":"web.1.t3","Task":"t3","Node":"n1",)"
+            R"("Waiting":"waits for an address in network back: it is full"}])");
 }
 
 TEST(NetworkCommands, NetworksInUseAreChanged) {
@@ -197,6 +202,7 @@ TEST(NetworkCommands, ChangesThatMeanNothingAreRefused) {
     const char* error;
   } kCases[] = {
       {{"update", "back"}, "nothing to change"},
+      {{"create", "--scope", "local", "back"}, "scope \"local\" cannot be had"},
       {{"update", "--gateway", "10.1.0.9", "back"},
        "every gateway and ip-range must have a corresponding subnet"},
       {{"update", "--aux-address", "a=10.1.0.9", "back"},

@@ -370,6 +370,22 @@ TEST_F(Program, Networks) {
   EXPECT_EQ(warned.err, "WARNING: driver option \"mtu\" has no effect\n");
 }
 
+TEST_F(Program, ANetworkThatCannotBeServedIsToldOfWhenItIsMade) {
+  v1::Network network;
+  network.set_id("net-new");
+  network.mutable_spec()->mutable_annotations()->set_name("full");
+  network.set_allocation_error("no free /24 subnet is left in the IPv4 address pools (9 in use)");
+  daemon_.networks.push_back(network);
+  const Outcome outcome = run({"network", "create", "full"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.out, "net-new\n") << "it is there: who removes it needs its id";
+  EXPECT_NE(outcome.err.find("network full is made, but cannot be used yet: no free /24 subnet"),
+            std::string::npos)
+      << outcome.err;
+  // One that has no addresses is not waited for.
+  EXPECT_EQ(run({"network", "create", "-d", "host", "own"}).code, 0);
+}
+
 TEST_F(Program, SwarmInitShowsHowToJoin) {
   const Outcome outcome = run({"swarm", "init", "--advertise-addr", "eth0", "--task-history-limit",
                                "2", "--default-addr-pool", "10.20.0.0/16"});
