@@ -250,8 +250,15 @@ std::vector<overlay::Ip> host_resolvers() {
   return overlay::dns::parse_nameservers(resolv_conf ? *resolv_conf : "");
 }
 
-Result<std::vector<std::string>> host_ranges(const std::string& instance_id) {
-  MUSTER_ASSIGN(const auto ranges, overlay::local_ranges(instance_id, host_resolvers()));
+Result<std::vector<std::string>> host_ranges(const std::string& instance_id, const Log& log) {
+  MUSTER_ASSIGN(auto ranges, overlay::local_ranges(instance_id, host_resolvers()));
+  const size_t left_out = ranges.trim(kRangesMax);
+  if (left_out != 0 && log != nullptr) {
+    log->warn(
+        "this host reaches more than {} ranges of addresses by itself: managers are told of the "
+        "widest, and may choose a subnet that overlaps one of the other {}",
+        kRangesMax, left_out);
+  }
   std::vector<std::string> out;
   for (const overlay::Prefix& range : ranges.all()) out.push_back(range.str());
   return out;

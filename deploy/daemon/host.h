@@ -19,9 +19,13 @@ Result<v1::NodeDescription> describe_host(const Options& options);
 // The host's resolvers, as its resolv.conf has them now.
 std::vector<overlay::Ip> host_resolvers();
 
-// What this host reaches by its own routes, and its resolvers, as NodeDescription::local_ranges.
-// `instance_id`: whose bridges do not count. Empty, with a warning, when the kernel does not say.
-Result<std::vector<std::string>> host_ranges(const std::string& instance_id);
+// What this host reaches by its own routes, its addresses and its resolvers, as
+// NodeDescription::local_ranges: kRangesMax, the widest, at most. With `log`, which may be null, it
+// is said there how many are left out. `instance_id`: whose bridges do not count. An error when the
+// kernel does not say.
+inline constexpr size_t kRangesMax = 256;
+Result<std::vector<std::string>> host_ranges(const std::string& instance_id,
+                                             const Log& log = nullptr);
 
 // The log driver of containers for which neither their service nor the cluster names one, from
 // --log-driver and --log-opt.

@@ -48,11 +48,13 @@ Result<RangeSet> local_ranges(const std::string& instance_id, const std::vector<
   for (const Route& route : routes) {
     if (ours.count(route.interface) == 0) ranges.push_back(route.destination);
   }
+  MUSTER_ASSIGN(const auto addresses, list_addresses(socket));
+  for (const auto& [interface, address] : addresses) {
+    if (ours.count(interface) == 0) ranges.push_back({address.ip, address.ip.bits()});
+  }
   for (const Ip& resolver : resolvers) ranges.push_back({resolver, resolver.bits()});
   std::erase_if(ranges, of_no_interest);
-  RangeSet out(std::move(ranges));
-  out.trim(kLocalRangesMax);
-  return out;
+  return RangeSet(std::move(ranges));
 }
 
 }  // namespace muster::overlay

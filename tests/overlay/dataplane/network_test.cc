@@ -386,13 +386,18 @@ TEST_F(NetworkTest, WhatTheHostReachesByItself) {
       "",
       "ip route add 10.60.0.0/16 via 192.0.2.2 && ip route add 10.60.7.0/24 via 192.0.2.2 && "
       "ip route add 10.70.0.0/16 via 192.0.2.2 table 77 && ip route add default via 192.0.2.2 && "
-      "ip route add blackhole 10.80.0.0/16 && ip -6 route add fd77::/48 dev lo");
+      "ip route add blackhole 10.80.0.0/16 && ip -6 route add fd77::/48 dev lo && "
+      // Addresses that no route but the kernel's own leads to: keepalived's, a cloud's, one within
+      // a range that is known anyhow, and what is every host's.
+      "ip addr add 10.95.0.1/32 dev lo && ip addr add 10.96.0.1/32 dev up0 && "
+      "ip addr add 10.60.1.1/32 dev lo && ip addr add 127.0.0.2/8 dev lo && "
+      "ip -6 addr add fd78::1/128 dev lo && ip -6 addr add fe80::77/64 dev lo");
   const auto ranges = local_ranges("n1", {*Ip::parse("10.90.0.53"), *Ip::parse("127.0.0.53")});
   ASSERT_TRUE(ranges) << ranges.error().message();
   std::vector<std::string> texts;
   for (const Prefix& range : ranges->all()) texts.push_back(range.str());
-  EXPECT_THAT(texts, ElementsAre("10.60.0.0/16", "10.70.0.0/16", "10.90.0.53/32", "192.0.2.0/24",
-                                 "fd77::/48"));
+  EXPECT_THAT(texts, ElementsAre("10.60.0.0/16", "10.70.0.0/16", "10.90.0.53/32", "10.95.0.1/32",
+                                 "10.96.0.1/32", "192.0.2.0/24", "fd77::/48", "fd78::1/128"));
   // Another instance's networks are somebody else's.
   const auto others = local_ranges("n2", {});
   ASSERT_TRUE(others) << others.error().message();
