@@ -363,7 +363,7 @@ v1::NodeDescription Daemon::describe(const Membership& membership) const {
   *out.mutable_data_path() = describe_data_path(membership, log_);
   out.set_no_encryption(describe_no_encryption(membership, parts_->encryption));
   out.clear_local_ranges();
-  const auto ranges = host_ranges(state_.instance_id);
+  const auto ranges = host_ranges(state_.instance_id, log_);
   if (!ranges) log_->warn("the routes of this host are not known: {}", ranges.error().message());
   if (ranges) out.mutable_local_ranges()->Assign(ranges->begin(), ranges->end());
   return out;
