@@ -51,6 +51,11 @@ done
 note 'a subnet that a host reaches by itself'
 knows() { [[ $(m 1 node inspect --format '{{.Description.LocalRanges}}' node2) == *10.66.0.0/16* ]]; }
 await 15 'what node 2 reaches' knows
+# An address that no route leads to, as keepalived has it.
+in_host 2 ip address add 10.68.0.9/32 dev lo
+own_address() { [[ $(m 1 node inspect --format '{{.Description.LocalRanges}}' node2) == *10.68.0.9/32* ]]; }
+await 30 'an address of its own' own_address
+in_host 2 ip address del 10.68.0.9/32 dev lo
 has "$(m 1 network create --driver overlay --subnet 10.66.7.0/24 lapped 2>&1 >/dev/null)" \
   'WARNING: subnet 10.66.7.0/24 overlaps 10.66.0.0/16, which node node2 reaches by itself' 'who makes the network'
 has "$(m 1 network inspect lapped)" 'which node node2 reaches by itself' 'the network'
