@@ -4,10 +4,17 @@
 #include <utility>
 
 #include "overlay/dataplane/host/gateway_links.h"
+#include "overlay/dataplane/kernel/routing.h"
 #include "overlay/dataplane/kernel/sysctl.h"
 
 namespace muster::overlay {
 namespace {
+
+// What is led to a container is no packet of the host's own: for such a one the kernel asks for a
+// neighbour by its link-local address alone (ndisc_send_ns()), which host's ends do not have.
+Message neighbour(int index, const Gateway::Lease& lease) {
+  return set_neighbour(index, *lease.address_v6, mac_of(lease.address));
+}
 
 // The kernel keeps 255 bytes of an alias; the rest of ours has less than 130.
 constexpr size_t kAliasNameMax = 120;
@@ -94,6 +101,8 @@ Status Gateway::scan() {
     if (!known) continue;
     subnets.push_back(known->second);
     leases_[link.name] = known->first;
+    // Versions before did without it.
+    if (known->first.address_v6) (void)rtnl_.run(neighbour(link.index, known->first));
   }
   if (bridge_index_ != 0) {
     MUSTER_ASSIGN(const auto routes, list_routes(rtnl_));
@@ -200,6 +209,7 @@ std::vector<Message> Gateway::addresses(int index, const Lease& lease) const {
   if (lease.address_v6) {
     out.push_back(add_peer_address(index, lease.gateway_v6, *lease.address_v6));
     out.push_back(add_peer_route(index, *lease.address_v6));
+    out.push_back(neighbour(index, lease));
   }
   return out;
 }
