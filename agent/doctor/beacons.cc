@@ -130,7 +130,7 @@ std::vector<Beacons::Frame> Beacons::received(std::string_view content) {
   if (read->kind == kSmall) peer.heard.small = true;
   // What is large has passed, so would what is small.
   if (read->kind == kFull) peer.heard.small = peer.heard.full = true;
-  if ((read->heard & kHeardSmall) != 0) peer.told_small = true;
+  if ((read->heard & kHeardSmall) != 0) peer.heard.hears = true;
   if ((read->heard & kHeardFull) != 0) peer.told_full = true;
   if (!was_finished && peer.finished()) --unfinished_;
   // Who goes on asking lacks a frame, or does not know that its own have come. Answers are not

@@ -22,6 +22,7 @@ class Beacons {
     bool small = false;
     bool full = false;
     size_t largest = 0;  // bytes of the largest frame's content
+    bool hears = false;  // small frames of this node, as it has said
 
     friend bool operator==(const Heard&, const Heard&) = default;
   };
@@ -48,9 +49,8 @@ class Beacons {
 
   struct Peer {
     Heard heard;
-    bool told_small = false;  // that it has heard of us
-    bool told_full = false;
-    bool finished() const { return heard.small && heard.full && told_small && told_full; }
+    bool told_full = false;  // that it has heard large ones of us
+    bool finished() const { return heard.small && heard.full && heard.hears && told_full; }
   };
   const std::map<std::string, Peer>& peers() const { return peers_; }
   size_t full() const { return full_; }

@@ -6,14 +6,15 @@
 #include <map>
 #include <utility>
 
-#include "agent/doctor/encrypted_checks.h"
+#include "agent/doctor/echo_checks.h"
+#include "base/fnv.h"
 
 namespace muster::agent {
 namespace {
 
 // Sentences about single things; more of them are counted.
 constexpr size_t kNamedMax = 5;
-constexpr size_t kTargetsMax = 64;
+constexpr size_t kTargetsMax = 64;  // of published ports
 
 const v1::Network& network_of(const overlay::NetworkStep& step) {
   return step.feed.network();
@@ -76,6 +77,51 @@ HostTests::Protocol protocol_of(const v1::PortConfig& port) {
   }
 }
 
+// The port of TCP that is known to be listened at; 0: none is.
+uint16_t known_port(const v1::NetworkService& service) {
+  for (const v1::PortConfig& port : service.ports()) {
+    if (port.protocol() == v1::PortConfig::TCP && port.target_port() != 0) {
+      return static_cast<uint16_t>(port.target_port());
+    }
+  }
+  return 0;
+}
+
+// One virtual address of each service with a task that is ready. Where there are more than `most`
+// each node begins elsewhere, so that together they try all.
+void choose_services(ConnectTest& test, const v1::NetworkFeed& feed, const NodeFacts& facts,
+                     size_t most) {
+  std::map<std::string, std::set<std::string>> nodes;
+  for (const v1::NetworkEndpoint& endpoint : feed.endpoints()) {
+    if (endpoint.state() == v1::ENDPOINT_READY) {
+      nodes[endpoint.service_id()].insert(endpoint.node_id());
+    }
+  }
+  std::vector<const v1::NetworkService*> services;
+  for (const v1::NetworkService& service : feed.services()) {
+    if (nodes.contains(service.service_id()) && !service.virtual_ips().empty()) {
+      services.push_back(&service);
+    }
+  }
+  if (services.size() > most) {
+    std::rotate(services.begin(), services.begin() + fnv1a_32(facts.node_id) % services.size(),
+                services.end());
+    test.left_out = services.size() - most;
+    services.resize(most);
+  }
+  for (const v1::NetworkService* service : services) {
+    const std::string& vip = service->virtual_ips(0);
+    const uint16_t port = known_port(*service);
+    test.targets.push_back({vip, port == 0 ? kAnyPort : port});
+    test.guessed.push_back(port == 0);
+    test.nodes.push_back(nodes[service->service_id()]);
+    test.what.push_back(port == 0 ? fmt::format("{} ({})", service->name(), vip)
+                                  : fmt::format("port {} of {} ({})", port, service->name(), vip));
+  }
+}
+
+}  // namespace
+
 const char* protocol_name(v1::PortConfig::Protocol protocol) {
   switch (protocol) {
     case v1::PortConfig::UDP: return "udp";
@@ -83,8 +129,6 @@ const char* protocol_name(v1::PortConfig::Protocol protocol) {
     default: return "tcp";
   }
 }
-
-}  // namespace
 
 std::vector<NodeFacts::Container> running_containers(const std::vector<v1::LocalTask>& tasks,
                                                      const std::string& netns_dir) {
@@ -206,65 +250,6 @@ Findings judge_encryption(const v1::NetworkExamination& examination, const std::
   return out;
 }
 
-// ---------------------------------------------------------------- what the kernel had
-
-Findings judge_limitations(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                           const std::vector<std::string>& limitations) {
-  Findings out;
-  for (const std::string& limitation : limitations) {
-    std::string network_id;
-    for (const overlay::NetworkStep& step : facts.networks) {
-      const std::string prefix = fmt::format("network {} is not as it should be", name_of(step));
-      if (limitation.starts_with(prefix)) network_id = step.network_id;
-    }
-    if (network_id.empty()) {
-      out.push_back(make_finding("mesh", v1::NetworkFinding::WARNING, limitation));
-    } else if (is_wanted(examination, network_id)) {
-      out.push_back(make_finding("neighbours", v1::NetworkFinding::BAD, limitation, network_id));
-    }
-  }
-  return out;
-}
-
-Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                       const std::vector<std::string>& differences) {
-  // By check and network.
-  std::map<std::pair<const char*, std::string>, std::vector<std::string>> sorted;
-  for (const std::string& difference : differences) {
-    const char* check = difference.starts_with("container ") ? "vip" : "mesh";
-    std::string network_id;
-    std::string text = difference;
-    for (const overlay::NetworkStep& step : facts.networks) {
-      const std::string prefix = fmt::format("network {}: ", name_of(step));
-      if (!difference.starts_with(prefix)) continue;
-      check = "neighbours";
-      network_id = step.network_id;
-      text = difference.substr(prefix.size());
-    }
-    if (difference.starts_with("network ") && network_id.empty()) check = "neighbours";
-    if (!network_id.empty() && !is_wanted(examination, network_id)) continue;
-    sorted[{check, network_id}].push_back(text);
-  }
-  Findings out;
-  for (const auto& [key, texts] : sorted) {
-    out.push_back(make_finding(
-        key.first, v1::NetworkFinding::WARNING,
-        fmt::format("the kernel was not as it should be, and was mended now: {}. Something else on "
-                    "this node changes it; musterd looks every 10 s (its log says \"repaired\")",
-                    some_of(texts)),
-        key.second));
-  }
-  if (!out.empty()) return out;
-  size_t networks = 0;
-  for (const overlay::NetworkStep& step : facts.networks) {
-    networks += is_wanted(examination, step.network_id);
-  }
-  out.push_back(make_finding(
-      "neighbours", v1::NetworkFinding::GOOD,
-      fmt::format("links, entries and rules of {} networks are as the managers say", networks)));
-  return out;
-}
-
 // ---------------------------------------------------------------- names
 
 std::vector<NameTest> plan_names(const v1::NetworkExamination& examination,
@@ -362,6 +347,7 @@ v1::NetworkFinding judge_names(const NameTest& test,
 std::vector<ConnectTest> plan_virtual_addresses(const v1::NetworkExamination& examination,
                                                 const NodeFacts& facts) {
   std::vector<ConnectTest> out;
+  std::vector<const v1::NetworkFeed*> feeds;
   for (const overlay::NetworkStep& step : facts.networks) {
     if (!is_wanted(examination, step.network_id) || network_of(step).spec().ingress()) continue;
     const NodeFacts::Container* container = container_in(facts, step.network_id);
@@ -371,22 +357,14 @@ std::vector<ConnectTest> plan_virtual_addresses(const v1::NetworkExamination& ex
     test.network_id = step.network_id;
     test.from = container->name;
     test.netns = container->netns;
-    const auto ready = ready_addresses(step.feed);
-    for (const v1::NetworkService& service : step.feed.services()) {
-      if (!ready.contains(service.service_id())) continue;
-      for (const v1::PortConfig& port : service.ports()) {
-        if (port.protocol() != v1::PortConfig::TCP || port.target_port() == 0) continue;
-        for (const std::string& vip : service.virtual_ips()) {
-          if (test.targets.size() >= kTargetsMax) break;
-          test.targets.push_back({vip, static_cast<uint16_t>(port.target_port())});
-          test.what.push_back(
-              fmt::format("port {} of {} ({})", port.target_port(), service.name(), vip));
-        }
-        break;  // one port of each service
-      }
-    }
-    if (!test.targets.empty()) out.push_back(std::move(test));
+    out.push_back(std::move(test));
+    feeds.push_back(&step.feed);
   }
+  for (size_t i = 0; i < out.size(); ++i) {
+    choose_services(out[i], *feeds[i], facts,
+                    std::clamp<size_t>(kConnectsMax / out.size(), 1, kServicesMax));
+  }
+  std::erase_if(out, [](const ConnectTest& test) { return test.targets.empty(); });
   return out;
 }
 
@@ -440,6 +418,20 @@ std::vector<ConnectTest> plan_published_ports(const v1::NetworkExamination& exam
   return {std::move(test)};
 }
 
+bool leave_out(const ConnectTest& test, std::vector<HostTests::Answer>& answers,
+               const std::set<std::string>& unreached) {
+  bool left = false;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const bool explained =
+        answers[i] == HostTests::Answer::kSilent && i < test.nodes.size() &&
+        std::any_of(test.nodes[i].begin(), test.nodes[i].end(),
+                    [&](const std::string& node) { return unreached.contains(node); });
+    if (explained) answers[i] = HostTests::Answer::kUntried;
+    left = left || !explained;
+  }
+  return left;
+}
+
 v1::NetworkFinding judge_connects(const ConnectTest& test,
                                   const Result<std::vector<HostTests::Answer>>& answers) {
   if (!answers) {
@@ -449,13 +441,20 @@ v1::NetworkFinding judge_connects(const ConnectTest& test,
                         test.network_id);
   }
   std::vector<std::string> silent, refused;
-  size_t accepted = 0, unrefused = 0;
+  size_t accepted = 0, unrefused = 0, told = 0;
   for (size_t i = 0; i < test.targets.size(); ++i) {
     // Nobody knows what a server of datagrams would answer, but a host says that there is none.
     const bool datagrams = test.targets[i].protocol == HostTests::Protocol::kUdp;
     switch ((*answers)[i]) {
       case HostTests::Answer::kAccepted: ++(datagrams ? unrefused : accepted); break;
-      case HostTests::Answer::kRefused: refused.push_back(test.what[i]); break;
+      case HostTests::Answer::kRefused:
+        // By the task's node: nobody is known to listen there.
+        if (i < test.guessed.size() && test.guessed[i]) {
+          ++told;
+        } else {
+          refused.push_back(test.what[i]);
+        }
+        break;
       case HostTests::Answer::kUntried: break;
       case HostTests::Answer::kSilent:
         if (datagrams) {
@@ -486,41 +485,15 @@ v1::NetworkFinding judge_connects(const ConnectTest& test,
   }
   std::string good = fmt::format("{} connection{} from {} accepted", accepted,
                                  accepted == 1 ? "" : "s", test.from);
+  if (told > 0) {
+    good += fmt::format(", {} answered at a port where nobody is known to listen", told);
+  }
+  if (test.left_out > 0) good += fmt::format("; {} more services were not tried", test.left_out);
   if (unrefused > 0) {
     good += fmt::format(", {} time{} nobody said that nothing listens for datagrams", unrefused,
                         unrefused == 1 ? "" : "s");
   }
   return make_finding(test.check, v1::NetworkFinding::GOOD, std::move(good), test.network_id);
-}
-
-Findings judge_mesh_host(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                         HostTests& tests) {
-  Findings out;
-  std::string ingress_id;
-  for (const overlay::NetworkStep& step : facts.networks) {
-    if (network_of(step).spec().ingress()) ingress_id = step.network_id;
-  }
-  if (ingress_id.empty() || !is_wanted(examination, ingress_id)) return out;
-  for (const v1::PortConfig& port : facts.refused_ports) {
-    if (port.mode() != v1::PortConfig::INGRESS) continue;
-    const char* protocol = protocol_name(port.protocol());
-    out.push_back(make_finding(
-        "mesh", v1::NetworkFinding::BAD,
-        fmt::format("published port {0}/{1} is in use by a process of this node, which answers "
-                    "here instead of the service: `ss -ln{2}p sport = :{0}` tells which",
-                    port.published_port(), protocol,
-                    port.protocol() == v1::PortConfig::UDP ? "u" : "t"),
-        ingress_id));
-  }
-  if (facts.ports.empty()) return out;
-  if (tests.setting("net.ipv4.ip_forward").value_or("1") == "0") {
-    out.push_back(make_finding("mesh", v1::NetworkFinding::BAD,
-                               "net.ipv4.ip_forward is 0: connections to published ports do not "
-                               "get from this node to tasks. Something switches it off after "
-                               "musterd: look into /etc/sysctl.d",
-                               ingress_id));
-  }
-  return out;
 }
 
 }  // namespace muster::agent

@@ -20,6 +20,9 @@ v1::NetworkFinding make_finding(const char* check, v1::NetworkFinding::Verdict v
                                 std::string text, const std::string& network_id = {},
                                 const std::string& peer_id = {});
 
+// As in "8080/tcp".
+const char* protocol_name(v1::PortConfig::Protocol protocol);
+
 // A container here that is in the network; nullptr: there is none.
 const NodeFacts::Container* container_in(const NodeFacts& facts, const std::string& network_id);
 // Whether a network is among those to be examined.
@@ -43,16 +46,6 @@ uint16_t encryption_port(const v1::EncryptionConfig& encryption);
 // Peers that nothing has come from, in the order of the examination.
 std::vector<const v1::ExaminedNode*> unheard(const v1::NetworkExamination& examination,
                                              const HostTests::Heard& heard);
-
-// ---- what the kernel had
-
-// Differences that NodeNetwork::repair() has found and mended, as findings of what they are about.
-Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                       const std::vector<std::string>& differences);
-
-// What a host cannot do, or could not mend (NodeNetwork::limitations()), as findings.
-Findings judge_limitations(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                           const std::vector<std::string>& limitations);
 
 // ---- names
 
@@ -81,16 +74,27 @@ struct ConnectTest {
   std::string netns;  // empty: the host's own
   std::vector<HostTests::Target> targets;
   std::vector<std::string> what;  // of each target, in words
+  // Of virtual addresses alone, of each target: whether nobody is known to listen at the port, so
+  // that a refusal is all that can be asked for; the nodes where somebody may have to answer.
+  std::vector<bool> guessed;
+  std::vector<std::set<std::string>> nodes;
+  size_t left_out = 0;  // services beyond the limits
 };
+inline constexpr size_t kConnectsMax = 512;  // to virtual addresses, of all networks together
+// Of services that publish no port of TCP: a host answers by a refusal there (RFC 863's, which
+// nobody uses any more).
+inline constexpr uint16_t kAnyPort = 9;
+// One of every service with a task. What answers is the task's host, for one of its tasks.
 std::vector<ConnectTest> plan_virtual_addresses(const v1::NetworkExamination& examination,
                                                 const NodeFacts& facts);
 // At most one.
 std::vector<ConnectTest> plan_published_ports(const v1::NetworkExamination& examination,
                                               const NodeFacts& facts);
+// What was not answered, and may have been led to a node that nothing reaches, counts as untried:
+// that is said elsewhere, once. Whether anything is left.
+bool leave_out(const ConnectTest& test, std::vector<HostTests::Answer>& answers,
+               const std::set<std::string>& unreached);
 v1::NetworkFinding judge_connects(const ConnectTest& test,
                                   const Result<std::vector<HostTests::Answer>>& answers);
-// Ports that others have, and settings that the mesh needs.
-Findings judge_mesh_host(const v1::NetworkExamination& examination, const NodeFacts& facts,
-                         HostTests& tests);
 
 }  // namespace muster::agent

@@ -53,12 +53,20 @@ class HostTests {
     kUnreachable,  // no way, or forbidden here
     kUntried,      // this kernel does not have the protocol
   };
-  // Connections from the namespace (empty: the host's own), closed at once; all at the same time.
+  // From a namespace (empty: the host's own).
+  struct Connects {
+    std::string netns;
+    std::vector<Target> targets;
+  };
+  // Connections, closed at once; all at the same time. What came of each of `from`, in its order.
   // By UDP an empty datagram, to which silence is as good an answer as any: it is waited for no
   // longer than it takes a host to say that nobody listens.
-  virtual Result<std::vector<Answer>> connect(const std::string& netns,
-                                              const std::vector<Target>& targets,
-                                              Duration limit) = 0;
+  virtual std::vector<Result<std::vector<Answer>>> connect(const std::vector<Connects>& from,
+                                                           Duration limit) = 0;
+  Result<std::vector<Answer>> connect(const std::string& netns, const std::vector<Target>& targets,
+                                      Duration limit) {
+    return connect({{netns, targets}}, limit).front();
+  }
 
   struct Question {
     std::string name;
@@ -74,14 +82,21 @@ class HostTests {
                                                const std::vector<Question>& questions,
                                                Duration limit) = 0;
 
-  // ICMP echo from inside of the namespace; whether each address has answered.
-  virtual Result<std::vector<bool>> echo(const std::string& netns,
-                                         const std::vector<std::string>& addresses,
-                                         Duration limit) = 0;
+  // ICMP echo from inside of namespaces (empty: the host's own), all at the same time; whether each
+  // address has answered.
+  struct Echoes {
+    std::string netns;
+    std::vector<std::string> addresses;
+  };
+  virtual std::vector<Result<std::vector<bool>>> echo(const std::vector<Echoes>& from,
+                                                      Duration limit) = 0;
   // What the host's IPsec has refused since it was started, by the kernel's names for reasons.
   using Refusals = std::map<std::string, uint64_t>;
   virtual Refusals refusals() = 0;
 
+  // Chains of other programs that drop what the host forwards unless a rule accepts it, and whose
+  // table has no rule that names one of muster's interfaces; in words.
+  virtual std::vector<std::string> forward_drops() = 0;
   // A setting of the host's kernel; nullopt: it has none of that name.
   virtual std::optional<std::string> setting(const std::string& key) = 0;
   // Whether an interface of the host has the address.

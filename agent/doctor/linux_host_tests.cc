@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -22,6 +23,7 @@
 #include "base/file.h"
 #include "base/fnv.h"
 #include "base/unique_fd.h"
+#include "overlay/dataplane/host/forward_policy.h"
 #include "overlay/dataplane/kernel/links.h"
 #include "overlay/dataplane/kernel/namespaces.h"
 #include "overlay/dataplane/kernel/netlink.h"
@@ -87,23 +89,31 @@ HostTests::Answer answer_of(int error) {
   }
 }
 
+// One connection that is tried.
+struct Trial {
+  UniqueFd fd;  // while there is something to wait for
+  bool udp = false;
+  HostTests::Answer answer = HostTests::Answer::kSilent;
+};
+
 class LinuxHostTests final : public HostTests {
  public:
+  using HostTests::connect;
   void test_tunnels(const TunnelTest& test,
                     std::function<void(const Result<Heard>&)> tell) override;
-  Result<std::vector<Answer>> connect(const std::string& netns, const std::vector<Target>& targets,
-                                      Duration limit) override;
+  std::vector<Result<std::vector<Answer>>> connect(const std::vector<Connects>& from,
+                                                   Duration limit) override;
   Result<std::vector<Named>> ask_names(const std::string& netns,
                                        const std::vector<Question>& questions,
                                        Duration limit) override;
-  Result<std::vector<bool>> echo(const std::string& netns,
-                                 const std::vector<std::string>& addresses,
-                                 Duration limit) override;
+  std::vector<Result<std::vector<bool>>> echo(const std::vector<Echoes>& from,
+                                              Duration limit) override;
   Refusals refusals() override;
   std::optional<std::string> setting(const std::string& key) override {
     auto value = overlay::read_sysctl(key);
     return value ? std::optional(*std::move(value)) : std::nullopt;
   }
+  std::vector<std::string> forward_drops() override;
   bool has_address(const std::string& address) override;
   void stop() override { stopped_ = true; }
 
@@ -114,7 +124,7 @@ class LinuxHostTests final : public HostTests {
   template <class Line>
   void talk(const TunnelTest& test, Line& line,
             const std::function<void(const Result<Heard>&)>& tell);
-  std::vector<Answer> connect_here(const std::vector<Target>& targets, Duration limit) const;
+  void await_answers(const std::vector<Trial*>& trials, Steady::time_point until) const;
 
   std::atomic<bool> stopped_ = false;
   std::atomic<uint16_t> echoes_ = static_cast<uint16_t>(Steady::now().time_since_epoch().count());
@@ -198,71 +208,94 @@ void LinuxHostTests::talk(const TunnelTest& test, Line& line,
 
 // ---------------------------------------------------------------- connections
 
-std::vector<HostTests::Answer> LinuxHostTests::connect_here(const std::vector<Target>& targets,
-                                                            Duration limit) const {
-  std::vector<Answer> out(targets.size(), Answer::kSilent);
-  std::vector<UniqueFd> sockets(targets.size());
-  const auto until = Steady::now() + limit;
-  const auto datagrams_until = std::min(until, Steady::now() + kDatagramLimit);
-  const auto is_udp = [&](size_t i) { return targets[i].protocol == Protocol::kUdp; };
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const auto address = address_of(targets[i].address, targets[i].port);
-    if (!address) {
-      out[i] = Answer::kUnreachable;
-      continue;
-    }
-    UniqueFd fd(::socket(address->storage.ss_family,
-                         (is_udp(i) ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                         targets[i].protocol == Protocol::kSctp ? IPPROTO_SCTP : 0));
-    if (!fd && errno == EPROTONOSUPPORT) {
-      out[i] = Answer::kUntried;
-      continue;
-    }
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address->storage), address->size) ==
-        0) {
-      out[i] = Answer::kAccepted;
-      if (!is_udp(i)) continue;
-      out[i] = ::send(fd.get(), "", 0, MSG_NOSIGNAL) == 0 ? Answer::kSilent : answer_of(errno);
-      if (out[i] == Answer::kSilent) sockets[i] = std::move(fd);
-    } else if (errno != EINPROGRESS) {
-      out[i] = answer_of(errno);
-    } else {
-      sockets[i] = std::move(fd);
-    }
+// By the thread that is in the namespace which it is tried from.
+Trial begin_trial(const HostTests::Target& target) {
+  using Answer = HostTests::Answer;
+  Trial out;
+  out.udp = target.protocol == HostTests::Protocol::kUdp;
+  const auto address = address_of(target.address, target.port);
+  if (!address) {
+    out.answer = Answer::kUnreachable;
+    return out;
   }
+  UniqueFd fd(::socket(address->storage.ss_family,
+                       (out.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                       target.protocol == HostTests::Protocol::kSctp ? IPPROTO_SCTP : 0));
+  if (!fd && errno == EPROTONOSUPPORT) {
+    out.answer = Answer::kUntried;
+    return out;
+  }
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address->storage), address->size) !=
+      0) {
+    if (errno != EINPROGRESS) {
+      out.answer = answer_of(errno);
+    } else {
+      out.fd = std::move(fd);
+    }
+    return out;
+  }
+  out.answer = Answer::kAccepted;
+  if (!out.udp) return out;
+  out.answer = ::send(fd.get(), "", 0, MSG_NOSIGNAL) == 0 ? Answer::kSilent : answer_of(errno);
+  if (out.answer == Answer::kSilent) out.fd = std::move(fd);
+  return out;
+}
+
+void LinuxHostTests::await_answers(const std::vector<Trial*>& trials,
+                                   Steady::time_point until) const {
+  const auto datagrams_until = std::min(until, Steady::now() + kDatagramLimit);
   for (;;) {
     std::vector<pollfd> fds;
+    std::vector<Trial*> waiting;
     const bool datagrams_over = Steady::now() >= datagrams_until;
     bool datagrams = false;
-    for (size_t i = 0; i < sockets.size(); ++i) {
-      if (is_udp(i) && datagrams_over) sockets[i].reset();
-      if (!sockets[i]) continue;
-      datagrams = datagrams || is_udp(i);
-      fds.push_back({sockets[i].get(), static_cast<short>(is_udp(i) ? POLLIN : POLLOUT), 0});
+    for (Trial* trial : trials) {
+      if (trial->udp && datagrams_over) trial->fd.reset();
+      if (!trial->fd) continue;
+      datagrams = datagrams || trial->udp;
+      fds.push_back({trial->fd.get(), static_cast<short>(trial->udp ? POLLIN : POLLOUT), 0});
+      waiting.push_back(trial);
     }
-    if (fds.empty() || Steady::now() >= until) return out;
-    if (!wait(fds, datagrams ? datagrams_until : until)) return out;
-    for (const pollfd& ready : fds) {
-      if (ready.revents == 0) continue;
-      const auto at = std::find_if(sockets.begin(), sockets.end(),
-                                   [&](const UniqueFd& fd) { return fd.get() == ready.fd; });
+    if (fds.empty() || Steady::now() >= until) return;
+    if (!wait(fds, datagrams ? datagrams_until : until)) return;
+    for (size_t i = 0; i < fds.size(); ++i) {
+      if (fds[i].revents == 0) continue;
       int error = 0;
       socklen_t size = sizeof error;
-      getsockopt(ready.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-      out[static_cast<size_t>(at - sockets.begin())] = answer_of(error);
-      *at = UniqueFd();
+      getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+      waiting[i]->answer = answer_of(error);
+      waiting[i]->fd.reset();
     }
   }
 }
 
-Result<std::vector<HostTests::Answer>> LinuxHostTests::connect(const std::string& netns,
-                                                               const std::vector<Target>& targets,
-                                                               Duration limit) {
-  std::vector<Answer> out;
-  MUSTER_TRY(in_namespace(netns, [&]() -> Status {
-    out = connect_here(targets, limit);
-    return ok_status();
-  }));
+std::vector<Result<std::vector<HostTests::Answer>>> LinuxHostTests::connect(
+    const std::vector<Connects>& from, Duration limit) {
+  const auto until = Steady::now() + limit;
+  std::vector<Status> begun;
+  std::vector<std::vector<Trial>> trials(from.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    begun.push_back(in_namespace(from[i].netns, [&]() -> Status {
+      for (const Target& target : from[i].targets) trials[i].push_back(begin_trial(target));
+      return ok_status();
+    }));
+  }
+  // A socket stays in the namespace that it was made in, whoever waits for it.
+  std::vector<Trial*> all;
+  for (auto& some : trials) {
+    for (Trial& trial : some) all.push_back(&trial);
+  }
+  await_answers(all, until);
+  std::vector<Result<std::vector<Answer>>> out;
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (!begun[i].ok()) {
+      out.emplace_back(fail(begun[i]));
+      continue;
+    }
+    std::vector<Answer> answers;
+    for (const Trial& trial : trials[i]) answers.push_back(trial.answer);
+    out.emplace_back(std::move(answers));
+  }
   return out;
 }
 
@@ -312,23 +345,45 @@ Result<std::vector<HostTests::Named>> LinuxHostTests::ask_names(
 
 // ---------------------------------------------------------------- echoes
 
-Result<std::vector<bool>> LinuxHostTests::echo(const std::string& netns,
-                                               const std::vector<std::string>& addresses,
-                                               Duration limit) {
-  std::optional<EchoProbe> probe;
-  MUSTER_TRY(in_namespace(netns, [&]() -> Status {
-    MUSTER_ASSIGN(probe, EchoProbe::open(++echoes_, addresses));
-    return ok_status();
-  }));
-  std::vector<pollfd> fds;
-  for (const int fd : probe->fds()) fds.push_back({fd, POLLIN, 0});
-  const auto began = Steady::now();
-  for (int times = 1; times <= kAsked && !probe->finished() && !stopped_; ++times) {
-    probe->ask();
-    const auto until = began + limit * times / kAsked;
-    while (!probe->finished() && Steady::now() < until && wait(fds, until)) probe->take();
+std::vector<Result<std::vector<bool>>> LinuxHostTests::echo(const std::vector<Echoes>& from,
+                                                            Duration limit) {
+  std::vector<Result<EchoProbe>> probes;
+  for (const Echoes& some : from) {
+    std::optional<Result<EchoProbe>> opened;
+    const Status entered = in_namespace(some.netns, [&]() -> Status {
+      opened = EchoProbe::open(++echoes_, some.addresses);
+      return ok_status();
+    });
+    probes.push_back(opened ? *std::move(opened) : fail(entered));
   }
-  return probe->answered();
+  std::vector<pollfd> fds;
+  for (const auto& probe : probes) {
+    if (!probe) continue;
+    for (const int fd : probe->fds()) fds.push_back({fd, POLLIN, 0});
+  }
+  const auto finished = [&] {
+    return std::all_of(probes.begin(), probes.end(),
+                       [](const auto& probe) { return !probe || probe->finished(); });
+  };
+  const auto began = Steady::now();
+  for (int times = 1; times <= kAsked && !finished() && !stopped_; ++times) {
+    for (auto& probe : probes) {
+      if (!probe) continue;
+      probe->ask();
+      probe->take();  // nothing piles up
+    }
+    const auto until = began + limit * times / kAsked;
+    while (!finished() && Steady::now() < until && wait(fds, until)) {
+      for (auto& probe : probes) {
+        if (probe) probe->take();
+      }
+    }
+  }
+  std::vector<Result<std::vector<bool>>> out;
+  for (const auto& probe : probes) {
+    out.push_back(probe ? Result<std::vector<bool>>(probe->answered()) : fail(probe.error()));
+  }
+  return out;
 }
 
 // "XfrmInNoStates           	3", a line each; nothing on a kernel that does not count.
@@ -340,6 +395,16 @@ HostTests::Refusals LinuxHostTests::refusals() {
   std::string name;
   uint64_t count = 0;
   while (lines >> name >> count) out[name] = count;
+  return out;
+}
+
+std::vector<std::string> LinuxHostTests::forward_drops() {
+  std::vector<std::string> out;
+  const auto drops = overlay::forward_drops();
+  if (!drops) return out;
+  for (const overlay::DroppingChain& chain : *drops) {
+    out.push_back(fmt::format("chain {} of table {} {}", chain.name, chain.family, chain.table));
+  }
   return out;
 }
 

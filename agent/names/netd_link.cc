@@ -23,6 +23,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "overlay/dataplane/host/port_messages.h"
+#include "overlay/dns/netd/mended.h"
 #include "overlay/dns/netd/records.h"
 
 namespace muster::agent {
@@ -376,6 +377,7 @@ bool NetdLink::receive() {
 // False when the connection is another one now.
 bool NetdLink::heard(const v1::NetdReply& reply) {
   if (reply.has_ack()) acknowledged(reply.ack());
+  if (reply.has_state()) mended(reply.state());
   if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
   replaced_ = true;
   log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
@@ -407,6 +409,24 @@ void NetdLink::acknowledged(const v1::NetdAck& ack) {
     log_->warn("container {} has no resolver: {}", failure.container_id(), failure.message());
   }
   applied_changed_.notify_all();
+}
+
+void NetdLink::mended(const v1::NetdUpdate& news) {
+  std::vector<std::string> sentences;
+  for (const v1::NetdRecord& record : news.records()) {
+    if (!record.key().starts_with(overlay::dns::kMendedPrefix)) continue;
+    sentences.push_back(fmt::format("container {} was not led to its resolver as it should",
+                                    record.key().substr(overlay::dns::kMendedPrefix.size())));
+    log_->warn("repaired: {}", sentences.back());
+  }
+  if (sentences.empty()) return;
+  std::lock_guard lock(mutex_);
+  if (tell_mended_) tell_mended_(sentences);
+}
+
+void NetdLink::on_mended(std::function<void(const std::vector<std::string>&)> tell) {
+  std::lock_guard lock(mutex_);
+  tell_mended_ = std::move(tell);
 }
 
 void NetdLink::release_waiters() {

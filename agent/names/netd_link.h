@@ -60,6 +60,9 @@ class NetdLink final : public NameServer {
   // Before serve() OK: one of before goes on with what it has.
   Status hold_encapsulation(uint16_t port);
   void after_applied(Executor& strand, UniqueFunction<void()> next) override;
+  // Whom to tell of what netd has mended in containers, a sentence each; on the thread, with a lock
+  // held. An empty function: nobody, from its return on.
+  void on_mended(std::function<void(const std::vector<std::string>&)> tell);
 
   // Ends netd, if there is one, and waits until it is gone (5 s at most); forgets everything.
   Status end();
@@ -82,6 +85,7 @@ class NetdLink final : public NameServer {
   void end_hung();
   bool heard(const v1::NetdReply& reply);
   void acknowledged(const v1::NetdAck& ack);
+  void mended(const v1::NetdUpdate& news);
   void release_waiters();
   int wait_ms();
   void wait();
@@ -111,6 +115,7 @@ class NetdLink final : public NameServer {
   std::optional<uint16_t> encapsulation_;             // the port; nullopt: nobody has said
   uint64_t encapsulation_change_ = 0;                 // the change that said so last
   std::list<Waiter> waiters_;
+  std::function<void(const std::vector<std::string>&)> tell_mended_;
 
   // Of the thread.
   UniqueFd socket_;

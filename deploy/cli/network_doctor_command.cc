@@ -14,8 +14,8 @@ namespace muster::deploy::cli {
 namespace {
 
 // In the order in which checks are shown: without the first the later ones cannot be good.
-constexpr std::string_view kChecks[] = {"node", "vxlan", "mtu",        "neighbours", "dns",
-                                        "vip",  "mesh",  "encryption", "clock"};
+constexpr std::string_view kChecks[] = {"node", "vxlan", "mtu",  "neighbours", "dns",
+                                        "vip",  "mesh",  "host", "encryption", "clock"};
 
 const char* verdict_name(v1::NetworkFinding::Verdict verdict) {
   switch (verdict) {

@@ -65,8 +65,18 @@ struct AgentRole::Core final : agent::FeedSink {
                 }),
         strand(role.deps_.strand),
         events(role.config_.events),
-        self(std::make_shared<Core*>(this)) {}
-  ~Core() override { *self = nullptr; }
+        self(std::make_shared<Core*>(this)) {
+    if (role.deps_.parts.names == nullptr) return;
+    role.deps_.parts.names->on_mended([self = self, &strand = strand](const auto& found) {
+      strand.post([self, found] {
+        if (*self != nullptr) (*self)->mended(found);
+      });
+    });
+  }
+  ~Core() override {
+    *self = nullptr;
+    if (role.deps_.parts.names != nullptr) role.deps_.parts.names->on_mended({});
+  }
 
   agent::WorkerDeps worker_deps() {
     agent::WorkerDeps deps{role.deps_.strand,
@@ -92,10 +102,7 @@ struct AgentRole::Core final : agent::FeedSink {
       session.applied(feed, version);
     };
     deps.forgotten = [this](const v1::FeedId& feed) { session.forgotten(feed); };
-    deps.repaired = [this](const std::vector<std::string>& found) {
-      role.deps_.repairs.add(found.size());
-      repairs.add(found);
-    };
+    deps.repaired = [this](const auto& found) { mended(found); };
     deps.limited = [this, host = role.config_.description.limitations()](const auto& limits) {
       v1::NodeDescription& known = role.config_.description;
       *known.mutable_limitations() = host;
@@ -104,6 +111,11 @@ struct AgentRole::Core final : agent::FeedSink {
       session.describe(known);
     };
     return deps;
+  }
+  // Differences of the kernel's network: the metric's, and the event's.
+  void mended(const std::vector<std::string>& found) {
+    role.deps_.repairs.add(found.size());
+    repairs.add(found);
   }
   static agent::WorkerOptions worker_options(const AgentConfig& config) {
     agent::WorkerOptions options;
@@ -126,6 +138,7 @@ struct AgentRole::Core final : agent::FeedSink {
             *role.deps_.parts.network,
             [this] { return facts(); },
             [this](const v1::NetworkFindings& findings) { session.tell_findings(findings); },
+            [this](const auto& found) { mended(found); },
             child_log(role.deps_.log, "doctor")};
   }
   agent::NodeFacts facts() const {

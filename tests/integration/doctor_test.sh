@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # `muster network doctor` on three hosts: it finds nothing where nothing is wrong, and says in words
-# what is, where a firewall drops VXLAN in one direction, a link carries less than the others, an
-# entry is gone, netd is stopped, a process sits on a published port, a task hangs, a node does not
-# answer.
+# what is, where a firewall drops VXLAN in one direction, one network, or what a host forwards, a link
+# carries less than the others, an entry is gone, netd is stopped, a process sits on a published port,
+# a task hangs, a node does not answer. What is mended meanwhile counts.
 source "$(dirname "$0")/cluster_lib.sh"
 
 
@@ -16,6 +16,11 @@ m 1 service create --detach=false --monitor 0s --mode global --name web --networ
   "$IMAGE" sh -c 'mkdir -p /www; httpd -f -p 80 -h /www' >/dev/null
 m 1 service create --detach=false --monitor 0s --name list --network blue --endpoint-mode dnsrr \
   --replicas 2 "$IMAGE" sleep 1d >/dev/null
+# Services that publish nothing, in a network without a way out.
+m 1 network create --driver overlay --internal vault >/dev/null
+m 1 service create --detach=false --monitor 0s --mode global --name hidden --network vault "$IMAGE" sleep 1d >/dev/null
+m 1 service create --detach=false --monitor 0s --name lone --network vault --constraint node.hostname==node3 \
+  "$IMAGE" sleep 1d >/dev/null
 
 note 'nothing is wrong'
 doctor 1
@@ -29,6 +34,11 @@ for n in 1 2 3; do
     checks=$((checks + 1))
   done
 done
+has "$OUT" 'good vip vault node1: 0 connections from hidden.' 'services without a port'
+has "$OUT" ' accepted, 2 answered at a port where nobody is known to listen' 'services without a port'
+has "$OUT" 'good neighbours vault node1: containers on 2 other nodes answer' 'networks from end to end'
+has "$OUT" 'good mesh ingress node1: containers on 2 other nodes answer' 'the mesh from end to end'
+has "$OUT" 'good host  node2: this host forwards what ' 'ways out'
 table=$(m 1 network doctor blue)
 has "$table" '3 nodes, 1 network: 0 bad, 0 warnings; good: vxlan, mtu, neighbours, dns, vip' 'the summary'
 is "$(m 1 network doctor -q)" '' 'what is printed quietly'
@@ -42,6 +52,8 @@ in_host 3 nft add rule inet broken input ip saddr "$(address 2)" udp dport 4789 
 doctor 1 --timeout $((4 * slow))s blue
 is "$STATUS" 1 'the exit code'
 has "$OUT" 'bad vxlan  node3: nothing that node2 sends to UDP port 4789 of node3 arrives, while the other direction works, and TCP is answered: a security group or firewall drops it: allow UDP 4789 between the nodes' 'the doctor'
+hasnt "$OUT" 'bad vip' 'what follows from a way that is not there'
+hasnt "$OUT" 'bad neighbours' 'what follows from a way that is not there'
 
 note 'a host drops all of it'
 in_host 3 nft add rule inet broken input udp dport 4789 drop
@@ -56,18 +68,52 @@ has "$OUT" 'bad mtu  node3: no frame of full size passes between node3 and the o
 has "$OUT" 'those with 1250 arrive' 'the doctor'
 ip link set "$BRIDGE-3" mtu 1500
 
+note 'one network is broken between two hosts, where nobody listens and nothing is published'
+inside_of() { nsenter -t "$(pids_on "$1" "$2" | head -1)" -n "${@:3}"; }
+vault=$(find "$RUN/3" -path "*netns/net-$(m 1 network inspect vault --format '{{.ID}}')" | head -1)
+second=$(inside_of 2 hidden ip -4 -o address show dev eth0 | sed 's/.* inet \([0-9.]*\).*/\1/')
+nsenter --net="$vault" nft -f - <<<"table bridge broken { chain forward { type filter hook forward priority 0; ip saddr $second drop; }; }"
+doctor 1 vault
+is "$STATUS" 1 'the exit code'
+has "$OUT" 'bad neighbours vault node2: no container on node3 answers hidden.' 'the doctor'
+has "$OUT" 'bad vip vault node2: no answer to lone (' 'the doctor'
+hasnt "$OUT" 'node1: no' 'what node 1 finds'
+hasnt "$OUT" 'bad vxlan' 'the way between the hosts'
+nsenter --net="$vault" nft delete table bridge broken
+
+note 'a firewall of a host drops what it forwards'
+in_host 2 nft -f - <<<'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'
+doctor 1 --timeout $((4 * slow))s
+is "$STATUS" 1 'the exit code'
+has "$OUT" 'bad host  node2: chain FORWARD of table ip filter drops what this host forwards' 'the doctor'
+hasnt "$OUT" 'host  node1: chain' 'the other hosts'
+in_host 2 nft add rule ip filter FORWARD ct state established,related accept
+in_host 2 nft add rule ip filter FORWARD iifname '{ "mg*", "mp*", "mi*" }' accept
+in_host 2 nft add rule ip filter FORWARD oifname '{ "mg*", "mp*", "mi*" }' accept
+doctor 1
+is "$(not_good)" '' 'what is not good with the rules that it asks for'
+in_host 2 nft delete table ip filter
+
 note 'an entry is gone'
 blue=$(m 1 network inspect blue --format '{{.ID}}')
 pin=$(find "$RUN/2" -path "*netns/net-$blue" | head -1)
 # The next look of musterd may come first.
 seen() {
-  local mac
   mac=$(nsenter --net="$pin" bridge fdb show dev vx0 | awk '/dst/ {print $1; exit}')
   nsenter --net="$pin" bridge fdb del "$mac" dev vx0 self
   doctor 1 blue
   grep -q "^warning neighbours blue node2: the kernel was not as it should be, and was mended now: .*$mac" <<<"$OUT"
 }
 await 15 'the doctor sees that an entry is gone' seen
+grep -q "doctor.*repaired: network blue: .*$mac" "$BASE/2/musterd.log" || die "node 2 has not logged what the doctor had mended: $mac"
+checks=$((checks + 1))
+told() { [[ $(m 1 events --since 10m --until 0s --filter event=repair --format '{{.Actor.Attributes.name}}: {{.Actor.Attributes.repaired}}') == *"node2: "*"$1"* ]]; }
+await 75 'an event tells of it, of which there is one a minute' told "$mac"
+
+note 'what netd mends in a container counts with the rest'
+inside_of 3 lone nft delete table inet muster_dns
+mended() { grep -q 'repaired: container .* was not led to its resolver as it should' "$BASE/3/musterd.log"; }
+await 25 'musterd hears of it' mended
 
 note 'a process has a published port, a task hangs, netd is stopped, a node does not answer'
 timeout $((240 * slow)) ip netns exec "$BRIDGE-1" socat TCP-LISTEN:8081,fork,reuseaddr PIPE &

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 namespace muster::overlay::dns {
 
@@ -80,9 +81,26 @@ bool Control::read(Connection& connection) {
       if (connection.out.empty()) hand_over_(connection.fd.get());
       return false;
     }
+    connection.told = connection.told || command.has_update();
     connection.out += encode_frame(handler_(command));
     if (!flush(connection)) return false;
   }
+}
+
+bool Control::tell(const v1::NetdReply& news) {
+  bool heard = false;
+  std::vector<int> gone;
+  for (const auto& [fd, connection] : connections_) {
+    if (!connection->told || !connection->out.empty()) continue;
+    connection->out = encode_frame(news);
+    if (flush(*connection)) {
+      heard = true;
+    } else {
+      gone.push_back(fd);
+    }
+  }
+  for (const int fd : gone) close(fd);
+  return heard;
 }
 
 bool Control::flush(Connection& connection) {

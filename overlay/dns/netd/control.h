@@ -30,12 +30,16 @@ class Control {
   Status listen(const std::string& path);
   Status start();
   size_t connections() const { return connections_.size(); }
+  // Says something unasked to whoever has told of containers before, but not who is behind with
+  // hearing. False: nobody is there.
+  bool tell(const v1::NetdReply& news);
 
  private:
   struct Connection {
     UniqueFd fd;
     FrameReader in;
     std::string out;
+    bool told = false;  // of containers, by a musterd
   };
   void accepted(UniqueFd fd);
   void ready(int fd, uint32_t events);

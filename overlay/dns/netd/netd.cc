@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "overlay/dns/netd/mended.h"
 
 namespace muster::overlay::dns {
 namespace {
@@ -278,12 +279,23 @@ Status Netd::open_container(const v1::NetdContainer& record) {
 void Netd::look_at(const std::string& id, Container& container) {
   const auto mended = hopper_.mend_resolver(container.resolver->sockets());
   if (mended && !*mended) return;
+  if (mended && mended_.size() < kMendedMax) mended_.push_back(id);
   const std::string sentence =
       mended ? "its rules that lead to the resolver were gone or changed, and were made anew"
              : mended.error().message();
   // One that does so again and again is not told of again and again.
   if (std::exchange(container.told, sentence) == sentence) return;
   log_->warn("container {}: {}", id, sentence);
+}
+
+// musterd counts it among what was repaired on this node.
+void Netd::tell_mended() {
+  if (mended_.empty()) return;
+  v1::NetdReply news;
+  for (const std::string& id : mended_) {
+    news.mutable_state()->add_records()->set_key(std::string(kMendedPrefix) + id);
+  }
+  if (control_->tell(news)) mended_.clear();
 }
 
 void Netd::look_at_some() {
@@ -296,6 +308,7 @@ void Netd::look_at_some() {
     look_at(next->first, next->second);
     ++next;
   }
+  tell_mended();
   if (!containers_.empty()) look_timer_ = loop_.after(kLookStep, [this] { look_at_some(); });
 }
 

@@ -44,6 +44,8 @@ class Netd {
   // How often the rules of each container are looked at; a few are every kLookStep.
   static constexpr Duration kLookPeriod = 10s;
   static constexpr Duration kLookStep = 1s;
+  // What was mended while no musterd listens is remembered, so often at most.
+  static constexpr size_t kMendedMax = 256;
 
   Netd(NetdOptions options, Rng& rng, Log log);
   ~Netd();
@@ -63,6 +65,7 @@ class Netd {
   Status open_container(const v1::NetdContainer& record);
   void remove_container(const std::string& id);
   void look_at_some();
+  void tell_mended();
   void question(const std::string& container, std::string_view packet, bool tcp,
                 ContainerResolver::Reply reply);
   std::vector<Upstream> servers_of(const v1::NetdContainer& container);
@@ -101,7 +104,8 @@ class Netd {
   EventLoop::TimerId forwarder_timer_ = 0;
   TimePoint forwarder_due_;
   EventLoop::TimerId look_timer_ = 0;
-  std::string looked_at_;  // the last container
+  std::string looked_at_;            // the last container
+  std::vector<std::string> mended_;  // containers whose rules were, of which musterd was not told
   bool was_lonely_ = false;
   Handover inherited_;        // of the predecessor, until run() has taken it up
   bool handed_over_ = false;  // the sockets are a successor's

@@ -43,52 +43,6 @@ TEST(JudgeTunnels, TheLargestNetworkSaysWhatHasToPass) {
   EXPECT_EQ(largest_mtu({}), 1450u);
 }
 
-TEST(JudgeRepairs, EachDifferenceBelongsToACheck) {
-  const auto found = judge_repairs(
-      examination(), node_in_network(),
-      {"network blue: 02:42:0a:00:01:05 led to no node", "network blue: the tunnel was down",
-       "container c1 did not lead virtual address 10.0.1.2 of service web as it should",
-       "interface mi123 was down"});
-  ASSERT_EQ(found.size(), 3u);
-  std::map<std::string, const Finding*> by_check;
-  for (const auto& finding : found) {
-    EXPECT_EQ(finding.verdict(), Finding::WARNING);
-    by_check[finding.check()] = &finding;
-  }
-  ASSERT_TRUE(by_check.contains("neighbours") && by_check.contains("vip") &&
-              by_check.contains("mesh"));
-  EXPECT_EQ(by_check["neighbours"]->network_id(), "net-blue");
-  EXPECT_NE(by_check["neighbours"]->text().find(
-                "mended now: 02:42:0a:00:01:05 led to no node; the tunnel was down. "),
-            std::string::npos)
-      << by_check["neighbours"]->text();
-}
-
-TEST(JudgeRepairs, WithoutDifferencesItSaysWhatWasLookedAt) {
-  auto asked = examination();
-  auto found = judge_repairs(asked, node_in_network(), {});
-  ASSERT_EQ(found.size(), 1u);
-  EXPECT_EQ(found[0].verdict(), Finding::GOOD);
-  // Of networks that nobody asked about nothing is said.
-  asked.add_network_ids("net-ingress");
-  found = judge_repairs(asked, node_in_network(), {"network blue: the tunnel was down"});
-  ASSERT_EQ(found.size(), 1u);
-  EXPECT_EQ(found[0].verdict(), Finding::GOOD);
-}
-
-TEST(JudgeLimitations, ANetworkThatCannotBeMendedIsBad) {
-  const auto found = judge_limitations(
-      examination(), node_in_network(),
-      {"network blue is not as it should be here: this kernel has no VXLAN (module vxlan)",
-       "the host does not forward IPv4: cannot set net.ipv4.ip_forward"});
-  ASSERT_EQ(found.size(), 2u);
-  EXPECT_EQ(found[0].check(), "neighbours");
-  EXPECT_EQ(found[0].verdict(), Finding::BAD);
-  EXPECT_THAT(found[0].text(), testing::HasSubstr("this kernel has no VXLAN"));
-  EXPECT_EQ(found[1].check(), "mesh");
-  EXPECT_EQ(found[1].verdict(), Finding::WARNING);
-}
-
 TEST(Names, EveryServiceIsAskedForInTheNetwork) {
   const auto tests = plan_names(examination(), node_in_network());
   ASSERT_EQ(tests.size(), 1u) << "not the ingress network";
@@ -168,18 +122,71 @@ TEST(Names, AnswersAreComparedWithWhatTheManagersSay) {
   EXPECT_EQ(found.verdict(), Finding::BAD);
 }
 
-TEST(Connects, VirtualAddressesOfServicesWithPortsAndTasks) {
+TEST(Connects, AVirtualAddressOfEveryServiceWithTasks) {
   NodeFacts facts = node_in_network();
   auto tests = plan_virtual_addresses(examination(), facts);
   ASSERT_EQ(tests.size(), 1u);
-  ASSERT_EQ(tests[0].targets.size(), 1u);
+  ASSERT_EQ(tests[0].targets.size(), 1u) << "list has none";
   EXPECT_EQ(tests[0].targets[0].address, "10.0.1.2");
   EXPECT_EQ(tests[0].targets[0].port, 80);
   EXPECT_EQ(tests[0].netns, "/netns/c1");
+  facts.networks[0].feed.mutable_services(1)->add_virtual_ips("10.0.1.9");
+  tests = plan_virtual_addresses(examination(), facts);
+  ASSERT_EQ(tests[0].targets.size(), 2u);
+  EXPECT_EQ(tests[0].targets[1].address, "10.0.1.9");
+  EXPECT_EQ(tests[0].targets[1].port, kAnyPort) << "it publishes no port";
+  using Answer = HostTests::Answer;
+  Finding found = judge_connects(tests[0], std::vector{Answer::kAccepted, Answer::kRefused});
+  EXPECT_EQ(found.verdict(), Finding::GOOD) << found.text();
+  EXPECT_THAT(found.text(), testing::HasSubstr(", 1 answered at a port where nobody is known"));
+  found = judge_connects(tests[0], std::vector{Answer::kAccepted, Answer::kSilent});
+  EXPECT_EQ(found.verdict(), Finding::BAD);
+  EXPECT_THAT(found.text(), testing::HasSubstr("no answer to list (10.0.1.9) from web.1.t1"));
+  found = judge_connects(tests[0], std::vector{Answer::kRefused, Answer::kRefused});
+  EXPECT_EQ(found.verdict(), Finding::WARNING) << "somebody should listen at 80";
   for (auto& endpoint : *facts.networks[0].feed.mutable_endpoints()) {
     endpoint.set_state(v1::ENDPOINT_DRAINING);
   }
   EXPECT_TRUE(plan_virtual_addresses(examination(), facts).empty()) << "nobody is to answer";
+}
+
+TEST(Connects, WhatIsBehindNodesThatNothingReachesIsNotSaidAgain) {
+  NodeFacts facts = node_in_network();
+  facts.networks[0].feed.mutable_services(1)->add_virtual_ips("10.0.1.9");
+  facts.networks[0].feed.mutable_endpoints(1)->set_node_id("n2");
+  const ConnectTest test = plan_virtual_addresses(examination(), facts)[0];
+  using Answer = HostTests::Answer;
+  std::vector answers = {Answer::kSilent, Answer::kSilent};
+  EXPECT_TRUE(leave_out(test, answers, {"n2"}));
+  EXPECT_EQ(answers, (std::vector{Answer::kUntried, Answer::kSilent})) << "list is elsewhere";
+  answers = {Answer::kAccepted, Answer::kSilent};
+  EXPECT_TRUE(leave_out(test, answers, {"n3"}));
+  EXPECT_EQ(answers, (std::vector{Answer::kAccepted, Answer::kSilent}));
+  answers = {Answer::kSilent, Answer::kSilent};
+  EXPECT_FALSE(leave_out(test, answers, {"n2", ""})) << "nothing is left to say";
+}
+
+TEST(Connects, InLargeNetworksEachNodeTriesOtherServices) {
+  NodeFacts facts = node_in_network();
+  v1::NetworkFeed& feed = facts.networks[0].feed;
+  const size_t many = 3 * kServicesMax;
+  for (size_t i = 0; i < many; ++i) {
+    v1::NetworkService& service = *feed.add_services();
+    service.set_service_id("s" + std::to_string(i));
+    service.add_virtual_ips("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250));
+    v1::NetworkEndpoint& endpoint = *feed.add_endpoints();
+    endpoint.set_service_id(service.service_id());
+    endpoint.set_state(v1::ENDPOINT_READY);
+  }
+  std::set<std::string> tried;
+  for (int node = 0; node < 64; ++node) {
+    facts.node_id = "node" + std::to_string(node);
+    const ConnectTest test = plan_virtual_addresses(examination(), facts)[0];
+    EXPECT_EQ(test.targets.size(), kServicesMax);
+    EXPECT_EQ(test.left_out, many + 1 - kServicesMax);
+    for (const auto& target : test.targets) tried.insert(target.address);
+  }
+  EXPECT_EQ(tried.size(), many + 1);
 }
 
 TEST(Connects, PublishedPortsFromTheNodeItself) {

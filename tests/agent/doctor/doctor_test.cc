@@ -36,17 +36,27 @@ class DoctorTest : public ::testing::Test {
         return tell(encryption_heard);
       }
       asked = test;
-      tell(heard);
-    }
-    Result<std::vector<Answer>> connect(const std::string& netns,
-                                        const std::vector<Target>& targets, Duration) override {
-      connects.push_back(netns + ">" + targets.front().address);
-      if (!answers.empty()) {
-        const Answer answer = answers.front();
-        answers.pop_front();
-        return std::vector<Answer>(targets.size(), answer);
+      if (tells_later) {
+        later = [this, tell] { tell(heard); };
+      } else {
+        tell(heard);
       }
-      return std::vector<Answer>(targets.size(), Answer::kAccepted);
+    }
+    using HostTests::connect;
+    std::vector<Result<std::vector<Answer>>> connect(const std::vector<Connects>& from,
+                                                     Duration) override {
+      std::vector<Result<std::vector<Answer>>> out;
+      for (const Connects& some : from) {
+        std::vector<Answer> of_netns;
+        for (const Target& target : some.targets) {
+          const std::string way = some.netns + ">" + target.address;
+          connects.push_back(way);
+          const auto at = answers.find(way);
+          of_netns.push_back(at == answers.end() ? Answer::kAccepted : at->second);
+        }
+        out.emplace_back(std::move(of_netns));
+      }
+      return out;
     }
     Result<std::vector<Named>> ask_names(const std::string&, const std::vector<Question>& questions,
                                          Duration) override {
@@ -60,12 +70,19 @@ class DoctorTest : public ::testing::Test {
       }
       return out;
     }
-    Result<std::vector<bool>> echo(const std::string& netns,
-                                   const std::vector<std::string>& addresses, Duration) override {
-      echoes.push_back(netns + ">" + addresses.front());
+    std::vector<Result<std::vector<bool>>> echo(const std::vector<Echoes>& from,
+                                                Duration) override {
+      std::vector<Result<std::vector<bool>>> out;
+      for (const Echoes& some : from) {
+        for (const std::string& address : some.addresses) {
+          echoes.push_back(some.netns + ">" + address);
+        }
+        out.emplace_back(std::vector<bool>(some.addresses.size(), echoed));
+      }
       refused["XfrmInStateSeqError"] += 3;
-      return std::vector<bool>(addresses.size(), echoed);
+      return out;
     }
+    std::vector<std::string> forward_drops() override { return drops; }
     Refusals refusals() override { return refused; }
     std::optional<std::string> setting(const std::string& key) override {
       const auto at = settings.find(key);
@@ -75,14 +92,17 @@ class DoctorTest : public ::testing::Test {
     void stop() override {}
 
     TunnelTest asked;
+    bool tells_later = false;
+    std::function<void()> later;
     std::optional<TunnelTest> encryption_asked;
-    Result<Heard> encryption_heard = Heard{{"n2", {true, true, 128}}};
-    Result<Heard> heard = Heard{{"n2", {true, true, 1450}}};
+    Result<Heard> encryption_heard = Heard{{"n2", {true, true, 128, true}}};
+    Result<Heard> heard = Heard{{"n2", {true, true, 1450, true}}};
     std::vector<std::string> connects;
     std::vector<std::string> echoes;
     Refusals refused;
     bool echoed = true;
-    std::deque<Answer> answers;
+    std::map<std::string, Answer> answers;  // that are not accepted
+    std::vector<std::string> drops;
     bool netd_stopped = false;
     int name_rounds = 0;
     std::map<std::string, std::vector<std::string>> names = {
@@ -95,15 +115,15 @@ class DoctorTest : public ::testing::Test {
   };
 
   void examine(Duration timeout = 10s) {
-    v1::NetworkExamination asked;
-    asked.set_id("x");
-    asked.set_timeout_ns(timeout.count());
-    asked.set_data_path_port(4789);
-    v1::ExaminedNode& node = *asked.add_nodes();
+    asked_ = {};
+    asked_.set_id("x");
+    asked_.set_timeout_ns(timeout.count());
+    asked_.set_data_path_port(4789);
+    v1::ExaminedNode& node = *asked_.add_nodes();
     node.set_node_id("n2");
     node.set_hostname("two");
     node.set_data_path_addr("192.0.2.2");
-    doctor_.examine(asked);
+    doctor_.examine(asked_);
   }
   void work() {
     for (int i = 0; i < 4; ++i) {
@@ -122,6 +142,7 @@ class DoctorTest : public ::testing::Test {
     return out;
   }
 
+  v1::NetworkExamination asked_;
   SimWorld world_;
   SimExecutor strand_{world_};
   Pool pool_;
@@ -130,8 +151,10 @@ class DoctorTest : public ::testing::Test {
   FakeNetwork network_{events_};
   NodeFacts facts_ = node_in_network();
   std::vector<v1::NetworkFindings> told_;
+  std::vector<std::string> mended_;
   Doctor doctor_{{strand_, pool_, tests_, network_, [this] { return facts_; },
                   [this](const v1::NetworkFindings& findings) { told_.push_back(findings); },
+                  [this](const std::vector<std::string>& mended) { mended_ = mended; },
                   null_log()}};
 };
 
@@ -146,7 +169,7 @@ TEST_F(DoctorTest, WhereAllIsWellItSaysSoAndEnds) {
   EXPECT_EQ(all(Finding::WARNING).size(), 0u);
   std::set<std::string> checks;
   for (const auto& finding : all(Finding::GOOD)) checks.insert(finding.check());
-  EXPECT_EQ(checks, (std::set<std::string>{"clock", "neighbours", "dns", "vip", "mesh"}));
+  EXPECT_EQ(checks, (std::set<std::string>{"clock", "neighbours", "dns", "vip", "mesh", "host"}));
   EXPECT_EQ(tests_.asked.peers.at("n2"), "192.0.2.2");
   EXPECT_EQ(tests_.asked.mtu, 1450u);
   EXPECT_EQ(tests_.asked.local_addr, "192.0.2.1");
@@ -198,6 +221,8 @@ TEST_F(DoctorTest, WhatTheKernelLackedIsMendedAndTold) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].check(), "neighbours");
   EXPECT_EQ(network_.repairs, 1);
+  EXPECT_EQ(mended_, std::vector<std::string>{"network blue: the tunnel was down"})
+      << "it counts like what is mended every 10 s";
 }
 
 TEST_F(DoctorTest, AStoppedResolverIsToldOfAfterASecondLook) {
@@ -213,6 +238,18 @@ TEST_F(DoctorTest, AStoppedResolverIsToldOfAfterASecondLook) {
   ASSERT_TRUE(ended());
   ASSERT_EQ(all(Finding::BAD).size(), 1u);
   EXPECT_EQ(all(Finding::BAD)[0].check(), "dns");
+}
+
+TEST_F(DoctorTest, AStoppedResolverIsNotAskedInEveryNetwork) {
+  tests_.netd_stopped = true;
+  for (int i = 0; i < 20; ++i) {
+    facts_.networks.push_back(facts_.networks[0]);
+    facts_.networks.back().network_id = "net" + std::to_string(i);
+    facts_.containers[0].attachments.push_back({facts_.networks.back().network_id, {}});
+  }
+  examine();
+  work();
+  EXPECT_EQ(tests_.name_rounds, 3) << "there would be no time left for a second look";
 }
 
 TEST_F(DoctorTest, WhatOnlyChangesAtTheMomentIsNoFinding) {
@@ -309,6 +346,7 @@ TEST_F(DoctorTest, EncryptedNetworksAreTriedFromEndToEnd) {
   feed.mutable_network()->mutable_spec()->add_driver_options()->set_key("encrypted");
   feed.mutable_endpoints(1)->set_node_id("n2");
   tests_.echoed = false;
+  tests_.answers["/netns/c1>10.0.1.4"] = HostTests::Answer::kSilent;
   examine();
   work();
   world_.advance(1s);
@@ -321,6 +359,76 @@ TEST_F(DoctorTest, EncryptedNetworksAreTriedFromEndToEnd) {
   EXPECT_NE(bad[0].text().find("no container on two answers web.1.t1"), std::string::npos);
   EXPECT_NE(bad[0].text().find("refused 3 packets meanwhile, taken for replays"), std::string::npos)
       << bad[0].text();
+}
+
+TEST_F(DoctorTest, NetworksAreTriedFromEndToEndByPingThenByTcp) {
+  facts_.networks[0].feed.mutable_endpoints(1)->set_node_id("n2");
+  tests_.echoed = false;
+  tests_.answers["/netns/c1>10.0.1.4"] = HostTests::Answer::kRefused;
+  examine();
+  work();
+  ASSERT_TRUE(ended());
+  EXPECT_TRUE(all(Finding::BAD).empty()) << "a refusal is an answer";
+  tests_.answers["/netns/c1>10.0.1.4"] = HostTests::Answer::kSilent;
+  v1::NetworkExamination again = asked_;
+  again.set_id("y");
+  doctor_.examine(again);
+  work();
+  EXPECT_TRUE(all(Finding::BAD).empty()) << "a second look";
+  world_.advance(Doctor::kSecondLook);
+  work();
+  ASSERT_EQ(all(Finding::BAD).size(), 1u);
+  EXPECT_EQ(all(Finding::BAD)[0].check(), "neighbours");
+  EXPECT_EQ(all(Finding::BAD)[0].network_id(), "net-blue");
+}
+
+TEST_F(DoctorTest, OfNodesThatNothingReachesNoMoreIsSaid) {
+  facts_.networks[0].feed.mutable_endpoints(1)->set_node_id("n2");
+  tests_.echoed = false;
+  tests_.answers = {{"/netns/c1>10.0.1.4", HostTests::Answer::kSilent},
+                    {"/netns/c1>10.0.1.2", HostTests::Answer::kSilent}};
+  // It is heard, but does not hear: it will say so itself.
+  tests_.heard = HostTests::Heard{{"n2", {true, true, 1450, false}}};
+  tests_.tells_later = true;
+  examine();
+  work();
+  world_.advance(Doctor::kSecondLook);
+  work();
+  EXPECT_FALSE(ended());
+  EXPECT_TRUE(all(Finding::BAD).empty()) << "whether it is reached is not known yet";
+  tests_.later();
+  work();
+  ASSERT_TRUE(ended());
+  EXPECT_TRUE(all(Finding::BAD).empty());
+}
+
+TEST_F(DoctorTest, WhatWaitsForTheWaysIsToldWhenTimeIsOver) {
+  tests_.answers = {{"/netns/c1>10.0.1.2", HostTests::Answer::kSilent}};
+  tests_.tells_later = true;
+  examine(4s);
+  work();
+  world_.advance(Doctor::kSecondLook);
+  work();
+  EXPECT_TRUE(all(Finding::BAD).empty());
+  world_.advance(4s);
+  ASSERT_TRUE(ended());
+  ASSERT_EQ(all(Finding::BAD).size(), 1u);
+  EXPECT_EQ(all(Finding::BAD)[0].check(), "vip");
+  ASSERT_EQ(all(Finding::WARNING).size(), 1u);
+  EXPECT_NE(all(Finding::WARNING)[0].text().find("the ways to other nodes was not done in time"),
+            std::string::npos);
+}
+
+TEST_F(DoctorTest, AFirewallThatDropsWhatIsForwardedIsNamed) {
+  tests_.drops = {"chain FORWARD of table ip filter"};
+  tests_.answers["/netns/c1>192.0.2.2"] = HostTests::Answer::kSilent;
+  examine();
+  work();
+  world_.advance(Doctor::kSecondLook);
+  work();
+  ASSERT_TRUE(ended());
+  ASSERT_EQ(all(Finding::BAD).size(), 1u);
+  EXPECT_EQ(all(Finding::BAD)[0].check(), "host");
 }
 
 }  // namespace

@@ -64,11 +64,31 @@ TEST(LinuxHostTests, DatagramsAreRefusedOrNot) {
 
 TEST(LinuxHostTests, EchoesAreAnsweredOrNot) {
   const auto tests = make_linux_host_tests();
-  const auto answered = tests->echo({}, {"127.0.0.1", "no address", "127.0.0.2"}, 300ms);
-  ASSERT_TRUE(answered) << answered.error().message();
-  EXPECT_EQ(*answered, (std::vector<bool>{true, false, true}));
-  EXPECT_FALSE(tests->echo("/nowhere/netns", {"127.0.0.1"}, 300ms));
+  const auto answered = tests->echo({{"", {"127.0.0.1", "no address", "127.0.0.2"}},
+                                     {"/nowhere/netns", {"127.0.0.1"}},
+                                     {"", {"127.0.0.3"}}},
+                                    300ms);
+  ASSERT_EQ(answered.size(), 3u);
+  ASSERT_TRUE(answered[0]) << answered[0].error().message();
+  EXPECT_EQ(*answered[0], (std::vector<bool>{true, false, true}));
+  EXPECT_FALSE(answered[1]) << "of a namespace that is gone";
+  ASSERT_TRUE(answered[2]);
+  EXPECT_EQ(*answered[2], std::vector<bool>{true}) << "whatever the others do";
   (void)tests->refusals();
+}
+
+TEST(LinuxHostTests, ConnectionsFromSeveralNamespacesAtOneTime) {
+  using Answer = HostTests::Answer;
+  const Listener open(true), shut(false);
+  const auto answers = make_linux_host_tests()->connect({{"", {{"127.0.0.1", shut.port}}},
+                                                         {"/nowhere/netns", {{"127.0.0.1", 1}}},
+                                                         {"", {{"127.0.0.1", open.port}}}},
+                                                        5s);
+  ASSERT_EQ(answers.size(), 3u);
+  ASSERT_TRUE(answers[0] && answers[2]);
+  EXPECT_EQ(*answers[0], std::vector{Answer::kRefused});
+  EXPECT_FALSE(answers[1]);
+  EXPECT_EQ(*answers[2], std::vector{Answer::kAccepted});
 }
 
 TEST(LinuxHostTests, ANamespaceThatIsGoneIsAnError) {

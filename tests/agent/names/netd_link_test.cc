@@ -67,6 +67,14 @@ class FakeNetd {
     return updates_;
   }
 
+  // Unasked, as netd tells of what it has mended.
+  void tell(const std::vector<std::string>& keys) {
+    v1::NetdReply news;
+    for (const std::string& key : keys) news.mutable_state()->add_records()->set_key(key);
+    std::lock_guard lock(mutex_);
+    say(connection_, news);
+  }
+
  private:
   void run() {
     while (!stopping_) {
@@ -238,6 +246,26 @@ TEST_F(NetdLinkTest, OneOfAnotherProgramIsReplacedOnce) {
   link_->serve();
   ASSERT_TRUE(link_->attach(container("c")).ok());
   EXPECT_THAT(launches_, ElementsAre(true));
+}
+
+TEST_F(NetdLinkTest, WhatNetdMendsIsToldOf) {
+  make_link();
+  std::promise<std::vector<std::string>> told;
+  link_->on_mended([&](const std::vector<std::string>& found) { told.set_value(found); });
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok());
+  netd_->tell({"container/c"});
+  netd_->tell({"mended/c", "mended/d", "network/n"});
+  auto found = told.get_future();
+  ASSERT_EQ(found.wait_for(kPatience), std::future_status::ready);
+  EXPECT_THAT(found.get(), ElementsAre("container c was not led to its resolver as it should",
+                                       "container d was not led to its resolver as it should"));
+  // It is no acknowledgement: the next update goes out and is waited for as ever.
+  link_->on_mended({});
+  netd_->tell({"mended/c"});
+  ASSERT_TRUE(link_->attach(container("e")).ok());
+  settle();
 }
 
 TEST_F(NetdLinkTest, AContainerThatCannotHaveAResolverIsSaid) {
