@@ -126,7 +126,8 @@ PortPlan plan_ports(const std::vector<PublishedPort>& ports, bool masquerade) {
       if (!port.backends.empty()) out.relays.push_back(header_relay(port));
       continue;
     }
-    // What the kernel is told of a port of the host's cannot be reached by its container's address.
+    // Managers refuse it (overlay/ipam/port_options.cc): a relay does not know by which address the
+    // host reaches the container.
     if (bind == kLoopback6 && !ingress) continue;
     const bool at_loopback = bind.empty() || bind == "lo" || bind == kLoopback6;
     if (relayed && at_loopback && !port.backends.empty())

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "agent/logs/log_plan.h"
 #include "base/cidr_text.h"
@@ -26,8 +27,9 @@ bool is_ipv4(std::string_view address) {
   return address.find(':') == std::string_view::npos;
 }
 
-// The address a published port leads to.
-std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
+// The address of a family that a published port leads to; empty: there is none.
+std::string port_backend(const v1::LocalTask& local, bool ingress_mode, bool v6) {
+  bool led_out = false;  // by a bridge network
   std::string fallback;
   // The node has a way of its own to containers of overlay networks, also to those without one out.
   std::string last;
@@ -37,9 +39,12 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
         networks.begin(), networks.end(),
         [&](const v1::Network& candidate) { return candidate.id() == attachment.network_id(); });
     if (network == networks.end()) continue;
+    // The default route is the first one's, and is of IPv6 only if that is.
+    const bool bridge = network->spec().driver() == "bridge" && !network->spec().internal();
+    if (bridge && std::exchange(led_out, true) && v6) continue;
     for (const std::string& cidr : attachment.addresses()) {
       const std::string address(without_prefix_length(cidr));
-      if (!is_ipv4(address)) continue;
+      if (is_ipv4(address) == v6) continue;
       // Host-mode ports go by the network that also leads out.
       if (!ingress_mode && !network->spec().internal() && !network->spec().ingress()) {
         return address;
@@ -51,7 +56,7 @@ std::string port_backend(const v1::LocalTask& local, bool ingress_mode) {
   return fallback.empty() ? last : fallback;
 }
 
-// Those of an ingress port are in the ingress network, of both families, if the task is in it.
+// Of both families. Those of an ingress port are in the ingress network, if the task is in it.
 std::vector<std::string> port_backends(const v1::LocalTask& local, bool ingress_mode) {
   std::vector<std::string> out;
   const auto& networks = local.assignment().networks();
@@ -64,8 +69,9 @@ std::vector<std::string> port_backends(const v1::LocalTask& local, bool ingress_
       out.emplace_back(without_prefix_length(cidr));
   }
   if (!out.empty()) return out;
-  if (std::string address = port_backend(local, ingress_mode); !address.empty()) {
-    out.push_back(std::move(address));
+  for (const bool v6 : {false, true}) {
+    std::string address = port_backend(local, ingress_mode, v6);
+    if (!address.empty()) out.push_back(std::move(address));
   }
   return out;
 }

@@ -309,6 +309,40 @@ TEST_F(WorkerTest, IngressPortIsTakenOverOnceItIsFree) {
   EXPECT_TRUE(runtime_.events.empty()) << "and then left alone";
 }
 
+TEST_F(WorkerTest, HostPortLeadsInBothFamiliesThatTheContainerHas) {
+  publish(v1::PortConfig::HOST, 80);
+  v1::Task dual = task("t1");
+  dual.mutable_networks(0)->add_addresses("fd00::2/64");
+  worker_->apply(feed({dual}));
+  world_.advance(1s);
+  ASSERT_EQ(network_.published.size(), 1u);
+  EXPECT_EQ(network_.published[0].backends, (std::vector<std::string>{"10.0.0.2", "fd00::2"}));
+  EXPECT_EQ(network_.published[0].containers.count("fd00::2"), 1u);
+}
+
+// Only the first bridge network has the default route, and so answers to clients elsewhere.
+TEST_F(WorkerTest, HostPortLeadsByIPv6WhereAnswersGoOut) {
+  publish(v1::PortConfig::HOST, 80);
+  for (const std::string driver : {"bridge", "overlay"}) {
+    driver_ = driver;
+    v1::Task two = task("t-" + driver);
+    v1::NetworkAttachment& second = *two.add_networks();
+    second.set_network_id("n2");
+    second.add_addresses("10.0.1.2/24");
+    second.add_addresses("fd01::2/64");
+    v1::FeedUpdate step = feed({two});
+    v1::Network& network = *step.mutable_tasks(0)->add_networks();
+    network.set_id("n2");
+    network.mutable_spec()->set_driver(driver);
+    worker_->apply(step);
+    world_.advance(2s);
+    ASSERT_EQ(network_.published.size(), 1u);
+    std::vector<std::string> want{"10.0.0.2"};
+    if (driver == "overlay") want.push_back("fd01::2");
+    EXPECT_EQ(network_.published[0].backends, want) << driver;
+  }
+}
+
 TEST_F(WorkerTest, HostPortChosenByTheNodeIsReported) {
   publish(v1::PortConfig::HOST, 0);
   worker_->apply(feed({task("t1")}));
