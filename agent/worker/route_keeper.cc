@@ -413,17 +413,19 @@ void RouteKeeper::tick() {
     ++routes_[id].asked;
     pump(id);
   }
-  repair_due_ = true;
+  if (!repair_due_) repair_due_ = deps_.strand.clock().now();
   repair_when_idle();
 }
 
-// Steps would only wait for it.
+// Steps would only wait for it; but of many networks one may be busy at any time.
 void RouteKeeper::repair_when_idle() {
   if (!repair_due_ || repairing_ || local_busy_ || left_) return;
-  for (const auto& [id, route] : routes_) {
-    if (route.busy) return;
+  if (deps_.strand.clock().now() - *repair_due_ < kRepairPatience) {
+    for (const auto& [id, route] : routes_) {
+      if (route.busy) return;
+    }
   }
-  repair_due_ = false;
+  repair_due_.reset();
   repairing_ = true;
   on_pool([network = &deps_.network] { return network->repair(); },
           [this](const std::vector<std::string>& found) {

@@ -5,6 +5,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -48,6 +49,8 @@ class RouteKeeper {
  public:
   static constexpr Duration kPeriod = 10s;
   static constexpr Duration kFirstRepair = 1s;
+  // How long a repair waits for a moment without steps, which would have to wait for it.
+  static constexpr Duration kRepairPatience = 20s;
   // How long a container waits for what managers have to tell of a network that is new to the node.
   static constexpr Duration kFeedLimit = 500ms;
 
@@ -180,7 +183,7 @@ class RouteKeeper {
   bool encryption_busy_ = false;
   std::string encryption_said_;
   std::string files_said_;
-  bool repair_due_ = false;
+  std::optional<TimePoint> repair_due_;  // since when
   bool repairing_ = false;
   bool left_ = false;
   size_t under_way_ = 0;               // on the pool

@@ -336,6 +336,27 @@ TEST_F(WorkerNetworksTest, WhatCannotBeCarriedOutIsToldOfTheNodeUntilItCan) {
   EXPECT_THAT(limitations_, IsEmpty());
 }
 
+TEST_F(WorkerNetworksTest, RepairWaitsForAMomentWithoutStepsButNotForever) {
+  run_task();
+  network_.repairs = 0;
+  pool_.set_delay(100ms);
+  // A step of one network or the other is always under way.
+  uint64_t version = 6;
+  const auto churn = [&](Duration time) {
+    for (Duration passed{0}; passed < time; passed += 50ms) {
+      if (version > 6) tell("mesh", version, version == 7, {far("t2", v1::ENDPOINT_DRAINING)});
+      tell("n1", version++, false, {far("t2", v1::ENDPOINT_DRAINING)});
+      world_.advance(50ms);
+    }
+  };
+  churn(RouteKeeper::kRepairPatience - 1s);
+  EXPECT_EQ(network_.repairs, 0);
+  churn(RouteKeeper::kPeriod + 2s);
+  EXPECT_EQ(network_.repairs, 1);
+  churn(RouteKeeper::kRepairPatience + RouteKeeper::kPeriod);
+  EXPECT_EQ(network_.repairs, 2);
+}
+
 TEST_F(WorkerNetworksTest, ThatNoOverlayCanBeEnteredIsToldByItself) {
   run_task();
   EXPECT_EQ(no_overlays_, "");
