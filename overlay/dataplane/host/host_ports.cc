@@ -110,13 +110,13 @@ bool listens_in(const char* table, std::string_view in_state, uint32_t port) {
   return false;
 }
 
-// Whether a TCP socket listens on the port. An outgoing connection that has it as its own source
-// port keeps us from binding, but does not serve it.
-bool somebody_listens(uint32_t port) {
-  for (const char* table : {"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"}) {
-    if (listens_in(table, kListen, port)) return true;
-  }
-  return false;
+// Whether a TCP socket listens on the port in a family. An outgoing connection that has it as its
+// own source port keeps us from binding, but does not serve it. What listens in IPv4 is no obstacle
+// in IPv6, and may be ours; the other way round it may have both. Who listens at ::1 alone is met
+// by the relay, which tells of it, and keeps that.
+bool somebody_listens(uint32_t port, bool v6) {
+  return (!v6 && listens_in("/proc/thread-self/net/tcp", kListen, port)) ||
+         listens_in("/proc/thread-self/net/tcp6", kListen, port);
 }
 
 // A socket that holds the port in this family; none: it is held by nobody, and cannot be.
@@ -130,7 +130,7 @@ Result<UniqueFd> open(const FrontendKey& key, bool v6) {
   }
   const int fd = bind_port(key, v6);
   if (fd >= 0) return UniqueFd(fd);
-  if (fd == -EADDRINUSE && (!tcp || somebody_listens(key.port))) {
+  if (fd == -EADDRINUSE && (!tcp || somebody_listens(key.port, v6))) {
     return fail(already_exists("port {} is in use on this node", name));
   }
   // A host without the protocol's sockets (SCTP as a module) can still forward it; one without the

@@ -83,6 +83,21 @@ TEST_F(PublishedPortsTest, APortIsHeldInTheFamiliesThatItLeadsIn) {
   EXPECT_THAT(box_.run("", four), Not(HasSubstr("in use")));
 }
 
+// Nothing is led from there: that the relay cannot have it is told by who has the relay.
+TEST_F(PublishedPortsTest, WhoListensAtTheLoopbackOfIPv6AloneKeepsThatAndNoMore) {
+  const auto net = bridge_network("net-a", "10.50.0.0/24", "10.50.0.1");
+  box_.serve(attach(request("c1", net, "10.50.0.2/24")), 8080, "one");
+  serve_host("TCP6-LISTEN", 80, ",bind=[::1],ipv6only=1");
+  EXPECT_TRUE(publish({"10.50.0.2", "fd50::2"}).ok());
+  EXPECT_THAT(conflicts_, IsEmpty());
+  EXPECT_EQ(box_.ask(box_.outside(), "192.0.2.1", 80), "one");
+  EXPECT_EQ(box_.ask("", "::1", 80), "host");
+  end_server(80);
+  EXPECT_TRUE(publish({"10.50.0.2", "fd50::2"}).ok());
+  EXPECT_THAT(box_.run("", "timeout 1 socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1"),
+              HasSubstr("in use"));
+}
+
 // Anything that keeps us from a port but a program that has it: here the kernel, which lets nobody
 // listen at a group's address.
 TEST_F(PublishedPortsTest, APortThatCannotBeHeldIsNotCalledTakenAndTriedAgain) {
