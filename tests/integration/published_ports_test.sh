@@ -67,6 +67,9 @@ ip -n "$BRIDGE-3" address add "$NET.33/24" dev eth0
 # Not for longer than the test may take, however that ends.
 timeout $((240 * slow)) ip netns exec "$BRIDGE-3" socat TCP-LISTEN:8090,fork,reuseaddr PIPE &
 holder=$!
+# One that has port 8095 of ::1 there.
+timeout $((240 * slow)) ip netns exec "$BRIDGE-3" socat 'TCP6-LISTEN:8095,bind=[::1],ipv6only=1,fork,reuseaddr' PIPE &
+holder_at_loopback=$!
 
 m 1 service create --detach=false --monitor 0s --name web --constraint node.hostname==node2 \
   -p 8080:80 \
@@ -76,6 +79,7 @@ m 1 service create --detach=false --monitor 0s --name web --constraint node.host
   -p published=8084,target=81,proxy-protocol=1 \
   -p published=8085,target=81,proxy-protocol=2 \
   -p 8090:80 \
+  -p 8095:80 \
   -p mode=host,published=8086,target=80 \
   -p mode=host,published=8087,target=84,protocol=udp \
   -p published=8088,target=83,protocol=udp \
@@ -104,6 +108,11 @@ for n in 1 2 3; do
   is "$(seen "$(page "[fdb6:6d75::$n]:8080")")" c11e "whom the container sees by node $n"
   on_node $n "[fdb6:6d75::$n]:8080" >/dev/null || die "node $n does not reach itself by IPv6"
 done
+await 5 'the port of the host at an address of IPv6' page '[fdb6:6d75::2]:8086'
+is "$(seen "$(page '[fdb6:6d75::2]:8086')")" c11e 'whom the container sees by the port of the host'
+on_node 2 '[fdb6:6d75::2]:8086' >/dev/null || die 'node 2 does not reach its port of the host by IPv6'
+is "$(wants 2 tcp 6 8086)" EADDRINUSE 'a program that wants the port of the host in IPv6'
+for n in 1 3; do closed "[fdb6:6d75::$n]:8086" "the port of the host on node $n by IPv6"; done
 
 note 'datagrams'
 # The containers' image has no server of datagrams: this one says from where they come.
@@ -142,6 +151,22 @@ m 1 service create --detach --name second --constraint node.hostname==node2 \
 twice() { m 1 service ps --no-trunc second | grep -q 'host-mode port already in use on 1 node'; }
 await 10 'one port of a host is had once' twice
 m 1 service rm second quiet >/dev/null
+# At an address of IPv6, which a container has that is in a network with IPv6.
+m 1 network create --ipv6 green >/dev/null
+m 1 service create --detach=false --monitor 0s --name six --network green --constraint node.hostname==node2 \
+  -p mode=host,bind=fdb6:6d75::2,published=8093,target=80 "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
+await 5 'a port of the host at an address of IPv6' page '[fdb6:6d75::2]:8093'
+closed "$(address 2):8093" 'that port at another address'
+nowhere() { [[ $(m 1 node inspect node2) == *'[fdb6:6d75::2]:8094/tcp answers nowhere'* ]]; }
+m 1 service create --detach=false --monitor 0s --name four --network blue --constraint node.hostname==node2 \
+  -p mode=host,bind=fdb6:6d75::2,published=8094,target=80 "$IMAGE" sleep 1d >/dev/null
+await 10 'that a port leads nowhere is told' nowhere
+m 1 service rm four six >/dev/null
+told_no_more() { ! nowhere; }
+await 25 'and told no more' told_no_more
+said=$(m 1 service create --detach --name one -p mode=host,bind=::1,published=8094,target=80 "$IMAGE" 2>&1) &&
+  die 'a port of the host is bound to ::1'
+[[ $said == *'cannot be bound to ::1 alone'* ]] || die "a port of the host at ::1 is refused with: $said"
 
 note 'at ::1, too'
 for n in 1 2 3; do
@@ -218,7 +243,7 @@ await 15 'it is free' has_it 3 tcp 4 8091
 await 5 'it is free of IPv6' has_it 3 tcp 6 8091
 await 5 'that of UDP is free' has_it 3 udp 4 8092
 all_held 'when musterd is back'
-clashes() { grep 'port .* is in use on this node' "$BASE/3/musterd.log" | tail -n +$((told + 1)) | grep -v 8090/tcp; }
+clashes() { grep 'port .* is in use on this node' "$BASE/3/musterd.log" | tail -n +$((told + 1)) | grep -v 'port 809[05]/tcp'; }
 is "$(clashes || true)" '' 'clashes with itself'
 note '... by a netd of another program, too, and by one that was killed'
 kill_musterd 3
@@ -245,12 +270,22 @@ is "$(clashes || true)" '' 'clashes with itself'
 note 'a port that a program of a node without tasks has is told of on the service'
 clash='port 8090/tcp is taken on node3 by another program'
 await 10 'the clash in service ps' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; m 1 service ps web 2>&1 | grep -q '$clash'"
-m 1 service inspect --pretty web | grep -q "$clash" || die 'service inspect does not tell of the clash'
+[[ $(m 1 service inspect --pretty web) == *"$clash"* ]] || die 'service inspect does not tell of the clash'
 page "$(address 1):8090" >/dev/null || die 'the port does not answer on other nodes'
 kill $holder
 wait $holder 2>/dev/null || true
 await 25 'the port when it is free' page "$(address 3):8090"
 # Tried every 10 s; where it was led already, that alone tells that it is free.
+await 25 'no clash any more' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; ! m 1 service ps web 2>&1 | grep -q '$clash'"
+
+note '... also one that has it at ::1 alone, where it keeps it'
+clash='port 8095/tcp is taken on node3 by another program'
+await 10 'the clash at ::1' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; m 1 service ps web 2>&1 | grep -q '$clash'"
+page "$(address 3):8095" >/dev/null || die 'the port does not answer at other addresses of the node'
+is "$(in_host 3 bash -c "exec 8<>/dev/tcp/::1/8095 && echo mine >&8 && timeout $((2 * slow)) head -n 1 <&8")" mine 'who answers at ::1'
+kill $holder_at_loopback
+wait $holder_at_loopback 2>/dev/null || true
+await 25 'the port at ::1 when it is free' on_node 3 '[::1]:8095'
 await 25 'no clash any more' bash -c "$(declare -f m); BIN=$BIN RUN=$RUN; ! m 1 service ps web 2>&1 | grep -q 'is taken on'"
 
 note 'options change while connections run'
