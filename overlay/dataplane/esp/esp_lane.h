@@ -29,11 +29,12 @@ std::optional<EspLane> parse_esp_lane(std::string_view text);
 // where nothing is known any one, the same for the same `boot_id`. Pure.
 EspLane lane_since(const std::optional<EspLane>& known, const std::string& boot_id);
 
-// The number above which a state that is made at this time begins to count: 4,096 a second, within
-// three days and below 2^30. So a lane that comes again with the same key, after kEspLanes starts
-// of the host or when the file is gone, begins above what was sent in it then, unless more was sent
-// a second, three days passed between, or the clock was set back. Receivers take it in whatever
-// they have counted to, and a new one, too, since it is less than 2^32 (RFC 4303, appendix A).
+// The number above which a state that is made at this time begins to count, where nothing is known
+// of what was sent in its lane before: 4,096 a second, below 2^30, hence from 0 again every 72.8 h.
+// So a lane that comes again with the same key, after kEspLanes starts of the host or when the file
+// is gone, begins above what was sent in it then, unless more was sent a second, the count began
+// again in between, or the clock was set back. Receivers take it in whatever they have counted to,
+// and a new one, too, since it is less than 2^32 (RFC 4303, appendix A).
 // Pure.
 uint64_t first_number(WallTime now);
 

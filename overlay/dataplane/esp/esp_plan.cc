@@ -18,7 +18,7 @@ constexpr size_t kSecretBytes = 32;
 constexpr size_t kKeyBytes = 32 + 4;
 constexpr uint32_t kAddressBits = 28;
 // More than are sent between the look at a state and its being made anew.
-constexpr uint64_t kUnseenPackets = uint64_t{1} << 20;
+constexpr uint64_t kUnseenPackets = uint64_t{1} << 24;
 
 uint32_t address_part(const Ip& ip) {
   const uint32_t whole = ip.v6 ? fnv1a_32(ip_bytes(ip)) : static_cast<uint32_t>(ip.value);
@@ -178,10 +178,12 @@ std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wante
     }
     ++missing;
     if (there != nullptr) changes.push_back({EspChange::Kind::kDropState, id.to.v6, id, {}});
-    const auto parted = wanted.parted.find(id);
-    const bool back = there == nullptr && parted != wanted.parted.end();
-    changes.push_back(
-        add_state(id, state, back ? &parted->second : there, id.to == self, wanted.first));
+    const EspKernelState* before = there;
+    if (before == nullptr && wanted.known != nullptr) {
+      const auto known = wanted.known->find(id);
+      if (known != wanted.known->end()) before = &known->second;
+    }
+    changes.push_back(add_state(id, state, before, id.to == self, wanted.first));
   }
   count(differences, missing, "a security association of encryption was missing or changed",
         "security associations of encryption were missing or changed");
@@ -200,17 +202,11 @@ std::vector<EspChange> esp_changes(const EspKernel& kernel, const EspPlan& wante
   return changes;
 }
 
-void note_parted(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
-                 const Encryption& encryption, std::map<EspStateId, EspKernelState>* parted) {
-  for (const auto& [id, state] : kernel.states) {
-    if (id.to != self) continue;
-    if (wanted.states.contains(id)) {
-      parted->erase(id);
-    } else {
-      (*parted)[id] = state;
-    }
-  }
-  std::erase_if(*parted, [&](const auto& entry) {
+void remember(EspKernel kernel, const Encryption& encryption,
+              std::map<EspStateId, EspKernelState>* known) {
+  for (auto& [id, state] : kernel.states) known->insert_or_assign(id, std::move(state));
+  if (encryption.keys.empty()) return;
+  std::erase_if(*known, [&](const auto& entry) {
     return std::none_of(encryption.keys.begin(), encryption.keys.end(), [&](const auto& key) {
       return esp_lane(entry.first.spi, key.number).has_value();
     });

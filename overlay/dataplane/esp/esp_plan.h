@@ -78,8 +78,9 @@ struct EspPlan {
   // By peer, the state that is sent with. Whatever is marked and goes elsewhere is dropped.
   std::map<Ip, uint32_t> policies;
   uint64_t first = 0;  // a state that is new and sent with begins above this number
-  // Of states that the kernel had: those that come back go on with their numbers.
-  std::map<EspStateId, EspKernelState> parted;
+  // What the kernel has had of states (remember()), which go on with their numbers when they are
+  // made again. nullptr: nothing.
+  const std::map<EspStateId, EspKernelState>* known = nullptr;
 };
 
 // The key that is sent with: the newest that is used. nullptr: none.
@@ -104,10 +105,11 @@ struct EspKernel {
   std::set<bool> blocks;            // families (v6) for which marked packets are dropped
 };
 
-// Receiving states of keys of the ring that are there and not wanted: what they have accepted is to
-// be remembered until their peer comes back, or their keys are gone. `parted`: former ones.
-void note_parted(const EspKernel& kernel, const EspPlan& wanted, const Ip& self,
-                 const Encryption& encryption, std::map<EspStateId, EspKernelState>* parted);
+// Adds what the kernel has to what is known: what was sent and accepted is remembered as long as
+// the key is in the ring, whoever takes the state away meanwhile. A node that takes part in no
+// encrypted network is told no ring, and forgets nothing.
+void remember(EspKernel kernel, const Encryption& encryption,
+              std::map<EspStateId, EspKernelState>* known);
 
 // The port by which most of its states travel in UDP; 0: none does.
 uint16_t udp_port_of(const EspKernel& kernel);

@@ -176,13 +176,14 @@ void EspTunnels::choose_lanes(const EspKernel& kernel) {
 Status EspTunnels::keep_states(Said* said) {
   if (use_.vnis.empty() && adopted_.empty()) {
     if (used_) {
+      MUSTER_ASSIGN(EspKernel kernel, list_esp(*socket_, owner()));
+      remember(std::move(kernel), encryption_, &known_);
       MUSTER_TRY(clear_esp(*socket_, owner()));
       lanes_.pass_on();
     }
     used_ = false;
     counts_.states = 0;
     seen_.clear();
-    parted_.clear();
     unheard_.clear();
     listen(0);
     return ok_status();
@@ -218,10 +219,10 @@ Status EspTunnels::keep_states(Said* said) {
     clashes_ = std::move(clashes);
   }
   plan.first = first_number(now_());
-  plan.parted = parted_;
-  note_parted(kernel, plan, *use_.self, encryption_, &parted_);
+  plan.known = &known_;
   const std::vector<EspChange> changes = esp_changes(kernel, plan, *use_.self, said);
   if (said != nullptr) note_refused(kernel);
+  remember(std::move(kernel), encryption_, &known_);
   std::vector<Message> batch;
   batch.reserve(changes.size());
   for (const EspChange& change : changes) batch.push_back(esp_message(change, owner()));
@@ -297,7 +298,7 @@ Status EspTunnels::remove() {
   adopted_.clear();
   sent_.clear();
   seen_.clear();
-  parted_.clear();
+  known_.clear();
   unheard_.clear();
   encryption_ = {};
   trouble_left_.clear();

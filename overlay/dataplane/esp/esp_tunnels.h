@@ -107,7 +107,7 @@ class EspTunnels {
   std::pair<uint64_t, uint64_t> dropped_;  // by the guard
   std::map<Ip, EspSent> sent_;
   std::map<EspStateId, Seen> seen_;
-  std::map<EspStateId, EspKernelState> parted_;
+  std::map<EspStateId, EspKernelState> known_;  // by which states that are made again go on
   std::set<Ip> unheard_;  // of whose packets none was accepted, at the last look
   std::vector<Ip> clashes_;
   bool in_step_ = false;

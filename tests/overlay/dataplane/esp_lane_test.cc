@@ -36,7 +36,7 @@ TEST(EspLaneTest, IsAnotherOneAfterEachStartOfTheHost) {
   EXPECT_LT(*seen.rbegin(), kEspLanes);
 }
 
-TEST(EspLaneTest, WhatIsMadeLaterBeginsWithAHigherNumber) {
+TEST(EspLaneTest, WhatIsMadeLaterBeginsWithAHigherNumberUntilTheCountBeginsAgain) {
   using namespace std::chrono_literals;
   const uint64_t second = 4096;
   const uint64_t below = uint64_t{1} << 30;
