@@ -99,15 +99,13 @@ void Worker::ports_changed() {
   }
   ports_busy_ = true;
   ports_set_ = ports_wanted_;
-  const auto before = std::exchange(relays_set_, relays_wanted_);
+  relays_set_ = relays_wanted_;
   // netd gives up what the kernel is to have, and gets what the kernel has given up. Of a former
   // process nothing is known: its relays go on, and the kernel holds no port yet.
-  if (!ports_known_ || still_wanted(relays_set_, before).size() != before.size()) {
-    tell_relays(ports_known_ ? still_wanted(before, relays_set_) : relays_set_,
-                [this] { set_ports(); });
-  } else {
-    set_ports();
-  }
+  auto kept = ports_known_ ? still_wanted(relays_told_, relays_set_) : relays_set_;
+  if (ports_known_ && kept.size() == relays_told_.size()) return set_ports();
+  relays_told_ = std::move(kept);
+  tell_relays(relays_told_, [this] { set_ports(); });
 }
 
 // What was told is in force, or netd does not answer, when `next` runs.

@@ -31,6 +31,9 @@ constexpr unsigned kHealthThreads = 256;
 constexpr unsigned kDoctorThreads = 24;
 constexpr Duration kLeaveLimit = 120s;
 constexpr Duration kHostPeriod = 10s;
+// Of so many looks at the host one asks whether the kernel can encrypt by now: that takes a network
+// namespace each time.
+constexpr unsigned kEncryptionLooks = 6;
 
 agent::NodeContext node_of(const AgentConfig& config) {
   agent::NodeContext node;
@@ -73,10 +76,8 @@ struct AgentRole::Core final : agent::FeedSink {
       });
     });
   }
-  ~Core() override {
-    *self = nullptr;
-    if (role.deps_.parts.names != nullptr) role.deps_.parts.names->on_mended({});
-  }
+  // Who comes after it has told netd's link of itself by then.
+  ~Core() override { *self = nullptr; }
 
   agent::WorkerDeps worker_deps() {
     agent::WorkerDeps deps{role.deps_.strand,
@@ -203,17 +204,19 @@ struct AgentRole::Core final : agent::FeedSink {
     });
   }
   void look_at_host() {
-    role.step_pool_->post(
-        [self = self, &strand = strand, log = log, instance = role.config_.instance_id,
-         membership = role.config_.membership, &probe = role.deps_.parts.encryption] {
-          strand.post([self, ranges = host_ranges(instance),
-                       data_path = describe_data_path(membership, log),
-                       no_encryption = describe_no_encryption(membership, probe)] {
+    auto* const probe = ++looks % kEncryptionLooks == 0 ? &role.deps_.parts.encryption : nullptr;
+    role.step_pool_->post([self = self, &strand = strand, log = log,
+                           instance = role.config_.instance_id,
+                           membership = role.config_.membership, probe,
+                           known = role.config_.description.no_encryption()] {
+      strand.post(
+          [self, ranges = host_ranges(instance), data_path = describe_data_path(membership, log),
+           no_encryption = probe == nullptr ? known : describe_no_encryption(membership, *probe)] {
             if (*self == nullptr) return;
             (*self)->found(ranges, data_path, no_encryption);
             (*self)->watch_host();
           });
-        });
+    });
   }
   // What cannot be seen at the moment is not gone: the cluster would choose subnets and MTUs by it.
   void found(const Result<std::vector<std::string>>& ranges, v1::DataPath data_path,
@@ -264,6 +267,7 @@ struct AgentRole::Core final : agent::FeedSink {
   agent::Doctor doctor;
   agent::RepairReport repairs;
   v1::EncryptionConfig examined_encryption;
+  unsigned looks = 0;  // at the host
   std::unique_ptr<agent::LogForwarder> forwarder;
   Executor& strand;
   AgentEvents events;

@@ -212,7 +212,7 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
     return manager::ca::join_swarm(join, main_loop_.clock().wall_now(), kJoinCall);
   };
   auto answer = ask();
-  while (join_key_.ended(answer ? ok_status() : answer.error())) answer = ask();
+  while (!answer && join_key_.ended(answer.error())) answer = ask();
   if (!answer) {
     const Status& why = answer.error();
     // With a reason it is not mistaken for this musterd's own silence.
@@ -252,6 +252,8 @@ Result<v1::JoinSwarmResponse> Daemon::join(const v1::JoinSwarmRequest& request) 
     forget_swarm();
     return fail(done);
   }
+  // Not before: a disk that is full now is not so next time, and then it is the same node.
+  join_key_.ended(ok_status());
   log_->info("joined swarm {} as node {}", membership.cluster_id, membership.node_id);
   v1::JoinSwarmResponse response;
   response.set_node_id(membership.node_id);

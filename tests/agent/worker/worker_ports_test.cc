@@ -220,6 +220,20 @@ TEST_F(WorkerPortsTest, WhatTheKernelDoesNotTakeIsNotAcknowledgedAndTriedAgainSo
   EXPECT_EQ(applied_.back(), fourth);
 }
 
+TEST_F(WorkerPortsTest, WhatNetdGaveUpInVainItGetsBack) {
+  const auto proxied = [](v1::PortConfig& port) { port.set_proxy_protocol(1); };
+  tell(1, proxied);
+  ASSERT_THAT(names_.relays, ElementsAre("tcp/8080 10.0.0.9:80"));
+  network_.ports_error = internal_error("no buffer space");
+  tell(2, [](v1::PortConfig&) {});  // the kernel's from now on
+  EXPECT_THAT(names_.relays, IsEmpty());
+  tell(3, proxied);
+  network_.ports_error = {};
+  world_.advance(11s);
+  EXPECT_THAT(names_.relays, ElementsAre("tcp/8080 10.0.0.9:80"));
+  EXPECT_EQ(applied_.back(), (std::pair<std::string, uint64_t>("mesh", 3)));
+}
+
 TEST_F(WorkerPortsTest, ATaskThatStopsWaitsForPortsThatTheKernelDoesNotTakeButNotForever) {
   const auto signalled = [&] {
     return std::any_of(events_.begin(), events_.end(),
