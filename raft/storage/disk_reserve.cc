@@ -76,7 +76,11 @@ void DiskReserve::keep(bool opening) {
   if (!fd || posix_fallocate(fd.get(), 0, static_cast<off_t>(limits_.reserve_bytes)) != 0) {
     unlink(file.c_str());
     log_->warn("cannot set aside {} MiB under {}", limits_.reserve_bytes >> 20, dir_.string());
+    return;
   }
+  // None of what is free now is what was given up. Whoever makes room while the reserve is given up
+  // can otherwise leave a mark that the disk never comes to.
+  roomy_at_ = 0;
 }
 
 }  // namespace muster::raft
