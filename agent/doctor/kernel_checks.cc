@@ -36,11 +36,12 @@ std::string some_of(const std::vector<std::string>& texts) {
   return out;
 }
 
-// How sentences of overlay/dataplane begin, and what they are about.
+// How sentences of overlay/dataplane begin, what else is in them, and what they are about.
 struct Kind {
   std::string_view begin;
   const char* check;
   Finding::Verdict verdict = Finding::BAD;
+  std::string_view within = {};
 };
 // LinuxNetwork::note_limits() and repair() put them together. Of what is not here nothing good is
 // known: it concerns the host, and is BAD.
@@ -51,7 +52,10 @@ constexpr Kind kLimitations[] = {
     {"routing mesh", "mesh"},
     // Less even, or in the nodes' names: everything is answered.
     {"this kernel has no br_netfilter", "mesh", Finding::WARNING},
-    {"published port ", "mesh", Finding::WARNING},
+    {"published port ", "mesh", Finding::WARNING, " tasks at a time"},
+    {"published port ", "mesh", Finding::WARNING, " is not kept from other programs"},
+    // Others answer nowhere, or not here.
+    {"published port ", "mesh"},
     {"service ", "vip", Finding::WARNING},
     {"network ", "vip", Finding::WARNING},
 };
@@ -68,8 +72,9 @@ constexpr Kind kRepairs[] = {
 
 template <size_t N>
 const Kind* kind_of(const Kind (&kinds)[N], std::string_view sentence) {
-  const auto* at = std::find_if(std::begin(kinds), std::end(kinds),
-                                [&](const Kind& kind) { return sentence.starts_with(kind.begin); });
+  const auto* at = std::find_if(std::begin(kinds), std::end(kinds), [&](const Kind& kind) {
+    return sentence.starts_with(kind.begin) && sentence.find(kind.within) != std::string_view::npos;
+  });
   return at == std::end(kinds) ? nullptr : at;
 }
 

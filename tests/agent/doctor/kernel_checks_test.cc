@@ -106,7 +106,14 @@ TEST(JudgeLimitations, WhatLosesTrafficIsBad) {
       {"this kernel has no br_netfilter: published ports lead to tasks of this node in the nodes' "
        "names",
        "mesh", Finding::WARNING},
-      {"published port 80/tcp leads to 4096 of 5000 tasks at a time", "mesh", Finding::WARNING},
+      {"published port 80/tcp leads to 4096 of 5000 tasks at a time, and others have their turn "
+       "with every look at the kernel",
+       "mesh", Finding::WARNING},
+      {"published port 80/tcp is not kept from other programs: Too many open files", "mesh",
+       Finding::WARNING},
+      {"published port 80/tcp does not answer here: Too many open files", "mesh", Finding::BAD},
+      {"published port [fd00::1]:80/tcp answers nowhere: what it leads to has no address of IPv6",
+       "mesh", Finding::BAD},
       {"service web has 5000 tasks in network blue: 10.0.1.2 leads to 4096 of them at a time",
        "vip", Finding::WARNING},
       {"network blue has too many services for all the slots", "vip", Finding::WARNING},
