@@ -159,6 +159,31 @@ Findings judge_repairs(const v1::NetworkExamination& examination, const NodeFact
 
 // ---------------------------------------------------------------- published ports
 
+namespace {
+
+// Of programs of the host that have ports of the mesh.
+void tell_taken(const NodeFacts& facts, const std::string& ingress_id, Findings& out) {
+  const auto tell = [&](const v1::PortConfig& port, Finding::Verdict verdict, const char* what) {
+    if (port.mode() != v1::PortConfig::INGRESS) return;
+    out.push_back(make_finding(
+        "mesh", verdict,
+        fmt::format("published port {0}/{1} {3}: `ss -ln{2}p sport = :{0}` tells which",
+                    port.published_port(), protocol_name(port.protocol()),
+                    port.protocol() == v1::PortConfig::UDP ? "u" : "t", what),
+        ingress_id));
+  };
+  for (const v1::PortConfig& port : facts.refused_ports) {
+    tell(port, Finding::BAD,
+         "is in use by a process of this node, which answers here instead of the service");
+  }
+  for (const v1::PortConfig& port : facts.loopback_ports) {
+    tell(port, Finding::WARNING,
+         "answers everywhere but at ::1: another program of this node has it at ::1 alone");
+  }
+}
+
+}  // namespace
+
 Findings judge_mesh_host(const v1::NetworkExamination& examination, const NodeFacts& facts,
                          HostTests& tests) {
   Findings out;
@@ -167,17 +192,7 @@ Findings judge_mesh_host(const v1::NetworkExamination& examination, const NodeFa
     if (network_of(step).spec().ingress()) ingress_id = step.network_id;
   }
   if (ingress_id.empty() || !is_wanted(examination, ingress_id)) return out;
-  for (const v1::PortConfig& port : facts.refused_ports) {
-    if (port.mode() != v1::PortConfig::INGRESS) continue;
-    const char* protocol = protocol_name(port.protocol());
-    out.push_back(make_finding(
-        "mesh", v1::NetworkFinding::BAD,
-        fmt::format("published port {0}/{1} is in use by a process of this node, which answers "
-                    "here instead of the service: `ss -ln{2}p sport = :{0}` tells which",
-                    port.published_port(), protocol,
-                    port.protocol() == v1::PortConfig::UDP ? "u" : "t"),
-        ingress_id));
-  }
+  tell_taken(facts, ingress_id, out);
   if (facts.ports.empty()) return out;
   if (tests.setting("net.ipv4.ip_forward").value_or("1") == "0") {
     out.push_back(make_finding("mesh", v1::NetworkFinding::BAD,

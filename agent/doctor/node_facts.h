@@ -30,9 +30,10 @@ struct NodeFacts {
   std::vector<overlay::NetworkStep> networks;
   std::vector<Container> containers;
   std::vector<overlay::PublishedPort> ports;
-  std::vector<v1::PortConfig> refused_ports;  // that somebody else on this host has
-  v1::EncryptionConfig encryption;            // how encrypted networks travel
-  bool names = true;                          // containers have resolvers
+  std::vector<v1::PortConfig> refused_ports;   // that somebody else on this host has
+  std::vector<v1::PortConfig> loopback_ports;  // the same at ::1 alone, and nowhere else
+  v1::EncryptionConfig encryption;             // how encrypted networks travel
+  bool names = true;                           // containers have resolvers
 };
 
 // The containers of the tasks that run. `netns_dir`: where their namespaces are pinned, by id.

@@ -107,10 +107,11 @@ class Worker {
   // What runs and ran here, for the local API. Sorted by task id.
   std::vector<v1::LocalTask> tasks() const;
   // Overlay networks and published ports as this node knows them, and the ports that somebody else
-  // on this host has.
+  // on this host has: wherever they are to answer, or at ::1 alone.
   std::vector<overlay::NetworkStep> networks() const { return routes_.networks(); }
   const std::vector<overlay::PublishedPort>& ports() const { return ports_set_; }
-  const std::vector<v1::PortConfig>& refused_ports() const { return ports_refused_; }
+  std::vector<v1::PortConfig> refused_ports() const;
+  const std::vector<v1::PortConfig>& loopback_ports() const { return ports_at_loopback_; }
   const TaskPaths& paths() const { return paths_; }
   const NodeContext& node() const { return options_.node; }
   // Whether a container's log goes on to the journal or to syslog.
@@ -215,7 +216,8 @@ class Worker {
   HostLimits limits_;                                 // told last
   std::vector<overlay::PublishedPort> ports_wanted_;  // of the kernel
   std::vector<overlay::PublishedPort> ports_set_;
-  std::vector<v1::PortConfig> ports_refused_;  // of ports_set_, held by others on this host
+  std::vector<v1::PortConfig> ports_refused_;      // of ports_set_, held by others on this host
+  std::vector<v1::PortConfig> ports_at_loopback_;  // of those, at ::1 alone
   bool ports_known_ = false;  // whether the kernel was told ports_set_ by this process
   bool ports_busy_ = false;
   std::optional<TimePoint> ports_failing_since_;  // the kernel does not take ports_set_

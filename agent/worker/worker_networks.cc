@@ -85,8 +85,13 @@ void Worker::tell_limitations() {
   if (!ports_said_.empty()) {
     all.push_back(fmt::format("published ports are not as they should be here: {}", ports_said_));
   }
-  for (const v1::PortConfig& port : ports_refused_) {
+  for (const v1::PortConfig& port : refused_ports()) {
     all.push_back(fmt::format("port {} is taken by another program of this host", port_name(port)));
+  }
+  for (const v1::PortConfig& port : ports_at_loopback_) {
+    all.push_back(fmt::format(
+        "port {} is taken by another program of this host at ::1, and answers everywhere else",
+        port_name(port)));
   }
   if (now == limits_) return;
   limits_ = std::move(now);

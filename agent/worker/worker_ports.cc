@@ -178,6 +178,7 @@ void Worker::ports_applied(const Status& status, std::vector<v1::PortConfig> con
   for (const v1::PortConfig& port : refused_before) {
     if (!contains(ports_refused_, port)) port_freed(port);
   }
+  ports_at_loopback_ = at_loopback;
   // A copy: a refusal may end a task, and what follows from that may come back here.
   for (const v1::PortConfig& port : std::vector(ports_refused_)) {
     port_refused(port, contains(at_loopback, port));
@@ -209,6 +210,12 @@ void Worker::ports_not_applied(const Status& status) {
                                     [this] { ports_changed(); });
   tell_limitations();
   if (failing >= kPortsPatience) release_after_ports();
+}
+
+std::vector<v1::PortConfig> Worker::refused_ports() const {
+  std::vector<v1::PortConfig> out = ports_refused_;
+  std::erase_if(out, [&](const auto& port) { return contains(ports_at_loopback_, port); });
+  return out;
 }
 
 void Worker::release_after_ports() {

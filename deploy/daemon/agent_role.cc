@@ -152,6 +152,7 @@ struct AgentRole::Core final : agent::FeedSink {
         agent::running_containers(worker.tasks(), (role.config_.run_dir / "netns").string());
     out.ports = worker.ports();
     out.refused_ports = worker.refused_ports();
+    out.loopback_ports = worker.loopback_ports();
     out.encryption = examined_encryption;
     out.names = role.config_.names && role.deps_.parts.names != nullptr;
     return out;

@@ -127,4 +127,8 @@ std::string taken_limitation(const v1::PortConfig& port) {
   return fmt::format("port {} is taken by another program of this host", published_name(port));
 }
 
+std::string taken_at_loopback_limitation(const v1::PortConfig& port) {
+  return taken_limitation(port) + " at ::1, and answers everywhere else";
+}
+
 }  // namespace muster::overlay

@@ -30,9 +30,10 @@ Status check_port_options(const v1::PortConfig& port);
 // messages.
 std::string published_name(const v1::PortConfig& port);
 
-// What a node says (NodeDescription.limitations) of a port that a program of its own has, and of a
-// kernel whose tasks cannot see clients of other nodes.
+// What a node says (NodeDescription.limitations) of a port that a program of its own has, of one
+// that it has at ::1 alone, and of a kernel whose tasks cannot see clients of other nodes.
 std::string taken_limitation(const v1::PortConfig& port);
+std::string taken_at_loopback_limitation(const v1::PortConfig& port);
 inline constexpr std::string_view kHidesClients = "this kernel has no br_netfilter";
 
 }  // namespace muster::overlay

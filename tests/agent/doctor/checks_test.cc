@@ -208,6 +208,9 @@ TEST(Connects, PublishedPortsFromTheNodeItself) {
   facts = node_in_network();
   facts.refused_ports.push_back(facts.ports[0].port);
   EXPECT_TRUE(plan_published_ports(examination(), facts).empty()) << "somebody else does";
+  facts = node_in_network();
+  facts.loopback_ports.push_back(facts.ports[0].port);
+  EXPECT_EQ(plan_published_ports(examination(), facts)[0].targets.size(), 2u) << "all but ::1";
 }
 
 TEST(Connects, PublishedPortsOfOtherProtocols) {

@@ -294,6 +294,24 @@ TEST_F(DoctorTest, PortsOfOthersAndSettingsThatTheMeshNeeds) {
   EXPECT_TRUE(bad[1].text().starts_with("net.ipv4.ip_forward is 0"));
 }
 
+TEST_F(DoctorTest, AProgramAtTheLoopbackOfIPv6AloneIsAWarningAndTheRestIsTried) {
+  facts_.loopback_ports.push_back(facts_.ports[0].port);
+  examine();
+  work();
+  world_.advance(Doctor::kSecondLook);
+  work();
+  ASSERT_TRUE(ended());
+  EXPECT_TRUE(all(Finding::BAD).empty());
+  const auto found = all(Finding::WARNING);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].check(), "mesh");
+  EXPECT_NE(found[0].text().find("another program of this node has it at ::1 alone: `ss -lntp"),
+            std::string::npos)
+      << found[0].text();
+  EXPECT_NE(std::find(tests_.connects.begin(), tests_.connects.end(), ">127.0.0.1"),
+            tests_.connects.end());
+}
+
 TEST_F(DoctorTest, TheWayOfEncryptedNetworksIsTriedWhereThereIsOne) {
   examine();
   work();

@@ -171,6 +171,9 @@ TEST(PortPlan, WhatIsTakenIsSaidInTheManagersWords) {
   taken.set_published_port(80);
   EXPECT_EQ(overlay::taken_limitation(taken),
             "port 80/tcp is taken by another program of this host");
+  EXPECT_EQ(overlay::taken_at_loopback_limitation(taken),
+            "port 80/tcp is taken by another program of this host at ::1, and answers everywhere "
+            "else");
 }
 
 }  // namespace

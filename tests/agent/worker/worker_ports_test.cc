@@ -178,13 +178,17 @@ TEST_F(WorkerPortsTest, AProgramAtTheLoopbackOfIPv6IsToldOfAndEndsNoTask) {
   names_.failed = {{"tcp/8080/::1", "port 8080/tcp is in use on this node"}};
   run_with_host_port();
   EXPECT_EQ(last_["t1"].status().message(), "started; port 8080/tcp is in use on this node");
-  EXPECT_THAT(limitations_, ElementsAre("port 8080/tcp is taken by another program of this host"));
+  EXPECT_THAT(limitations_, ElementsAre("port 8080/tcp is taken by another program of this host at "
+                                        "::1, and answers everywhere else"));
+  EXPECT_THAT(worker_->refused_ports(), IsEmpty());
+  EXPECT_EQ(worker_->loopback_ports().size(), 1u);
   ASSERT_EQ(network_.published.size(), 1u) << "it answers everywhere else";
   names_.failed.clear();
   world_.advance(11s);
   EXPECT_EQ(last_["t1"].status().message(), "started");
   EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
   EXPECT_THAT(limitations_, IsEmpty());
+  EXPECT_THAT(worker_->loopback_ports(), IsEmpty());
 }
 
 TEST_F(WorkerPortsTest, WhatTheKernelDoesNotTakeIsNotAcknowledgedAndTriedAgainSoon) {

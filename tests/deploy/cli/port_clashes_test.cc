@@ -32,6 +32,9 @@ TEST(PortClashes, AreToldByPortWithTheNodes) {
   EXPECT_THAT(port_clashes(service, {node("a10", {taken}), node("a9", {taken, other})}),
               ElementsAre("port 8080/tcp is taken on a9, a10 by another program",
                           "port 10.0.0.5:53/udp is taken on a9 by another program"));
+  EXPECT_THAT(port_clashes(service, {node("a", {taken + " at ::1, and answers everywhere else"})}),
+              ElementsAre("port 8080/tcp is taken on a by another program at ::1, and answers "
+                          "everywhere else"));
   std::vector<v1::Node> many;
   for (int i = 1; i <= 8; ++i) many.push_back(node("n" + std::to_string(i), {taken}));
   many[0].mutable_status()->set_state(v1::NodeStatus::DOWN);
