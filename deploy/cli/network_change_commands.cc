@@ -19,17 +19,18 @@ Status wait_for_address(Run& run, v1::Task task, const std::string& network_name
   const std::string& id = network.network().id();
   v1::GetTaskRequest ask;
   ask.set_task(task.id());
+  const auto has = [&] {
+    return std::any_of(task.networks().begin(), task.networks().end(),
+                       [&](const auto& attachment) { return attachment.network_id() == id; });
+  };
   MUSTER_ASSIGN(const bool done, wait_until(kChangeWait, [&]() -> Result<bool> {
-                  const bool has = std::any_of(
-                      task.networks().begin(), task.networks().end(),
-                      [&](const auto& attachment) { return attachment.network_id() == id; });
-                  if (has) return true;
+                  if (has()) return true;
                   MUSTER_ASSIGN(auto now, run.client().call(ask));
                   task = std::move(*now.mutable_task());
                   if (task.status().state() > v1::TASK_RUNNING) {
                     return fail(failed_precondition("task {} has ended meanwhile", task.name()));
                   }
-                  return false;
+                  return has();
                 }));
   if (done) return ok_status();
   return Status(

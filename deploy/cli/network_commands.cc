@@ -128,7 +128,7 @@ Result<int> network_create(Run& run) {
   run.line(response.network().id());
   const auto network = wait_for_network(run, response.network());
   print_warnings(run, network ? *network : response.network());
-  // It is there, but not what was asked for yet: who goes on has to know.
+  // It is there, but cannot be what was asked for now: who goes on has to know.
   if (!network) return fail(network.error());
   return 0;
 }

@@ -382,6 +382,7 @@ struct FakeDaemon::Server final : v1::Control::Service, v1::Local::Service {
   }
   S GetNetwork(C*, const v1::GetNetworkRequest* request,
                v1::GetNetworkResponse* response) override {
+    if (fake.network_reads_fail) return no_manager();
     for (const auto& network : fake.networks) {
       if (network.id() != request->network() &&
           network.spec().annotations().name() != request->network())

@@ -65,6 +65,7 @@ class FakeDaemon {
   std::map<std::string, std::string> environment;  // of muster, over the usual
   // So many of the next GetService, ListTasks and RemoveNetwork calls find no manager.
   int calls_unavailable = 0;
+  bool network_reads_fail = false;            // GetNetwork finds no manager
   std::function<void()> before_tasks_listed;  // what is committed just then
   bool tasks_by_name = true;                  // GetTask takes "web.1" for an id
 

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/status.h"
+#include "deploy/cli/network_waits.h"
 #include "tests/deploy/cli/fake_daemon.h"
 
 namespace muster::deploy::cli {
@@ -384,6 +385,27 @@ TEST_F(Program, ANetworkThatCannotBeServedIsToldOfWhenItIsMade) {
       << outcome.err;
   // One that has no addresses is not waited for.
   EXPECT_EQ(run({"network", "create", "-d", "host", "own"}).code, 0);
+}
+
+// It is made, and a script that made it need not make it again.
+TEST_F(Program, ANetworkOfWhichNothingIsKnownYetIsMadeAllTheSame) {
+  daemon_.network_reads_fail = true;
+  const Outcome outcome = run({"network", "create", "slow"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, "net-new\n");
+  EXPECT_THAT(outcome.err, HasSubstr("WARNING: network slow is made; the leader has not given it "
+                                     "its subnet yet"));
+}
+
+TEST(WaitUntil, AsksEverLessOftenAndOnceMoreWhenTimeIsOver) {
+  const auto answer = [](int right) {
+    int asked = 0;
+    const auto done = wait_until(30ms, [&]() -> Result<bool> { return ++asked == right; });
+    return std::pair(done && *done, asked);
+  };
+  EXPECT_EQ(answer(1), std::pair(true, 1));
+  EXPECT_EQ(answer(5), std::pair(true, 5)) << "after 2, 4, 8 and 16 ms";
+  EXPECT_EQ(answer(6), std::pair(false, 5));
 }
 
 TEST_F(Program, SwarmInitShowsHowToJoin) {
