@@ -78,7 +78,8 @@ struct ConnectTest {
   // that a refusal is all that can be asked for; the nodes where somebody may have to answer.
   std::vector<bool> guessed;
   std::vector<std::set<std::string>> nodes;
-  size_t left_out = 0;  // services beyond the limits
+  size_t left_out = 0;     // services beyond the limits
+  bool encrypted = false;  // the network is: what is sent does not travel as VXLAN alone
 };
 inline constexpr size_t kConnectsMax = 512;  // to virtual addresses, of all networks together
 // Of services that publish no port of TCP: a host answers by a refusal there (RFC 863's, which
@@ -91,7 +92,8 @@ std::vector<ConnectTest> plan_virtual_addresses(const v1::NetworkExamination& ex
 std::vector<ConnectTest> plan_published_ports(const v1::NetworkExamination& examination,
                                               const NodeFacts& facts);
 // What was not answered, and may have been led to a node that nothing reaches, counts as untried:
-// that is said elsewhere, once. Whether anything is left.
+// that is said elsewhere, once, but of encrypted networks, which travel otherwise. Whether anything
+// is left.
 bool leave_out(const ConnectTest& test, std::vector<HostTests::Answer>& answers,
                const std::set<std::string>& unreached);
 v1::NetworkFinding judge_connects(const ConnectTest& test,

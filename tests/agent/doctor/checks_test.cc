@@ -154,7 +154,7 @@ TEST(Connects, WhatIsBehindNodesThatNothingReachesIsNotSaidAgain) {
   NodeFacts facts = node_in_network();
   facts.networks[0].feed.mutable_services(1)->add_virtual_ips("10.0.1.9");
   facts.networks[0].feed.mutable_endpoints(1)->set_node_id("n2");
-  const ConnectTest test = plan_virtual_addresses(examination(), facts)[0];
+  ConnectTest test = plan_virtual_addresses(examination(), facts)[0];
   using Answer = HostTests::Answer;
   std::vector answers = {Answer::kSilent, Answer::kSilent};
   EXPECT_TRUE(leave_out(test, answers, {"n2"}));
@@ -164,6 +164,12 @@ TEST(Connects, WhatIsBehindNodesThatNothingReachesIsNotSaidAgain) {
   EXPECT_EQ(answers, (std::vector{Answer::kAccepted, Answer::kSilent}));
   answers = {Answer::kSilent, Answer::kSilent};
   EXPECT_FALSE(leave_out(test, answers, {"n2", ""})) << "nothing is left to say";
+  facts.networks[0].feed.mutable_network()->mutable_spec()->add_driver_options()->set_key(
+      "encrypted");
+  test = plan_virtual_addresses(examination(), facts)[0];
+  answers = {Answer::kSilent, Answer::kSilent};
+  EXPECT_TRUE(leave_out(test, answers, {"n2", ""})) << "it has a way of its own";
+  EXPECT_EQ(answers, (std::vector{Answer::kSilent, Answer::kSilent}));
 }
 
 TEST(Connects, InLargeNetworksEachNodeTriesOtherServices) {
