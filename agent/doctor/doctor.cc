@@ -348,6 +348,7 @@ void Doctor::tunnels_tested(const std::string& id, const std::string& hostname, 
         Findings all = found;
         for (size_t i = 0; answers && i < peers.size(); ++i) {
           const HostTests::Answer answer = (*answers)[i];
+          if (answer == HostTests::Answer::kUntried) continue;
           const bool reached =
               answer == HostTests::Answer::kAccepted || answer == HostTests::Answer::kRefused;
           all.push_back(
