@@ -136,6 +136,15 @@ void Doctor::examine(const v1::NetworkExamination& examination) {
   test_tunnels(id);
 }
 
+Doctor::SharedFacts Doctor::facts() {
+  const TimePoint at = deps_.strand.clock().now();
+  if (facts_ == nullptr || at - facts_at_ >= kFactsAge) {
+    facts_ = std::make_shared<const NodeFacts>(deps_.facts());
+    facts_at_ = at;
+  }
+  return facts_;
+}
+
 void Doctor::begin_parts(const std::string& id, Duration timeout) {
   HostTests* const tests = &deps_.tests;
   const Duration limit = part_limit(timeout, 2s);
@@ -261,17 +270,17 @@ HostTests::TunnelTest Doctor::tunnel_test(const Case& known, const NodeFacts& fa
 // Whether what encrypted networks need passes; whether they encrypt is the kernel's.
 void Doctor::test_encryption(const std::string& id) {
   const Case& known = cases_.at(id);
-  const NodeFacts facts = deps_.facts();
-  HostTests::TunnelTest test = tunnel_test(known, facts);
-  if (!has_encrypted(known.examination, facts) || test.peers.empty() || test.local_addr.empty()) {
+  const SharedFacts node = facts();
+  HostTests::TunnelTest test = tunnel_test(known, *node);
+  if (!has_encrypted(known.examination, *node) || test.peers.empty() || test.local_addr.empty()) {
     return part_done(id, "encryption", {});
   }
-  const uint16_t port = encryption_port(facts.encryption);
+  const uint16_t port = encryption_port(node->encryption);
   test.way = port == 0 ? HostTests::Way::kEsp : HostTests::Way::kEspInUdp;
   test.port = port;
   test.mtu = Beacons::kFullMin;
   deps_.pool.post([self = self_, strand = &deps_.strand, tests = &deps_.tests, test, id,
-                   hostname = facts.hostname, encryption = facts.encryption] {
+                   hostname = node->hostname, encryption = node->encryption] {
     tests->test_tunnels(test, [&](const Result<HostTests::Heard>& heard) {
       strand->post([self, id, hostname, encryption, heard] {
         if (*self == nullptr || !(*self)->cases_.contains(id)) return;
@@ -288,14 +297,14 @@ void Doctor::test_encryption(const std::string& id) {
 }
 
 void Doctor::test_tunnels(const std::string& id) {
-  const NodeFacts facts = deps_.facts();
-  const HostTests::TunnelTest test = tunnel_test(cases_.at(id), facts);
+  const SharedFacts node = facts();
+  const HostTests::TunnelTest test = tunnel_test(cases_.at(id), *node);
   if (test.peers.empty()) {
     ways_known(id, {});
     return part_done(id, "tunnels", {});
   }
   deps_.pool.post([self = self_, strand = &deps_.strand, tests = &deps_.tests, test, id,
-                   hostname = facts.hostname] {
+                   hostname = node->hostname] {
     const auto tell = [self, strand, id, hostname,
                        mtu = test.mtu](const Result<HostTests::Heard>& heard) {
       strand->post([self, id, hostname, mtu, heard] {
@@ -379,8 +388,7 @@ void Doctor::begin_part(const std::string& id, const std::string& name, std::str
 
 void Doctor::run_part(const std::string& id, const std::string& name, Part part,
                       PartOptions options) {
-  on_pool([asked = cases_.at(id).examination, facts = deps_.facts(),
-           part] { return part(asked, facts); },
+  on_pool([asked = cases_.at(id).examination, node = facts(), part] { return part(asked, *node); },
           [this, id, name, part, options](const Judge& judge) {
             const auto known = cases_.find(id);
             if (known == cases_.end()) return;
@@ -416,6 +424,7 @@ void Doctor::tell(const std::string& id, const Findings& findings, bool last) {
       deps_.strand.cancel(known.mapped().timer);
       for (const Executor::TimerId look : known.mapped().looks) deps_.strand.cancel(look);
     }
+    if (cases_.empty()) facts_.reset();
   }
   if (findings.empty() && !last) return;
   v1::NetworkFindings message;

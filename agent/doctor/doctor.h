@@ -48,6 +48,9 @@ class Doctor {
   static constexpr Duration kSecondLook = 700ms;
   static constexpr Duration kPatienceMax = 6s;
   static constexpr Duration kMargin = 500ms;
+  // What a node knows of itself is not put together again for so long: with large networks that
+  // keeps the strand from its heartbeats.
+  static constexpr Duration kFactsAge = 100ms;
 
   explicit Doctor(DoctorDeps deps)
       : deps_(std::move(deps)), self_(std::make_shared<Doctor*>(this)) {}
@@ -63,6 +66,7 @@ class Doctor {
   // What came of a part, in words, when it is known who is not reached.
   using Judge = std::function<Findings(const Unreached&)>;
   using Part = std::function<Judge(const v1::NetworkExamination&, const NodeFacts&)>;
+  using SharedFacts = std::shared_ptr<const NodeFacts>;
   struct PartOptions {
     bool second_look = true;
     bool waits_for_ways = false;  // is told of when the ways to other nodes are known
@@ -77,6 +81,7 @@ class Doctor {
     std::map<std::string, Judge> held;   // parts that wait for that
   };
 
+  SharedFacts facts();
   void begin_parts(const std::string& id, Duration timeout);
   void begin_waiting_parts(const std::string& id, Duration timeout);
   void test_tunnels(const std::string& id);
@@ -98,7 +103,9 @@ class Doctor {
 
   DoctorDeps deps_;
   std::map<std::string, Case> cases_;  // by examination
-  std::shared_ptr<Doctor*> self_;      // emptied by the destructor
+  SharedFacts facts_;                  // the last, while anything is examined
+  TimePoint facts_at_{};
+  std::shared_ptr<Doctor*> self_;  // emptied by the destructor
 };
 
 }  // namespace muster::agent

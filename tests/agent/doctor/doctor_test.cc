@@ -152,7 +152,12 @@ class DoctorTest : public ::testing::Test {
   NodeFacts facts_ = node_in_network();
   std::vector<v1::NetworkFindings> told_;
   std::vector<std::string> mended_;
-  Doctor doctor_{{strand_, pool_, tests_, network_, [this] { return facts_; },
+  int facts_asked_ = 0;
+  Doctor doctor_{{strand_, pool_, tests_, network_,
+                  [this] {
+                    ++facts_asked_;
+                    return facts_;
+                  },
                   [this](const v1::NetworkFindings& findings) { told_.push_back(findings); },
                   [this](const std::vector<std::string>& mended) { mended_ = mended; },
                   null_log()}};
@@ -263,6 +268,24 @@ TEST_F(DoctorTest, WhatOnlyChangesAtTheMomentIsNoFinding) {
   work();
   ASSERT_TRUE(ended());
   EXPECT_TRUE(all(Finding::BAD).empty());
+}
+
+// Putting them together takes a while in large networks.
+TEST_F(DoctorTest, WhatTheNodeKnowsIsPutTogetherOnceForAllParts) {
+  tests_.netd_stopped = true;
+  tests_.answers = {{"/netns/c1>10.0.1.2", HostTests::Answer::kSilent}};
+  examine();
+  EXPECT_EQ(facts_asked_, 1);
+  work();
+  EXPECT_FALSE(ended());
+  world_.advance(Doctor::kSecondLook);
+  work();
+  ASSERT_TRUE(ended());
+  EXPECT_EQ(facts_asked_, 2) << "what is looked at again has news";
+  // Nothing of it is kept for the next examination.
+  asked_.set_id("y");
+  doctor_.examine(asked_);
+  EXPECT_EQ(facts_asked_, 3);
 }
 
 TEST_F(DoctorTest, WhatIsNotDoneInTimeIsSaid) {
