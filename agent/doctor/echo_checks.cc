@@ -48,9 +48,9 @@ std::string why_not_encrypted(const HostTests::Refusals& refused) {
 }
 
 constexpr const char* kWhyNot =
-    "neither ping nor TCP, while the nodes reach one another by the UDP port of all networks. "
-    "Something on one of these nodes drops this network's, or a container's own firewall does "
-    "(`nft list ruleset` on the nodes, in their namespaces of the network and of the container)";
+    "neither ping nor TCP. Unless the nodes do not reach one another at all (a finding of its "
+    "own), something on one of them drops this network's, or a container's own firewall does (`nft "
+    "list ruleset` on the nodes, in their namespaces of the network and of the container)";
 
 // Whether the host has an address of its own in the ingress network.
 bool has_place(const v1::NetworkFeed& feed, const NodeFacts& facts) {
