@@ -119,7 +119,13 @@ std::string DataPathFaults::foreign(const v1::Node& node) const {
 // Networks whose packets do not fit into its data path.
 std::string DataPathFaults::narrow(const v1::Node& node) const {
   const uint32_t mtu = node.description().data_path().mtu();
-  if (mtu == 0) return {};
+  if (mtu == 0 || too_wide_.empty()) return {};
+  const auto [at, made] = narrow_.try_emplace(mtu);
+  if (made) at->second = say_narrow(mtu);
+  return at->second;
+}
+
+std::string DataPathFaults::say_narrow(uint32_t mtu) const {
   std::vector<std::string> names;
   for (const auto& network : too_wide_) {
     const uint32_t has = overlay::overlay_mtu(network->spec(), paths_);
@@ -156,12 +162,11 @@ std::vector<std::string> DataPathFaults::of(const v1::Node& node) const {
 }
 
 std::vector<std::string> DataPathFaults::of(const v1::Network& network) const {
-  const bool known = std::any_of(too_wide_.begin(), too_wide_.end(),
-                                 [&](const auto& each) { return each->id() == network.id(); });
-  if (!known) return {};
+  if (paths_.mtu == 0) return {};
+  const uint32_t mtu = overlay::overlay_mtu(network.spec(), paths_);
+  if (!is_too_wide(network.spec(), mtu, paths_)) return {};
   const auto wanted = overlay::wanted_mtu(network.spec());
   const bool asked_for = wanted && *wanted != 0;
-  const uint32_t mtu = overlay::overlay_mtu(network.spec(), paths_);
   return {fmt::format(
       "MTU {}{} is more than the {} that every node's data path carries (that of node {} has an "
       "MTU of {}): larger packets are {} on the way to and from there",

@@ -37,15 +37,18 @@ class DataPathFaults {
   std::string twin_of(const v1::Node& node) const;
   std::string foreign(const v1::Node& node) const;
   std::string narrow(const v1::Node& node) const;
+  std::string say_narrow(uint32_t mtu) const;
 
   std::map<std::string, std::vector<std::string>> hosts_;  // ids of nodes by data-path address
   std::map<std::string, std::string> names_;               // of nodes that share one, by id
   overlay::DataPaths paths_;
   Family families_[2];                             // of IPv4, of IPv6
   std::vector<store::Ptr<v1::Network>> too_wide_;  // more than the narrowest data path carries
-  std::string narrowest_;                          // the hostname of a node with the smallest MTU
-  std::string ingress_;  // name of the ingress network, once it has addresses
-  size_t placed_ = 0;    // nodes that hold one of the mesh's indexes
+  // What narrow() has said, by MTU: there are many nodes and networks, but few MTUs.
+  mutable std::map<uint32_t, std::string> narrow_;
+  std::string narrowest_;  // the hostname of a node with the smallest MTU
+  std::string ingress_;    // name of the ingress network, once it has addresses
+  size_t placed_ = 0;      // nodes that hold one of the mesh's indexes
   size_t mesh_nodes_max_;
 };
 

@@ -176,6 +176,12 @@ TEST_F(WaysBetweenNodesTest, AnMtuThatNotEveryDataPathCarriesIsKeptAndToldOf) {
                           "the way to and from there"));
   EXPECT_THAT(warnings_of_network("plain"), IsEmpty());
   EXPECT_THAT(warnings_of_node("a"), IsEmpty());
+  // Also where many are told of at a time.
+  put(node("c", "192.0.2.3", 1500));
+  const auto all = api_.list_nodes(user_, {});
+  ASSERT_TRUE(all);
+  ASSERT_EQ(all->nodes_size(), 3);
+  for (const auto& each : all->nodes()) EXPECT_EQ(each.warnings_size(), each.id() == "a" ? 0 : 1);
   EXPECT_THAT(warnings_of_node("b"),
               ElementsAre("its data path, with an MTU of 1500, does not carry what network jumbo "
                           "(8951) may send: larger packets are cut to pieces or lost on the way to "
