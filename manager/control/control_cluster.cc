@@ -27,6 +27,11 @@ const raft::GroupView* get(const std::optional<raft::GroupView>& group) {
   return group ? &*group : nullptr;
 }
 
+// How encrypted networks travel.
+bool same_way(const v1::EncryptionConfig& a, const v1::EncryptionConfig& b) {
+  return a.udp_encapsulation() == b.udp_encapsulation() && a.udp_port() == b.udp_port();
+}
+
 // The unlock key is there exactly while autolock is on.
 Status set_unlock_key(v1::Cluster& cluster, bool rotate) {
   if (!cluster.spec().autolock()) {
@@ -155,7 +160,11 @@ void ControlApi::update_cluster(const Principal& principal, const v1::UpdateClus
       [this, request](store::Transaction& tx) -> Result<std::string> {
         const auto known = tx.view().cluster();
         if (known == nullptr) return fail(not_found("there is no cluster"));
-        MUSTER_TRY(check_encryption_port(request.spec().encryption(), known->data_path_port()));
+        // A swarm that was made with one port for both is not refused everything else.
+        const v1::EncryptionConfig& encryption = request.spec().encryption();
+        if (!same_way(encryption, known->spec().encryption())) {
+          MUSTER_TRY(check_encryption_port(encryption, known->data_path_port()));
+        }
         v1::Cluster cluster = *known;
         cluster.mutable_meta()->set_version(request.version());
         *cluster.mutable_spec() = request.spec();

@@ -210,8 +210,10 @@ TEST_F(ClusterTest, EspDoesNotTravelOnThePortOfOverlayNetworks) {
   EXPECT_TRUE(set(4790, true));
   EXPECT_EQ(store_.snapshot().cluster()->spec().encryption().udp_port(), 4790u);
   data_path(4790);
-  EXPECT_FALSE(set(4790, true));
+  EXPECT_TRUE(set(4790, true)) << "a swarm that has it already can be given other settings";
+  EXPECT_FALSE(set(4790, false));
   EXPECT_TRUE(set(4789, true));
+  EXPECT_FALSE(set(4790, true));
   data_path(4500);
   EXPECT_TRUE(set(0, false)) << "a default that is not used";
   EXPECT_TRUE(set(4500, false));
