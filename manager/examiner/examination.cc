@@ -16,6 +16,10 @@ const std::string& host(const v1::Node& node) {
   return node.description().hostname().empty() ? node.id() : node.description().hostname();
 }
 
+bool is_v6(const std::string& address) {
+  return address.find(':') != std::string::npos;
+}
+
 // At a whole character: half of one could not be sent.
 void cut(std::string& text, size_t size) {
   while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
@@ -167,6 +171,11 @@ void Examination::look_at_store() {
                     hosts, address));
   }
   look_at_families(by_address);
+  std::set<std::string> v6;
+  for (const v1::Node* node : asked_nodes()) {
+    if (is_v6(node->description().data_path().address())) v6.insert(node->id());
+  }
+  pairs_->set_v6(std::move(v6));
   for (const v1::Network& network : examinee_.networks) {
     if (!encrypted(network)) continue;
     const std::string& called = network.spec().annotations().name();
@@ -195,7 +204,7 @@ void Examination::look_at_families(
     const std::map<std::string, std::vector<std::string>>& by_address) {
   std::vector<std::string> nodes[2];  // of IPv4, of IPv6
   for (const auto& [address, ids] : by_address) {
-    auto& family = nodes[address.find(':') == std::string::npos ? 0 : 1];
+    auto& family = nodes[is_v6(address) ? 1 : 0];
     family.insert(family.end(), ids.begin(), ids.end());
   }
   if (nodes[0].empty() || nodes[1].empty()) return;

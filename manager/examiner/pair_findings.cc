@@ -19,8 +19,9 @@ v1::NetworkFinding finding(const char* check, const std::string& node, const std
   return out;
 }
 
-std::string others(size_t count) {
-  return count == 1 ? "the other node" : fmt::format("the other {} nodes", count);
+std::string others(size_t count, bool mixed) {
+  return (count == 1 ? "the other node" : fmt::format("the other {} nodes", count)) +
+         (mixed ? " with addresses of its family" : "");
 }
 
 }  // namespace
@@ -32,6 +33,7 @@ bool PairFindings::add(const std::string& node_id, const v1::NetworkFinding& fou
   }
   if (found.peer_id().empty() || found.peer_id() == node_id) return false;
   const Pair pair(found.peer_id(), node_id);
+  if (v6_.contains(pair.first) != v6_.contains(pair.second)) return true;
   const bool bad = found.verdict() == v1::NetworkFinding::BAD;
   if (found.check() == "vxlan") {
     if (bad) lost_[pair] = found.text();
@@ -50,6 +52,17 @@ bool PairFindings::add(const std::string& node_id, const v1::NetworkFinding& fou
 std::string PairFindings::name(const std::string& id) const {
   const auto at = names_.find(id);
   return at == names_.end() ? id : at->second;
+}
+
+std::array<size_t, 2> PairFindings::families(const std::set<std::string>& nodes) const {
+  const auto v6 = static_cast<size_t>(std::count_if(
+      v6_.begin(), v6_.end(), [&](const std::string& id) { return nodes.contains(id); }));
+  return {nodes.size() - v6, v6};
+}
+
+bool PairFindings::mixed(const std::set<std::string>& nodes) const {
+  const auto [v4, v6] = families(nodes);
+  return v4 > 0 && v6 > 0;
 }
 
 std::string PairFindings::reach(const std::vector<Pair>& pairs) const {
@@ -99,15 +112,16 @@ PairFindings::Split PairFindings::split(const std::map<Pair, std::string>& bad,
   }
   Split out;
   // One pair alone does not tell at which of its ends it is.
-  const auto every = [](size_t count, const std::set<std::string>& with, const std::string& id) {
-    return count >= 2 && count >= std::min(with.size() - with.count(id), kPeersMax);
+  const auto find_every = [&](const std::map<std::string, size_t>& counts,
+                              const std::set<std::string>& with, std::set<std::string>& found) {
+    const auto there = families(with);
+    for (const auto& [id, count] : counts) {
+      const size_t peers = there[v6_.contains(id) ? 1 : 0] - with.count(id);
+      if (count >= 2 && count >= std::min(peers, kPeersMax)) found.insert(id);
+    }
   };
-  for (const auto& [id, count] : by_tester) {
-    if (every(count, senders, id)) out.deaf.insert(id);
-  }
-  for (const auto& [id, count] : by_sender) {
-    if (every(count, testers, id)) out.mute.insert(id);
-  }
+  find_every(by_tester, senders, out.deaf);
+  find_every(by_sender, testers, out.mute);
   for (const Pair& pair : counted) {
     if (!out.mute.contains(pair.first) && !out.deaf.contains(pair.second))
       out.pairs.push_back(pair);
@@ -143,12 +157,13 @@ void PairFindings::blame(const Kind& kind, const std::set<std::string>& senders,
                             nodes.size(), reach(pairs), example(pairs), advice(kind))));
     return;
   }
+  const auto there = families(nodes);
   std::set<std::string> said = found.deaf;
   said.insert(found.mute.begin(), found.mute.end());
   for (const std::string& id : said) {
     const bool deaf = found.deaf.contains(id), mute = found.mute.contains(id);
     const std::vector<Pair> pairs = pairs_of(id, mute, deaf);
-    const std::string rest = others(nodes.size() - 1);
+    const std::string rest = others(there[v6_.contains(id) ? 1 : 0] - 1, mixed(nodes));
     std::string text;
     if (deaf && mute) {
       text = fmt::format("{} passes between {} and {}, in either direction", what_is_lost(kind),
@@ -206,17 +221,28 @@ std::vector<v1::NetworkFinding> PairFindings::conclude(const std::set<std::strin
   std::vector<v1::NetworkFinding> out;
   const Kind kinds[] = {{"vxlan", &lost_, "is reached by every other node, in both directions"},
                         {"mtu", &too_large_, "frames of full size pass between all nodes"}};
+  const auto any_pair = [&](const std::set<std::string>& nodes) {
+    const auto [v4, v6] = families(nodes);
+    return std::max(v4, v6) >= 2;
+  };
+  const auto good = [&](const Kind& kind, const std::string& text,
+                        const std::set<std::string>& nodes) {
+    out.push_back(
+        finding(kind.check, "", "", v1::NetworkFinding::GOOD,
+                text + (mixed(nodes) ? ", as far as their data paths are of one family" : "")));
+  };
   bool lost = false;
   for (const Kind& kind : kinds) {
     const size_t before = out.size();
     blame(kind, senders, testers, out);
     if (kind.bad == &lost_) lost = out.size() != before;
     // Where nothing arrives nothing of full size does either, which was said.
-    if (out.size() != before || testers.size() < 2 || lost) continue;
-    out.push_back(finding(kind.check, "", "", v1::NetworkFinding::GOOD,
-                          kind.bad == &lost_ ? fmt::format("UDP port {} of each of {} nodes {}",
-                                                           port_, testers.size(), kind.good)
-                                             : std::string(kind.good)));
+    if (out.size() != before || !any_pair(testers) || lost) continue;
+    good(kind,
+         kind.bad == &lost_
+             ? fmt::format("UDP port {} of each of {} nodes {}", port_, testers.size(), kind.good)
+             : std::string(kind.good),
+         testers);
   }
   // Nodes without encrypted networks send none of it.
   std::set<std::string> encrypting;
@@ -226,9 +252,7 @@ std::vector<v1::NetworkFinding> PairFindings::conclude(const std::set<std::strin
                     "what encrypted networks travel by passes between all nodes that have one"};
   const size_t before = out.size();
   blame(esp, encrypting, encrypting, out);
-  if (out.size() == before && encrypting.size() >= 2) {
-    out.push_back(finding(esp.check, "", "", v1::NetworkFinding::GOOD, esp.good));
-  }
+  if (out.size() == before && any_pair(encrypting)) good(esp, esp.good, encrypting);
   return out;
 }
 

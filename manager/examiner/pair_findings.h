@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -31,6 +32,10 @@ class PairFindings {
   // The node cannot take part for a reason of its own, which was told: no pair is judged by it.
   void exclude(const std::string& node_id) { excluded_.insert(node_id); }
 
+  // Those whose data paths are of IPv6. Nothing is sent from one family to the other, which is told
+  // elsewhere: pairs of that kind are judged by nobody.
+  void set_v6(std::set<std::string> node_ids) { v6_ = std::move(node_ids); }
+
   // The picture. `began`: nodes that sent frames; `ended`: of those, the ones that said how it
   // went.
   std::vector<v1::NetworkFinding> conclude(const std::set<std::string>& began,
@@ -51,6 +56,10 @@ class PairFindings {
   };
 
   std::string name(const std::string& id) const;
+  // How many of the nodes have a data path of IPv4, and of IPv6.
+  std::array<size_t, 2> families(const std::set<std::string>& nodes) const;
+  // What is said of every other node is said of those of its family.
+  bool mixed(const std::set<std::string>& nodes) const;
   // ", and TCP is answered": of what was tried over the pairs.
   std::string reach(const std::vector<Pair>& pairs) const;
   Split split(const std::map<Pair, std::string>& bad, const std::set<std::string>& senders,
@@ -71,6 +80,7 @@ class PairFindings {
   std::set<Pair> unreached_;               // TCP is not answered either; (peer, tester)
   std::set<Pair> reached_;
   std::set<std::string> excluded_;
+  std::set<std::string> v6_;
 };
 
 }  // namespace muster::manager::examiner

@@ -278,6 +278,15 @@ TEST_F(ExaminerTest, DataPathsOfTwoFamiliesAreKnownWithoutAsking) {
   const auto client = ask();
   EXPECT_TRUE(client->says("node-2 has a data-path address of IPv6, 2 nodes of IPv4: they do not"));
   EXPECT_FALSE(client->says("node-1 has a data-path address"));
+  for (const char* id : {"id1", "id2", "id3"}) {
+    v1::NetworkFindings said = begins();
+    for (const char* peer : {"id1", "id3"}) {
+      if (std::string_view(id) == "id2") add(said, "vxlan", peer, "nothing arrives from there");
+    }
+    say(id, said);
+  }
+  ASSERT_TRUE(client->ended);
+  EXPECT_FALSE(client->says("security group")) << "that is not why";
 }
 
 TEST_F(ExaminerTest, NetworksThatAreNamedAreAskedFor) {

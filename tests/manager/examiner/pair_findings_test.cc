@@ -154,6 +154,41 @@ TEST(PairFindings, WhoWasNotExaminedIsNotBlamed) {
   EXPECT_TRUE(found.empty());
 }
 
+// Which is told of the addresses: no security group is to blame.
+TEST(PairFindings, NothingIsSaidOfPairsOfTwoFamilies) {
+  Case c({"a", "b", "c", "d"});
+  c.pairs->set_v6({"d"});
+  for (const char* id : {"a", "b", "c"}) {
+    for (const char* check : {"vxlan", "mtu", "esp"}) {
+      c.lost("d", id, check);
+      c.lost(id, "d", check);
+    }
+  }
+  const auto found = c.pairs->conclude(c.nodes, c.nodes);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].text(),
+            "UDP port 4789 of each of 4 nodes is reached by every other node, in both directions, "
+            "as far as their data paths are of one family");
+  EXPECT_EQ(found[1].verdict(), Verdict::GOOD);
+  // Who hears none of those that it could hear is deaf.
+  c.lost("a", "b");
+  c.lost("c", "b");
+  const auto bad = c.bad();
+  ASSERT_EQ(bad.size(), 1u);
+  EXPECT_EQ(bad[0].node_id(), "b");
+  EXPECT_TRUE(says(bad[0],
+                   "that the other 2 nodes with addresses of its family send arrives at "
+                   "node-b, while what it sends arrives"))
+      << bad[0].text();
+}
+
+TEST(PairFindings, OneNodeOfEachFamilyHasNoWayToJudge) {
+  Case c({"a", "b"});
+  c.pairs->set_v6({"b"});
+  c.lost("a", "b");
+  EXPECT_TRUE(c.pairs->conclude(c.nodes, c.nodes).empty());
+}
+
 TEST(PairFindings, LargeFramesAreAMatterOfTheirOwn) {
   Case c({"a", "b", "c"});
   c.lost("a", "b", "mtu");
