@@ -110,20 +110,29 @@ come_back() {
   excuse "$LOST_AT" "node$n"
   LOST=
 }
+# Whether tasks that are asked come and go, or nobody says that they do not.
+moving() {
+  ((SECONDS - MOVED_AT < 20 * slow)) && return 0
+  local said
+  said=$(timeout $((10 * slow)) "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" service inspect roam steady 2>/dev/null) &&
+    ! grep -q '"State": "updating"' <<<"$said" && return 1
+  return 0
+}
 restart() {
-  local begin=$EPOCHREALTIME sessions
+  local begin=$EPOCHREALTIME sessions moved=
+  ! moving || moved=1
   sessions=$(has_session "$1")
   kill_musterd "$1"
   one_of "${MANAGERS[@]}"
   [[ $REPLY != "$1" ]] || REPLY=$(($1 % 3 + 1))
   VIA=$REPLY
   start_musterd "$1"
-  # Nobody waits for a node without musterd, and its kernel hears of nothing: while tasks that are asked
-  # come and go, connections by it may meet one that has gone. Else it goes on as before.
-  ((SECONDS - MOVED_AT < 20 * slow)) || return 0
+  # Nobody waits for a node without a session, and its kernel hears of nothing: while tasks that are asked
+  # come and go, connections by it may meet one that has gone. Else it goes on as before; what comes next
+  # waits until it hears again.
   knows() { (($(has_session "$1") > $2)); }
   await 20 "node $1 has a session again" knows "$1" "$sessions"
-  excuse "$begin" "node$1" $((2 * slow))
+  [[ -z $moved ]] || excuse "$begin" "node$1" $((2 * slow))
 }
 # N: how many sessions the node has had.
 has_session() { grep -c 'session .* established' "$BASE/$1/musterd.log" || true; }
