@@ -76,7 +76,9 @@ nsenter --net="$vault" nft -f - <<<"table bridge broken { chain forward { type f
 doctor 1 vault
 is "$STATUS" 1 'the exit code'
 has "$OUT" 'bad neighbours vault node2: no container on node3 answers hidden.' 'the doctor'
-has "$OUT" 'bad vip vault node2: no answer to lone (' 'the doctor'
+# Calls to "hidden" may be led to its task on node 3, too.
+grep -Eq '^bad vip vault node2: no answer to (hidden \([0-9.]+\); )?lone \(' <<<"$OUT" || die "lone is not called in vain in: $OUT"
+checks=$((checks + 1))
 hasnt "$OUT" 'node1: no' 'what node 1 finds'
 hasnt "$OUT" 'bad vxlan' 'the way between the hosts'
 nsenter --net="$vault" nft delete table bridge broken

@@ -15,7 +15,8 @@ trap 'rm -rf "$reports"' EXIT
 for test in "${tests[@]}"; do
   echo "-- $test (tsan)"
   # What is reported is judged below; a test that fails, fails.
-  TSAN_OPTIONS="halt_on_error=0 exitcode=0 second_deadlock_stack=1 log_path=$reports/$test" \
+  TSAN_OPTIONS="halt_on_error=0 exitcode=0 second_deadlock_stack=1 log_path=$reports/$test \
+suppressions=$PWD/tests/race/suppressions.txt" \
     "build/tsan/bin/$test" --gtest_brief=1 --gtest_filter="$left_out"
 done
 python3 tests/race/ours.py "$reports"/*

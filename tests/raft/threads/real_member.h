@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,7 @@ class RealMember {
   // From its next start on it bears with others that stand still for long, as they do when a
   // machine has more to do than it can.
   void be_patient() {
+    connect_max_ = kPatience / 2;
     options_.tuning.election_min = kPatience / 2;
     options_.deadline = options_.disk_silence_max = options_.user_silence_max = kPatience;
   }
@@ -160,10 +162,11 @@ class RealMember {
     net.address = self_.address;
     transport_ = std::make_unique<GrpcTransport>(
         net,
-        [identity = identity_](const std::string& address, const std::string& node_id) {
+        [identity = identity_, arguments = channel_arguments()](const std::string& address,
+                                                                const std::string& node_id) {
           return grpc::CreateCustomChannel(
               address, security::channel_credentials(identity->current()->credentials, node_id),
-              security::manager_channel_arguments());
+              arguments);
         },
         node_->transport_events(), null_log());
     set_inbound(transport_->inbound());
@@ -204,6 +207,14 @@ class RealMember {
   void rotate_certificate() { ASSERT_TRUE(identity_->replace(issuer_.issue(self_.node_id)).ok()); }
 
  private:
+  grpc::ChannelArguments channel_arguments() const {
+    grpc::ChannelArguments arguments = security::manager_channel_arguments();
+    if (connect_max_) {
+      const auto most = std::chrono::duration_cast<std::chrono::milliseconds>(*connect_max_);
+      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(most.count()));
+    }
+    return arguments;
+  }
   void close() {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
@@ -235,6 +246,7 @@ class RealMember {
   const std::filesystem::path dir_;
   Member self_;
   Node::Options options_;
+  std::optional<Duration> connect_max_;  // the connections' own when not set
   std::shared_ptr<security::TlsIdentity> identity_;
   SystemRng rng_;
   std::mutex mutex_;

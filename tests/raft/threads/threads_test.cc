@@ -104,11 +104,22 @@ class RaftThreads : public ::testing::Test {
       return std::all_of(members_.begin(), members_.end(), [&](const auto& member) {
         return !member->runs() || member->ledger().entries() == entries;
       });
-    }));
+    })) << sizes();
     const auto entries = first.ledger().entries();
     const std::set<std::string> once(entries.begin(), entries.end());
     EXPECT_EQ(once.size(), entries.size());
     EXPECT_TRUE(std::includes(once.begin(), once.end(), acknowledged.begin(), acknowledged.end()));
+  }
+
+  // How much each member has, for who reads that a test failed.
+  std::string sizes() const {
+    std::string said;
+    for (const auto& member : members_) {
+      if (!member->runs()) continue;
+      said += fmt::format("member {} has {} entries, term as leader {}\n", member->self().id.value,
+                          member->ledger().entries().size(), member->ledger().leading());
+    }
+    return said;
   }
 
   Issuer issuer_;
