@@ -162,6 +162,7 @@ void NameBook::leave(const std::string& network_id, const std::string& task_id) 
 
 void NameBook::set_task(const v1::LocalTask& local) {
   const v1::Task& task = local.assignment().task();
+  own_[task.id()] = own_endpoint(local);
   // It may have left some while it runs.
   const std::set<std::string> entered = networks_[task.id()];
   for (const std::string& id : entered) {
@@ -195,12 +196,33 @@ void NameBook::set_task(const v1::LocalTask& local) {
     for (const std::string& cidr : attachment.addresses()) {
       out.add_addresses(without_prefix_length(cidr));
     }
-    out.set_ready(local.endpoint_state() == v1::ENDPOINT_READY);
+    out.set_ready(led(network->id(), task.id()));
     put(std::move(record));
   }
 }
 
+bool NameBook::led(const std::string& network_id, const std::string& task_id) const {
+  const auto own = own_.find(task_id);
+  if (own == own_.end()) return false;
+  v1::EndpointState fed = v1::ENDPOINT_ABSENT;
+  if (const auto feed = feeds_.find(network_id); feed != feeds_.end()) {
+    const auto said = feed->second.own.find(task_id);
+    if (said != feed->second.own.end()) fed = said->second;
+  }
+  return led_as(own->second, fed) == v1::ENDPOINT_READY;
+}
+
+void NameBook::lead_own(const std::string& network_id, const std::string& task_id) {
+  const auto at = records_.find(endpoint_key(network_id, task_id));
+  const bool ready = led(network_id, task_id);
+  if (at == records_.end() || at->second.endpoint().ready() == ready) return;
+  v1::NetdRecord record = at->second;
+  record.mutable_endpoint()->set_ready(ready);
+  put(std::move(record));
+}
+
 void NameBook::remove_task(const std::string& task_id) {
+  own_.erase(task_id);
   const auto networks = networks_.extract(task_id);
   if (networks.empty()) return;
   for (const std::string& network : networks.mapped()) leave(network, task_id);
@@ -272,17 +294,24 @@ bool NameBook::apply(const overlay::NetworkStep& step) {
     put_fed(id, service);
   }
   for (const v1::NetworkEndpoint& endpoint : news.endpoints()) {
-    if (endpoint.node_id() == node_id_) continue;  // known better here
+    if (endpoint.node_id() == node_id_) {  // known better here, but for when it is passed by
+      feed.own[endpoint.task_id()] = endpoint.state();
+      before.own.erase(endpoint.task_id());
+      lead_own(id, endpoint.task_id());
+      continue;
+    }
     feed.endpoints[endpoint.task_id()] = endpoint;
     before.endpoints.erase(endpoint.task_id());
     put_fed(id, endpoint);
   }
   drop_fed(id, before);
+  for (const auto& [task, state] : before.own) lead_own(id, task);
   for (const std::string& service : news.removed_service_ids()) {
     if (feed.services.erase(service) != 0) drop(service_key(id, service));
   }
   for (const std::string& task : news.removed_task_ids()) {
     if (feed.endpoints.erase(task) != 0) drop(endpoint_key(id, task));
+    if (feed.own.erase(task) != 0) lead_own(id, task);
   }
   return unheard_.erase(id) != 0;
 }

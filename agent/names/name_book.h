@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/routes/led_task.h"
 #include "muster/v1/agent.pb.h"
 #include "muster/v1/dispatcher.pb.h"
 #include "muster/v1/netd.pb.h"
@@ -15,7 +16,8 @@ namespace muster::agent {
 
 // What netd shall know, gathered from this node's tasks and the manager's feeds, and what of it
 // netd has not been told. The node's own tasks are the truth about themselves: what a feed says of
-// them is older. Networks that no task here is in are not told of. Pure.
+// them is older, but for when one that drains is passed by (agent/routes/led_task.h). Networks that
+// no task here is in are not told of. Pure.
 class NameBook {
  public:
   // `virtual_ips`: whether this node's kernel leads a service's virtual address to its tasks, in
@@ -54,6 +56,7 @@ class NameBook {
     bool heard = false;   // the manager has told of it, though there may be nothing to tell
     v1::Network network;  // as told last
     std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task
+    std::map<std::string, v1::EndpointState> own;          // of this node, by task
     std::map<std::string, v1::NetworkService> services;    // by id
   };
 
@@ -65,6 +68,9 @@ class NameBook {
   void enter(const v1::Network& network, const std::string& task_id);
   void put_network(const v1::Network& network);
   void leave(const std::string& network_id, const std::string& task_id);
+  // Whether a task of this node is to be found there.
+  bool led(const std::string& network_id, const std::string& task_id) const;
+  void lead_own(const std::string& network_id, const std::string& task_id);
   void put_fed(const std::string& network_id, const v1::NetworkEndpoint& endpoint);
   void put_fed(const std::string& network_id, const v1::NetworkService& service);
   void drop_fed(const std::string& network_id, const Feed& feed);
@@ -79,6 +85,7 @@ class NameBook {
   std::set<std::string> containers_;
   std::map<std::string, std::set<std::string>> members_;   // tasks here, by network
   std::map<std::string, std::set<std::string>> networks_;  // the other way round
+  std::map<std::string, OwnEndpoint> own_;                 // tasks here
   std::map<std::string, Feed> feeds_;  // by network, whether one is in it or not
   // Networks of the last complete update of which nothing had been heard: netd kept what it knew.
   std::set<std::string> unheard_;

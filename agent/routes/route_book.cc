@@ -95,37 +95,39 @@ void RouteBook::set_task(const v1::LocalTask& local) {
       endpoint.set_mac(attachment.mac());
       *endpoint.mutable_aliases() = attachment.aliases();
     }
-    endpoint.set_state(local.endpoint_state());
     endpoint.set_data_path_addr(data_path_addr_);
-    put_own(id, endpoint);
+    put_own(id, endpoint, own_endpoint(local));
   }
 }
 
-void RouteBook::put_own(const std::string& network_id, v1::NetworkEndpoint endpoint) {
+void RouteBook::put_own(const std::string& network_id, v1::NetworkEndpoint endpoint,
+                        const OwnEndpoint& state) {
   Network& network = networks_[network_id];
   const std::string task_id = endpoint.task_id();
-  if (const auto weight = network.weights.find(task_id); weight != network.weights.end()) {
-    endpoint.set_weight(weight->second);
-  }
+  const auto at = network.fed_own.find(task_id);
+  const FedOwn fed = at == network.fed_own.end() ? FedOwn() : at->second;
+  endpoint.set_weight(fed.weight);
+  endpoint.set_state(led_as(state, fed.state));
+  network.own_states[task_id] = state;
   overlay::put_message(network.own, task_id, endpoint, network.task_ids);
   if (network.task_ids.contains(task_id)) changed_.insert(network_id);
 }
 
-void RouteBook::weigh_own(const overlay::NetworkStep& step) {
+void RouteBook::apply_own(const overlay::NetworkStep& step) {
   Network& network = networks_[step.network_id];
-  std::map<std::string, uint32_t> told;
-  if (!step.complete) told = network.weights;
+  if (step.complete) network.fed_own.clear();
   for (const auto& endpoint : step.feed.endpoints()) {
-    if (endpoint.node_id() == node_id_) told[endpoint.task_id()] = endpoint.weight();
+    if (endpoint.node_id() != node_id_) continue;
+    network.fed_own[endpoint.task_id()] = {endpoint.weight(), endpoint.state()};
   }
-  for (const auto& id : step.feed.removed_task_ids()) told.erase(id);
-  std::erase_if(told, [](const auto& entry) { return entry.second == 0; });
-  network.weights = std::move(told);
+  for (const auto& id : step.feed.removed_task_ids()) network.fed_own.erase(id);
   for (auto& [id, own] : network.own) {
-    const auto at = network.weights.find(id);
-    const uint32_t weight = at == network.weights.end() ? 0 : at->second;
-    if (own.weight() == weight) continue;
-    own.set_weight(weight);
+    const auto at = network.fed_own.find(id);
+    const FedOwn fed = at == network.fed_own.end() ? FedOwn() : at->second;
+    const v1::EndpointState led = led_as(network.own_states[id], fed.state);
+    if (own.weight() == fed.weight && own.state() == led) continue;
+    own.set_weight(fed.weight);
+    own.set_state(led);
     network.task_ids.insert(id);
   }
 }
@@ -134,6 +136,7 @@ void RouteBook::drop_own(const std::string& network_id, const std::string& task_
   const auto at = networks_.find(network_id);
   if (at == networks_.end()) return;
   Network& network = at->second;
+  network.own_states.erase(task_id);
   if (network.own.erase(task_id) != 0) {
     network.task_ids.insert(task_id);
     changed_.insert(network_id);
@@ -203,11 +206,12 @@ std::optional<overlay::NetworkStep> RouteBook::fed(const std::string& network_id
   overlay::NetworkStep out{network_id, true, {}};
   *out.feed.mutable_network() = network.network;
   for (const auto& [id, endpoint] : network.endpoints) *out.feed.add_endpoints() = endpoint;
-  for (const auto& [id, weight] : network.weights) {
+  for (const auto& [id, fed] : network.fed_own) {
     v1::NetworkEndpoint& own = *out.feed.add_endpoints();
     own.set_task_id(id);
     own.set_node_id(node_id_);
-    own.set_weight(weight);
+    own.set_weight(fed.weight);
+    own.set_state(fed.state);
   }
   for (const auto& [id, service] : network.services) *out.feed.add_services() = service;
   for (const auto& [id, node] : network.ingress_nodes) *out.feed.add_ingress_nodes() = node;
@@ -255,7 +259,7 @@ void RouteBook::apply(const overlay::NetworkStep& step) {
   for (const auto& node : feed.ingress_nodes()) {
     overlay::put_message(network.ingress_nodes, node.node_id(), node, network.ingress_node_ids);
   }
-  weigh_own(step);
+  apply_own(step);
   overlay::drop_messages(network.endpoints, feed.removed_task_ids(), network.task_ids);
   overlay::drop_messages(network.services, feed.removed_service_ids(), network.service_ids);
   overlay::drop_messages(network.ingress_nodes, feed.removed_ingress_node_ids(),
@@ -360,6 +364,16 @@ void RouteBook::failed(const std::string& network_id) {
   } else {
     network.left = true;
   }
+}
+
+std::map<std::string, v1::EndpointState> RouteBook::fed_own(const std::string& network_id) const {
+  std::map<std::string, v1::EndpointState> out;
+  const auto at = networks_.find(network_id);
+  if (at == networks_.end()) return out;
+  for (const auto& [id, fed] : at->second.fed_own) {
+    if (fed.state != v1::ENDPOINT_ABSENT) out.emplace(id, fed.state);
+  }
+  return out;
 }
 
 std::vector<overlay::PublishedPort> RouteBook::ingress_ports(const std::string& network_id) const {

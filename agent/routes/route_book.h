@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/routes/led_task.h"
 #include "muster/v1/agent.pb.h"
 #include "muster/v1/dispatcher.pb.h"
 #include "overlay/dataplane/node_network.h"
@@ -16,7 +17,9 @@ namespace muster::agent {
 
 // What this node's kernel shall know of overlay networks, gathered from its own tasks and the
 // managers' feeds, and what of it the kernel has not been told. The node's own tasks are the truth
-// about themselves; what a feed says of them is older, or of a life of this host that is over.
+// about themselves; what a feed says of them is older, or of a life of this host that is over. Two
+// things managers know better: how much one weighs, and when one that drains is passed by
+// (led_task.h).
 //
 // The node takes part in the networks of its tasks that have not ended, and in the ingress network
 // always. Nothing is told of a network before the managers have: what the kernel has of it, from an
@@ -67,25 +70,32 @@ class RouteBook {
   std::string name_of(const std::string& network_id) const;
   // The overlay networks that a task is attached to.
   static std::vector<std::string> networks_of(const v1::LocalTask& task);
+  // What the managers say of this node's tasks in the network: states but for ABSENT.
+  std::map<std::string, v1::EndpointState> fed_own(const std::string& network_id) const;
   // Published ports of the ingress network, with the READY tasks of other nodes behind them; those
   // without any are there, too. How they are balanced, with the weights of this node's tasks as
   // well. Sorted.
   std::vector<overlay::PublishedPort> ingress_ports(const std::string& network_id) const;
 
  private:
+  // What managers say of a task of this node.
+  struct FedOwn {
+    uint32_t weight = 0;
+    v1::EndpointState state = v1::ENDPOINT_ABSENT;
+  };
   struct Network {
     // As fed.
     v1::Network network;
     std::map<std::string, v1::NetworkEndpoint> endpoints;  // of other nodes, by task id
     std::map<std::string, v1::NetworkService> services;    // by id
     std::map<std::string, v1::IngressNode> ingress_nodes;  // by node id
-    // Of this node's tasks, the only thing about them that the managers know better: by task id.
-    std::map<std::string, uint32_t> weights;
+    std::map<std::string, FedOwn> fed_own;                 // of this node's tasks, by task id
     bool heard = false;
     bool stale = false;     // the managers may have left off telling
     bool restored = false;  // that is all that is known of it in this process
 
-    std::map<std::string, v1::NetworkEndpoint> own;  // of this node's tasks, by task id
+    std::map<std::string, v1::NetworkEndpoint> own;  // of this node's tasks, by task id; as led
+    std::map<std::string, OwnEndpoint> own_states;   // the same tasks, as they are
     std::set<std::string> holders;                   // tasks here, those that have ended included
 
     // Towards the kernel.
@@ -99,9 +109,10 @@ class RouteBook {
 
   bool takes_part(const Network& network) const;
   const v1::NetworkEndpoint* endpoint(const Network& network, const std::string& task_id) const;
-  void put_own(const std::string& network_id, v1::NetworkEndpoint endpoint);
+  void put_own(const std::string& network_id, v1::NetworkEndpoint endpoint,
+               const OwnEndpoint& state);
   // What a step says of this node's tasks.
-  void weigh_own(const overlay::NetworkStep& step);
+  void apply_own(const overlay::NetworkStep& step);
   void drop_own(const std::string& network_id, const std::string& task_id);
   void leave(const std::string& network_id, const std::string& task_id);
   void drop_unheld(const std::string& network_id);

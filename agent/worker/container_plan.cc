@@ -309,14 +309,15 @@ std::string port_name(const v1::PortConfig& port) {
 }
 
 std::vector<overlay::PublishedPort> published_ports(
-    const std::vector<const v1::LocalTask*>& tasks) {
+    const std::vector<const v1::LocalTask*>& on_host,
+    const std::vector<const v1::LocalTask*>& in_mesh) {
   using Key = std::tuple<int, uint32_t, std::string, uint32_t, std::string>;
   std::map<Key, overlay::PublishedPort> ports;
-  for (const v1::LocalTask* local : tasks) {
-    if (local->host_network()) continue;  // the container listens on the host itself
+  const auto add = [&ports](const v1::LocalTask* local, bool ingress) {
+    if (local->host_network()) return;  // the container listens on the host itself
     const v1::Task& task = local->assignment().task();
     for (v1::PortConfig port : task.ports()) {
-      const bool ingress = port.mode() == v1::PortConfig::INGRESS;
+      if ((port.mode() == v1::PortConfig::INGRESS) != ingress) continue;
       if (!ingress && port.published_port() == 0) {
         for (const v1::PortConfig& chosen : local->status().host_ports()) {
           if (chosen.target_port() == port.target_port() && chosen.protocol() == port.protocol()) {
@@ -337,7 +338,9 @@ std::vector<overlay::PublishedPort> published_ports(
         entry.containers[backend] = local->container_id();
       }
     }
-  }
+  };
+  for (const v1::LocalTask* task : on_host) add(task, false);
+  for (const v1::LocalTask* task : in_mesh) add(task, true);
   std::vector<overlay::PublishedPort> out;
   for (auto& [key, port] : ports) {
     std::sort(port.backends.begin(), port.backends.end());

@@ -61,8 +61,11 @@ std::string resolver_conf_text(const v1::DnsConfig& dns, const std::string& host
 std::string resolv_conf_text(const v1::DnsConfig& dns, const std::string& host_text,
                              bool host_network);
 
-// Published ports of this node: for every routable task its ports with its address. Sorted.
-std::vector<overlay::PublishedPort> published_ports(const std::vector<const v1::LocalTask*>& tasks);
+// Published ports of this node: ports of the host of the one tasks and ports of the mesh of the
+// others, with their addresses. Sorted.
+std::vector<overlay::PublishedPort> published_ports(
+    const std::vector<const v1::LocalTask*>& on_host,
+    const std::vector<const v1::LocalTask*>& in_mesh);
 // "80/tcp".
 std::string port_name(const v1::PortConfig& port);
 

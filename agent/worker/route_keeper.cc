@@ -151,7 +151,10 @@ void RouteKeeper::pump(const std::string& network_id) {
   taken.asked = route.asked;
   taken.version = route.untold ? route.version : 0;
   taken.names = route.names.size();
-  if (book_.is_ingress(network_id)) taken.ingress_ports = book_.ingress_ports(network_id);
+  if (book_.is_ingress(network_id)) {
+    taken.ingress_ports = book_.ingress_ports(network_id);
+    taken.ingress_own = book_.fed_own(network_id);
+  }
   std::vector<overlay::NetworkStep> unkept = take_unkept(network_id, route);
   if (!change && unkept.empty()) {
     route.failed = false;
@@ -243,10 +246,12 @@ void RouteKeeper::settle(const Taken& taken) {
   route.names.erase(route.names.begin(), route.names.begin() + static_cast<ptrdiff_t>(taken.names));
   if (book_.is_ingress(taken.network_id)) {
     ingress_ports_ = taken.ingress_ports;
+    ingress_own_ = taken.ingress_own;
     ingress_id_ = taken.network_id;
     ingress_changed_ = true;
   } else if (taken.network_id == ingress_id_) {
     ingress_ports_.clear();
+    ingress_own_.clear();
     ingress_id_.clear();
     ingress_changed_ = true;
   }

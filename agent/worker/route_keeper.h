@@ -100,6 +100,11 @@ class RouteKeeper {
   // Published ports of the ingress network and tasks of other nodes that the kernel knows the way
   // to.
   const std::vector<overlay::PublishedPort>& ingress_ports() const { return ingress_ports_; }
+  // What the managers said of a task of this node with those ports (led_task.h); ABSENT: nothing.
+  v1::EndpointState ingress_state(const std::string& task_id) const {
+    const auto at = ingress_own_.find(task_id);
+    return at == ingress_own_.end() ? v1::ENDPOINT_ABSENT : at->second;
+  }
 
  private:
   // One network.
@@ -126,6 +131,7 @@ class RouteKeeper {
     uint64_t version = 0;
     size_t names = 0;
     std::vector<overlay::PublishedPort> ingress_ports;
+    std::map<std::string, v1::EndpointState> ingress_own;
   };
   struct Waiter {
     std::map<std::string, uint64_t> needs;  // by network, what has to be carried out
@@ -168,6 +174,7 @@ class RouteKeeper {
   std::list<Waiter> waiters_;
   std::list<FeedWaiter> feed_waiters_;
   std::vector<overlay::PublishedPort> ingress_ports_;
+  std::map<std::string, v1::EndpointState> ingress_own_;  // by task id, as of the same step
   std::string ingress_id_;
   bool ingress_changed_ = false;
   overlay::LocalNode local_wanted_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/routes/led_task.h"
 #include "agent/worker/container_plan.h"
 #include "agent/worker/worker.h"
 #include "agent/worker/worker_entry.h"
@@ -81,11 +82,15 @@ bool in_force(const Status& status) {
 }  // namespace
 
 void Worker::ports_changed() {
-  std::vector<const v1::LocalTask*> routable;
+  std::vector<const v1::LocalTask*> on_host;
+  std::vector<const v1::LocalTask*> in_mesh;
   for (const auto& [id, entry] : entries_) {
-    if (entry->machine.routable()) routable.push_back(&entry->machine.task());
+    const v1::LocalTask& task = entry->machine.task();
+    if (entry->machine.routable()) on_host.push_back(&task);
+    const v1::EndpointState led = led_as(own_endpoint(task), routes_.ingress_state(id));
+    if (led == v1::ENDPOINT_READY) in_mesh.push_back(&task);
   }
-  auto ports = published_ports(routable);
+  auto ports = published_ports(on_host, in_mesh);
   if (options_.mesh) ports = merge_ports(std::move(ports), routes_.ingress_ports());
   PortPlan plan = plan_ports(ports, masquerade_);
   ports_all_ = std::move(ports);

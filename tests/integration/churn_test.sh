@@ -22,6 +22,7 @@ pins() { echo "$RUN/$1/$(instance "$1")/netns"; }
 # already, or what cannot be any more, is no failure.
 say() {
   local out end=$((SECONDS + 20 * slow))
+  did "$@"
   until out=$(timeout $((10 * slow)) "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" "$@" 2>&1); do
     [[ $out != *'already exists'* && $out != *'not found'* && $out != *'no such'* ]] || break
     ((SECONDS < end)) || die "muster $*: $out"
@@ -29,7 +30,12 @@ say() {
   done
 }
 # may ARGS: the same once; what does not fit what there is just now is refused.
-may() { timeout $((10 * slow)) "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" "$@" >/dev/null 2>&1 || true; }
+may() {
+  did "$@"
+  timeout $((10 * slow)) "$BIN/muster" --socket "unix://$RUN/$VIA/muster.sock" "$@" >/dev/null 2>&1 || true
+}
+# did WORDS: written down with the time, for who looks for the reason of a failure.
+did() { echo "$EPOCHREALTIME $*" >>"$BASE/steps"; }
 
 # ---------------------------------------------------------------- who asks
 
@@ -56,6 +62,10 @@ judge() {
   wait "${ASKERS[@]}"
   said=$(python3 "$HERE/traffic_tools.py" judge "$EXCUSES" "$BASE"/asked.*)
   echo "   $(tail -1 <<<"$said")"
+  if (($(wc -l <<<"$said") > 1)); then
+    echo "what was done around the first of them:"
+    awk -v at="${said%% *}" '$1 > at - 10 && $1 < at + 5' "$BASE/steps"
+  fi
   is "$(head -n -1 <<<"$said" | head -20)" '' 'requests that failed'
   (($(tail -1 <<<"$said" | cut -d' ' -f1) > 4 * STEPS)) || die 'hardly anything was asked'
 }
@@ -85,6 +95,7 @@ any() {
 }
 lose() { # NODE HOW
   local begin=$EPOCHREALTIME pid
+  did lose "$@"
   LOST=$1 LOST_AT=$begin HOW=$2
   ip link set "$BRIDGE-$1" down
   if [[ $2 == kill ]]; then
@@ -102,13 +113,16 @@ lose() { # NODE HOW
 come_back() {
   local n=$LOST
   [[ -n $n ]] || return 0
+  did come_back "$n"
   ip link set "$BRIDGE-$n" up
   [[ $HOW != kill ]] || start_musterd "$n"
   await 40 "node $n is ready" node_is "$VIA" "$n" Status Ready
   is_served() { curl -fsS -m $((2 * slow)) -o /dev/null "http://$(address "$n"):8080/" && curl -fsS -m $((2 * slow)) -o /dev/null "http://$(address "$n"):8081/"; }
   await 15 "node $n serves" is_served
-  excuse "$LOST_AT" "node$n"
+  # It leads as it did when it was cut off until its kernel has been told: to tasks that have gone, too.
+  excuse "$LOST_AT" "node$n" $((2 * slow))
   LOST=
+  did is_back "$n"
 }
 # Whether tasks that are asked come and go, or nobody says that they do not.
 moving() {
@@ -120,6 +134,7 @@ moving() {
 }
 restart() {
   local begin=$EPOCHREALTIME sessions moved=
+  did restart "$1"
   ! moving || moved=1
   sessions=$(has_session "$1")
   kill_musterd "$1"

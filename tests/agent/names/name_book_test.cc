@@ -107,6 +107,41 @@ TEST_F(NameBookTest, OnlyWhatChangedIsTold) {
   EXPECT_FALSE(book_.changed());
 }
 
+TEST_F(NameBookTest, ATaskThatIsLetGoIsFoundUntilTheFeedSaysWhoTakesItsPlace) {
+  book_.set_task(local_task("t1", "n1", true));
+  v1::NetworkFeed feed;
+  *feed.add_endpoints() = remote("t1", "here");
+  book_.apply(step("n1", feed, true));
+  v1::LocalTask leaves = local_task("t1", "n1", true);
+  leaves.set_stop_asked(true);
+  leaves.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  leaves.mutable_assignment()->mutable_task()->set_endpoint_state(v1::ENDPOINT_DRAINING);
+  book_.set_task(leaves);
+  keys();
+  EXPECT_TRUE(endpoint("endpoint/n1/t1").ready());
+  v1::NetworkFeed news;
+  *news.add_endpoints() = remote("t2", "there");
+  *news.add_endpoints() = remote("t1", "here");
+  news.mutable_endpoints(1)->set_state(v1::ENDPOINT_DRAINING);
+  book_.apply(step("n1", news, false));
+  keys();
+  EXPECT_FALSE(endpoint("endpoint/n1/t1").ready());
+  EXPECT_TRUE(endpoint("endpoint/n1/t2").ready());
+  // Its own word again, should they say nothing of it any more; it was not released.
+  for (const bool complete : {false, true}) {
+    book_.set_task(local_task("t1", "n1", true));
+    book_.apply(step("n1", news, false));
+    keys();
+    ASSERT_FALSE(endpoint("endpoint/n1/t1").ready());
+    v1::NetworkFeed without;
+    if (complete) *without.add_endpoints() = remote("t2", "there");
+    if (!complete) without.add_removed_task_ids("t1");
+    book_.apply(step("n1", without, complete));
+    keys();
+    EXPECT_TRUE(endpoint("endpoint/n1/t1").ready());
+  }
+}
+
 TEST_F(NameBookTest, AContainerIsToldEvenWhenItIsTheSame) {
   v1::NetdContainer container;
   container.set_id("c1");

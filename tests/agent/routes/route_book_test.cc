@@ -183,6 +183,47 @@ TEST_F(RouteBookTest, OwnTasksAreTheTruthAboutThemselves) {
   EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_DRAINING);
 }
 
+// What is told of tasks comes before what is told of networks.
+TEST_F(RouteBookTest, ATaskThatIsLetGoIsLedToUntilTheFeedSaysWhoTakesItsPlace) {
+  set("t1", v1::ENDPOINT_READY);
+  feed("n1", {far("t1", v1::ENDPOINT_READY, "here")});
+  told();
+  v1::LocalTask leaves = local_task("t1", {network("n1")}, v1::ENDPOINT_DRAINING);
+  leaves.set_stop_asked(true);
+  leaves.mutable_assignment()->mutable_task()->set_endpoint_state(v1::ENDPOINT_DRAINING);
+  book_.set_task(leaves);
+  EXPECT_THAT(told(), IsEmpty());
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_READY);
+  feed("n1", {far("t2")}, false);
+  told();
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_READY);
+  // A process that takes over knows it, too.
+  RouteBook successor("here");
+  successor.set_task(leaves);
+  successor.restore(*book_.fed("n1"));
+  const auto step = successor.next("n1");
+  ASSERT_TRUE(step);
+  EXPECT_EQ(step->step.feed.endpoints(0).state(), v1::ENDPOINT_READY);
+
+  feed("n1", {far("t1", v1::ENDPOINT_DRAINING, "here")}, false);
+  told();
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_DRAINING);
+}
+
+TEST_F(RouteBookTest, TheFeedMayKnowFirstThatATaskIsLetGo) {
+  set("t1", v1::ENDPOINT_READY);
+  feed("n1", {far("t1", v1::ENDPOINT_READY, "here")});
+  told();
+  feed("n1", {far("t1", v1::ENDPOINT_DRAINING, "here")}, false);
+  EXPECT_THAT(told(), testing::SizeIs(1));
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_DRAINING);
+  EXPECT_THAT(book_.fed_own("n1"), ElementsAre(testing::Pair("t1", v1::ENDPOINT_DRAINING)));
+  feed("n1", {far("t2")});
+  told();
+  EXPECT_THAT(book_.fed_own("n1"), IsEmpty());
+  EXPECT_EQ(kernel_.endpoint("n1", "t1").state(), v1::ENDPOINT_READY) << "its own word";
+}
+
 TEST_F(RouteBookTest, WhatEndedHereIsGoneThoughAFeedHasIt) {
   book_.set_task(local_task("t1", {network("n1")}, v1::ENDPOINT_READY));
   book_.set_task(local_task("t3", {network("n1")}, v1::ENDPOINT_READY));

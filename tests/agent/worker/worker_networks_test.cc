@@ -66,6 +66,13 @@ class WorkerNetworksTest : public WorkerTest {
     out.set_state(state);
     return out;
   }
+  // One of this node.
+  v1::NetworkEndpoint own(const std::string& task, v1::EndpointState state) {
+    v1::NetworkEndpoint out = far(task, state);
+    out.set_node_id("node1");
+    out.set_addresses(0, "10.0.0.2");
+    return out;
+  }
   // The managers tell of a network.
   void tell(const std::string& id, uint64_t version, bool complete,
             const std::vector<v1::NetworkEndpoint>& endpoints,
@@ -410,6 +417,35 @@ TEST_F(WorkerNetworksTest, PortsLeadToOtherNodesWhenTheMeshIsTheKernels) {
   world_.advance(300ms);
   ASSERT_EQ(network_.published.size(), 1u);
   EXPECT_THAT(network_.published[0].backends, IsEmpty());
+}
+
+// The port was refused on this node for as long as the kernel took to hear of the other task.
+TEST_F(WorkerNetworksTest, AnOwnTaskThatIsLetGoAnswersUntilTheFeedHasWhoTakesItsPlace) {
+  mesh_ = true;
+  restart();
+  publish(v1::PortConfig::INGRESS, 8080);
+  worker_->apply(feed({task("t1")}));
+  tell("n1", 1, true, {});
+  tell("mesh", 5, true, {own("t1", v1::ENDPOINT_READY)}, {published_service()});
+  world_.advance(300ms);
+  ASSERT_EQ(network_.published.size(), 1u);
+  ASSERT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2"));
+
+  v1::Task leaves = task("t1", v1::TASK_SHUTDOWN);
+  leaves.set_endpoint_state(v1::ENDPOINT_DRAINING);
+  leaves.mutable_drain()->set_timeout_ns(Duration(5s).count());
+  worker_->apply(feed({leaves}, false));
+  world_.advance(300ms);
+  EXPECT_EQ(last_["t1"].endpoint_state(), v1::ENDPOINT_DRAINING);
+  ASSERT_EQ(network_.published.size(), 1u);
+  EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2"));
+  tell("mesh", 6, false, {far("t2")});
+  world_.advance(300ms);
+  EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2", "10.0.0.9"));
+  tell("mesh", 7, false, {own("t1", v1::ENDPOINT_DRAINING)});
+  world_.advance(300ms);
+  EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.9"));
+  EXPECT_EQ(applied_.back(), (std::pair<std::string, uint64_t>("mesh", 7)));
 }
 
 TEST_F(WorkerNetworksTest, ASuccessorGoesOnWithWhatWasToldWhileNoManagerAnswers) {
