@@ -21,6 +21,7 @@ enum class WorkerMutant : uint8_t {
   kRoutesLost,         // what changes in a network is not told to the kernel
   kRoutesKept,         // a network without tasks is not forgotten
   kStopsUnreleased,    // what others may still lead to is told to end
+  kPassedByAtOnce,     // a task that is let go is passed by before another is led to
   kEnd,
 };
 

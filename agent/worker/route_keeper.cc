@@ -58,6 +58,12 @@ void RouteKeeper::set_local_node(const overlay::LocalNode& node) {
 }
 
 void RouteKeeper::set_task(const v1::LocalTask& task) {
+  if (fault(WorkerMutant::kPassedByAtOnce)) {
+    v1::LocalTask ill = task;
+    ill.set_stop_asked(false);
+    book_.set_task(ill);
+    return pump_changed();
+  }
   book_.set_task(task);
   pump_changed();
 }

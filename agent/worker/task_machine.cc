@@ -152,7 +152,10 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
       task.has_drain() == known.has_drain() && task.endpoint_state() == known.endpoint_state();
   if (desired == known.desired_state() && (same_way_out || desired < v1::TASK_SHUTDOWN)) return out;
   known.set_desired_state(desired);
-  known.set_endpoint_state(task.endpoint_state());
+  // One that waited for the managers' word for long enough has let itself go for good.
+  const bool let_itself_go = known.endpoint_state() == v1::ENDPOINT_RELEASED &&
+                             task.endpoint_state() == v1::ENDPOINT_DRAINING;
+  if (!let_itself_go) known.set_endpoint_state(task.endpoint_state());
   known.clear_drain();
   if (task.has_drain()) *known.mutable_drain() = task.drain();
   out.push_back(TaskAction::kSave);
@@ -165,7 +168,7 @@ TaskActions TaskMachine::assigned(const v1::Task& task, WallTime now) {
       if (stop_wanted()) stop_container(now, out);
       break;
     case Phase::kLeaving:
-      if (!awaits_release()) drain(now, out);
+      if (!awaits_release()) pass_by_and_drain(now, out);
       break;
     case Phase::kDraining:
       if (!may_drain()) signal_stop(false, now, out);
@@ -188,7 +191,7 @@ TaskActions TaskMachine::removed(WallTime now) {
     case Phase::kPreparing: out.push_back(TaskAction::kCancelPrepare); break;
     case Phase::kReady: end(v1::TASK_SHUTDOWN, "shutdown", "", now, out); break;
     case Phase::kUp: stop_container(now, out); break;
-    case Phase::kLeaving:
+    case Phase::kLeaving: signal_stop(true, now, out); break;
     case Phase::kDraining: signal_stop(false, now, out); break;
     case Phase::kStarting:
     case Phase::kStopping:
@@ -334,6 +337,12 @@ bool TaskMachine::awaits_release() const {
   return may_drain() && task_.assignment().task().endpoint_state() == v1::ENDPOINT_DRAINING;
 }
 
+// Whether or not the feeds of its networks have said so.
+void TaskMachine::pass_by_and_drain(WallTime now, TaskActions& out) {
+  out.push_back(TaskAction::kPublishPorts);
+  drain(now, out);
+}
+
 void TaskMachine::drain(WallTime now, TaskActions& out) {
   const Duration time(may_drain() ? task_.assignment().task().drain().timeout_ns() : 0);
   if (time <= Duration(0)) return signal_stop(false, now, out);
@@ -410,7 +419,7 @@ TaskActions TaskMachine::timer(WallTime now) {
     // The managers are away, or this node from them: nobody is going to say more.
     task_.mutable_assignment()->mutable_task()->set_endpoint_state(v1::ENDPOINT_RELEASED);
     out.push_back(TaskAction::kSave);
-    drain(now, out);
+    pass_by_and_drain(now, out);
     return out;
   }
   if (phase_ == Phase::kDraining) {

@@ -22,7 +22,7 @@ enum class TaskAction {
   kStart,          // -> started() or start_failed()
   kWatch,          // -> exited(), once
   kWatchHealth,    // run the health check -> probed()
-  kPublishPorts,   // the set of routable tasks changed
+  kPublishPorts,   // whether ports and names lead to it may have changed
   kWatchFlows,     // look whether connections still lead to it, until -> flows_ended()
   kSignalStop,     // the task's stop signal -> signalled()
   kSignalKill,
@@ -39,11 +39,11 @@ struct TaskTimes {
 };
 
 // One task's life on its node (swarm.md 1.4): ASSIGNED, ACCEPTED, PREPARING, READY, STARTING,
-// RUNNING and an end. One that is to stop first leaves its networks: its own node leads nothing to
-// it from then on, the managers say when no other node does (RELEASED), and then what it has may go
-// on for the time they set. Not so one that is ill, or that this node is no longer to have. A pure
-// function of (state, event, time): the shell feeds events and carries out actions. The observed
-// state and the desired state only grow.
+// RUNNING and an end. One that is to stop first leaves its networks: each node leads nothing to it
+// once the network's feed has said so (agent/routes/led_task.h), the managers say when none does
+// any more (RELEASED), and then what it has may go on for the time they set. Not so one that is
+// ill, or that this node is no longer to have. A pure function of (state, event, time): the shell
+// feeds events and carries out actions. The observed state and the desired state only grow.
 class TaskMachine {
  public:
   // A task as the node holds it: fresh (state up to ASSIGNED) or read from disk.
@@ -91,7 +91,7 @@ class TaskMachine {
   // Known once the image is; before prepared().
   void set_has_healthcheck(bool value) { times_.has_healthcheck = value; }
   Duration timer_delay() const { return timer_delay_; }
-  // Whether published ports may lead to it.
+  // Whether it answers, and the host's own ports may lead to it.
   bool routable() const { return task_.endpoint_state() == v1::ENDPOINT_READY; }
   // Whether its container runs and shall go on.
   bool up() const { return phase_ == Phase::kUp; }
@@ -121,6 +121,7 @@ class TaskMachine {
   bool may_drain() const;
   void stop_container(WallTime now, TaskActions& out);
   bool awaits_release() const;
+  void pass_by_and_drain(WallTime now, TaskActions& out);
   void drain(WallTime now, TaskActions& out);
   void signal_stop(bool unroute, WallTime now, TaskActions& out);
   void became_healthy(WallTime now, TaskActions& out);

@@ -104,7 +104,7 @@ void Worker::tell_local_node() {
 
 // It counts as applied when published ports and names are as the feed says, too.
 void Worker::network_carried_out(const std::string& network_id, uint64_t version, bool forgotten) {
-  if (routes_.take_ingress_changed() && options_.mesh) ports_changed();
+  if (routes_.take_ingress_changed()) ports_changed();
   tell_limitations();
   if (version == 0 && !forgotten) return;
   CarriedOut& unsaid = networks_unsaid_[network_id];

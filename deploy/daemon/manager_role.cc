@@ -87,8 +87,11 @@ ReplicaOptions replica_options(const ManagerDeps& deps, const ManagerConfig& con
   options.start = config.start;
   options.state = config.state;
   options.channels = [identity = config.identity](const std::string& address,
-                                                  const std::string& node_id) {
-    return security::ManagerChannel(identity, address, node_id).get();
+                                                  const std::string& node_id,
+                                                  Duration connect_max) {
+    return security::ManagerChannel(identity, address, node_id,
+                                    security::manager_channel_arguments(connect_max))
+        .get();
   };
   options.log = child_log(deps.log, "raft");
   return options;

@@ -221,10 +221,10 @@ Status serve(const std::filesystem::path& dir, size_t number,
   net.address = self.address;
   raft::GrpcTransport transport(
       net,
-      [&](const std::string& address, const std::string& node_id) {
+      [&](const std::string& address, const std::string& node_id, Duration connect_max) {
         return grpc::CreateCustomChannel(
             address, security::channel_credentials(identity->current()->credentials, node_id),
-            security::manager_channel_arguments());
+            security::manager_channel_arguments(connect_max));
       },
       node.transport_events(), log);
   const auto raft_service =

@@ -136,6 +136,9 @@ Cluster::Cluster(uint64_t seed, const ClusterOptions& options)
             ManagerLife* leader = group_.leader();
             return leader != nullptr && leader->parts->dispatcher.routers(in).contains(node);
           });
+        },
+        [this](const SimHost& host, const std::string& network_id, const std::string& task_id) {
+          rules_.on_passed_by(host, network_id, task_id);
         }};
     hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id,
                                                seed ^ (0x94d049bb133111eb * (hosts_.size() + 1))));

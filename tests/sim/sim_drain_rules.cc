@@ -1,9 +1,11 @@
-// No task gets its stop signal while somebody leads connections to it (W8).
+// No task gets its stop signal while somebody leads connections to it (W8), and nobody is without a
+// task of a service who could be led to one (W11).
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <variant>
 
+#include "manager/dispatcher/network_feed.h"
 #include "manager/drainer/drainer.h"
 #include "tests/sim/sim_rules.h"
 
@@ -47,6 +49,17 @@ void SimRules::note_leaving(const store::CommitEvent& event) {
       for (const auto& host : hosts_) {
         if (host->established()) leaving.sessions[host->id()] = host->links();
       }
+      event.after.each<v1::Task>([&](const store::Ptr<v1::Task>& task) {
+        const auto node = event.after.get<v1::Node>(task->node_id());
+        if (task->service_id() != change->after->service_id() ||
+            manager::dispatcher::shown_state(*task, node.get()) != v1::ENDPOINT_READY) {
+          return true;
+        }
+        for (const auto& attachment : task->networks()) {
+          leaving.others[task->id()].insert(attachment.network_id());
+        }
+        return true;
+      });
     }
   }
 }
@@ -73,6 +86,39 @@ void SimRules::on_stop(const SimHost& host, const SimHost::Container& container,
                     v1::EndpointState_Name(container.task.endpoint_state()),
                     stored ? v1::EndpointState_Name(stored->endpoint_state()) : "gone"));
   }
+}
+
+// Who was there to take the place of one that is let go is led to when that one is passed by: the
+// network's feed tells of the one before the other, or of both at once. Of hosts with a session all
+// the while; one that comes back may hear first that its task was let go meanwhile.
+void SimRules::on_passed_by(const SimHost& host, const std::string& network_id,
+                            const std::string& task_id) const {
+  const auto leaving = leaving_.find(task_id);
+  if (leaving == leaving_.end() || world_.now() - leaving->second.since >= kWaited) return;
+  const auto session = leaving->second.sessions.find(host.id());
+  if (session == leaving->second.sessions.end() || session->second != host.links()) return;
+  const auto route = host.network().routes().find(network_id);
+  const auto passed_by = before_.get<v1::Task>(task_id);
+  if (route == host.network().routes().end() || passed_by == nullptr) return;
+  const auto& known = route->second.endpoints;
+  const bool any = std::any_of(known.begin(), known.end(), [&](const auto& entry) {
+    return entry.second.service_id() == passed_by->service_id() &&
+           entry.second.state() == v1::ENDPOINT_READY;
+  });
+  if (any) return;
+  before_.tasks_of_network(network_id, [&](const store::Ptr<v1::Task>& task) {
+    const auto node = before_.get<v1::Node>(task->node_id());
+    const auto then = leaving->second.others.find(task->id());
+    const bool there = then != leaving->second.others.end() && then->second.contains(network_id) &&
+                       manager::dispatcher::shown_state(*task, node.get()) == v1::ENDPOINT_READY &&
+                       task->node_id() != host.id();
+    if (!there) return true;
+    broken_(
+        fmt::format("{} leads nobody to {} any more, which is let go, and not yet to {}, "
+                    "which was ready before (W11)",
+                    host.id(), passed_by->name(), task->name()));
+    return false;
+  });
 }
 
 }  // namespace muster::sim

@@ -76,6 +76,7 @@ struct SimHost::Agent final : agent::FeedSink, agent::LinkFactory {
     out.data_dir = kPaths.data_dir;
     out.run_dir = kPaths.run_dir;
     out.boot_id = fmt::format("{}", host.boots_);
+    out.mesh = true;
     out.node.node_id = host.id_;
     out.node.hostname = host.id_;
     out.node.architecture = "x86_64";
@@ -151,6 +152,13 @@ SimHost::SimHost(Deps deps, std::string id, uint64_t seed)
       runtime_(machine_,
                {[this](const auto& c) { started(c); }, [this](const auto& c) { ended(c); },
                 [this](const auto& c, int signal) { signalled(c, signal); }}) {
+  network_.on_passed_by = [this](const std::string& network_id, const std::string& task_id) {
+    const auto& containers = runtime_.containers();
+    const bool ill = std::any_of(containers.begin(), containers.end(), [&](const auto& item) {
+      return item.second.task_id() == task_id && item.second.seen_ill;
+    });
+    if (!ill && deps_.on_passed_by) deps_.on_passed_by(*this, network_id, task_id);
+  };
   files_.on_removed = [this](const std::string& path) { removed_file(path); };
   machine_.process.died = [this] {
     machine_.met("agent killed in the middle of a step");
@@ -468,7 +476,12 @@ Status SimHost::check_settled() const {
     if (joins && !names_.resolvers().contains(at->second)) {
       return internal_error("{} has no resolver on {}", container.task.name(), id_);
     }
-    if (joins && !names_.leads_to(id)) {
+    const auto& joined = container.task.networks();
+    const bool named = std::any_of(joined.begin(), joined.end(), [&](const auto& attachment) {
+      const auto route = network_.routes().find(attachment.network_id());
+      return route == network_.routes().end() || !route->second.network.spec().ingress();
+    });
+    if (named && !names_.leads_to(id)) {
       return internal_error("no name leads to {} on {}", container.task.name(), id_);
     }
   }

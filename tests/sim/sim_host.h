@@ -55,6 +55,9 @@ class SimHost {
     HostIdentity* identity = nullptr;         // null: there are no certificates
     // A container that is not ill is told to end.
     std::function<void(const SimHost&, const Container&)> on_stop = nullptr;
+    // Its kernel leads no more to a task that is still in a network.
+    std::function<void(const SimHost&, const std::string& network_id, const std::string& task_id)>
+        on_passed_by = nullptr;
   };
 
   // A host's doings draw from a stream of their own.

@@ -87,6 +87,7 @@ const std::vector<Fault>& faults() {
        WorkerMutant::kRoutesLost},
       {"a worker never forgets a network", {}, {}, WorkerMutant::kRoutesKept},
       {"a worker stops what other nodes lead to", {}, {}, WorkerMutant::kStopsUnreleased},
+      {"a worker passes a task by before another is led to", {}, {}, WorkerMutant::kPassedByAtOnce},
       {"a worker trusts old records after a power cut", {}, {}, WorkerMutant::kOldRecordsTrusted},
       {"the dispatcher does not say what a node has no more",
        {},

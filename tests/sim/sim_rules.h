@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,9 @@ class SimRules {
   using Served = std::function<bool(const std::string& node_id, const std::string& network_id)>;
   void on_stop(const SimHost& host, const SimHost::Container& container,
                const Served& served) const;
+  // When the kernel of a host leads no more to a task that is still in a network.
+  void on_passed_by(const SimHost& host, const std::string& network_id,
+                    const std::string& task_id) const;
   // When everything had time to settle.
   Status check_settled(const manager::store::Snapshot& state) const;
   // When everything was removed and had time to go.
@@ -60,6 +64,8 @@ class SimRules {
   struct Leaving {
     TimePoint since;
     std::map<std::string, uint64_t> sessions;  // of hosts that had one then, the how manieth
+    // Tasks of its service that were READY then, and where.
+    std::map<std::string, std::set<std::string>> others;
   };
   void note_leaving(const manager::store::CommitEvent& event);
   void note_keys(const manager::store::CommitEvent& event);

@@ -13,6 +13,9 @@
 namespace muster::agent {
 namespace {
 
+// The session gives an attempt up earlier, by its own count of how many came to nothing.
+constexpr Duration kConnectMax = 20s;
+
 // Shared between gRPC, which lets go in OnDone, and the link, which lets go when it is destroyed
 // (abandon); after either nothing is written, after abandon() no event is posted.
 class Stream final : public grpc::ClientBidiReactor<v1::AgentMessage, v1::ManagerMessage> {
@@ -145,8 +148,10 @@ class GrpcLinkFactory final : public LinkFactory {
   }
 
   std::unique_ptr<ManagerLink> open(const std::string& address, LinkEvents events) override {
-    return std::make_unique<GrpcLink>(
-        strand_, v1::Dispatcher::NewStub(open_channel(address, credentials_)), std::move(events));
+    auto channel =
+        open_channel(address, credentials_, security::manager_channel_arguments(kConnectMax));
+    return std::make_unique<GrpcLink>(strand_, v1::Dispatcher::NewStub(std::move(channel)),
+                                      std::move(events));
   }
 
  private:

@@ -12,10 +12,11 @@ namespace muster::agent {
 
 // A connection of its own to the manager at `address`, with the certificate that is in force now.
 // Internal to the adapter.
-inline std::shared_ptr<grpc::Channel> open_channel(const std::string& address,
-                                                   const CredentialsNow& credentials) {
+inline std::shared_ptr<grpc::Channel> open_channel(
+    const std::string& address, const CredentialsNow& credentials,
+    const grpc::ChannelArguments& arguments = security::manager_channel_arguments()) {
   return grpc::CreateCustomChannel(address, security::channel_credentials(credentials()),
-                                   security::manager_channel_arguments());
+                                   arguments);
 }
 
 }  // namespace muster::agent

@@ -112,12 +112,14 @@ std::shared_ptr<grpc::ChannelCredentials> joiner_channel_credentials(const std::
   return grpc::experimental::TlsCredentials(options);
 }
 
-grpc::ChannelArguments manager_channel_arguments() {
+grpc::ChannelArguments manager_channel_arguments(Duration connect_max) {
   grpc::ChannelArguments arguments;
   arguments.SetSslTargetNameOverride(std::string(organizational_unit(CertificateRole::kManager)));
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // doubles as the connect time-out
+  // It doubles as the connect time-out.
+  const auto connect_ms = std::chrono::duration_cast<std::chrono::milliseconds>(connect_max);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(connect_ms.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 5000);

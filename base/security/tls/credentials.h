@@ -52,9 +52,9 @@ std::shared_ptr<grpc::ChannelCredentials> channel_credentials(
 std::shared_ptr<grpc::ChannelCredentials> joiner_channel_credentials(const std::string& root_pem);
 
 // Arguments for channels to a manager: whatever address it is reached by, it goes by the name of
-// its role; reconnect backoff 50 ms to 1 s, connect time-out 2 s, no proxy, keepalive 5 s, a
-// connection of its own (no sharing of subchannels).
-grpc::ChannelArguments manager_channel_arguments();
+// its role; reconnect backoff 50 ms to 1 s, `connect_max` from the first packet to the end of the
+// TLS handshake, no proxy, keepalive 5 s, a connection of its own (no sharing of subchannels).
+grpc::ChannelArguments manager_channel_arguments(Duration connect_max = std::chrono::seconds(2));
 
 // The channel to one manager. gRPC cannot change the certificate of a channel, so it is made anew
 // once the identity has been replaced: ask get() for every call or stream. Calls under way on an

@@ -20,7 +20,7 @@ constexpr Duration kCallLimit = 5s;
 
 std::shared_ptr<grpc::Channel> channel_to(const std::string& address,
                                           const std::shared_ptr<grpc::ChannelCredentials>& with) {
-  return grpc::CreateCustomChannel(address, with, security::manager_channel_arguments());
+  return grpc::CreateCustomChannel(address, with, security::manager_channel_arguments(kCallLimit));
 }
 
 Status from_grpc(const grpc::ClientContext& context, const grpc::Status& status) {

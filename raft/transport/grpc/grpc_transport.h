@@ -33,6 +33,11 @@ struct GrpcTransportOptions {
   LaneQueue::Limits lane;
   Duration redial_first = 50ms;
   Duration redial_max = 1s;
+  // How long one attempt to connect may take: at first, and after several in a row that took as
+  // long as they might. A host without time for handshakes would never end one that is always given
+  // up early, and begin them for ever.
+  Duration connect_first = 2s;
+  Duration connect_max = 8s;
   Duration goodbye_max = 500ms;  // how long stop() waits for the others to have heard it
   Duration probe_max = 2s;
 
@@ -44,12 +49,13 @@ struct GrpcTransportOptions {
   Duration snapshot_finish_max = 10min;
 };
 
-// A new connection to the member of node `node_id` (empty: not known) at `address`; called for
-// every attempt, on the transport's thread, so that new certificates are in force with the next
-// connection. The server must be let through only with a manager's certificate, which the
-// credentials see to. Channels must not share subchannels (security::manager_channel_arguments()).
-using ChannelFactory = std::function<std::shared_ptr<grpc::Channel>(const std::string& address,
-                                                                    const std::string& node_id)>;
+// A new connection to the member of node `node_id` (empty: not known) at `address`, which may take
+// up to `connect_max`; called for every attempt, on the transport's thread, so that new
+// certificates are in force with the next connection. The server must be let through only with a
+// manager's certificate, which the credentials see to. Channels must not share subchannels
+// (security::manager_channel_arguments()).
+using ChannelFactory = std::function<std::shared_ptr<grpc::Channel>(
+    const std::string& address, const std::string& node_id, Duration connect_max)>;
 // Who calls: security::principal_of_tls, in an adapter.
 using CallerIdentity = std::function<security::Principal(const grpc::ServerContextBase&)>;
 

@@ -5,6 +5,7 @@
 #include <grpcpp/support/client_callback.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace muster::raft {
@@ -83,6 +84,7 @@ class Lane::Stream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc
     core->streams.leave();
   }
 
+  TimePoint began;
   bool greeted = false;  // the hello was written
   bool ready = false;    // and accepted
   bool writing = false;
@@ -109,7 +111,8 @@ Lane::Lane(std::shared_ptr<TransportCore> core, MemberId peer, std::string node_
       address_(std::move(address)),
       name_(name),
       queue_(core_->options.lane),
-      backoff_(core_->options.redial_first, core_->options.redial_max) {}
+      backoff_(core_->options.redial_first, core_->options.redial_max),
+      patience_(core_->options.connect_first) {}
 
 void Lane::start() {
   core_->work.post([self = shared_from_this()] { self->dial(); });
@@ -142,18 +145,21 @@ void Lane::cancel() {
 }
 
 void Lane::dial() {
-  std::shared_ptr<Stream> stream;
+  Duration connect_max{};
   {
     std::lock_guard lock(mutex_);
     if (ending_ || stream_ != nullptr) return;
+    connect_max = patience_;
   }
-  stream = std::make_shared<Stream>(shared_from_this(), core_->channels(address_, node_id_));
+  const auto stream = std::make_shared<Stream>(shared_from_this(),
+                                               core_->channels(address_, node_id_, connect_max));
   std::unique_lock lock(mutex_);
   if (ending_) {
     core_->streams.leave();
     return;
   }
   stream_ = stream;
+  stream->began = core_->work.clock().now();
   // The call may not be written to before it began; nobody else sees the stream until then.
   stream->begin(stream);
   pump(std::move(lock));
@@ -189,6 +195,7 @@ void Lane::on_notice(Stream& stream, const Notice& notice) {
         std::lock_guard lock(mutex_);
         stream.ready = true;
         backoff_.reset();
+        patience_ = core_->options.connect_first;
         complaints_.clear();
       }
       core_->log->debug("{} lane to member {:x} at {} is open", name_, peer_.value, address_);
@@ -216,6 +223,11 @@ void Lane::on_done(const Stream& stream, const grpc::Status& status) {
     full_ = false;
     if (ending_) return;
     was_ready = stream.ready;
+    // Whoever says no at once needs no more time to do so.
+    const Duration took = core_->work.clock().now() - stream.began;
+    if (!was_ready && took >= patience_ - patience_ / 8) {
+      patience_ = std::min(2 * patience_, core_->options.connect_max);
+    }
     wait = backoff_.next();
   }
   if (!status.ok() && status.error_code() != grpc::StatusCode::CANCELLED) {

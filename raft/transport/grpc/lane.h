@@ -56,6 +56,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   bool goodbye_ = false;
   std::shared_ptr<Stream> stream_;
   Backoff backoff_;
+  Duration patience_;                 // how long the next attempt to connect may take
   std::set<std::string> complaints_;  // in the log since the lane was open last
 };
 

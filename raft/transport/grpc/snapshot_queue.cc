@@ -39,7 +39,8 @@ class SnapshotQueue::Sender final
         part_bytes_(part_bytes(core_->options)),
         message_(std::move(job.message)),
         body_(std::move(job.body)),
-        channel_(core_->channels(core_->address_of(to_), core_->node_of(to_))),
+        channel_(core_->channels(core_->address_of(to_), core_->node_of(to_),
+                                 core_->options.connect_max)),
         stub_(channel_) {
     core_->streams.enter();
   }

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "agent/routes/led_task.h"
 #include "tests/agent/worker/worker_fixture.h"
 
 namespace muster::agent {
@@ -121,6 +122,24 @@ TEST_F(WorkerFlowsTest, ASuccessorOfAKilledWorkerGoesOn) {
   world_.advance(1s);
   EXPECT_TRUE(stopped());
   EXPECT_EQ(state("t1"), v1::TASK_SHUTDOWN);
+}
+
+// A new leader may not know yet, or never, that it was waited for in vain.
+TEST_F(WorkerFlowsTest, WhatLetItselfGoDoesNotGoBack) {
+  worker_->apply(feed({task("t1")}));
+  world_.advance(100ms);
+  flows_.flows = true;
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(TaskMachine::kReleaseLimit + Duration(1s));
+  ASSERT_FALSE(stopped());
+  leave("t1", v1::ENDPOINT_DRAINING);
+  world_.advance(10ms);
+  for (const v1::LocalTask& local : worker_->tasks()) {
+    EXPECT_FALSE(own_endpoint(local).awaits_release);
+    EXPECT_EQ(local.assignment().task().endpoint_state(), v1::ENDPOINT_RELEASED);
+  }
+  world_.advance(5s);
+  EXPECT_TRUE(stopped());
 }
 
 TEST_F(WorkerFlowsTest, WithoutManagersATaskLetsItselfGo) {

@@ -1,7 +1,9 @@
 // What the worker tells the kernel of overlay networks, and when what follows from it comes.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -446,6 +448,46 @@ TEST_F(WorkerNetworksTest, AnOwnTaskThatIsLetGoAnswersUntilTheFeedHasWhoTakesIts
   world_.advance(300ms);
   EXPECT_THAT(network_.published[0].backends, ElementsAre("10.0.0.9"));
   EXPECT_EQ(applied_.back(), (std::pair<std::string, uint64_t>("mesh", 7)));
+}
+
+// What ends the waiting without a word of the feed: the managers are away, the service is removed,
+// the node is to have the task no more.
+TEST_F(WorkerNetworksTest, PortsAndNamesPassByATaskThatIsSignalledBeforeTheFeedSaysThatItGoes) {
+  mesh_ = true;
+  v1::Task leaves = task("t1", v1::TASK_SHUTDOWN);
+  const std::function<void()> ends[] = {[] {},
+                                        [&] {
+                                          leaves.clear_drain();
+                                          leaves.set_endpoint_state(v1::ENDPOINT_RELEASED);
+                                          worker_->apply(feed({leaves}, false));
+                                        },
+                                        [&] { worker_->apply(feed({})); }};
+  uint64_t version = 1;
+  for (const auto& end : ends) {
+    restart();
+    ports_.clear();
+    publish(v1::PortConfig::INGRESS, 8080);
+    const std::string id = fmt::format("t{}", version);
+    worker_->apply(feed({task(id)}));
+    tell("n1", version, true, {});
+    tell("mesh", version++, true, {own(id, v1::ENDPOINT_READY)}, {published_service()});
+    world_.advance(300ms);
+    ASSERT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2"));
+    leaves = task(id, v1::TASK_SHUTDOWN);
+    leaves.set_endpoint_state(v1::ENDPOINT_DRAINING);
+    leaves.mutable_drain();
+    worker_->apply(feed({leaves}, false));
+    world_.advance(300ms);
+    ASSERT_THAT(network_.published[0].backends, ElementsAre("10.0.0.2"));
+    const size_t before = events_.size();
+    end();
+    world_.advance(TaskMachine::kReleaseLimit + Duration(1s));
+    const size_t signal = at("signal 2", before);
+    EXPECT_LT(at("ports 0", before), signal);
+    EXPECT_LT(at("names ENDPOINT_RELEASED", before), signal);
+    worker_->apply(feed({}));
+    world_.advance(300ms);
+  }
 }
 
 TEST_F(WorkerNetworksTest, ASuccessorGoesOnWithWhatWasToldWhileNoManagerAnswers) {

@@ -11,7 +11,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -129,7 +128,6 @@ class RealMember {
   // From its next start on it bears with others that stand still for long, as they do when a
   // machine has more to do than it can.
   void be_patient() {
-    connect_max_ = kPatience / 2;
     options_.tuning.election_min = kPatience / 2;
     options_.deadline = options_.disk_silence_max = options_.user_silence_max = kPatience;
   }
@@ -162,11 +160,11 @@ class RealMember {
     net.address = self_.address;
     transport_ = std::make_unique<GrpcTransport>(
         net,
-        [identity = identity_, arguments = channel_arguments()](const std::string& address,
-                                                                const std::string& node_id) {
+        [identity = identity_](const std::string& address, const std::string& node_id,
+                               Duration connect_max) {
           return grpc::CreateCustomChannel(
               address, security::channel_credentials(identity->current()->credentials, node_id),
-              arguments);
+              security::manager_channel_arguments(connect_max));
         },
         node_->transport_events(), null_log());
     set_inbound(transport_->inbound());
@@ -207,14 +205,6 @@ class RealMember {
   void rotate_certificate() { ASSERT_TRUE(identity_->replace(issuer_.issue(self_.node_id)).ok()); }
 
  private:
-  grpc::ChannelArguments channel_arguments() const {
-    grpc::ChannelArguments arguments = security::manager_channel_arguments();
-    if (connect_max_) {
-      const auto most = std::chrono::duration_cast<std::chrono::milliseconds>(*connect_max_);
-      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(most.count()));
-    }
-    return arguments;
-  }
   void close() {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
@@ -246,7 +236,6 @@ class RealMember {
   const std::filesystem::path dir_;
   Member self_;
   Node::Options options_;
-  std::optional<Duration> connect_max_;  // the connections' own when not set
   std::shared_ptr<security::TlsIdentity> identity_;
   SystemRng rng_;
   std::mutex mutex_;

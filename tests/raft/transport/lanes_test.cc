@@ -101,6 +101,42 @@ TEST(Lanes, AMemberThatIsAwayIsUnreachableAndThenDialledUntilItIsThere) {
   EXPECT_TRUE(b->hears(beat));
 }
 
+// Hosts that had no time for handshakes gave up each of them early and began the next, for ever.
+TEST(Lanes, AnAttemptMayTakeLongerTheMoreHaveFailed) {
+  const auto tune = [](GrpcTransportOptions& options) {
+    options.redial_max = options.redial_first;
+    options.connect_first = 50ms;
+    options.connect_max = kPatience;
+  };
+  const Issuer issuer;
+  TestMember a(issuer, 1, {.node_id = "n1", .tune = tune});
+  TestMember b(issuer, 2, {.node_id = "n2"});
+  b.link().freeze();  // it accepts connections and says nothing
+  a.transport->set_members(members_of({&a, &b}));
+  std::map<Duration, int> attempts;
+  ASSERT_TRUE(a.eventually([&] {
+    attempts = a.attempts;
+    return attempts[400ms] == 2;
+  })) << "by both lanes";
+  for (const Duration shorter : {50ms, 100ms, 200ms}) EXPECT_EQ(attempts[shorter], 2);
+  b.link().freeze(false);
+  const auto hears_more_than = [&](size_t count) {
+    for (bool heard = false; !heard;) {
+      a.send(heartbeat(a, b));
+      std::unique_lock lock(b.mutex());
+      heard = b.wait_some(lock, [&] { return b.messages.size() > count; });
+    }
+  };
+  hears_more_than(0);
+  // Once a lane was open, an attempt is as short as the first again. What is heard may be so before
+  // the other side knows that it is open.
+  for (int broken = 0; a.locked([&] { return a.attempts[50ms]; }) == 2; ++broken) {
+    ASSERT_LT(broken, 50);
+    b.link().reset(false);
+    hears_more_than(b.locked([&] { return b.messages.size(); }));
+  }
+}
+
 // ------------------------------------------------------------ who is there
 
 TEST(Identity, AnotherClusterIsToldSoAndLoggedOnce) {

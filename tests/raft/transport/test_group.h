@@ -83,13 +83,14 @@ class TestMember final : public TransportEvents {
     logger->set_level(spdlog::level::debug);
     transport = std::make_unique<GrpcTransport>(
         std::move(options),
-        [this](const std::string& to, const std::string& node_id) {
+        [this](const std::string& to, const std::string& node_id, Duration connect_max) {
           {
             std::lock_guard lock(mutex_);
             ++dials[to];
+            ++attempts[connect_max];
             changed_.notify_all();
           }
-          return channel(to, node_id);
+          return channel(to, node_id, connect_max);
         },
         *this, logger);
     std::lock_guard lock(mutex_);
@@ -117,8 +118,9 @@ class TestMember final : public TransportEvents {
   void rotate_certificate() {
     ASSERT_TRUE(calls_as_->replace(issuer_.issue(settings_.certified_as, settings_.role)).ok());
   }
-  std::shared_ptr<grpc::Channel> channel(const std::string& to, const std::string& node_id = {}) {
-    grpc::ChannelArguments arguments = security::manager_channel_arguments();
+  std::shared_ptr<grpc::Channel> channel(const std::string& to, const std::string& node_id = {},
+                                         Duration connect_max = kPatience) {
+    grpc::ChannelArguments arguments = security::manager_channel_arguments(connect_max);
     // Well within kPatience, and long for a loaded machine: a link that is given up loses messages.
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 1000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 4000);
@@ -185,6 +187,7 @@ class TestMember final : public TransportEvents {
   int removals = 0;
   std::vector<std::pair<MemberId, Status>> sent;
   std::map<std::string, int> dials;  // by address
+  std::map<Duration, int> attempts;  // by how long one might take
   std::vector<MemberId> removed_ids;
   std::vector<std::string> removed_nodes;
   std::function<Result<std::unique_ptr<SnapshotWriter>>(const Message&)> on_snapshot =

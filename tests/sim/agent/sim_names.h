@@ -1,10 +1,12 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "agent/names/name_book.h"
 #include "agent/names/name_server.h"
 #include "tests/sim/agent/sim_machine.h"
 
@@ -16,9 +18,10 @@ class SimNames final : public agent::NameServer {
  public:
   explicit SimNames(SimMachine& machine) : machine_(machine) {}
 
-  void begin(const std::string&) override {
+  void begin(const std::string& node_id) override {
     if (!machine_.process.effect()) return;
     told_ = {};
+    book_ = agent::NameBook(node_id, true);
     serving_ = false;
   }
   void serve() override {
@@ -43,27 +46,34 @@ class SimNames final : public agent::NameServer {
   }
   void set_task(const v1::LocalTask& task) override {
     if (!machine_.process.effect()) return;
-    const std::string& id = task.assignment().task().id();
-    if (task.endpoint_state() == v1::ENDPOINT_READY) {
-      told_.tasks.insert(id);
-    } else {
-      told_.tasks.erase(id);
-    }
+    book_.set_task(task);
     tasks_changed();
   }
   void forget_task(const std::string& task_id) override {
     if (!machine_.process.effect()) return;
-    told_.tasks.erase(task_id);
+    book_.remove_task(task_id);
     tasks_changed();
   }
-  void apply(const overlay::NetworkStep&) override {}
+  void apply(const overlay::NetworkStep& step) override {
+    if (!machine_.process.effect()) return;
+    book_.apply(step);
+    tasks_changed();
+  }
+  void forget_network(const std::string& network_id) override {
+    if (!machine_.process.effect()) return;
+    book_.forget_network(network_id);
+    tasks_changed();
+  }
   void after_applied(Executor& strand, UniqueFunction<void()> next) override {
     const TimePoint now = machine_.world.now();
     strand.after(std::max(in_force_, now) - now, std::move(next));
   }
 
   // Whether a name leads to the task.
-  bool leads_to(const std::string& task_id) const { return serves_.tasks.contains(task_id); }
+  bool leads_to(const std::string& task_id) const {
+    return std::any_of(serves_.ready.begin(), serves_.ready.end(),
+                       [&](const auto& item) { return item.second == task_id; });
+  }
   const std::set<std::string>& resolvers() const { return serves_.resolvers; }
   // What it had not yet said does not arrive.
   void process_ended() { ++life_; }
@@ -71,17 +81,24 @@ class SimNames final : public agent::NameServer {
 
  private:
   struct Table {
-    std::set<std::string> resolvers;  // containers
-    std::set<std::string> tasks;      // whose names lead to them
+    std::set<std::string> resolvers;           // containers
+    std::map<std::string, std::string> ready;  // tasks that names lead to, by the record's key
   };
 
   // Arrives a little later, in order.
   void tasks_changed() {
+    const v1::NetdUpdate news = book_.increment();
+    for (const auto& record : news.records()) {
+      if (!record.has_endpoint()) continue;
+      told_.ready.erase(record.key());
+      if (record.endpoint().ready()) told_.ready[record.key()] = record.endpoint().task_id();
+    }
+    for (const auto& key : news.removed_keys()) told_.ready.erase(key);
     if (!serving_) return;
     const TimePoint now = machine_.world.now();
     in_force_ = std::max(in_force_, now + machine_.up_to(3ms));
-    machine_.strand.after(in_force_ - now, [this, life = life_, tasks = told_.tasks]() mutable {
-      if (life == life_) serves_.tasks = std::move(tasks);
+    machine_.strand.after(in_force_ - now, [this, life = life_, ready = told_.ready]() mutable {
+      if (life == life_) serves_.ready = std::move(ready);
     });
   }
 
@@ -89,6 +106,7 @@ class SimNames final : public agent::NameServer {
   uint64_t life_ = 0;
   bool serving_ = false;
   TimePoint in_force_;  // all that was said so far
+  agent::NameBook book_;
   Table told_;
   Table serves_;
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -75,6 +76,7 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
       machine_.met("network step failed");
       return internal_error("no buffer space");
     }
+    const auto endpoints_before = route.endpoints;
     if (step.complete) {
       route = {};
       route.told = true;
@@ -89,6 +91,13 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     for (const auto& id : feed.removed_task_ids()) route.endpoints.erase(id);
     for (const auto& id : feed.removed_service_ids()) route.services.erase(id);
     for (const auto& id : feed.removed_ingress_node_ids()) route.ingress_nodes.erase(id);
+    for (const auto& [id, was] : endpoints_before) {
+      const auto now = route.endpoints.find(id);
+      if (was.state() != v1::ENDPOINT_READY || now == route.endpoints.end()) continue;
+      if (now->second.state() != v1::ENDPOINT_READY && on_passed_by) {
+        on_passed_by(step.network_id, id);
+      }
+    }
     return {};
   }
   Status forget_network(const std::string& network_id) override {
@@ -109,6 +118,9 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
     return {};
   }
   Status teardown() override { return {}; }
+
+  // A step has ended that the kernel leads to a task, which is still in the network.
+  std::function<void(const std::string& network_id, const std::string& task_id)> on_passed_by;
 
   // Addresses by container.
   const std::map<std::string, std::set<std::string>>& attached() const { return attached_; }

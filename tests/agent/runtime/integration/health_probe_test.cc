@@ -103,6 +103,13 @@ TEST_F(HealthProbeTest, AFloodIsReadAndForgotten) {
 
 // It has ended and has its say; what it left in the container is the container's.
 TEST_F(HealthProbeTest, NobodyWaitsForWhatIsLeftBehind) {
+  if (!runtime_->is_crun()) {
+    // runc copies the output and does not end before that is closed (agent/runtime/README.md).
+    const HealthResult waited = shell("sleep 500 & exit 0", 700ms);
+    EXPECT_EQ(waited.trouble, "health check exceeded timeout (700ms)");
+    EXPECT_TRUE(only(1)) << processes();
+    return;
+  }
   const HealthResult quiet = shell("sleep 500 & exit 0");
   EXPECT_EQ(quiet.exit_code, 0);
   const HealthResult loud = shell("while :; do echo flood; done & exit 4");
