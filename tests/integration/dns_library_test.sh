@@ -59,7 +59,7 @@ busybox_says() {
   muster exec probe.1 timeout 10 nslookup $type "$1" 127.0.0.11 | sed '1,/^$/d' |
     sed -n 's/^Address: //p; s/^.*name = \(.*\)$/\1./p; s/^.*service = [0-9]* [0-9]* \(.*\)$/\1./p' | sort
 }
-reverse_name() { in_ns dig -x "$1" | sed -n 's/^;\(.*\.arpa\)\..*/\1/p'; }
+reverse_name() { python3 -c 'import ipaddress, sys; print(ipaddress.ip_address(sys.argv[1]).reverse_pointer)' "$1"; }
 
 # same NAME TYPE EXPECTED LIBRARY...
 same() {
