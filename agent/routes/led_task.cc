@@ -12,10 +12,10 @@ OwnEndpoint own_endpoint(const v1::LocalTask& task) {
 }
 
 v1::EndpointState led_as(const OwnEndpoint& own, v1::EndpointState fed) {
-  if (own.awaits_release && fed == v1::ENDPOINT_READY) return v1::ENDPOINT_READY;
+  const bool answers = own.awaits_release || own.state == v1::ENDPOINT_READY;
+  if (!answers) return own.state;
   const bool goes = fed == v1::ENDPOINT_DRAINING || fed == v1::ENDPOINT_RELEASED;
-  if (own.state == v1::ENDPOINT_READY && goes) return v1::ENDPOINT_DRAINING;
-  return own.state;
+  return goes ? v1::ENDPOINT_DRAINING : v1::ENDPOINT_READY;
 }
 
 }  // namespace muster::agent

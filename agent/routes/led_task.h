@@ -13,11 +13,11 @@ struct OwnEndpoint {
 };
 OwnEndpoint own_endpoint(const v1::LocalTask& task);
 
-// How they are led to it, where the feed of a network says `fed` of it (ABSENT: nothing). A task
-// knows best whether it answers. But that it drains counts when the feed says so, which names those
-// who take its place before: what is told of tasks is in force earlier than what is told of
-// networks, and meanwhile a service would be refused that had only this one before, and has another
-// by now. Pure.
+// How they are led to it, where the feed of a network says `fed` of it (ABSENT: nothing, yet or any
+// more). A task knows best whether it answers. But that it drains counts when the feed says so,
+// which names those who take its place before: what is told of tasks is in force earlier than what
+// is told of networks, and meanwhile a service would be refused that had only this one before, and
+// has another by now. Pure.
 v1::EndpointState led_as(const OwnEndpoint& own, v1::EndpointState fed);
 
 }  // namespace muster::agent

@@ -22,6 +22,7 @@ enum class WorkerMutant : uint8_t {
   kRoutesKept,         // a network without tasks is not forgotten
   kStopsUnreleased,    // what others may still lead to is told to end
   kPassedByAtOnce,     // a task that is let go is passed by before another is led to
+  kPortsClosedAtOnce,  // the same of published ports
   kEnd,
 };
 

@@ -6,6 +6,7 @@
 
 #include "agent/routes/led_task.h"
 #include "agent/worker/container_plan.h"
+#include "agent/worker/mutant.h"
 #include "agent/worker/worker.h"
 #include "agent/worker/worker_entry.h"
 
@@ -87,7 +88,8 @@ void Worker::ports_changed() {
   for (const auto& [id, entry] : entries_) {
     const v1::LocalTask& task = entry->machine.task();
     if (entry->machine.routable()) on_host.push_back(&task);
-    const v1::EndpointState led = led_as(own_endpoint(task), routes_.ingress_state(id));
+    v1::EndpointState led = led_as(own_endpoint(task), routes_.ingress_state(id));
+    if (fault(WorkerMutant::kPortsClosedAtOnce)) led = task.endpoint_state();
     if (led == v1::ENDPOINT_READY) in_mesh.push_back(&task);
   }
   auto ports = published_ports(on_host, in_mesh);

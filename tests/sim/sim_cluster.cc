@@ -139,6 +139,9 @@ Cluster::Cluster(uint64_t seed, const ClusterOptions& options)
         },
         [this](const SimHost& host, const std::string& network_id, const std::string& task_id) {
           rules_.on_passed_by(host, network_id, task_id);
+        },
+        [this](const SimHost& host, const overlay::PublishedPort& port) {
+          rules_.on_port_closed(host, port);
         }};
     hosts_.push_back(std::make_unique<SimHost>(std::move(deps), id,
                                                seed ^ (0x94d049bb133111eb * (hosts_.size() + 1))));

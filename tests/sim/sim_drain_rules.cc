@@ -88,37 +88,75 @@ void SimRules::on_stop(const SimHost& host, const SimHost::Container& container,
   }
 }
 
+const SimRules::Leaving* SimRules::lets_go(const SimHost& host, const std::string& task_id) const {
+  const auto leaving = leaving_.find(task_id);
+  if (leaving == leaving_.end() || world_.now() - leaving->second.since >= kWaited) return nullptr;
+  const auto session = leaving->second.sessions.find(host.id());
+  const bool same = session != leaving->second.sessions.end() && session->second == host.links();
+  return same ? &leaving->second : nullptr;
+}
+
+store::Ptr<v1::Task> SimRules::takes_its_place(const SimHost& host, const Leaving& leaving,
+                                               const std::string& network_id) const {
+  for (const auto& [id, networks] : leaving.others) {
+    const auto task = before_.get<v1::Task>(id);
+    if (!networks.contains(network_id) || task == nullptr || task->node_id() == host.id()) continue;
+    const auto node = before_.get<v1::Node>(task->node_id());
+    if (manager::dispatcher::shown_state(*task, node.get()) == v1::ENDPOINT_READY) return task;
+  }
+  return nullptr;
+}
+
 // Who was there to take the place of one that is let go is led to when that one is passed by: the
 // network's feed tells of the one before the other, or of both at once. Of hosts with a session all
 // the while; one that comes back may hear first that its task was let go meanwhile.
 void SimRules::on_passed_by(const SimHost& host, const std::string& network_id,
                             const std::string& task_id) const {
-  const auto leaving = leaving_.find(task_id);
-  if (leaving == leaving_.end() || world_.now() - leaving->second.since >= kWaited) return;
-  const auto session = leaving->second.sessions.find(host.id());
-  if (session == leaving->second.sessions.end() || session->second != host.links()) return;
+  const Leaving* leaving = lets_go(host, task_id);
   const auto route = host.network().routes().find(network_id);
   const auto passed_by = before_.get<v1::Task>(task_id);
-  if (route == host.network().routes().end() || passed_by == nullptr) return;
+  if (leaving == nullptr || route == host.network().routes().end() || passed_by == nullptr) return;
   const auto& known = route->second.endpoints;
   const bool any = std::any_of(known.begin(), known.end(), [&](const auto& entry) {
     return entry.second.service_id() == passed_by->service_id() &&
            entry.second.state() == v1::ENDPOINT_READY;
   });
   if (any) return;
-  before_.tasks_of_network(network_id, [&](const store::Ptr<v1::Task>& task) {
-    const auto node = before_.get<v1::Node>(task->node_id());
-    const auto then = leaving->second.others.find(task->id());
-    const bool there = then != leaving->second.others.end() && then->second.contains(network_id) &&
-                       manager::dispatcher::shown_state(*task, node.get()) == v1::ENDPOINT_READY &&
-                       task->node_id() != host.id();
-    if (!there) return true;
-    broken_(
-        fmt::format("{} leads nobody to {} any more, which is let go, and not yet to {}, "
-                    "which was ready before (W11)",
-                    host.id(), passed_by->name(), task->name()));
-    return false;
+  const auto other = takes_its_place(host, *leaving, network_id);
+  if (other == nullptr) return;
+  broken_(fmt::format(
+      "{} leads nobody to {} any more, which is let go, and not yet to {}, which was ready before "
+      "(W11)",
+      host.id(), passed_by->name(), other->name()));
+}
+
+// The same of ports.
+void SimRules::on_port_closed(const SimHost& host, const overlay::PublishedPort& port) const {
+  const auto service = before_.get<v1::Service>(port.owner);
+  if (service == nullptr || port.port.local()) return;
+  const auto& ports = service->endpoint().ports();
+  const bool wanted = std::any_of(ports.begin(), ports.end(), [&](const v1::PortConfig& now) {
+    return now.mode() == v1::PortConfig::INGRESS && now.target_port() == port.port.target_port() &&
+           now.published_port() == port.port.published_port();
   });
+  if (!wanted) return;
+  for (const auto& [task_id, at] : leaving_) {
+    const auto task = before_.get<v1::Task>(task_id);
+    if (task == nullptr || task->service_id() != port.owner || task->node_id() != host.id())
+      continue;
+    const Leaving* leaving = lets_go(host, task_id);
+    if (leaving == nullptr) continue;
+    for (const auto& [network_id, route] : host.network().routes()) {
+      if (!route.network.spec().ingress()) continue;
+      const auto other = takes_its_place(host, *leaving, network_id);
+      if (other == nullptr) continue;
+      return broken_(
+          fmt::format("port {} of {} leads nowhere on {}, where {} is let go, although {} was "
+                      "ready before (W11)",
+                      port.port.published_port(), service->spec().annotations().name(), host.id(),
+                      task->name(), other->name()));
+    }
+  }
 }
 
 }  // namespace muster::sim

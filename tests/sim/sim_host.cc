@@ -159,6 +159,9 @@ SimHost::SimHost(Deps deps, std::string id, uint64_t seed)
     });
     if (!ill && deps_.on_passed_by) deps_.on_passed_by(*this, network_id, task_id);
   };
+  network_.on_port_closed = [this](const overlay::PublishedPort& port) {
+    if (deps_.on_port_closed) deps_.on_port_closed(*this, port);
+  };
   files_.on_removed = [this](const std::string& path) { removed_file(path); };
   machine_.process.died = [this] {
     machine_.met("agent killed in the middle of a step");
@@ -485,7 +488,7 @@ Status SimHost::check_settled() const {
       return internal_error("no name leads to {} on {}", container.task.name(), id_);
     }
   }
-  if (containers.empty() && network_.any_published()) {
+  if (containers.empty() && network_.publishes_own()) {
     return internal_error("{} publishes ports of nothing (W2)", id_);
   }
   return ok_status();

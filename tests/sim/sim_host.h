@@ -58,6 +58,9 @@ class SimHost {
     // Its kernel leads no more to a task that is still in a network.
     std::function<void(const SimHost&, const std::string& network_id, const std::string& task_id)>
         on_passed_by = nullptr;
+    // A published port that led somewhere leads nowhere.
+    std::function<void(const SimHost&, const overlay::PublishedPort& port)> on_port_closed =
+        nullptr;
   };
 
   // A host's doings draw from a stream of their own.

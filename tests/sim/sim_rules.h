@@ -49,6 +49,8 @@ class SimRules {
   // When the kernel of a host leads no more to a task that is still in a network.
   void on_passed_by(const SimHost& host, const std::string& network_id,
                     const std::string& task_id) const;
+  // When a published port of a host leads nowhere any more.
+  void on_port_closed(const SimHost& host, const overlay::PublishedPort& port) const;
   // When everything had time to settle.
   Status check_settled(const manager::store::Snapshot& state) const;
   // When everything was removed and had time to go.
@@ -67,6 +69,12 @@ class SimRules {
     // Tasks of its service that were READY then, and where.
     std::map<std::string, std::set<std::string>> others;
   };
+  // Of a task that is let go, while it is not long ago and the host had a session all the while;
+  // else null.
+  const Leaving* lets_go(const SimHost& host, const std::string& task_id) const;
+  // A task elsewhere that was READY when that began, and is: it could be led to.
+  manager::store::Ptr<v1::Task> takes_its_place(const SimHost& host, const Leaving& leaving,
+                                                const std::string& network_id) const;
   void note_leaving(const manager::store::CommitEvent& event);
   void note_keys(const manager::store::CommitEvent& event);
   void check_key_use(const manager::store::Snapshot& state, const v1::NetworkKey& key) const;

@@ -48,7 +48,7 @@ TEST(LedTask, ItsOwnWordCountsButForWhenItIsPassedBy) {
       {{kAbsent, false}, kAbsent, kAbsent},      {{kAbsent, false}, kReady, kAbsent},
       {{kReady, false}, kAbsent, kReady},        {{kReady, false}, kReady, kReady},
       {{kReady, false}, kDraining, kDraining},   {{kReady, false}, kReleased, kDraining},
-      {{kDraining, true}, kReady, kReady},       {{kDraining, true}, kAbsent, kDraining},
+      {{kDraining, true}, kReady, kReady},       {{kDraining, true}, kAbsent, kReady},
       {{kDraining, true}, kDraining, kDraining}, {{kDraining, true}, kReleased, kDraining},
       {{kDraining, false}, kReady, kDraining},   {{kReleased, false}, kReady, kReleased},
   };

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "overlay/dataplane/node_network.h"
@@ -54,7 +55,13 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
   Status set_published_ports(const std::vector<overlay::PublishedPort>& ports,
                              std::vector<v1::PortConfig>*) override {
     if (!machine_.step(6ms)) return process_is_dead();
-    published_ = ports;
+    for (const auto& port : std::exchange(published_, ports)) {
+      const bool leads = std::any_of(ports.begin(), ports.end(), [&](const auto& now) {
+        return now.owner == port.owner && !now.backends.empty() &&
+               now.port.published_port() == port.port.published_port();
+      });
+      if (!leads && !port.backends.empty() && on_port_closed) on_port_closed(port);
+    }
     return {};
   }
   Status set_local_node(const overlay::LocalNode& node) override {
@@ -119,6 +126,8 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
   }
   Status teardown() override { return {}; }
 
+  // A port that led somewhere leads nowhere now.
+  std::function<void(const overlay::PublishedPort& port)> on_port_closed;
   // A step has ended that the kernel leads to a task, which is still in the network.
   std::function<void(const std::string& network_id, const std::string& task_id)> on_passed_by;
 
@@ -160,7 +169,11 @@ class SimNodeNetwork final : public overlay::NodeNetwork {
   void process_ended() {
     for (auto& [id, route] : routes_) route.told = false;
   }
-  bool any_published() const { return !published_.empty(); }
+  // Whether a published port leads to a container of this host, or is to.
+  bool publishes_own() const {
+    return std::any_of(published_.begin(), published_.end(),
+                       [](const auto& port) { return !port.containers.empty(); });
+  }
   void power_off() {
     attached_.clear();
     published_.clear();
