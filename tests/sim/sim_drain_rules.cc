@@ -93,7 +93,7 @@ const SimRules::Leaving* SimRules::lets_go(const SimHost& host, const std::strin
   if (leaving == leaving_.end() || world_.now() - leaving->second.since >= kWaited) return nullptr;
   const auto session = leaving->second.sessions.find(host.id());
   const bool same = session != leaving->second.sessions.end() && session->second == host.links();
-  return same ? &leaving->second : nullptr;
+  return same && !host.seen_ill(task_id) ? &leaving->second : nullptr;
 }
 
 store::Ptr<v1::Task> SimRules::takes_its_place(const SimHost& host, const Leaving& leaving,

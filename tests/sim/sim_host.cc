@@ -153,11 +153,7 @@ SimHost::SimHost(Deps deps, std::string id, uint64_t seed)
                {[this](const auto& c) { started(c); }, [this](const auto& c) { ended(c); },
                 [this](const auto& c, int signal) { signalled(c, signal); }}) {
   network_.on_passed_by = [this](const std::string& network_id, const std::string& task_id) {
-    const auto& containers = runtime_.containers();
-    const bool ill = std::any_of(containers.begin(), containers.end(), [&](const auto& item) {
-      return item.second.task_id() == task_id && item.second.seen_ill;
-    });
-    if (!ill && deps_.on_passed_by) deps_.on_passed_by(*this, network_id, task_id);
+    if (deps_.on_passed_by) deps_.on_passed_by(*this, network_id, task_id);
   };
   network_.on_port_closed = [this](const overlay::PublishedPort& port) {
     if (deps_.on_port_closed) deps_.on_port_closed(*this, port);
@@ -390,6 +386,13 @@ void SimHost::started(const SimRuntime::Container& c) {
 
 void SimHost::ended(const SimRuntime::Container& c) {
   if (const auto at = tasks_.find(c.task_id()); at != tasks_.end()) at->second.alive = false;
+}
+
+bool SimHost::seen_ill(const std::string& task_id) const {
+  const auto& containers = runtime_.containers();
+  return std::any_of(containers.begin(), containers.end(), [&](const auto& item) {
+    return item.second.task_id() == task_id && item.second.seen_ill;
+  });
 }
 
 void SimHost::signalled(const SimRuntime::Container& c, int signal) {

@@ -69,6 +69,8 @@ class SimHost {
 
   const std::string& id() const { return id_; }
   const std::map<std::string, Container>& tasks() const { return tasks_; }
+  // Whether a health check has found a container of the task ill.
+  bool seen_ill(const std::string& task_id) const;
   bool agent_up() const { return agent_ != nullptr; }
   bool established() const;
   // Counts attempts at a session.

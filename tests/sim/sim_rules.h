@@ -69,8 +69,8 @@ class SimRules {
     // Tasks of its service that were READY then, and where.
     std::map<std::string, std::set<std::string>> others;
   };
-  // Of a task that is let go, while it is not long ago and the host had a session all the while;
-  // else null.
+  // Of a task that is let go and not ill, while it is not long ago and the host had a session all
+  // the while; else null.
   const Leaving* lets_go(const SimHost& host, const std::string& task_id) const;
   // A task elsewhere that was READY when that began, and is: it could be led to.
   manager::store::Ptr<v1::Task> takes_its_place(const SimHost& host, const Leaving& leaving,

@@ -121,19 +121,21 @@ TEST(Lanes, AnAttemptMayTakeLongerTheMoreHaveFailed) {
   for (const Duration shorter : {50ms, 100ms, 200ms}) EXPECT_EQ(attempts[shorter], 2);
   b.link().freeze(false);
   const auto hears_more_than = [&](size_t count) {
-    for (bool heard = false; !heard;) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    while (std::chrono::steady_clock::now() < end) {
       a.send(heartbeat(a, b));
       std::unique_lock lock(b.mutex());
-      heard = b.wait_some(lock, [&] { return b.messages.size() > count; });
+      if (b.wait_some(lock, [&] { return b.messages.size() > count; })) return true;
     }
+    return false;
   };
-  hears_more_than(0);
+  ASSERT_TRUE(hears_more_than(0));
   // Once a lane was open, an attempt is as short as the first again. What is heard may be so before
   // the other side knows that it is open.
   for (int broken = 0; a.locked([&] { return a.attempts[50ms]; }) == 2; ++broken) {
     ASSERT_LT(broken, 50);
     b.link().reset(false);
-    hears_more_than(b.locked([&] { return b.messages.size(); }));
+    ASSERT_TRUE(hears_more_than(b.locked([&] { return b.messages.size(); })));
   }
 }
 
