@@ -173,6 +173,44 @@ Status LinuxNetwork::apply_mesh(const NetworkDifference& difference) {
   return ok_status();
 }
 
+// Once neither the network nor virtual addresses lead to who is gone.
+void LinuxNetwork::follow_flows(const NetworkTruth& truth, const NetworkDifference& difference) {
+  const bool first = !flows_.begun();
+  std::vector<FlowFilter> stale;
+  for (const Ip& ip : flows_.apply(truth, difference)) {
+    stale.push_back({ip, std::nullopt, 0, 0, Lasting::kNone});
+  }
+  // Who went while no process was here.
+  if (first) clear_flows(truth.network);
+  sweeper_.forget(std::move(stale));
+  sweeper_.lose(flows_.lost());
+}
+
+void LinuxNetwork::forget_flows(const v1::Network& network) {
+  flows_ = {};
+  sweeper_.lose({});
+  clear_flows(network);
+}
+
+void LinuxNetwork::clear_flows(const v1::Network& network) {
+  const auto clear = [&]() -> Status {
+    MUSTER_ASSIGN(const std::vector<Prefix> subnets, subnets_of(network));
+    // The sweeper's own is its thread's.
+    MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());
+    MUSTER_ASSIGN(const std::set<Ip> led, led_backends(conntrack, subnets));
+    std::vector<FlowFilter> stale;
+    for (const Ip& ip : led) {
+      if (!flows_.knows(ip)) stale.push_back({ip, std::nullopt, 0, 0, Lasting::kNone});
+    }
+    if (stale.empty()) return ok_status();
+    const auto swept = delete_flows(conntrack, stale);
+    return swept ? ok_status() : swept.error();
+  };
+  if (const Status cleared = clear(); !cleared.ok()) {
+    log_->warn("cannot clear stale connections: {}", cleared.message());
+  }
+}
+
 // With overlay_mutex_ held.
 void LinuxNetwork::note_limits() {
   std::lock_guard lock(limits_mutex_);
@@ -240,6 +278,7 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
     if (ingress) {
       const Status mesh = mesh_.apply(truth, difference, node_.node_id);
       if (applied.ok()) applied = mesh;
+      follow_flows(truth, told);
     }
     // Once other nodes can be reached.
     const Status led = clients_.apply(truth, difference);
@@ -268,6 +307,8 @@ Status LinuxNetwork::apply(const NetworkStep& step) {
 Status LinuxNetwork::forget_network(const std::string& network_id) {
   {
     std::lock_guard lock(overlay_mutex_);
+    const NetworkTruth* truth = truths_.find(network_id);
+    if (truth != nullptr && truth->network.spec().ingress()) forget_flows(truth->network);
     truths_.forget(network_id);
     due_.erase(network_id);
     MUSTER_TRY(mesh_.forget(network_id));
@@ -409,6 +450,7 @@ Status LinuxNetwork::teardown() {
   std::lock_guard overlay_lock(overlay_mutex_);
   MUSTER_TRY(mesh_.remove());
   for (const auto& [id, truth] : truths_.all()) {
+    if (truth.network.spec().ingress()) forget_flows(truth.network);
     clients_.forget(id);
     MUSTER_TRY(segments_.forget(id));
   }

@@ -27,6 +27,7 @@
 #include "overlay/dataplane/kernel/nft_table.h"
 #include "overlay/dataplane/linux_network.h"
 #include "overlay/dataplane/mesh/mesh.h"
+#include "overlay/dataplane/mesh/mesh_flows.h"
 #include "overlay/dataplane/segment/segments.h"
 #include "overlay/dataplane/told/network_truth.h"
 #include "overlay/dataplane/vip/client_balancers.h"
@@ -116,6 +117,10 @@ class LinuxNetwork final : public NodeNetwork {
   Status adopt_containers();
   Status adopt_clients();
   Status apply_mesh(const NetworkDifference& difference);
+  void follow_flows(const NetworkTruth& truth, const NetworkDifference& difference);
+  void forget_flows(const v1::Network& network);
+  // Deletes what was led to addresses in the network that nobody has whom flows_ knows.
+  void clear_flows(const v1::Network& network);
   Status reach_tasks();
   void note_limits();
   // Has IPsec for the encrypted networks that were told of.
@@ -165,6 +170,7 @@ class LinuxNetwork final : public NodeNetwork {
   EspTunnels esp_;
   Segments segments_;
   Mesh mesh_;
+  MeshFlows flows_;
   LocalNode node_;
   NetworkTruths truths_;
   // By network, what truths_ has and the kernel was not brought to: it goes with the next step.
@@ -179,7 +185,7 @@ class LinuxNetwork final : public NodeNetwork {
   std::mutex mutex_;  // guards the rest
   NetlinkSocket rtnl_;
   std::unique_ptr<LibNft> nft_;
-  FlowSweeper sweeper_;
+  FlowSweeper sweeper_;      // thread-safe
   ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
   NftBalancer balancer_;
   Bridges bridges_;

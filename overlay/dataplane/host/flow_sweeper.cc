@@ -2,7 +2,9 @@
 
 #include <linux/netlink.h>
 
+#include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 namespace muster::overlay {
@@ -23,6 +25,33 @@ void FlowSweeper::forget(std::vector<FlowFilter> flows) {
   std::lock_guard lock(mutex_);
   if (waiting_.empty()) strand_.post([this] { sweep(); });
   std::move(flows.begin(), flows.end(), std::back_inserter(waiting_));
+}
+
+void FlowSweeper::lose(std::set<Ip> backends) {
+  std::lock_guard lock(mutex_);
+  // Of those that were lost before nothing new is to be found.
+  const bool more = !std::includes(lost_.begin(), lost_.end(), backends.begin(), backends.end());
+  lost_ = std::move(backends);
+  if (!more) return;
+  strand_.post([this] { look_at_lost(); });
+}
+
+void FlowSweeper::look_at_lost() {
+  std::vector<FlowFilter> flows;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Ip& ip : lost_) flows.push_back({ip, std::nullopt, 0, 0, Lasting::kEstablished});
+  }
+  if (flows.empty()) return;
+  const auto swept = delete_flows(conntrack_, flows);
+  if (!swept) log_->warn("cannot clear stale connections: {}", swept.error().message());
+  if (swept && swept->deleted != 0) log_->debug("{} stale connections cleared", swept->deleted);
+  if (looks_later_ || (swept && swept->established == 0)) return;
+  looks_later_ = true;
+  strand_.after(kLostTime, [this] {
+    looks_later_ = false;
+    look_at_lost();
+  });
 }
 
 void FlowSweeper::sweep() {

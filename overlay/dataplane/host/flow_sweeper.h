@@ -18,9 +18,13 @@ namespace muster::overlay {
 // starts at once on a thread of its own, and what arrives while one runs goes into the next. What
 // backends have yet to answer is looked at once more after kAnswerTime: by then one that is alive
 // has. Thread-safe.
+//
+// What is stale has to go, however few packets it sees: a client that takes the same port again
+// meets it, and is led to a backend that is no more.
 class FlowSweeper {
  public:
   static constexpr Duration kAnswerTime = 500ms;
+  static constexpr Duration kLostTime = 10s;
 
   // Of the calling thread's network namespace.
   static Result<NetlinkSocket> open_socket();
@@ -29,6 +33,10 @@ class FlowSweeper {
 
   // To be called after nothing leads to these backends any more.
   void forget(std::vector<FlowFilter> flows);
+  // All backends that may be alive though nobody sees them, which takes the place of what was said
+  // before. What they have established goes on; the rest is deleted, and what clients end of it
+  // later, too: it is looked at every kLostTime while there is any.
+  void lose(std::set<Ip> backends);
   // The thread, for other slow chores.
   Executor& strand() { return strand_; }
   // Ends the thread; nothing runs on it afterwards. Idempotent.
@@ -37,11 +45,14 @@ class FlowSweeper {
  private:
   void sweep();
   void delete_some(const std::vector<FlowFilter>& flows, const std::set<uint32_t>& unanswered);
+  void look_at_lost();
 
-  NetlinkSocket conntrack_;  // used on the strand alone
+  NetlinkSocket conntrack_;   // used on the strand alone
+  bool looks_later_ = false;  // as well: there is a next look at the lost
   Log log_;
   std::mutex mutex_;
   std::vector<FlowFilter> waiting_;
+  std::set<Ip> lost_;
   ThreadExecutor strand_;
 };
 

@@ -154,7 +154,7 @@ void PublishedPorts::flush(const std::vector<RemovedBackend>& removed) {
     // Connections that are up, or coming up, may belong to a container that drains;
     // forget_addresses() ends them with the container. Another port may lead there still.
     flows.push_back({*ip, protocol_number(r.key.protocol), static_cast<uint16_t>(r.target_port),
-                     static_cast<uint16_t>(r.key.port), /*keep_answered=*/true});
+                     static_cast<uint16_t>(r.key.port), Lasting::kAnswered});
   }
   sweeper_.forget(std::move(flows));
 }
@@ -167,7 +167,7 @@ void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses)
   });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
-    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, 0, false});
+    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, 0, Lasting::kNone});
   }
   sweeper_.forget(std::move(flows));
 }

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "overlay/dataplane/kernel/wire.h"
+
 namespace muster::overlay {
 namespace {
 
@@ -36,15 +38,6 @@ int message_type(int message) {
   return (NFNL_SUBSYS_CTNETLINK << 8) | message;
 }
 
-std::string bytes_of(const Ip& ip) {
-  std::string out(ip.v6 ? 16 : 4, '\0');
-  Uint128 rest = ip.value;
-  for (auto it = out.rbegin(); it != out.rend(); ++it, rest >>= 8) {
-    *it = static_cast<char>(rest & 0xff);
-  }
-  return out;
-}
-
 const nlattr* inside(const nlattr* nest, int type) {
   if (nest == nullptr) return nullptr;
   return nla_find(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest), type);
@@ -56,7 +49,7 @@ bool same_bytes(const nlattr* attribute, const std::string& want) {
                           static_cast<size_t>(nla_len(attribute))) == want;
 }
 
-enum class Stage : uint8_t { kUnanswered, kRuns, kOver };
+enum class Stage : uint8_t { kUnanswered, kEstablished, kRuns, kOver };
 
 Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
   const bool answered = (status & IPS_SEEN_REPLY) != 0;
@@ -66,6 +59,7 @@ Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
     if (state == nullptr) return Stage::kOver;
     const uint8_t now = nla_get_u8(state);
     if (now == TCP_CONNTRACK_SYN_SENT || now == TCP_CONNTRACK_SYN_SENT2) return Stage::kUnanswered;
+    if (now == TCP_CONNTRACK_ESTABLISHED) return Stage::kEstablished;
     const bool runs = now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
     return runs ? Stage::kRuns : Stage::kOver;
   }
@@ -73,6 +67,7 @@ Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
   if (state == nullptr) return Stage::kOver;
   const uint8_t now = nla_get_u8(state);
+  if (now == SCTP_CONNTRACK_ESTABLISHED) return Stage::kEstablished;
   if (now == SCTP_CONNTRACK_COOKIE_WAIT && !answered) return Stage::kUnanswered;
   return association_runs(now, answered) ? Stage::kRuns : Stage::kOver;
 }
@@ -87,7 +82,14 @@ bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
   return port != nullptr && ntohs(nla_get_u16(port)) == wanted;
 }
 
-enum class Fate : uint8_t { kStays, kGoes, kSecondLook };
+enum class Fate : uint8_t { kStays, kStaysEstablished, kSecondLook, kGoes };
+
+// Whether it was led to another address than the client asked for. What a container itself was
+// asked for directly was not.
+bool was_led(nlmsghdr* h) {
+  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
+  return status != nullptr && (ntohl(nla_get_u32(status)) & IPS_DST_NAT) != 0;
+}
 
 Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
              const std::set<uint32_t>& unanswered) {
@@ -96,11 +98,8 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
   if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
     return Fate::kStays;
   }
-  // Only flows that were led there: what the container itself was asked for directly stays.
-  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
-  if (status == nullptr) return Fate::kStays;
-  const uint32_t bits = ntohl(nla_get_u32(status));
-  if (!(bits & IPS_DST_NAT)) return Fate::kStays;
+  if (!was_led(h)) return Fate::kStays;
+  const uint32_t bits = ntohl(nla_get_u32(nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS)));
   const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
   if (number == nullptr) return Fate::kStays;
@@ -112,12 +111,13 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
   if (filter.asked_port != 0 && !has_port(original, CTA_PROTO_DST_PORT, filter.asked_port)) {
     return Fate::kStays;
   }
-  if (!filter.keep_answered) return Fate::kGoes;
-  switch (stage_of(h, nla_get_u8(number), bits)) {
-    case Stage::kRuns: return Fate::kStays;
-    case Stage::kOver: return Fate::kGoes;
-    case Stage::kUnanswered: break;
+  if (filter.lasting == Lasting::kNone) return Fate::kGoes;
+  const Stage stage = stage_of(h, nla_get_u8(number), bits);
+  if (filter.lasting == Lasting::kEstablished) {
+    return stage == Stage::kEstablished ? Fate::kStaysEstablished : Fate::kGoes;
   }
+  if (stage == Stage::kEstablished || stage == Stage::kRuns) return Fate::kStays;
+  if (stage == Stage::kOver) return Fate::kGoes;
   return unanswered.contains(id_of(h)) ? Fate::kGoes : Fate::kSecondLook;
 }
 
@@ -138,13 +138,13 @@ Message list_request(bool v6, const std::string* only_backend) {
 }
 
 Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bool v6,
-               const std::set<uint32_t>& unanswered, std::set<uint32_t>& left,
+               const std::set<uint32_t>& unanswered, SweptFlows& out,
                std::vector<Message>& deletions) {
   std::vector<std::pair<const FlowFilter*, std::string>> wanted;
   bool several = false;
   for (const FlowFilter& filter : filters) {
     if (filter.backend.v6 != v6) continue;
-    wanted.emplace_back(&filter, bytes_of(filter.backend));
+    wanted.emplace_back(&filter, ip_bytes(filter.backend));
     several = several || wanted.back().second != wanted.front().second;
   }
   if (wanted.empty()) return ok_status();
@@ -152,10 +152,10 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
   return socket.stream(list, [&](nlmsghdr* h) {
     Fate fate = Fate::kStays;
     for (const auto& [filter, backend] : wanted) {
-      const Fate by_this = fate_of(h, *filter, backend, unanswered);
-      if (fate == Fate::kStays || by_this == Fate::kGoes) fate = by_this;
+      fate = std::max(fate, fate_of(h, *filter, backend, unanswered));
     }
-    if (fate == Fate::kSecondLook) left.insert(id_of(h));
+    if (fate == Fate::kStaysEstablished) ++out.established;
+    if (fate == Fate::kSecondLook) out.unanswered.insert(id_of(h));
     const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
     if (fate != Fate::kGoes || original == nullptr) return;
     Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection", kDeletionRoom);
@@ -189,7 +189,7 @@ Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFil
   SweptFlows out;
   std::vector<Message> deletions;
   for (const bool v6 : {false, true}) {
-    MUSTER_TRY(collect(socket, filters, v6, unanswered, out.unanswered, deletions));
+    MUSTER_TRY(collect(socket, filters, v6, unanswered, out, deletions));
   }
   // In pieces that fit the socket's buffers.
   constexpr size_t kAtOnce = 200;
@@ -201,6 +201,28 @@ Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFil
       deletions.pop_back();
     }
     MUSTER_TRY(socket.run(piece));
+  }
+  return out;
+}
+
+Result<std::set<Ip>> led_backends(NetlinkSocket& socket, const std::vector<Prefix>& subnets) {
+  std::set<Ip> out;
+  for (const bool v6 : {false, true}) {
+    if (std::none_of(subnets.begin(), subnets.end(),
+                     [&](const Prefix& subnet) { return subnet.base.v6 == v6; })) {
+      continue;
+    }
+    MUSTER_TRY(socket.stream(list_request(v6, nullptr), [&](nlmsghdr* h) {
+      const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
+      const nlattr* source =
+          inside(inside(reply, CTA_TUPLE_IP), v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC);
+      if (source == nullptr || !was_led(h)) return;
+      const Ip backend = ip_of(v6 ? AF_INET6 : AF_INET, source);
+      if (std::any_of(subnets.begin(), subnets.end(),
+                      [&](const Prefix& subnet) { return subnet.contains(backend); })) {
+        out.insert(backend);
+      }
+    }));
   }
   return out;
 }

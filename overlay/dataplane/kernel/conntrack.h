@@ -12,16 +12,24 @@
 
 namespace muster::overlay {
 
+// What of the flows to a backend goes on.
+enum class Lasting : uint8_t {
+  kNone,  // the backend is gone
+  // Connections that nobody has begun to end: the backend may be alive, though it is not seen.
+  kEstablished,
+  // TCP connections and SCTP associations that the backend has answered and not both sides have
+  // ended: it may be alive and draining. One that it has yet to answer may be answered at this
+  // moment, and is left for a second look.
+  kAnswered,
+};
+
 // Which entries of the connection table to delete: flows that were sent to a backend.
 struct FlowFilter {
   Ip backend;                       // the source of the replies
   std::optional<uint8_t> protocol;  // IPPROTO_*
   uint16_t backend_port = 0;        // 0 = any
   uint16_t asked_port = 0;          // what the client had asked for; 0 = any
-  // Leaves TCP connections and SCTP associations alone that the backend has answered and not both
-  // sides have ended: it may be alive and draining. One that it has yet to answer may be answered
-  // at this moment, and is left for a second look.
-  bool keep_answered = false;
+  Lasting lasting = Lasting::kNone;
 };
 
 // Whether an SCTP association has been answered and is not over, by what connection tracking knows:
@@ -30,6 +38,7 @@ bool association_runs(uint8_t state, bool answered);
 
 struct SweptFlows {
   size_t deleted = 0;
+  size_t established = 0;         // those that stay by Lasting::kEstablished
   std::set<uint32_t> unanswered;  // the kernel's ids of those that were left for a second look
 };
 
@@ -43,5 +52,8 @@ struct SweptFlows {
 // of filters, so they are best gathered.
 Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters,
                                 const std::set<uint32_t>& unanswered = {});
+
+// The backends in these subnets that flows were led to. As slow.
+Result<std::set<Ip>> led_backends(NetlinkSocket& socket, const std::vector<Prefix>& subnets);
 
 }  // namespace muster::overlay

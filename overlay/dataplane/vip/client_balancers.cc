@@ -165,9 +165,12 @@ bool ClientBalancers::note_tasks(Network& network, const NetworkTruth& truth,
     const auto told = truth.endpoints.find(id);
     Task now;
     if (told != truth.endpoints.end()) now = {told->second.service_id(), told->second.state()};
-    const Task before = std::exchange(network.tasks[id], now);
+    Task& known = network.tasks[id];
+    now.lost = !keeps_flows(now.state) && (known.lost || keeps_flows(known.state));
+    const Task before = std::exchange(known, now);
     stale = stale || (takes_datagrams(before.state) && !takes_datagrams(now.state)) ||
-            (keeps_flows(before.state) && !keeps_flows(now.state));
+            (keeps_flows(before.state) && !keeps_flows(now.state)) ||
+            (before.lost && told == truth.endpoints.end());
     for (const std::string& service : {before.service_id, now.service_id}) {
       if (!service.empty()) services.insert(service);
     }
@@ -335,6 +338,7 @@ std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
   for (const Ip& vip : vips) {
     auto flows = std::make_shared<VipFlows>();
     const auto entry = network.vips.find(vip);
+    flows->served = entry != network.vips.end();
     const auto members = entry == network.vips.end()
                              ? network.members.end()
                              : network.members.find(entry->second.service_id);
@@ -344,6 +348,7 @@ std::map<Ip, VipFlowsPtr> ClientBalancers::flows_of(const Network& network,
         for (const Ip& ip : parse_all(endpoint.addresses())) {
           if (takes_datagrams(endpoint.state())) flows->datagrams.insert(ip);
           if (keeps_flows(endpoint.state())) flows->others.insert(ip);
+          flows->known.insert(ip);
         }
       }
     }

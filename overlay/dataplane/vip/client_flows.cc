@@ -92,7 +92,8 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
   if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE) {
     return flows.datagrams.count(backend) == 0;
   }
-  return !established && flows.others.count(backend) == 0;
+  if (!established) return flows.others.count(backend) == 0;
+  return flows.served && flows.known.count(backend) == 0;
 }
 
 Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
@@ -135,10 +136,10 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& v
 void ClientFlows::allow(const std::map<Ip, VipFlowsPtr>& flows) {
   std::lock_guard lock(waiting_->mutex);
   for (const auto& [vip, allowed] : flows) {
-    if (allowed->datagrams.empty() && allowed->others.empty()) {
-      waiting_->allowed.erase(vip);
-    } else {
+    if (allowed->served) {
       waiting_->allowed[vip] = allowed;
+    } else {
+      waiting_->allowed.erase(vip);
     }
   }
 }

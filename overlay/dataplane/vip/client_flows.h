@@ -20,9 +20,13 @@ struct VipFlows {
   // What goes by datagrams goes on while the backend is ready or drains: once it is released it
   // moves over before the backend stops, so that nothing sent is lost.
   std::set<Ip> datagrams;
-  // The rest may go on until the backend is gone; established TCP connections even longer, for a
-  // backend can be alive though managers do not see it.
+  // The rest may go on until the backend is gone.
   std::set<Ip> others;
+  // Established TCP connections may while managers do not see the backend, too: it can be alive all
+  // the same.
+  std::set<Ip> known;
+  // The address is a service's. Of one that is removed they go on until its tasks end them.
+  bool served = false;
 };
 using VipFlowsPtr = std::shared_ptr<const VipFlows>;
 

@@ -25,7 +25,8 @@ struct Answer {
   std::string peer;  // ... and the client's, as the server saw it
 };
 // Both are to be called inside(). The port is of no server's but every virtual address has it.
-UniqueFd connect_tcp(const std::string& address, int port, int* error = nullptr);
+// `from`: the client's own port; 0 = any.
+UniqueFd connect_tcp(const std::string& address, int port, int* error = nullptr, int from = 0);
 Answer ask_on(int fd);
 UniqueFd open_udp(const std::string& address, int port);
 Answer ask_udp(int fd);

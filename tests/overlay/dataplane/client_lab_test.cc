@@ -100,11 +100,17 @@ void inside(const std::string& netns, const std::function<void()>& work) {
   EXPECT_TRUE(done.ok()) << done.message();
 }
 
-UniqueFd connect_tcp(const std::string& address, int port, int* error) {
+UniqueFd connect_tcp(const std::string& address, int port, int* error, int from) {
   const Address to = address_of(address, port);
   UniqueFd fd(socket(to.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval patience{kPatienceMs / 1000, 0};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+  if (from != 0) {
+    const int on = 1;
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    const Address own = address_of(to.storage.ss_family == AF_INET ? "0.0.0.0" : "::", from);
+    EXPECT_EQ(bind(fd.get(), own.raw(), own.size), 0) << strerror(errno);
+  }
   const int failed = connect(fd.get(), to.raw(), to.size) == 0 ? 0 : errno;
   if (error != nullptr) *error = failed;
   return failed == 0 ? std::move(fd) : UniqueFd();

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <map>
 #include <set>
@@ -314,16 +316,19 @@ TEST_F(NftClientTest, AHeldFlowStaysWhileTheServiceGrowsAndMoves) {
       difference.task_ids.merge(lab_.task(fmt::format("t{}", i), "web", {v4(i)}).task_ids);
     lab_.apply(difference);
     EXPECT_EQ(ask_on(held.get()).text, backend);
-    // Its own task drains, is released and is even gone from the feed.
+    // Its own task drains, is released, and then its node is down.
     for (const auto& [id, endpoint] : std::map(lab_.truth.endpoints)) {
       if (endpoint.addresses(0) != backend) continue;
-      for (const auto state : {v1::ENDPOINT_DRAINING, v1::ENDPOINT_RELEASED}) {
+      for (const auto state : {v1::ENDPOINT_DRAINING, v1::ENDPOINT_RELEASED, v1::ENDPOINT_ABSENT}) {
         lab_.apply(lab_.task(id, "web", {backend}, state));
-        EXPECT_EQ(ask_on(held.get()).text, backend);
+        lab_.settle();
+        EXPECT_EQ(ask_on(held.get()).text, backend) << state;
       }
       lab_.apply(lab_.no_task(id));
+      lab_.settle();
     }
-    EXPECT_EQ(ask_on(held.get()).text, backend);
+    // Who waits for an answer of a task that is gone hears of it.
+    EXPECT_EQ(ask_on(held.get()).text, "");
     for (int i = 0; i < 200; ++i) {
       const UniqueFd fresh = connect_tcp(kVip, kPort);
       ASSERT_TRUE(fresh);
@@ -332,6 +337,50 @@ TEST_F(NftClientTest, AHeldFlowStaysWhileTheServiceGrowsAndMoves) {
   });
   EXPECT_THAT(lab_.nft(ns), HasSubstr("numgen inc mod 128"));
   EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 64")));
+}
+
+// A client may take a port again that it had: whatever is left of the connection before, the next
+// one is new, and no segment has to be sent twice for it.
+TEST_F(ClientTest, APortThatIsTakenAgainMeetsNobodyWhoIsGone) {
+  serve(2);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  constexpr int kFrom = 40'000;
+  const auto sent_twice = [&] {
+    return lab_.box.run(ns, "awk '/^Tcp:/ && n++ { print $13 }' /proc/net/snmp");
+  };
+  inside(ns, [&] {
+    std::set<std::string> met;
+    for (int i = 0; i < 20; ++i) {
+      const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
+      ASSERT_TRUE(fd) << i;
+      met.insert(ask_on(fd.get()).text);
+      // Reset, for the port to be free at once.
+      const linger at_once{1, 0};
+      setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
+    EXPECT_THAT(met, SizeIs(2));
+    EXPECT_EQ(sent_twice(), "0");
+    std::string backend;
+    {
+      // Its machine is switched off: the other end never hears of it.
+      const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
+      ASSERT_TRUE(fd);
+      backend = ask_on(fd.get()).text;
+      const int on = 1;
+      ASSERT_EQ(setsockopt(fd.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)), 0);
+    }
+    const std::string id = backend == v4(0) ? "t0" : "t1";
+    lab_.apply(lab_.task(id, "web", {backend}, v1::ENDPOINT_ABSENT));
+    lab_.settle();
+    lab_.apply(lab_.no_task(id));
+    lab_.settle();
+    const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
+    ASSERT_TRUE(fd);
+    EXPECT_EQ(ask_on(fd.get()).text, backend == v4(0) ? v4(1) : v4(0));
+    EXPECT_EQ(sent_twice(), "0");
+  });
 }
 
 TEST_F(ClientTest, DatagramsMoveOnceTheTaskIsReleased) {
@@ -645,8 +694,8 @@ TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
 }
 
 TEST(VipFlows, WhatMayGoOn) {
-  const Ip ready = Ip::v4(1), released = Ip::v4(2), gone = Ip::v4(3);
-  const VipFlows flows{{ready}, {ready, released}};
+  const Ip ready = Ip::v4(1), released = Ip::v4(2), lost = Ip::v4(3), gone = Ip::v4(4);
+  VipFlows flows{{ready}, {ready, released}, {ready, released, lost}, true};
   struct Case {
     uint8_t protocol;
     bool established;
@@ -658,13 +707,18 @@ TEST(VipFlows, WhatMayGoOn) {
                         {IPPROTO_UDP, false, gone, true},
                         {IPPROTO_TCP, true, ready, false},
                         {IPPROTO_TCP, false, released, false},
-                        {IPPROTO_TCP, true, gone, false},
+                        {IPPROTO_TCP, true, lost, false},
+                        {IPPROTO_TCP, false, lost, true},
+                        {IPPROTO_TCP, true, gone, true},
                         {IPPROTO_TCP, false, gone, true},
                         {IPPROTO_SCTP, false, released, false},
                         {IPPROTO_SCTP, false, gone, true}}) {
     EXPECT_EQ(flow_is_stale(flows, c.protocol, c.established, c.backend), c.stale)
         << int{c.protocol} << " " << c.established << " " << c.backend.str();
   }
+  // A service that was removed: its tasks end what they have.
+  EXPECT_FALSE(flow_is_stale({}, IPPROTO_TCP, true, ready));
+  EXPECT_TRUE(flow_is_stale({}, IPPROTO_TCP, false, ready));
 }
 
 }  // namespace

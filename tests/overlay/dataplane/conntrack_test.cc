@@ -21,27 +21,13 @@
 
 #include "overlay/dataplane/kernel/netlink.h"
 #include "overlay/dataplane/vip/client_flows.h"
+#include "tests/overlay/dataplane/led_connection.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay::testing {
 namespace {
 
 constexpr uint32_t kServer = 0x0a000002;  // 10.0.0.2
-
-void put_tuple(Message& m, int which, uint32_t from, uint16_t from_port, uint32_t to,
-               uint16_t to_port, uint8_t protocol = IPPROTO_UDP) {
-  m.begin(which | NLA_F_NESTED)
-      .begin(CTA_TUPLE_IP | NLA_F_NESTED)
-      .put_u32(CTA_IP_V4_SRC, htonl(from))
-      .put_u32(CTA_IP_V4_DST, htonl(to))
-      .end()
-      .begin(CTA_TUPLE_PROTO | NLA_F_NESTED)
-      .put_u8(CTA_PROTO_NUM, protocol)
-      .put_u16(CTA_PROTO_SRC_PORT, htons(from_port))
-      .put_u16(CTA_PROTO_DST_PORT, htons(to_port))
-      .end()
-      .end();
-}
 
 Message connection(uint32_t client, uint16_t port) {
   nfgenmsg header{};
@@ -50,8 +36,8 @@ Message connection(uint32_t client, uint16_t port) {
   Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL,
             "make a connection", 512);
   m.header(header);
-  put_tuple(m, CTA_TUPLE_ORIG, client, port, kServer, 53);
-  put_tuple(m, CTA_TUPLE_REPLY, kServer, 53, client, port);
+  put_tuple(m, CTA_TUPLE_ORIG, client, port, kServer, 53, IPPROTO_UDP);
+  put_tuple(m, CTA_TUPLE_REPLY, kServer, 53, client, port, IPPROTO_UDP);
   m.put_u32(CTA_TIMEOUT, htonl(600));
   return m;
 }
@@ -85,8 +71,9 @@ TEST(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
   const size_t before = most_memory();
   ASSERT_NE(before, 0u);
   // Two addresses, as of every container in an overlay network: the kernel cannot choose.
-  const auto gone = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, false},
-                                           {Ip::v4(kServer + 1), std::nullopt, 0, 0, false}});
+  const auto gone =
+      delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone},
+                             {Ip::v4(kServer + 1), std::nullopt, 0, 0, Lasting::kNone}});
   ASSERT_TRUE(gone) << gone.error().message();
   EXPECT_EQ(gone->deleted, 0u);  // nobody led them there
   // As rows they are some 8 MiB.
@@ -103,52 +90,16 @@ TEST(AssociationRuns, FromTheServersWordUntilBothHaveEndedIt) {
   }
 }
 
-// A published port's connection: a client of port 80 was led to kServer's 8080.
-struct Led {
+// One connection of the protocol in that state, and whether it stays.
+struct Case {
   uint8_t protocol;
   uint8_t state;
   bool answered;
   bool kept;
 };
 
-Message led_connection(const Led& led, uint16_t client_port) {
-  constexpr uint32_t kClient = 0x0a010001;
-  constexpr uint32_t kAsked = 0x0a020001;
-  nfgenmsg header{};
-  header.nfgen_family = AF_INET;
-  header.version = NFNETLINK_V0;
-  Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL,
-            "make a connection", 512);
-  m.header(header);
-  put_tuple(m, CTA_TUPLE_ORIG, kClient, client_port, kAsked, 80, led.protocol);
-  // What translating it makes of that.
-  put_tuple(m, CTA_TUPLE_REPLY, kAsked, 80, kClient, client_port, led.protocol);
-  m.put_u32(CTA_TIMEOUT, htonl(600));
-  m.put_u32(CTA_STATUS, htonl(IPS_CONFIRMED | (led.answered ? IPS_SEEN_REPLY : 0)));
-  m.begin(CTA_NAT_DST | NLA_F_NESTED)
-      .put_u32(CTA_NAT_V4_MINIP, htonl(kServer))
-      .put_u32(CTA_NAT_V4_MAXIP, htonl(kServer))
-      .begin(CTA_NAT_PROTO | NLA_F_NESTED)
-      .put_u16(CTA_PROTONAT_PORT_MIN, htons(8080))
-      .put_u16(CTA_PROTONAT_PORT_MAX, htons(8080))
-      .end()
-      .end();
-  if (led.protocol == IPPROTO_TCP) {
-    m.begin(CTA_PROTOINFO | NLA_F_NESTED)
-        .begin(CTA_PROTOINFO_TCP | NLA_F_NESTED)
-        .put_u8(CTA_PROTOINFO_TCP_STATE, led.state)
-        .end()
-        .end();
-  } else if (led.protocol == IPPROTO_SCTP) {
-    m.begin(CTA_PROTOINFO | NLA_F_NESTED)
-        .begin(CTA_PROTOINFO_SCTP | NLA_F_NESTED)
-        .put_u8(CTA_PROTOINFO_SCTP_STATE, led.state)
-        .put_u32(CTA_PROTOINFO_SCTP_VTAG_ORIGINAL, htonl(1))
-        .put_u32(CTA_PROTOINFO_SCTP_VTAG_REPLY, htonl(2))
-        .end()
-        .end();
-  }
-  return m;
+LedConnection led_to_server(const Case& c, uint16_t client_port) {
+  return {kServer, client_port, c.protocol, c.state, c.answered};
 }
 
 TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
@@ -156,7 +107,7 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   ASSERT_TRUE(box.ok()) << box.error();
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   ASSERT_TRUE(socket) << socket.error().message();
-  const std::vector<Led> all = {
+  const std::vector<Case> all = {
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false},
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_RECV, true, true},
       {IPPROTO_TCP, TCP_CONNTRACK_ESTABLISHED, true, true},
@@ -189,14 +140,15 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   };
   for (size_t i = 0; i < all.size(); ++i) {
     std::vector<Message> make;
-    make.push_back(led_connection(all[i], port(i)));
+    make.push_back(led_connection(led_to_server(all[i], port(i))));
     const Status made = socket->run(make);
     ASSERT_TRUE(made.ok()) << i << ": " << made.message();
     ASSERT_TRUE(there(i)) << i;
   }
   const auto kept = static_cast<size_t>(
-      std::count_if(all.begin(), all.end(), [](const Led& led) { return led.kept; }));
-  const std::vector<FlowFilter> drains = {{Ip::v4(kServer), std::nullopt, 8080, 80, true}};
+      std::count_if(all.begin(), all.end(), [](const Case& c) { return c.kept; }));
+  const std::vector<FlowFilter> drains = {
+      {Ip::v4(kServer), std::nullopt, 8080, 80, Lasting::kAnswered}};
   // What it has not answered yet it may be about to.
   const auto first = delete_flows(*socket, drains);
   ASSERT_TRUE(first) << first.error().message();
@@ -211,9 +163,52 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
     EXPECT_EQ(there(i), all[i].kept) << int{all[i].protocol} << " in state " << int{all[i].state};
   }
   // With the container everything goes.
-  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, false}});
+  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone}});
   ASSERT_TRUE(rest) << rest.error().message();
   EXPECT_EQ(rest->deleted, kept);
+}
+
+TEST(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
+  Sandbox box;
+  ASSERT_TRUE(box.ok()) << box.error();
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  ASSERT_TRUE(socket) << socket.error().message();
+  const std::vector<Case> all = {
+      {IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false},
+      {IPPROTO_TCP, TCP_CONNTRACK_SYN_RECV, true, false},
+      {IPPROTO_TCP, TCP_CONNTRACK_ESTABLISHED, true, true},
+      {IPPROTO_TCP, TCP_CONNTRACK_FIN_WAIT, true, false},
+      {IPPROTO_TCP, TCP_CONNTRACK_LAST_ACK, true, false},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_COOKIE_ECHOED, true, false},
+      {IPPROTO_SCTP, SCTP_CONNTRACK_ESTABLISHED, true, true},
+      {IPPROTO_UDP, 0, true, false},
+  };
+  std::vector<Message> make;
+  for (size_t i = 0; i < all.size(); ++i) {
+    make.push_back(led_connection(led_to_server(all[i], static_cast<uint16_t>(2001 + i))));
+  }
+  // Another backend's, and one that nobody led anywhere.
+  make.push_back(led_connection({kServer + 1, 3001, IPPROTO_TCP, TCP_CONNTRACK_FIN_WAIT, true}));
+  make.push_back(connection(kLedClient, 3002));
+  const Status made = socket->run(make);
+  ASSERT_TRUE(made.ok()) << made.message();
+
+  const auto subnet = *Prefix::parse("10.0.0.0/24");
+  auto led = led_backends(*socket, {subnet, *Prefix::parse("fd00::/64")});
+  ASSERT_TRUE(led) << led.error().message();
+  EXPECT_EQ(*led, (std::set<Ip>{Ip::v4(kServer), Ip::v4(kServer + 1)}));
+  EXPECT_EQ(*led_backends(*socket, {*Prefix::parse("10.0.1.0/24")}), std::set<Ip>());
+
+  const auto swept =
+      delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kEstablished}});
+  ASSERT_TRUE(swept) << swept.error().message();
+  EXPECT_EQ(swept->deleted, 6u);
+  EXPECT_EQ(swept->established, 2u);
+  EXPECT_TRUE(swept->unanswered.empty());
+  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone}});
+  ASSERT_TRUE(rest) << rest.error().message();
+  EXPECT_EQ(rest->deleted, 2u);
+  EXPECT_EQ(*led_backends(*socket, {subnet}), std::set<Ip>{Ip::v4(kServer + 1)});
 }
 
 // What led_connection() makes, as a virtual address's flow to a backend that has yet to answer.
@@ -237,7 +232,7 @@ class DeleteStaleFlows : public ::testing::Test {
     ASSERT_TRUE(ran.ok()) << ran.message();
   }
   void make(uint16_t client_port = 2001) {
-    run(led_connection({IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false}, client_port));
+    run(led_connection({kServer, client_port, IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false}));
   }
   void drop() {
     nfgenmsg header{};
@@ -245,19 +240,20 @@ class DeleteStaleFlows : public ::testing::Test {
     header.version = NFNETLINK_V0;
     Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE, 0, "delete a connection");
     m.header(header);
-    put_tuple(m, CTA_TUPLE_ORIG, 0x0a010001, 2001, kVip.value, 80, IPPROTO_TCP);
+    put_tuple(m, CTA_TUPLE_ORIG, kLedClient, 2001, kLedAsked, 80, IPPROTO_TCP);
     run(std::move(m));
   }
   std::string count() { return box_.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"); }
 
-  const Ip kVip = Ip::v4(0x0a020001);
+  const Ip kVip = Ip::v4(kLedAsked);
   Sandbox box_;
   std::optional<NetlinkSocket> socket_;
   WireSocket connections_;
 };
 
 TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
-  const auto allowed = std::make_shared<VipFlows>(VipFlows{{}, {Ip::v4(kServer)}});
+  const auto allowed =
+      std::make_shared<VipFlows>(VipFlows{{}, {Ip::v4(kServer)}, {Ip::v4(kServer)}, true});
   int asked = 0;
   auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
     return ++asked == 1 ? std::map<Ip, VipFlowsPtr>() : std::map<Ip, VipFlowsPtr>{{kVip, allowed}};

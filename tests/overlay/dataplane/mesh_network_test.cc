@@ -2,6 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <linux/netfilter/nf_conntrack_tcp.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "overlay/dataplane/kernel/conntrack.h"
+#include "tests/overlay/dataplane/led_connection.h"
 #include "tests/overlay/dataplane/mesh_host.h"
 
 namespace muster::overlay::testing {
@@ -214,6 +224,67 @@ TEST_F(MeshNetworkTest, ServesWhileTheProcessIsAwayAndAfterwards) {
     tell(i);
     expect_client_is_seen_through(i);
   }
+}
+
+// What published ports led from node 1 to tasks is stale once the task is gone, whoever has the
+// task and whoever was there to see it: a client that takes the same port again would meet nobody.
+TEST_F(MeshNetworkTest, ConnectionsAreForgottenWithTheTaskTheyWereLedTo) {
+  nodes(2);
+  for (int k = 1; k <= 4; ++k) net_.add_task(k, 2);
+  tell(1);
+  const auto server = [](int k) { return Ip::parse(MeshNet::task_address(k)); };
+  const auto led = [&](int k, uint16_t port, uint8_t state) {
+    return led_connection(
+        {static_cast<uint32_t>(server(k)->value), port, IPPROTO_TCP, state, true});
+  };
+  std::vector<Message> make;
+  for (int k = 1; k <= 4; ++k)
+    make.push_back(led(k, static_cast<uint16_t>(2000 + k), TCP_CONNTRACK_ESTABLISHED));
+  make.push_back(led(2, 3000, TCP_CONNTRACK_FIN_WAIT));
+  const auto conntrack = [&](const std::function<Status(NetlinkSocket&)>& work) {
+    const Status done = host(1).in([&]() -> Status {
+      MUSTER_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_NETFILTER));
+      return work(socket);
+    });
+    ASSERT_TRUE(done.ok()) << done.message();
+  };
+  conntrack([&](NetlinkSocket& socket) { return socket.run(make); });
+  const auto count = [&] {
+    return box_.run(host(1).ns(), "cat /proc/sys/net/netfilter/nf_conntrack_count");
+  };
+  const auto backends = [&] {
+    std::set<Ip> out;
+    conntrack([&](NetlinkSocket& socket) -> Status {
+      MUSTER_ASSIGN(out, led_backends(socket, {*Prefix::parse("10.0.0.0/24")}));
+      return ok_status();
+    });
+    return out;
+  };
+  const auto await = [&](const std::function<bool()>& what) {
+    const auto end = std::chrono::steady_clock::now() + 20s;
+    while (!what() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    return what();
+  };
+  ASSERT_EQ(backends().size(), 4u);
+  const std::string all = count();
+  // Seen to have ended.
+  net_.endpoints.erase("task1");
+  tell(1);
+  EXPECT_TRUE(await([&] { return !backends().contains(*server(1)); }));
+  // On a node that is down: what the client has begun to end cannot come to its end.
+  net_.endpoints["task2"].set_state(v1::ENDPOINT_ABSENT);
+  tell(1);
+  EXPECT_TRUE(await([&] { return std::stoi(count()) == std::stoi(all) - 2; }))
+      << all << " " << count();
+  EXPECT_TRUE(backends().contains(*server(2)));
+  // While nobody is here.
+  close(1);
+  net_.endpoints.erase("task3");
+  open(1);
+  EXPECT_EQ(backends(), (std::set<Ip>{*server(2), *server(4)}));
+  const Status forgot = host(1).in([&] { return network(1)->forget_network(net_.network.id()); });
+  ASSERT_TRUE(forgot.ok()) << forgot.message();
+  EXPECT_EQ(backends(), std::set<Ip>());
 }
 
 TEST_F(MeshNetworkTest, TheNodeIsToldWhoItIsAfterTheNetwork) {
