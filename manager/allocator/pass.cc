@@ -47,13 +47,15 @@ Result<std::vector<v1::NetworkAttachmentConfig>> wanted_networks(const Snapshot&
   return wanted;
 }
 
-// Networks in which the service has a virtual IP, in the order of its spec.
+// Networks in which the service has a virtual IP, in the order of its spec. One of driver bridge is
+// another on each node: nobody would be led by an address there.
 std::vector<std::string> vip_networks(const Snapshot& view, const v1::Service& service) {
   std::vector<std::string> ids;
   if (service.spec().endpoint().mode() != v1::EndpointSpec::VIP) return ids;
   for (const auto& wanted : service.spec().task().networks()) {
     const auto network = view.get<v1::Network>(wanted.target());
     if (network == nullptr || !Ipam::allocates(network->spec())) continue;
+    if (network->spec().driver() == "bridge") continue;
     if (std::find(ids.begin(), ids.end(), network->id()) == ids.end()) ids.push_back(network->id());
   }
   return ids;

@@ -120,12 +120,25 @@ TEST_F(AllocatorTest, DnsRoundRobinAndHostPortsTakeNoVirtualIp) {
   EXPECT_EQ(address("id-web.0"), "10.0.0.2/24");
 }
 
+TEST_F(AllocatorTest, ANetworkOfEachNodesOwnHasNoVirtualIp) {
+  create(network("net"));
+  auto local = network("local");
+  local.mutable_spec()->set_driver("bridge");
+  create(local);
+  create_service(service("web", {"id-local", "id-net"}), 1);
+  const auto web = get<v1::Service>("id-web");
+  ASSERT_EQ(web->endpoint().virtual_ips_size(), 1);
+  EXPECT_EQ(web->endpoint().virtual_ips(0).network_id(), "id-net");
+  EXPECT_EQ(get<v1::Task>("id-web.0")->networks_size(), 2);
+}
+
 TEST_F(AllocatorTest, AFullSubnetIsSaidInWordsAndHealsWhenATaskEnds) {
   create(network("tiny", "10.9.0.0/29"));
   create_service(service("web", {"id-tiny"}), 5);  // gateway, VIP, four tasks
   EXPECT_EQ(address("id-web.3"), "10.9.0.6/29");
   EXPECT_EQ(address("id-web.4"),
-            "error: network tiny: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+            "error: network tiny: subnet 10.9.0.0/29 has no free address (5 of 5 in use): `network "
+            "update --subnet` gives the network another");
   const uint64_t entries = proposer_.entries();
   world_.settle();
   EXPECT_EQ(proposer_.entries(), entries);  // no busy loop
