@@ -24,8 +24,16 @@ constexpr Duration kPortsPatience = 2s;
 // How netd ends what it says of a port that another program has (relay_sockets.cc).
 constexpr std::string_view kInUse = "is in use on this node";
 
-std::string started_without(const v1::PortConfig& port) {
-  return fmt::format("started; port {} is in use on this node", port_name(port));
+// In the words of tell_limitations().
+std::string taken(const v1::PortConfig& port, bool at_loopback) {
+  return fmt::format(
+      "port {} is taken by another program of this host{} (`ss -lntup sport = :{}` tells which)",
+      port_name(port), at_loopback ? " at ::1, and answers everywhere else" : "",
+      port.published_port());
+}
+
+std::string started_without(const v1::PortConfig& port, bool at_loopback) {
+  return "started; " + taken(port, at_loopback);
 }
 
 bool same_ports(const std::vector<overlay::PublishedPort>& a,
@@ -244,20 +252,20 @@ void Worker::port_refused(const v1::PortConfig& port, bool at_loopback) {
       if (host && !at_loopback) {
         failed.push_back(id);
       } else {
-        run(*entry, entry->machine.note(started_without(port), now()));
+        run(*entry, entry->machine.note(started_without(port, at_loopback), now()));
       }
     }
   }
-  const std::string why = fmt::format("port {} is in use on this node", port_name(port));
+  const std::string why = taken(port, false);
   for (const Id& id : failed) {
     if (Entry* entry = find(id)) run(*entry, entry->machine.unhealthy(why, now()));
   }
 }
 
 void Worker::port_freed(const v1::PortConfig& port) {
-  const std::string said = started_without(port);
   for (const auto& [id, entry] : entries_) {
-    if (entry->machine.task().status().message() != said) continue;
+    const std::string& said = entry->machine.task().status().message();
+    if (said != started_without(port, false) && said != started_without(port, true)) continue;
     run(*entry, entry->machine.note("started", now()));
   }
 }

@@ -77,8 +77,8 @@ bool is_terminal(v1::TaskState state) {
 }
 
 std::string running_note(const v1::Task& task) {
-  // An agent says "started; port 80 is in use on this node" or "waiting to become healthy; health
-  // check failed with exit code 1".
+  // An agent says "started; port 80/tcp is taken by another program of this host" or "waiting to
+  // become healthy; health check failed with exit code 1".
   constexpr std::string_view kStarted = "started; ";
   constexpr std::string_view kWaiting = "waiting to become healthy; ";
   const std::string& message = task.status().message();

@@ -22,7 +22,11 @@ Result<v1::IpamPool*> pool_of(NetworkPools& pools, const std::string& what,
     if (!subnet) return fail(usage_error(subnet.error().message()));
     if (subnet->contains(wanted->ip)) return &pool;
   }
-  return fail(usage_error(fmt::format("no matching subnet for {} {}", what, text)));
+  std::string given;
+  for (const v1::IpamPool& pool : pools) given += (given.empty() ? "" : ", ") + pool.subnet();
+  return fail(usage_error(
+      fmt::format("no matching subnet for {} {}{}", what, text,
+                  given.empty() ? ": name it by --subnet" : " among those given: " + given)));
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ Result<v1::Network> wait_for_network(Run& run, v1::Network network) {
   const std::string name = network.spec().annotations().name();
   if (!network.allocation_error().empty()) {
     return fail(failed_precondition(
-        "network {} is made, but cannot be used yet: {}; this is tried again whenever something is "
-        "given back, until `network rm`",
-        name, network.allocation_error()));
+        "network {} is made, but cannot be used yet: {}; it waits until something is given back, "
+        "or `network rm {}` takes it back",
+        name, network.allocation_error(), name));
   }
   run.warn(fmt::format(
       "WARNING: network {} is made; the leader has not given it its subnet yet{}, and goes on by "

@@ -38,15 +38,18 @@ std::vector<std::string> port_clashes(const v1::Service& service,
   std::vector<std::string> out;
   for (const v1::PortConfig& port : service.endpoint().ports()) {
     const std::string name = overlay::published_name(port);
+    const std::string hint =
+        fmt::format(" (`ss -lntup sport = :{}` there tells which)", port.published_port());
     const std::string everywhere = who_says(overlay::taken_limitation(port), nodes);
     if (!everywhere.empty()) {
-      out.push_back(fmt::format("port {} is taken on {} by another program", name, everywhere));
+      out.push_back(
+          fmt::format("port {} is taken on {} by another program{}", name, everywhere, hint));
     }
     const std::string loopback = who_says(overlay::taken_at_loopback_limitation(port), nodes);
     if (!loopback.empty()) {
       out.push_back(fmt::format(
-          "port {} is taken on {} by another program at ::1, and answers everywhere else", name,
-          loopback));
+          "port {} is taken on {} by another program at ::1, and answers everywhere else{}", name,
+          loopback, hint));
     }
   }
   return out;

@@ -255,7 +255,8 @@ void Allocator::Impl::on_change(const store::Snapshot& after,
     places.forget_addresses();
     look_at_places(after);
   } else if (change.after->state().pools_size() == 0) {
-    return;
+    // It waits, and may ask for another subnet now.
+    if (change.after->spec().pools_size() != change.before->spec().pools_size()) dirty = true;
   } else if (!overlay::Ipam::missing_pools(*change.after).empty()) {
     // It is to grow. Whether it could not be given these before shows in its error.
     if (work.networks.insert(id).second) dirty = true;

@@ -275,7 +275,7 @@ Result<v1::Network> grown(const Snapshot& state, const v1::Network& network,
   MUSTER_TRY(validate_network_spec(checked));
   MUSTER_TRY(check_network_fits(state, more));
   // What is said there from now on is about these.
-  if (!out.state().pools().empty()) out.clear_allocation_error();
+  out.clear_allocation_error();
   return out;
 }
 

@@ -96,8 +96,10 @@ std::string DataPathFaults::twin_of(const v1::Node& node) const {
   }
   const size_t count = others.size();
   return fmt::format(
-      "data-path address {} is that of node{} {}, too: what is sent to the one reaches the other",
-      known->first, count > 1 ? "s" : "", some_of(std::move(others), count));
+      "data-path address {} is that of node{} {}, too: what is sent to the one reaches the other; "
+      "{} to leave and join again with another (--data-path-addr of swarm join)",
+      known->first, count > 1 ? "s" : "", some_of(std::move(others), count),
+      count > 1 ? "all but one have" : "one has");
 }
 
 // Nothing is sent from an address of one family to one of the other. Those that are fewer are told;

@@ -66,7 +66,9 @@ Status resolve_references(const store::Snapshot& state, v1::ServiceSpec& spec) {
     attachment.set_target(network->id());
   }
   if (publishes(spec) && store::ingress_network(state) == nullptr) {
-    return failed_precondition("service needs ingress network, but no ingress network is present");
+    return failed_precondition(
+        "service needs ingress network, but no ingress network is present: `network create "
+        "--ingress NAME` makes one");
   }
   return resolve_payloads(state, *spec.mutable_task()->mutable_container());
 }

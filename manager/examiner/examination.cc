@@ -167,7 +167,8 @@ void Examination::look_at_store() {
     complain(
         ids.front(), "vxlan", v1::NetworkFinding::BAD,
         fmt::format("{} have one data-path address, {}: only one of them can have it, and what "
-                    "is for the others goes astray",
+                    "is for the others goes astray (let those leave and join again with another "
+                    "--data-path-addr)",
                     hosts, address));
   }
   look_at_families(by_address);

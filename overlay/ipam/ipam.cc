@@ -230,7 +230,6 @@ void Ipam::put_back_network(std::string_view network_id) {
 }
 
 Result<Ip> Ipam::take_one(Held& held, bool v6, int* length) {
-  Status why = resource_exhausted("the network has no {} subnet", v6 ? "IPv6" : "IPv4");
   std::vector<std::string> full;
   uint64_t capacity = 0;
   for (AddressPool& pool : held.pools) {
@@ -240,15 +239,17 @@ Result<Ip> Ipam::take_one(Held& held, bool v6, int* length) {
       *length = pool.subnet().length;
       return ip;
     }
-    why = ip.error();
     full.push_back(pool.subnet().str());
     capacity += pool.capacity();
   }
-  if (full.size() > 1) {
-    why = resource_exhausted("subnets {} have no free address ({} of {} in use)",
-                             fmt::join(full, ", "), capacity, capacity);
+  if (full.empty()) {
+    return fail(resource_exhausted("the network has no {} subnet", v6 ? "IPv6" : "IPv4"));
   }
-  return fail(std::move(why));
+  const bool one = full.size() == 1;
+  return fail(resource_exhausted(
+      "subnet{} {} {} no free address ({} of {} in use): `network update --subnet` gives the "
+      "network another",
+      one ? "" : "s", fmt::join(full, ", "), one ? "has" : "have", capacity, capacity));
 }
 
 Result<std::vector<std::string>> Ipam::take_addresses(std::string_view network_id,

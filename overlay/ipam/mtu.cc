@@ -59,8 +59,8 @@ Result<uint32_t> wanted_mtu(const v1::NetworkSpec& spec) {
     const char* end = option.value().data() + option.value().size();
     const auto parsed = std::from_chars(option.value().data(), end, mtu);
     if (parsed.ec != std::errc() || parsed.ptr != end || mtu < kMtuMin || mtu > kMtuMax) {
-      return fail(invalid_argument("MTU \"{}\" is not a number from {} to {}", option.value(),
-                                   kMtuMin, kMtuMax));
+      return fail(invalid_argument("MTU \"{}\" is not a number from {} to {} (option {})",
+                                   option.value(), kMtuMin, kMtuMax, kMtuOption));
     }
     if (mtu < kMtuMinV6 && has_v6(spec)) {
       return fail(invalid_argument("MTU {} is too small: IPv6 needs at least {}", mtu, kMtuMinV6));

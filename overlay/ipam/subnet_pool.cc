@@ -73,12 +73,14 @@ Result<Prefix> SubnetPool::take_next(bool v6, int mask_bits) {
   }
   const std::string_view family = v6 ? "IPv6" : "IPv4";
   if (!any) return fail(resource_exhausted("no {} address pool is configured", family));
-  std::string why = fmt::format("{} subnets in use", taken_.size());
+  std::string why = fmt::format("{} subnet{} in use", taken_.size(), taken_.size() == 1 ? "" : "s");
   if (avoided != nullptr) {
     why += fmt::format("; routes of nodes are kept away from, such as {}", avoided->str());
   }
-  return fail(resource_exhausted("no free /{} subnet is left in the {} address pools ({})",
-                                 mask_bits, family, why));
+  return fail(resource_exhausted(
+      "no free /{} subnet is left in the {} address pools ({}): name one by --subnet, also from "
+      "outside of them",
+      mask_bits, family, why));
 }
 
 int SubnetPool::shared_mask_bits() const {

@@ -70,12 +70,12 @@ socat "TCP-LISTEN:$port,reuseaddr,fork" SYSTEM:'echo not muster' &
 other=$!
 await 10 'the other program listens' bash -c "ss -Hltn 'sport = :$port' | grep -q ."
 muster service create --name taken --monitor 2s -p "$port:80" "$REGISTRY/hello:1" >/dev/null 2>"$NODE/err"
-has "$(<"$NODE/err")" "WARNING: task taken.1: port $port/tcp is in use on this node" 'the warning'
-has "$(muster service ps --no-trunc taken)" "port $port/tcp is in use on this node" 'service ps'
+has "$(<"$NODE/err")" "WARNING: task taken.1: port $port/tcp is taken by another program of this host" 'the warning'
+has "$(muster service ps --no-trunc taken)" "port $port/tcp is taken by another program of this host" 'service ps'
 kill "$other"
 await 20 'the port is published once it is free' \
   bash -c "[[ \$(curl -fsS -m 2 http://127.0.0.1:$port/) == *Hello* ]]"
-await 5 'and nothing else is said' bash -c "! muster service ps --no-trunc taken | grep -q 'in use'"
+await 5 'and nothing else is said' bash -c "! muster service ps --no-trunc taken | grep -q 'is taken'"
 muster service rm taken >/dev/null
 
 note 'a second musterd keeps away'

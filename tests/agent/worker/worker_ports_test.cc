@@ -177,7 +177,9 @@ TEST_F(WorkerPortsTest, WhatElseKeepsNetdFromAPortIsToldInItsWords) {
 TEST_F(WorkerPortsTest, AProgramAtTheLoopbackOfIPv6IsToldOfAndEndsNoTask) {
   names_.failed = {{"tcp/8080/::1", "port 8080/tcp is in use on this node"}};
   run_with_host_port();
-  EXPECT_EQ(last_["t1"].status().message(), "started; port 8080/tcp is in use on this node");
+  EXPECT_EQ(last_["t1"].status().message(),
+            "started; port 8080/tcp is taken by another program of this host at ::1, and answers "
+            "everywhere else (`ss -lntup sport = :8080` tells which)");
   EXPECT_THAT(limitations_, ElementsAre("port 8080/tcp is taken by another program of this host at "
                                         "::1, and answers everywhere else"));
   EXPECT_THAT(worker_->refused_ports(), IsEmpty());

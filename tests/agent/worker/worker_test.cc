@@ -274,13 +274,16 @@ TEST_F(WorkerTest, SecretsThatComeInTimeEndTheWaiting) {
   EXPECT_EQ(state("t1"), v1::TASK_REJECTED);
 }
 
+const std::string kTaken =
+    "port 80/tcp is taken by another program of this host (`ss -lntup sport = :80` tells which)";
+
 TEST_F(WorkerTest, HostPortThatIsTakenFailsTheTask) {
   publish(v1::PortConfig::HOST, 80);
   network_.taken = {80};
   worker_->apply(feed({task("t1")}));
   world_.advance(1s);
   EXPECT_EQ(state("t1"), v1::TASK_FAILED);
-  EXPECT_EQ(error("t1"), "port 80/tcp is in use on this node");
+  EXPECT_EQ(error("t1"), kTaken);
   EXPECT_TRUE(network_.published.empty());
 }
 
@@ -290,7 +293,7 @@ TEST_F(WorkerTest, IngressPortThatIsTakenIsOnlySaid) {
   worker_->apply(feed({task("t1")}));
   world_.advance(1s);
   EXPECT_EQ(state("t1"), v1::TASK_RUNNING);
-  EXPECT_EQ(last_["t1"].status().message(), "started; port 80/tcp is in use on this node");
+  EXPECT_EQ(last_["t1"].status().message(), "started; " + kTaken);
 }
 
 TEST_F(WorkerTest, IngressPortIsTakenOverOnceItIsFree) {
@@ -298,7 +301,7 @@ TEST_F(WorkerTest, IngressPortIsTakenOverOnceItIsFree) {
   network_.taken = {80};
   worker_->apply(feed({task("t1")}));
   world_.advance(25s);
-  EXPECT_EQ(last_["t1"].status().message(), "started; port 80/tcp is in use on this node");
+  EXPECT_EQ(last_["t1"].status().message(), "started; " + kTaken);
   network_.taken.clear();
   network_.published.clear();
   world_.advance(11s);

@@ -112,11 +112,12 @@ TEST(NetworkCommands, GatewaysRangesAndAuxiliaryAddressesFindTheirSubnets) {
     const char* error;
   } cases[] = {
       {{"--gateway", "10.1.0.9"}, "every gateway and ip-range must have a corresponding subnet"},
-      {{"--aux-address", "a=10.1.0.9"}, "no matching subnet for aux-address 10.1.0.9"},
-      {{"--subnet", "10.1.0.0/24", "--gateway", "10.2.0.9"},
-       "no matching subnet for gateway 10.2.0.9"},
+      {{"--aux-address", "a=10.1.0.9"},
+       "no matching subnet for aux-address 10.1.0.9: name it by --subnet"},
+      {{"--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "--gateway", "10.2.0.9"},
+       "no matching subnet for gateway 10.2.0.9 among those given: 10.1.0.0/24, fd00:1::/64"},
       {{"--subnet", "10.1.0.0/24", "--ip-range", "10.2.0.0/25"},
-       "no matching subnet for range 10.2.0.0/25"},
+       "no matching subnet for range 10.2.0.0/25 among those given: 10.1.0.0/24"},
       {{"--subnet", "10.1.0.0/24", "--aux-address", "a=b"}, "aux-address \"b\" is not an"},
       {{"--subnet", "10.1.0.0/33", "--gateway", "10.1.0.9"}, "\"10.1.0.0/33\" is not in CIDR form"},
       {{"--subnet", "10.1.0.0/24", "--subnet", "10.2.0.0/24", "--gateway", "10.1.0.8", "--gateway",

@@ -123,13 +123,15 @@ TEST_F(Usage, LogsOfATaskByItsName) {
 
 TEST_F(Usage, ARunningTaskSaysWhatIsWrong) {
   daemon_.add_service("web", 1);
-  daemon_.tasks[0].mutable_status()->set_message("started; port 80/tcp is in use on this node");
+  daemon_.tasks[0].mutable_status()->set_message(
+      "started; port 80/tcp is taken by another program of this host");
   daemon_.end_streams = false;
   EXPECT_THAT(run({"service", "ps", "--no-trunc", "web"}).out,
-              HasSubstr("\"port 80/tcp is in use on this node\""));
+              HasSubstr("\"port 80/tcp is taken by another program of this host\""));
   const Outcome outcome = run({"service", "scale", "--monitor", "0s", "web=1"});
   EXPECT_EQ(outcome.code, 0);
-  EXPECT_EQ(outcome.err, "WARNING: task web.1: port 80/tcp is in use on this node\n");
+  EXPECT_EQ(outcome.err,
+            "WARNING: task web.1: port 80/tcp is taken by another program of this host\n");
 }
 
 TEST_F(Usage, AServiceNamedTwiceIsWaitedForOnce) {

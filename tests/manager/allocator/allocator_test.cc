@@ -285,6 +285,11 @@ TEST_F(AllocatorTest, AutomaticSubnetsKeepAwayFromWhatNodesReach) {
   create(network("f"));
   EXPECT_THAT(subnet("f"), HasSubstr("no free /24 subnet is left"));
   EXPECT_THAT(subnet("f"), HasSubstr("routes of nodes are kept away from"));
+  create(network("g"));
+  change<v1::Network>(
+      "id-g", [](v1::Network& n) { n.mutable_spec()->add_pools()->set_subnet("203.0.113.0/24"); });
+  EXPECT_EQ(subnet("g"), "203.0.113.0/24") << "what it is to have instead is given at once";
+  EXPECT_EQ(get<v1::Network>("id-g")->allocation_error(), "");
   remove<v1::Node>("n3");
   EXPECT_EQ(subnet("f"), "10.0.10.0/24");
 }

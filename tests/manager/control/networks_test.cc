@@ -90,7 +90,8 @@ TEST_F(NetworksTest, TheIngressNetworkIsMadeAnewWhenNothingPublishes) {
   const auto refused = call(&ControlApi::create_service, web(8080));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message(),
-            "service needs ingress network, but no ingress network is present");
+            "service needs ingress network, but no ingress network is present: `network create "
+            "--ingress NAME` makes one");
   EXPECT_EQ(create(second), "");
   EXPECT_TRUE(call(&ControlApi::create_service, web(8080)));
   // The update of a service that gave up its port may be taken back.
@@ -367,7 +368,8 @@ TEST_F(NetworksInUseTest, WhatCannotBeConnectedIsRefusedInWords) {
              fmt::format("10.9.0.{}/29", i), "back");
   }
   EXPECT_EQ(connect({"back", "web.1", {}, {}}),
-            "network back: subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+            "network back: subnet 10.9.0.0/29 has no free address (5 of 5 in use): `network update "
+            "--subnet` gives the network another");
 }
 
 // Two ask at one time, and one of them is quicker.
@@ -510,6 +512,17 @@ TEST_F(NetworksInUseTest, ANetworkGrowsByTheRulesThatItWasMadeBy) {
             "subnet 10.5.0.0/25 overlaps 10.5.0.0/24 of network back");
   EXPECT_EQ(grow("back", pool("10.5.0.0/24")),
             "subnet 10.5.0.0/24 overlaps 10.5.0.0/24 of the same network");
+  // One that waits for its first subnet is asked anew, and says no more of what it could not have.
+  write([](store::Transaction& tx) {
+    v1::Network waits;
+    waits.set_id("waits");
+    waits.mutable_spec()->mutable_annotations()->set_name("waits");
+    waits.mutable_spec()->set_driver("overlay");
+    waits.set_allocation_error("no free /24 subnet is left");
+    return tx.create(std::move(waits));
+  });
+  EXPECT_EQ(grow("waits", pool("10.6.0.0/24")), "");
+  EXPECT_EQ(store_.snapshot().get<v1::Network>("waits")->allocation_error(), "");
 }
 
 TEST_F(NetworksInUseTest, LabelsAreSetAndRemoved) {

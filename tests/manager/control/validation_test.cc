@@ -252,10 +252,11 @@ TEST(Validation, OptionsOfNetworks) {
   const std::string mtu = "com.docker.network.driver.mtu";
   EXPECT_EQ(option(mtu, "9000"), "");
   EXPECT_EQ(option(mtu, "68"), "");
-  EXPECT_EQ(option(mtu, "jumbo"), "MTU \"jumbo\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "1500b"), "MTU \"1500b\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "67"), "MTU \"67\" is not a number from 68 to 65535");
-  EXPECT_EQ(option(mtu, "70000"), "MTU \"70000\" is not a number from 68 to 65535");
+  const std::string of_mtu = " (option " + mtu + ")";
+  EXPECT_EQ(option(mtu, "jumbo"), "MTU \"jumbo\" is not a number from 68 to 65535" + of_mtu);
+  EXPECT_EQ(option(mtu, "1500b"), "MTU \"1500b\" is not a number from 68 to 65535" + of_mtu);
+  EXPECT_EQ(option(mtu, "67"), "MTU \"67\" is not a number from 68 to 65535" + of_mtu);
+  EXPECT_EQ(option(mtu, "70000"), "MTU \"70000\" is not a number from 68 to 65535" + of_mtu);
   EXPECT_EQ(option(mtu, "1279", "ipv6: true"), "MTU 1279 is too small: IPv6 needs at least 1280");
   EXPECT_EQ(option(mtu, "1279", "pools { subnet: \"fd00:1::/64\" }"),
             "MTU 1279 is too small: IPv6 needs at least 1280");

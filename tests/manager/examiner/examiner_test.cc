@@ -259,6 +259,7 @@ TEST_F(ExaminerTest, NodesThatAreDownAndAddressesThatTwoHaveAreKnownWithoutAskin
   const auto client = ask();
   EXPECT_TRUE(client->says("node-1 is down and was not examined: heartbeat failure"));
   EXPECT_TRUE(client->says("node-2, node-3 have one data-path address, 10.0.0.2"));
+  EXPECT_TRUE(client->says("(let those leave and join again with another --data-path-addr)"));
   say("id2", begins());
   say("id3", begins());
   ASSERT_TRUE(client->ended);

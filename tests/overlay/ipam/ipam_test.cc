@@ -415,7 +415,9 @@ TEST(Ipam, ANetworkGrowsWhileItIsInUse) {
   *n.mutable_state() = *ipam.take_network(n);
   ASSERT_TRUE(ipam.take_network(with_pool(network("b"), "10.8.0.0/24")));
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(ipam.take_addresses("a"));
-  EXPECT_EQ(one(ipam, "a"), "subnet 10.9.0.0/29 has no free address (5 of 5 in use)");
+  EXPECT_EQ(one(ipam, "a"),
+            "subnet 10.9.0.0/29 has no free address (5 of 5 in use): `network update --subnet` "
+            "gives the network another");
   EXPECT_TRUE(Ipam::missing_pools(n).empty());
   *n.mutable_spec()->add_pools() = pool_of("10.9.0.9/29");
   const auto missing = Ipam::missing_pools(n);
@@ -433,7 +435,8 @@ TEST(Ipam, ANetworkGrowsWhileItIsInUse) {
   EXPECT_EQ((*ipam.take_addresses("a", {"10.9.0.14"}))[0], "10.9.0.14/29");
   while (ipam.free_addresses("a") != 0) ASSERT_TRUE(ipam.take_addresses("a"));
   EXPECT_EQ(one(ipam, "a"),
-            "subnets 10.9.0.0/29, 10.9.0.8/29 have no free address (10 of 10 in use)");
+            "subnets 10.9.0.0/29, 10.9.0.8/29 have no free address (10 of 10 in use): `network "
+            "update --subnet` gives the network another");
   // As stored, it is the same again.
   *n.mutable_state()->add_pools() = (*given)[0];
   EXPECT_TRUE(Ipam::missing_pools(n).empty());

@@ -35,8 +35,8 @@ TEST(SubnetPool, WhoReachesAllOfTheFirstPoolGetsSubnetsOfTheNext) {
   pool.avoid(RangeSet({*Prefix::parse("10.0.0.0/8"), *Prefix::parse("128.0.0.0/1")}));
   EXPECT_EQ(
       pool.take_next(false).error().message(),
-      "no free /24 subnet is left in the IPv4 address pools (1 subnets in use; routes of nodes "
-      "are kept away from, such as 10.0.0.0/8)");
+      "no free /24 subnet is left in the IPv4 address pools (1 subnet in use; routes of nodes are "
+      "kept away from, such as 10.0.0.0/8): name one by --subnet, also from outside of them");
   // The user knows better, and what was given stays.
   EXPECT_TRUE(pool.take(*Prefix::parse("10.7.0.0/24")).ok());
   EXPECT_FALSE(pool.take(*Prefix::parse("192.168.0.0/24")).ok());
@@ -172,7 +172,8 @@ TEST(SubnetPool, NextPoolWhenOneIsFull) {
   EXPECT_EQ(pool.take_next(false)->str(), "192.168.1.0/24");
   EXPECT_EQ(pool.take_next(false)->str(), "172.16.0.0/24");
   EXPECT_EQ(pool.take_next(false).error().message(),
-            "no free /24 subnet is left in the IPv4 address pools (3 subnets in use)");
+            "no free /24 subnet is left in the IPv4 address pools (3 subnets in use): name "
+            "one by --subnet, also from outside of them");
   EXPECT_EQ(pool.take_next(true).error().message(), "no IPv6 address pool is configured");
 }
 
