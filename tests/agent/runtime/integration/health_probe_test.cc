@@ -107,7 +107,7 @@ TEST_F(HealthProbeTest, NobodyWaitsForWhatIsLeftBehind) {
     // runc copies the output and does not end before that is closed (agent/runtime/README.md).
     const HealthResult waited = shell("sleep 500 & exit 0", 700ms);
     EXPECT_EQ(waited.trouble, "health check exceeded timeout (700ms)");
-    EXPECT_TRUE(only(1)) << processes();
+    EXPECT_TRUE(only(2)) << processes();
     return;
   }
   const HealthResult quiet = shell("sleep 500 & exit 0");
