@@ -13,9 +13,11 @@ OwnEndpoint own_endpoint(const v1::LocalTask& task) {
 
 v1::EndpointState led_as(const OwnEndpoint& own, v1::EndpointState fed) {
   const bool answers = own.awaits_release || own.state == v1::ENDPOINT_READY;
-  if (!answers) return own.state;
-  const bool goes = fed == v1::ENDPOINT_DRAINING || fed == v1::ENDPOINT_RELEASED;
-  return goes ? v1::ENDPOINT_DRAINING : v1::ENDPOINT_READY;
+  // Datagrams of this node's containers go elsewhere then, as those of other nodes do: while they
+  // come it is not told to end, and in the end what it gets is lost.
+  const bool released = fed == v1::ENDPOINT_RELEASED;
+  if (!answers) return released && own.state == v1::ENDPOINT_DRAINING ? fed : own.state;
+  return released || fed == v1::ENDPOINT_DRAINING ? fed : v1::ENDPOINT_READY;
 }
 
 }  // namespace muster::agent

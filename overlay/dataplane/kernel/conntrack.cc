@@ -24,7 +24,8 @@ namespace {
 constexpr size_t kDeletionRoom = 256;
 
 // Bit of the kernel's filter flags that says: compare the tuple's source address (since 5.8; older
-// kernels ignore the filter and list everything, so every answer is checked here too).
+// kernels ignore the filter and list everything, so every answer is checked here too). For IPv6 it
+// is of no use: it is refused, or all others are listed but these.
 constexpr uint32_t kFilterSourceAddress = 1u << 0;
 
 nfgenmsg family_header(bool v6) {
@@ -63,6 +64,7 @@ Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
     const bool runs = now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
     return runs ? Stage::kRuns : Stage::kOver;
   }
+  if (protocol == IPPROTO_UDP && !answered) return Stage::kUnanswered;
   if (protocol != IPPROTO_SCTP) return Stage::kOver;
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
   if (state == nullptr) return Stage::kOver;
@@ -124,10 +126,10 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
 Message list_request(bool v6, const std::string* only_backend) {
   Message list(message_type(IPCTNL_MSG_CT_GET), 0, "list connections");
   list.header(family_header(v6));
-  if (only_backend == nullptr) return list;
+  if (only_backend == nullptr || v6) return list;
   list.begin(CTA_TUPLE_REPLY | NLA_F_NESTED)
       .begin(CTA_TUPLE_IP | NLA_F_NESTED)
-      .put(v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, only_backend->data(), only_backend->size())
+      .put(CTA_IP_V4_SRC, only_backend->data(), only_backend->size())
       .end()
       .end()
       .begin(CTA_FILTER | NLA_F_NESTED)

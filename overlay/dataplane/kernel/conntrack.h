@@ -18,8 +18,8 @@ enum class Lasting : uint8_t {
   // Connections that nobody has begun to end: the backend may be alive, though it is not seen.
   kEstablished,
   // TCP connections and SCTP associations that the backend has answered and not both sides have
-  // ended: it may be alive and draining. One that it has yet to answer may be answered at this
-  // moment, and is left for a second look.
+  // ended: it may be alive and draining. What it has yet to answer, datagrams among it, may be
+  // answered at this moment, and is left for a second look.
   kAnswered,
 };
 

@@ -55,6 +55,7 @@ struct Led {
   Ip backend;
   uint8_t protocol = 0;
   bool established = false;
+  bool answered = false;
   std::string tuple;  // the original direction's
   std::string id;     // of the connection: another one may have the tuple by now
 };
@@ -65,7 +66,9 @@ std::optional<Led> led_flow(std::string_view entry, bool v6, const std::set<Ip>&
   led.vip = ip_of_wire(address_in(original, v6, false));
   if (!vips.contains(led.vip)) return std::nullopt;
   // Only what was led somewhere: pings are answered here.
-  if (!(be32_of(find_attribute(entry, CTA_STATUS)) & IPS_DST_NAT)) return std::nullopt;
+  const uint32_t status = be32_of(find_attribute(entry, CTA_STATUS));
+  if (!(status & IPS_DST_NAT)) return std::nullopt;
+  led.answered = (status & IPS_SEEN_REPLY) != 0;
   const std::string_view protocol =
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
   if (protocol.empty()) return std::nullopt;
@@ -86,18 +89,21 @@ bool is_stale(const Led& led, const std::map<Ip, VipFlowsPtr>& allowed) {
                        led.established, led.backend);
 }
 
+bool of_datagrams(uint8_t protocol) {
+  return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+}
+
 }  // namespace
 
 bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, const Ip& backend) {
-  if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE) {
-    return flows.datagrams.count(backend) == 0;
-  }
+  if (of_datagrams(protocol)) return flows.datagrams.count(backend) == 0;
   if (!established) return flows.others.count(backend) == 0;
   return flows.served && flows.known.count(backend) == 0;
 }
 
 Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
-                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed) {
+                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
+                                  bool* spared) {
   MUSTER_ASSIGN(const uint32_t count, count_connections(connections));
   if (count == 0) return 0;
   // Of those that are not stale by now none is kept: there may be very many.
@@ -111,7 +117,12 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& v
     wire.end();
     MUSTER_TRY(connections.query(wire, [&](const nlmsghdr* h) {
       auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), v6, vips);
-      if (led && is_stale(*led, before)) flows.push_back(*std::move(led));
+      if (!led || !is_stale(*led, before)) return;
+      if (spared != nullptr && of_datagrams(led->protocol) && !led->answered) {
+        *spared = true;
+      } else {
+        flows.push_back(*std::move(led));
+      }
     }));
   }
   const std::map<Ip, VipFlowsPtr> now = allowed();
@@ -148,29 +159,42 @@ void ClientFlows::clear(const std::vector<Socket>& namespaces, const std::set<Ip
   if (namespaces.empty() || vips.empty()) return;
   std::lock_guard lock(waiting_->mutex);
   if (waiting_->due.empty()) {
-    strand_.post([waiting = waiting_, log = log_] { run(*waiting, log); });
+    strand_.post(
+        [strand = &strand_, waiting = waiting_, log = log_] { run(*strand, waiting, log); });
   }
   for (const Socket& socket : namespaces) waiting_->due[socket].insert(vips.begin(), vips.end());
 }
 
-void ClientFlows::run(Waiting& waiting, const Log& log) {
-  std::map<Socket, std::set<Ip>> work;
+void ClientFlows::run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log) {
+  Work work;
   {
-    std::lock_guard lock(waiting.mutex);
-    work.swap(waiting.due);
+    std::lock_guard lock(waiting->mutex);
+    work.swap(waiting->due);
   }
+  work = clear_some(work, *waiting, log, false);
+  if (work.empty()) return;
+  strand.after(kAnswerTime,
+               [waiting, log, work = std::move(work)] { clear_some(work, *waiting, log, true); });
+}
+
+ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, const Log& log,
+                                          bool last) {
   const auto allowed = [&] {
     std::lock_guard lock(waiting.mutex);
     return waiting.allowed;
   };
+  Work later;
   for (const auto& [socket, vips] : work) {
-    const auto deleted = delete_stale_flows(*socket, vips, allowed);
+    bool spared = false;
+    const auto deleted = delete_stale_flows(*socket, vips, allowed, last ? nullptr : &spared);
     if (!deleted) {
       log->warn("cannot clear stale connections of a container: {}", deleted.error().message());
     } else if (*deleted != 0) {
       log->debug("{} stale connections of a container cleared", *deleted);
     }
+    if (spared) later.emplace(socket, vips);
   }
+  return later;
 }
 
 }  // namespace muster::overlay

@@ -10,6 +10,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/time.h"
 #include "overlay/dataplane/vip/client_wire.h"
 #include "overlay/ipam/ip.h"
 
@@ -18,7 +19,8 @@ namespace muster::overlay {
 // The backends of a virtual address whose running flows may go on.
 struct VipFlows {
   // What goes by datagrams goes on while the backend is ready or drains: once it is released it
-  // moves over before the backend stops, so that nothing sent is lost.
+  // moves over before the backend stops, so that nothing sent is lost; what is not answered yet
+  // somewhat later, so that no first answer is.
   std::set<Ip> datagrams;
   // The rest may go on until the backend is gone.
   std::set<Ip> others;
@@ -38,12 +40,19 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
 // afterwards: a flow to a backend that came while that took its time is not stale. An address that
 // it says nothing of has no backends. Costs next to nothing in a namespace without connections,
 // else a walk through the kernel's whole table (10-20 ms with 256 k buckets).
+//
+// With `spared` flows of datagrams that no backend has answered yet are left for a later look, and
+// whether there are any is said there.
 Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
-                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed);
+                                  const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
+                                  bool* spared = nullptr);
 
 // Clears stale flows of many namespaces, off the way of whoever found them stale. Thread-safe.
 class ClientFlows {
  public:
+  // When what was not answered is looked at once more.
+  static constexpr Duration kAnswerTime = 500ms;
+
   using Socket = std::shared_ptr<WireSocket>;
 
   // Does not own `strand`, which must be stopped before it goes. Sockets are used there alone.
@@ -68,7 +77,11 @@ class ClientFlows {
     std::map<Socket, std::set<Ip>> due;
   };
 
-  static void run(Waiting& waiting, const Log& log);
+  using Work = std::map<Socket, std::set<Ip>>;
+
+  static void run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log);
+  // Of `work`, what there is more to be done of later; `last`: there is no later.
+  static Work clear_some(const Work& work, Waiting& waiting, const Log& log, bool last);
 
   Executor& strand_;
   std::shared_ptr<Waiting> waiting_;

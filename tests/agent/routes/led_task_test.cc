@@ -45,12 +45,13 @@ TEST(LedTask, ItsOwnWordCountsButForWhenItIsPassedBy) {
     v1::EndpointState fed, led;
   };
   const Case cases[] = {
-      {{kAbsent, false}, kAbsent, kAbsent},      {{kAbsent, false}, kReady, kAbsent},
-      {{kReady, false}, kAbsent, kReady},        {{kReady, false}, kReady, kReady},
-      {{kReady, false}, kDraining, kDraining},   {{kReady, false}, kReleased, kDraining},
-      {{kDraining, true}, kReady, kReady},       {{kDraining, true}, kAbsent, kReady},
-      {{kDraining, true}, kDraining, kDraining}, {{kDraining, true}, kReleased, kDraining},
-      {{kDraining, false}, kReady, kDraining},   {{kReleased, false}, kReady, kReleased},
+      {{kAbsent, false}, kAbsent, kAbsent},       {{kAbsent, false}, kReady, kAbsent},
+      {{kReady, false}, kAbsent, kReady},         {{kReady, false}, kReady, kReady},
+      {{kReady, false}, kDraining, kDraining},    {{kReady, false}, kReleased, kReleased},
+      {{kDraining, true}, kReady, kReady},        {{kDraining, true}, kAbsent, kReady},
+      {{kDraining, true}, kDraining, kDraining},  {{kDraining, true}, kReleased, kReleased},
+      {{kDraining, false}, kReady, kDraining},    {{kReleased, false}, kReady, kReleased},
+      {{kDraining, false}, kReleased, kReleased},
   };
   for (const Case& c : cases) {
     EXPECT_EQ(led_as(c.own, c.fed), c.led)

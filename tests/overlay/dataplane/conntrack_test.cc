@@ -27,9 +27,10 @@
 namespace muster::overlay::testing {
 namespace {
 
-constexpr uint32_t kServer = 0x0a000002;  // 10.0.0.2
+const Ip kServer = Ip::v4(0x0a000002);  // 10.0.0.2
+const Ip kOther = Ip::v4(0x0a000003);
 
-Message connection(uint32_t client, uint16_t port) {
+Message connection(const Ip& client, uint16_t port) {
   nfgenmsg header{};
   header.nfgen_family = AF_INET;
   header.version = NFNETLINK_V0;
@@ -59,7 +60,8 @@ TEST(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
   constexpr uint16_t kClients = 30'000;
   {
     std::vector<Message> make;
-    for (uint16_t i = 0; i < kClients; ++i) make.push_back(connection(0x0a010001 + i, 1024));
+    for (uint16_t i = 0; i < kClients; ++i)
+      make.push_back(connection(Ip::v4(0x0a010001 + i), 1024));
     const Status made = socket->run(make);
     ASSERT_TRUE(made.ok()) << made.message();
   }
@@ -71,9 +73,8 @@ TEST(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
   const size_t before = most_memory();
   ASSERT_NE(before, 0u);
   // Two addresses, as of every container in an overlay network: the kernel cannot choose.
-  const auto gone =
-      delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone},
-                             {Ip::v4(kServer + 1), std::nullopt, 0, 0, Lasting::kNone}});
+  const auto gone = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone},
+                                           {kOther, std::nullopt, 0, 0, Lasting::kNone}});
   ASSERT_TRUE(gone) << gone.error().message();
   EXPECT_EQ(gone->deleted, 0u);  // nobody led them there
   // As rows they are some 8 MiB.
@@ -119,6 +120,7 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
       {IPPROTO_SCTP, SCTP_CONNTRACK_SHUTDOWN_SENT, true, true},
       {IPPROTO_SCTP, SCTP_CONNTRACK_CLOSED, true, false},
       {IPPROTO_UDP, 0, true, false},
+      {IPPROTO_UDP, 0, false, false},
   };
   // Source ports tell them apart.
   const auto port = [](size_t i) { return static_cast<uint16_t>(2001 + i); };
@@ -147,25 +149,49 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   }
   const auto kept = static_cast<size_t>(
       std::count_if(all.begin(), all.end(), [](const Case& c) { return c.kept; }));
-  const std::vector<FlowFilter> drains = {
-      {Ip::v4(kServer), std::nullopt, 8080, 80, Lasting::kAnswered}};
+  const std::vector<FlowFilter> drains = {{kServer, std::nullopt, 8080, 80, Lasting::kAnswered}};
   // What it has not answered yet it may be about to.
   const auto first = delete_flows(*socket, drains);
   ASSERT_TRUE(first) << first.error().message();
-  EXPECT_EQ(first->deleted, all.size() - kept - 2);
-  EXPECT_EQ(first->unanswered.size(), 2u);
-  EXPECT_TRUE(there(0) && there(4));
+  EXPECT_EQ(first->deleted, all.size() - kept - 3);
+  EXPECT_EQ(first->unanswered.size(), 3u);
+  EXPECT_TRUE(there(0) && there(4) && there(11));
   const auto second = delete_flows(*socket, drains, first->unanswered);
   ASSERT_TRUE(second) << second.error().message();
-  EXPECT_EQ(second->deleted, 2u);
+  EXPECT_EQ(second->deleted, 3u);
   EXPECT_TRUE(second->unanswered.empty());
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(there(i), all[i].kept) << int{all[i].protocol} << " in state " << int{all[i].state};
   }
   // With the container everything goes.
-  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone}});
+  const auto rest = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone}});
   ASSERT_TRUE(rest) << rest.error().message();
   EXPECT_EQ(rest->deleted, kept);
+}
+
+// One backend alone is looked for by the kernel itself where it can.
+TEST(DeleteFlows, OfOneBackendAmongOthersInBothFamilies) {
+  Sandbox box;
+  ASSERT_TRUE(box.ok()) << box.error();
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  ASSERT_TRUE(socket) << socket.error().message();
+  for (const char* prefix : {"10.0.0.", "fd00::"}) {
+    const Ip server = *Ip::parse(fmt::format("{}2", prefix));
+    const Ip other = *Ip::parse(fmt::format("{}3", prefix));
+    std::vector<Message> make;
+    make.push_back(led_connection({server, 2001, IPPROTO_UDP, 0, true}));
+    make.push_back(led_connection({other, 2002, IPPROTO_UDP, 0, true}));
+    const Status made = socket->run(make);
+    ASSERT_TRUE(made.ok()) << made.message();
+    const auto gone = delete_flows(*socket, {{server, std::nullopt, 0, 0, Lasting::kNone}});
+    ASSERT_TRUE(gone) << gone.error().message();
+    EXPECT_EQ(gone->deleted, 1u) << prefix;
+    EXPECT_EQ(*led_backends(*socket, {*Prefix::parse("fd00::/64"), *Prefix::parse("10.0.0.0/24")}),
+              std::set<Ip>{other});
+    const auto rest = delete_flows(*socket, {{other, std::nullopt, 0, 0, Lasting::kNone}});
+    ASSERT_TRUE(rest) << rest.error().message();
+    EXPECT_EQ(rest->deleted, 1u) << prefix;
+  }
 }
 
 TEST(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
@@ -188,27 +214,26 @@ TEST(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
     make.push_back(led_connection(led_to_server(all[i], static_cast<uint16_t>(2001 + i))));
   }
   // Another backend's, and one that nobody led anywhere.
-  make.push_back(led_connection({kServer + 1, 3001, IPPROTO_TCP, TCP_CONNTRACK_FIN_WAIT, true}));
-  make.push_back(connection(kLedClient, 3002));
+  make.push_back(led_connection({kOther, 3001, IPPROTO_TCP, TCP_CONNTRACK_FIN_WAIT, true}));
+  make.push_back(connection(led_client(false), 3002));
   const Status made = socket->run(make);
   ASSERT_TRUE(made.ok()) << made.message();
 
   const auto subnet = *Prefix::parse("10.0.0.0/24");
   auto led = led_backends(*socket, {subnet, *Prefix::parse("fd00::/64")});
   ASSERT_TRUE(led) << led.error().message();
-  EXPECT_EQ(*led, (std::set<Ip>{Ip::v4(kServer), Ip::v4(kServer + 1)}));
+  EXPECT_EQ(*led, (std::set<Ip>{kServer, kOther}));
   EXPECT_EQ(*led_backends(*socket, {*Prefix::parse("10.0.1.0/24")}), std::set<Ip>());
 
-  const auto swept =
-      delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kEstablished}});
+  const auto swept = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kEstablished}});
   ASSERT_TRUE(swept) << swept.error().message();
   EXPECT_EQ(swept->deleted, 6u);
   EXPECT_EQ(swept->established, 2u);
   EXPECT_TRUE(swept->unanswered.empty());
-  const auto rest = delete_flows(*socket, {{Ip::v4(kServer), std::nullopt, 0, 0, Lasting::kNone}});
+  const auto rest = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone}});
   ASSERT_TRUE(rest) << rest.error().message();
   EXPECT_EQ(rest->deleted, 2u);
-  EXPECT_EQ(*led_backends(*socket, {subnet}), std::set<Ip>{Ip::v4(kServer + 1)});
+  EXPECT_EQ(*led_backends(*socket, {subnet}), std::set<Ip>{kOther});
 }
 
 // What led_connection() makes, as a virtual address's flow to a backend that has yet to answer.
@@ -240,20 +265,19 @@ class DeleteStaleFlows : public ::testing::Test {
     header.version = NFNETLINK_V0;
     Message m((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE, 0, "delete a connection");
     m.header(header);
-    put_tuple(m, CTA_TUPLE_ORIG, kLedClient, 2001, kLedAsked, 80, IPPROTO_TCP);
+    put_tuple(m, CTA_TUPLE_ORIG, led_client(false), 2001, led_asked(false), 80, IPPROTO_TCP);
     run(std::move(m));
   }
   std::string count() { return box_.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"); }
 
-  const Ip kVip = Ip::v4(kLedAsked);
+  const Ip kVip = led_asked(false);
   Sandbox box_;
   std::optional<NetlinkSocket> socket_;
   WireSocket connections_;
 };
 
 TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
-  const auto allowed =
-      std::make_shared<VipFlows>(VipFlows{{}, {Ip::v4(kServer)}, {Ip::v4(kServer)}, true});
+  const auto allowed = std::make_shared<VipFlows>(VipFlows{{}, {kServer}, {kServer}, true});
   int asked = 0;
   auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
     return ++asked == 1 ? std::map<Ip, VipFlowsPtr>() : std::map<Ip, VipFlowsPtr>{{kVip, allowed}};
@@ -263,7 +287,7 @@ TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
   EXPECT_EQ(count(), "1");
   // What is of other addresses is not looked at, and one without backends has none.
   const auto none = [] { return std::map<Ip, VipFlowsPtr>(); };
-  EXPECT_EQ(*delete_stale_flows(connections_, {Ip::v4(kServer)}, none), 0u);
+  EXPECT_EQ(*delete_stale_flows(connections_, {kServer}, none), 0u);
   EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, none), 1u);
   EXPECT_EQ(count(), "0");
 }

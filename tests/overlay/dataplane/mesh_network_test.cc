@@ -234,8 +234,7 @@ TEST_F(MeshNetworkTest, ConnectionsAreForgottenWithTheTaskTheyWereLedTo) {
   tell(1);
   const auto server = [](int k) { return Ip::parse(MeshNet::task_address(k)); };
   const auto led = [&](int k, uint16_t port, uint8_t state) {
-    return led_connection(
-        {static_cast<uint32_t>(server(k)->value), port, IPPROTO_TCP, state, true});
+    return led_connection({*server(k), port, IPPROTO_TCP, state, true});
   };
   std::vector<Message> make;
   for (int k = 1; k <= 4; ++k)
