@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Names of services and tasks in real containers, asked for by the containers' own libraries and by
-# dig; and netd, which answers while musterd is away.
+# dig; and netd, which answers while musterd is away and is in a control group of its own.
 source tests/integration/lib.sh "$@"
 tools=tests/integration/dns_tools.py
 start_registry
@@ -38,6 +38,20 @@ ttl() { in_ns "$probe" dig +noall +answer +time=$((3 * slow)) @127.0.0.11 "$1" |
 ttl_is() { [[ $(ttl "$1") == "$2" ]]; }
 netd() { pgrep -f "musterd netd --run-dir $RUN/$INSTANCE "; }
 count_is() { [[ $(ask "$1" | grep -c .) == "$2" ]]; }
+# apart WHEN: wherever musterd is in a control group that is not the root, as a service is, netd has left
+# it for its own, and so does not end with it. (It stays in a root, which does not end.)
+apart() {
+  local pid hierarchy path groups=0
+  pid=$(netd)
+  while IFS=: read -r _ hierarchy path; do
+    [[ $path != / ]] || continue
+    is "$(sed -n "s|^[0-9]*:$hierarchy:||p" "/proc/$pid/cgroup")" "/muster/$INSTANCE/netd" \
+      "netd's control group (${hierarchy:-cgroup2}) $1"
+    [[ $path != "/muster/$INSTANCE/netd" ]] || die "musterd is in netd's control group $1"
+    groups=$((groups + 1))
+  done <"/proc/$DAEMON/cgroup"
+  ((groups > 0)) || echo "   musterd is in no control group here: netd's is not looked at"
+}
 
 muster network create app >/dev/null
 muster network create other >/dev/null
@@ -78,6 +92,9 @@ muster exec probe.1 timeout $((5 * slow)) nslookup redis >/dev/null || die 'nslo
 is "$(muster exec redis.1 timeout $((5 * slow)) redis-cli -h redis ping)" PONG 'glibc finds redis'
 is "$(muster exec probe.1 cat /etc/resolv.conf | grep -v '^search')" "nameserver 127.0.0.11
 options ndots:0" 'resolv.conf'
+
+note 'netd is in a control group of its own'
+apart 'from the beginning'
 
 note 'followed through scaling, health and stops'
 muster service scale --detach web=5 >/dev/null
@@ -159,6 +176,7 @@ BIN=$NODE/newer start_daemon --dns-ttl 0s
 await 15 'another netd' bash -c "[[ \$(pgrep -f 'musterd netd --run-dir $RUN/$INSTANCE ') != $before ]] && ! kill -0 $before 2>/dev/null"
 await 15 'the service is whole' runs redis 1
 is "$(netd | wc -l)" 1 'one netd'
+apart 'after an upgrade'
 await 10 'an answer that is not to be kept' ttl_is redis 0
 muster service scale web=3 >/dev/null
 await 10 'news after the upgrade' count_is tasks.web 3
@@ -178,6 +196,7 @@ await 5 'names are back' answers redis "$(vip redis)"
 echo "   after $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
 is "$(netd | wc -l)" 1 'one netd'
 [[ $(netd) != "$before" ]] || die 'the same netd'
+apart 'after it was killed'
 await 5 'all names are back' count_is tasks.web 3
 muster service create --name late --network app "$box" sh -c "$idle" >/dev/null
 await 5 'a new name' count_is tasks.late 1

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What goes wrong with networks for reasons outside of muster: address pools that are used up, subnets
-# that a host reaches by itself, two hosts that name one data-path address, a kernel without VXLAN,
-# harm done inside of a container while musterd is dead. Each is said where a user looks, nothing is half
-# made, what waits goes on when the reason is gone, and nothing is left.
+# that a host reaches by itself, two hosts that name one data-path address, a kernel without VXLAN, one
+# without br_netfilter, harm done inside of a container while musterd is dead. Each is said where a user
+# looks, nothing is half made, what waits goes on when the reason is gone, and nothing is left.
 source "$(dirname "$0")/cluster_lib.sh"
 
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
@@ -16,7 +16,8 @@ create() { m 1 service create --detach --monitor 0s "$@" "$REGISTRY/busybox:1" s
 
 start_registry
 push_images busybox
-for n in 1 2; do add_node $n; done
+add_node 1
+LD_PRELOAD=$BIN/no_br_netfilter.so add_node 2
 LD_PRELOAD=$BIN/no_vxlan.so add_node 3
 in_host 2 ip link add own type bridge
 in_host 2 ip address add 10.66.0.1/16 dev own
@@ -74,6 +75,8 @@ for i in 1 2 3 4 5 6; do
 done
 has "$SAID" "network pool$i is made, but cannot be used yet: no free /25 subnet is left in the IPv4 address pools (" \
   'who makes one too many'
+has "$SAID" "): name one by --subnet, also from outside of them; it waits until something is given back, or \`network rm pool$i\` takes it back" \
+  'the ways out'
 is "$(m 1 network inspect --format '{{.ID}}' pool$i)" "$(cat "$BASE/made")" 'its id'
 has "$(m 1 network inspect pool$i)" 'no free /25 subnet is left in the IPv4 address pools (' 'the network'
 ((${#made[@]} >= 2)) || die "only ${#made[@]} networks of the pool"
@@ -124,8 +127,39 @@ await 25 'and the lone one' runs 1 lone 1
 for n in 1 2; do
   await 5 "the way to node $n" inside 3 box ping -c 1 -W 1 "$(overlay_address $n box)"
 done
-not_said() { ! seen VXLAN m 1 node inspect node3; }
-await 15 'nothing is said any more' not_said
+not_said() { ! seen "$1" m 1 node inspect "node$2"; }
+await 15 'nothing is said any more' not_said VXLAN 3
+
+note 'a kernel without br_netfilter'
+lacks='this kernel has no br_netfilter'
+says 'node 2' "$lacks" m 1 node inspect node2
+says 'node 2' "$lacks" m 1 node inspect --pretty node2
+for n in 1 3; do hasnt "$(m 1 node inspect node$n)" br_netfilter 'of a node that has it'; done
+has "$(doctor || true)" "$lacks" 'the doctor'
+serve() { m 1 service create --detach=false --monitor 0s "$@" "${WHO_CHECK[@]}" "$REGISTRY/busybox:1" sh -c "$WHO" >/dev/null; }
+serve --name there --constraint node.hostname==node2 \
+  -p 8080:80 -p published=8081,target=80,client-address=keep
+serve --name elsewhere --constraint node.hostname==node1 -p 8082:80
+# place N: node N's address in the ingress network; shows N PORT ADDRESS: whom a task sees by that port of N
+place() { m 1 node inspect --format '{{(index .Ingress.Addresses 0)}}' "node$1" | sed 's|/.*||'; }
+shows() { [[ $(page "$(address "$1"):$2" | cut -d' ' -f2) == "$3" ]]; }
+for n in 1 2 3; do
+  for port in 8080 8082; do
+    await 15 "port $port shows node $n in its clients' place" shows $n $port "$(place $n)"
+  done
+done
+# The node does not find the way back, which is what the others are masqueraded for.
+for n in 1 3; do ! page "$(address $n):8081" 2>/dev/null || die "a port that keeps its clients answers by node $n"; done
+stop_musterd 2
+start_musterd 2
+await 20 'node 2 is ready' node_is 1 2 Status Ready
+await 15 'nothing is said any more' not_said br_netfilter 2
+for n in 1 2 3; do
+  for port in 8080 8081 8082; do
+    await 15 "port $port shows its client by node $n" shows $n $port "$NET.254"
+  done
+done
+m 1 service rm there elsewhere >/dev/null
 
 note 'harm inside of a container while musterd is dead'
 create --name harmed --network blue --publish 5353:53/udp --constraint node.hostname==node2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Networks across nodes: three hosts, two networks and a network without a way out. Every task
-# reaches every other by address and by name, a service's name leads to all of its tasks, what is in
+# Networks across nodes: three hosts, two networks and a network without a way out. In each of them every
+# task reaches every other by address, and by name, a service's name leads to all of its tasks; what is in
 # another network is not reached, a published port answers on every node and the container sees who
 # asked. All of it goes on without managers, comes back after drift, and leaves nothing behind. The
 # tasks' traffic has a way of its own between the hosts, and another port than the usual.
@@ -10,12 +10,8 @@ source "$(dirname "$0")/cluster_lib.sh"
 task() { m "$1" ps --format '{{.Names}}' | grep "^$2\." | head -1; }
 # inside N SERVICE COMMAND...: in the service's container on node N
 inside() { local n=$1 s=$2; shift 2; m "$n" exec "$(task "$n" "$s")" "$@"; }
-# N SERVICE: the addresses of the service's container on node N, as it sees them
-addresses() { inside "$1" "$2" ip -4 -o address | sed -n 's/.* eth[0-9]* *inet \([0-9.]*\).*/\1/p'; }
-overlay_address() { addresses "$1" "$2" | head -1; }
-overlay_address6() { inside "$1" "$2" ip -6 -o address | sed -n 's/.* eth0 *inet6 \(fd[0-9a-f:]*\).*/\1/p'; }
-# N SERVICE URL [SECONDS]
-fetch() { inside "$1" "$2" timeout "${4:-$((3 * slow))}" wget -q -O - "$3"; }
+# N SERVICE URL
+fetch() { inside "$1" "$2" timeout $((3 * slow)) wget -q -O - "$3"; }
 
 start_registry
 push_images busybox
@@ -61,7 +57,7 @@ IMAGE=$REGISTRY/busybox:1
 
 note 'two networks over three nodes, a task of each on every node'
 m 1 network create --driver overlay --ipv6 blue >/dev/null
-m 1 network create --driver overlay green >/dev/null
+m 1 network create --driver overlay --ipv6 green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --mode global --name web --network blue \
   --hostname 'web-on-{{.Node.Hostname}}' -p 8080:80 "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
@@ -70,18 +66,41 @@ m 1 service create --detach=false --monitor 0s --mode global --name other --netw
 m 1 service create --detach=false --monitor 0s --mode global --name cell --network shut \
   "${WHO_CHECK[@]}" "$IMAGE" sh -c "$WHO" >/dev/null
 
+# What each task is called, and its addresses in the service's network, as it says itself.
+declare -A NAME AT AT6
+for service in web other cell; do
+  for n in 1 2 3; do
+    said=$(inside $n $service sh -c 'hostname; ip -o address show dev eth0')
+    NAME[$service$n]=$(head -1 <<<"$said")
+    AT[$service$n]=$(sed -n 's/.* inet \([0-9.]*\).*/\1/p' <<<"$said")
+    AT6[$service$n]=$(sed -n 's/.* inet6 \(fd[0-9a-f:]*\).*/\1/p' <<<"$said")
+    [[ -n ${AT[$service$n]} ]] || die "no address of $service on node $n in: $said"
+    [[ $service == cell || -n ${AT6[$service$n]} ]] || die "no address of IPv6 of $service on node $n in: $said"
+  done
+done
+# vip SERVICE; page_at ADDRESS: its URL
+vip() { m 1 service inspect --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' "$1" | sed 's|/.*||'; }
+page_at() { [[ $1 == *:* ]] && echo "http://[$1]/cgi-bin/who" || echo "http://$1/cgi-bin/who"; }
+# What a container runs with addresses, and with URLs.
+PING='for to; do ping -c 1 -W 1 "$to" || exit 1; done'
+FETCH='for to; do echo "$to $(timeout '$((3 * slow))' wget -q -O - "$to")"; done'
+
 note 'every task reaches every other by its address, and is seen by its own'
-for from in 1 2 3; do
-  mine=$(overlay_address $from web)
-  for to in 1 2 3; do
-    there=$(overlay_address $to web)
-    await 5 "from node $from to $there" inside $from web ping -c 1 -W 1 "$there"
-    is "$(fetch $from web "http://$there/cgi-bin/who")" \
-      "$(inside $to web hostname) $mine" "the page of node $to, asked from node $from"
-    there=$(overlay_address6 $to web)
-    await 5 "from node $from to $there" inside $from web ping -c 1 -W 1 "$there"
-    page=$(fetch $from web "http://[$there]/cgi-bin/who")
-    is "${page%% *}" "$(inside $to web hostname)" "the page of node $to by IPv6, asked from node $from"
+for service in web other cell; do
+  for from in 1 2 3; do
+    there=() pages=() expected=()
+    for to in 1 2 3; do
+      for address in ${AT[$service$to]} ${AT6[$service$to]}; do
+        mine=${AT[$service$from]}
+        [[ $address != *:* ]] || mine=${AT6[$service$from]##*:}  # of IPv6 the page says the last group
+        there+=("$address")
+        pages+=("$(page_at "$address")")
+        expected+=("$(page_at "$address") ${NAME[$service$to]} $mine")
+      done
+    done
+    await 5 "from $service on node $from to all of ${there[*]}" inside $from $service sh -c "$PING" sh "${there[@]}"
+    is "$(inside $from $service sh -c "$FETCH" sh "${pages[@]}")" "$(printf '%s\n' "${expected[@]}")" \
+      "the pages of all tasks of $service, asked from node $from"
   done
 done
 
@@ -99,27 +118,55 @@ note 'by the second link, and the port that was chosen'
 their_own_way
 is "$(m 1 node inspect --format '{{.Description.DataPath.Address}}' node3)" $DATA.3 'node inspect'
 
-note 'a name leads to all tasks of the service, and the own address is seen'
-for from in 1 2 3; do
-  mine=$(overlay_address $from web)
-  said=$(for _ in $(seq 9); do fetch $from web http://web/cgi-bin/who; done | sort)
-  is "$(cut -d' ' -f1 <<<"$said" | sort -u | wc -l)" 3 "tasks that answered node $from"
-  is "$(cut -d' ' -f2 <<<"$said" | sort -u)" "$mine" "the address that they saw"
-  await 5 'ping of the virtual address' inside $from web ping -c 1 -W 1 web
-  # A virtual address is of IPv4; those of the tasks are of both.
-  said=$(inside $from web nslookup -type=aaaa tasks.web 127.0.0.11 | sed -n 's/^Address.*[: ]\(fd[0-9a-f]*:[0-9a-f:]*\).*/\1/p' | sort)
-  is "$said" "$(for to in 1 2 3; do overlay_address6 $to web; done | sort)" "the addresses of IPv6 of tasks.web on node $from"
+note 'a name and its virtual address lead to all tasks of the service, and the own address is seen'
+for service in web other cell; do
+  address=$(vip $service)
+  [[ $address == *.*.*.* ]] || die "the virtual address of $service is '$address'"
+  ways=() expected=()
+  for way in "$(page_at $service)" "$(page_at "$address")"; do
+    for _ in 1 2 3 4 5 6; do ways+=("$way"); done
+    for to in 1 2 3; do expected+=("$way ${NAME[$service$to]}"); done
+  done
+  for from in 1 2 3; do
+    said=$(inside $from $service sh -c "$FETCH" sh "${ways[@]}")
+    is "$(cut -d' ' -f1,2 <<<"$said" | sort -u)" "$(printf '%s\n' "${expected[@]}" | sort)" \
+      "the tasks of $service that answered node $from"
+    is "$(cut -d' ' -f3 <<<"$said" | sort -u)" "${AT[$service$from]}" 'the address that they saw'
+    await 5 'ping of the virtual address' inside $from $service ping -c 1 -W 1 $service
+    # A virtual address is of IPv4; those of the tasks are of both.
+    [[ -n ${AT6[${service}1]} ]] || continue
+    said=$(inside $from $service nslookup -type=aaaa tasks.$service 127.0.0.11 | sed -n 's/^Address.*[: ]\(fd[0-9a-f]*:[0-9a-f:]*\).*/\1/p' | sort)
+    is "$said" "$(for to in 1 2 3; do echo "${AT6[$service$to]}"; done | sort)" "the addresses of IPv6 of tasks.$service on node $from"
+  done
 done
 
 note 'other networks are not reached, nor is anything from a network without a way out'
+# Every container asks at the same time for what it must not reach, and for a page that it does reach.
+REACHED='for to; do (timeout '$((3 * slow))' wget -q -O /dev/null "$to" 2>/dev/null && echo "$to") & done; wait'
+asking=()
+for service in web other cell; do
+  foreign=()
+  for other in web other cell; do
+    [[ $other != "$service" ]] || continue
+    foreign+=("$(page_at $other)" "$(page_at "$(vip $other)")")
+    for address in ${AT[${other}2]} ${AT6[${other}2]}; do foreign+=("$(page_at "$address")"); done
+  done
+  for from in 1 2 3; do
+    inside $from $service sh -c "$REACHED" sh "${foreign[@]}" "$(page_at "${AT[$service$from]}")" \
+      >"$BASE/reached.$service$from" &
+    asking+=($!)
+  done
+done
+for pid in "${asking[@]}"; do wait $pid || die "asking for what is in other networks ended with $?"; done
+for service in web other cell; do
+  for from in 1 2 3; do
+    is "$(<"$BASE/reached.$service$from")" "$(page_at "${AT[$service$from]}")" "what $service on node $from reaches"
+  done
+done
 for from in 1 2 3; do
-  ! fetch $from web "http://$(overlay_address 2 other)/cgi-bin/who" 3 || die 'blue reaches green'
-  ! fetch $from other "http://$(overlay_address 2 web)/cgi-bin/who" 3 || die 'green reaches blue'
-  ! inside $from web timeout 2 wget -q -O - http://other/ || die 'a name of another network is answered'
   ! inside $from cell ping -c 1 -W 1 "$NET.254" >/dev/null 2>&1 || die 'a network without a way out has one'
-  await 5 'inside it one is reached' fetch $from cell http://cell/cgi-bin/who
   await 5 'the way out of others' inside $from web ping -c 1 -W 1 "$NET.254"
-  checks=$((checks + 4))
+  checks=$((checks + 1))
 done
 
 note 'a published port answers on every node, and the container sees the client'
@@ -146,7 +193,7 @@ counted() { in_host 1 curl -fsS -m $((5 * slow)) "http://$METRICS/metrics" | sed
 before=$(counted)
 [[ -n $before ]] || die 'no count of repairs among the metrics'
 nsenter --net="$pin" ip link delete vx0
-there=$(overlay_address 3 web)
+there=${AT[web3]}
 await 25 'the tunnel is back' inside 1 web ping -c 1 -W 1 "$there"
 repairs() { m 1 events --since 5m --until 0s --filter event=repair --format '{{.Actor.Attributes.name}}: {{.Actor.Attributes.repaired}}'; }
 told() { [[ $(repairs) == *"node1: "*"the tunnel was missing"* ]]; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Where published ports answer and whom the container takes for its client: local ones, bound ones,
 # those that hide the client, those that name it in a header of the PROXY protocol; ::1; and a port
-# that a program of a host has, told of on the service though that node has no task of it; datagrams;
-# ports of the host, which answer where the task is and can be had once on a node; and that no program
+# that a program of a host has, told of on the service though that node has no task of it; datagrams and
+# associations of SCTP; ports of the host, which answer where the task is and can be had once on a node; and that no program
 # takes a published port while musterd is away.
 source "$(dirname "$0")/cluster_lib.sh"
 
@@ -83,6 +83,7 @@ m 1 service create --detach=false --monitor 0s --name web --constraint node.host
   -p mode=host,published=8086,target=80 \
   -p mode=host,published=8087,target=84,protocol=udp \
   -p published=8088,target=83,protocol=udp \
+  -p published=8096,target=86,protocol=sctp \
   "${WHO_CHECK[@]}" "$IMAGE" sh -c "$SERVE" >/dev/null
 
 # in_mesh ADDRESS: whether it is of the ingress network, which is a /16.
@@ -116,13 +117,13 @@ for n in 1 3; do closed "[fdb6:6d75::$n]:8086" "the port of the host on node $n 
 
 note 'datagrams'
 # The containers' image has no server of datagrams: this one says from where they come.
-# says_whence SERVICE PORT: in the network of its container, on node 2.
-says_whence() {
+# serve SERVICE SOCAT...: in the network of its container, on node 2; says_whence SERVICE PORT
+serve() {
   local container
   container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $1\..*//p")
-  timeout $((240 * slow)) nsenter --net="$(find "$RUN/2" -path "*netns/$container")" \
-    socat "UDP4-RECVFROM:$2,fork" SYSTEM:'read -r line; echo $SOCAT_PEERADDR' &
+  timeout $((240 * slow)) nsenter --net="$(find "$RUN/2" -path "*netns/$container")" socat "${@:2}" &
 }
+says_whence() { serve "$1" "UDP4-RECVFROM:$2,fork" SYSTEM:'read -r line; echo $SOCAT_PEERADDR'; }
 says_whence web 83
 says_whence web 84
 for n in 1 2 3; do
@@ -131,6 +132,30 @@ for n in 1 2 3; do
   in_mesh "$said" || die "port 8088/udp at 127.0.0.1 of node $n shows '$said'"
   checks=$((checks + 1))
 done
+
+note 'associations of SCTP'
+has_sctp() { python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)' 2>/dev/null; }
+# associate OWN-ADDRESS ADDRESS: whom the container sees by port 8096. Who has several addresses and names
+# none names all of them to the other side, but only one is translated.
+associate() {
+  timeout $((3 * slow)) socat -u "SCTP:$2:8096,bind=$1,connect-timeout=$((2 * slow))" - </dev/null 2>/dev/null || true
+}
+associated_as() { [[ $(associate "$1" "$2") == $3 ]]; }
+if has_sctp; then
+  # It listens at every address of the container, as servers do.
+  serve web SCTP4-LISTEN:86,fork,reuseaddr SYSTEM:'echo $SOCAT_PEERADDR'
+  serve web SCTP6-LISTEN:86,fork,reuseaddr,ipv6only=1 SYSTEM:'echo $SOCAT_PEERADDR'
+  for n in 1 2 3; do
+    await 5 "port 8096/sctp on node $n" associated_as "$client" "$(address $n)" "$client"
+    await 5 "port 8096/sctp at node $n's address of IPv6" \
+      associated_as '[fdb6:6d75::c11e]' "[fdb6:6d75::$n]" '*:c11e]'
+    said=$(in_host $n bash -c "$(declare -f associate); slow=$slow; associate $(address $n) $(address $n)")
+    in_mesh "$said" || die "port 8096/sctp at node $n's own address shows '$said'"
+    checks=$((checks + 1))
+  done
+else
+  echo '   not tried: this kernel has no SCTP'
+fi
 
 note 'ports of the host answer where the task is, and show the client'
 is "$(seen "$(page "$(address 2):8086")")" "$client" 'whom the container sees by the port of the host'

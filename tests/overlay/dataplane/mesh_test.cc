@@ -57,20 +57,36 @@ TEST_F(MeshTest, ATaskReachesPublishedPortsAtItsNodesAddress) {
 
 TEST_F(MeshTest, OneClientPortThroughTwoNodesAtOnce) {
   nodes(3);
-  task(1, 3);
+  const std::string ns = task(1, 3);
+  box_.start(ns, "exec socat TCP6-LISTEN:8081,fork,reuseaddr,ipv6only=1 EXEC:cat");
+  box_.run(ns,
+           "for i in $(seq 300); do [ $(ss -Hltn | wc -l) = 4 ] && exit; "
+           "busybox usleep 10000; done");
   publish({1});
-  const std::string same = ",sourceport=40001,reuseaddr";
-  const Held first = hold(box_.outside(), MeshNet::underlay(1), same);
-  ASSERT_EQ(say(first, "one"), "heard");
-  const Held second = hold(box_.outside(), MeshNet::underlay(2), same);
-  ASSERT_EQ(say(second, "two"), "heard");
-  const Held third = hold(box_.outside(), MeshNet::underlay(3), same);
-  ASSERT_EQ(say(third, "three"), "heard");
-  EXPECT_EQ(say(first, "again"), "heard");
-  EXPECT_EQ(say(second, "again"), "heard");
-  for (int round = 0; round < 2; ++round) {
-    for (int i = 1; i <= 3; ++i) {
-      EXPECT_EQ(udp(box_.outside(), MeshNet::underlay(i), ",sourceport=40002"), kClient) << i;
+  struct Family {
+    std::string (*address)(int node);
+    const char* client;
+  };
+  for (const Family& family :
+       {Family{MeshNet::underlay, kClient}, Family{MeshNet::underlay6, kClient6}}) {
+    SCOPED_TRACE(family.client);
+    const std::string same = ",sourceport=40001,reuseaddr";
+    const auto held = [&](int node) {
+      const std::string to = family.address(node);
+      return hold(box_.outside(), to.find(':') == std::string::npos ? to : "[" + to + "]", same);
+    };
+    const Held first = held(1);
+    ASSERT_EQ(say(first, "one"), "heard");
+    const Held second = held(2);
+    ASSERT_EQ(say(second, "two"), "heard");
+    const Held third = held(3);
+    ASSERT_EQ(say(third, "three"), "heard");
+    EXPECT_EQ(say(first, "again"), "heard");
+    EXPECT_EQ(say(second, "again"), "heard");
+    for (int round = 0; round < 2; ++round) {
+      for (int i = 1; i <= 3; ++i) {
+        EXPECT_EQ(udp(box_.outside(), family.address(i), ",sourceport=40002"), family.client) << i;
+      }
     }
   }
 }
