@@ -198,8 +198,8 @@ void Lane::on_notice(Stream& stream, const Notice& notice) {
         patience_ = core_->options.connect_first;
         complaints_.clear();
       }
-      core_->log->debug("{} lane to member {:x} at {} is open", name_, peer_.value, address_);
       core_->established(peer_);
+      core_->log->debug("{} lane to member {:x} at {} is open", name_, peer_.value, address_);
       break;
     }
     case NoticeKind::kGoodbye: core_->goodbye(peer_); break;

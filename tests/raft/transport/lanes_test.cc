@@ -458,6 +458,8 @@ TEST(Ends, AGoodbyeIsHeardByAllAndIsNoSuspicion) {
 TEST(Ends, AProcessThatIsGoneHasVanishedOnce) {
   Pair group;
   ASSERT_TRUE(group.connect());
+  // Messages go before it is known here that the lane is open: then b would be heard of once more.
+  while (group.a.log->with("is open") < 2) std::this_thread::yield();
   // As after kill -9: b's connections are reset, nobody listens, and none of its own come again,
   // for which this b, which lives, must find nobody either.
   group.a.link().reset(true);
