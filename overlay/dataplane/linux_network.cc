@@ -173,7 +173,8 @@ Status LinuxNetwork::apply_mesh(const NetworkDifference& difference) {
   return ok_status();
 }
 
-// Once neither the network nor virtual addresses lead to who is gone.
+// Once the network leads to nobody who is gone. Ports that do for a moment find out by themselves
+// what they had led there meanwhile.
 void LinuxNetwork::follow_flows(const NetworkTruth& truth, const NetworkDifference& difference) {
   const bool first = !flows_.begun();
   std::vector<FlowFilter> stale;
