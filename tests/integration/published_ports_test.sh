@@ -118,10 +118,11 @@ for n in 1 3; do closed "[fdb6:6d75::$n]:8086" "the port of the host on node $n 
 note 'datagrams'
 # The containers' image has no server of datagrams: this one says from where they come.
 # serve SERVICE SOCAT...: in the network of its container, on node 2; says_whence SERVICE PORT
+# On a slow machine an answer takes longer than the half second that socat waits for it.
 serve() {
   local container
   container=$(m 2 ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ $1\..*//p")
-  timeout $((240 * slow)) nsenter --net="$(find "$RUN/2" -path "*netns/$container")" socat "${@:2}" &
+  timeout $((240 * slow)) nsenter --net="$(find "$RUN/2" -path "*netns/$container")" socat -t $((2 * slow)) "${@:2}" &
 }
 says_whence() { serve "$1" "UDP4-RECVFROM:$2,fork" SYSTEM:'read -r line; echo $SOCAT_PEERADDR'; }
 says_whence web 83
