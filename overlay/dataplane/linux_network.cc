@@ -179,7 +179,7 @@ void LinuxNetwork::follow_flows(const NetworkTruth& truth, const NetworkDifferen
   const bool first = !flows_.begun();
   std::vector<FlowFilter> stale;
   for (const Ip& ip : flows_.apply(truth, difference)) {
-    stale.push_back({ip, std::nullopt, 0, 0, Lasting::kNone});
+    stale.push_back({ip});
   }
   // Who went while no process was here.
   if (first) clear_flows(truth.network);
@@ -201,7 +201,7 @@ void LinuxNetwork::clear_flows(const v1::Network& network) {
     MUSTER_ASSIGN(const std::set<Ip> led, led_backends(conntrack, subnets));
     std::vector<FlowFilter> stale;
     for (const Ip& ip : led) {
-      if (!flows_.knows(ip)) stale.push_back({ip, std::nullopt, 0, 0, Lasting::kNone});
+      if (!flows_.knows(ip)) stale.push_back({ip});
     }
     if (stale.empty()) return ok_status();
     const auto swept = delete_flows(conntrack, stale);

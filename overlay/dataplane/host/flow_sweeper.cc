@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <optional>
 #include <utility>
 
 namespace muster::overlay {
@@ -40,7 +39,7 @@ void FlowSweeper::look_at_lost() {
   std::vector<FlowFilter> flows;
   {
     std::lock_guard lock(mutex_);
-    for (const Ip& ip : lost_) flows.push_back({ip, std::nullopt, 0, 0, Lasting::kEstablished});
+    for (const Ip& ip : lost_) flows.push_back({.backend = ip, .lasting = Lasting::kEstablished});
   }
   if (flows.empty()) return;
   const auto swept = delete_flows(conntrack_, flows);

@@ -167,7 +167,7 @@ void PublishedPorts::forget_addresses(const std::vector<std::string>& addresses)
   });
   std::vector<FlowFilter> flows;
   for (const std::string& text : addresses) {
-    if (const auto ip = Ip::parse(text)) flows.push_back({*ip, std::nullopt, 0, 0, Lasting::kNone});
+    if (const auto ip = Ip::parse(text)) flows.push_back({*ip});
   }
   sweeper_.forget(std::move(flows));
 }

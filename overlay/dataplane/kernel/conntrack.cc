@@ -86,11 +86,15 @@ bool has_port(const nlattr* tuple, int which, uint16_t wanted) {
 
 enum class Fate : uint8_t { kStays, kStaysEstablished, kSecondLook, kGoes };
 
+uint32_t status_of(nlmsghdr* h) {
+  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
+  return status == nullptr ? 0 : ntohl(nla_get_u32(status));
+}
+
 // Whether it was led to another address than the client asked for. What a container itself was
 // asked for directly was not.
-bool was_led(nlmsghdr* h) {
-  const nlattr* status = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS);
-  return status != nullptr && (ntohl(nla_get_u32(status)) & IPS_DST_NAT) != 0;
+bool was_led(uint32_t status) {
+  return (status & IPS_DST_NAT) != 0;
 }
 
 Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
@@ -100,8 +104,8 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
   if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
     return Fate::kStays;
   }
-  if (!was_led(h)) return Fate::kStays;
-  const uint32_t bits = ntohl(nla_get_u32(nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_STATUS)));
+  const uint32_t status = status_of(h);
+  if (!was_led(status)) return Fate::kStays;
   const nlattr* proto = inside(reply, CTA_TUPLE_PROTO);
   const nlattr* number = inside(proto, CTA_PROTO_NUM);
   if (number == nullptr) return Fate::kStays;
@@ -114,7 +118,7 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
     return Fate::kStays;
   }
   if (filter.lasting == Lasting::kNone) return Fate::kGoes;
-  const Stage stage = stage_of(h, nla_get_u8(number), bits);
+  const Stage stage = stage_of(h, nla_get_u8(number), status);
   if (filter.lasting == Lasting::kEstablished) {
     return stage == Stage::kEstablished ? Fate::kStaysEstablished : Fate::kGoes;
   }
@@ -218,7 +222,7 @@ Result<std::set<Ip>> led_backends(NetlinkSocket& socket, const std::vector<Prefi
       const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
       const nlattr* source =
           inside(inside(reply, CTA_TUPLE_IP), v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC);
-      if (source == nullptr || !was_led(h)) return;
+      if (source == nullptr || !was_led(status_of(h))) return;
       const Ip backend = ip_of(v6 ? AF_INET6 : AF_INET, source);
       if (std::any_of(subnets.begin(), subnets.end(),
                       [&](const Prefix& subnet) { return subnet.contains(backend); })) {

@@ -1,8 +1,5 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <map>
 #include <set>
@@ -10,7 +7,7 @@
 #include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_plan.h"
 #include "overlay/dataplane/vip/client_place.h"
-#include "tests/overlay/dataplane/client_lab.h"
+#include "tests/overlay/dataplane/client_fixture.h"
 
 namespace muster::overlay::testing {
 namespace {
@@ -20,84 +17,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
-
-constexpr int kPort = 8080;
-const char* const kVip = "10.60.255.1";
-const char* const kVip6 = "fd60::ff01";
-
-std::string v4(size_t i) {
-  return fmt::format("10.60.{}.{}", 1 + i / 250, i % 250 + 1);
-}
-std::string v6(size_t i) {
-  return fmt::format("fd60::1:{:x}", i + 1);
-}
-
-class ClientTest : public ::testing::Test {
- protected:
-  void SetUp() override { ASSERT_TRUE(lab_.ok()) << lab_.box.error(); }
-
-  // A namespace with the addresses of `n` tasks and a server, and the tasks in the truth.
-  void serve(size_t n, bool with_v6 = false) {
-    std::vector<std::string> addresses;
-    for (size_t i = 0; i < n; ++i) {
-      std::vector<std::string> of_task = {v4(i)};
-      if (with_v6) of_task.push_back(v6(i));
-      lab_.task(fmt::format("t{}", i), "web", of_task);
-      addresses.insert(addresses.end(), of_task.begin(), of_task.end());
-    }
-    servers_ = lab_.add("servers", addresses);
-    server_ = std::make_unique<AddressServer>(servers_, kPort, addresses);
-  }
-  std::string client(const std::string& name, const std::vector<std::string>& addresses) {
-    const std::string path = lab_.add(name, addresses);
-    const Status attached = lab_.clients->attach(name, path);
-    EXPECT_TRUE(attached.ok()) << attached.message();
-    return path;
-  }
-  // How often each backend is met by so many connections.
-  std::map<std::string, size_t> spread(const std::string& netns, const std::string& address,
-                                       size_t connections) {
-    std::map<std::string, size_t> out;
-    inside(netns, [&] {
-      for (size_t i = 0; i < connections; ++i) {
-        const UniqueFd fd = connect_tcp(address, kPort);
-        ++out[fd ? ask_on(fd.get()).text : "refused"];
-      }
-    });
-    return out;
-  }
-  // Who answers a datagram once its backend was taken away. IPVS drops the flow a moment later than
-  // the backend, and what is sent meanwhile with it.
-  std::string answer_after_leaving(int fd) {
-    std::string text = ask_udp(fd).text;
-    if (text.empty() && lab_.choice.ipvs) text = ask_udp(fd).text;
-    return text;
-  }
-  int refusal(const std::string& netns, const std::string& address, int port) {
-    int error = 0;
-    inside(netns, [&] { (void)connect_tcp(address, port, &error); });
-    return error;
-  }
-
-  ClientLab lab_;
-  std::string servers_;
-  std::unique_ptr<AddressServer> server_;
-};
-
-// What nftables alone have.
-class NftClientTest : public ClientTest {
- protected:
-  static std::string vip(int i) { return fmt::format("10.60.{}.{}", 200 + i / 250, i % 250 + 1); }
-  // Services s0 and on, of one task each.
-  void serve_many(int services) {
-    for (int i = 0; i < services; ++i) {
-      const std::string service = fmt::format("s{}", i);
-      lab_.task(fmt::format("t{}", i), service, {v4(0)});
-      lab_.service(service, {vip(i)});
-    }
-    lab_.apply({});
-  }
-};
 
 TEST_F(ClientTest, SpreadsExactlyOverAnyNumberOfTasks) {
   serve(300);
@@ -300,111 +219,6 @@ TEST_F(ClientTest, LeastConnectionIsRoundRobinWhereItIsNotThere) {
   EXPECT_THAT(spread(client("c1", {"10.60.0.2"}), kVip, 8), SizeIs(4));
 }
 
-TEST_F(NftClientTest, AHeldFlowStaysWhileTheServiceGrowsAndMoves) {
-  serve(40);
-  NetworkDifference more;
-  for (int i = 16; i < 40; ++i) more.task_ids.merge(lab_.no_task(fmt::format("t{}", i)).task_ids);
-  lab_.service("web", {kVip});
-  lab_.apply({});
-  const std::string ns = client("c1", {"10.60.0.2"});
-  inside(ns, [&] {
-    const UniqueFd held = connect_tcp(kVip, kPort);
-    ASSERT_TRUE(held);
-    const std::string backend = ask_on(held.get()).text;
-    NetworkDifference difference;
-    for (size_t i = 16; i < 17; ++i)
-      difference.task_ids.merge(lab_.task(fmt::format("t{}", i), "web", {v4(i)}).task_ids);
-    lab_.apply(difference);
-    EXPECT_EQ(ask_on(held.get()).text, backend);
-    // Its own task drains, is released, and then its node is down.
-    for (const auto& [id, endpoint] : std::map(lab_.truth.endpoints)) {
-      if (endpoint.addresses(0) != backend) continue;
-      for (const auto state : {v1::ENDPOINT_DRAINING, v1::ENDPOINT_RELEASED, v1::ENDPOINT_ABSENT}) {
-        lab_.apply(lab_.task(id, "web", {backend}, state));
-        lab_.settle();
-        EXPECT_EQ(ask_on(held.get()).text, backend) << state;
-      }
-      lab_.apply(lab_.no_task(id));
-      lab_.settle();
-    }
-    // Who waits for an answer of a task that is gone hears of it.
-    EXPECT_EQ(ask_on(held.get()).text, "");
-    for (int i = 0; i < 200; ++i) {
-      const UniqueFd fresh = connect_tcp(kVip, kPort);
-      ASSERT_TRUE(fresh);
-      EXPECT_NE(ask_on(fresh.get()).text, backend);
-    }
-  });
-  EXPECT_THAT(lab_.nft(ns), HasSubstr("numgen inc mod 128"));
-  EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("numgen inc mod 64")));
-}
-
-// A client may take a port again that it had: whatever is left of the connection before, the next
-// one is new, and no segment has to be sent twice for it.
-TEST_F(ClientTest, APortThatIsTakenAgainMeetsNobodyWhoIsGone) {
-  serve(2);
-  lab_.service("web", {kVip});
-  lab_.apply({});
-  const std::string ns = client("c1", {"10.60.0.2"});
-  constexpr int kFrom = 40'000;
-  const auto sent_twice = [&] {
-    return lab_.box.run(ns, "awk '/^Tcp:/ && n++ { print $13 }' /proc/net/snmp");
-  };
-  inside(ns, [&] {
-    std::set<std::string> met;
-    for (int i = 0; i < 20; ++i) {
-      const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
-      ASSERT_TRUE(fd) << i;
-      met.insert(ask_on(fd.get()).text);
-      // Reset, for the port to be free at once.
-      const linger at_once{1, 0};
-      setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    }
-    EXPECT_THAT(met, SizeIs(2));
-    EXPECT_EQ(sent_twice(), "0");
-    std::string backend;
-    {
-      // Its machine is switched off: the other end never hears of it.
-      const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
-      ASSERT_TRUE(fd);
-      backend = ask_on(fd.get()).text;
-      const int on = 1;
-      ASSERT_EQ(setsockopt(fd.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)), 0);
-    }
-    const std::string id = backend == v4(0) ? "t0" : "t1";
-    lab_.apply(lab_.task(id, "web", {backend}, v1::ENDPOINT_ABSENT));
-    lab_.settle();
-    lab_.apply(lab_.no_task(id));
-    lab_.settle();
-    const UniqueFd fd = connect_tcp(kVip, kPort, nullptr, kFrom);
-    ASSERT_TRUE(fd);
-    EXPECT_EQ(ask_on(fd.get()).text, backend == v4(0) ? v4(1) : v4(0));
-    EXPECT_EQ(sent_twice(), "0");
-  });
-}
-
-TEST_F(ClientTest, DatagramsMoveOnceTheTaskIsReleased) {
-  serve(2, true);
-  lab_.service("web", {kVip, kVip6});
-  lab_.apply({});
-  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
-  for (const std::string vip : {kVip, kVip6}) {
-    inside(ns, [&] {
-      const UniqueFd fd = open_udp(vip, kPort);
-      const std::string backend = ask_udp(fd.get()).text;
-      ASSERT_NE(backend, "");
-      const size_t i = backend == v4(0) || backend == v6(0) ? 0 : 1;
-      const std::string id = fmt::format("t{}", i);
-      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}, v1::ENDPOINT_DRAINING));
-      EXPECT_EQ(ask_udp(fd.get()).text, backend);
-      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}, v1::ENDPOINT_RELEASED));
-      lab_.settle();
-      EXPECT_EQ(answer_after_leaving(fd.get()), vip == kVip ? v4(1 - i) : v6(1 - i));
-      lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}));
-    });
-  }
-}
-
 TEST_F(ClientTest, WithoutTasksItIsRefusedAtOnceWhateverTheClientItselfListensOn) {
   lab_.service("web", {kVip, kVip6});
   lab_.apply({});
@@ -523,23 +337,6 @@ TEST_F(NftClientTest, ASuccessorChangesNothingThatIsRight) {
   lab_.apply({});
   EXPECT_THAT(spread(ns, kVip, 9), SizeIs(3));
   EXPECT_THAT(lab_.nft(ns), Not(HasSubstr("10.60.255.7")));
-}
-
-TEST_F(ClientTest, DatagramsToWhoLeftWhileNobodyLookedMove) {
-  serve(2);
-  lab_.service("web", {kVip});
-  lab_.apply({});
-  const std::string ns = client("c1", {"10.60.0.2"});
-  inside(ns, [&] {
-    const UniqueFd fd = open_udp(kVip, kPort);
-    const std::string backend = ask_udp(fd.get()).text;
-    lab_.restart();
-    ASSERT_TRUE(lab_.clients->adopt("c1", ns).ok());
-    lab_.no_task(backend == v4(0) ? "t0" : "t1");
-    lab_.apply({});
-    lab_.settle();
-    EXPECT_EQ(answer_after_leaving(fd.get()), backend == v4(0) ? v4(1) : v4(0));
-  });
 }
 
 TEST_F(NftClientTest, WhatSomebodyElseChangedIsMendedAndSaid) {
@@ -691,34 +488,6 @@ TEST_F(ClientTest, OneContainerThatFailsDoesNotHoldUpOthers) {
   lab_.clients->detach("c2");
   lab_.clients->detach("c2");
   EXPECT_THAT(lab_.repair(), IsEmpty());
-}
-
-TEST(VipFlows, WhatMayGoOn) {
-  const Ip ready = Ip::v4(1), released = Ip::v4(2), lost = Ip::v4(3), gone = Ip::v4(4);
-  VipFlows flows{{ready}, {ready, released}, {ready, released, lost}, true};
-  struct Case {
-    uint8_t protocol;
-    bool established;
-    Ip backend;
-    bool stale;
-  };
-  for (const Case& c : {Case{IPPROTO_UDP, false, ready, false},
-                        {IPPROTO_UDP, false, released, true},
-                        {IPPROTO_UDP, false, gone, true},
-                        {IPPROTO_TCP, true, ready, false},
-                        {IPPROTO_TCP, false, released, false},
-                        {IPPROTO_TCP, true, lost, false},
-                        {IPPROTO_TCP, false, lost, true},
-                        {IPPROTO_TCP, true, gone, true},
-                        {IPPROTO_TCP, false, gone, true},
-                        {IPPROTO_SCTP, false, released, false},
-                        {IPPROTO_SCTP, false, gone, true}}) {
-    EXPECT_EQ(flow_is_stale(flows, c.protocol, c.established, c.backend), c.stale)
-        << int{c.protocol} << " " << c.established << " " << c.backend.str();
-  }
-  // A service that was removed: its tasks end what they have.
-  EXPECT_FALSE(flow_is_stale({}, IPPROTO_TCP, true, ready));
-  EXPECT_TRUE(flow_is_stale({}, IPPROTO_TCP, false, ready));
 }
 
 }  // namespace

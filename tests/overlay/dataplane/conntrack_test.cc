@@ -52,31 +52,54 @@ size_t most_memory() {
   return 0;
 }
 
-TEST(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
-  Sandbox box;
-  ASSERT_TRUE(box.ok()) << box.error();
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  ASSERT_TRUE(socket) << socket.error().message();
+// A connection table of the test's own.
+class ConnectionTable : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(box_.ok()) << box_.error();
+    auto opened = NetlinkSocket::open(NETLINK_NETFILTER);
+    ASSERT_TRUE(opened) << opened.error().message();
+    socket_.emplace(*std::move(opened));
+  }
+  void run(const std::vector<Message>& requests) {
+    const Status ran = socket_->run(requests);
+    ASSERT_TRUE(ran.ok()) << ran.message();
+  }
+  void run(Message request) {
+    std::vector<Message> requests;
+    requests.push_back(std::move(request));
+    run(requests);
+  }
+  SweptFlows sweep(const std::vector<FlowFilter>& flows,
+                   const std::set<uint32_t>& unanswered = {}) {
+    auto swept = delete_flows(*socket_, flows, unanswered);
+    EXPECT_TRUE(swept) << swept.error().message();
+    return swept ? *std::move(swept) : SweptFlows();
+  }
+  std::string count() { return box_.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"); }
+
+  Sandbox box_;
+  std::optional<NetlinkSocket> socket_;
+};
+using DeleteFlows = ConnectionTable;
+
+TEST_F(DeleteFlows, AFullTableOfConnectionsTakesNoMemory) {
   constexpr uint16_t kClients = 30'000;
   {
     std::vector<Message> make;
     for (uint16_t i = 0; i < kClients; ++i)
       make.push_back(connection(Ip::v4(0x0a010001 + i), 1024));
-    const Status made = socket->run(make);
-    ASSERT_TRUE(made.ok()) << made.message();
+    run(make);
   }
-  ASSERT_EQ(box.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"),
-            std::to_string(kClients));
+  ASSERT_EQ(count(), std::to_string(kClients));
   // What is free already would hide what is taken.
   malloc_trim(0);
   std::ofstream("/proc/self/clear_refs") << "5";
   const size_t before = most_memory();
   ASSERT_NE(before, 0u);
   // Two addresses, as of every container in an overlay network: the kernel cannot choose.
-  const auto gone = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone},
-                                           {kOther, std::nullopt, 0, 0, Lasting::kNone}});
-  ASSERT_TRUE(gone) << gone.error().message();
-  EXPECT_EQ(gone->deleted, 0u);  // nobody led them there
+  const SweptFlows gone = sweep({{kServer}, {kOther}});
+  EXPECT_EQ(gone.deleted, 0u);  // nobody led them there
   // As rows they are some 8 MiB.
   EXPECT_LT(most_memory() - before, 2048u);
 }
@@ -103,11 +126,7 @@ LedConnection led_to_server(const Case& c, uint16_t client_port) {
   return {kServer, client_port, c.protocol, c.state, c.answered};
 }
 
-TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
-  Sandbox box;
-  ASSERT_TRUE(box.ok()) << box.error();
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  ASSERT_TRUE(socket) << socket.error().message();
+TEST_F(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   const std::vector<Case> all = {
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false},
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_RECV, true, true},
@@ -131,7 +150,7 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
     header.version = NFNETLINK_V0;
     Message list((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET, 0, "list connections");
     list.header(header);
-    const Status listed = socket->query(list, true, [&](nlmsghdr* h) {
+    const Status listed = socket_->query(list, true, [&](nlmsghdr* h) {
       const std::string_view bytes(reinterpret_cast<const char*>(h), h->nlmsg_len);
       const uint16_t wanted = htons(port(i));
       found = found || bytes.find({reinterpret_cast<const char*>(&wanted), sizeof(wanted)}) !=
@@ -141,64 +160,45 @@ TEST(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
     return found;
   };
   for (size_t i = 0; i < all.size(); ++i) {
-    std::vector<Message> make;
-    make.push_back(led_connection(led_to_server(all[i], port(i))));
-    const Status made = socket->run(make);
-    ASSERT_TRUE(made.ok()) << i << ": " << made.message();
+    run(led_connection(led_to_server(all[i], port(i))));
     ASSERT_TRUE(there(i)) << i;
   }
   const auto kept = static_cast<size_t>(
       std::count_if(all.begin(), all.end(), [](const Case& c) { return c.kept; }));
   const std::vector<FlowFilter> drains = {{kServer, std::nullopt, 8080, 80, Lasting::kAnswered}};
   // What it has not answered yet it may be about to.
-  const auto first = delete_flows(*socket, drains);
-  ASSERT_TRUE(first) << first.error().message();
-  EXPECT_EQ(first->deleted, all.size() - kept - 3);
-  EXPECT_EQ(first->unanswered.size(), 3u);
+  const SweptFlows first = sweep(drains);
+  EXPECT_EQ(first.deleted, all.size() - kept - 3);
+  EXPECT_EQ(first.unanswered.size(), 3u);
   EXPECT_TRUE(there(0) && there(4) && there(11));
-  const auto second = delete_flows(*socket, drains, first->unanswered);
-  ASSERT_TRUE(second) << second.error().message();
-  EXPECT_EQ(second->deleted, 3u);
-  EXPECT_TRUE(second->unanswered.empty());
+  const SweptFlows second = sweep(drains, first.unanswered);
+  EXPECT_EQ(second.deleted, 3u);
+  EXPECT_TRUE(second.unanswered.empty());
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(there(i), all[i].kept) << int{all[i].protocol} << " in state " << int{all[i].state};
   }
   // With the container everything goes.
-  const auto rest = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone}});
-  ASSERT_TRUE(rest) << rest.error().message();
-  EXPECT_EQ(rest->deleted, kept);
+  const SweptFlows rest = sweep({{kServer}});
+  EXPECT_EQ(rest.deleted, kept);
 }
 
 // One backend alone is looked for by the kernel itself where it can.
-TEST(DeleteFlows, OfOneBackendAmongOthersInBothFamilies) {
-  Sandbox box;
-  ASSERT_TRUE(box.ok()) << box.error();
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  ASSERT_TRUE(socket) << socket.error().message();
+TEST_F(DeleteFlows, OfOneBackendAmongOthersInBothFamilies) {
   for (const char* prefix : {"10.0.0.", "fd00::"}) {
     const Ip server = *Ip::parse(fmt::format("{}2", prefix));
     const Ip other = *Ip::parse(fmt::format("{}3", prefix));
-    std::vector<Message> make;
-    make.push_back(led_connection({server, 2001, IPPROTO_UDP, 0, true}));
-    make.push_back(led_connection({other, 2002, IPPROTO_UDP, 0, true}));
-    const Status made = socket->run(make);
-    ASSERT_TRUE(made.ok()) << made.message();
-    const auto gone = delete_flows(*socket, {{server, std::nullopt, 0, 0, Lasting::kNone}});
-    ASSERT_TRUE(gone) << gone.error().message();
-    EXPECT_EQ(gone->deleted, 1u) << prefix;
-    EXPECT_EQ(*led_backends(*socket, {*Prefix::parse("fd00::/64"), *Prefix::parse("10.0.0.0/24")}),
+    run(led_connection({server, 2001, IPPROTO_UDP, 0, true}));
+    run(led_connection({other, 2002, IPPROTO_UDP, 0, true}));
+    const SweptFlows gone = sweep({{server}});
+    EXPECT_EQ(gone.deleted, 1u) << prefix;
+    EXPECT_EQ(*led_backends(*socket_, {*Prefix::parse("fd00::/64"), *Prefix::parse("10.0.0.0/24")}),
               std::set<Ip>{other});
-    const auto rest = delete_flows(*socket, {{other, std::nullopt, 0, 0, Lasting::kNone}});
-    ASSERT_TRUE(rest) << rest.error().message();
-    EXPECT_EQ(rest->deleted, 1u) << prefix;
+    const SweptFlows rest = sweep({{other}});
+    EXPECT_EQ(rest.deleted, 1u) << prefix;
   }
 }
 
-TEST(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
-  Sandbox box;
-  ASSERT_TRUE(box.ok()) << box.error();
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  ASSERT_TRUE(socket) << socket.error().message();
+TEST_F(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
   const std::vector<Case> all = {
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false, false},
       {IPPROTO_TCP, TCP_CONNTRACK_SYN_RECV, true, false},
@@ -216,46 +216,34 @@ TEST(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
   // Another backend's, and one that nobody led anywhere.
   make.push_back(led_connection({kOther, 3001, IPPROTO_TCP, TCP_CONNTRACK_FIN_WAIT, true}));
   make.push_back(connection(led_client(false), 3002));
-  const Status made = socket->run(make);
-  ASSERT_TRUE(made.ok()) << made.message();
+  run(make);
 
   const auto subnet = *Prefix::parse("10.0.0.0/24");
-  auto led = led_backends(*socket, {subnet, *Prefix::parse("fd00::/64")});
+  auto led = led_backends(*socket_, {subnet, *Prefix::parse("fd00::/64")});
   ASSERT_TRUE(led) << led.error().message();
   EXPECT_EQ(*led, (std::set<Ip>{kServer, kOther}));
-  EXPECT_EQ(*led_backends(*socket, {*Prefix::parse("10.0.1.0/24")}), std::set<Ip>());
+  EXPECT_EQ(*led_backends(*socket_, {*Prefix::parse("10.0.1.0/24")}), std::set<Ip>());
 
-  const auto swept = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kEstablished}});
-  ASSERT_TRUE(swept) << swept.error().message();
-  EXPECT_EQ(swept->deleted, 6u);
-  EXPECT_EQ(swept->established, 2u);
-  EXPECT_TRUE(swept->unanswered.empty());
-  const auto rest = delete_flows(*socket, {{kServer, std::nullopt, 0, 0, Lasting::kNone}});
-  ASSERT_TRUE(rest) << rest.error().message();
-  EXPECT_EQ(rest->deleted, 2u);
-  EXPECT_EQ(*led_backends(*socket, {subnet}), std::set<Ip>{kOther});
+  const SweptFlows swept = sweep({{.backend = kServer, .lasting = Lasting::kEstablished}});
+  EXPECT_EQ(swept.deleted, 6u);
+  EXPECT_EQ(swept.established, 2u);
+  EXPECT_TRUE(swept.unanswered.empty());
+  const SweptFlows rest = sweep({{kServer}});
+  EXPECT_EQ(rest.deleted, 2u);
+  EXPECT_EQ(*led_backends(*socket_, {subnet}), std::set<Ip>{kOther});
 }
 
 // What led_connection() makes, as a virtual address's flow to a backend that has yet to answer.
-class DeleteStaleFlows : public ::testing::Test {
+class DeleteStaleFlows : public ConnectionTable {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(box_.ok()) << box_.error();
-    auto opened = NetlinkSocket::open(NETLINK_NETFILTER);
-    ASSERT_TRUE(opened) << opened.error().message();
-    socket_.emplace(*std::move(opened));
+    ASSERT_NO_FATAL_FAILURE(ConnectionTable::SetUp());
     auto connections = WireSocket::open(NETLINK_NETFILTER);
     ASSERT_TRUE(connections) << connections.error().message();
     connections_ = *std::move(connections);
     make();
   }
 
-  void run(Message message) {
-    std::vector<Message> messages;
-    messages.push_back(std::move(message));
-    const Status ran = socket_->run(messages);
-    ASSERT_TRUE(ran.ok()) << ran.message();
-  }
   void make(uint16_t client_port = 2001) {
     run(led_connection({kServer, client_port, IPPROTO_TCP, TCP_CONNTRACK_SYN_SENT, false}));
   }
@@ -268,11 +256,8 @@ class DeleteStaleFlows : public ::testing::Test {
     put_tuple(m, CTA_TUPLE_ORIG, led_client(false), 2001, led_asked(false), 80, IPPROTO_TCP);
     run(std::move(m));
   }
-  std::string count() { return box_.run("", "cat /proc/sys/net/netfilter/nf_conntrack_count"); }
 
   const Ip kVip = led_asked(false);
-  Sandbox box_;
-  std::optional<NetlinkSocket> socket_;
   WireSocket connections_;
 };
 
@@ -305,6 +290,20 @@ TEST_F(DeleteStaleFlows, AConnectionInThePlaceOfAListedOneStays) {
   });
   ASSERT_TRUE(deleted) << deleted.error().message();
   EXPECT_EQ(count(), "2");
+}
+
+TEST_F(DeleteStaleFlows, AFirstAnswerOfDatagramsIsWaitedForOnce) {
+  const auto nobody = [] { return std::map<Ip, VipFlowsPtr>(); };
+  run(led_connection({kServer, 2002, IPPROTO_UDP, 0, false}));
+  run(led_connection({kServer, 2003, IPPROTO_UDP, 0, true}));
+  bool spared = false;
+  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody, &spared), 2u);
+  EXPECT_TRUE(spared);
+  EXPECT_EQ(count(), "1");
+  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody), 1u);
+  spared = false;
+  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody, &spared), 0u);
+  EXPECT_FALSE(spared);
 }
 
 }  // namespace

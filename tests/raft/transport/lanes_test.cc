@@ -459,7 +459,7 @@ TEST(Ends, AProcessThatIsGoneHasVanishedOnce) {
   Pair group;
   ASSERT_TRUE(group.connect());
   // Messages go before it is known here that the lane is open: then b would be heard of once more.
-  while (group.a.log->with("is open") < 2) std::this_thread::yield();
+  ASSERT_TRUE(group.a.log->eventually("is open", 2));
   // As after kill -9: b's connections are reset, nobody listens, and none of its own come again,
   // for which this b, which lives, must find nobody either.
   group.a.link().reset(true);
@@ -497,7 +497,7 @@ TEST(Ends, LanesToItAreEnoughToTell) {
   a.send(heartbeat(a, b));
   ASSERT_TRUE(b.hears(heartbeat(a, b)));
   // A lane of which nothing was heard yet tells nothing.
-  while (a.log->with("is open") < 2) std::this_thread::yield();
+  ASSERT_TRUE(a.log->eventually("is open", 2));
   b.link().reset(true);
   EXPECT_TRUE(a.eventually([&] { return a.vanishes[b.id()] > 0; }));
 }

@@ -31,18 +31,31 @@ class LogLines final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   size_t with(const std::string& text) {
     std::lock_guard lock(mutex_);
-    return static_cast<size_t>(
-        std::count_if(lines_.begin(), lines_.end(),
-                      [&](const std::string& l) { return l.find(text) != std::string::npos; }));
+    return count(text);
+  }
+  // Waits until so many lines have the text.
+  testing::AssertionResult eventually(const std::string& text, size_t lines) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [&] { return count(text) >= lines; })
+               ? testing::AssertionSuccess()
+               : testing::AssertionFailure() << count(text) << " lines have \"" << text << '"';
   }
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     lines_.emplace_back(message.payload.data(), message.payload.size());
+    changed_.notify_all();
   }
   void flush_() override {}
 
  private:
+  size_t count(const std::string& text) const {
+    return static_cast<size_t>(
+        std::count_if(lines_.begin(), lines_.end(),
+                      [&](const std::string& l) { return l.find(text) != std::string::npos; }));
+  }
+
+  std::condition_variable changed_;
   std::vector<std::string> lines_;
 };
 
