@@ -78,7 +78,11 @@ TEST_F(ClientTest, APortThatIsTakenAgainMeetsNobodyWhoIsGone) {
       const linger at_once{1, 0};
       setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     }
-    EXPECT_THAT(met, SizeIs(2));
+    // IPVS takes a segment from the same port for the connection before, as long as it remembers
+    // that one, and goes on with its backend; either way somebody answers.
+    if (!lab_.choice.ipvs) {
+      EXPECT_THAT(met, SizeIs(2));
+    }
     EXPECT_EQ(sent_twice(), "0");
     std::string backend;
     {
