@@ -18,6 +18,17 @@ namespace {
 // Managers' clocks run fast or slow.
 constexpr Duration kWaited = manager::drainer::kDefaultAckTimeout / 2;
 
+// Only who is in an overlay network is led there; in the ingress network, whoever comes.
+bool leads_anybody(const SimHost& host, const v1::Network& network) {
+  if (network.spec().ingress()) return true;
+  return std::any_of(host.tasks().begin(), host.tasks().end(), [&](const auto& entry) {
+    const SimHost::Container& container = entry.second;
+    return container.alive &&
+           std::any_of(container.task.networks().begin(), container.task.networks().end(),
+                       [&](const auto& in) { return in.network_id() == network.id(); });
+  });
+}
+
 // In a network in which the leader knows of the host, and that the task did not leave before: its
 // interface there went with its connection by hand, and nobody waited for that.
 bool leads_to(const SimHost& host, const v1::Task& task, const SimRules::Served& served) {
@@ -27,7 +38,7 @@ bool leads_to(const SimHost& host, const v1::Task& task, const SimRules::Served&
     if (route == routes.end()) return false;
     const auto at = route->second.endpoints.find(task.id());
     return at != route->second.endpoints.end() && at->second.state() == v1::ENDPOINT_READY &&
-           served(host.id(), route->first);
+           served(host.id(), route->first) && leads_anybody(host, route->second.network);
   });
 }
 
