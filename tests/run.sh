@@ -67,6 +67,23 @@ run_tests() {  # label, parallel jobs
     build/release/Testing/Temporary/LastTest.log || true
 }
 
+# Runs a script that says what failed as it goes; its end is kept, too.
+run_script() {  # label, script
+  local said
+  said=$(mktemp)
+  "$2" 2>&1 | tee "$said" || {
+    failed+=("$1")
+    {
+      printf '\n-- %s\n' "$1"
+      grep -E -A 5 'FAILED|: Failure$|check failed|terminate called|ended by SIG' "$said" |
+        head -n 40 || true
+      printf '...\n'
+      tail -n 40 "$said"
+    } >>"$failures"
+  }
+  rm -f "$said"
+}
+
 step 'lint'
 python3 tests/lint/lint.py || failed+=(lint)
 run_tests unit 2
@@ -81,9 +98,9 @@ if [[ $mode != --quick ]]; then
 fi
 if [[ $mode != --quick ]]; then
   step 'sanitizers and fuzzers (clang, pure rooms)'
-  tests/fuzz/run.sh || failed+=(fuzz)
+  run_script fuzz tests/fuzz/run.sh
   step 'races (thread sanitizer, the replicated log)'
-  tests/race/run.sh || failed+=(race)
+  run_script race tests/race/run.sh
 fi
 if [[ $mode == --full ]]; then
   run_tests qemu-full 2
