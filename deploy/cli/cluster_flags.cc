@@ -29,6 +29,11 @@ void ClusterFlags::declare(Flags& flags) {
               "how long a node stays up whose host answers but whose musterd is gone (30s)");
   declare_cert_expiry(flags);
   flags.list("external-ca", &external_cas_, "SPEC", "signers outside of the swarm");
+  flags.value("raft-heartbeat", &raft_heartbeat_, "DURATION",
+              "how often the leader tells the other managers that it is there (100ms)");
+  flags.value(
+      "raft-election-timeout", &election_timeout_, "DURATION",
+      "after what silence of the leader, and up to twice that, managers elect another (1s)");
   flags.value("snapshot-interval", &snapshot_interval_, "N", "log entries between snapshots");
   flags.value("max-snapshots", &max_snapshots_, "N", "old snapshots kept: only 0 is known here");
   flags.value("event-retention", &retention_, "DURATION",
@@ -53,8 +58,8 @@ void ClusterFlags::declare_cert_expiry(Flags& flags) {
 bool ClusterFlags::any() const {
   return history_ || heartbeat_ || grace_ || cert_expiry_ || retention_ || drain_ack_ ||
          key_rotation_ || encryption_udp_ || encryption_port_ || log_driver_ ||
-         snapshot_interval_ || max_snapshots_ || autolock_ || !log_options_.empty() ||
-         !external_cas_.empty();
+         snapshot_interval_ || max_snapshots_ || raft_heartbeat_ || election_timeout_ ||
+         autolock_ || !log_options_.empty() || !external_cas_.empty();
 }
 
 Status ClusterFlags::apply(v1::ClusterSpec* spec) const {
@@ -117,6 +122,17 @@ Status ClusterFlags::apply_encryption(v1::EncryptionConfig* encryption) const {
 }
 
 Status ClusterFlags::apply_raft(v1::ClusterSpec* spec) const {
+  if (raft_heartbeat_) {
+    MUSTER_ASSIGN(const int64_t ns, named("raft-heartbeat", parse_duration_ns(*raft_heartbeat_)));
+    if (ns <= 0) return usage_error("--raft-heartbeat must be more than 0");
+    spec->mutable_raft()->set_heartbeat_period_ns(ns);
+  }
+  if (election_timeout_) {
+    MUSTER_ASSIGN(const int64_t ns,
+                  named("raft-election-timeout", parse_duration_ns(*election_timeout_)));
+    if (ns <= 0) return usage_error("--raft-election-timeout must be more than 0");
+    spec->mutable_raft()->set_election_timeout_ns(ns);
+  }
   if (snapshot_interval_) {
     MUSTER_ASSIGN(const uint64_t count,
                   named("snapshot-interval", parse_unsigned(*snapshot_interval_)));

@@ -25,7 +25,8 @@ class ClusterFlags {
   Status apply_encryption(v1::EncryptionConfig* encryption) const;
 
   std::optional<std::string> history_, heartbeat_, grace_, cert_expiry_, retention_, drain_ack_,
-      log_driver_, snapshot_interval_, max_snapshots_, key_rotation_, encryption_port_;
+      log_driver_, snapshot_interval_, max_snapshots_, key_rotation_, encryption_port_,
+      raft_heartbeat_, election_timeout_;
   std::optional<bool> autolock_, encryption_udp_;
   std::vector<std::string> log_options_, external_cas_;
 };

@@ -554,10 +554,14 @@ Status validate_raft_config(const v1::RaftConfig& raft) {
       raft.heartbeat_period_ns() == 0 ? Duration(100ms) : Duration(raft.heartbeat_period_ns());
   const Duration election =
       raft.election_timeout_ns() == 0 ? Duration(1s) : Duration(raft.election_timeout_ns());
-  if (beat < 10ms || beat > 10s) return bad("the heartbeat of managers is 10ms to 10s");
-  if (election > 60s) return bad("the election time-out of managers is 60s at most");
+  if (beat < 10ms || beat > 10s)
+    return bad("the heartbeat of managers (--raft-heartbeat) is 10ms to 10s");
+  if (election > 60s)
+    return bad("the election time-out of managers (--raft-election-timeout) is 60s at most");
   if (election < 5 * beat) {
-    return bad("the election time-out of managers is at least five of their heartbeats");
+    return bad(
+        "the election time-out of managers (--raft-election-timeout) is at least five of their "
+        "heartbeats (--raft-heartbeat)");
   }
   return ok_status();
 }

@@ -232,6 +232,7 @@ swarm_of manager manager worker worker
 ACK=2s
 ((slow == 1)) || ACK=10s
 m 1 swarm update --drain-ack-timeout $ACK --dispatcher-heartbeat $((slow))s >/dev/null
+beat_slowly 1
 
 m 1 network create --driver overlay blue >/dev/null
 m 1 network create --driver overlay --attachable --ipv6 green >/dev/null

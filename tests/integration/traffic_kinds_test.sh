@@ -91,6 +91,7 @@ ip address add "$prefix:c11e/64" dev "$BRIDGE" nodad
 for n in 1 2 3; do ip -n "$BRIDGE-$n" address add "$prefix:$n/64" dev eth0 nodad; done
 # A node that the processors have no time for is no reason for a request to fail here, nor to be called down.
 m 1 swarm update --drain-ack-timeout 10s --dispatcher-heartbeat $((slow))s >/dev/null
+beat_slowly 1
 m 1 network create --driver overlay --ipv6 green >/dev/null
 create() { m 1 service create --detach=false --monitor 0s --network green "$@" >/dev/null; }
 # Node 2 is drained, so who asks from there asks from outside.

@@ -54,6 +54,7 @@ for n in 1 2 3 4 5; do add_node $n; done
 swarm_of manager manager worker worker
 # A node that the processors have no time for is no reason for a request to fail here, nor to be called down.
 m 1 swarm update --drain-ack-timeout 10s --dispatcher-heartbeat $((slow))s >/dev/null
+beat_slowly 1
 create() { m 1 service create --detach=false --monitor 0s --network blue "$@" >/dev/null; }
 m 1 network create --driver overlay blue >/dev/null
 create --name client --mode global --constraint node.role==manager "$REGISTRY/busybox:1" \

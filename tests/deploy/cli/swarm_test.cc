@@ -38,12 +38,15 @@ class SwarmCommands : public ::testing::Test {
 TEST_F(SwarmCommands, InitTakesTheSettingsOfTheCluster) {
   const Outcome outcome =
       run({"swarm", "init", "--autolock", "--cert-expiry", "2h", "--snapshot-interval", "500",
-           "--ca-cert", file("root.pem", "ROOT"), "--ca-key", file("root.key", "KEY")});
+           "--raft-heartbeat", "500ms", "--raft-election-timeout", "5s", "--ca-cert",
+           file("root.pem", "ROOT"), "--ca-key", file("root.key", "KEY")});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const auto& request = daemon_.init_request;
   EXPECT_TRUE(request.spec().autolock());
   EXPECT_EQ(request.spec().node_cert_expiry_ns(), 7200LL * 1'000'000'000);
   EXPECT_EQ(request.spec().raft().snapshot_interval(), 500u);
+  EXPECT_EQ(request.spec().raft().heartbeat_period_ns(), 500'000'000);
+  EXPECT_EQ(request.spec().raft().election_timeout_ns(), 5LL * 1'000'000'000);
   EXPECT_EQ(request.ca_certificate_pem(), "ROOT");
   EXPECT_EQ(request.ca_key_pem(), "KEY");
   EXPECT_NE(outcome.out.find("    SWMKEY-1-first\n"), std::string::npos) << outcome.out;
@@ -60,6 +63,9 @@ TEST_F(SwarmCommands, WrongSettingsAreUsageErrors) {
       {"swarm", "init", "--ca-cert", "/x"},
       {"swarm", "init", "--max-snapshots", "2"},
       {"swarm", "update", "--snapshot-interval", "0"},
+      {"swarm", "update", "--raft-heartbeat", "0s"},
+      {"swarm", "update", "--raft-heartbeat", "5"},
+      {"swarm", "update", "--raft-election-timeout", "-1s"},
       {"swarm", "update", "--external-ca", "protocol=other,url=https://ca"},
       {"swarm", "update", "--external-ca", "url=https://ca"},
       {"swarm", "join", "10.0.0.1:2377"},
