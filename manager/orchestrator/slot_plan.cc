@@ -26,6 +26,13 @@ bool ended_before(const v1::Task& task, const v1::Task& next) {
          reached_at_ns(task) <= next.meta().created_at_ns();
 }
 
+// Whether a task was told to stop and had not stopped yet when `next` was made, which came in its
+// place: also when failed attempts at something else stand between the two.
+bool made_way(const v1::Task& task, const v1::Task& next) {
+  return task.desired_state() == v1::TASK_SHUTDOWN && task.status().state() > v1::TASK_RUNNING &&
+         reached_at_ns(task) > next.meta().created_at_ns();
+}
+
 // One evaluation of a slot; tasks it has decided about are out of the way of later steps.
 class SlotPlanner {
  public:
@@ -194,9 +201,10 @@ void SlotPlanner::let_run() {
   }
 }
 
-// The newest of the tasks that are over, if it says something of the slot: that it was given up, or
-// that the task on its way takes the place of one told to leave. It is kept whatever the limit, or
-// the slot would look vacant and be tried again, or undisturbed.
+// Of the tasks that are over the one that says something of the slot: that it was given up, or that
+// the task on its way takes the place of one told to leave. It is the newest, or what made way for
+// the task on its way: after a rollback that may be older than the attempts that failed. It is kept
+// whatever the limit, or the slot would look vacant and be tried again, or undisturbed.
 TaskPtr SlotPlanner::telling() const {
   TaskPtr over;
   TaskPtr fresh;
@@ -209,9 +217,12 @@ TaskPtr SlotPlanner::telling() const {
     }
   }
   if (over == nullptr) return nullptr;
-  const bool tells = fresh == nullptr ? !added_ || !ended_by_itself(over->status().state())
-                                      : !ended_before(*over, *fresh);
-  return tells ? over : nullptr;
+  if (fresh == nullptr) return !added_ || !ended_by_itself(over->status().state()) ? over : nullptr;
+  if (!ended_before(*over, *fresh)) return over;
+  const auto older = std::find_if(tasks_.begin(), tasks_.end(), [&](const TaskPtr& task) {
+    return !live(task) && made_way(*task, *fresh);
+  });
+  return older == tasks_.end() ? nullptr : *older;
 }
 
 void SlotPlanner::forget() {
@@ -228,8 +239,11 @@ void SlotPlanner::forget() {
   const bool besides = tells != nullptr && !counted.contains(tells->id());
   const int64_t others =
       std::max<int64_t>(history - static_cast<int64_t>(counted.size()), besides ? 1 : 0);
+  std::vector<TaskPtr> order = tasks_;
+  std::stable_partition(order.begin(), order.end(),
+                        [&](const TaskPtr& task) { return task == tells; });
   int64_t kept = 0;
-  for (const TaskPtr& task : tasks_) {
+  for (const TaskPtr& task : order) {
     if (task == deciding || counted.contains(task->id())) continue;
     if (meant_to_run(*task) || !forgettable(*task, context_.state)) continue;
     const bool removed = task->desired_state() >= v1::TASK_REMOVE;
@@ -341,9 +355,7 @@ Handover look_at_handover(const ServiceContext& context, const std::vector<TaskP
   // A failed attempt may stand between it and what was stopped for that.
   const bool stopping = std::any_of(tasks.begin(), tasks.end(), [&](const TaskPtr& task) {
     if (task == fresh || task->desired_state() != v1::TASK_SHUTDOWN) return false;
-    return task->status().state() > v1::TASK_RUNNING
-               ? reached_at_ns(*task) > fresh->meta().created_at_ns()
-               : !context.stopped(*task);
+    return made_way(*task, *fresh) || !context.stopped(*task);
   });
   if (stopping) return {fresh, until};
   if (before == nullptr || ended_before(*before, *fresh)) return {};
