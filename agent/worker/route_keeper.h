@@ -145,6 +145,7 @@ class RouteKeeper {
   };
 
   void restore();
+  void take_step(const v1::FeedUpdate& step);
   // What goes into the files with the next step.
   std::vector<overlay::NetworkStep> take_unkept(const std::string& network_id, Route& route);
   void kept(const Status& status);
