@@ -88,6 +88,7 @@ NetdLink::NetdLink(NetdLinkOptions options, Log log)
     : options_(std::move(options)),
       log_(std::move(log)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      replace_backoff_(options_.replace_again, kReplaceMax),
       thread_([this] { run(); }) {
   pthread_setname_np(thread_.native_handle(), "netd-link");
 }
@@ -251,6 +252,8 @@ void NetdLink::run() {
       serving = serving_;
     }
     if (!wanted && socket_) disconnect();
+    // What it says of itself comes with a new connection.
+    if (socket_ && replacement_due()) reconnect();
     if (serving && !socket_ && clock_.now() >= retry_at_) {
       if (const Status status = connect(); !status.ok()) {
         if (backoff_.fresh() && status.code() != StatusCode::kCancelled)
@@ -379,14 +382,33 @@ bool NetdLink::heard(const v1::NetdReply& reply) {
   if (reply.has_ack()) acknowledged(reply.ack());
   if (reply.has_state()) mended(reply.state());
   if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
-  replaced_ = true;
-  log_->info("netd is of another program ({}) and is replaced", reply.hello().program());
+  if (replace_at_ && !replacement_due()) return true;
+  replace(reply.hello().program());
+  return false;
+}
+
+bool NetdLink::replacement_due() const {
+  return replace_at_ && clock_.now() >= *replace_at_;
+}
+
+void NetdLink::replace(const std::string& program) {
+  log_->info("netd is of another program ({}) and is replaced", program);
+  replace_at_.reset();
   const Status launched = launch(true);
-  if (!launched.ok()) log_->warn("replacing netd: {}", launched.message());
-  // Whoever serves now is found at the same place, and is told everything.
+  replaced_ = launched.ok();
+  if (!replaced_) {
+    const Duration again = replace_backoff_.next();
+    replace_at_ = clock_.now() + again;
+    log_->warn("replacing netd: {}; trying again in {}", launched.message(),
+               format_duration(again));
+  }
+  reconnect();
+}
+
+// Whoever serves now is found at the same place, and is told everything.
+void NetdLink::reconnect() {
   socket_.reset();
   retry_at_ = clock_.now();
-  return false;
 }
 
 void NetdLink::acknowledged(const v1::NetdAck& ack) {
@@ -451,6 +473,7 @@ int NetdLink::wait_ms() {
   // They are in the order of their time-outs.
   if (!waiters_.empty()) next = waiters_.front().until;
   if (serving_ && !socket_) next = std::min(next, retry_at_);
+  if (socket_ && replace_at_) next = std::min(next, *replace_at_);
   if (socket_ && update_sent_) next = std::min(next, sent_at_ + options_.hung_after);
   if (next.since_start == Duration::max()) return -1;
   return static_cast<int>(std::max<int64_t>((next - clock_.now()) / 1ms + 1, 0));

@@ -24,7 +24,12 @@ struct NetdLinkOptions {
   // Starts a netd and returns once its socket can be connected to; `take_over`: from the one that
   // runs.
   std::function<Status(bool take_over)> launch;
-  std::string build;  // of the program: a netd of another one is replaced, once
+  // Of the program. A netd of another one is replaced, once: if the next one is of another, too,
+  // the file is newer than who started it.
+  std::string build;
+  // How long after a replacement that failed it is tried again; twice as long each time, up to
+  // kReplaceMax.
+  Duration replace_again = 5s;
   Duration ttl{0};
   bool virtual_ips = false;  // whether the kernel balances them; NameBook
   // A netd that takes longer over its hello or an update hangs, and is killed and started anew.
@@ -40,6 +45,7 @@ class NetdLink final : public NameServer {
  public:
   static constexpr Duration kAttachTimeout = 10s;
   static constexpr Duration kForceTimeout = 1s;
+  static constexpr Duration kReplaceMax = 5min;
 
   NetdLink(NetdLinkOptions options, Log log);
   ~NetdLink() override;
@@ -77,6 +83,7 @@ class NetdLink final : public NameServer {
 
   // All of these on the thread.
   void run();
+  bool replacement_due() const;
   Status connect();
   Status launch(bool take_over);
   bool send_update();
@@ -84,6 +91,8 @@ class NetdLink final : public NameServer {
   void disconnect();
   void end_hung();
   bool heard(const v1::NetdReply& reply);
+  void replace(const std::string& program);
+  void reconnect();
   void acknowledged(const v1::NetdAck& ack);
   void mended(const v1::NetdUpdate& news);
   void release_waiters();
@@ -127,7 +136,9 @@ class NetdLink final : public NameServer {
   std::vector<std::string> relays_sent_;  // keys that the unacknowledged update names
   TimePoint sent_at_;
   std::optional<TimePoint> refused_since_;  // nothing can be connected to, and nothing started
-  bool replaced_ = false;                   // whether a replacement was tried
+  bool replaced_ = false;                   // another program's netd
+  std::optional<TimePoint> replace_at_;     // that could not be, and is to be tried again
+  Backoff replace_backoff_;
   Backoff backoff_{50ms, 2s};
   TimePoint retry_at_;
   std::thread thread_;

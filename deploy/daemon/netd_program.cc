@@ -19,7 +19,8 @@
 namespace muster::daemon {
 namespace {
 
-constexpr Duration kLaunchTimeout = 10s;
+// One that is short of processor time gains nothing by a beginning anew.
+constexpr Duration kLaunchTimeout = 30s;
 
 struct NetdArguments {
   std::string run_dir;

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Hundreds of random steps from one seed: services and networks come, change and go, running tasks
-# enter and leave networks, musterd is killed, workers are lost and come back. Whoever asks a service
-# that has a healthy task gets an answer, by its name from containers and by its published port through
-# every node; and whenever it is quiet the kernel of every node is what the managers say, without
-# musterd having had anything to repair. In the end nothing is left.
+# Hundreds of random steps from one seed: services and networks come, change, grow and go, running tasks
+# enter and leave networks, ports are published in all ways there are, musterd is killed, nodes are drained,
+# lost and come back, managers and their leader among them. Whoever asks a service that has a healthy task
+# gets an answer, by its name from containers and by its published ports through every node; and whenever
+# it is quiet the kernel of every node is what the managers say, without musterd having had anything to
+# repair. In the end nothing is left.
 # MUSTER_SEED=N: other steps. MUSTER_FULL=1: 400 of them, others each day; MUSTER_STEPS=N: so many.
 source "$(dirname "$0")/cluster_lib.sh"
 HERE=$(realpath "$(dirname "$0")")
@@ -11,6 +12,7 @@ SEED=${MUSTER_SEED:-$((${MUSTER_FULL:-0} ? $(date +%s) / 86400 : 1))}
 STEPS=${MUSTER_STEPS:-$((${MUSTER_FULL:-0} ? 400 : 120))}
 MANAGERS=(1 2 3) WORKERS=(4 5)
 LOST=
+DRAINED=
 VIA=1
 MOVED_AT=-1000 # when tasks that are asked were last made to come and go
 
@@ -41,20 +43,39 @@ did() { echo "$EPOCHREALTIME $*" >>"$BASE/steps"; }
 
 EXCUSES=$BASE/excuses
 STOP=$BASE/stop
-ASKERS=()
+declare -A ASKERS=() # what ends them: process
 # excuse BEGIN WHAT [SECONDS]: until now, and so many seconds from now.
 excuse() { echo "$1 $(awk "BEGIN { printf \"%.3f\", $EPOCHREALTIME + ${3:-0} }") $2" >>"$EXCUSES"; }
 ask_outside() {
-  python3 "$HERE/traffic_tools.py" ask "$STOP" "$BASE/asked.port$1" "node$1" \
-    "steady=$(address "$1"):8080" "roam=$(address "$1"):8081" &
-  ASKERS+=($!)
+  local at
+  at=$(address "$1")
+  python3 "$HERE/traffic_tools.py" ask "$STOP.port$1" "$BASE/asked.port$1" "node$1" "steady=$at:8080" \
+    "roam=$at:8081" "steady=$at:8082" "roam=$at:8083" &
+  ASKERS[$STOP.port$1]=$!
 }
+# client_of N: sets REPLY to the container that shall go on there, once it runs.
+client_of() {
+  local task
+  task=$(m "$VIA" service ps -q --no-trunc --filter desired-state=running --filter "node=node$1" client)
+  REPLY=$(m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n "s/ client\..*\.$task\$//p")
+  [[ -n $task && -n $REPLY ]]
+}
+no_client() { ! m "$1" ps --format '{{.Names}}' | grep -q '^client\.'; }
+# Until the container goes: hush.
 ask_inside() {
-  local container
-  container=$(m "$1" ps --no-trunc --format '{{.ID}} {{.Names}}' | sed -n 's/ client\..*//p')
-  nsenter --net="$(pins "$1")/$container" python3 "$HERE/traffic_tools.py" ask "$STOP" \
-    "$BASE/asked.name$1" "node$1" steady=steady:80 roam=roam:80 &
-  ASKERS+=($!)
+  await 30 "a container that asks on node $1" client_of "$1"
+  rm -f "$STOP.name$1"
+  nsenter --net="$(pins "$1")/$REPLY" python3 "$HERE/traffic_tools.py" ask "$STOP.name$1" \
+    "$BASE/asked.name$1.$EPOCHREALTIME" "node$1" steady=steady:80 roam=roam:80 &
+  ASKERS[$STOP.name$1]=$!
+}
+hush() { # STOP-FILE...
+  local stop
+  touch "$@"
+  for stop in "$@"; do
+    [[ -z ${ASKERS[$stop]:-} ]] || wait "${ASKERS[$stop]}"
+    unset "ASKERS[$stop]"
+  done
 }
 # Nobody waits longer than the acknowledgement time for a node that does not say that it leads elsewhere, and
 # an event tells of it: connections by that node may meet a task that has gone, until it hears again.
@@ -70,8 +91,8 @@ excuse_unheard() {
 }
 judge() {
   local said
-  touch "$STOP" "$EXCUSES"
-  wait "${ASKERS[@]}"
+  touch "$EXCUSES"
+  hush "${!ASKERS[@]}"
   excuse_unheard
   said=$(python3 "$HERE/traffic_tools.py" judge "$EXCUSES" "$BASE"/asked.*)
   echo "   $(tail -1 <<<"$said")"
@@ -88,6 +109,13 @@ judge() {
 CHECK=(--health-cmd 'wget -q -O /dev/null http://127.0.0.1/' --health-interval $((5 * slow))s
   --health-start-period $((20 * slow))s --health-start-interval $((100 * slow))ms)
 declare -A NETS=() # of service cN
+# a_port N: sets REPLY to the port of service cN, which answers in one of the ways there are. Most of them are
+# not asked, but compared with what the managers say.
+a_port() {
+  one_of '' ,local ,bind=eth0 ,bind=lo ",bind=$(address 4)" ,client-address=masquerade \
+    ,bind=eth0,client-address=masquerade ,proxy-protocol=1 ,local,proxy-protocol=2
+  REPLY=published=$((8100 + $1)),target=80$REPLY
+}
 create() {
   local name=c$1 options=() networks=(blue green shut)
   [[ -z ${NETS[$name]:-} ]] || return 0
@@ -97,7 +125,12 @@ create() {
   pick 4
   if ((REPLY == 0)); then options+=(--mode global); else options+=(--replicas "$REPLY"); fi
   pick 4
-  if ((REPLY == 0)); then options+=(--endpoint-mode dnsrr); elif ((REPLY > 1)); then options+=(-p "$((8100 + $1)):80"); fi
+  if ((REPLY == 0)); then
+    options+=(--endpoint-mode dnsrr)
+  elif ((REPLY > 1)); then
+    a_port "$1"
+    options+=(-p "$REPLY")
+  fi
   NETS[$name]=${networks[*]}
   say service create --detach --name "$name" --update-parallelism 0 "${options[@]}" "${CHECK[@]}" \
     "$REGISTRY/hello:1"
@@ -106,10 +139,19 @@ any() {
   ((${#NETS[@]} > 0)) || return 1
   one_of $(printf '%s\n' "${!NETS[@]}" | sort)
 }
+is_manager() { [[ " ${MANAGERS[*]} " == *" $1 "* ]]; }
+# via_other N: what is said goes to a manager on another node, which is there.
+via_other() {
+  one_of "${MANAGERS[@]}"
+  while [[ $REPLY == "$1" || $REPLY == "$LOST" ]]; do REPLY=$((REPLY % 3 + 1)); done
+  VIA=$REPLY
+}
 lose() { # NODE HOW
   local begin=$EPOCHREALTIME pid
   did lose "$@"
   LOST=$1 LOST_AT=$begin HOW=$2
+  via_other "$1"
+  ! is_manager "$1" || hush "$STOP.name$1"
   ip link set "$BRIDGE-$1" down
   if [[ $2 == kill ]]; then
     kill_musterd "$1"
@@ -122,6 +164,7 @@ lose() { # NODE HOW
   MOVED_AT=$SECONDS
   # What is committed is everywhere within a fraction of a second.
   excuse "$begin" roam
+  ! is_manager "$1" || excuse "$begin" steady
 }
 come_back() {
   local n=$LOST
@@ -135,8 +178,31 @@ come_back() {
   # It leads as it did when it was cut off until its kernel has been told: to tasks that have gone, too.
   excuse "$LOST_AT" "node$n" $((2 * slow))
   LOST=
+  ! is_manager "$n" || { grow_first; ask_inside "$n"; }
   did is_back "$n"
 }
+# All that runs there goes elsewhere, and nobody who asks notices.
+drain() {
+  DRAINED=$1 MOVED_AT=$SECONDS
+  ! is_manager "$1" || hush "$STOP.name$1"
+  say node update --availability drain "node$1"
+}
+undrain() {
+  local n=$DRAINED
+  [[ -n $n ]] || return 0
+  ! is_manager "$n" || await 30 "node $n is drained" no_client "$n"
+  DRAINED= MOVED_AT=$SECONDS
+  say node update --availability active "node$n"
+  ! is_manager "$n" || { grow_first; ask_inside "$n"; }
+}
+# grow NETWORK: by another subnet.
+GROWN=()
+grow() {
+  GROWN+=("$1")
+  say network update --subnet "10.190.${#GROWN[@]}.0/24" "$1"
+}
+# What waits for an address in the small one would go on waiting.
+grow_first() { [[ " ${GROWN[*]} " == *' blue '* ]] || grow blue; }
 # Whether tasks that are asked come and go, or nobody says that they do not.
 moving() {
   ((SECONDS - MOVED_AT < 20 * slow)) && return 0
@@ -151,9 +217,7 @@ restart() {
   ! moving || moved=1
   sessions=$(has_session "$1")
   kill_musterd "$1"
-  one_of "${MANAGERS[@]}"
-  [[ $REPLY != "$1" ]] || REPLY=$(($1 % 3 + 1))
-  VIA=$REPLY
+  via_other "$1"
   start_musterd "$1"
   # Nobody waits for a node without a session, and its kernel hears of nothing: while tasks that are asked
   # come and go, connections by it may meet one that has gone. Else it goes on as before; what comes next
@@ -186,10 +250,24 @@ step() {
       ;;
     17) pick 3; say network create --driver overlay "extra$REPLY" ;;
     18) pick 3; say network rm "extra$REPLY" ;;
-    19) one_of "${MANAGERS[@]}"; restart "$REPLY" ;;
+    19) one_of "${MANAGERS[@]}"; [[ -n $LOST ]] && is_manager "$LOST" || restart "$REPLY" ;; # never two at once
     20) one_of "${WORKERS[@]}"; [[ $REPLY == "$LOST" ]] || restart "$REPLY" ;;
-    21) [[ -n $LOST ]] || { one_of "${WORKERS[@]}"; local n=$REPLY; one_of kill cut; lose "$n" "$REPLY"; } ;;
+    21)
+      one_of "${NODES[@]}"
+      local n=$REPLY
+      one_of kill cut
+      [[ -n $LOST || $n == "$DRAINED" ]] || lose "$n" "$REPLY"
+      ;;
     22 | 23) come_back ;;
+    24) one_of "${NODES[@]}"; [[ -n $DRAINED || $REPLY == "$LOST" ]] || drain "$REPLY" ;;
+    25) undrain ;;
+    26) one_of blue green shut; ((${#GROWN[@]} > 8)) || grow "$REPLY" ;;
+    27)
+      any || return 0
+      local name=$REPLY
+      a_port "${name#c}"
+      may service update --detach --publish-add "$REPLY" "$name"
+      ;;
   esac
 }
 
@@ -198,6 +276,7 @@ step() {
 quiet() {
   local n
   come_back
+  undrain
   settled "$VIA"
   for n in "${NODES[@]}"; do is "$(unprovoked "$n")" '' "what node $n repaired"; done
 }
@@ -234,24 +313,26 @@ ACK=2s
 m 1 swarm update --drain-ack-timeout $ACK --dispatcher-heartbeat $((slow))s >/dev/null
 beat_slowly 1
 
-m 1 network create --driver overlay blue >/dev/null
+m 1 network create --driver overlay --subnet 10.190.0.0/28 blue >/dev/null
 m 1 network create --driver overlay --attachable --ipv6 green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --name client --mode global --constraint node.role==manager \
   --network blue --network green "$REGISTRY/busybox:1" sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null
 m 1 service create --detach=false --monitor 0s --name steady --replicas 3 --constraint node.role==manager \
-  --network blue -p 8080:80 --update-parallelism 1 "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
+  --network blue -p 8080:80 -p published=8082,target=80,client-address=masquerade --update-parallelism 1 \
+  "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
 m 1 service create --detach=false --monitor 0s --name roam --replicas 5 \
-  --network green -p 8081:80 --update-parallelism 1 "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
+  --network green -p 8081:80 -p published=8083,target=80,bind=eth0 --update-parallelism 1 \
+  "${CHECK[@]}" "$REGISTRY/hello:1" >/dev/null
 quiet
 for n in "${MANAGERS[@]}"; do ask_inside $n; done
 for n in "${NODES[@]}"; do ask_outside $n; done
 
 note 'steps'
 for ((i = 1; i <= STEPS; i++)); do
-  pick 24
+  pick 28
   step "$REPLY"
-  ((i % (STEPS / 4) != 0)) || { note "quiet after $i"; quiet; }
+  ((i % (STEPS / 4) != 0)) || { note "quiet after $i"; grow_first; quiet; }
 done
 note 'who asked was answered'
 judge

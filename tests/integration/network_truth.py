@@ -17,7 +17,11 @@ import subprocess
 import sys
 
 SPLIT = "=-=-=-="
+RESOLVER = "127.0.0.11"
 HZ = (100, 250, 300, 1000)  # the kernel's ticks a second: what it can be built with
+PORT_MAPS = ("", "_at4", "_at6", "_in")  # published ports: all addresses, those bound to one, to an interface
+MESH_MARK = 0x4d000000  # and a node's index: of connections that came in by it
+MESH_RULE, MESH_TABLE = 74, "77"  # priority of the rule, and the table, by which a task's answers leave
 
 
 def run(*command):
@@ -63,6 +67,21 @@ def read_maps(listing):
             uses.setdefault(rule["chain"], set()).update(
                 re.findall(r'"@((?:slots|m4|m6)_[^"]*)"', json.dumps(rule["expr"])))
     return maps, uses
+
+
+def port_key(bind, protocol, number):
+    """Of a published port: what the map's name ends with that has it, and the key there."""
+    if not bind:
+        return "", (protocol, number)
+    try:
+        return f"_at{ipaddress.ip_address(bind).version}", (bind, protocol, number)
+    except ValueError:
+        return "_in", (bind, protocol, number)
+
+
+def listener(any_of, bind, number):
+    """As `ss` has it: at all addresses of a family, or those of an interface."""
+    return f"{any_of}{'%' + bind if bind else ''}:{number}"
 
 
 def read_ipvs(listing):
@@ -152,8 +171,13 @@ class Managers:
         return out
 
     def weights(self, service, network, version=4):
-        return {a: t["weight"] for t in self.tasks if t["service"] == service and network in t["networks"]
-                for a in t["networks"][network][0] if ipaddress.ip_address(a).version == version}
+        return {a: w for a, w in self.behind(service, network).items() if ipaddress.ip_address(a).version == version}
+
+    def behind(self, service, network, node=None):
+        """Addresses of its tasks, on the node if one is given, and their weights."""
+        return {a: t["weight"] for t in self.tasks
+                if t["service"] == service and network in t["networks"] and node in (None, t["node"])
+                for a in t["networks"][network][0]}
 
     def addresses(self, service, network, version=4):
         return set(self.weights(service, network, version))
@@ -248,20 +272,27 @@ class Truth:
             self.compare_mesh(where, pin)
 
     def compare_mesh(self, where, pin):
-        maps, _ = read_maps(in_namespace(pin, "nft -j list table bridge mesh")[0])
-        wanted = {n["Ingress"]["Index"]: n["Ingress"]["MacAddress"]
+        """Which node's MAC gives a connection its mark and its zone, and to whose answers with the mark go."""
+        answers, connections = (read_maps(listing)[0] for listing in in_namespace(
+            pin, "nft -j list table bridge mesh", "nft -j list table inet mesh"))
+        wanted = {(n["Ingress"]["Index"], n["Ingress"]["MacAddress"])
                   for n in self.managers.nodes.values() if "Ingress" in n}
+        marked = {(MESH_MARK | index, mac) for index, mac in wanted}
         self.equal(where, "nodes of the mesh",
-                   {(int(key) & 0xffff, mac) for key, mac in maps.get("macs", {}).items()},
-                   set(wanted.items()))
+                   {(int(mark), mac) for mark, mac in answers.get("macs", {}).items()}, marked)
+        self.equal(where, "marks of connections",
+                   {(int(mark), mac) for mac, mark in connections.get("marks", {}).items()}, marked)
+        self.equal(where, "zones of connections",
+                   {(int(zone), mac) for mac, zone in connections.get("zones", {}).items()}, wanted)
 
     # ---------------------------------------------------------------- a container
 
     def compare_container(self, task, container, pin):
         where = f"node {self.number_of[task['node']]}, {task['name']} ({container[:12]})"
-        addresses, table, ipvs, local, rules, routes = in_namespace(
+        addresses, table, ipvs, local, names, sockets, *ways_by_family = in_namespace(
             pin, "ip -j address", "nft -j list table inet muster_vip", "cat /proc/net/ip_vs",
-            "ip -j route show table local type local", "ip rule", "ip route show table 77")
+            "ip -j route show table local type local", "nft -j list table inet muster_dns", "ss -Hltun",
+            *(f"ip -{family} -j {what}" for family in (4, 6) for what in ("rule", "route show table all")))
         has = set()
         for link in json.loads(addresses):
             for each in link["addr_info"]:
@@ -275,9 +306,46 @@ class Truth:
             self.differs(where, f"interfaces that it lacks: {sorted(wanted - has)}")
         self.equal(where, "ways out", len(ways), 1 if leads_out else 0)
         self.compare_vips(where, task, table, read_ipvs(ipvs), local)
-        if self.ingress in task["networks"]:
-            self.equal(where, "the way back of its answers", ("lookup 77" in rules, bool(routes)),
-                       (True, True))
+        self.compare_resolver(where, names, sockets)
+        for family, rules, routes in (4, *ways_by_family[:2]), (6, *ways_by_family[2:]):
+            self.compare_routes(f"{where}, IPv{family}", task, family, json.loads(rules), json.loads(routes))
+
+    def compare_resolver(self, where, table, sockets):
+        """Questions at 127.0.0.11 are led to the sockets that netd has there."""
+        led = set()
+        for entry in json.loads(table or '{"nftables": []}')["nftables"]:
+            expr = entry.get("rule", {}).get("expr", [])
+            asked = {e["match"]["left"]["payload"]["protocol"]: e["match"]["right"] for e in expr if "match" in e}
+            for to in (e["dnat"] for e in expr if "dnat" in e):
+                led.add((next(p for p in asked if p != "ip"), asked.get("ip"), to["addr"], to["port"]))
+        wanted = set()
+        for protocol, _, _, _, here, *_ in map(str.split, sockets.splitlines()):
+            address, _, port = here.rpartition(":")
+            if address == RESOLVER:
+                wanted.add((protocol, RESOLVER, address, int(port)))
+        self.equal(where, "questions for names are led", led, wanted)
+        self.equal(where, "sockets of the resolver", {each[0] for each in wanted}, {"tcp", "udp"})
+
+    def compare_routes(self, where, task, family, rules, routes):
+        """Every subnet of its networks is on the link; answers of its address in the mesh have a table."""
+        def of_family(network):
+            return {each["Subnet"] for each in self.managers.networks[network]["IPAM"]["Config"]
+                    if ipaddress.ip_network(each["Subnet"]).version == family}
+
+        wanted, known, published, mesh = set(), set(), set(), set()
+        for network in self.managers.networks:
+            own = {a for a in task["networks"].get(network, ([], ""))[0]
+                   if ipaddress.ip_address(a).version == family}
+            known |= of_family(network)
+            wanted |= of_family(network) if own else set()
+            if network == self.ingress and own:
+                published, mesh = own, {"default"} | of_family(network)
+        self.equal(where, "subnets on the link", {r["dst"] for r in routes if "table" not in r} & known, wanted)
+        self.equal(where, "addresses whose answers have a table",
+                   {r["src"] for r in rules if (r["priority"], r["table"]) == (MESH_RULE, MESH_TABLE)}, published)
+        self.equal(where, "ways of those answers",
+                   {(r["dst"], r.get("prefsrc")) for r in routes if r.get("table") == MESH_TABLE},
+                   {(to, address) for to in mesh for address in published})
 
     def leads_out(self, task):
         """One of internal networks alone speaks to nobody else; the ingress network says nothing of it."""
@@ -354,23 +422,12 @@ class Truth:
     def compare_ports(self, node, instance, containers):
         where = f"node {self.number_of[node]}"
         table = "muster_" + re.sub("[^A-Za-z0-9]", "_", instance)
-        listing, tables, links = in_namespace(
+        listing, tables, links, listeners = in_namespace(
             f"/run/netns/{self.prefix}-{self.number_of[node]}", f"nft -j list table inet {table}",
-            "nft list tables", "ip -j link")
+            "nft list tables", "ip -j link", "ss -Hltn")
         self.equal(where, "tables", set(tables.splitlines()),
                    {f"table inet {table}", f"table inet mesh_{table}"})
-        wanted = {}
-        for service in self.managers.services:
-            for port in service.get("Endpoint", {}).get("Ports") or []:
-                backends = {**self.managers.weights(service["ID"], self.ingress),
-                            **self.managers.weights(service["ID"], self.ingress, 6)}
-                if port["PublishMode"] == "ingress" and backends:
-                    wanted[port["Protocol"], port["PublishedPort"]] = backends
-        maps, uses = read_maps(listing)
-        self.equal(where, "published ports", set(maps.get("ports", {})), set(wanted))
-        for key, chain in maps.get("ports", {}).items():
-            if key in wanted:
-                self.compare_slots(f"{where}, port {key[1]}/{key[0]}", maps, uses, chain, wanted[key])
+        self.compare_published(where, node, listing, listeners)
         links = json.loads(links)
         self.equal(where, "own interfaces in the mesh",
                    sum(each["ifname"].startswith("mi") for each in links), 1)
@@ -379,6 +436,40 @@ class Truth:
                if each["ifname"].startswith(("mg", "mp")) and len(each.get("ifalias", "").split()) > 3}
         leads = {c for c, task in containers.items() if self.leads_out(task)}
         self.equal(where, "containers with a way out", led, leads)
+
+    def compare_published(self, where, node, listing, listeners):
+        """Which are led by rules and where, those in the node's name among them; which netd itself answers."""
+        wanted, hidden, passed_on = {}, set(), set()
+        for service in self.managers.services:
+            for port in service.get("Endpoint", {}).get("Ports") or []:
+                backends = self.managers.behind(service["ID"], self.ingress, node if port.get("Local") else None)
+                if port["PublishMode"] != "ingress" or not backends:
+                    continue
+                bind, number = port.get("Bind", ""), port["PublishedPort"]
+                if "ProxyProtocol" in port:
+                    passed_on |= {listener(any_of, bind, number) for any_of in ("0.0.0.0", "[::]")}
+                    continue
+                suffix, key = port_key(bind, port["Protocol"], number)
+                wanted[f"ports{suffix}", key] = backends
+                if port.get("ClientAddress") == "masquerade":
+                    hidden.add((f"masquerade{suffix or '_ports'}", key))
+                if port["Protocol"] == "tcp" and bind in ("", "lo"):
+                    passed_on.add(f"[::1]:{number}")
+        maps, uses = read_maps(listing)
+
+        def elements(of):
+            return {(name, key): chain for name, each in maps.items() if name in of for key, chain in each.items()}
+
+        led = elements([f"ports{suffix}" for suffix in PORT_MAPS])
+        self.equal(where, "published ports", set(led), set(wanted))
+        for key in set(led) & set(wanted):
+            self.compare_slots(f"{where}, port {key[1]}", maps, uses, led[key], wanted[key])
+        self.equal(where, "published ports in the node's name",
+                   set(elements([f"masquerade{suffix or '_ports'}" for suffix in PORT_MAPS])), hidden)
+        # What is held alone, so that no other program takes it, has a queue of 1; musterd's own are at "*".
+        self.equal(where, "published ports that netd answers",
+                   {here for _, _, queue, here, *_ in map(str.split, listeners.splitlines())
+                    if int(queue) > 1 and not here.startswith("*")}, passed_on)
 
     def compare_names(self, node, containers, pins):
         """One container of each node is asked for all names of its networks, by dig."""

@@ -165,6 +165,7 @@ class NetdLinkTest : public testing::Test {
     options.run_dir = directory_;
     options.build = "this";
     options.hung_after = hung_after_;
+    options.replace_again = 1ms;
     options.launch = [this](bool take_over) {
       launches_.push_back(take_over);
       if (launching_) launching_();
@@ -246,6 +247,24 @@ TEST_F(NetdLinkTest, OneOfAnotherProgramIsReplacedOnce) {
   link_->serve();
   ASSERT_TRUE(link_->attach(container("c")).ok());
   EXPECT_THAT(launches_, ElementsAre(true));
+}
+
+TEST_F(NetdLinkTest, AReplacementThatFailsIsTriedAgain) {
+  netd_ = std::make_unique<FakeNetd>(directory_, "older");
+  std::promise<void> replaced;
+  int left = 2;
+  refuse_ = [&] {
+    if (left-- > 0) return true;
+    replaced.set_value();
+    return false;
+  };
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  ASSERT_TRUE(link_->attach(container("c")).ok()) << "the older one serves meanwhile";
+  ASSERT_EQ(replaced.get_future().wait_for(kPatience), std::future_status::ready);
+  ASSERT_TRUE(link_->attach(container("d")).ok());
+  EXPECT_THAT(launches_, ElementsAre(true, true, true));
 }
 
 TEST_F(NetdLinkTest, WhatNetdMendsIsToldOf) {
