@@ -132,6 +132,21 @@ bool has_address(const InsideState& now, const InsideAddress& wanted) {
   });
 }
 
+// Nothing for an address that makes no route: a single host's, or the end of a way.
+std::optional<Prefix> subnet_of(const InsideAddress& address) {
+  if (address.peer || address.cidr.length == address.cidr.ip.bits()) return std::nullopt;
+  const auto subnet = Prefix::parse(address.cidr.str());
+  return subnet ? std::optional(*subnet) : std::nullopt;
+}
+
+bool has_subnet_route(const InsideState& now, const Prefix& subnet, int interface) {
+  return std::any_of(now.routes.begin(), now.routes.end(), [&](const InsideRoute& found) {
+    const TableRoute& route = found.route;
+    return route.table == RT_TABLE_MAIN && route.destination == subnet &&
+           route.interface == interface;
+  });
+}
+
 bool has_neighbour(const InsideState& now, const InsideNeighbour& wanted) {
   return std::any_of(now.neighbours.begin(), now.neighbours.end(), [&](const auto& found) {
     return found.interface == wanted.interface && found.neighbour.ip == wanted.neighbour.ip &&
@@ -248,9 +263,17 @@ InsideMending mend_inside(const InsideState& wanted, const InsideState& now) {
     const auto at = wanted.links.find(index);
     return at == wanted.links.end() ? std::string("an interface") : at->second.name;
   };
-  // Addresses first, which routes name; then the routes by which others' gateways are reached.
+  // Addresses first, with which the kernel makes routes, and which routes name; then the routes by
+  // which others' gateways are reached.
   for (const InsideAddress& a : wanted.addresses) {
-    if (!link_up(a.interface) || has_address(now, a)) continue;
+    if (!link_up(a.interface)) continue;
+    if (has_address(now, a)) {
+      const auto subnet = subnet_of(a);
+      if (!subnet || has_subnet_route(now, *subnet, a.interface)) continue;
+      out.said.push_back("lacked its route to " + subnet->str());
+      out.requests.push_back(add_subnet_route(a.interface, *subnet, a.cidr.ip));
+      continue;
+    }
     out.said.push_back(fmt::format("lacked address {} at {}", a.cidr.str(), name(a.interface)));
     out.requests.push_back(a.peer ? add_peer_address(a.interface, a.cidr.ip, *a.peer)
                                   : add_address(a.interface, a.cidr));

@@ -60,6 +60,27 @@ Message add_table_route(const TableRoute& route) {
   return m;
 }
 
+Message add_subnet_route(int interface, const Prefix& subnet, const Ip& address) {
+  constexpr uint32_t kMetric6 = 256;  // IP6_RT_PRIO_ADDRCONF
+  Message m(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add route to " + subnet.str());
+  rtmsg header{};
+  header.rtm_family = family_of(subnet.base.v6);
+  header.rtm_dst_len = static_cast<uint8_t>(subnet.length);
+  header.rtm_table = RT_TABLE_MAIN;
+  header.rtm_protocol = RTPROT_KERNEL;
+  header.rtm_scope = subnet.base.v6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
+  header.rtm_type = RTN_UNICAST;
+  m.header(header);
+  m = put_ip(std::move(m), RTA_DST, subnet.base);
+  if (subnet.base.v6) {
+    m.put_u32(RTA_PRIORITY, kMetric6);
+  } else {
+    m = put_ip(std::move(m), RTA_PREFSRC, address);
+  }
+  m.put_u32(RTA_OIF, static_cast<uint32_t>(interface)).tolerate(EEXIST);
+  return m;
+}
+
 Message add_loopback6(int interface) {
   // A metric of its own for each interface: another one's route is no reason to refuse.
   constexpr uint32_t kMetric = 4096;

@@ -35,6 +35,9 @@ struct PolicyRule {
 
 // What is there already is fine with all of these. A gateway need not be on the link by an address.
 Message add_table_route(const TableRoute& route);
+// The route to the subnet of an address that the kernel makes with the address (fib_add_ifaddr(),
+// addrconf_prefix_route()), for one that somebody took away: it goes with the address, as that one.
+Message add_subnet_route(int interface, const Prefix& subnet, const Ip& address);
 Message add_rule(const PolicyRule& rule);
 // A way home for what left this host in the name of ::1, by address translation, and is answered by
 // this interface. IPv6 has no route_localnet: it looks for ::1 among the routes of the interface
