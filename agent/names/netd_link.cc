@@ -253,7 +253,10 @@ void NetdLink::run() {
     }
     if (!wanted && socket_) disconnect();
     // What it says of itself comes with a new connection.
-    if (socket_ && replacement_due()) reconnect();
+    if (replace_at_ && clock_.now() >= *replace_at_) {
+      replace_at_.reset();
+      if (socket_) reconnect();
+    }
     if (serving && !socket_ && clock_.now() >= retry_at_) {
       if (const Status status = connect(); !status.ok()) {
         if (backoff_.fresh() && status.code() != StatusCode::kCancelled)
@@ -381,19 +384,14 @@ bool NetdLink::receive() {
 bool NetdLink::heard(const v1::NetdReply& reply) {
   if (reply.has_ack()) acknowledged(reply.ack());
   if (reply.has_state()) mended(reply.state());
-  if (!reply.has_hello() || reply.hello().build() == options_.build || replaced_) return true;
-  if (replace_at_ && !replacement_due()) return true;
+  if (!reply.has_hello() || reply.hello().build() == options_.build) return true;
+  if (replaced_ || replace_at_) return true;
   replace(reply.hello().program());
   return false;
 }
 
-bool NetdLink::replacement_due() const {
-  return replace_at_ && clock_.now() >= *replace_at_;
-}
-
 void NetdLink::replace(const std::string& program) {
   log_->info("netd is of another program ({}) and is replaced", program);
-  replace_at_.reset();
   const Status launched = launch(true);
   replaced_ = launched.ok();
   if (!replaced_) {
@@ -473,7 +471,7 @@ int NetdLink::wait_ms() {
   // They are in the order of their time-outs.
   if (!waiters_.empty()) next = waiters_.front().until;
   if (serving_ && !socket_) next = std::min(next, retry_at_);
-  if (socket_ && replace_at_) next = std::min(next, *replace_at_);
+  if (replace_at_) next = std::min(next, *replace_at_);
   if (socket_ && update_sent_) next = std::min(next, sent_at_ + options_.hung_after);
   if (next.since_start == Duration::max()) return -1;
   return static_cast<int>(std::max<int64_t>((next - clock_.now()) / 1ms + 1, 0));

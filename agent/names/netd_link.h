@@ -83,7 +83,6 @@ class NetdLink final : public NameServer {
 
   // All of these on the thread.
   void run();
-  bool replacement_due() const;
   Status connect();
   Status launch(bool take_over);
   bool send_update();

@@ -19,7 +19,7 @@
 namespace muster::daemon {
 namespace {
 
-// One that is short of processor time gains nothing by a beginning anew.
+// One that is short of processor time gains nothing by being started anew.
 constexpr Duration kLaunchTimeout = 30s;
 
 struct NetdArguments {

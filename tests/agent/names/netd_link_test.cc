@@ -267,6 +267,24 @@ TEST_F(NetdLinkTest, AReplacementThatFailsIsTriedAgain) {
   EXPECT_THAT(launches_, ElementsAre(true, true, true));
 }
 
+// It was only late in saying so: whoever serves by then is this program's, and is left in peace.
+TEST_F(NetdLinkTest, AReplacementThatCameAfterAllIsNotTriedAgain) {
+  netd_ = std::make_unique<FakeNetd>(directory_, "older");
+  refuse_ = [&] {
+    netd_.reset();
+    netd_ = std::make_unique<FakeNetd>(directory_, "this");
+    return true;
+  };
+  make_link();
+  link_->begin("node");
+  link_->serve();
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(link_->attach(container(fmt::format("c{}", i))).ok());
+  EXPECT_THAT(launches_, ElementsAre(true));
+  size_t complete = 0;
+  for (const auto& update : netd_->updates(1)) complete += update.complete() ? 1 : 0;
+  EXPECT_LE(complete, 2u) << "one connection, and one more to ask again";
+}
+
 TEST_F(NetdLinkTest, WhatNetdMendsIsToldOf) {
   make_link();
   std::promise<std::vector<std::string>> told;
