@@ -15,17 +15,56 @@ bool leads(const Weights& weights) {
   return std::any_of(weights.begin(), weights.end(), [](const auto& w) { return w.second != 0; });
 }
 
-Weights weights_of(const std::vector<VipBackend>& backends) {
+Weights all_of(const std::vector<VipBackend>& backends) {
   Weights out;
-  for (const auto& [ip, weight] : backends) out.emplace(ip, weight);
+  for (const auto& [ip, weight] : backends) out.emplace_hint(out.end(), ip, weight);
   return out;
 }
 
-std::array<std::optional<IpvsService>, 2> services_of(const VipPool& pool) {
-  std::array<std::optional<IpvsService>, 2> out;
+// Those that the kernel has and that are wished for still, since any of them may have a flow by now
+// that nobody has told of, and as many more as it takes.
+Weights few_of(const std::vector<VipBackend>& backends, const std::optional<IpvsService>& held,
+               uint32_t origin) {
+  Weights out;
+  size_t leading = 0;
+  const auto take = [&](const VipBackend& backend) {
+    if (out.emplace(backend.ip, backend.weight).second && backend.weight != 0) ++leading;
+  };
+  if (held) {
+    for (const auto& [ip, weight] : held->weights) {
+      const auto at =
+          std::lower_bound(backends.begin(), backends.end(), ip,
+                           [](const VipBackend& backend, const Ip& by) { return backend.ip < by; });
+      if (at != backends.end() && at->ip == ip) take(*at);
+    }
+  }
+  for (size_t i = 0; i < backends.size() && leading < kIpvsFew; ++i) {
+    const VipBackend& next = backends[(origin + i) % backends.size()];
+    if (next.weight != 0) take(next);
+  }
+  return out;
+}
+
+// By the client's address there is another backend as soon as there are more: all from the start.
+bool to_be_watched(const IpvsState& state, const Ip& vip, const VipPool& pool) {
+  return state.on_use && pool.policy.by != v1::EndpointSpec::SOURCE_HASH &&
+         !state.used.contains(vip);
+}
+
+IpvsHeld wished(const VipPool& pool, const IpvsHeld& held, uint32_t origin, bool watched) {
+  IpvsHeld out;
+  out.mark = held.mark;
+  out.guarded = true;
+  out.watched = watched;
   const IpvsShape shape = ipvs_shape(pool.policy);
-  if (!pool.backends.empty()) out[kIpvsFlows] = IpvsService{shape, weights_of(pool.backends)};
-  if (!pool.datagrams.empty()) out[kIpvsDatagrams] = IpvsService{shape, weights_of(pool.datagrams)};
+  for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
+    const auto& backends = half == kIpvsFlows ? pool.backends : pool.datagrams;
+    Weights weights =
+        out.watched ? few_of(backends, held.services[half], origin) : all_of(backends);
+    if (weights.empty()) continue;
+    out.led[half] = leads(weights);
+    out.services[half] = IpvsService{shape, std::move(weights)};
+  }
   return out;
 }
 
@@ -43,22 +82,24 @@ class Planner {
     const auto at = now_.vips.find(wish.vip);
     const IpvsHeld held = at == now_.vips.end() ? IpvsHeld() : at->second;
     if (wish.pool == nullptr) {
+      plan_.made.emplace_back(wish.vip, std::nullopt);
       if (at == now_.vips.end()) return;
       for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
         unlead(wish.vip, held, half);
         drop(wish.vip, held, half);
       }
       if (held.guarded) add(plan_.before, What::kUnguard, wish.vip.v6, held.mark, wish.vip);
-      plan_.made.emplace_back(wish.vip, std::nullopt);
+      if (held.watched) add(plan_.before, What::kUnwatch, wish.vip.v6, held.mark, wish.vip);
       return;
     }
-    IpvsHeld next;
-    next.guarded = true;
-    next.mark = held.mark == 0 ? fresh_mark() : held.mark;
-    next.services = services_of(*wish.pool);
+    IpvsHeld next = wished(*wish.pool, held, origin_, to_be_watched(now_, wish.vip, *wish.pool));
+    if (next.mark == 0) next.mark = fresh_mark();
+    if (next.watched != held.watched) {
+      add(plan_.after, next.watched ? What::kWatch : What::kUnwatch, wish.vip.v6, next.mark,
+          wish.vip);
+    }
     if (!held.guarded) add(plan_.after, What::kGuard, wish.vip.v6, next.mark, wish.vip);
     for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
-      next.led[half] = next.services[half] && leads(next.services[half]->weights);
       if (!next.led[half]) unlead(wish.vip, held, half);
       if (!next.services[half]) {
         drop(wish.vip, held, half);
@@ -112,26 +153,25 @@ class Planner {
                const IpvsService& next) {
     if (!now) {
       add(plan_.services, What::kMakeService, vip.v6, mark, vip).shape = next.shape;
-      std::vector<VipBackend> order;
-      for (const auto& [ip, weight] : next.weights) order.push_back({ip, weight});
-      std::rotate(order.begin(),
-                  order.begin() + static_cast<std::ptrdiff_t>(origin_ % order.size()), order.end());
-      for (const auto& [ip, weight] : order) backend(What::kMakeBackend, vip, mark, ip, weight);
-      return;
-    }
-    if (now->shape != next.shape) {
+    } else if (now->shape != next.shape) {
       add(plan_.services, What::kChangeService, vip.v6, mark, vip).shape = next.shape;
     }
+    const Weights none;
+    const Weights& former = now ? now->weights : none;
     // First those that come, so that there is never none.
-    for (const auto& [ip, weight] : next.weights) {
-      const auto had = now->weights.find(ip);
-      if (had == now->weights.end()) {
+    std::vector<VipBackend> order;
+    for (const auto& [ip, weight] : next.weights) order.push_back({ip, weight});
+    std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(origin_ % order.size()),
+                order.end());
+    for (const auto& [ip, weight] : order) {
+      const auto had = former.find(ip);
+      if (had == former.end()) {
         backend(What::kMakeBackend, vip, mark, ip, weight);
       } else if (had->second != weight) {
         backend(What::kWeighBackend, vip, mark, ip, weight);
       }
     }
-    for (const auto& [ip, weight] : now->weights) {
+    for (const auto& [ip, weight] : former) {
       if (!next.weights.contains(ip)) backend(What::kDropBackend, vip, mark, ip, 0);
     }
   }
@@ -175,18 +215,37 @@ void commit(IpvsState& state, const IpvsPlan& plan) {
       state.vips[vip] = *held;
     } else {
       state.vips.erase(vip);
+      state.used.erase(vip);
     }
   }
   state.strays.clear();
 }
 
-bool as_wished(const IpvsHeld& held, const VipPool& pool) {
-  if (held.mark == 0 || !held.guarded || held.services != services_of(pool)) return false;
-  for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
-    const bool led = held.services[half] && leads(held.services[half]->weights);
-    if (held.led[half] != led) return false;
+void keep_others(const IpvsState& now, IpvsPlan& plan) {
+  std::set<Ip> planned;
+  for (const auto& [vip, held] : plan.made) planned.insert(vip);
+  for (const auto& [vip, held] : now.vips) {
+    if (held.mark == 0 || planned.contains(vip)) continue;
+    IpvsHeld kept = held;
+    kept.guarded = true;
+    plan.after.push_back({What::kGuard, vip.v6, held.mark, vip, {}, {}});
+    for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
+      kept.led[half] = held.services[half] && leads(held.services[half]->weights);
+      if (!kept.led[half]) continue;
+      plan.after.push_back(
+          {What::kLead, vip.v6, held.mark + static_cast<uint32_t>(half), vip, {}, {}});
+    }
+    plan.made.emplace_back(vip, std::move(kept));
   }
-  return true;
+}
+
+bool as_wished(const IpvsState& state, const Ip& vip, const VipPool& pool) {
+  const auto at = state.vips.find(vip);
+  if (at == state.vips.end() || at->second.mark == 0) return false;
+  const IpvsHeld& held = at->second;
+  // Which are the few does not matter to one that has them.
+  return held == wished(pool, held, 0, to_be_watched(state, vip, pool)) ||
+         (held.watched && state.used.contains(vip) && held == wished(pool, held, 0, true));
 }
 
 std::string describe(const IpvsStep& step) {
@@ -208,6 +267,8 @@ std::string describe(const IpvsStep& step) {
     case What::kUnlead: return fmt::format("lead {} no longer to {:x}", step.vip.str(), step.mark);
     case What::kGuard: return fmt::format("guard {} of {:x}", step.vip.str(), step.mark);
     case What::kUnguard: return fmt::format("guard no longer {}", step.vip.str());
+    case What::kWatch: return fmt::format("watch {}", step.vip.str());
+    case What::kUnwatch: return fmt::format("watch no longer {}", step.vip.str());
   }
   return {};
 }

@@ -20,6 +20,10 @@ namespace muster::overlay {
 // is one of such a mark. Each address has two: IPVS does not tell protocols apart by marks, and
 // datagrams leave a backend that is about to stop earlier than connections do. What is to keep its
 // flows and get no more has weight 0; what is taken away has its flows reset.
+//
+// Each client has all addresses of its networks, of which it uses few. So that what a client costs
+// goes by what it uses, and not by all tasks of its networks, an address can be led to a few
+// backends until its first flow, which is watched for, and which those few serve.
 
 // How the kernel is to spread.
 struct IpvsShape {
@@ -47,9 +51,14 @@ struct IpvsHeld {
   std::array<std::optional<IpvsService>, 2> services;
   std::array<bool, 2> led{};  // new flows are marked
   bool guarded = false;
+  bool watched = false;  // new flows are told of
 
   friend bool operator==(const IpvsHeld&, const IpvsHeld&) = default;
 };
+
+// Backends that take new flows, of an address that nobody has used: two, so that there is another
+// one when nobody is there to notice that the first has failed.
+inline constexpr size_t kIpvsFew = 2;
 
 // Marks of ours: even ones from here on, as many as a place may have addresses.
 inline constexpr uint32_t kIpvsMarkFirst = 0x49000000;
@@ -62,6 +71,9 @@ struct IpvsState {
   std::map<Ip, IpvsHeld> vips;
   // Services of ours that belong to no address: whether of IPv6, and the mark.
   std::set<std::pair<bool, uint32_t>> strays;
+  // Whether an address has few of its backends until it is used, and those that were.
+  bool on_use = false;
+  std::set<Ip> used;
 };
 
 struct IpvsStep {
@@ -76,6 +88,8 @@ struct IpvsStep {
     kUnlead,  // ... no longer
     kGuard,   // what is still addressed to `vip` after that is refused; remembers its mark
     kUnguard,
+    kWatch,  // new flows to `vip` are told of
+    kUnwatch,
   };
   What what;
   bool v6 = false;
@@ -96,13 +110,16 @@ struct IpvsPlan {
   bool empty() const { return before.empty() && services.empty() && after.empty(); }
 };
 
-// `origin`: which backend of a new service is the first, so that the first flows of many clients do
-// not all meet in one.
+// `origin`: which backend of a new service is the first, and which are the few, so that the first
+// flows of many clients do not all meet in one.
 IpvsPlan plan_ipvs(const IpvsState& now, const std::vector<VipWish>& wishes, uint32_t origin);
 void commit(IpvsState& state, const IpvsPlan& plan);
+// For a plan that makes all of nftables anew: addresses that it has no wishes for, of networks that
+// were not told of yet, are led as before.
+void keep_others(const IpvsState& now, IpvsPlan& plan);
 
-// Whether the kernel has what is wished for.
-bool as_wished(const IpvsHeld& held, const VipPool& pool);
+// Whether the kernel has what is wished for, or will have as soon as it is noticed that it is used.
+bool as_wished(const IpvsState& state, const Ip& vip, const VipPool& pool);
 
 // In words: "weigh 10.0.1.8 of 49000000 0".
 std::string describe(const IpvsStep& step);

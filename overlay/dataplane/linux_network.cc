@@ -25,6 +25,12 @@ Status LinuxNetwork::open() {
     MUSTER_TRY(segments_.scan());
     MUSTER_TRY(mesh_.scan());
     MUSTER_TRY(adopt_clients());
+    if (uses_ == nullptr && clients_.uses() >= 0) {
+      MUSTER_ASSIGN(uses_, UseWatcher::start(clients_.uses(), [this] {
+                      std::lock_guard lock(overlay_mutex_);
+                      clients_.serve_uses();
+                    }));
+    }
   }
   MUSTER_TRY(reach_tasks());
   std::lock_guard lock(mutex_);

@@ -32,6 +32,7 @@
 #include "overlay/dataplane/told/network_truth.h"
 #include "overlay/dataplane/vip/client_balancers.h"
 #include "overlay/dataplane/vip/client_wire.h"
+#include "overlay/dataplane/vip/use_watcher.h"
 
 // For linux_network.cc and linux_attach.cc alone.
 
@@ -74,7 +75,10 @@ class LinuxNetwork final : public NodeNetwork {
         keeper_(options.port_socket, log),
         ports_(balancer_, sweeper_, log, &keeper_) {}
   // What waits on the sweeper's thread uses the rest.
-  ~LinuxNetwork() override { sweeper_.stop(); }
+  ~LinuxNetwork() override {
+    uses_.reset();
+    sweeper_.stop();
+  }
 
   Status open();
 
@@ -187,6 +191,7 @@ class LinuxNetwork final : public NodeNetwork {
   std::unique_ptr<LibNft> nft_;
   FlowSweeper sweeper_;      // thread-safe
   ClientBalancers clients_;  // guarded by overlay_mutex_, though it has chores for the sweeper
+  std::unique_ptr<UseWatcher> uses_;  // of clients_
   NftBalancer balancer_;
   Bridges bridges_;
   Gateway gateway_;

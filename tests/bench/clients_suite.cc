@@ -1,8 +1,11 @@
 #include "tests/bench/clients_suite.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,6 +89,13 @@ VipWish wish(size_t service, size_t tasks) {
   return out;
 }
 
+// What leads, and how much of it there is from the start.
+struct Kind {
+  std::string name;
+  uint16_t ipvs = 0;
+  bool on_use = false;
+};
+
 // ---------------------------------------------------------------- messages
 
 // How many netlink messages, and of how many bytes together.
@@ -108,7 +118,7 @@ struct Sent {
 // one route, written when it comes.
 class Writer {
  public:
-  explicit Writer(uint16_t ipvs) : ipvs_(ipvs) {}
+  Writer(uint16_t ipvs, bool on_use) : ipvs_(ipvs) { pools_.on_use = on_use; }
 
   Sent write(const std::vector<VipWish>& wishes) {
     Sent sent;
@@ -132,7 +142,7 @@ class Writer {
     for (const auto* steps : {&plan.before, &plan.after}) {
       if (steps->empty()) continue;
       overlay::IpvsTransaction transaction(1);
-      if (std::exchange(base, false)) transaction.make_base();
+      if (std::exchange(base, false)) transaction.make_base(pools_.on_use);
       for (const overlay::IpvsStep& step : *steps) transaction.add(step);
       sent.count(transaction.finish());
     }
@@ -154,9 +164,9 @@ void add_sent(Report& report, const std::string& name, const Sent& sent) {
 }
 
 // Also how long planning and writing takes of an installation, without the kernel.
-void measure_messages(uint16_t ipvs, const std::string& name, const std::vector<VipWish>& all,
-                      Report& report) {
-  Writer writer(ipvs);
+void measure_messages(const Kind& kind, const std::vector<VipWish>& all, Report& report) {
+  Writer writer(kind.ipvs, kind.on_use);
+  const std::string& name = kind.name;
   const auto start = Steady::now();
   const Sent install = writer.write(all);
   report.add(name + "_install_writing_ms", "ms", ms_since(start));
@@ -170,14 +180,14 @@ struct Places {
   std::vector<UniqueFd> namespaces;
   std::vector<std::unique_ptr<ClientNamespace>> all;
 
-  Status open(uint16_t ipvs, size_t count) {
+  Status open(const Kind& kind, size_t count) {
     for (size_t i = 0; i < count; ++i) {
       MUSTER_ASSIGN(UniqueFd fd, make_namespace());
-      if (ipvs == 0) {
+      if (kind.ipvs == 0) {
         MUSTER_ASSIGN(auto place, overlay::ClientPlace::open(path_of(fd), 0));
         all.push_back(std::move(place));
       } else {
-        MUSTER_ASSIGN(auto place, overlay::IpvsPlace::open(path_of(fd), ipvs, 0));
+        MUSTER_ASSIGN(auto place, overlay::IpvsPlace::open(path_of(fd), kind.ipvs, 0, kind.on_use));
         all.push_back(std::move(place));
       }
       namespaces.push_back(std::move(fd));
@@ -191,14 +201,37 @@ void add_times(Report& report, const std::string& name, std::vector<double>& tim
   report.add(name + "_p99_ms", "ms", percentile(times, 99));
 }
 
-Status measure(uint16_t ipvs, size_t containers, size_t services, size_t changes, Report& report) {
-  const std::string name = ipvs == 0 ? "nftables" : "ipvs";
+// The first datagram of each container to an address: until it has all of its tasks there.
+Status measure_first_uses(Places& places, const Ip& vip, const std::string& name, Report& report) {
+  std::vector<double> times;
+  for (size_t i = 0; i < places.all.size(); ++i) {
+    MUSTER_TRY(overlay::in_namespace(places.namespaces[i].get(), [&]() -> Status {
+      const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      to.sin_port = htons(9);
+      to.sin_addr.s_addr = htonl(static_cast<uint32_t>(vip.value));
+      // Nobody is there; the kernel may well say so.
+      (void)::sendto(fd.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+      return ok_status();
+    }));
+    const auto start = Steady::now();
+    MUSTER_TRY(places.all[i]->serve_uses());
+    times.push_back(ms_since(start));
+  }
+  add_times(report, name + "_first_use", times);
+  return ok_status();
+}
+
+Status measure(const Kind& kind, size_t containers, size_t services, size_t changes,
+               Report& report) {
+  const std::string& name = kind.name;
   Places places;
-  MUSTER_TRY(places.open(ipvs, containers));
+  MUSTER_TRY(places.open(kind, containers));
   std::vector<VipWish> all;
   for (size_t i = 0; i < services; ++i) all.push_back(wish(i, kTasks));
-  measure_messages(ipvs, name, all, report);
-  const double before = kernel_kib();
+  measure_messages(kind, all, report);
+  const double before = settled_kernel_kib();
   std::vector<double> installs, one, every;
   for (const auto& place : places.all) {
     const auto start = Steady::now();
@@ -209,6 +242,7 @@ Status measure(uint16_t ipvs, size_t containers, size_t services, size_t changes
   report.add(name + "_mib", "MiB", grown / 1024);
   report.add(name + "_kib_a_container", "KiB", grown / static_cast<double>(containers));
   add_times(report, name + "_install", installs);
+  if (kind.on_use) MUSTER_TRY(measure_first_uses(places, all[0].vip, name, report));
   // A task goes and comes back, in all namespaces each time.
   for (size_t i = 0; i < changes; ++i) {
     const std::vector<VipWish> changed = {wish(0, kTasks - 1 + i % 2)};
@@ -233,9 +267,13 @@ Status run_clients_suite(const SuiteOptions& options, Report& report) {
   const size_t services = options.smoke ? 5 : 200;
   const size_t changes = options.smoke ? 2 : 100;
   const auto ipvs = overlay::probe_ipvs();
+  const bool watches = overlay::probe_first_use().ok();
   for (int run = 0; run < options.runs; ++run) {
-    MUSTER_TRY(measure(0, containers, services, changes, report));
-    if (ipvs) MUSTER_TRY(measure(*ipvs, containers, services, changes, report));
+    MUSTER_TRY(measure({"nftables"}, containers, services, changes, report));
+    if (!ipvs) continue;
+    MUSTER_TRY(measure({"ipvs_all", *ipvs}, containers, services, changes, report));
+    if (!watches) continue;
+    MUSTER_TRY(measure({"ipvs_on_use", *ipvs, true}, containers, services, changes, report));
   }
   return ok_status();
 }

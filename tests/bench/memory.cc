@@ -1,8 +1,10 @@
 #include "tests/bench/memory.h"
 
 #include <malloc.h>
+#include <poll.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <fstream>
 #include <initializer_list>
 #include <string>
@@ -32,6 +34,19 @@ double ms_of(const timeval& time) {
 
 double kernel_kib() {
   return sum_of("/proc/meminfo", {"Slab", "Percpu", "VmallocUsed"});
+}
+
+double settled_kernel_kib() {
+  constexpr int kStepMs = 100, kQuietSteps = 20, kSteps = 600;
+  constexpr double kNoiseKib = 256;
+  double least = kernel_kib();
+  for (int step = 0, quiet = 0; step < kSteps && quiet < kQuietSteps; ++step, ++quiet) {
+    (void)::poll(nullptr, 0, kStepMs);
+    const double now = kernel_kib();
+    if (now < least - kNoiseKib) quiet = 0;
+    least = std::min(least, now);
+  }
+  return kernel_kib();
 }
 
 double own_pss_kib() {

@@ -18,6 +18,7 @@ Result<BalancerChoice> choose_balancer(std::string_view wanted) {
   BalancerChoice out;
   if (!family) return out;
   out.ipvs_family = *family;
+  out.on_use = probe_first_use().ok();
   out.ipvs = wanted != kNftablesBalancer;
   return out;
 }

@@ -12,6 +12,9 @@ namespace muster::overlay {
 struct BalancerChoice {
   bool ipvs = false;
   uint16_t ipvs_family = 0;  // 0 = this kernel has no IPVS
+  // With IPVS an address has few of its tasks in a container until the container uses it
+  // (ipvs_plan.h); false: this kernel does not tell of that, so that it has all of them at once.
+  bool on_use = false;
 
   std::string_view name() const;
 };

@@ -1,6 +1,10 @@
 #include "overlay/dataplane/vip/client_balancers.h"
 
+#include <sys/epoll.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <utility>
 
 #include "base/fnv.h"
@@ -63,6 +67,16 @@ std::vector<Ip> parse_all(const google::protobuf::RepeatedPtrField<std::string>&
 
 // ---------------------------------------------------------------- clients
 
+ClientBalancers::ClientBalancers(Executor& chores, Log log, BalancerChoice choice, size_t most)
+    : flows_(chores, log), log_(std::move(log)), choice_(choice), most_(most) {
+  (choice_.ipvs ? pools_ : slots_) = true;
+  if (!choice_.on_use) return;
+  uses_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  if (uses_) return;
+  log_->warn("first flows to virtual addresses: {}", errno_status(errno, "epoll").message());
+  choice_.on_use = false;
+}
+
 void ClientBalancers::provide(bool ipvs) {
   if (std::exchange(ipvs ? pools_ : slots_, true)) return;
   for (auto& [id, network] : networks_) {
@@ -76,7 +90,7 @@ Status ClientBalancers::make_place(bool ipvs, const std::string& container_id,
                                    std::shared_ptr<ClientNamespace>& place) {
   const uint32_t origin = origin_of(container_id);
   if (ipvs) {
-    MUSTER_ASSIGN(place, IpvsPlace::open(netns, choice_.ipvs_family, origin));
+    MUSTER_ASSIGN(place, IpvsPlace::open(netns, choice_.ipvs_family, origin, choice_.on_use));
   } else {
     MUSTER_ASSIGN(place, ClientPlace::open(netns, origin));
   }
@@ -101,6 +115,7 @@ Result<ClientBalancers::Client*> ClientBalancers::open(const std::string& contai
                                                        const std::string& netns) {
   Client& client = clients_[container_id];
   if (client.place == nullptr || client.netns != netns) {
+    unwatch_uses(client);
     auto place = open_place(container_id, netns);
     if (!place) {
       clients_.erase(container_id);
@@ -108,6 +123,7 @@ Result<ClientBalancers::Client*> ClientBalancers::open(const std::string& contai
     }
     client.place = *std::move(place);
     client.netns = netns;
+    watch_uses(container_id, client);
   }
   MUSTER_ASSIGN(client.addresses, client.place->own_addresses());
   return &client;
@@ -130,8 +146,53 @@ Status ClientBalancers::adopt(const std::string& container_id, const std::string
 
 void ClientBalancers::detach(const std::string& container_id) {
   auto client = clients_.extract(container_id);
+  if (client.empty()) return;
+  unwatch_uses(client.mapped());
   // Closing its sockets can take the kernel a while.
-  if (!client.empty()) flows_.dispose(std::move(client.mapped().place));
+  flows_.dispose(std::move(client.mapped().place));
+}
+
+void ClientBalancers::watch_uses(const std::string& container_id, Client& client) {
+  if (!choice_.on_use || client.place->name() != kIpvsBalancer) return;
+  if (client.place->uses() < 0) {
+    log_->warn(
+        "container {}: somebody in it listens for NFLOG group {}, so it has all tasks of every "
+        "service from the start",
+        container_id, kFirstUseGroup);
+    return;
+  }
+  client.serial = ++last_serial_;
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = client.serial;
+  if (::epoll_ctl(uses_.get(), EPOLL_CTL_ADD, client.place->uses(), &event) != 0) {
+    // They are found with the next look at the kernel.
+    log_->warn("container {}: {}", container_id, errno_status(errno, "epoll").message());
+    return;
+  }
+  by_serial_[client.serial] = container_id;
+}
+
+void ClientBalancers::unwatch_uses(Client& client) {
+  if (by_serial_.erase(client.serial) != 0) {
+    (void)::epoll_ctl(uses_.get(), EPOLL_CTL_DEL, client.place->uses(), nullptr);
+  }
+  if (client.place != nullptr) client.place->give_up_uses();
+}
+
+void ClientBalancers::serve_uses() {
+  if (!uses_) return;
+  std::array<epoll_event, 64> events;
+  const int count = ::epoll_wait(uses_.get(), events.data(), events.size(), 0);
+  for (int i = 0; i < count; ++i) {
+    const auto container = by_serial_.find(events[static_cast<size_t>(i)].data.u64);
+    if (container == by_serial_.end()) continue;
+    Client& client = clients_.at(container->second);
+    if (const Status done = client.place->serve_uses(); !done.ok()) {
+      client.behind = true;
+      log_->warn("virtual addresses of container {}: {}", container->second, done.message());
+    }
+  }
 }
 
 std::optional<Ip> ClientBalancers::source(const Client& client, const Network& network, bool v6) {

@@ -11,6 +11,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 #include "overlay/balancer/slots.h"
 #include "overlay/balancer/vip_balancer.h"
 #include "overlay/dataplane/told/network_truth.h"
@@ -25,21 +26,20 @@ namespace muster::overlay {
 // namespace goes on working while this process is away and is adopted; until a network is told of,
 // what is there of it is left alone.
 //
-// All services of a container's networks are installed at once, not on first use: a service is
-// reached by its address, too, and netd answers names while this process is away. With nftables
+// All services of a container's networks are installed at once: a service is reached by its
+// address, too, and netd answers names while this process is away. With nftables
 // that costs 3-8 KiB of kernel memory a virtual address and container with 64 slots
-// (Linux 6.18, 6.1), with IPVS half a KiB for each task and half; what bounds the former is that
-// all services of a network have no more than kSlotsOfNetwork slots together (docs/networking.md).
+// (Linux 6.18, 6.1); what bounds it is that all services of a network have no more than
+// kSlotsOfNetwork slots together (docs/networking.md). With IPVS it is half a KiB for each task and
+// half; what bounds it is that an address has few of its tasks in a container until the container
+// uses it, which a descriptor tells of (uses()).
 //
 // Not thread-safe; calls block. Stale connections are cleared in the background.
 class ClientBalancers {
  public:
   // `chores`: for what is slow; see ClientFlows.
   // `most`: slots of a virtual address.
-  ClientBalancers(Executor& chores, Log log, BalancerChoice choice = {}, size_t most = kSlotsMax)
-      : flows_(chores, log), log_(std::move(log)), choice_(choice), most_(most) {
-    (choice_.ipvs ? pools_ : slots_) = true;
-  }
+  ClientBalancers(Executor& chores, Log log, BalancerChoice choice = {}, size_t most = kSlotsMax);
 
   // The container in this namespace, whose interfaces have their addresses. Brings it up to date;
   // idempotent.
@@ -56,6 +56,10 @@ class ClientBalancers {
   Status apply(const NetworkTruth& truth, const NetworkDifference& difference);
   // The node takes no part in the network any more.
   void forget(const std::string& network_id);
+  // Readable when serve_uses() has something to do; valid as long as this is. -1: it never has.
+  int uses() const { return uses_.get(); }
+  // Containers have used addresses for the first time: those get all of their tasks there.
+  void serve_uses();
   // What containers get less of than they should, a sentence each.
   std::vector<std::string> limitations() const;
   // Compares the kernel with what it should be, mends it, and adds a sentence to `said` for each
@@ -99,6 +103,7 @@ class ClientBalancers {
     std::string netns;
     std::vector<Ip> addresses;
     bool behind = false;  // something failed: repair() looks at all of it
+    uint64_t serial = 0;  // what uses_ knows it by
   };
 
   using Changed = std::set<Ip>;  // virtual addresses
@@ -111,6 +116,8 @@ class ClientBalancers {
   // From now on there are places of this kind.
   void provide(bool ipvs);
   Result<Client*> open(const std::string& container_id, const std::string& netns);
+  void watch_uses(const std::string& container_id, Client& client);
+  void unwatch_uses(Client& client);
   // The client's address of that family in the network, if it has one.
   static std::optional<Ip> source(const Client& client, const Network& network, bool v6);
   static bool is_in(const Client& client, const Network& network);
@@ -157,6 +164,9 @@ class ClientBalancers {
   bool pools_ = false;                       // ... or pools
   std::map<std::string, Network> networks_;  // by id; those that were told of
   std::map<std::string, Client> clients_;    // by container id
+  UniqueFd uses_;                            // epoll of what places tell of
+  uint64_t last_serial_ = 0;
+  std::map<uint64_t, std::string> by_serial_;  // containers
 };
 
 }  // namespace muster::overlay

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <endian.h>
 #include <netinet/in.h>  // the kernel's headers must find it there
 
 #include <linux/netfilter.h>
@@ -134,10 +135,8 @@ class Expressions {
   Expressions& load(const Ip& ip) {
     return expression("immediate", [&] {
       wire_.be32(NFTA_IMMEDIATE_DREG, NFT_REG_1);
-      const size_t data = wire_.nest(NFTA_IMMEDIATE_DATA);
       const std::string bytes = ip_bytes(ip);
-      wire_.put(NFTA_DATA_VALUE, bytes.data(), bytes.size());
-      wire_.close(data);
+      data(NFTA_IMMEDIATE_DATA, bytes.data(), bytes.size());
     });
   }
   Expressions& count_up(uint32_t modulus) {
@@ -185,6 +184,46 @@ class Expressions {
   Expressions& counter() {
     return expression("counter", [] {});
   }
+  // The packet belongs to no flow that has had an answer.
+  Expressions& new_flow() {
+    const uint32_t fresh = 1u << 3, zero = 0;  // NF_CT_STATE_BIT(IP_CT_NEW), which no header has
+    return expression("ct",
+                      [&] {
+                        wire_.be32(NFTA_CT_KEY, NFT_CT_STATE);
+                        wire_.be32(NFTA_CT_DREG, NFT_REG_1);
+                      })
+        .expression("bitwise",
+                    [&] {
+                      wire_.be32(NFTA_BITWISE_SREG, NFT_REG_1);
+                      wire_.be32(NFTA_BITWISE_DREG, NFT_REG_1);
+                      wire_.be32(NFTA_BITWISE_LEN, sizeof(fresh));
+                      data(NFTA_BITWISE_MASK, &fresh, sizeof(fresh));
+                      data(NFTA_BITWISE_XOR, &zero, sizeof(zero));
+                    })
+        .expression("cmp", [&] {
+          wire_.be32(NFTA_CMP_SREG, NFT_REG_1);
+          wire_.be32(NFTA_CMP_OP, NFT_CMP_NEQ);
+          data(NFTA_CMP_DATA, &zero, sizeof(zero));
+        });
+  }
+  Expressions& at_most(uint64_t per_second, uint32_t burst) {
+    const uint64_t rate = htobe64(per_second), unit = htobe64(1);
+    return expression("limit", [&] {
+      wire_.put(NFTA_LIMIT_RATE, &rate, sizeof(rate));
+      wire_.put(NFTA_LIMIT_UNIT, &unit, sizeof(unit));
+      wire_.be32(NFTA_LIMIT_BURST, burst);
+      wire_.be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS);
+    });
+  }
+  // Tells whoever listens for this group (NFLOG), at once, of the packet's first `bytes`.
+  Expressions& tell(uint16_t group, uint32_t bytes) {
+    const uint16_t wire_group = htons(group), at_once = htons(1);
+    return expression("log", [&] {
+      wire_.put(NFTA_LOG_GROUP, &wire_group, sizeof(wire_group));
+      wire_.be32(NFTA_LOG_SNAPLEN, bytes);
+      wire_.put(NFTA_LOG_QTHRESHOLD, &at_once, sizeof(at_once));
+    });
+  }
 
   static void put_verdict(Wire& wire, int32_t code, std::string_view chain) {
     const size_t verdict = wire.nest(NFTA_DATA_VERDICT);
@@ -203,10 +242,13 @@ class Expressions {
         .expression("cmp", [&] {
           wire_.be32(NFTA_CMP_SREG, NFT_REG_1);
           wire_.be32(NFTA_CMP_OP, comparison);
-          const size_t data = wire_.nest(NFTA_CMP_DATA);
-          wire_.put(NFTA_DATA_VALUE, &value, sizeof(value));
-          wire_.close(data);
+          data(NFTA_CMP_DATA, &value, sizeof(value));
         });
+  }
+  void data(uint16_t attribute, const void* value, size_t size) {
+    const size_t nest = wire_.nest(attribute);
+    wire_.put(NFTA_DATA_VALUE, value, size);
+    wire_.close(nest);
   }
   template <class Body>
   Expressions& expression(std::string_view name, Body body) {

@@ -39,6 +39,12 @@ class ClientNamespace : public VipBalancer {
   Result<bool> has_rules(std::string_view marker) { return has_chain(nft_, marker); }
   // Whether load() had to write one of the settings since the last question.
   bool setting_was_lost() { return std::exchange(setting_was_lost_, false); }
+  // A descriptor that can be read when the client has used an address for the first time and
+  // serve_uses() has something to do by that; -1: nothing is done by that.
+  virtual int uses() const { return -1; }
+  virtual Status serve_uses() { return ok_status(); }
+  // Nothing of that any more: another place in the same namespace is to be told.
+  virtual void give_up_uses() {}
 
  protected:
   struct LocalRoute {

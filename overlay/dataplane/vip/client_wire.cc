@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kSendBytes = 8 << 20;
 constexpr int kReceiveBytes = 1 << 20;
+constexpr int kTakenAtOnce = 500;
 constexpr size_t kAttributeTypeMask = 0x3fff;  // NLA_TYPE_MASK
 
 // Room for an answer; one for each thread that asks.
@@ -174,6 +175,22 @@ Status WireSocket::query(const Wire& wire, const std::function<void(const nlmsgh
       visit(h);
     }
   }
+}
+
+Status WireSocket::take(const std::function<void(const nlmsghdr*)>& visit) {
+  auto& buffer = answer_buffer();
+  for (int taken = 0; taken < kTakenAtOnce; ++taken) {
+    const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return ok_status();
+    if (got < 0 && (errno == EINTR || errno == ENOBUFS)) continue;
+    if (got < 0) return errno_status(errno, "receive from the kernel's netlink");
+    auto left = static_cast<unsigned>(got);
+    for (auto* h = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(h, left);
+         h = NLMSG_NEXT(h, left)) {
+      visit(h);
+    }
+  }
+  return ok_status();
 }
 
 std::string_view next_attribute(std::string_view& attributes, uint16_t* type) {

@@ -70,6 +70,10 @@ class WireSocket {
   // Sends one request, with NLM_F_DUMP or NLM_F_ACK, and hands every answer to `visit`, which must
   // not ask anything itself. NOT_FOUND for ENOENT, ABORTED for a listing that changed under way.
   Status query(const Wire& wire, const std::function<void(const nlmsghdr*)>& visit);
+  // Hands what the kernel has sent unasked to `visit`, a few hundred messages at most: it may send
+  // faster than they are taken. What it had no room for is lost.
+  Status take(const std::function<void(const nlmsghdr*)>& visit);
+  int fd() const { return fd_.get(); }
   explicit operator bool() const { return static_cast<bool>(fd_); }
 
  private:

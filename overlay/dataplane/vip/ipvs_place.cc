@@ -9,6 +9,7 @@
 
 #include "overlay/dataplane/kernel/namespaces.h"
 #include "overlay/dataplane/vip/client_listing.h"
+#include "overlay/dataplane/vip/first_use.h"
 #include "overlay/dataplane/vip/ipvs_rules.h"
 #include "overlay/dataplane/vip/ipvs_wire.h"
 
@@ -76,6 +77,13 @@ Result<uint16_t> probe_ipvs() {
                                   tried.message()));
 }
 
+Status probe_first_use() {
+  return on_own_thread([]() -> Status {
+    if (unshare(CLONE_NEWNET) != 0) return errno_status(errno, "cannot make a network namespace");
+    return try_first_use();
+  });
+}
+
 // conntrack: replies find their way back through the connection table; expire_nodest_conn: flows to
 // what was taken away are told at once; conn_reuse_mode: a port that is used again soon does not
 // wait a second; expire_quiescent_template: clients do not stay with what drains.
@@ -88,10 +96,13 @@ IpvsPlace::IpvsPlace(std::string netns, uint16_t family, uint32_t origin)
       origin_(origin) {}
 
 Result<std::unique_ptr<IpvsPlace>> IpvsPlace::open(const std::string& netns, uint16_t family,
-                                                   uint32_t origin) {
+                                                   uint32_t origin, bool on_use) {
   std::unique_ptr<IpvsPlace> place(new IpvsPlace(netns, family, origin));
   MUSTER_TRY(place->open_sockets([&]() -> Status {
     MUSTER_ASSIGN(place->generic_, WireSocket::open(NETLINK_GENERIC));
+    if (!on_use) return ok_status();
+    MUSTER_ASSIGN(place->uses_, WireSocket::open(NETLINK_NETFILTER));
+    place->state_.on_use = listen_for_first_use(place->uses_).ok();
     return ok_status();
   }));
   return place;
@@ -99,13 +110,15 @@ Result<std::unique_ptr<IpvsPlace>> IpvsPlace::open(const std::string& netns, uin
 
 // ---------------------------------------------------------------- reading
 
-Result<IpvsPlace::Services> IpvsPlace::list_services() {
+Result<IpvsPlace::Services> IpvsPlace::list_services(std::set<std::pair<bool, uint32_t>>& used) {
   Services out;
   Wire wire;
   put_ipvs_services(wire, family_);
   MUSTER_TRY(generic_.query(wire, [&](const nlmsghdr* message) {
     const auto listed = read_ipvs_service(message);
-    if (listed && is_ipvs_mark(listed->mark)) out[{listed->v6, listed->mark}].shape = listed->shape;
+    if (!listed || !is_ipvs_mark(listed->mark)) return;
+    out[{listed->v6, listed->mark}].shape = listed->shape;
+    if (listed->used) used.insert({listed->v6, listed->mark & ~1u});
   }));
   return out;
 }
@@ -122,17 +135,23 @@ Status IpvsPlace::list_backends(bool v6, uint32_t mark, IpvsService& service) {
 
 Status IpvsPlace::load() {
   MUSTER_ASSIGN(generation_, nft_generation(nft_));
-  MUSTER_ASSIGN(const IpvsRules rules, list_ipvs_rules(nft_));
-  MUSTER_ASSIGN(Services services, list_services());
+  MUSTER_ASSIGN(const IpvsRules rules, list_ipvs_rules(nft_, state_.on_use));
+  std::set<std::pair<bool, uint32_t>> used_marks;
+  MUSTER_ASSIGN(Services services, list_services(used_marks));
   for (auto& [key, service] : services) MUSTER_TRY(list_backends(key.first, key.second, service));
   IpvsState state;
+  state.on_use = state_.on_use;
+  // What this process has seen is not forgotten with a service that somebody took away.
+  state.used = state_.used;
   std::set<uint32_t> taken;
   for (const auto& [vip, mark] : rules.marks) {
     IpvsHeld& held = state.vips[vip];
     held.guarded = true;
+    held.watched = rules.watched.contains(vip);
     // Somebody else's, or two of one: to be given another, as if it had none.
     if (!is_ipvs_mark(mark) || (mark & 1) != 0 || !taken.insert(mark).second) continue;
     held.mark = mark;
+    if (used_marks.contains({vip.v6, mark})) state.used.insert(vip);
     for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
       auto found = services.extract({vip.v6, mark + static_cast<uint32_t>(half)});
       if (!found.empty()) held.services[half] = std::move(found.mapped());
@@ -153,18 +172,56 @@ Status IpvsPlace::load() {
     }
   }
   for (auto& [vip, held] : state_.vips) base_ = base_ && held.mark != 0;
+  for (const Ip& vip : rules.watched) base_ = base_ && state_.vips.contains(vip);
   if (!base_) {
-    for (auto& [vip, held] : state_.vips) held.guarded = held.led[0] = held.led[1] = false;
+    for (auto& [vip, held] : state_.vips) {
+      held.guarded = held.watched = held.led[0] = held.led[1] = false;
+    }
   }
   return finish_load();
 }
 
 // ---------------------------------------------------------------- writing
 
-Status IpvsPlace::lead(const std::vector<VipWish>& wishes) {
+void IpvsPlace::used(const Ip& vip) {
+  if (!state_.on_use || !state_.vips.contains(vip)) return;
+  state_.used.insert(vip);
+  // Who knows not yet what it is to have wishes for all of it once that is told.
+  const auto known = unused_.find(vip);
+  if (known == unused_.end()) return;
+  due_.push_back({vip, nullptr, known->second, {}, {}, 0});
+  unused_.erase(known);
+}
+
+Status IpvsPlace::serve_uses() {
+  MUSTER_TRY(uses_.take([&](const nlmsghdr* message) {
+    if (const auto vip = read_first_use(message)) used(*vip);
+  }));
+  return due_.empty() ? ok_status() : lead({});
+}
+
+void IpvsPlace::give_up_uses() {
+  if (uses_) stop_listening_for_first_use(uses_);
+}
+
+Status IpvsPlace::lead(const std::vector<VipWish>& asked) {
+  std::vector<VipWish> wishes = asked;
+  std::set<Ip> news;
+  for (const VipWish& wish : asked) {
+    news.insert(wish.vip);
+    if (wish.pool != nullptr && state_.on_use && !state_.used.contains(wish.vip)) {
+      unused_[wish.vip] = wish.pool;
+    } else {
+      unused_.erase(wish.vip);
+    }
+  }
+  for (VipWish& wish : std::exchange(due_, {})) {
+    if (!news.contains(wish.vip)) wishes.push_back(std::move(wish));
+  }
   Status done;
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    const IpvsPlan plan = plan_ipvs(state_, wishes, origin_);
+    IpvsPlan plan = plan_ipvs(state_, wishes, origin_);
+    if (!base_ && !plan.empty()) keep_others(state_, plan);
     if (plan.empty()) {
       commit(state_, plan);
       return ok_status();
@@ -190,7 +247,7 @@ Status IpvsPlace::carry_out(const IpvsPlan& plan) {
 Status IpvsPlace::change_rules(const std::vector<IpvsStep>& steps) {
   if (steps.empty()) return ok_status();
   IpvsTransaction transaction(generation_);
-  if (!base_) transaction.make_base();
+  if (!base_) transaction.make_base(state_.on_use);
   for (const IpvsStep& step : steps) transaction.add(step);
   return transact(transaction);
 }
@@ -212,9 +269,12 @@ Status IpvsPlace::change_services(const std::vector<IpvsStep>& steps) {
 // ---------------------------------------------------------------- comparing
 
 Result<bool> IpvsPlace::part_drifted() {
-  MUSTER_ASSIGN(const Services services, list_services());
+  std::set<std::pair<bool, uint32_t>> used_marks;
+  MUSTER_ASSIGN(const Services services, list_services(used_marks));
   Services ours;
   for (const auto& [vip, held] : state_.vips) {
+    // Nobody was there to be told, or it was lost: with the next change.
+    if (used_marks.contains({vip.v6, held.mark})) used(vip);
     for (const size_t half : {kIpvsFlows, kIpvsDatagrams}) {
       if (!held.services[half]) continue;
       ours[{vip.v6, held.mark + static_cast<uint32_t>(half)}] = *held.services[half];
@@ -257,10 +317,8 @@ void IpvsPlace::add_held(std::set<Ip>& vips) const {
 
 bool IpvsPlace::as_wished(const VipWish& wish) const {
   if (!route_as_wished(wish)) return false;
-  const auto held = state_.vips.find(wish.vip);
-  if (wish.gone()) return held == state_.vips.end();
-  return wish.pool != nullptr && held != state_.vips.end() &&
-         overlay::as_wished(held->second, *wish.pool);
+  if (wish.gone()) return !state_.vips.contains(wish.vip);
+  return wish.pool != nullptr && overlay::as_wished(state_, wish.vip, *wish.pool);
 }
 
 }  // namespace muster::overlay

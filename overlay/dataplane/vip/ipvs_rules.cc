@@ -20,9 +20,10 @@ struct Names {
   const char* marks;
   const char* flows;
   const char* datagrams;
+  const char* unused;
 };
-constexpr Names kNames[] = {{"vips4", "marks4", "flows4", "datagrams4"},
-                            {"vips6", "marks6", "flows6", "datagrams6"}};
+constexpr Names kNames[] = {{"vips4", "marks4", "flows4", "datagrams4", "unused4"},
+                            {"vips6", "marks6", "flows6", "datagrams6", "unused6"}};
 const Names& names(bool v6) {
   return kNames[v6 ? 1 : 0];
 }
@@ -33,8 +34,9 @@ std::string_view ipvs_rules_marker() {
   return "ipvs_1";
 }
 
-void IpvsTransaction::make_base() {
+void IpvsTransaction::make_base(bool watch) {
   make_table(ipvs_rules_marker());
+  if (watch) chain("fresh");
   chain("marking", "filter", kMangle);
   chain("guard", "filter", 0);
   for (const bool v6 : {false, true}) {
@@ -42,6 +44,15 @@ void IpvsTransaction::make_base() {
     for (const char* name : {names(v6).marks, names(v6).flows, names(v6).datagrams}) {
       set(name, v6, kNftMark, sizeof(uint32_t));
     }
+    if (!watch) continue;
+    set(names(v6).unused, v6);
+    Expressions(rule("fresh"))
+        .family(v6)
+        .address(v6, false, NFT_REG_1)
+        .look_up(names(v6).unused, -1)
+        .at_most(kFirstUsesPerSecond, kFirstUsesAtOnce)
+        .tell(kFirstUseGroup, kFirstUseBytes);
+    wire_.end();
   }
   for (const std::string_view name : {"marking", "guard"}) {
     for (const int ping : {int{IPPROTO_ICMP}, int{IPPROTO_ICMPV6}}) {
@@ -50,6 +61,11 @@ void IpvsTransaction::make_base() {
           .verdict(NF_ACCEPT);
       wire_.end();
     }
+  }
+  // Packets of flows that run, which are most, are not looked up.
+  if (watch) {
+    Expressions(rule("marking")).new_flow().verdict(NFT_JUMP, "fresh");
+    wire_.end();
   }
   for (const bool datagrams : {false, true}) {
     for (const bool v6 : {false, true}) {
@@ -68,10 +84,14 @@ void IpvsTransaction::make_base() {
 }
 
 void IpvsTransaction::add(const IpvsStep& step) {
-  const bool put = step.what == What::kGuard || step.what == What::kLead;
+  const bool put =
+      step.what == What::kGuard || step.what == What::kLead || step.what == What::kWatch;
   const bool guard = step.what == What::kGuard || step.what == What::kUnguard;
-  MUSTER_CHECK(put || guard || step.what == What::kUnlead, "a step of IPVS is none of nftables");
+  const bool watch = step.what == What::kWatch || step.what == What::kUnwatch;
+  MUSTER_CHECK(put || guard || watch || step.what == What::kUnlead,
+               "a step of IPVS is none of nftables");
   const Names& of = names(step.v6);
+  if (watch) return element(of.unused, step.vip, put, [] {});
   if (guard) element(of.vips, step.vip, put, [] {});
   const char* const half = (step.mark & 1) != 0 ? of.datagrams : of.flows;
   element(guard ? of.marks : half, step.vip, put, [&] {
@@ -82,7 +102,7 @@ void IpvsTransaction::add(const IpvsStep& step) {
   });
 }
 
-Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
+Result<IpvsRules> list_ipvs_rules(WireSocket& socket, bool watch) {
   IpvsRules out;
   std::map<std::string, size_t> rules;  // by chain
   std::set<std::string> sets;
@@ -96,8 +116,8 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
   MUSTER_TRY(list_nft(socket, NFT_MSG_GETRULE, true, [&](std::string_view attributes) {
     ++rules[std::string(text_of(find_attribute(attributes, NFTA_RULE_CHAIN)))];
   }));
-  out.base_whole =
-      sets.size() == 8 && rules["marking"] == 6 && rules["guard"] == 4 && rules["refuse"] == 3;
+  out.base_whole = sets.size() == (watch ? 10 : 8) && rules["marking"] == (watch ? 7 : 6) &&
+                   rules["fresh"] == (watch ? 2 : 0) && rules["guard"] == 4 && rules["refuse"] == 3;
   for (const bool v6 : {false, true}) {
     const auto read = [&](const char* set, std::map<Ip, uint32_t>& into) {
       if (!sets.contains(set)) return ok_status();
@@ -119,6 +139,9 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket) {
     }
     MUSTER_TRY(read(names(v6).flows, out.flows));
     MUSTER_TRY(read(names(v6).datagrams, out.datagrams));
+    std::map<Ip, uint32_t> unused;
+    MUSTER_TRY(read(names(v6).unused, unused));
+    for (const auto& [vip, none] : unused) out.watched.insert(vip);
   }
   return out;
 }

@@ -75,7 +75,9 @@ uint8_t command_of(What what) {
     case What::kLead:
     case What::kUnlead:
     case What::kGuard:
-    case What::kUnguard: break;
+    case What::kUnguard:
+    case What::kWatch:
+    case What::kUnwatch: break;
   }
   MUSTER_CHECK(false, "a step of nftables is none of IPVS");
   return 0;
@@ -130,6 +132,8 @@ std::optional<IpvsListed> read_ipvs_service(const nlmsghdr* message) {
   if (out.shape.flags & IP_VS_SVC_F_PERSISTENT) {
     out.shape.timeout_s = value_of<uint32_t>(find_attribute(service, IPVS_SVC_ATTR_TIMEOUT));
   }
+  const std::string_view stats = find_attribute(service, IPVS_SVC_ATTR_STATS);
+  out.used = value_of<uint32_t>(find_attribute(stats, IPVS_STATS_ATTR_CONNS)) != 0;
   return out;
 }
 

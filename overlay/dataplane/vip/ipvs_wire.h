@@ -23,6 +23,7 @@ struct IpvsListed {
   bool v6 = false;
   uint32_t mark = 0;
   IpvsShape shape;
+  bool used = false;  // it has led a flow
 };
 // nullopt: no service of a mark, or no service at all.
 std::optional<IpvsListed> read_ipvs_service(const nlmsghdr* message);

@@ -80,7 +80,8 @@ class ClientLab {
 
   Sandbox box;
   NetworkTruth truth;
-  // By MUSTER_TEST_BALANCER: nftables, unless it says ipvs.
+  // By MUSTER_TEST_BALANCER: nftables, unless it says ipvs. Without on_use, as nobody waits for
+  // uses().
   BalancerChoice choice;
   size_t most = kSlotsMax;  // slots of a virtual address, from the next restart() on
   std::unique_ptr<ThreadExecutor> chores;

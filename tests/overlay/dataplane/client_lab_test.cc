@@ -208,6 +208,7 @@ ClientLab::ClientLab() {
   const auto chosen = choose_balancer(wanted == nullptr ? "nftables" : wanted);
   EXPECT_TRUE(chosen) << chosen.error().message();
   if (chosen) choice = *chosen;
+  choice.on_use = false;
   truth.network.mutable_spec()->mutable_annotations()->set_name("back");
   truth.network.mutable_spec()->set_driver("overlay");
   truth.network.mutable_state()->add_pools()->set_subnet("10.60.0.0/16");

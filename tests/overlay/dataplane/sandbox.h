@@ -22,7 +22,8 @@ class Sandbox {
   const std::string& error() const { return error_; }
   const std::string& dir() const { return dir_; }
 
-  std::unique_ptr<NodeNetwork> make_network(const std::string& instance = "n1");
+  std::unique_ptr<NodeNetwork> make_network(const std::string& instance = "n1",
+                                            const BalancerChoice& balancer = {});
 
   // Runs a shell command in a namespace ("" = this host, else the path of its pin) and returns its
   // standard output, without the closing line feed.

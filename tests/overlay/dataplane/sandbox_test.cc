@@ -85,8 +85,9 @@ Sandbox::~Sandbox() {
   std::filesystem::remove_all(dir_, ignored);
 }
 
-std::unique_ptr<NodeNetwork> Sandbox::make_network(const std::string& instance) {
-  auto made = make_node_network({instance, dir_}, null_log());
+std::unique_ptr<NodeNetwork> Sandbox::make_network(const std::string& instance,
+                                                   const BalancerChoice& balancer) {
+  auto made = make_node_network({instance, dir_, balancer}, null_log());
   if (!made) {
     error_ = made.error().message();
     return nullptr;

@@ -217,7 +217,7 @@ TEST_F(IpvsTest, WhatSomebodyElseChangedIsMendedAndSaid) {
   const auto family = probe_ipvs();
   ASSERT_TRUE(family);
   const VipWish gone{*Ip::parse(kVip), nullptr, nullptr, {}, {}, 0};
-  auto harm = IpvsPlace::open(client_, *family, 0);
+  auto harm = IpvsPlace::open(client_, *family, 0, false);
   ASSERT_TRUE(harm);
   ASSERT_TRUE((*harm)->apply({gone}).ok());
   EXPECT_THAT(lab_.repair(), Contains(led));
