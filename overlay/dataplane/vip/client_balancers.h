@@ -28,9 +28,9 @@ namespace muster::overlay {
 //
 // All services of a container's networks are installed at once: a service is reached by its
 // address, too, and netd answers names while this process is away. With nftables
-// that costs 3-8 KiB of kernel memory a virtual address and container with 64 slots
+// that costs 8 KiB of kernel memory a virtual address and container with 64 slots
 // (Linux 6.18, 6.1); what bounds it is that all services of a network have no more than
-// kSlotsOfNetwork slots together (docs/networking.md). With IPVS it is half a KiB for each task and
+// kSlotsOfNetwork slots together (docs/networking.md). With IPVS it is 0.6 KiB for each task and
 // half; what bounds it is that an address has few of its tasks in a container until the container
 // uses it, which a descriptor tells of (uses()).
 //
