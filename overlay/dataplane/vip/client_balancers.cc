@@ -501,15 +501,14 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
   }
   spread_due(network, std::move(due), changed);
   touched.insert(changed.begin(), changed.end());
-  if (slots_) flows_.allow(flows_of(network, truth, touched));
+  flows_.allow(flows_of(network, truth, touched));
   Status outcome;
   std::vector<ClientFlows::Socket> namespaces;
   for (auto& [container, client] : clients_) {
     if (!is_in(client, network)) continue;
-    // IPVS sees to that itself.
-    if (client.place->name() == kNftablesBalancer) {
-      namespaces.push_back(client.place->connections());
-    }
+    // IPVS gives up a flow whose backend is gone, but drops the packets of it that connection
+    // tracking knows, or refuses them to the client, until it has noticed.
+    namespaces.push_back(client.place->connections());
     std::vector<VipWish> wishes;
     // Where an earlier step failed, all of it again: what does not differ costs nothing.
     if (first || difference.network || client.behind) {

@@ -184,9 +184,11 @@ class Expressions {
   Expressions& counter() {
     return expression("counter", [] {});
   }
-  // The packet belongs to no flow that has had an answer.
-  Expressions& new_flow() {
-    const uint32_t fresh = 1u << 3, zero = 0;  // NF_CT_STATE_BIT(IP_CT_NEW), which no header has
+  // Whether the packet's flow has had an answer, or its first packet is on its way. The kernel's
+  // NF_CT_STATE_BIT() of IP_CT_ESTABLISHED and of IP_CT_NEW.
+  enum CtState : uint32_t { kEstablished = 1u << 1, kNew = 1u << 3 };
+  Expressions& flow_is(CtState state) {
+    const uint32_t mask = state, zero = 0;
     return expression("ct",
                       [&] {
                         wire_.be32(NFTA_CT_KEY, NFT_CT_STATE);
@@ -196,8 +198,8 @@ class Expressions {
                     [&] {
                       wire_.be32(NFTA_BITWISE_SREG, NFT_REG_1);
                       wire_.be32(NFTA_BITWISE_DREG, NFT_REG_1);
-                      wire_.be32(NFTA_BITWISE_LEN, sizeof(fresh));
-                      data(NFTA_BITWISE_MASK, &fresh, sizeof(fresh));
+                      wire_.be32(NFTA_BITWISE_LEN, sizeof(mask));
+                      data(NFTA_BITWISE_MASK, &mask, sizeof(mask));
                       data(NFTA_BITWISE_XOR, &zero, sizeof(zero));
                     })
         .expression("cmp", [&] {

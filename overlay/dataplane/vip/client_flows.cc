@@ -65,15 +65,16 @@ std::optional<Led> led_flow(std::string_view entry, bool v6, const std::set<Ip>&
   const std::string_view original = find_attribute(entry, CTA_TUPLE_ORIG);
   led.vip = ip_of_wire(address_in(original, v6, false));
   if (!vips.contains(led.vip)) return std::nullopt;
-  // Only what was led somewhere: pings are answered here.
+  // Only what was led somewhere: pings are answered here. (Of what IPVS leads the kernel does not
+  // say that it is translated.)
+  led.backend = ip_of_wire(address_in(find_attribute(entry, CTA_TUPLE_REPLY), v6, true));
+  if (led.backend == led.vip) return std::nullopt;
   const uint32_t status = be32_of(find_attribute(entry, CTA_STATUS));
-  if (!(status & IPS_DST_NAT)) return std::nullopt;
   led.answered = (status & IPS_SEEN_REPLY) != 0;
   const std::string_view protocol =
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
   if (protocol.empty()) return std::nullopt;
   led.protocol = static_cast<uint8_t>(protocol[0]);
-  led.backend = ip_of_wire(address_in(find_attribute(entry, CTA_TUPLE_REPLY), v6, true));
   const std::string_view state =
       find_attribute(find_attribute(find_attribute(entry, CTA_PROTOINFO), CTA_PROTOINFO_TCP),
                      CTA_PROTOINFO_TCP_STATE);

@@ -54,6 +54,13 @@ void IpvsTransaction::make_base(bool watch) {
         .tell(kFirstUseGroup, kFirstUseBytes);
     wire_.end();
   }
+  // Most packets there are: IPVS finds the flow by itself. (Datagrams may need a mark again, when
+  // their backend was taken away.)
+  Expressions(rule("marking"))
+      .meta_is(NFT_META_L4PROTO, IPPROTO_TCP)
+      .flow_is(Expressions::kEstablished)
+      .verdict(NF_ACCEPT);
+  wire_.end();
   for (const std::string_view name : {"marking", "guard"}) {
     for (const int ping : {int{IPPROTO_ICMP}, int{IPPROTO_ICMPV6}}) {
       Expressions(rule(name))
@@ -62,9 +69,8 @@ void IpvsTransaction::make_base(bool watch) {
       wire_.end();
     }
   }
-  // Packets of flows that run, which are most, are not looked up.
   if (watch) {
-    Expressions(rule("marking")).new_flow().verdict(NFT_JUMP, "fresh");
+    Expressions(rule("marking")).flow_is(Expressions::kNew).verdict(NFT_JUMP, "fresh");
     wire_.end();
   }
   for (const bool datagrams : {false, true}) {
@@ -116,7 +122,7 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket, bool watch) {
   MUSTER_TRY(list_nft(socket, NFT_MSG_GETRULE, true, [&](std::string_view attributes) {
     ++rules[std::string(text_of(find_attribute(attributes, NFTA_RULE_CHAIN)))];
   }));
-  out.base_whole = sets.size() == (watch ? 10 : 8) && rules["marking"] == (watch ? 7 : 6) &&
+  out.base_whole = sets.size() == (watch ? 10 : 8) && rules["marking"] == (watch ? 8 : 7) &&
                    rules["fresh"] == (watch ? 2 : 0) && rules["guard"] == 4 && rules["refuse"] == 3;
   for (const bool v6 : {false, true}) {
     const auto read = [&](const char* set, std::map<Ip, uint32_t>& into) {

@@ -16,7 +16,8 @@ namespace muster::overlay {
 //   map flows4, datagrams4 { type ipv4_addr : mark; }   those that new flows may go to
 //   set unused4 { type ipv4_addr; }                  those whose first flow is to be told of
 //   chain fresh { ip daddr @unused4 limit rate 50/second burst 500 packets log group 19827; ... }
-//   chain marking { type filter hook output priority -150; ct state new jump fresh;
+//   chain marking { type filter hook output priority -150;
+//                meta l4proto tcp ct state established accept; ct state new jump fresh;
 //                meta l4proto != udp meta mark set ip daddr map @flows4; ...; udp ... @datagrams4 }
 //   chain guard { type filter hook output priority 0; ip daddr @vips4 goto refuse; ... }
 //   chain refuse { counter; meta l4proto tcp reject with tcp reset; reject }

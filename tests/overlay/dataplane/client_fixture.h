@@ -59,13 +59,6 @@ class ClientTest : public ::testing::Test {
     });
     return out;
   }
-  // Who answers a datagram once its backend was taken away. IPVS drops the flow a moment later than
-  // the backend, and what is sent meanwhile with it.
-  std::string answer_after_leaving(int fd) {
-    std::string text = ask_udp(fd).text;
-    if (text.empty() && lab_.choice.ipvs) text = ask_udp(fd).text;
-    return text;
-  }
   int refusal(const std::string& netns, const std::string& address, int port) {
     int error = 0;
     inside(netns, [&] { (void)connect_tcp(address, port, &error); });

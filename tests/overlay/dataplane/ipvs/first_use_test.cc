@@ -84,6 +84,9 @@ class FirstUseTest : public ClientTest {
 
 TEST_F(FirstUseTest, AFirstConnectionIsServedByFewAndBringsAllOfThem) {
   EXPECT_THAT(backends(), AllOf(SizeIs(4), Each(Pair(::testing::_, kIpvsFew))));
+  EXPECT_THAT(lab_.nft(client_), HasSubstr("ct state new jump fresh"));
+  EXPECT_THAT(lab_.nft(client_), HasSubstr("ip daddr @unused4 limit rate 50/second burst 500 "
+                                           "packets log group 19827 snaplen 40 queue-threshold 1"));
   EXPECT_THAT(lab_.repair(), IsEmpty());
   inside(client_, [&] {
     const UniqueFd held = connect_tcp(kVip, kPort);

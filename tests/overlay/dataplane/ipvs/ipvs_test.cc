@@ -115,8 +115,8 @@ TEST_F(IpvsTest, ItIsIpvsThatLeads) {
   const std::string rules = lab_.nft(client_);
   for (const char* line :
        {"type ipv4_addr : mark", "10.60.255.1 : 0x49000000", "10.60.255.1 : 0x49000001",
-        "meta mark set ip daddr map @flows4", "meta mark set ip6 daddr map @datagrams6",
-        "ip daddr @vips4 goto refuse"}) {
+        "meta l4proto tcp ct state established accept", "meta mark set ip daddr map @flows4",
+        "meta mark set ip6 daddr map @datagrams6", "ip daddr @vips4 goto refuse"}) {
     EXPECT_THAT(rules, HasSubstr(line));
   }
   EXPECT_EQ(lab_.box.run(client_,
