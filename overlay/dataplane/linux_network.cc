@@ -476,6 +476,12 @@ Result<std::unique_ptr<NodeNetwork>> make_node_network(const NodeNetworkOptions&
     return fail(invalid_argument("\"{}\" is not an instance id", options.instance_id));
   }
   if (geteuid() != 0) return fail(permission_denied("container networks need root"));
+  if (options.balancer.ipvs && !options.balancer.on_use) {
+    log->warn(
+        "this kernel does not tell which services a container uses (module nfnetlink_log): IPVS "
+        "has "
+        "all of their tasks in every container from the start, which takes memory");
+  }
   MUSTER_ASSIGN(NetlinkSocket rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket overlay_rtnl, NetlinkSocket::open(NETLINK_ROUTE));
   MUSTER_ASSIGN(NetlinkSocket conntrack, FlowSweeper::open_socket());

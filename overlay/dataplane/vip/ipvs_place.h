@@ -16,7 +16,7 @@ namespace muster::overlay {
 // FAILED_PRECONDITION with what it lacks. The kernel loads its modules meanwhile.
 Result<uint16_t> probe_ipvs();
 // Whether it can be told which addresses a client uses, so that those that it does not use need
-// not have all of their backends. UNAVAILABLE or what the kernel says.
+// not have all of their backends; if not, what the kernel says. It loads its module meanwhile.
 Status probe_first_use();
 
 // Virtual addresses balanced by IPVS in one client's own network namespace: services by mark
