@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "base/fnv.h"
@@ -503,12 +504,18 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
   touched.insert(changed.begin(), changed.end());
   flows_.allow(flows_of(network, truth, touched));
   Status outcome;
-  std::vector<ClientFlows::Socket> namespaces;
+  std::map<ClientFlows::Socket, ClientFlows::Due> flows;
   for (auto& [container, client] : clients_) {
     if (!is_in(client, network)) continue;
-    // IPVS gives up a flow whose backend is gone, but drops the packets of it that connection
-    // tracking knows, or refuses them to the client, until it has noticed.
-    namespaces.push_back(client.place->connections());
+    if (first || stale) {
+      ClientFlows::Due due{client.place->name() == kIpvsBalancer ? LedBy::kIpvs : LedBy::kNftables,
+                           {}};
+      // A look at a table of connections is dear, and addresses that a container does not use are
+      // many.
+      std::copy_if(touched.begin(), touched.end(), std::inserter(due.vips, due.vips.end()),
+                   [&](const Ip& vip) { return first || client.place->may_have_used(vip); });
+      if (!due.vips.empty()) flows.emplace(client.place->connections(), std::move(due));
+    }
     std::vector<VipWish> wishes;
     // Where an earlier step failed, all of it again: what does not differ costs nothing.
     if (first || difference.network || client.behind) {
@@ -521,7 +528,7 @@ Status ClientBalancers::apply(const NetworkTruth& truth, const NetworkDifference
     if (wishes.empty()) continue;
     if (Status done = bring(container, client, wishes); !done.ok() && outcome.ok()) outcome = done;
   }
-  if (first || stale) flows_.clear(namespaces, touched);
+  flows_.clear(flows);
   return outcome;
 }
 

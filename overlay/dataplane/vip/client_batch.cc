@@ -87,16 +87,17 @@ void NftBatch::make_table(std::string_view marker) {
   wire_.end();
 }
 
-void NftBatch::chain(std::string_view name, std::string_view type, int32_t priority) {
+void NftBatch::chain(std::string_view name, std::string_view type, int32_t priority,
+                     nf_inet_hooks hook) {
   begin(NFT_MSG_NEWCHAIN, NLM_F_CREATE, "make chain");
   wire_.text(NFTA_CHAIN_TABLE, kVipTable);
   wire_.text(NFTA_CHAIN_NAME, name);
   if (!type.empty()) {
     wire_.text(NFTA_CHAIN_TYPE, type);
-    const size_t hook = wire_.nest(NFTA_CHAIN_HOOK);
-    wire_.be32(NFTA_HOOK_HOOKNUM, NF_INET_LOCAL_OUT);
+    const size_t nest = wire_.nest(NFTA_CHAIN_HOOK);
+    wire_.be32(NFTA_HOOK_HOOKNUM, hook);
     wire_.be32(NFTA_HOOK_PRIORITY, static_cast<uint32_t>(priority));
-    wire_.close(hook);
+    wire_.close(nest);
   }
   wire_.end();
 }

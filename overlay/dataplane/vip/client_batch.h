@@ -62,8 +62,9 @@ class NftBatch {
   // The table anew, with an empty chain of the name that tells what rules it holds, and chain
   // "refuse", which answers at once.
   void make_table(std::string_view marker);
-  // Of the output hook, if `type` is not empty.
-  void chain(std::string_view name, std::string_view type = {}, int32_t priority = 0);
+  // Of a hook, if `type` is not empty.
+  void chain(std::string_view name, std::string_view type = {}, int32_t priority = 0,
+             nf_inet_hooks hook = NF_INET_LOCAL_OUT);
   // By address; a map if `data` is not 0: NFT_DATA_VERDICT or one of NftType with its length.
   void set(std::string_view name, bool v6, uint32_t data = 0, uint32_t data_length = 0);
   Wire& rule(std::string_view chain);

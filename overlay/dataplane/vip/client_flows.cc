@@ -60,16 +60,19 @@ struct Led {
   std::string id;     // of the connection: another one may have the tuple by now
 };
 
-std::optional<Led> led_flow(std::string_view entry, bool v6, const std::set<Ip>& vips) {
+std::optional<Led> led_flow(std::string_view entry, LedBy by, bool v6, const std::set<Ip>& vips) {
   Led led;
   const std::string_view original = find_attribute(entry, CTA_TUPLE_ORIG);
   led.vip = ip_of_wire(address_in(original, v6, false));
   if (!vips.contains(led.vip)) return std::nullopt;
-  // Only what was led somewhere: pings are answered here. (Of what IPVS leads the kernel does not
-  // say that it is translated.)
+  // Only what was led somewhere: pings are answered here. And only by us: beside IPVS the container
+  // may translate for itself.
   led.backend = ip_of_wire(address_in(find_attribute(entry, CTA_TUPLE_REPLY), v6, true));
-  if (led.backend == led.vip) return std::nullopt;
   const uint32_t status = be32_of(find_attribute(entry, CTA_STATUS));
+  const bool translated = (status & IPS_DST_NAT) != 0;
+  if (by == LedBy::kNftables ? !translated : translated || led.backend == led.vip) {
+    return std::nullopt;
+  }
   led.answered = (status & IPS_SEEN_REPLY) != 0;
   const std::string_view protocol =
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
@@ -102,7 +105,7 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
   return flows.served && flows.known.count(backend) == 0;
 }
 
-Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
+Result<size_t> delete_stale_flows(WireSocket& connections, LedBy by, const std::set<Ip>& vips,
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
                                   bool* spared) {
   MUSTER_ASSIGN(const uint32_t count, count_connections(connections));
@@ -117,7 +120,7 @@ Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& v
     wire.begin(ct_type(IPCTNL_MSG_CT_GET), NLM_F_DUMP, family(v6));
     wire.end();
     MUSTER_TRY(connections.query(wire, [&](const nlmsghdr* h) {
-      auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), v6, vips);
+      auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), by, v6, vips);
       if (!led || !is_stale(*led, before)) return;
       if (spared != nullptr && of_datagrams(led->protocol) && !led->answered) {
         *spared = true;
@@ -156,14 +159,18 @@ void ClientFlows::allow(const std::map<Ip, VipFlowsPtr>& flows) {
   }
 }
 
-void ClientFlows::clear(const std::vector<Socket>& namespaces, const std::set<Ip>& vips) {
-  if (namespaces.empty() || vips.empty()) return;
+void ClientFlows::clear(const std::map<Socket, Due>& namespaces) {
+  if (namespaces.empty()) return;
   std::lock_guard lock(waiting_->mutex);
   if (waiting_->due.empty()) {
     strand_.post(
         [strand = &strand_, waiting = waiting_, log = log_] { run(*strand, waiting, log); });
   }
-  for (const Socket& socket : namespaces) waiting_->due[socket].insert(vips.begin(), vips.end());
+  for (const auto& [socket, due] : namespaces) {
+    Due& waits = waiting_->due[socket];
+    waits.by = due.by;
+    waits.vips.insert(due.vips.begin(), due.vips.end());
+  }
 }
 
 void ClientFlows::run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log) {
@@ -185,15 +192,17 @@ ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, co
     return waiting.allowed;
   };
   Work later;
-  for (const auto& [socket, vips] : work) {
+  for (const auto& [socket, due] : work) {
     bool spared = false;
-    const auto deleted = delete_stale_flows(*socket, vips, allowed, last ? nullptr : &spared);
+    const bool spare = !last && due.by == LedBy::kNftables;
+    const auto deleted =
+        delete_stale_flows(*socket, due.by, due.vips, allowed, spare ? &spared : nullptr);
     if (!deleted) {
       log->warn("cannot clear stale connections of a container: {}", deleted.error().message());
     } else if (*deleted != 0) {
       log->debug("{} stale connections of a container cleared", *deleted);
     }
-    if (spared) later.emplace(socket, vips);
+    if (spared) later.emplace(socket, due);
   }
   return later;
 }

@@ -35,6 +35,12 @@ using VipFlowsPtr = std::shared_ptr<const VipFlows>;
 // Whether a flow to a virtual address, led to `backend`, is stale. `protocol`: IPPROTO_*.
 bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, const Ip& backend);
 
+// What leads in a namespace. They differ in how its connection table shows it: IPVS changes where
+// answers come from and does not say that it translates. And while IPVS still knows a flow whose
+// backend it has no more, its packets are dropped or refused to the client as long as the table has
+// it; answers under way need no entry there.
+enum class LedBy : uint8_t { kNftables, kIpvs };
+
 // Deletes from one namespace's connection table what is stale of the flows to these virtual
 // addresses, and returns how much that was. `allowed` is asked before they are listed and again
 // afterwards: a flow to a backend that came while that took its time is not stale. An address that
@@ -43,7 +49,7 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
 //
 // With `spared` flows of datagrams that no backend has answered yet are left for a later look, and
 // whether there are any is said there.
-Result<size_t> delete_stale_flows(WireSocket& connections, const std::set<Ip>& vips,
+Result<size_t> delete_stale_flows(WireSocket& connections, LedBy by, const std::set<Ip>& vips,
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
                                   bool* spared = nullptr);
 
@@ -54,6 +60,11 @@ class ClientFlows {
   static constexpr Duration kAnswerTime = 500ms;
 
   using Socket = std::shared_ptr<WireSocket>;
+  // What may be stale in a namespace.
+  struct Due {
+    LedBy by = LedBy::kNftables;
+    std::set<Ip> vips;
+  };
 
   // Does not own `strand`, which must be stopped before it goes. Sockets are used there alone.
   ClientFlows(Executor& strand, Log log)
@@ -63,7 +74,7 @@ class ClientFlows {
   // address replaces what was said before.
   void allow(const std::map<Ip, VipFlowsPtr>& flows);
   // To be called once new flows go elsewhere.
-  void clear(const std::vector<Socket>& namespaces, const std::set<Ip>& vips);
+  void clear(const std::map<Socket, Due>& namespaces);
   // Closes sockets there: that can take the kernel a while.
   template <class T>
   void dispose(std::shared_ptr<T> thing) {
@@ -74,10 +85,10 @@ class ClientFlows {
   struct Waiting {
     std::mutex mutex;
     std::map<Ip, VipFlowsPtr> allowed;
-    std::map<Socket, std::set<Ip>> due;
+    std::map<Socket, Due> due;
   };
 
-  using Work = std::map<Socket, std::set<Ip>>;
+  using Work = std::map<Socket, Due>;
 
   static void run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log);
   // Of `work`, what there is more to be done of later; `last`: there is no later.

@@ -42,6 +42,8 @@ class ClientNamespace : public VipBalancer {
   // A descriptor that can be read when the client has used an address for the first time and
   // serve_uses() has something to do by that; -1: nothing is done by that.
   virtual int uses() const { return -1; }
+  // Whether it has used this one, as far as that is known.
+  virtual bool may_have_used(const Ip& /*vip*/) const { return true; }
   virtual Status serve_uses() { return ok_status(); }
   // Nothing of that any more: another place in the same namespace is to be told.
   virtual void give_up_uses() {}

@@ -87,11 +87,15 @@ Status probe_first_use() {
 // conntrack: replies find their way back through the connection table; expire_nodest_conn: flows to
 // what was taken away are told at once; conn_reuse_mode: a port that is used again soon does not
 // wait a second; expire_quiescent_template: clients do not stay with what drains.
+// tcp_early_demux: the kernel would look for the socket before IPVS has put the virtual address in
+// place of the task's, find none, or a wrong one: that of a connection to the task itself from the
+// same port, were it but remembered (TIME_WAIT).
 IpvsPlace::IpvsPlace(std::string netns, uint16_t family, uint32_t origin)
     : ClientNamespace(std::move(netns), {{"net.ipv4.vs.conntrack", "1"},
                                          {"net.ipv4.vs.expire_nodest_conn", "1"},
                                          {"net.ipv4.vs.conn_reuse_mode", "0"},
-                                         {"net.ipv4.vs.expire_quiescent_template", "1"}}),
+                                         {"net.ipv4.vs.expire_quiescent_template", "1"},
+                                         {"net.ipv4.tcp_early_demux", "0"}}),
       family_(family),
       origin_(origin) {}
 
@@ -191,6 +195,11 @@ void IpvsPlace::used(const Ip& vip) {
   if (known == unused_.end()) return;
   due_.push_back({vip, nullptr, known->second, {}, {}, 0});
   unused_.erase(known);
+}
+
+bool IpvsPlace::may_have_used(const Ip& vip) const {
+  const auto held = state_.vips.find(vip);
+  return held == state_.vips.end() || !held->second.watched;
 }
 
 Status IpvsPlace::serve_uses() {

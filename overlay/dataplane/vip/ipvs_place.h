@@ -33,6 +33,7 @@ class IpvsPlace final : public ClientNamespace {
   VipSpreadPtr spread_of(const Ip&) const override { return nullptr; }
   bool as_wished(const VipWish& wish) const override;
   int uses() const override { return state_.on_use ? uses_.fd() : -1; }
+  bool may_have_used(const Ip& vip) const override;
   Status serve_uses() override;
   void give_up_uses() override;
 

@@ -14,6 +14,8 @@ using What = IpvsStep::What;
 
 // After connection tracking, before IPVS (-98), and before -100, where addresses are translated.
 constexpr int32_t kMangle = -150;
+// Where sources are translated, after IPVS.
+constexpr int32_t kSourceNat = 100;
 
 struct Names {
   const char* vips;
@@ -39,6 +41,7 @@ void IpvsTransaction::make_base(bool watch) {
   if (watch) chain("fresh");
   chain("marking", "filter", kMangle);
   chain("guard", "filter", 0);
+  chain("unique", "nat", kSourceNat, NF_INET_POST_ROUTING);
   for (const bool v6 : {false, true}) {
     set(names(v6).vips, v6);
     for (const char* name : {names(v6).marks, names(v6).flows, names(v6).datagrams}) {
@@ -116,6 +119,7 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket, bool watch) {
     rules[std::string(text_of(find_attribute(attributes, NFTA_CHAIN_NAME)))];
   }));
   if (!rules.contains(std::string(ipvs_rules_marker()))) return out;
+  const bool has_unique = rules.contains("unique");
   MUSTER_TRY(list_nft(socket, NFT_MSG_GETSET, true, [&](std::string_view attributes) {
     sets.emplace(text_of(find_attribute(attributes, NFTA_SET_NAME)));
   }));
@@ -123,7 +127,8 @@ Result<IpvsRules> list_ipvs_rules(WireSocket& socket, bool watch) {
     ++rules[std::string(text_of(find_attribute(attributes, NFTA_RULE_CHAIN)))];
   }));
   out.base_whole = sets.size() == (watch ? 10 : 8) && rules["marking"] == (watch ? 8 : 7) &&
-                   rules["fresh"] == (watch ? 2 : 0) && rules["guard"] == 4 && rules["refuse"] == 3;
+                   rules["fresh"] == (watch ? 2 : 0) && rules["guard"] == 4 &&
+                   rules["refuse"] == 3 && has_unique;
   for (const bool v6 : {false, true}) {
     const auto read = [&](const char* set, std::map<Ip, uint32_t>& into) {
       if (!sets.contains(set)) return ok_status();

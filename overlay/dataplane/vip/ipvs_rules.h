@@ -19,11 +19,15 @@ namespace muster::overlay {
 //   chain marking { type filter hook output priority -150;
 //                meta l4proto tcp ct state established accept; ct state new jump fresh;
 //                meta l4proto != udp meta mark set ip daddr map @flows4; ...; udp ... @datagrams4 }
+//   chain unique { type nat hook postrouting priority 100; }
 //   chain guard { type filter hook output priority 0; ip daddr @vips4 goto refuse; ... }
 //   chain refuse { counter; meta l4proto tcp reject with tcp reset; reject }
 // and the same for IPv6. IPVS comes between: what it leads has another address when it meets the
-// guard. Flows that run need no mark. Pings are let through to the local route of each VIP.
-// What is in two lines of unused4 is left out where first flows are not watched for.
+// guard. Chain unique is empty: with it the kernel gives a flow another port where the task knows
+// the client's own already, from a connection that did not go by the virtual address; IPVS alone
+// would have its first packet dropped. Flows that run need no mark. Pings are let through to the
+// local route of each VIP. What is in two lines of unused4 is left out where first flows are not
+// watched for.
 
 // NFLOG's group of a place's first flows. Any number would do, as long as nobody else in a
 // container has it: one listener each.

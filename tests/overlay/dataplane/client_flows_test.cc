@@ -5,6 +5,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -105,6 +107,44 @@ TEST_F(ClientTest, APortThatIsTakenAgainMeetsNobodyWhoIsGone) {
   });
 }
 
+// The task sees the client's own address and port, of which it may have another connection.
+TEST_F(ClientTest, APortThatTheTaskKnowsFromAConnectionToItselfIsNoHindrance) {
+  serve(1, true);
+  lab_.service("web", {kVip, kVip6});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2", "fd60::2"});
+  inside(ns, [&] {
+    int from = 41'000;
+    for (const auto& [vip, task] :
+         {std::pair(std::string(kVip), v4(0)), std::pair(std::string(kVip6), v6(0))}) {
+      // What is over is remembered for a while: after a reset, and in TIME_WAIT.
+      for (const bool reset : {true, false}) {
+        {
+          const UniqueFd direct = connect_tcp(task, kPort, nullptr, ++from);
+          ASSERT_TRUE(direct);
+          EXPECT_EQ(ask_on(direct.get()).text, task);
+          const linger at_once{1, 0};
+          if (reset) setsockopt(direct.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+          char byte = 0;
+          if (!reset) {
+            shutdown(direct.get(), SHUT_WR);
+            EXPECT_EQ(recv(direct.get(), &byte, 1, 0), 0);
+          }
+        }
+        EXPECT_EQ(ask_on(connect_tcp(vip, kPort, nullptr, from).get()).text, task) << vip << reset;
+      }
+      // IPVS takes answers on one that is open for those of the other.
+      if (lab_.choice.ipvs) continue;
+      const UniqueFd direct = connect_tcp(task, kPort, nullptr, ++from);
+      ASSERT_TRUE(direct);
+      const UniqueFd led = connect_tcp(vip, kPort, nullptr, from);
+      ASSERT_TRUE(led) << vip;
+      EXPECT_EQ(ask_on(led.get()).text, task);
+      EXPECT_EQ(ask_on(direct.get()).text, task);
+    }
+  });
+}
+
 TEST_F(ClientTest, DatagramsMoveOnceTheTaskIsReleased) {
   serve(2, true);
   lab_.service("web", {kVip, kVip6});
@@ -125,6 +165,31 @@ TEST_F(ClientTest, DatagramsMoveOnceTheTaskIsReleased) {
       lab_.apply(lab_.task(id, "web", {v4(i), v6(i)}));
     });
   }
+}
+
+// With nftables they are left to their task for a moment, since its answer may be under way.
+TEST_F(ClientTest, DatagramsThatNobodyAnswersMoveToo) {
+  serve(2);
+  lab_.service("web", {kVip});
+  lab_.apply({});
+  const std::string ns = client("c1", {"10.60.0.2"});
+  inside(ns, [&] {
+    const UniqueFd fd = open_udp(kVip, kPort);
+    lab_.box.run(servers_,
+                 "nft 'add table ip mute; add chain ip mute in { type filter hook input "
+                 "priority 0; policy drop; }'");
+    for (int i = 0; i < 2; ++i) ASSERT_EQ(send(fd.get(), "x", 1, 0), 1);
+    const std::string flow = lab_.box.run(ns, "conntrack -L -p udp -d 10.60.255.1 2>/dev/null");
+    const bool first = flow.find("src=" + v4(0) + " ") != std::string::npos;
+    ASSERT_TRUE(first || flow.find("src=" + v4(1) + " ") != std::string::npos) << flow;
+    lab_.apply(lab_.task(first ? "t0" : "t1", "web", {v4(first ? 0 : 1)}, v1::ENDPOINT_RELEASED));
+    lab_.settle();
+    EXPECT_EQ(send(fd.get(), "x", 1, 0), 1) << strerror(errno);
+    if (lab_.choice.ipvs) {
+      EXPECT_THAT(lab_.box.run(ns, "conntrack -L -p udp -d 10.60.255.1 2>/dev/null"),
+                  ::testing::HasSubstr("src=" + v4(first ? 1 : 0) + " "));
+    }
+  });
 }
 
 TEST_F(ClientTest, DatagramsToWhoLeftWhileNobodyLookedMove) {

@@ -264,7 +264,7 @@ class DeleteStaleFlows : public ConnectionTable {
 TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
   const auto allowed = std::make_shared<VipFlows>(VipFlows{{}, {kServer}, {kServer}, true});
   int asked = 0;
-  auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
+  auto deleted = delete_stale_flows(connections_, LedBy::kNftables, {kVip}, [&] {
     return ++asked == 1 ? std::map<Ip, VipFlowsPtr>() : std::map<Ip, VipFlowsPtr>{{kVip, allowed}};
   });
   ASSERT_TRUE(deleted) << deleted.error().message();
@@ -272,14 +272,14 @@ TEST_F(DeleteStaleFlows, ABackendThatCameWhileTheyWereListedKeepsItsOwn) {
   EXPECT_EQ(count(), "1");
   // What is of other addresses is not looked at, and one without backends has none.
   const auto none = [] { return std::map<Ip, VipFlowsPtr>(); };
-  EXPECT_EQ(*delete_stale_flows(connections_, {kServer}, none), 0u);
-  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, none), 1u);
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kServer}, none), 0u);
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, none), 1u);
   EXPECT_EQ(count(), "0");
 }
 
 TEST_F(DeleteStaleFlows, AConnectionInThePlaceOfAListedOneStays) {
   int asked = 0;
-  const auto deleted = delete_stale_flows(connections_, {kVip}, [&] {
+  const auto deleted = delete_stale_flows(connections_, LedBy::kNftables, {kVip}, [&] {
     if (++asked == 2) {
       drop();
       // The kernel's id is made of a connection's place in memory and its tuple.
@@ -297,12 +297,12 @@ TEST_F(DeleteStaleFlows, AFirstAnswerOfDatagramsIsWaitedForOnce) {
   run(led_connection({kServer, 2002, IPPROTO_UDP, 0, false}));
   run(led_connection({kServer, 2003, IPPROTO_UDP, 0, true}));
   bool spared = false;
-  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody, &spared), 2u);
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody, &spared), 2u);
   EXPECT_TRUE(spared);
   EXPECT_EQ(count(), "1");
-  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody), 1u);
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody), 1u);
   spared = false;
-  EXPECT_EQ(*delete_stale_flows(connections_, {kVip}, nobody, &spared), 0u);
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody, &spared), 0u);
   EXPECT_FALSE(spared);
 }
 
