@@ -206,6 +206,7 @@ Result<std::string> LinuxNetwork::attach(const ContainerNetworkRequest& asked) {
     for (const Cidr& cidr : link.addresses) addresses.push_back(cidr.ip);
     for (const auto& [address, peer] : link.peers) addresses.push_back(address);
   }
+  const auto entering = enter(request.container_id);
   {
     std::lock_guard lock(mutex_);
     remember(request.container_id, addresses);

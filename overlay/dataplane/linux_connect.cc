@@ -95,12 +95,22 @@ Status LinuxNetwork::reconnect(const ContainerNetworkRequest& asked, bool* left)
     std::lock_guard lock(overlay_mutex_);
     MUSTER_TRY(clients_.attach(id, pins_.path(id)));
   }
+  const auto entering = enter(id);
   MUSTER_TRY(know_addresses(id));
   MUSTER_TRY(fit_links(id, plan.make));
   return lead_to_subnets_of(id);
 }
 
 // ---------------------------------------------------------------- further subnets
+
+std::shared_ptr<void> LinuxNetwork::enter(const std::string& container_id) {
+  std::lock_guard lock(mutex_);
+  entering_.insert(container_id);
+  return {nullptr, [this, container_id](void*) {
+            std::lock_guard lock(mutex_);
+            entering_.erase(container_id);
+          }};
+}
 
 // Containers with an address in one of these.
 std::vector<std::string> LinuxNetwork::members_of(const std::vector<Prefix>& subnets) {
@@ -121,9 +131,16 @@ Status LinuxNetwork::lead_to_subnets(const v1::Network& network, std::vector<std
   if (!has_further_subnets(network)) return ok_status();
   MUSTER_ASSIGN(const auto subnets, subnets_of(network));
   std::vector<std::string> mended;
-  const Status led = lead_to_further_subnets(pins_, members_of(subnets), network, mended);
+  const std::vector<std::string> members = members_of(subnets);
+  std::set<std::string> entering;  // afterwards: who is none of them any more has his routes
+  {
+    std::lock_guard lock(mutex_);
+    entering = entering_;
+  }
+  const Status led = lead_to_further_subnets(pins_, members, network, mended);
   if (said == nullptr) return led;
   for (const std::string& id : mended) {
+    if (entering.contains(id)) continue;
     said->push_back(fmt::format("container {} had no route to a subnet of network {}", id,
                                 network.spec().annotations().name()));
   }
@@ -199,10 +216,14 @@ Status LinuxNetwork::fit_links(const std::string& container_id, const AttachPlan
 
 void LinuxNetwork::repair_subnets(std::vector<std::string>& said) {
   std::vector<v1::Network> grown;
+  std::set<std::string> news;  // told of this moment, or not carried out as it should: no drift
   {
     std::lock_guard lock(overlay_mutex_);
     for (const auto& [id, truth] : truths_.all()) {
-      if (has_further_subnets(truth.network)) grown.push_back(truth.network);
+      if (!has_further_subnets(truth.network)) continue;
+      grown.push_back(truth.network);
+      const auto due = due_.find(id);
+      if (due != due_.end() && due->second.network) news.insert(id);
     }
   }
   {
@@ -213,7 +234,8 @@ void LinuxNetwork::repair_subnets(std::vector<std::string>& said) {
     for (const auto& [id, network] : grown_bridges_) grown.push_back(network);
   }
   for (const v1::Network& network : grown) {
-    if (Status led = lead_to_subnets(network, &said); !led.ok()) {
+    const bool known = !news.contains(network.id());
+    if (Status led = lead_to_subnets(network, known ? &said : nullptr); !led.ok()) {
       log_->warn("network {}: {}", network.spec().annotations().name(), led.message());
     }
   }

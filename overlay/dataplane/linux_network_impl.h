@@ -144,10 +144,13 @@ class LinuxNetwork final : public NodeNetwork {
   Status leave_networks(const std::string& container_id, const std::vector<size_t>& numbers);
   Status drop_way(const std::string& container_id);
   Status know_addresses(const std::string& container_id);
+  // From here on a container is `entering_`, as long as the result is there.
+  std::shared_ptr<void> enter(const std::string& container_id);
   std::vector<std::string> members_of(const std::vector<Prefix>& subnets);
   Status fit_containers(const v1::Network& network);
   Status fit_links(const std::string& container_id, const AttachPlan& plan);
   // Running containers reach all subnets of a network; see subnet_routes.h.
+  // `said` (may be null): of containers that lacked one, but for those that are being attached.
   Status lead_to_subnets(const v1::Network& network, std::vector<std::string>* said);
   Status lead_to_subnets_of(const std::string& container_id);
   Status lead_in_bridges(const std::string& container_id, const AttachPlan& plan);
@@ -201,6 +204,8 @@ class LinuxNetwork final : public NodeNetwork {
   bool ports_stale_ = false;        // tasks are reached in another way since
   std::set<std::string> attached_;  // names of host's ends made or found by attach()
   std::map<std::string, std::vector<std::string>> addresses_;  // by container
+  // Containers that are being attached or reconnected: what they lack will come.
+  std::set<std::string> entering_;
   // Networks of driver bridge with further subnets, by id, as the last container knew them.
   std::map<std::string, v1::Network> grown_bridges_;
   bool torn_down_ = false;

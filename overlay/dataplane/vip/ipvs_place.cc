@@ -87,15 +87,15 @@ Status probe_first_use() {
 // conntrack: replies find their way back through the connection table; expire_nodest_conn: flows to
 // what was taken away are told at once; conn_reuse_mode: a port that is used again soon does not
 // wait a second; expire_quiescent_template: clients do not stay with what drains.
-// tcp_early_demux: the kernel would look for the socket before IPVS has put the virtual address in
-// place of the task's, find none, or a wrong one: that of a connection to the task itself from the
-// same port, were it but remembered (TIME_WAIT).
+//
+// TCP's early demultiplexing stays on. It leads answers of a task to the socket of a connection to
+// the task itself before IPVS takes them for those of one by the virtual address from the same
+// port, which it remembers for two minutes after its end: without it connections to tasks hang.
 IpvsPlace::IpvsPlace(std::string netns, uint16_t family, uint32_t origin)
     : ClientNamespace(std::move(netns), {{"net.ipv4.vs.conntrack", "1"},
                                          {"net.ipv4.vs.expire_nodest_conn", "1"},
                                          {"net.ipv4.vs.conn_reuse_mode", "0"},
-                                         {"net.ipv4.vs.expire_quiescent_template", "1"},
-                                         {"net.ipv4.tcp_early_demux", "0"}}),
+                                         {"net.ipv4.vs.expire_quiescent_template", "1"}}),
       family_(family),
       origin_(origin) {}
 

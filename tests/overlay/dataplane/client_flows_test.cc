@@ -117,8 +117,10 @@ TEST_F(ClientTest, APortThatTheTaskKnowsFromAConnectionToItselfIsNoHindrance) {
     int from = 41'000;
     for (const auto& [vip, task] :
          {std::pair(std::string(kVip), v4(0)), std::pair(std::string(kVip6), v6(0))}) {
-      // What is over is remembered for a while: after a reset, and in TIME_WAIT.
+      // What is over is remembered for a while: after a reset, and in TIME_WAIT. With IPVS what
+      // arrives by a later one goes to the socket in TIME_WAIT, and to one that is open.
       for (const bool reset : {true, false}) {
+        if (lab_.choice.ipvs && !reset) continue;
         {
           const UniqueFd direct = connect_tcp(task, kPort, nullptr, ++from);
           ASSERT_TRUE(direct);
@@ -133,7 +135,6 @@ TEST_F(ClientTest, APortThatTheTaskKnowsFromAConnectionToItselfIsNoHindrance) {
         }
         EXPECT_EQ(ask_on(connect_tcp(vip, kPort, nullptr, from).get()).text, task) << vip << reset;
       }
-      // IPVS takes answers on one that is open for those of the other.
       if (lab_.choice.ipvs) continue;
       const UniqueFd direct = connect_tcp(task, kPort, nullptr, ++from);
       ASSERT_TRUE(direct);

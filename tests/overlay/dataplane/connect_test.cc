@@ -4,6 +4,9 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "base/unique_fd.h"
 #include "overlay/dataplane/container/subnet_routes.h"
 #include "overlay/dataplane/kernel/namespaces.h"
@@ -174,6 +177,31 @@ TEST_F(ConnectTest, ContainersThatRunReachTheAddressesOfAFurtherSubnet) {
   box_.run(one, "ip route del 10.50.9.0/24");
   tell(grown);
   EXPECT_EQ(from(one, "10.50.9.2"), "two");
+}
+
+// A look at the kernel may come between what is told and what is done by it.
+TEST_F(ConnectTest, ASubnetThatIsBeingAddedIsNotSaidToHaveBeenLacking) {
+  const std::string one = attach(request("c1", a_, "10.50.0.2/24"));
+  tell(a_);
+  std::atomic<bool> over = false;
+  std::vector<std::string> said;
+  std::thread looks([&] {
+    while (!over) {
+      for (std::string& each : net_->repair()) said.push_back(std::move(each));
+    }
+  });
+  v1::Network grown = a_;
+  for (int i = 1; i <= 40; ++i) {
+    auto* pool = grown.mutable_state()->add_pools();
+    pool->set_subnet(fmt::format("10.51.{}.0/24", i));
+    pool->set_gateway(fmt::format("10.51.{}.1", i));
+    tell(grown);
+    attach(request(fmt::format("d{}", i), grown, fmt::format("10.51.{}.2/24", i)));
+  }
+  over = true;
+  looks.join();
+  EXPECT_THAT(said, ::testing::IsEmpty());
+  EXPECT_THAT(box_.run(one, "ip route show 10.51.40.0/24"), HasSubstr("eth0"));
 }
 
 TEST_F(ConnectTest, WhatContainersThatRunSendFitsThroughANetworkWhoseMtuHasBecomeSmaller) {
