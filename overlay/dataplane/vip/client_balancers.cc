@@ -74,7 +74,8 @@ ClientBalancers::ClientBalancers(Executor& chores, Log log, BalancerChoice choic
   if (!choice_.on_use) return;
   uses_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   if (uses_) return;
-  log_->warn("first flows to virtual addresses: {}", errno_status(errno, "epoll").message());
+  log_->warn("which services containers use cannot be watched, so they have all tasks of each: {}",
+             errno_status(errno, "epoll").message());
   choice_.on_use = false;
 }
 
@@ -168,7 +169,8 @@ void ClientBalancers::watch_uses(const std::string& container_id, Client& client
   event.data.u64 = client.serial;
   if (::epoll_ctl(uses_.get(), EPOLL_CTL_ADD, client.place->uses(), &event) != 0) {
     // They are found with the next look at the kernel.
-    log_->warn("container {}: {}", container_id, errno_status(errno, "epoll").message());
+    log_->warn("container {}: which services it uses is noticed late: {}", container_id,
+               errno_status(errno, "epoll").message());
     return;
   }
   by_serial_[client.serial] = container_id;
