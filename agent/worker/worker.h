@@ -145,6 +145,7 @@ class Worker {
   void signal(Entry& entry, int number);
   // Looks at the connections of a task again and again, until there are none.
   void watch_flows(const Id& task_id);
+  void look_at_flows(const Id& task_id);
   void flows_seen(const Id& task_id, const Result<bool>& any);
   void arm(Entry& entry);
   void clean_up(Entry& entry);

@@ -8,6 +8,9 @@
 namespace muster::agent {
 namespace {
 
+// Who was given the task's own address (dnsrr, tasks.NAME) just before every node let go of it may
+// be about to call.
+constexpr Duration kFirstLook = 100ms;
 // A request is often over within the first look or two; a download takes as long as it takes.
 constexpr Duration kFirstDelay = 50ms;
 constexpr Duration kDelayMax = 500ms;
@@ -15,6 +18,12 @@ constexpr Duration kDelayMax = 500ms;
 }  // namespace
 
 void Worker::watch_flows(const Id& task_id) {
+  Entry* entry = find(task_id);
+  if (entry == nullptr || !entry->machine.watches_flows()) return;
+  entry->flow_timer = deps_.strand.after(kFirstLook, [this, task_id] { look_at_flows(task_id); });
+}
+
+void Worker::look_at_flows(const Id& task_id) {
   Entry* entry = find(task_id);
   if (entry == nullptr || !entry->machine.watches_flows()) return;
   entry->flow_timer = 0;
@@ -38,7 +47,7 @@ void Worker::flows_seen(const Id& task_id, const Result<bool>& any) {
   }
   entry->flow_delay = std::clamp(entry->flow_delay * 2, kFirstDelay, kDelayMax);
   entry->flow_timer =
-      deps_.strand.after(entry->flow_delay, [this, task_id] { watch_flows(task_id); });
+      deps_.strand.after(entry->flow_delay, [this, task_id] { look_at_flows(task_id); });
 }
 
 }  // namespace muster::agent

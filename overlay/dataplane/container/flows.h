@@ -15,7 +15,8 @@ class ContainerFlows {
   virtual ~ContainerFlows() = default;
   // A connection (TCP, SCTP) from elsewhere to a port that the container listens on is established,
   // being made, or has data left to deliver; or such a flow of datagrams went both ways and on
-  // within the last 2 s (tracked_flows.h). What the container opened itself does not count, nor
+  // within the last 2 s, or began or went on within the last second without an answer
+  // (tracked_flows.h). What the container opened itself does not count, nor
   // what it says to itself. False for one that is gone.
   virtual Result<bool> any(const std::string& container_id) = 0;
 };

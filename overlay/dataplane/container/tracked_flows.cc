@@ -146,7 +146,7 @@ std::set<uint16_t> association_ports() {
 bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const DatagramPorts& ports,
                             const std::set<std::string>& own, const DatagramTimeouts& timeouts) {
   return std::any_of(flows.begin(), flows.end(), [&](const DatagramFlow& flow) {
-    if (!flow.answered || !ports.contains(flow.server_port)) return false;
+    if (!ports.contains(flow.server_port)) return false;
     if (!own.contains(flow.server) || own.contains(flow.client) || is_loopback(flow.client)) {
       return false;
     }
@@ -154,7 +154,8 @@ bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const Datagr
     // longer one.
     const bool longer = flow.streams || flow.expires_in_s > timeouts.plain_s;
     const uint32_t whole = longer ? timeouts.stream_s : timeouts.plain_s;
-    return flow.expires_in_s + kDatagramSilenceS >= whole;
+    const uint32_t silence = flow.answered ? kDatagramSilenceS : kDatagramAnswerS;
+    return flow.expires_in_s + silence >= whole;
   });
 }
 

@@ -80,7 +80,9 @@ Status bind_both(NamespaceHopper::ResolverSockets& sockets, Ports ports) {
   return ok_status();
 }
 
-// The ports are in the name of an empty chain, which a successor reads more easily than rules.
+// The ports are in the name of an empty chain, which a successor reads more easily than rules. Both
+// families are tracked by what these rules say of states: a translation alone would have IPv4 alone
+// tracked, and a container's flows of datagrams by IPv6 would not be seen (container/flows.h).
 std::string rules(const char* how, const NamespaceHopper::ResolverSockets& sockets) {
   const uint16_t udp = port_of(sockets.udp);
   const uint16_t tcp = port_of(sockets.tcp);
@@ -90,8 +92,9 @@ std::string rules(const char* how, const NamespaceHopper::ResolverSockets& socke
       "add chain inet {} output {{ type nat hook output priority -100; policy accept; }}\n",
       kTable);
   for (const auto& [protocol, port] : {std::pair("udp", udp), std::pair("tcp", tcp)}) {
-    out += fmt::format("add rule inet {0} output ip daddr {1} {2} dport 53 dnat ip to {1}:{3}\n",
-                       kTable, kResolverAddress, protocol, port);
+    out += fmt::format(
+        "add rule inet {0} output ip daddr {1} {2} dport 53 ct state new dnat ip to {1}:{3}\n",
+        kTable, kResolverAddress, protocol, port);
   }
   return out;
 }
@@ -121,7 +124,7 @@ bool leads_to(const std::string& listing, Ports ports) {
   size_t count = 0;
   for (size_t at = 0; (at = listing.find("{\"rule\":", at)) != std::string::npos; ++at) ++count;
   return count == 2 && has("\"hook\": \"output\"") && has("\"policy\": \"accept\"") &&
-         has(fmt::format("\"port\": {}}}", ports.udp)) &&
+         has("{\"ct\": {\"key\": \"state\"}}") && has(fmt::format("\"port\": {}}}", ports.udp)) &&
          has(fmt::format("\"port\": {}}}", ports.tcp));
 }
 

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,9 +15,11 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "overlay/dataplane/container/tracked_flows.h"
 #include "overlay/dataplane/kernel/namespaces.h"
+#include "overlay/dns/netd/namespace_sockets.h"
 #include "tests/overlay/dataplane/sandbox.h"
 
 namespace muster::overlay {
@@ -82,7 +85,10 @@ TEST(AnyIncomingDatagrams, CountsWhatOthersSendAndIsAnsweredUntilItIsSilent) {
       {"a stream that has stopped", "10.0.0.9", own, 53, true, true, 117, false},
       {"of an old kernel, where all streams", "10.0.0.9", own, 53, true, false, 118, true},
       {"of an old kernel, silent", "10.0.0.9", own, 53, true, false, 90, false},
-      {"nobody answers", "10.0.0.9", own, 53, false, false, 30, false},
+      {"not answered yet", "10.0.0.9", own, 53, false, false, 30, true},
+      {"a second ago", "10.0.0.9", own, 53, false, false, 29, true},
+      {"nobody answers", "10.0.0.9", own, 53, false, false, 28, false},
+      {"not answered yet, where nothing listens", "10.0.0.9", own, 54, false, false, 30, false},
       {"where nothing listens", "10.0.0.9", own, 54, true, false, 30, false},
       {"its own question", own, "10.0.0.9", 53, true, false, 30, false},
       {"its question to the resolver", "127.0.0.1", "127.0.0.11", 53, true, false, 30, false},
@@ -159,6 +165,16 @@ int in_namespace(const std::string& path, const std::function<int()>& work) {
   return out;
 }
 
+// Of either family, as a socket of both takes it.
+sockaddr_in6 mapped_address(const std::string& address, uint16_t port) {
+  sockaddr_in6 out{};
+  out.sin6_family = AF_INET6;
+  out.sin6_port = htons(port);
+  const bool v6 = address.find(':') != std::string::npos;
+  inet_pton(AF_INET6, (v6 ? address : "::ffff:" + address).c_str(), &out.sin6_addr);
+  return out;
+}
+
 sockaddr_in address_of(const char* address, uint16_t port) {
   sockaddr_in out{};
   out.sin_family = AF_INET;
@@ -215,21 +231,21 @@ TEST(ContainerFlows, AreSeenInTheContainersNamespaceUntilTheyEnd) {
   EXPECT_TRUE(network->teardown().ok());
 }
 
-// A socket for datagrams at the port (0 = one that the kernel chooses).
+// A socket for datagrams of both families at the port (0 = one that the kernel chooses).
 int datagram_socket(const std::string& netns, uint16_t port) {
   return in_namespace(netns, [port] {
-    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     const timeval limit{5, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    const sockaddr_in at = address_of("0.0.0.0", port);
+    const sockaddr_in6 at = mapped_address("::", port);
     return bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) == 0 ? fd : -1;
   });
 }
 
 // Sends a byte from one socket to the other's address and, if wanted, one back.
-void exchange(int from, int to, const char* address, uint16_t port, bool answer) {
+void exchange(int from, int to, const std::string& address, uint16_t port, bool answer) {
   char byte = 'x';
-  sockaddr_in at = address_of(address, port);
+  sockaddr_in6 at = mapped_address(address, port);
   ASSERT_EQ(sendto(from, &byte, 1, 0, reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 1);
   socklen_t size = sizeof(at);
   ASSERT_EQ(recvfrom(to, &byte, 1, 0, reinterpret_cast<sockaddr*>(&at), &size), 1);
@@ -238,7 +254,20 @@ void exchange(int from, int to, const char* address, uint16_t port, bool answer)
   ASSERT_EQ(recv(from, &byte, 1, 0), 1);
 }
 
-TEST(ContainerFlows, OfDatagramsAreSeenUntilNothingIsSentByThem) {
+struct Family {
+  const char* name;
+  const char* server;
+  const char* client;
+};
+
+class ContainerDatagramsTest : public ::testing::TestWithParam<Family> {};
+
+INSTANTIATE_TEST_SUITE_P(Families, ContainerDatagramsTest,
+                         ::testing::Values(Family{"IPv4", "10.50.0.2", "10.50.0.3"},
+                                           Family{"IPv6", "fd50::2", "fd50::3"}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST_P(ContainerDatagramsTest, AreSeenUntilNothingIsSentByThem) {
   testing::Sandbox sandbox;
   ASSERT_TRUE(sandbox.ok()) << sandbox.error();
   const auto network = sandbox.make_network();
@@ -253,30 +282,41 @@ TEST(ContainerFlows, OfDatagramsAreSeenUntilNothingIsSentByThem) {
     EXPECT_TRUE(found) << found.error().message();
     return found && *found;
   };
+  for (const auto& [netns, address] :
+       {std::pair(*server, GetParam().server), std::pair(*client, GetParam().client)}) {
+    if (std::string_view(address).find(':') == std::string_view::npos) continue;
+    sandbox.run(netns, fmt::format("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; "
+                                   "ip address add {}/64 dev eth0 nodad",
+                                   address));
+  }
   const int untracked = datagram_socket(*server, 9000);
   const int stranger = datagram_socket(*client, 0);
   ASSERT_TRUE(untracked >= 0 && stranger >= 0);
-  exchange(stranger, untracked, "10.50.0.2", 9000, true);
+  exchange(stranger, untracked, GetParam().server, 9000, true);
   EXPECT_FALSE(any("c1")) << "nothing tracks connections there";
   close(untracked);
-  // As the rules for its resolver have it.
-  for (const std::string& netns : {*server, *client}) {
-    sandbox.run(netns,
-                "nft 'add table inet t; add chain inet t c { type filter hook output priority 0; };"
-                " add rule inet t c ct state established accept'");
-  }
+  // The rules for its resolver change that.
+  dns::NamespaceHopper hopper;
+  ASSERT_TRUE(hopper.open().ok());
+  const auto resolver = hopper.open_resolver(*server);
+  const auto other_resolver = hopper.open_resolver(*client);
+  ASSERT_TRUE(resolver && other_resolver);
   const int serving = datagram_socket(*server, 9000);
   const int asking = datagram_socket(*client, 9001);
   ASSERT_TRUE(serving >= 0 && asking >= 0);
   EXPECT_FALSE(any("c1"));
-  exchange(serving, asking, "10.50.0.3", 9001, true);
+  exchange(serving, asking, GetParam().client, 9001, true);
   EXPECT_FALSE(any("c1")) << "it asked itself";
   EXPECT_TRUE(any("c2"));
   const int other = datagram_socket(*client, 0);
-  exchange(other, serving, "10.50.0.2", 9000, false);
+  exchange(other, serving, GetParam().server, 9000, false);
+  EXPECT_TRUE(any("c1")) << "it may be answered yet";
+  const auto asked = std::chrono::steady_clock::now();
+  while (any("c1") && std::chrono::steady_clock::now() - asked < std::chrono::seconds(20)) {
+  }
   EXPECT_FALSE(any("c1")) << "nobody answers";
   const int third = datagram_socket(*client, 0);
-  exchange(third, serving, "10.50.0.2", 9000, true);
+  exchange(third, serving, GetParam().server, 9000, true);
   EXPECT_TRUE(any("c1"));
   // It ends by itself, in a moment; with the next datagram it is there again.
   const auto began = std::chrono::steady_clock::now();
@@ -284,7 +324,7 @@ TEST(ContainerFlows, OfDatagramsAreSeenUntilNothingIsSentByThem) {
   }
   EXPECT_FALSE(any("c1")) << "silent";
   EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::seconds(1));
-  exchange(third, serving, "10.50.0.2", 9000, true);
+  exchange(third, serving, GetParam().server, 9000, true);
   EXPECT_TRUE(any("c1")) << "it streams by now";
   for (const int fd : {stranger, serving, asking, other, third}) close(fd);
   EXPECT_FALSE(any("c1")) << "nothing listens any more";
