@@ -7,7 +7,8 @@ traffic_tools.py ask STOP-FILE OUT VIA SERVICE=[KIND/]HOST:PORT...
     REASON", now and then one "asked N WORST", and in the end "ended N WORST ANSWERS", with how many
     answers that differ there were. KIND is
         tcp    (the default) a page by a connection of its own
-        udp    a word in a datagram from a port of its own, which "WORD of ANSWER" answers. Said once.
+        udp    a word in a datagram from a port of its own, not used lately, which "WORD of ANSWER"
+               answers. Said once.
         flow   the same, all from one port. Once more when there is no answer, but not when nobody listens.
     and by IPv6 with a 6 behind it.
 traffic_tools.py streams STOP-FILE OUT VIA SERVICE=[KIND/]HOST:PORT...
@@ -38,6 +39,10 @@ ANEW_S = 1 * SLOW
 # Of an answer that is older by the time it is used, since there was no processor, another is asked for: an
 # address of a task may be called while it is given, and who waits has kept it.
 FRESH_S = 0.02 * SLOW
+
+
+# A port that is taken again sooner goes on with the flow it had, which may move while it asks.
+AGAIN_S = 60
 
 
 def resolve(name, family):
@@ -133,14 +138,26 @@ class Target:
         self.family = socket.AF_INET6 if kind.endswith("6") else socket.AF_INET
         self.kind = kind.rstrip("6") or "tcp"
         self.flow = socket.socket(self.family, socket.SOCK_DGRAM) if self.kind == "flow" else None
+        self.lately = {}
 
     def request(self):
         if self.kind == "tcp":
             return request_page(self.where, self.family)
         if self.kind == "flow":
             return request_by_flow(self.where, self.family, self.flow)
-        with socket.socket(self.family, socket.SOCK_DGRAM) as sock:
+        with self.on_fresh_port() as sock:
             return request_datagram(self.where, self.family, sock)
+
+    def on_fresh_port(self):
+        now = time.monotonic()
+        while True:
+            sock = socket.socket(self.family, socket.SOCK_DGRAM)
+            sock.bind(("", 0))
+            port = sock.getsockname()[1]
+            if now - self.lately.get(port, now - AGAIN_S) >= AGAIN_S:
+                self.lately[port] = now
+                return sock
+            sock.close()
 
 
 def ask(stop_file, out_path, via, *targets, pause_s=PAUSE_S):

@@ -19,7 +19,6 @@
 #include <iterator>
 #include <sstream>
 
-#include "overlay/dataplane/kernel/conntrack.h"
 #include "overlay/dataplane/kernel/loopback.h"
 #include "overlay/dataplane/kernel/sysctl.h"
 
@@ -150,12 +149,8 @@ bool any_incoming_datagrams(const std::vector<DatagramFlow>& flows, const Datagr
     if (!own.contains(flow.server) || own.contains(flow.client) || is_loopback(flow.client)) {
       return false;
     }
-    // With each datagram the time begins anew. Kernels before 4.20 give all that is answered the
-    // longer one.
-    const bool longer = flow.streams || flow.expires_in_s > timeouts.plain_s;
-    const uint32_t whole = longer ? timeouts.stream_s : timeouts.plain_s;
-    const uint32_t silence = flow.answered ? kDatagramSilenceS : kDatagramAnswerS;
-    return flow.expires_in_s + silence >= whole;
+    return datagram_within(flow.answered ? kDatagramSilenceS : kDatagramAnswerS, flow.expires_in_s,
+                           flow.streams, timeouts);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "overlay/dataplane/kernel/conntrack.h"
 #include "overlay/dataplane/kernel/netlink.h"
 
 namespace muster::overlay {
@@ -20,12 +21,6 @@ struct DatagramFlow {
   bool answered = false;      // datagrams went both ways
   bool streams = false;       // for more than two seconds: it has the longer timeout
   uint32_t expires_in_s = 0;  // unless another one comes
-};
-
-// After how long a namespace forgets flows that nothing is sent by any more.
-struct DatagramTimeouts {
-  uint32_t plain_s = 30;
-  uint32_t stream_s = 120;
 };
 
 // Where a namespace's processes take datagrams from others: ports of sockets that are bound to no

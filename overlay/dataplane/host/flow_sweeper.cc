@@ -63,17 +63,17 @@ void FlowSweeper::sweep() {
 }
 
 void FlowSweeper::delete_some(const std::vector<FlowFilter>& flows,
-                              const std::set<uint32_t>& unanswered) {
-  auto swept = delete_flows(conntrack_, flows, unanswered);
+                              const std::set<uint32_t>& awaited) {
+  auto swept = delete_flows(conntrack_, flows, awaited);
   if (!swept) {
     log_->warn("cannot clear stale connections: {}", swept.error().message());
     return;
   }
   if (swept->deleted != 0) log_->debug("{} stale connections cleared", swept->deleted);
   // Of the second look none is left: what has come since is not stale.
-  if (swept->unanswered.empty() || !unanswered.empty()) return;
+  if (swept->awaited.empty() || !awaited.empty()) return;
   strand_.after(kAnswerTime,
-                [this, flows, left = std::move(swept->unanswered)] { delete_some(flows, left); });
+                [this, flows, left = std::move(swept->awaited)] { delete_some(flows, left); });
 }
 
 }  // namespace muster::overlay

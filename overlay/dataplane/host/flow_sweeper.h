@@ -16,8 +16,8 @@ namespace muster::overlay {
 
 // Deletes stale entries of the connection table, off the way of whoever found them stale: a sweep
 // starts at once on a thread of its own, and what arrives while one runs goes into the next. What
-// backends have yet to answer is looked at once more after kAnswerTime: by then one that is alive
-// has. Thread-safe.
+// backends may be answering at this moment is looked at once more after kAnswerTime: by then one
+// that is alive has. Thread-safe.
 //
 // What is stale has to go, however few packets it sees: a client that takes the same port again
 // meets it, and is led to a backend that is no more.
@@ -44,7 +44,7 @@ class FlowSweeper {
 
  private:
   void sweep();
-  void delete_some(const std::vector<FlowFilter>& flows, const std::set<uint32_t>& unanswered);
+  void delete_some(const std::vector<FlowFilter>& flows, const std::set<uint32_t>& awaited);
   void look_at_lost();
 
   NetlinkSocket conntrack_;   // used on the strand alone

@@ -50,7 +50,8 @@ bool same_bytes(const nlattr* attribute, const std::string& want) {
                           static_cast<size_t>(nla_len(attribute))) == want;
 }
 
-enum class Stage : uint8_t { kUnanswered, kEstablished, kRuns, kOver };
+// kAwaits: an answer may be under way.
+enum class Stage : uint8_t { kAwaits, kEstablished, kRuns, kOver };
 
 Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
   const bool answered = (status & IPS_SEEN_REPLY) != 0;
@@ -59,18 +60,24 @@ Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
     const nlattr* state = inside(inside(info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
     if (state == nullptr) return Stage::kOver;
     const uint8_t now = nla_get_u8(state);
-    if (now == TCP_CONNTRACK_SYN_SENT || now == TCP_CONNTRACK_SYN_SENT2) return Stage::kUnanswered;
+    if (now == TCP_CONNTRACK_SYN_SENT || now == TCP_CONNTRACK_SYN_SENT2) return Stage::kAwaits;
     if (now == TCP_CONNTRACK_ESTABLISHED) return Stage::kEstablished;
     const bool runs = now >= TCP_CONNTRACK_SYN_RECV && now <= TCP_CONNTRACK_LAST_ACK;
     return runs ? Stage::kRuns : Stage::kOver;
   }
-  if (protocol == IPPROTO_UDP && !answered) return Stage::kUnanswered;
+  if (protocol == IPPROTO_UDP) {
+    const nlattr* timeout = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TIMEOUT);
+    // Where somebody has set other timeouts there is a look more, or one less.
+    const bool lately = timeout != nullptr && datagram_within(1, ntohl(nla_get_u32(timeout)),
+                                                              (status & IPS_ASSURED) != 0);
+    return !answered || lately ? Stage::kAwaits : Stage::kOver;
+  }
   if (protocol != IPPROTO_SCTP) return Stage::kOver;
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
   if (state == nullptr) return Stage::kOver;
   const uint8_t now = nla_get_u8(state);
   if (now == SCTP_CONNTRACK_ESTABLISHED) return Stage::kEstablished;
-  if (now == SCTP_CONNTRACK_COOKIE_WAIT && !answered) return Stage::kUnanswered;
+  if (now == SCTP_CONNTRACK_COOKIE_WAIT && !answered) return Stage::kAwaits;
   return association_runs(now, answered) ? Stage::kRuns : Stage::kOver;
 }
 
@@ -98,7 +105,7 @@ bool was_led(uint32_t status) {
 }
 
 Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
-             const std::set<uint32_t>& unanswered) {
+             const std::set<uint32_t>& awaited) {
   const nlattr* reply = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_REPLY);
   const nlattr* ip = inside(reply, CTA_TUPLE_IP);
   if (!same_bytes(inside(ip, filter.backend.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC), backend)) {
@@ -124,7 +131,7 @@ Fate fate_of(nlmsghdr* h, const FlowFilter& filter, const std::string& backend,
   }
   if (stage == Stage::kEstablished || stage == Stage::kRuns) return Fate::kStays;
   if (stage == Stage::kOver) return Fate::kGoes;
-  return unanswered.contains(id_of(h)) ? Fate::kGoes : Fate::kSecondLook;
+  return awaited.contains(id_of(h)) ? Fate::kGoes : Fate::kSecondLook;
 }
 
 Message list_request(bool v6, const std::string* only_backend) {
@@ -144,7 +151,7 @@ Message list_request(bool v6, const std::string* only_backend) {
 }
 
 Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bool v6,
-               const std::set<uint32_t>& unanswered, SweptFlows& out,
+               const std::set<uint32_t>& awaited, SweptFlows& out,
                std::vector<Message>& deletions) {
   std::vector<std::pair<const FlowFilter*, std::string>> wanted;
   bool several = false;
@@ -158,10 +165,10 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
   return socket.stream(list, [&](nlmsghdr* h) {
     Fate fate = Fate::kStays;
     for (const auto& [filter, backend] : wanted) {
-      fate = std::max(fate, fate_of(h, *filter, backend, unanswered));
+      fate = std::max(fate, fate_of(h, *filter, backend, awaited));
     }
     if (fate == Fate::kStaysEstablished) ++out.established;
-    if (fate == Fate::kSecondLook) out.unanswered.insert(id_of(h));
+    if (fate == Fate::kSecondLook) out.awaited.insert(id_of(h));
     const nlattr* original = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TUPLE_ORIG);
     if (fate != Fate::kGoes || original == nullptr) return;
     Message gone(message_type(IPCTNL_MSG_CT_DELETE), 0, "delete a connection", kDeletionRoom);
@@ -178,6 +185,14 @@ Status collect(NetlinkSocket& socket, const std::vector<FlowFilter>& filters, bo
 
 }  // namespace
 
+bool datagram_within(uint32_t seconds, uint32_t expires_in_s, bool streams,
+                     const DatagramTimeouts& timeouts) {
+  // With each datagram the time begins anew. Kernels before 4.20 give all that is answered the
+  // longer one.
+  const bool longer = streams || expires_in_s > timeouts.plain_s;
+  return expires_in_s + seconds >= (longer ? timeouts.stream_s : timeouts.plain_s);
+}
+
 bool association_runs(uint8_t state, bool answered) {
   switch (state) {
     case SCTP_CONNTRACK_COOKIE_WAIT: return answered;  // "init" is on its way, or its answer
@@ -191,11 +206,11 @@ bool association_runs(uint8_t state, bool answered) {
 }
 
 Result<SweptFlows> delete_flows(NetlinkSocket& socket, const std::vector<FlowFilter>& filters,
-                                const std::set<uint32_t>& unanswered) {
+                                const std::set<uint32_t>& awaited) {
   SweptFlows out;
   std::vector<Message> deletions;
   for (const bool v6 : {false, true}) {
-    MUSTER_TRY(collect(socket, filters, v6, unanswered, out, deletions));
+    MUSTER_TRY(collect(socket, filters, v6, awaited, out, deletions));
   }
   // In pieces that fit the socket's buffers.
   constexpr size_t kAtOnce = 200;

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "overlay/dataplane/kernel/conntrack.h"
 #include "overlay/dataplane/vip/client_rules.h"
 
 namespace muster::overlay {
@@ -49,15 +50,19 @@ Result<uint32_t> count_connections(WireSocket& socket) {
   return count;
 }
 
+bool of_datagrams(uint8_t protocol) {
+  return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+}
+
 // A flow that was led from a virtual address to a backend, as it was listed.
 struct Led {
   Ip vip;
   Ip backend;
   uint8_t protocol = 0;
   bool established = false;
-  bool answered = false;
-  std::string tuple;  // the original direction's
-  std::string id;     // of the connection: another one may have the tuple by now
+  bool awaits = false;  // by datagrams: an answer may be under way
+  std::string tuple;    // the original direction's
+  std::string id;       // of the connection: another one may have the tuple by now
 };
 
 std::optional<Led> led_flow(std::string_view entry, LedBy by, bool v6, const std::set<Ip>& vips) {
@@ -73,11 +78,14 @@ std::optional<Led> led_flow(std::string_view entry, LedBy by, bool v6, const std
   if (by == LedBy::kNftables ? !translated : translated || led.backend == led.vip) {
     return std::nullopt;
   }
-  led.answered = (status & IPS_SEEN_REPLY) != 0;
   const std::string_view protocol =
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
   if (protocol.empty()) return std::nullopt;
   led.protocol = static_cast<uint8_t>(protocol[0]);
+  led.awaits =
+      of_datagrams(led.protocol) && ((status & IPS_SEEN_REPLY) == 0 ||
+                                     datagram_within(1, be32_of(find_attribute(entry, CTA_TIMEOUT)),
+                                                     (status & IPS_ASSURED) != 0));
   const std::string_view state =
       find_attribute(find_attribute(find_attribute(entry, CTA_PROTOINFO), CTA_PROTOINFO_TCP),
                      CTA_PROTOINFO_TCP_STATE);
@@ -93,8 +101,10 @@ bool is_stale(const Led& led, const std::map<Ip, VipFlowsPtr>& allowed) {
                        led.established, led.backend);
 }
 
-bool of_datagrams(uint8_t protocol) {
-  return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+// Whether the backend may answer at all.
+bool lives(const Led& led, const std::map<Ip, VipFlowsPtr>& allowed) {
+  const auto at = allowed.find(led.vip);
+  return at != allowed.end() && at->second->others.contains(led.backend);
 }
 
 }  // namespace
@@ -107,7 +117,9 @@ bool flow_is_stale(const VipFlows& flows, uint8_t protocol, bool established, co
 
 Result<size_t> delete_stale_flows(WireSocket& connections, LedBy by, const std::set<Ip>& vips,
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
-                                  bool* spared) {
+                                  std::set<std::string>* spared) {
+  std::set<std::string> left;
+  if (spared != nullptr) left.swap(*spared);
   MUSTER_ASSIGN(const uint32_t count, count_connections(connections));
   if (count == 0) return 0;
   // Of those that are not stale by now none is kept: there may be very many.
@@ -122,8 +134,8 @@ Result<size_t> delete_stale_flows(WireSocket& connections, LedBy by, const std::
     MUSTER_TRY(connections.query(wire, [&](const nlmsghdr* h) {
       auto led = led_flow(attributes_of(h, sizeof(nfgenmsg)), by, v6, vips);
       if (!led || !is_stale(*led, before)) return;
-      if (spared != nullptr && of_datagrams(led->protocol) && !led->answered) {
-        *spared = true;
+      if (spared != nullptr && led->awaits && lives(*led, before) && !left.contains(led->id)) {
+        spared->insert(led->id);
       } else {
         flows.push_back(*std::move(led));
       }
@@ -179,22 +191,28 @@ void ClientFlows::run(Executor& strand, const std::shared_ptr<Waiting>& waiting,
     std::lock_guard lock(waiting->mutex);
     work.swap(waiting->due);
   }
-  work = clear_some(work, *waiting, log, false);
-  if (work.empty()) return;
-  strand.after(kAnswerTime,
-               [waiting, log, work = std::move(work)] { clear_some(work, *waiting, log, true); });
+  clear_all(strand, waiting, log, work);
 }
 
-ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, const Log& log,
-                                          bool last) {
+// A flow is left once, so this comes to an end.
+void ClientFlows::clear_all(Executor& strand, const std::shared_ptr<Waiting>& waiting,
+                            const Log& log, const Work& work) {
+  Work later = clear_some(work, *waiting, log);
+  if (later.empty()) return;
+  strand.after(kAnswerTime, [&strand, waiting, log, later = std::move(later)] {
+    clear_all(strand, waiting, log, later);
+  });
+}
+
+ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, const Log& log) {
   const auto allowed = [&] {
     std::lock_guard lock(waiting.mutex);
     return waiting.allowed;
   };
   Work later;
   for (const auto& [socket, due] : work) {
-    bool spared = false;
-    const bool spare = !last && due.by == LedBy::kNftables;
+    std::set<std::string> spared = due.spared;
+    const bool spare = due.by == LedBy::kNftables;
     const auto deleted =
         delete_stale_flows(*socket, due.by, due.vips, allowed, spare ? &spared : nullptr);
     if (!deleted) {
@@ -202,7 +220,7 @@ ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, co
     } else if (*deleted != 0) {
       log->debug("{} stale connections of a container cleared", *deleted);
     }
-    if (spared) later.emplace(socket, due);
+    if (deleted && !spared.empty()) later.emplace(socket, Due{due.by, due.vips, std::move(spared)});
   }
   return later;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "base/executor.h"
@@ -19,8 +20,8 @@ namespace muster::overlay {
 // The backends of a virtual address whose running flows may go on.
 struct VipFlows {
   // What goes by datagrams goes on while the backend is ready or drains: once it is released it
-  // moves over before the backend stops, so that nothing sent is lost; what is not answered yet
-  // somewhat later, so that no first answer is.
+  // moves over before the backend stops, so that nothing sent is lost; what may be answered at this
+  // moment somewhat later, so that no answer to who asks once is.
   std::set<Ip> datagrams;
   // The rest may go on until the backend is gone.
   std::set<Ip> others;
@@ -47,16 +48,18 @@ enum class LedBy : uint8_t { kNftables, kIpvs };
 // it says nothing of has no backends. Costs next to nothing in a namespace without connections,
 // else a walk through the kernel's whole table (10-20 ms with 256 k buckets).
 //
-// With `spared` flows of datagrams that no backend has answered yet are left for a later look, and
-// whether there are any is said there.
+// With `spared` flows of datagrams that a backend may be answering at this moment are left for a
+// later look, where it lives: not answered yet, or with a datagram within the last second. It has
+// the kernel's ids of those that the look before left, which are not left once more, and gets those
+// that this one leaves.
 Result<size_t> delete_stale_flows(WireSocket& connections, LedBy by, const std::set<Ip>& vips,
                                   const std::function<std::map<Ip, VipFlowsPtr>()>& allowed,
-                                  bool* spared = nullptr);
+                                  std::set<std::string>* spared = nullptr);
 
 // Clears stale flows of many namespaces, off the way of whoever found them stale. Thread-safe.
 class ClientFlows {
  public:
-  // When what was not answered is looked at once more.
+  // When what may have been under way is looked at once more.
   static constexpr Duration kAnswerTime = 500ms;
 
   using Socket = std::shared_ptr<WireSocket>;
@@ -64,6 +67,7 @@ class ClientFlows {
   struct Due {
     LedBy by = LedBy::kNftables;
     std::set<Ip> vips;
+    std::set<std::string> spared;  // by the look before
   };
 
   // Does not own `strand`, which must be stopped before it goes. Sockets are used there alone.
@@ -91,8 +95,10 @@ class ClientFlows {
   using Work = std::map<Socket, Due>;
 
   static void run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log);
-  // Of `work`, what there is more to be done of later; `last`: there is no later.
-  static Work clear_some(const Work& work, Waiting& waiting, const Log& log, bool last);
+  static void clear_all(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log,
+                        const Work& work);
+  // Of `work`, what there is more to be done of later.
+  static Work clear_some(const Work& work, Waiting& waiting, const Log& log);
 
   Executor& strand_;
   std::shared_ptr<Waiting> waiting_;

@@ -70,9 +70,8 @@ class ConnectionTable : public ::testing::Test {
     requests.push_back(std::move(request));
     run(requests);
   }
-  SweptFlows sweep(const std::vector<FlowFilter>& flows,
-                   const std::set<uint32_t>& unanswered = {}) {
-    auto swept = delete_flows(*socket_, flows, unanswered);
+  SweptFlows sweep(const std::vector<FlowFilter>& flows, const std::set<uint32_t>& awaited = {}) {
+    auto swept = delete_flows(*socket_, flows, awaited);
     EXPECT_TRUE(swept) << swept.error().message();
     return swept ? *std::move(swept) : SweptFlows();
   }
@@ -120,10 +119,11 @@ struct Case {
   uint8_t state;
   bool answered;
   bool kept;
+  uint32_t expires_in_s = 600;
 };
 
 LedConnection led_to_server(const Case& c, uint16_t client_port) {
-  return {kServer, client_port, c.protocol, c.state, c.answered};
+  return {kServer, client_port, c.protocol, c.state, c.answered, c.expires_in_s};
 }
 
 TEST_F(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
@@ -138,8 +138,9 @@ TEST_F(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
       {IPPROTO_SCTP, SCTP_CONNTRACK_ESTABLISHED, true, true},
       {IPPROTO_SCTP, SCTP_CONNTRACK_SHUTDOWN_SENT, true, true},
       {IPPROTO_SCTP, SCTP_CONNTRACK_CLOSED, true, false},
-      {IPPROTO_UDP, 0, true, false},
-      {IPPROTO_UDP, 0, false, false},
+      {IPPROTO_UDP, 0, true, false, 20},
+      {IPPROTO_UDP, 0, false, false, 20},
+      {IPPROTO_UDP, 0, true, false, 30},
   };
   // Source ports tell them apart.
   const auto port = [](size_t i) { return static_cast<uint16_t>(2001 + i); };
@@ -166,14 +167,14 @@ TEST_F(DeleteFlows, WhatABackendHasAnsweredIsKeptWhileItDrains) {
   const auto kept = static_cast<size_t>(
       std::count_if(all.begin(), all.end(), [](const Case& c) { return c.kept; }));
   const std::vector<FlowFilter> drains = {{kServer, std::nullopt, 8080, 80, Lasting::kAnswered}};
-  // What it has not answered yet it may be about to.
+  // What it has not answered yet it may be about to, and what somebody has just said, too.
   const SweptFlows first = sweep(drains);
-  EXPECT_EQ(first.deleted, all.size() - kept - 3);
-  EXPECT_EQ(first.unanswered.size(), 3u);
-  EXPECT_TRUE(there(0) && there(4) && there(11));
-  const SweptFlows second = sweep(drains, first.unanswered);
-  EXPECT_EQ(second.deleted, 3u);
-  EXPECT_TRUE(second.unanswered.empty());
+  EXPECT_EQ(first.deleted, all.size() - kept - 4);
+  EXPECT_EQ(first.awaited.size(), 4u);
+  EXPECT_TRUE(there(0) && there(4) && there(11) && there(12));
+  const SweptFlows second = sweep(drains, first.awaited);
+  EXPECT_EQ(second.deleted, 4u);
+  EXPECT_TRUE(second.awaited.empty());
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(there(i), all[i].kept) << int{all[i].protocol} << " in state " << int{all[i].state};
   }
@@ -227,7 +228,7 @@ TEST_F(DeleteFlows, OfABackendThatNobodySeesOnlyWhatIsEstablishedStays) {
   const SweptFlows swept = sweep({{.backend = kServer, .lasting = Lasting::kEstablished}});
   EXPECT_EQ(swept.deleted, 6u);
   EXPECT_EQ(swept.established, 2u);
-  EXPECT_TRUE(swept.unanswered.empty());
+  EXPECT_TRUE(swept.awaited.empty());
   const SweptFlows rest = sweep({{kServer}});
   EXPECT_EQ(rest.deleted, 2u);
   EXPECT_EQ(*led_backends(*socket_, {subnet}), std::set<Ip>{kOther});
@@ -292,18 +293,38 @@ TEST_F(DeleteStaleFlows, AConnectionInThePlaceOfAListedOneStays) {
   EXPECT_EQ(count(), "2");
 }
 
-TEST_F(DeleteStaleFlows, AFirstAnswerOfDatagramsIsWaitedForOnce) {
+TEST_F(DeleteStaleFlows, AnAnswerOfDatagramsThatMayBeUnderWayIsWaitedForOnce) {
+  const auto drains = std::make_shared<VipFlows>(VipFlows{{}, {kServer}, {kServer}, true});
+  const auto drained = [&] { return std::map<Ip, VipFlowsPtr>{{kVip, drains}}; };
+  std::set<std::string> spared;
+  const auto look = [&] {
+    const auto deleted =
+        delete_stale_flows(connections_, LedBy::kNftables, {kVip}, drained, &spared);
+    EXPECT_TRUE(deleted) << deleted.error().message();
+    return deleted ? *deleted : 0;
+  };
+  drop();
+  run(led_connection({kServer, 2002, IPPROTO_UDP, 0, false, 20}));
+  run(led_connection({kServer, 2003, IPPROTO_UDP, 0, true, 20}));
+  run(led_connection({kServer, 2004, IPPROTO_UDP, 0, true, 30}));
+  EXPECT_EQ(look(), 1u) << "the one that is silent";
+  EXPECT_EQ(spared.size(), 2u);
+  // Another one's time begins with its own first look.
+  run(led_connection({kServer, 2005, IPPROTO_UDP, 0, true, 30}));
+  EXPECT_EQ(look(), 2u);
+  EXPECT_EQ(spared.size(), 1u);
+  EXPECT_EQ(look(), 1u);
+  EXPECT_TRUE(spared.empty());
+  EXPECT_EQ(count(), "0");
+}
+
+TEST_F(DeleteStaleFlows, NoAnswerIsWaitedForOfABackendThatIsGone) {
   const auto nobody = [] { return std::map<Ip, VipFlowsPtr>(); };
-  run(led_connection({kServer, 2002, IPPROTO_UDP, 0, false}));
-  run(led_connection({kServer, 2003, IPPROTO_UDP, 0, true}));
-  bool spared = false;
-  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody, &spared), 2u);
-  EXPECT_TRUE(spared);
-  EXPECT_EQ(count(), "1");
-  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody), 1u);
-  spared = false;
-  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody, &spared), 0u);
-  EXPECT_FALSE(spared);
+  run(led_connection({kServer, 2002, IPPROTO_UDP, 0, false, 30}));
+  run(led_connection({kServer, 2003, IPPROTO_UDP, 0, true, 30}));
+  std::set<std::string> spared;
+  EXPECT_EQ(*delete_stale_flows(connections_, LedBy::kNftables, {kVip}, nobody, &spared), 3u);
+  EXPECT_TRUE(spared.empty());
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct LedConnection {
   uint8_t protocol;
   uint8_t state;  // the protocol's, of connection tracking
   bool answered;
+  uint32_t expires_in_s = 600;
 };
 Ip led_client(bool v6);
 Ip led_asked(bool v6);

@@ -59,7 +59,7 @@ Message led_connection(const LedConnection& led) {
   put_tuple(m, CTA_TUPLE_ORIG, client, led.client_port, asked, 80, led.protocol);
   // What translating it makes of that.
   put_tuple(m, CTA_TUPLE_REPLY, asked, 80, client, led.client_port, led.protocol);
-  m.put_u32(CTA_TIMEOUT, htonl(600));
+  m.put_u32(CTA_TIMEOUT, htonl(led.expires_in_s));
   m.put_u32(CTA_STATUS, htonl(IPS_CONFIRMED | (led.answered ? IPS_SEEN_REPLY : 0)));
   m.begin(CTA_NAT_DST | NLA_F_NESTED);
   put_ip(m, CTA_NAT_V4_MINIP, CTA_NAT_V6_MINIP, led.server);
