@@ -317,7 +317,8 @@ class Truth:
         led = set()
         for entry in json.loads(table or '{"nftables": []}')["nftables"]:
             expr = entry.get("rule", {}).get("expr", [])
-            asked = {e["match"]["left"]["payload"]["protocol"]: e["match"]["right"] for e in expr if "match" in e}
+            fields = [e["match"] for e in expr if "payload" in e.get("match", {}).get("left", {})]
+            asked = {each["left"]["payload"]["protocol"]: each["right"] for each in fields}
             for to in (e["dnat"] for e in expr if "dnat" in e):
                 led.add((next(p for p in asked if p != "ip"), asked.get("ip"), to["addr"], to["port"]))
         wanted = set()
