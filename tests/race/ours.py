@@ -6,8 +6,9 @@ sanitizer cannot see them, and calls everything that is handed over through them
 all memory that one thread allocates and another frees. So a data race counts when both accesses are
 made by muster's code, to memory that neither is allocating or freeing: the first frame of each
 stack that is not the language's library lies in this repository. Two reactions of gRPC's calls do
-not count, since it runs those of one call one after another. Lock orders and uses after free
-count when they name a frame of muster's at all.
+not count, since it runs those of one call one after another; nor does what a constructor wrote and
+a reaction reads, which gRPC was given in between. Lock orders and uses after free count when they
+name a frame of muster's at all.
 
   ours.py REPORT...     exit code 1 when there is one
 """
@@ -16,6 +17,8 @@ import sys
 
 LIBRARY = ("/usr/include/c++", "libsanitizer", "tsan_")
 MEMORY = ("operator new", "operator delete", " malloc ", " free ")
+REACTION = "grpc::internal::"
+CONSTRUCTOR = re.compile(r"\b(\w+)::\1\(")
 STACK = re.compile(r"^ {2}(?:Atomic |Previous |atomic )*(?:write|read)[^\n]*\n((?: +#\d+ [^\n]*\n?)+)",
                    re.I | re.M)
 
@@ -37,9 +40,12 @@ def is_ours(report, root):
     stacks = STACK.findall(report)[:2]
     if any(word in stack.split("\n")[0] for stack in stacks for word in MEMORY):
         return False
-    if all("grpc::internal::" in stack for stack in stacks):
+    if len(stacks) != 2 or all(REACTION in stack for stack in stacks):
         return False
-    return len(stacks) == 2 and all(own(first_own(stack)) for stack in stacks)
+    for reaction, other in (stacks, stacks[::-1]):
+        if REACTION in reaction and CONSTRUCTOR.search(first_own(other)):
+            return False
+    return all(own(first_own(stack)) for stack in stacks)
 
 
 def main():
