@@ -2,6 +2,7 @@
 
 #include <grpcpp/support/proto_buffer_reader.h>
 
+#include <atomic>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -23,13 +24,13 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
       std::lock_guard lock(mutex_);
       if (call_ == nullptr || outcome_) return;
       if (notice) notices_.push_back(encode_notice(*notice));
-      outcome_ = status;
+      conclude(status);
       next();
     }
     void cancel() override {
       std::lock_guard lock(mutex_);
       if (call_ == nullptr) return;
-      if (!outcome_) outcome_ = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the lane was ended");
+      if (!outcome_) conclude({grpc::StatusCode::UNAVAILABLE, "the lane was ended"});
       context_->TryCancel();
       next();
     }
@@ -43,7 +44,7 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
     bool finish(grpc::Status status) {
       std::lock_guard lock(mutex_);
       if (call_ == nullptr || outcome_) return false;
-      outcome_ = std::move(status);
+      conclude(std::move(status));
       next();
       return true;
     }
@@ -52,16 +53,22 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
       writing_ = false;
       if (!ok) {
         notices_.clear();
-        if (!outcome_) outcome_ = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the lane broke");
+        if (!outcome_) conclude({grpc::StatusCode::UNAVAILABLE, "the lane broke"});
       }
       next();
     }
+    // This side has ended it: who calls is not heard any more.
+    bool concluded() const { return concluded_.load(std::memory_order_relaxed); }
     void detach() {
       std::lock_guard lock(mutex_);
       call_ = nullptr;
     }
 
    private:
+    void conclude(grpc::Status outcome) {
+      outcome_ = std::move(outcome);
+      concluded_.store(true, std::memory_order_relaxed);
+    }
     // With the lock held: one write at a time, Finish after the last and nothing after it, since
     // gRPC may let go of the call then.
     void next() {
@@ -83,6 +90,7 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
     grpc::CallbackServerContext* context_;
     std::deque<std::string> notices_;
     std::optional<grpc::Status> outcome_;  // set: no more notices
+    std::atomic<bool> concluded_{false};   // the same, for who has not the lock
     bool writing_ = false;
     bool finished_ = false;
     grpc::ByteBuffer outgoing_;
@@ -153,6 +161,7 @@ class LaneCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::By
                                   frame.malformed, hello_->from.value);
     }
     for (Message& message : frame.messages) {
+      if (handle_->concluded()) break;  // what was on its way when its sender was put out
       inbound_->core()->gate.tell(
           [&](TransportEvents& events) { events.received(std::move(message)); });
     }
