@@ -39,8 +39,6 @@ ANEW_S = 1 * SLOW
 # Of an answer that is older by the time it is used, since there was no processor, another is asked for: an
 # address of a task may be called while it is given, and who waits has kept it.
 FRESH_S = 0.02 * SLOW
-
-
 # A port that is taken again sooner goes on with the flow it had, which may move while it asks.
 AGAIN_S = 60
 

@@ -29,8 +29,6 @@ using DatagramPorts = std::set<uint16_t>;
 
 // A flow by which nothing was sent for longer is over: datagrams have no other end.
 inline constexpr uint32_t kDatagramSilenceS = 2;
-// What has come within so long may be answered at this moment.
-inline constexpr uint32_t kDatagramAnswerS = 1;
 
 // Whether any is a flow from elsewhere to a port of `ports` at one of the namespace's `own`
 // addresses, both ways with a datagram within the last kDatagramSilenceS, or one that was not

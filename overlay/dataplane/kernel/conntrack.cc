@@ -67,10 +67,8 @@ Stage stage_of(nlmsghdr* h, uint8_t protocol, uint32_t status) {
   }
   if (protocol == IPPROTO_UDP) {
     const nlattr* timeout = nlmsg_find_attr(h, sizeof(nfgenmsg), CTA_TIMEOUT);
-    // Where somebody has set other timeouts there is a look more, or one less.
-    const bool lately = timeout != nullptr && datagram_within(1, ntohl(nla_get_u32(timeout)),
-                                                              (status & IPS_ASSURED) != 0);
-    return !answered || lately ? Stage::kAwaits : Stage::kOver;
+    const uint32_t expires_in_s = timeout == nullptr ? 0 : ntohl(nla_get_u32(timeout));
+    return awaits_datagram(status, expires_in_s) ? Stage::kAwaits : Stage::kOver;
   }
   if (protocol != IPPROTO_SCTP) return Stage::kOver;
   const nlattr* state = inside(inside(info, CTA_PROTOINFO_SCTP), CTA_PROTOINFO_SCTP_STATE);
@@ -191,6 +189,11 @@ bool datagram_within(uint32_t seconds, uint32_t expires_in_s, bool streams,
   // longer one.
   const bool longer = streams || expires_in_s > timeouts.plain_s;
   return expires_in_s + seconds >= (longer ? timeouts.stream_s : timeouts.plain_s);
+}
+
+bool awaits_datagram(uint32_t status, uint32_t expires_in_s) {
+  return (status & IPS_SEEN_REPLY) == 0 ||
+         datagram_within(kDatagramAnswerS, expires_in_s, (status & IPS_ASSURED) != 0);
 }
 
 bool association_runs(uint8_t state, bool answered) {

@@ -33,6 +33,12 @@ struct DatagramTimeouts {
 // timeout. Pure.
 bool datagram_within(uint32_t seconds, uint32_t expires_in_s, bool streams,
                      const DatagramTimeouts& timeouts = {});
+// What has come within so long may be answered at this moment.
+inline constexpr uint32_t kDatagramAnswerS = 1;
+// Whether an answer of a flow of datagrams may be under way, by an entry's status (IPS_*) and when
+// it expires: there was none yet, or a datagram within kDatagramAnswerS. Where somebody has set
+// other timeouts than the usual, some that are silent count, or none that was answered. Pure.
+bool awaits_datagram(uint32_t status, uint32_t expires_in_s);
 
 // Which entries of the connection table to delete: flows that were sent to a backend.
 struct FlowFilter {

@@ -82,10 +82,8 @@ std::optional<Led> led_flow(std::string_view entry, LedBy by, bool v6, const std
       find_attribute(find_attribute(original, CTA_TUPLE_PROTO), CTA_PROTO_NUM);
   if (protocol.empty()) return std::nullopt;
   led.protocol = static_cast<uint8_t>(protocol[0]);
-  led.awaits =
-      of_datagrams(led.protocol) && ((status & IPS_SEEN_REPLY) == 0 ||
-                                     datagram_within(1, be32_of(find_attribute(entry, CTA_TIMEOUT)),
-                                                     (status & IPS_ASSURED) != 0));
+  led.awaits = of_datagrams(led.protocol) &&
+               awaits_datagram(status, be32_of(find_attribute(entry, CTA_TIMEOUT)));
   const std::string_view state =
       find_attribute(find_attribute(find_attribute(entry, CTA_PROTOINFO), CTA_PROTOINFO_TCP),
                      CTA_PROTOINFO_TCP_STATE);
@@ -189,7 +187,8 @@ void ClientFlows::run(Executor& strand, const std::shared_ptr<Waiting>& waiting,
   Work work;
   {
     std::lock_guard lock(waiting->mutex);
-    work.swap(waiting->due);
+    for (auto& [socket, due] : waiting->due) work[socket].due = std::move(due);
+    waiting->due.clear();
   }
   clear_all(strand, waiting, log, work);
 }
@@ -210,8 +209,9 @@ ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, co
     return waiting.allowed;
   };
   Work later;
-  for (const auto& [socket, due] : work) {
-    std::set<std::string> spared = due.spared;
+  for (const auto& [socket, look] : work) {
+    const Due& due = look.due;
+    std::set<std::string> spared = look.spared;
     const bool spare = due.by == LedBy::kNftables;
     const auto deleted =
         delete_stale_flows(*socket, due.by, due.vips, allowed, spare ? &spared : nullptr);
@@ -220,7 +220,7 @@ ClientFlows::Work ClientFlows::clear_some(const Work& work, Waiting& waiting, co
     } else if (*deleted != 0) {
       log->debug("{} stale connections of a container cleared", *deleted);
     }
-    if (deleted && !spared.empty()) later.emplace(socket, Due{due.by, due.vips, std::move(spared)});
+    if (deleted && !spared.empty()) later.emplace(socket, Look{due, std::move(spared)});
   }
   return later;
 }

@@ -67,7 +67,6 @@ class ClientFlows {
   struct Due {
     LedBy by = LedBy::kNftables;
     std::set<Ip> vips;
-    std::set<std::string> spared;  // by the look before
   };
 
   // Does not own `strand`, which must be stopped before it goes. Sockets are used there alone.
@@ -92,7 +91,11 @@ class ClientFlows {
     std::map<Socket, Due> due;
   };
 
-  using Work = std::map<Socket, Due>;
+  struct Look {
+    Due due;
+    std::set<std::string> spared;  // by the look before
+  };
+  using Work = std::map<Socket, Look>;
 
   static void run(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log);
   static void clear_all(Executor& strand, const std::shared_ptr<Waiting>& waiting, const Log& log,
