@@ -547,6 +547,7 @@ void Worker::arm(Entry& entry) {
     Entry* found = find(id);
     if (found == nullptr) return;
     found->timer = 0;
+    if (found->machine.watches_flows()) tell_unended_flows(*found);
     run(*found, found->machine.timer(now()));
   });
 }

@@ -147,6 +147,7 @@ class Worker {
   void watch_flows(const Id& task_id);
   void look_at_flows(const Id& task_id);
   void flows_seen(const Id& task_id, const Result<bool>& any);
+  void tell_unended_flows(const Entry& entry);
   void arm(Entry& entry);
   void clean_up(Entry& entry);
   void forget(Entry& entry);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/worker/worker_entry.h"
+#include "base/time.h"
 
 namespace muster::agent {
 namespace {
@@ -48,6 +49,13 @@ void Worker::flows_seen(const Id& task_id, const Result<bool>& any) {
   entry->flow_delay = std::clamp(entry->flow_delay * 2, kFirstDelay, kDelayMax);
   entry->flow_timer =
       deps_.strand.after(entry->flow_delay, [this, task_id] { look_at_flows(task_id); });
+}
+
+// Clients see it and ask why.
+void Worker::tell_unended_flows(const Entry& entry) {
+  const v1::Task& task = entry.machine.task().assignment().task();
+  deps_.log->info("task {} ({}) is stopped with connections that did not end in its drain time, {}",
+                  task.name(), task.id(), format_duration(Duration(task.drain().timeout_ns())));
 }
 
 }  // namespace muster::agent

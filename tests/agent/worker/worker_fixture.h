@@ -69,7 +69,7 @@ class WorkerTest : public ::testing::Test {
                       messages_.push_back(update.status().message());
                       last_[update.task_id()] = std::move(update);
                     },
-                    null_log()};
+                    log_};
     deps.names = names();
     deps.flows = flows();
     deps.applied = [this](const v1::FeedId& feed, uint64_t version) {
@@ -164,6 +164,7 @@ class WorkerTest : public ::testing::Test {
   std::vector<v1::PortConfig> ports_;
   std::string driver_ = "bridge";  // of the network
   bool mesh_ = false;
+  Log log_ = null_log();
   std::vector<std::pair<std::string, uint64_t>> applied_;  // network feeds, versions
   std::vector<uint64_t> tasks_applied_;                    // versions of the TASKS feed
   std::vector<std::string> forgotten_;                     // networks

@@ -1,5 +1,7 @@
 #include <signal.h>
+#include <spdlog/sinks/ringbuffer_sink.h>
 
+#include <algorithm>
 #include <string>
 
 #include "agent/routes/led_task.h"
@@ -23,6 +25,7 @@ class FakeFlows final : public overlay::ContainerFlows {
 // Tasks whose connections may go on for a while.
 class WorkerFlowsTest : public WorkerTest {
  protected:
+  WorkerFlowsTest() { log_ = std::make_shared<spdlog::logger>("worker", lines_); }
   overlay::ContainerFlows* flows() override { return &flows_; }
   void leave(const std::string& id, v1::EndpointState endpoint) {
     v1::Task out = task(id, v1::TASK_SHUTDOWN);
@@ -31,8 +34,16 @@ class WorkerFlowsTest : public WorkerTest {
     worker_->apply(feed({out}, false));
   }
   bool stopped() const { return !runtime_.sent.empty(); }
+  // How many of the last lines of the log have the text.
+  auto told(const std::string& text) const {
+    const auto lines = lines_->last_formatted();
+    return std::count_if(lines.begin(), lines.end(),
+                         [&](const std::string& line) { return line.find(text) != line.npos; });
+  }
 
   FakeFlows flows_;
+  std::shared_ptr<spdlog::sinks::ringbuffer_sink_mt> lines_ =
+      std::make_shared<spdlog::sinks::ringbuffer_sink_mt>(100);
 };
 
 TEST_F(WorkerFlowsTest, TheSignalWaitsForReleaseAndThenForConnections) {
@@ -69,6 +80,7 @@ TEST_F(WorkerFlowsTest, OneWithoutConnectionsStopsWithTheFirstLook) {
   world_.advance(20ms);
   EXPECT_TRUE(stopped());
   EXPECT_EQ(flows_.looks, 1);
+  EXPECT_EQ(told("is stopped with connections"), 0);
 }
 
 TEST_F(WorkerFlowsTest, TheDrainTimeBoundsConnectionsAndWhatCannotBeSeen) {
@@ -86,7 +98,10 @@ TEST_F(WorkerFlowsTest, TheDrainTimeBoundsConnectionsAndWhatCannotBeSeen) {
     EXPECT_TRUE(stopped()) << id;
     world_.advance(100ms);
     EXPECT_EQ(state(id), v1::TASK_SHUTDOWN) << "the drain time is no part of the grace";
+    EXPECT_EQ(
+        told("(" + id + ") is stopped with connections that did not end in its drain time, 5s"), 1);
   }
+  EXPECT_EQ(told("is stopped with connections"), 2);
 }
 
 // The timer of the drain must not count against the grace.
