@@ -314,7 +314,10 @@ m 1 swarm update --drain-ack-timeout $ACK --dispatcher-heartbeat $((slow))s >/de
 beat_slowly 1
 
 m 1 network create --driver overlay --subnet 10.190.0.0/28 blue >/dev/null
-m 1 network create --driver overlay --attachable --ipv6 green >/dev/null
+# Where the kernel can, one of the networks is encrypted.
+ENCRYPTED=()
+[[ $(m 1 info) != *'Encryption of networks: IPsec ESP'* ]] || ENCRYPTED=(--opt encrypted)
+m 1 network create --driver overlay --attachable --ipv6 "${ENCRYPTED[@]}" green >/dev/null
 m 1 network create --driver overlay --internal shut >/dev/null
 m 1 service create --detach=false --monitor 0s --name client --mode global --constraint node.role==manager \
   --network blue --network green "$REGISTRY/busybox:1" sh -c 'trap "exit 0" TERM; sleep 86400 & wait' >/dev/null

@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 
+import encryption_truth
+
 SPLIT = "=-=-=-="
 RESOLVER = "127.0.0.11"
 HZ = (100, 250, 300, 1000)  # the kernel's ticks a second: what it can be built with
@@ -190,6 +192,7 @@ class Truth:
         self.folder, self.prefix, self.numbers = folder, prefix, numbers
         self.differences = []
         self.managers = Managers(self, manager)
+        self.encryption = encryption_truth.Encryption(self)
         self.ingress = next((i for i, n in self.managers.networks.items() if n["Ingress"]), "")
         self.number_of = {i: n["Description"]["Hostname"].removeprefix("node")
                           for i, n in self.managers.nodes.items()}
@@ -237,8 +240,8 @@ class Truth:
     def compare_segment(self, node, network, pin, here, far):
         about = self.managers.networks[network]
         where = f"node {self.number_of[node]}, network {about['Name']}"
-        links, fdb, neighbours = in_namespace(pin, "ip -d -j link", "bridge -j fdb show",
-                                              "ip -j neigh show dev br0")
+        links, fdb, neighbours, tables = in_namespace(pin, "ip -d -j link", "bridge -j fdb show",
+                                                      "ip -j neigh show dev br0", "nft list tables")
         links = {each["ifname"]: each for each in json.loads(links)}
         ends = [name for name, each in links.items()
                 if each.get("linkinfo", {}).get("info_kind") == "veth"]
@@ -270,6 +273,9 @@ class Truth:
                    {(r["dst"], r.get("lladdr", "?")) for r in json.loads(neighbours or "[]")
                     if "PERMANENT" in r["state"]},
                    {(address, mac) for address, mac, _ in far})
+        self.equal(where, "what leaves is marked to be encrypted",
+                   encryption_truth.MARKING in tables.splitlines(),
+                   "vx0" in links and network in self.encryption.networks)
         if network == self.ingress:
             self.compare_mesh(where, pin)
 
@@ -434,11 +440,13 @@ class Truth:
     def compare_ports(self, node, instance, containers):
         where = f"node {self.number_of[node]}"
         table = "muster_" + re.sub("[^A-Za-z0-9]", "_", instance)
-        listing, tables, links, listeners = in_namespace(
+        listing, tables, links, listeners, *encryption = in_namespace(
             f"/run/netns/{self.prefix}-{self.number_of[node]}", f"nft -j list table inet {table}",
-            "nft list tables", "ip -j link", "ss -Hltn")
+            "nft list tables", "ip -j link", "ss -Hltn", *encryption_truth.COMMANDS,
+            f"nft list table inet esp_{table}")
         self.equal(where, "tables", set(tables.splitlines()),
-                   {f"table inet {table}", f"table inet mesh_{table}"})
+                   {f"table inet {table}", f"table inet mesh_{table}"} | self.encryption.guard(node, table))
+        self.encryption.compare_node(node, where, *encryption)
         self.compare_published(where, node, listing, listeners)
         links = json.loads(links)
         self.equal(where, "own interfaces in the mesh",
@@ -552,6 +560,7 @@ class Truth:
             here = [i for i in self.managers.nodes if self.number_of[i] in self.numbers]
             for _ in pool.map(self.compare_node, here):
                 pass
+        self.encryption.compare()
         return self.differences
 
 
