@@ -49,7 +49,8 @@ has "$(m 4 swarm restore --advertise-addr "$(address 4)" --passphrase-file "$BAS
   'is now its only manager' 'restored'
 await 15 'it is ready' node_is 4 4 Status Ready
 m 4 service update --detach --constraint-rm node.hostname==node1 --constraint-add node.hostname==node4 web >/dev/null
-await 60 'two of two on the new node' runs 4 web 2
+moved() { runs 4 web 2 && [[ $(pids_on 4 web | wc -l) == 2 ]]; }
+await 60 'two of two on the new node' moved
 is "$(m 4 exec "$(m 4 ps -q | head -1)" cat /run/secrets/token)" 'the secret' 'the secret came back'
 kill_musterd 4
 start_musterd 4

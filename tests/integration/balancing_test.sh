@@ -62,7 +62,7 @@ settled 1
 note 'another label counts at once'
 m 1 node update --label-add size=1 node2 >/dev/null
 even() { by_name 30 >"$BASE/even" && [[ $(grep -c "^${host[2]}\$" "$BASE/even") -le 12 ]]; }
-await 5 'the tasks are alike' even
+await 20 'the tasks are alike' even
 
 note 'by the client, it is the same task each time'
 m 1 service update --detach --endpoint-balancing source-hash web >/dev/null

@@ -110,6 +110,7 @@ m 7 config create last - <<<x >/dev/null
 
 note 'one that was removed, longer ago than that is remembered'
 kill_musterd 8
+await 20 'the others have a leader' has_leader 5
 m 5 node demote node8 >/dev/null
 await 20 'it is out of the group, and removed' m 5 node rm --force node8
 for n in 5 7; do kill_musterd "$n"; done

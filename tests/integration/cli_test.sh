@@ -61,7 +61,7 @@ done
 note 'events outlive musterd, as far as its log reaches'
 has "$(muster events --since 10m --until 0s --filter type=service --format '{{.Action}} {{.Actor.Attributes.name}}')" \
   'create web' 'events of before the restarts'
-muster events --until 2s --filter type=node >"$NODE/out"
+muster events --until 2s --filter type=secret >"$NODE/out"
 is "$(<"$NODE/out")" '' 'events until a moment to come, without any'
 
 note 'a port that another program holds'
@@ -69,13 +69,13 @@ port=$(free_port)
 socat "TCP-LISTEN:$port,reuseaddr,fork" SYSTEM:'echo not muster' &
 other=$!
 await 10 'the other program listens' bash -c "ss -Hltn 'sport = :$port' | grep -q ."
-muster service create --name taken --monitor 2s -p "$port:80" "$REGISTRY/hello:1" >/dev/null 2>"$NODE/err"
+muster service create --name taken --monitor 6s -p "$port:80" "$REGISTRY/hello:1" >/dev/null 2>"$NODE/err"
 has "$(<"$NODE/err")" "WARNING: task taken.1: port $port/tcp is taken by another program of this host" 'the warning'
 has "$(muster service ps --no-trunc taken)" "port $port/tcp is taken by another program of this host" 'service ps'
 kill "$other"
 await 20 'the port is published once it is free' \
   bash -c "[[ \$(curl -fsS -m 2 http://127.0.0.1:$port/) == *Hello* ]]"
-await 5 'and nothing else is said' bash -c "! muster service ps --no-trunc taken | grep -q 'is taken'"
+await 15 'and nothing else is said' bash -c "! muster service ps --no-trunc taken | grep -q 'is taken'"
 muster service rm taken >/dev/null
 
 note 'a second musterd keeps away'

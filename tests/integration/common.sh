@@ -19,7 +19,7 @@ fails() {
 slow=${MUSTER_TEST_SLOW:-1}
 pause=0.$(printf %02d $((slow < 10 ? 5 * slow : 50)))
 await() {
-  local end=$((SECONDS + $1 * slow)) what=$2
+  local end=$((SECONDS + $1 * slow + 1)) what=$2 # SECONDS are whole ones
   shift 2
   until "$@" >/dev/null 2>&1; do
     ((SECONDS < end)) || die "waited in vain for: $what"

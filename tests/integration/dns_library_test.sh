@@ -35,10 +35,10 @@ in_ns() { nsenter --net="$RUN/$INSTANCE/netns/$probe" "$@"; }
 bind() { in_ns dig +short +tries=1 +time=5 @127.0.0.11 "$1" "$2" | form; }
 bind_tcp() { in_ns dig +short +tcp +tries=1 +time=5 @127.0.0.11 "$1" "$2" | form; }
 bind_plain() { in_ns dig +short +noedns +tries=1 +time=5 @127.0.0.11 "$1" "$2" | form; }
-# It gives up after a time of its own, which nothing can change: where everything is slow it is asked again.
+# It gives up after a time of its own, which nothing can change: it is asked again.
 delving() {
   local said='' attempt
-  for ((attempt = 1; attempt <= slow && ${#said} == 0; attempt++)); do
+  for ((attempt = 1; attempt <= slow + 2 && ${#said} == 0; attempt++)); do
     said=$(in_ns delv -i +short @127.0.0.11 "$1" "$2" 2>&1 | form) || true
   done
   [[ -z $said ]] || echo "$said"

@@ -8,9 +8,10 @@ start_registry
 push_images busybox
 for n in 1 2 3; do add_node $n; done
 swarm_of manager manager
-m 1 swarm update --task-history-limit 20 >/dev/null
-# A node that is stopped keeps its session until the update on a slow machine has come to its tasks.
-((slow == 1)) || m 1 swarm update --dispatcher-heartbeat $((5 * slow))s >/dev/null
+# Longer than a machine without processor time keeps its nodes from answering; and a node that is stopped
+# keeps its session until then, and until the update on a slow machine has come to its tasks.
+ack=6
+m 1 swarm update --task-history-limit 20 --drain-ack-timeout ${ack}s --dispatcher-heartbeat $((5 * slow))s >/dev/null
 image=$REGISTRY/busybox:1
 forever='trap "exit 0" TERM; sleep 86400 & wait'
 now_ms() { date +%s%3N; }
@@ -28,10 +29,10 @@ note 'nodes that answer are waited for, and not for long'
 began=$(now_ms)
 update 1
 took=$(($(now_ms) - began))
-((took < 5000 * slow)) || die "an update took $took ms"
+((took < ack * 1000 * slow)) || die "an update took $took ms"
 is "$(errors)" '' 'errors of tasks that stopped'
 
-note 'one that does not is named after 2 s'
+note 'one that does not is named after the time that is set'
 worker=2
 [[ $(leader 1) != 2 ]] || worker=3
 kill -STOP "${PID[$worker]}"
@@ -39,11 +40,11 @@ began=$(now_ms)
 update 2
 took=$(($(now_ms) - began))
 kill -CONT "${PID[$worker]}"
-has "$(errors)" "did not learn within 2s from node node$worker that new connections go elsewhere" \
+has "$(errors)" "did not learn within ${ack}s from node node$worker that new connections go elsewhere" \
   'the error of the task'
-((took >= 2000)) || die "node$worker was waited for $took ms"
+((took >= ack * 1000)) || die "node$worker was waited for $took ms"
 has "$(m 1 events --since 1m --until 0s --filter type=task)" \
-  "did not learn within 2s from node node$worker" 'events'
+  "did not learn within ${ack}s from node node$worker" 'events'
 unacknowledged() {
   m 1 events --since 5m --until 0s --filter event=unacknowledged \
     --format '{{.Type}} {{.Actor.Attributes.name}} {{.Actor.Attributes.missing}}'
@@ -54,46 +55,61 @@ note 'one without a session is not waited for'
 await 20 'the node is there again' node_is 1 $worker Status Ready
 kill_musterd $worker
 update 3
-is "$(errors | grep -c 'did not learn')" 1 'errors of tasks that stopped'
+unlearned() { errors | grep -c 'did not learn' || true; }
+is "$(unlearned)" 1 'errors of tasks that stopped'
 is "$(unacknowledged)" "task app.1 node$worker" 'events of their own'
 start_musterd $worker
 await 20 'the node is there again' node_is 1 $worker Status Ready
 
 note 'nor is a leader that stops in an orderly way'
 other_leads() { local now; now=$(leader 1) && [[ -n $now && $now != 1 ]]; }
-if ! other_leads; then
-  stop_musterd 1
-  start_musterd 1
-  await 20 'another leader' other_leads
-fi
-first=$(leader 1)
-await 20 'node1 is there' node_is 1 1 Status Ready
-stop_musterd "$first"
-await 20 'a leader' has_leader 1
-update 4
-# On a slow machine there may be no other leader by the time it says goodbye.
-((slow > 1)) || is "$(errors | grep -c 'did not learn')" 1 'errors of tasks that stopped'
-start_musterd "$first"
-await 20 'the node is there again' node_is 1 "$first" Status Ready
+# stop_leader V: whether nobody is waited for in vain by the update after it
+stop_leader() {
+  local first known
+  if ! other_leads; then
+    stop_musterd 1
+    start_musterd 1
+    await 20 'another leader' other_leads
+  fi
+  first=$(leader 1)
+  await 20 'node1 is there' node_is 1 1 Status Ready
+  known=$(unlearned)
+  stop_musterd "$first"
+  await 20 'a leader' has_leader 1
+  update "$1" || die 'the service cannot be updated'
+  known=$(($(unlearned) - known))
+  start_musterd "$first"
+  await 20 'the node is there again' node_is 1 "$first" Status Ready
+  ((known == 0))
+}
+# Where processor time is short there may be no other leader by the time it says goodbye: not each time.
+stop_leader 4.1 || stop_leader 4.2 || stop_leader 4.3 || ((slow > 1)) || die 'a leader that stopped is waited for'
+checks=$((checks + 1))
 
 note 'a new leader goes on with what another has begun'
 m 1 swarm update --drain-ack-timeout 10s >/dev/null
-worker=2
-[[ $(leader 1) != 2 ]] || worker=3
-kill -STOP "${PID[$worker]}"
-old=$(pids_on 1 app)
-m 1 service update --detach --env-add V=5 app >/dev/null
-told() { [[ $(m 1 service ps --filter desired-state=shutdown -q app | wc -l) == 5 ]]; }
-await 5 'the task is told to stop' told
-began=$(now_ms)
-is "$(pids_on 1 app)" "$old" 'the container while it waits'
-first=$(leader 1)
-kill_musterd "$first"
-kill -CONT "${PID[$worker]}"
-start_musterd "$first"
-await 20 'a leader' has_leader 1
-replaced() { runs 1 app 1 && [[ -n $(pids_on 1 app) && $(pids_on 1 app) != "$old" ]]; }
-await 20 'the update goes on' replaced
-# After 15 s without a word the task's own node gives up waiting.
-((slow > 1 || $(now_ms) - began < 14000)) || die 'nobody but the node itself let the task go'
+stopped() { m 1 service ps --filter desired-state=shutdown -q app | wc -l; }
+told() { (($(stopped) == $1 + 1)); }
+replaced() { runs 1 app 1 && [[ -n $(pids_on 1 app) && $(pids_on 1 app) != "$1" ]]; }
+# kill_leader V: whether the update went on before the task's own node, after 15 s without a word, gave
+# up waiting
+kill_leader() {
+  local worker=2 old before began first
+  [[ $(leader 1) != 2 ]] || worker=3
+  before=$(stopped)
+  kill -STOP "${PID[$worker]}"
+  old=$(pids_on 1 app)
+  m 1 service update --detach --env-add "V=$1" app >/dev/null || die 'the service cannot be updated'
+  await 5 'the task is told to stop' told "$before"
+  began=$(now_ms)
+  is "$(pids_on 1 app)" "$old" 'the container while it waits'
+  first=$(leader 1)
+  kill_musterd "$first"
+  kill -CONT "${PID[$worker]}"
+  start_musterd "$first"
+  await 20 'a leader' has_leader 1
+  await 20 'the update goes on' replaced "$old"
+  (($(now_ms) - began < 14000))
+}
+kill_leader 5.1 || kill_leader 5.2 || ((slow > 1)) || die 'nobody but the node itself let the task go'
 finish

@@ -51,7 +51,7 @@ m "$f" service scale --monitor 0s late=1 >"$BASE/out" 2>&1 &
 waiting=$!
 await 10 'it waits' grep -q 'overall progress' "$BASE/out"
 kill_musterd "$lead"
-m "$f" node update --label-add go=yes "node$f" >/dev/null
+await 20 'the label is set' m "$f" node update --label-add go=yes "node$f"
 wait "$waiting" || die "it ended with $?: $(<"$BASE/out")"
 start_musterd "$lead"
 

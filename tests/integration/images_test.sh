@@ -273,6 +273,7 @@ start_daemon
 
 note 'without its registry an image stays, and who asks for a newer one is told'
 kill "$REGISTRY_PID"
+wait "$REGISTRY_PID" || true
 fails "connection refused to registry $REGISTRY" muster image pull "$REGISTRY/busybox:1"
 try_service alone "$REGISTRY/busybox:1"
 await 15 'a service of the image runs' runs alone 1

@@ -19,7 +19,7 @@ note 'a replicated job runs to its end, never more than two at a time'
 # A run notes how many there are while it lasts: directories, since making one is atomic.
 out=$(muster service create --name batch --network host --mode replicated-job --replicas 6 \
   --max-concurrent 2 --mount "$mount" --env 'SLOT={{.Task.Slot}}' "$image" \
-  sh -c 'mkdir /work/now.$SLOT; ls -d /work/now.* | wc -l >>/work/batch.counts; sleep 0.3;
+  sh -c 'mkdir /work/now.$SLOT; ls -d /work/now.* | wc -l >>/work/batch.counts; sleep 1;
          rmdir /work/now.$SLOT; echo $SLOT >>/work/batch')
 has "$out" 'job progress: 6 out of 6 complete' 'the progress'
 has "$out" 'job complete' 'the end'

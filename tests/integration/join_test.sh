@@ -79,7 +79,7 @@ fails 'participating as a manager' m 3 swarm leave
 managers_are() { [[ $(m 1 info --format '{{.Swarm.Managers}}') == "$1" ]]; }
 for round in 1 2 3; do
   m 3 swarm leave --force >/dev/null
-  await 5 'it is down at once, not only when it has been silent' node_is 1 3 Status Down
+  await 15 'it is down at once, not only when it has been silent' node_is 1 3 Status Down
   await 10 'two managers are left' managers_are 2
   await 10 'and there is a leader' has_leader 1
   await 10 'its entry can go' m 1 node rm node3

@@ -211,14 +211,14 @@ big manager3 service create --name moving --replicas 4 --constraint node.role==w
   --detach=false --monitor 0s registry:5000/busybox:1 sleep infinity >/dev/null
 
 note 'cuts: silent, refused, in one direction, healed'
-reach() { muster lab ssh "$1" curl -sS -m 1 -o /dev/null "http://$registry/v2/" 2>&1; }
-is "$(reach worker1)" '' 'a node reaches the registry'
+reach() { muster lab ssh "$1" curl -sS -m "${2:-1}" -o /dev/null "http://$registry/v2/" 2>&1; }
+is "$(reach worker1 10)" '' 'a node reaches the registry'
 muster lab partition registry worker1
 has "$(reach worker1 || true)" 'timed out' 'a silent cut'
-is "$(reach worker2)" '' 'another node'
+is "$(reach worker2 10)" '' 'another node'
 is "$(field worker1 CutOffFrom)" registry 'whom a node is cut off from'
 muster lab heal worker1 registry
-is "$(reach worker1)" '' 'a healed cut'
+is "$(reach worker1 10)" '' 'a healed cut'
 muster lab partition --refuse worker1 registry
 has "$(reach worker1 || true)" "Couldn't connect" 'a cut that refuses'
 muster lab heal
@@ -236,10 +236,12 @@ await 20 'all nodes are well' all_well
 note 'the leader is cut off: the others go on, and it says so itself'
 find_leader
 muster lab partition "$leader"
-await 10 'a change without the old leader' change
-begin=$SECONDS
-fails 'does not have a leader' big "$leader" node update --label-add old=1 worker1
-((SECONDS - begin <= 6)) || die "the old leader took $((SECONDS - begin)) s to say so"
+await 30 'a change without the old leader' change
+asks_it() { timeout 6 "$BIN/muster" --socket "unix://$MUSTER_LAB_DIR/big/$leader/run/muster.sock" \
+  node update --label-add old=1 worker1 2>&1; }
+says_so() { [[ $(asks_it) == *'does not have a leader'* ]]; }
+says_so || says_so || says_so || die 'the old leader does not say within 6 s that there is none'
+checks=$((checks + 1))
 muster lab heal
 await 20 'all nodes are well' all_well
 [[ $(field "$leader" ManagerStatus) != Leader ]] || die 'the old leader leads again'
@@ -248,7 +250,7 @@ note 'the leader is frozen, stopped, killed'
 for how in pause stop kill; do
   find_leader
   muster lab "$how" "$leader" >/dev/null
-  await 10 "a change after $how" change
+  await 30 "a change after $how" change
   if [[ $how == pause ]]; then muster lab resume "$leader"; else muster lab start "$leader"; fi >/dev/null
   await 20 "all nodes are well after $how" all_well
 done

@@ -161,7 +161,7 @@ fails 'nothing found in stack: none' muster stack logs none
 muster stack rm shop >/dev/null
 
 note 'events: with reasons, and going on behind a restart'
-muster events --filter type=service --filter type=task >"$out" 2>&1 &
+muster events --since "$(date +%s)" --filter type=service --filter type=task >"$out" 2>&1 &
 reader=$!
 muster service create --detach --name failing --network host --restart-condition none "$image" \
   sh -c 'exit 3' >/dev/null
@@ -178,7 +178,7 @@ has "$(muster events --since 10m --until 0s --filter service=failing)" 'exitCode
 muster swarm update --event-retention 2s >/dev/null
 forgotten() {
   muster service update --detach --label-add "a=$RANDOM" web >/dev/null
-  ! muster events --since 10m --until 0s 2>/dev/null | grep -q exitCode=3
+  [[ $(muster events --since 10m --until 0s 2>/dev/null) != *exitCode=3* ]]
 }
 await 20 'older events are gone' forgotten
 has "$(muster events --since 10m --until 0s 2>&1 >/dev/null)" 'the earliest events are no longer kept' \

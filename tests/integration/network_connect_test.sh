@@ -140,7 +140,7 @@ await 20 'all of them run' runs 1 fill 12
 for n in 1 2; do
   there=$(m $n ps --format '{{.Names}}' | grep '^fill\.' | while read -r c; do
     m $n exec "$c" ip -4 -o address | sed -n 's/.*inet \(10\.31\.9\.[0-9]*\).*/\1/p'
-  done | head -1)
+  done | sed -n 1p)
   [[ -n $there ]] || continue
   ((${there##*.} >= 128)) || die "$there is not of the range"
   found=$there

@@ -14,7 +14,7 @@ await 10 'the port answers' ask 127.0.0.1
 is "$(answers)" 3 'replicas that answer'
 
 note 'on every address of the node'
-address=$(ip -4 -o addr show scope global | awk '{sub("/.*", "", $4); print $4; exit}')
+address=$(ip -4 -o addr show scope global | awk 'NR == 1 {sub("/.*", "", $4); print $4}')
 [[ -z $address ]] || ask "$address" >/dev/null || die "no answer on $address"
 
 note 'it follows the scale'

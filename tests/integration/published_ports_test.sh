@@ -215,12 +215,12 @@ for n in 1 2 3; do closed "$(address $n):8083" "the bound port at another addres
 
 note 'the PROXY protocol names both ends'
 for n in 1 2 3; do
-  said=$(printf 'hello\n' | timeout $((3 * slow)) socat - "TCP:$(address $n):8084,sourceport=$((42000 + n)),reuseaddr")
-  is "$(tr -d '\r' <<<"$said" | head -1)" "PROXY TCP4 $client $(address $n) $((42000 + n)) 8084" \
+  said=$(printf 'hello\n' | timeout $((3 * slow)) socat -t $((2 * slow)) - "TCP:$(address $n):8084,sourceport=$((11000 + n)),reuseaddr")
+  is "$(tr -d '\r' <<<"$said" | head -1)" "PROXY TCP4 $client $(address $n) $((11000 + n)) 8084" \
     "the header by node $n"
   is "$(tail -1 <<<"$said")" hello "what comes behind it by node $n"
 done
-said=$(printf 'hello\n' | timeout $((3 * slow)) socat - "TCP:$(address 1):8085" | od -An -tx1 | tr -d ' \n')
+said=$(printf 'hello\n' | timeout $((3 * slow)) socat -t $((2 * slow)) - "TCP:$(address 1):8085" | od -An -tx1 | tr -d ' \n')
 [[ $said == 0d0a0d0a000d0a* ]] || die "version 2 of the header begins $said"
 [[ $said == *515549540a2111000c* ]] || die "version 2 of the header is $said"
 
@@ -234,14 +234,14 @@ await 5 'the first word' grep -q one "$BASE/out"
 kill_musterd 1
 echo two >&7
 await 5 'a word while musterd is away' grep -q two "$BASE/out"
-is "$(printf 'x\n' | timeout $((3 * slow)) socat - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
+is "$(printf 'x\n' | timeout $((3 * slow)) socat -t $((2 * slow)) - "TCP:$(address 1):8084" | tail -1)" x 'a new connection meanwhile'
 is "$(datagram "$(address 1)" 8088)" "$client" 'a datagram meanwhile'
 start_musterd 1 7>&-
 await 10 'node 1' m 1 node ls
 echo three >&7
 await 5 'a word afterwards' grep -q three "$BASE/out"
 await 5 'a new connection afterwards' bash -c \
-  "printf 'y\n' | timeout $((3 * slow)) socat - TCP:$(address 1):8084 | grep -q y"
+  "printf 'y\n' | timeout $((3 * slow)) socat -t $((2 * slow)) - TCP:$(address 1):8084 | grep -q y"
 exec 7>&-
 kill $held 2>/dev/null || true  # unless it has ended with its input
 wait $held 2>/dev/null || true

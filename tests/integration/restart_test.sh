@@ -63,6 +63,6 @@ muster service scale --detach keep=30 >/dev/null
 kill_daemon
 start_daemon
 await 40 'thirty of thirty' runs keep 30
-is "$(pids_of keep | wc -l)" 30 'containers'
-is "$(pgrep -fc "conmon.*$NODE")" 30 'monitors'
+as_many() { [[ $(pids_of keep | wc -l) == 30 && $(pgrep -fc "conmon.*$NODE") == 30 ]]; }
+await 20 'thirty containers and monitors' as_many
 finish

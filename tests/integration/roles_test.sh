@@ -115,18 +115,23 @@ m "$one" node demote "node$lost" >/dev/null
 await 20 'it is no manager any more' node_is "$one" "$lost" ManagerStatus ''
 m "$one" node promote node4 >/dev/null
 await 20 'node 4 manages' node_is "$one" 4 ManagerStatus Reachable
-for round in {1..20}; do
-  leads_now=$(leader 4)
-  [[ $leads_now != 4 ]] || break
-  # Killed, not stopped: an orderly stop hands over to the same one each time, maybe never to node 4.
-  kill_musterd "$leads_now"
-  await 10 'another leader' has_leader 4
-  start_musterd "$leads_now"
-  await 20 "node $leads_now is back" node_is 4 "$leads_now" Status Ready
-done
+make_it_lead() {
+  local round leads_now
+  for round in {1..20}; do
+    leads_now=$(leader 4)
+    [[ $leads_now != 4 ]] || break
+    # Killed, not stopped: an orderly stop hands over to the same one each time, maybe never to node 4.
+    kill_musterd "$leads_now"
+    await 10 'another leader' has_leader 4
+    start_musterd "$leads_now"
+    await 20 "node $leads_now is back" node_is 4 "$leads_now" Status Ready
+  done
+}
+make_it_lead
 m 4 node promote "node$lost" >/dev/null
 start_musterd "$lost"
 await 40 'it manages again' node_is 4 "$lost" ManagerStatus Reachable
+make_it_lead # where it lost that meanwhile
 is "$(leader 4)" 4 'the leader'
 is "$(pids)" "$before" 'the containers after all that'
 for n in 4 "$lost"; do

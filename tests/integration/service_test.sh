@@ -51,7 +51,7 @@ pid=$(pids_of web)
 has "$(tr '\0' '\n' <"/proc/$pid/environ")" COLOUR=blue 'environment of the new container'
 
 note 'a killed container is replaced, its exit code is told'
-muster service update --detach --restart-delay 100ms web >/dev/null
+muster service update --monitor 0s --restart-delay 100ms web >/dev/null
 await 15 'updated' runs web 1
 kill -9 "$(pids_of web)"
 await 15 'replaced' bash -c "muster service ps --no-trunc web | grep -q 'non-zero exit (137)'"

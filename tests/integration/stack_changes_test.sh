@@ -125,7 +125,7 @@ version: "3.8"
 services:
   slow:
     image: $image
-    stop_grace_period: 4s
+    stop_grace_period: 15s
     command: ["sh", "-c", "trap : TERM; while :; do sleep 86400 & wait; done"]
 YAML
 muster stack deploy --detach=false -c slow.yml slow >/dev/null
@@ -135,7 +135,7 @@ kill -0 "$pid" || die 'stack rm --detach waited for the container'
 hasnt "$(muster network ls)" slow_default 'networks'
 # A new network may come up meanwhile, and work.
 muster stack deploy --detach=false -c a.yml again >/dev/null
-await 20 'the slow container is gone' bash -c "! kill -0 $pid"
+await 40 'the slow container is gone' bash -c "! kill -0 $pid"
 muster stack rm again shop >/dev/null
 is "$(muster ps -q)" '' 'containers after rm, which waited'
 hasnt "$(muster network ls)" shop_front 'networks after rm'
