@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Encrypted networks. Where the kernel has no IPsec ESP no task gets into one, and it says why. Where
 # it has: two nodes talk, nothing of it is on the wire in plain text, keys change meanwhile without a
-# loss, a killed musterd stops nothing, in UDP neither, a published port is as secret where the ingress
-# network is encrypted, and nothing is left in the kernel.
+# loss, a killed musterd stops nothing, in UDP neither, a node that cannot encrypt gets nothing of it, a
+# published port is as secret where the ingress network is encrypted, and nothing is left in the kernel.
 source "$(dirname "$0")/cluster_lib.sh"
 
 SERVE='httpd -f -p 80 -h /'
@@ -15,7 +15,7 @@ push_images busybox
 for n in 1 2; do add_node $n; done
 swarm_of worker
 IMAGE=$REGISTRY/busybox:1
-m 1 network create --opt encrypted vault >/dev/null
+m 1 network create --opt encrypted --attachable vault >/dev/null
 can=$(m 1 info | sed -n 's/^ Encryption of networks: //p')
 
 if [[ $can != 'IPsec ESP' ]]; then
@@ -98,6 +98,36 @@ await 90 'and the one after it' used $((first + 2))
 wait $pings
 has "$(cat "$BASE/pings")" ' 0% packet loss' 'pings while keys change'
 for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n while keys changed"; done
+
+note 'a node that cannot joins them: it gets nothing of the network, and the others go on'
+LD_PRELOAD=$BIN/no_esp.so add_node 3
+join 3 1 worker >/dev/null
+await 20 'node 3 is ready' node_is 1 3 Status Ready
+has "$(m 3 info)" 'Encryption of networks: none: the kernel has no IPsec (module xfrm_user)' 'info of node 3'
+has "$(m 1 node inspect node3)" 'NoEncryption' 'inspect of node 3'
+m 1 service create --detach --name late --network vault --replicas 3 "$IMAGE" sh -c "$SERVE" >/dev/null
+await 30 'three tasks of three' runs 1 late 3
+hasnt "$(m 1 service ps late --format '{{.Node}}')" node3 'nodes of its tasks'
+m 1 service create --detach --name lost --network vault --constraint node.hostname==node3 "$IMAGE" \
+  sh -c "$SERVE" >/dev/null
+nowhere() { m 1 service ps lost --no-trunc --format '{{.Error}}' | grep -q 'encrypted networks not possible on 1 node'; }
+await 10 'the reason in service ps' nowhere
+has "$(m 1 service explain lost)" 'cannot encrypt: the kernel has no IPsec' 'service explain'
+m 1 network create --attachable open >/dev/null
+m 1 service create --detach=false --monitor 0s --name near --network open --constraint node.hostname==node3 \
+  "$IMAGE" sh -c "$SERVE" >/dev/null
+fails 'network vault is encrypted, which node node3 of task near.1 cannot do: the kernel has no IPsec' \
+  m 1 network connect vault "$(m 1 service ps -q --no-trunc near)"
+await 10 'node 2 from node 1, all the same' inside 1 web ping -c 1 -W 1 "$there"
+is "$(find "$RUN/3" -path "*netns/net-$(m 1 network inspect vault --format '{{.ID}}')"; in_host 3 ip xfrm state)" '' \
+  'what node 3 has of it'
+m 1 service rm late lost near >/dev/null
+gone() { m 1 network rm open >/dev/null 2>&1; }
+await 20 'the open network goes' gone
+m 3 swarm leave >/dev/null
+await 20 'node 3 is down' node_is 1 3 Status Down
+m 1 node rm node3 >/dev/null
+for n in 1 2; do is "$(seen $n plain)" 0 "plain packets of node $n, beside one that cannot encrypt"; done
 
 note 'what is taken away by hand comes back, and nothing leaves meanwhile'
 in_host 1 ip xfrm state flush
