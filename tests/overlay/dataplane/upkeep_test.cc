@@ -259,9 +259,15 @@ TEST_F(UpkeepTest, ANetworkThatItLeavesIsNotMissed) {
 TEST(ChangeWatchTest, TellsOfWhatMattersAndOfNothingElse) {
   Sandbox box;
   ASSERT_TRUE(box.ok()) << box.error();
-  box.run("",
-          "ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up; ip addr "
-          "add 10.9.0.1/24 dev d0");
+  // What the kernel does by itself later is over: no address of its own making, which it would try
+  // first, and both ends are up.
+  ASSERT_THAT(
+      box.run("",
+              "ip link del up0; echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode; "
+              "ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up; "
+              "ip addr add 10.9.0.1/24 dev d0; "
+              "until [ $(ip -br link | grep -c '^d.* UP ') = 2 ]; do :; done; echo up"),
+      HasSubstr("up"));
   auto opened = ChangeWatch::open();
   ASSERT_TRUE(opened) << opened.error().message();
   ChangeWatch& watch = *opened;
@@ -271,6 +277,7 @@ TEST(ChangeWatchTest, TellsOfWhatMattersAndOfNothingElse) {
   const struct {
     std::string command;
     bool matters;
+    bool more_later = false;
   } cases[] = {
       {"ip route add local 10.9.9.9 dev lo", false},
       {"ip route del local 10.9.9.9 dev lo", false},
@@ -287,17 +294,17 @@ TEST(ChangeWatchTest, TellsOfWhatMattersAndOfNothingElse) {
       {"ip rule add pref 74 lookup 77", true},
       {"ip -6 rule add pref 74 lookup 77", true},
       {"ip addr add 10.9.0.2/24 dev d0", true},
-      {"ip addr add fd09::2/64 dev d0 nodad", true},
-      {"ip link set d0 down", true},
+      {"ip addr add fd09::2/64 dev d0 nodad", true, true},
+      {"ip link set d0 down", true, true},
       // More than its socket holds.
       {"for i in $(seq 250); do echo route add 10.7.$i.0/24 dev d0; done | { ip link set d0 up; "
        "ip -b -; }",
-       true},
+       true, true},
   };
   for (const auto& c : cases) {
     box.run("", c.command);
     EXPECT_EQ(watch.moved(), c.matters) << c.command;
-    EXPECT_FALSE(watch.moved()) << c.command;
+    EXPECT_TRUE(c.more_later || !watch.moved()) << c.command;
   }
 }
 
