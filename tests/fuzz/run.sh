@@ -30,7 +30,7 @@ for fuzzer in $fuzzers; do
   corpus=tests/fuzz/corpus/${fuzzer#fuzz_}
   new=$(mktemp -d -p "$findings")
   echo "-- $fuzzer, $seconds s"
-  if ! "build/fuzz/bin/$fuzzer" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 \
+  if ! "build/fuzz/bin/$fuzzer" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 \
     -verbosity=0 -print_funcs=0 -artifact_prefix="$findings/" "$new" $([[ -d $corpus ]] && echo "$corpus"); then
     mkdir -p build/fuzz/findings
     cp "$findings"/{crash,leak,timeout,oom}-* build/fuzz/findings/ 2>/dev/null || true

@@ -24,7 +24,7 @@ newest() {
 # download NAME VERSION FOLDER: the package as FOLDER/kernel.deb
 download() {
   # apt complains that its sandbox user cannot write here; it then downloads as root, as wanted.
-  (cd "$3" && apt-get download -q -o APT::Sandbox::User=root "$1=$2" >apt.log 2>&1) || return 1
+  (cd "$3" && apt-get download -q -o Acquire::Retries=5 -o APT::Sandbox::User=root "$1=$2" >apt.log 2>&1) || return 1
   mv "$3"/*.deb "$3/kernel.deb"
 }
 

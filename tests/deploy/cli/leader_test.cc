@@ -85,7 +85,7 @@ TEST_F(Leaderless, FollowersOfEventsHearOfALeaderThatComes) {
   daemon_.info = led_by("n1");
   daemon_.end_streams = false;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const auto until = std::chrono::ceil<std::chrono::seconds>(now).count() + 2;
+  const auto until = std::chrono::ceil<std::chrono::seconds>(now).count() + 5;
   const Outcome outcome =
       run_muster(daemon_, {"events", "--until", std::to_string(until)}, "", true);
   EXPECT_EQ(outcome.code, 0) << outcome.err;

@@ -33,7 +33,7 @@ class GatewayTest : public NodeNetworkTest {
         from, fmt::format("busybox ping -c1 -W{} {} >/dev/null 2>&1 && echo yes", seconds, to));
   }
   void serve_peer(const std::string& netns, int port) {
-    box_.start(netns, fmt::format("exec socat TCP4-LISTEN:{},fork,reuseaddr,backlog=64 "
+    box_.start(netns, fmt::format("exec socat -t20 TCP4-LISTEN:{},fork,reuseaddr,backlog=64 "
                                   "SYSTEM:'echo $SOCAT_PEERADDR'",
                                   port));
     box_.run(netns, fmt::format("for i in $(seq 200); do ss -Hltn sport = :{} | grep -q . && exit; "

@@ -68,9 +68,7 @@ class MeshClusterTest : public ::testing::Test {
   std::string tcp(const std::string& from, const std::string& to) { return box_.ask(from, to, 80); }
   std::string udp(const std::string& from, const std::string& to, const std::string& more = "") {
     const std::string host = to.find(':') == std::string::npos ? to : "[" + to + "]";
-    return box_.run(from, fmt::format("echo hi | timeout 5 socat -T2 - UDP:{}:80{} 2>/dev/null | "
-                                      "head -n1",
-                                      host, more));
+    return box_.run(from, ask_by_udp(host + ":80" + more));
   }
   // A connection that stays open; say() sends a word and tells whether it came back.
   struct Held {

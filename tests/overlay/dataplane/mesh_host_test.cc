@@ -244,10 +244,10 @@ std::vector<std::string> mesh_backends(const std::vector<int>& tasks) {
 void serve_clients_address(Sandbox& box, const std::string& ns) {
   for (const char* server :
        {"TCP4-LISTEN:8080,fork,reuseaddr", "TCP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
-    box.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
+    box.start(ns, fmt::format("exec socat -t20 {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
   }
   for (const char* server : {"UDP4-RECVFROM:8080,fork", "UDP6-RECVFROM:8080,fork,ipv6only=1"}) {
-    box.start(ns, fmt::format("exec socat {} SYSTEM:'read x; echo $SOCAT_PEERADDR'", server));
+    box.start(ns, fmt::format("exec socat -t20 {} SYSTEM:'read x; echo $SOCAT_PEERADDR'", server));
   }
   box.start(ns, "exec socat TCP4-LISTEN:8081,fork,reuseaddr EXEC:cat");
   box.run(ns,

@@ -119,9 +119,7 @@ class MeshNetworkTest : public ::testing::Test {
   std::string tcp(const std::string& from, const std::string& to) { return box_.ask(from, to, 80); }
   std::string udp(const std::string& from, const std::string& to) {
     const std::string host = to.find(':') == std::string::npos ? to : "[" + to + "]";
-    return box_.run(from, fmt::format("echo hi | timeout 5 socat -T2 - UDP:{}:80 2>/dev/null | "
-                                      "head -n1",
-                                      host));
+    return box_.run(from, ask_by_udp(host + ":80"));
   }
   void expect_client_is_seen_through(int i) {
     EXPECT_EQ(tcp(box_.outside(), MeshNet::underlay(i)), kClient) << i;

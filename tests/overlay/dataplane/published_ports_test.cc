@@ -26,7 +26,7 @@ class PublishedPortsTest : public NodeNetworkTest {
   }
   // A server of the host's, until end_server().
   void serve_host(const std::string& address, int port, const std::string& options = "") {
-    box_.start("", fmt::format("exec socat {}:{}{},fork,reuseaddr SYSTEM:'echo host'", address,
+    box_.start("", fmt::format("exec socat -t20 {}:{}{},fork,reuseaddr SYSTEM:'echo host'", address,
                                port, options));
     box_.run("", fmt::format("for i in $(seq 300); do ss -Hltn sport = :{} | grep -q . && exit; "
                              "busybox usleep 10000; done",
@@ -65,7 +65,7 @@ TEST_F(PublishedPortsTest, WhoTookAPortWhileNobodyHeldItIsToldOfAsLongAsItHasIt)
 }
 
 TEST_F(PublishedPortsTest, APortIsHeldInTheFamiliesThatItLeadsIn) {
-  box_.start("", "exec socat TCP6-LISTEN:80,ipv6only=1,fork,reuseaddr SYSTEM:'echo host'");
+  box_.start("", "exec socat -t20 TCP6-LISTEN:80,ipv6only=1,fork,reuseaddr SYSTEM:'echo host'");
   box_.run("",
            "for i in $(seq 300); do ss -Hltn sport = :80 | grep -q . && exit; "
            "busybox usleep 10000; done");
@@ -74,13 +74,13 @@ TEST_F(PublishedPortsTest, APortIsHeldInTheFamiliesThatItLeadsIn) {
   EXPECT_TRUE(publish({"10.50.0.2"}).ok()) << "which is of IPv4 alone";
   end_server(80);
   EXPECT_TRUE(publish({"10.50.0.2", "fd50::2"}).ok());
-  const std::string six = "timeout 1 socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1";
-  const std::string four = "timeout 1 socat -u TCP4-LISTEN:80,reuseaddr - 2>&1";
-  EXPECT_THAT(box_.run("", six), HasSubstr("in use"));
-  EXPECT_THAT(box_.run("", four), HasSubstr("in use"));
+  const std::string six = " socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1";
+  const std::string four = " socat -u TCP4-LISTEN:80,reuseaddr - 2>&1";
+  EXPECT_THAT(box_.run("", "timeout 20" + six), HasSubstr("in use"));
+  EXPECT_THAT(box_.run("", "timeout 20" + four), HasSubstr("in use"));
   ASSERT_TRUE(publish({"fd50::2"}).ok());
-  EXPECT_THAT(box_.run("", six), HasSubstr("in use"));
-  EXPECT_THAT(box_.run("", four), Not(HasSubstr("in use")));
+  EXPECT_THAT(box_.run("", "timeout 20" + six), HasSubstr("in use"));
+  EXPECT_THAT(box_.run("", "timeout 1" + four), Not(HasSubstr("in use")));
 }
 
 // Nothing is led from there: that the relay cannot have it is told by who has the relay.
@@ -94,7 +94,7 @@ TEST_F(PublishedPortsTest, WhoListensAtTheLoopbackOfIPv6AloneKeepsThatAndNoMore)
   EXPECT_EQ(box_.ask("", "::1", 80), "host");
   end_server(80);
   EXPECT_TRUE(publish({"10.50.0.2", "fd50::2"}).ok());
-  EXPECT_THAT(box_.run("", "timeout 1 socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1"),
+  EXPECT_THAT(box_.run("", "timeout 20 socat -u TCP6-LISTEN:80,ipv6only=1,reuseaddr - 2>&1"),
               HasSubstr("in use"));
 }
 
@@ -136,7 +136,7 @@ TEST_F(PublishedPortsTest, APortIsPickedThatIsFreeInBothFamilies) {
     ASSERT_TRUE(picked) << picked.error().message();
     EXPECT_EQ(*picked, taken == 40000 ? 40001u : 40000u);
     for (const char* family : {"TCP4", "TCP6"}) {
-      EXPECT_THAT(box_.run("", fmt::format("timeout 1 socat -u {}-LISTEN:{},reuseaddr - 2>&1",
+      EXPECT_THAT(box_.run("", fmt::format("timeout 20 socat -u {}-LISTEN:{},reuseaddr - 2>&1",
                                            family, *picked)),
                   HasSubstr("in use"));
     }

@@ -44,6 +44,10 @@ class Sandbox {
   std::vector<pid_t> children_;
 };
 
+// A shell command that asks by UDP and prints the first line of the answer. Where nobody answers
+// soon it asks once more, for longer: to start a server's process takes as long as it takes.
+std::string ask_by_udp(const std::string& host_and_port);
+
 v1::Network bridge_network(const std::string& id, const std::string& subnet,
                            const std::string& gateway, bool internal = false);
 // The same as an overlay network.

@@ -116,10 +116,13 @@ void Sandbox::start(const std::string& netns, const std::string& command) {
 }
 
 void Sandbox::serve(const std::string& netns, int port, const std::string& text) {
-  start(netns, fmt::format("exec socat -6 TCP6-LISTEN:{},fork,reuseaddr,ipv6only=0,backlog=128 "
-                           "SYSTEM:'echo {}' 2>/dev/null || exec socat "
-                           "TCP4-LISTEN:{},fork,reuseaddr,backlog=128 SYSTEM:'echo {}'",
-                           port, text, port, text));
+  // Without -t socat waits half a second for what the one side still says when the other is
+  // through.
+  start(netns,
+        fmt::format("exec socat -t20 -6 TCP6-LISTEN:{},fork,reuseaddr,ipv6only=0,backlog=128 "
+                    "SYSTEM:'echo {}' 2>/dev/null || exec socat -t20 "
+                    "TCP4-LISTEN:{},fork,reuseaddr,backlog=128 SYSTEM:'echo {}'",
+                    port, text, port, text));
   run(netns, fmt::format("for i in $(seq 200); do ss -Hltn sport = :{} | grep -q . && exit; "
                          "busybox usleep 10000; done",
                          port));
@@ -127,9 +130,17 @@ void Sandbox::serve(const std::string& netns, int port, const std::string& text)
 
 std::string Sandbox::ask(const std::string& netns, const std::string& address, int port) {
   const std::string host = address.find(':') == std::string::npos ? address : "[" + address + "]";
-  return run(netns, fmt::format("timeout 5 socat -T3 - TCP:{}:{},connect-timeout=2 2>/dev/null "
-                                "</dev/null",
-                                host, port));
+  return run(netns,
+             fmt::format("timeout 30 socat -t20 -T20 - TCP:{}:{},connect-timeout=2 2>/dev/null "
+                         "</dev/null",
+                         host, port));
+}
+
+std::string ask_by_udp(const std::string& host_and_port) {
+  return fmt::format(
+      "for t in 0.5 4; do a=$(echo hi | timeout 10 socat -t$t -T$t - UDP:{} 2>/dev/null | "
+      "head -n1); [ -z \"$a\" ] || break; done; echo \"$a\"",
+      host_and_port);
 }
 
 v1::Network bridge_network(const std::string& id, const std::string& subnet,

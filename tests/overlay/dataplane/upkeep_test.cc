@@ -324,8 +324,8 @@ class ResolverRulesTest : public NodeNetworkTest {
   // Whether what the container asks arrives, by both protocols.
   bool led() {
     box_.run(ns_,
-             "echo question | timeout 2 socat -t0 - UDP4:127.0.0.11:53; "
-             "timeout 2 socat /dev/null TCP4:127.0.0.11:53 && touch " +
+             "echo question | timeout 20 socat -t0 - UDP4:127.0.0.11:53; "
+             "timeout 20 socat /dev/null TCP4:127.0.0.11:53 && touch " +
                  box_.dir() + "/tcp");
     std::array<char, 64> buffer;
     const bool udp = recv(sockets_.udp.get(), buffer.data(), buffer.size(), MSG_DONTWAIT) > 0;

@@ -126,10 +126,13 @@ class RealMember {
   bool runs() const { return node_ != nullptr; }
 
   // From its next start on it bears with others that stand still for long, as they do when a
-  // machine has more to do than it can.
-  void be_patient() {
-    options_.tuning.election_min = kPatience / 2;
-    options_.deadline = options_.disk_silence_max = options_.user_silence_max = kPatience;
+  // machine has more to do than it can; or it has the usual times.
+  void be_patient(bool patient = true) {
+    const Node::Options usual;
+    options_.tuning.election_min = patient ? kPatience / 3 : usual.tuning.election_min;
+    options_.deadline = patient ? kPatience : usual.deadline;
+    options_.disk_silence_max = patient ? kPatience : usual.disk_silence_max;
+    options_.user_silence_max = patient ? kPatience : usual.user_silence_max;
   }
 
   void start(StartMode mode, const Members& members, uint64_t snapshot_entries = 10'000) {

@@ -18,6 +18,8 @@ class RaftThreads : public ::testing::Test {
     dir_ = ::mkdtemp(name.data());
     for (uint64_t i = 1; i <= 3; ++i) {
       members_.push_back(std::make_unique<RealMember>(issuer_, i, dir_ / fmt::format("{}", i)));
+      // Nobody is to lose the lead but by what a test does.
+      members_.back()->be_patient();
     }
   }
   ~RaftThreads() override {
@@ -173,12 +175,13 @@ TEST_F(RaftThreads, EverythingIsThereAfterAllWereStopped) {
   ASSERT_NO_FATAL_FAILURE(found(50));
   const auto acknowledged = write(one(1), 120, "a");
   for (auto& member : members_) member->stop();
+  // They have to elect somebody.
+  for (auto& member : members_) member->be_patient(false);
   for (auto& member : members_) member->start(StartMode::kRestore, {}, 50);
   agree(acknowledged);
 }
 
 TEST_F(RaftThreads, ANewCertificateOfTheLeaderUnseatsNobody) {
-  for (auto& member : members_) member->be_patient();
   ASSERT_NO_FATAL_FAILURE(found());
   RealMember& leading = await_leader();
   const Term term = leading.ledger().leading();

@@ -85,6 +85,7 @@ class TestMember final : public TransportEvents {
     options.address = address();
     // Nobody refuses a connection here by being slow, and what waited for one is lost with it.
     options.connect_first = options.connect_max = kPatience;
+    options.goodbye_max = std::chrono::seconds(20);
     options.removed = [this](MemberId other) {
       std::lock_guard lock(mutex_);
       return std::find(removed_ids.begin(), removed_ids.end(), other) != removed_ids.end();

@@ -79,9 +79,9 @@ TEST_F(HealthProbeTest, AHangingCommandIsKilledWithItsWholeTree) {
   const HealthResult hung = shell(
       "echo before; trap '' TERM HUP INT; sleep 500 & setsid sh -c 'sleep 501; true' & "
       "sh -c 'setsid sh -c \"sleep 502; sleep 503\"; true'",
-      700ms);
+      5s);
   EXPECT_EQ(hung.exit_code, -1);
-  EXPECT_EQ(hung.trouble, "health check exceeded timeout (700ms)");
+  EXPECT_EQ(hung.trouble, "health check exceeded timeout (5s)");
   EXPECT_EQ(hung.output, "before\n");
   EXPECT_FALSE(hung.gone);
   EXPECT_TRUE(only(1)) << processes();

@@ -249,7 +249,7 @@ class SctpMeshTest : public ::testing::Test {
   virtual void serve(const std::string& ns) {
     for (const char* server :
          {"SCTP4-LISTEN:8080,fork,reuseaddr", "SCTP6-LISTEN:8080,fork,reuseaddr,ipv6only=1"}) {
-      box_.start(ns, fmt::format("exec socat {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
+      box_.start(ns, fmt::format("exec socat -t20 {} SYSTEM:'echo $SOCAT_PEERADDR'", server));
     }
     const std::string listen = box_.run(ns,
                                         "for i in $(seq 500); do n=$(tail -n +2 /proc/net/sctp/eps "
