@@ -54,8 +54,10 @@ void Worker::flows_seen(const Id& task_id, const Result<bool>& any) {
 // Clients see it and ask why.
 void Worker::tell_unended_flows(const Entry& entry) {
   const v1::Task& task = entry.machine.task().assignment().task();
-  deps_.log->info("task {} ({}) is stopped with connections that did not end in its drain time, {}",
-                  task.name(), task.id(), format_duration(Duration(task.drain().timeout_ns())));
+  deps_.log->info(
+      "task {} ({}) is stopped after its drain time of {}: not all of its connections are known to "
+      "have ended",
+      task.name(), task.id(), format_duration(Duration(task.drain().timeout_ns())));
 }
 
 }  // namespace muster::agent

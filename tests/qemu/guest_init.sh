@@ -112,8 +112,6 @@ fi
 measured=$("$TREE/tests/qemu/slowness.sh")
 echo "slow $measured" >/dev/hvc1
 export MUSTER_TEST_SLOW=${measured% *}
-# The host may have less time for it later than just now.
-[ "$MUSTER_TEST_SLOW" -ge 3 ] || export MUSTER_TEST_SLOW=3
 run
 START
 # The shell that joins the service's cgroup becomes the command; this one only reaps. The command is

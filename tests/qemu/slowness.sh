@@ -1,6 +1,6 @@
 #!/bin/sh
 # How many times slower than the reference this machine is, for the limits of tests
-# (MUSTER_TEST_SLOW): prints "FACTOR MILLISECONDS", the factor a whole number from 1 to 20.
+# (MUSTER_TEST_SLOW): prints "FACTOR MILLISECONDS", the factor a whole number from 3 to 20.
 # The work is of what tests spend their time with: a shell's loops, sums over much data, a program that
 # is started and loads its parts. REFERENCE_MS is what it took, the median of eleven runs by this script
 # (nice -n -19), on a virtual machine of two processors (AMD EPYC), on which the tests' limits are known
@@ -23,6 +23,7 @@ began=$(now_ms)
 work
 took=$(($(now_ms) - began))
 factor=$(((took + REFERENCE_MS - 1) / REFERENCE_MS))
-[ $factor -ge 1 ] || factor=1
+# The host may have less time for this machine later than just now.
+[ $factor -ge 3 ] || factor=3
 [ $factor -le 20 ] || factor=20
 echo "$factor $took"

@@ -80,7 +80,7 @@ TEST_F(WorkerFlowsTest, OneWithoutConnectionsStopsWithTheFirstLook) {
   world_.advance(20ms);
   EXPECT_TRUE(stopped());
   EXPECT_EQ(flows_.looks, 1);
-  EXPECT_EQ(told("is stopped with connections"), 0);
+  EXPECT_EQ(told("is stopped after its drain time"), 0);
 }
 
 TEST_F(WorkerFlowsTest, TheDrainTimeBoundsConnectionsAndWhatCannotBeSeen) {
@@ -98,10 +98,9 @@ TEST_F(WorkerFlowsTest, TheDrainTimeBoundsConnectionsAndWhatCannotBeSeen) {
     EXPECT_TRUE(stopped()) << id;
     world_.advance(100ms);
     EXPECT_EQ(state(id), v1::TASK_SHUTDOWN) << "the drain time is no part of the grace";
-    EXPECT_EQ(
-        told("(" + id + ") is stopped with connections that did not end in its drain time, 5s"), 1);
+    EXPECT_EQ(told("(" + id + ") is stopped after its drain time of 5s: not all"), 1);
   }
-  EXPECT_EQ(told("is stopped with connections"), 2);
+  EXPECT_EQ(told("is stopped after its drain time"), 2);
 }
 
 // The timer of the drain must not count against the grace.
